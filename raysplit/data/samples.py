@@ -1,0 +1,79 @@
+"""Samples in memory: what a data owner holds, and a data set as the loaders return it.
+
+Images stay ``uint8`` until a batch is made (a quarter of the memory of ``float32``); the transform of the data set
+turns a batch into the ``float32`` input of the model. Labels are class indices, or one tensor per task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from raysplit.data.transforms import Transform
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """Inputs ``x`` [N, ...] (``uint8`` or floating) and labels ``y`` ([N] int64, or a mapping from task to [N, ...]).
+
+    Raises ``ValueError`` when lengths differ, ``x`` is of another type, or a single ``y`` is not [N] int64.
+    """
+
+    x: Tensor
+    y: Tensor | Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        if self.x.dtype != torch.uint8 and not self.x.is_floating_point():
+            raise ValueError(f"x holds {self.x.dtype}; inputs are uint8 images or floating numbers")
+        if isinstance(self.y, Tensor) and (self.y.dtype != torch.int64 or self.y.ndim != 1):
+            raise ValueError(f"y is {self.y.dtype} of shape {tuple(self.y.shape)}; class labels are int64 of shape [N]")
+        for name, target in _targets(self.y):
+            if len(target) != len(self.x):
+                raise ValueError(f"{name} has {len(target)} entries and x has {len(self.x)}; there is one per sample")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, indices: Sequence[int] | Indices | Tensor) -> Samples:
+        """The samples at ``indices``, in that order, copied: the result shares no memory with the whole."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        if isinstance(self.y, Tensor):
+            return Samples(x=self.x[chosen], y=self.y[chosen])
+        return Samples(x=self.x[chosen], y={task: target[chosen] for task, target in self.y.items()})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DataSet:
+    """A training and a test set, with the transform from stored samples to model inputs for each.
+
+    ``input_shape`` is the shape of one transformed sample; ``natural_owner`` [len(train)] tells, where the data know
+    it, who holds each training sample. Raises ``ValueError`` for an empty side or owners that do not match.
+    """
+
+    train: Samples
+    test: Samples
+    num_classes: int
+    input_shape: tuple[int, ...]
+    transform: Transform
+    eval_transform: Transform
+    natural_owner: npt.NDArray[np.generic] | None = None
+
+    def __post_init__(self) -> None:
+        for side, samples in (("training", self.train), ("test", self.test)):
+            if not len(samples):
+                raise ValueError(f"the {side} set is empty; both sets need at least one sample")
+        if self.natural_owner is not None and len(self.natural_owner) != len(self.train):
+            raise ValueError(
+                f"{len(self.natural_owner)} owner ids for {len(self.train)} training samples; there is one per sample"
+            )
+
+
+def _targets(y: Tensor | Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
+    return [("y", y)] if isinstance(y, Tensor) else [(f"y[{task!r}]", target) for task, target in y.items()]

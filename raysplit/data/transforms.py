@@ -1,0 +1,161 @@
+"""Transforms of whole batches: picklable records that map ``x`` [B, ...] and a generator to ``float32`` [B, ...].
+
+The order is: to the unit range, augmentation, the owner's domain (see ``with_domain``), normalisation. A transform
+draws from the given generator alone; those used at evaluation draw nothing, except ``GaussianNoise`` where a setting
+adds noise to test inputs as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raysplit.data.streams import generator
+
+
+class Transform(Protocol):
+    """Maps a batch ``x`` [B, ...] to ``float32`` [B, ...]; random transforms draw from ``gen``."""
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compose:
+    """The ``steps``, one after the other."""
+
+    steps: tuple[Transform, ...]
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        for step in self.steps:
+            x = step(x, gen)
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToUnit:
+    """``uint8`` images to [0, 1]; floating inputs keep their values. Both become ``float32``."""
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        return x.float() / 255 if x.dtype == torch.uint8 else x.float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalise:
+    """``(x - mean) / std`` per channel of ``x`` [B, C, ...]; one number serves every channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std}: give one of each per channel, every std above 0")
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        if len(self.mean) not in (1, x.shape[1]):
+            raise ValueError(f"{len(self.mean)} means for {x.shape[1]} channels; give 1 or {x.shape[1]}")
+        per_channel = (-1,) + (1,) * (x.ndim - 2)
+        return (x - x.new_tensor(self.mean).view(per_channel)) / x.new_tensor(self.std).view(per_channel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCrop:
+    """Every image [C, H, W] padded with ``padding`` zeros on each side and cut back to H x W at a random place."""
+
+    padding: int = 4
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        height, width = x.shape[-2:]
+        shift = torch.randint(2 * self.padding + 1, (2, len(x)), generator=gen, device=gen.device).to(x.device)
+        padded = F.pad(x, (self.padding,) * 4)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # [B, C, 2p+1, 2p+1, H, W], a view
+        return windows[torch.arange(len(x), device=x.device), :, shift[0], shift[1]].float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomHorizontalFlip:
+    """Every image mirrored left to right with the given probability."""
+
+    probability: float = 0.5
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        flipped = torch.rand(len(x), generator=gen, device=gen.device).to(x.device) < self.probability
+        return torch.where(flipped.view(-1, 1, 1, 1), x.flip(-1), x).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelPermutation:
+    """One fixed permutation of the pixels, the same for every image and channel, named by ``seed``."""
+
+    seed: int
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        pixels = x.flatten(2)  # [B, C, H*W]
+        return pixels[:, :, _permutation(self.seed, pixels.shape[2]).to(x.device)].view_as(x).float()
+
+
+@lru_cache(maxsize=256)
+def _permutation(seed: int, num_pixels: int) -> Tensor:
+    return torch.from_numpy(generator(seed, "pixel-permutation").permutation(num_pixels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """Images turned counter-clockwise by ``angle_deg``; zeros come in at the corners.
+
+    Quarter turns of square images move pixels exactly, other angles interpolate linearly.
+    """
+
+    angle_deg: float
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        height, width = x.shape[-2:]
+        quarter_turns, rest_deg = divmod(self.angle_deg % 360, 90)
+        if rest_deg == 0 and (height == width or quarter_turns % 2 == 0):
+            return x.rot90(int(quarter_turns), dims=(-2, -1)).float()
+        angle = torch.deg2rad(torch.tensor(self.angle_deg, dtype=torch.float64))
+        cos, sin, aspect = angle.cos().item(), angle.sin().item(), height / width
+        matrix = x.new_tensor([[cos, -sin * aspect, 0], [sin / aspect, cos, 0]], dtype=torch.float32)
+        grid = F.affine_grid(matrix.expand(len(x), 2, 3), list(x.shape), align_corners=False)
+        return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColourMap:
+    """Every pixel's channels times ``matrix`` [C_out][C_in]: mixes, swaps or weights colours."""
+
+    matrix: tuple[tuple[float, ...], ...]
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        if len(self.matrix[0]) != x.shape[1]:
+            raise ValueError(f"the colour map takes {len(self.matrix[0])} channels, the images have {x.shape[1]}")
+        return torch.einsum("oc,bchw->bohw", torch.tensor(self.matrix, device=x.device), x.float())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invert:
+    """``1 - x``: the negative of images in the unit range."""
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        return 1 - x.float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianNoise:
+    """Adds independent N(0, ``sigma`` ** 2) to every value; ``sigma`` is in units of the unit range."""
+
+    sigma: float
+
+    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+        return x.float() + self.sigma * torch.randn(x.shape, generator=gen, device=gen.device).to(x.device)
+
+
+def with_domain(transform: Transform, domain: Transform) -> Compose:
+    """``transform`` with ``domain`` put in: on unit-range pixels, after augmentation and before normalisation."""
+    steps = transform.steps if isinstance(transform, Compose) else (transform,)
+    at = next((i for i, step in enumerate(steps) if isinstance(step, Normalise)), len(steps))
+    return Compose(steps=(*steps[:at], domain, *steps[at:]))
