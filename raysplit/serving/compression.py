@@ -1,0 +1,130 @@
+"""How a tensor becomes bytes: as it is, halved, quartered, or packed without loss.
+
+The shared features of Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) are float32. Half precision and affine
+int8 shrink them by two and four at some cost in accuracy; zlib costs none and gains what the zeros of a ReLU allow.
+All bytes are little-endian and row-major.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+class Encoding(IntEnum):
+    """The number is what stands in the header on the wire."""
+
+    FLOAT32 = 0
+    FLOAT16 = 1
+    INT8 = 2
+    ZLIB = 3
+    UINT8 = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Encoded values. Only int8 has a `scale` (above 0) and a `zero`: value = (byte - zero) * scale."""
+
+    payload: bytes | memoryview
+    scale: float = 0.0
+    zero: int = 0
+
+
+_ITEM_BYTES = {Encoding.FLOAT32: 4, Encoding.FLOAT16: 2, Encoding.INT8: 1, Encoding.UINT8: 1}
+_FLOAT16_MAX = 65504.0
+
+
+def payload_bytes(encoding: Encoding, num_values: int) -> int | None:
+    """The exact size of `num_values` encoded values; None for zlib, whose size depends on the values."""
+    return None if encoding is Encoding.ZLIB else _ITEM_BYTES[encoding] * num_values
+
+
+def pack(values: Tensor, encoding: Encoding) -> Packed:
+    """Encode a float tensor (uint8 encoding: a uint8 tensor). Raises ValueError for values the encoding cannot hold."""
+    array = values.detach().cpu().contiguous().numpy()
+    if encoding is Encoding.UINT8:
+        if array.dtype != np.uint8:
+            raise ValueError(f"uint8 carries pictures of bytes, got {values.dtype}; send floats as float32")
+        return Packed(payload=array.tobytes())
+    floats: npt.NDArray[np.float32] = array.astype("<f4", copy=False)
+    if encoding is Encoding.FLOAT32:
+        return Packed(payload=floats.tobytes())
+    if encoding is Encoding.FLOAT16:
+        return Packed(payload=_half(floats))
+    if encoding is Encoding.INT8:
+        return _quantised(floats)
+    return Packed(payload=zlib.compress(_planes(floats), level=1))
+
+
+def unpack(packed: Packed, encoding: Encoding, shape: tuple[int, ...]) -> Tensor:
+    """The values back: float32 (uint8 for the uint8 encoding), in `shape`, in memory of their own.
+
+    Never allocates more than the shape needs. Raises ValueError when the payload does not hold exactly those values.
+    """
+    num_values = int(np.prod(shape, dtype=np.int64))
+    expected = payload_bytes(encoding, num_values)
+    if expected is not None and len(packed.payload) != expected:
+        raise ValueError(f"{encoding.name} of shape {shape} takes {expected} bytes, got {len(packed.payload)}")
+    if encoding is Encoding.UINT8:
+        array: npt.NDArray[np.generic] = np.frombuffer(packed.payload, np.uint8).copy()
+    elif encoding is Encoding.FLOAT32:
+        array = np.frombuffer(packed.payload, "<f4").astype(np.float32)
+    elif encoding is Encoding.FLOAT16:
+        array = np.frombuffer(packed.payload, "<f2").astype(np.float32)
+    elif encoding is Encoding.INT8:
+        levels = np.frombuffer(packed.payload, np.int8).astype(np.float32)
+        array = (levels - np.float32(packed.zero)) * np.float32(packed.scale)
+    else:
+        array = _from_planes(_inflate(packed.payload, 4 * num_values))
+    return torch.from_numpy(array.reshape(shape))
+
+
+def _half(floats: npt.NDArray[np.float32]) -> bytes:
+    largest = float(np.abs(floats).max(initial=0.0))
+    if largest > _FLOAT16_MAX:
+        raise ValueError(f"float16 ends at {_FLOAT16_MAX:.0f}, the features reach {largest:g}; send them as float32")
+    return floats.astype("<f2").tobytes()
+
+
+def _quantised(floats: npt.NDArray[np.float32]) -> Packed:
+    """Affine int8 over the range of the values and 0, so that 0 stays exactly 0; errors stay within scale / 2.
+
+    The scale is the next float32 above range / 255: rounded down, the largest value would need a 257th level.
+    """
+    low, high = float(floats.min(initial=0.0)), float(floats.max(initial=0.0))
+    if not np.isfinite(high - low):
+        raise ValueError("int8 needs finite features, got an infinity or NaN; send them as float32")
+    step = np.nextafter(np.float32((high - low) / 255), np.float32(np.inf)) if high > low else np.float32(1)
+    zero = -128 - round(low / float(step))
+    levels = np.rint(floats.astype(np.float64) / float(step)) + zero
+    return Packed(payload=levels.astype(np.int8).tobytes(), scale=float(step), zero=zero)
+
+
+def _planes(floats: npt.NDArray[np.float32]) -> bytes:
+    """All first bytes, then all second bytes, ...: exponents next to exponents compress better."""
+    return np.ascontiguousarray(floats.reshape(-1).view(np.uint8).reshape(-1, 4).T).tobytes()
+
+
+def _from_planes(raw: bytes) -> npt.NDArray[np.float32]:
+    return (
+        np.ascontiguousarray(np.frombuffer(raw, np.uint8).reshape(4, -1).T).reshape(-1).view("<f4").astype(np.float32)
+    )
+
+
+def _inflate(payload: bytes | memoryview, num_bytes: int) -> bytes:
+    """Exactly `num_bytes` from a zlib stream; a stream that would give more is stopped there and refused."""
+    stream = zlib.decompressobj()
+    try:
+        raw = stream.decompress(payload, num_bytes)
+        rest = b"" if stream.eof else stream.decompress(stream.unconsumed_tail, 1)
+    except zlib.error as error:
+        raise ValueError(f"not a zlib stream: {error}") from error
+    if len(raw) != num_bytes or rest or not stream.eof or stream.unused_data:
+        raise ValueError(f"the zlib stream does not hold exactly {num_bytes} bytes")
+    return raw
