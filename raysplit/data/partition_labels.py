@@ -1,0 +1,225 @@
+"""Partitions by label: Dirichlet, classes per owner, shards, the non-IID ratio, and one main label per owner.
+
+``dirichlet``, ``pathological`` and ``shard`` take the parameters of flwr-datasets. ``noniid_ratio`` is the ratio r of
+MiniBatch-SFL (Huang, Tian, Tang 2023, arXiv 2308.11953); ``main_label`` is the class law
+q_m(c) = (1 - alpha) [c = m] + alpha / C of multi-task split learning. Shares are exact rationals, so 0.9 of 5,000
+samples is 4,500 and never 4,499.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64]
+
+MAX_ATTEMPTS = 10
+TEST_SAMPLES_PER_OWNER = 500
+ASSIGNMENT_MODES = ("random", "deterministic", "first-deterministic")
+
+
+def dirichlet(
+    labels: Labels,
+    num_owners: int,
+    rng: np.random.Generator,
+    *,
+    alpha: float | Sequence[float],
+    min_partition_size: int = 10,
+    self_balancing: bool = False,
+) -> list[Indices]:
+    """Every class is shared out by its own draw from Dirichlet(``alpha``), one number or one per owner.
+
+    ``self_balancing`` gives no more to owners that have reached the mean size. All samples are used. Drawn again, at
+    most ten times, until everybody has ``min_partition_size`` samples; then ``ValueError``.
+    """
+    concentration = np.broadcast_to(np.asarray(alpha, np.float64), (num_owners,)) if np.ndim(alpha) == 0 else alpha
+    concentration = np.asarray(concentration, np.float64)
+    if concentration.shape != (num_owners,) or concentration.min() <= 0:
+        raise ValueError(
+            f"dirichlet: alpha is {alpha}; give one number above 0, or one for each of {num_owners} owners"
+        )
+    if min_partition_size < 0 or min_partition_size * num_owners > len(labels):
+        raise ValueError(
+            f"dirichlet: min_partition_size is {min_partition_size} and {num_owners} owners share {len(labels)} "
+            f"samples; it is 0 to {len(labels) // num_owners}"
+        )
+    for _ in range(MAX_ATTEMPTS):
+        parts = _dirichlet_draw(labels, concentration, rng, self_balancing)
+        sizes = [len(part) for part in parts]
+        if min(sizes) >= min_partition_size:
+            return parts
+    raise ValueError(
+        f"dirichlet: owner {int(np.argmin(sizes))} has {min(sizes)} samples with alpha {alpha} after {MAX_ATTEMPTS} "
+        f"draws, below min_partition_size {min_partition_size}; raise alpha, lower min_partition_size or take fewer "
+        f"owners than {num_owners}"
+    )
+
+
+def _dirichlet_draw(
+    labels: Labels, alpha: npt.NDArray[np.float64], rng: np.random.Generator, self_balancing: bool
+) -> list[Indices]:
+    parts: list[list[Indices]] = [[] for _ in alpha]
+    sizes = np.zeros(len(alpha), np.int64)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        share = rng.dirichlet(alpha)
+        if self_balancing:
+            has_room = sizes < len(labels) / len(alpha)
+            share = share * has_room if (share * has_room).sum() > 0 else has_room.astype(np.float64)
+        ends = np.floor(np.cumsum(share / share.sum())[:-1] * len(members)).astype(np.int64)
+        for owner, piece in enumerate(np.split(members, ends)):
+            parts[owner].append(piece)
+            sizes[owner] += len(piece)
+    return [np.concatenate(pieces) for pieces in parts]
+
+
+def pathological(
+    labels: Labels,
+    num_owners: int,
+    rng: np.random.Generator,
+    *,
+    num_classes_per_partition: int,
+    class_assignment_mode: str = "random",
+) -> list[Indices]:
+    """Every owner has samples of ``num_classes_per_partition`` classes; a class is shared evenly among its owners.
+
+    ``random`` draws an owner's classes, ``deterministic`` gives owner ``n`` the classes n, n+1, ..., and
+    ``first-deterministic`` gives it class n and draws the others. Classes that nobody drew stay unused.
+    """
+    classes = np.unique(labels)
+    positive("pathological", num_classes_per_partition=num_classes_per_partition)
+    if num_classes_per_partition > len(classes):
+        raise ValueError(f"pathological: num_classes_per_partition is {num_classes_per_partition} of {len(classes)}")
+    if class_assignment_mode not in ASSIGNMENT_MODES:
+        raise ValueError(
+            f"pathological: class_assignment_mode {class_assignment_mode!r} is none of {', '.join(ASSIGNMENT_MODES)}"
+        )
+    held: list[list[int]] = []
+    for owner in range(num_owners):
+        in_turn = (owner + np.arange(len(classes))) % len(classes)
+        match class_assignment_mode:
+            case "deterministic":
+                order = in_turn
+            case "first-deterministic":
+                order = np.concatenate([in_turn[:1], rng.permutation(in_turn[1:])])
+            case _:
+                order = rng.permutation(len(classes))
+        held.append(order[:num_classes_per_partition].tolist())
+    parts: list[list[Indices]] = [[] for _ in held]
+    for position, label in enumerate(classes):
+        holders = [owner for owner, positions in enumerate(held) if position in positions]
+        members = rng.permutation(np.flatnonzero(labels == label))
+        for owner, piece in zip(holders, np.array_split(members, max(len(holders), 1)), strict=False):
+            parts[owner].append(piece)
+    return [np.concatenate(pieces) for pieces in parts]
+
+
+def shard(
+    labels: Labels,
+    num_owners: int,
+    rng: np.random.Generator,
+    *,
+    num_shards_per_partition: int | None = None,
+    shard_size: int | None = None,
+    keep_incomplete_shard: bool = False,
+) -> list[Indices]:
+    """Samples sorted by label are cut into shards of ``shard_size``, which are dealt out at random.
+
+    With ``num_shards_per_partition`` every owner has so many, and without ``shard_size`` they are as large as the data
+    allow. With ``shard_size`` alone all shards are dealt. The samples after the last whole shard count as one more if
+    ``keep_incomplete_shard``. Shards that nobody gets stay unused.
+    """
+    if num_shards_per_partition is None and shard_size is None:
+        raise ValueError("shard: give num_shards_per_partition, shard_size or both")
+    positive("shard", num_shards_per_partition=num_shards_per_partition, shard_size=shard_size)
+    num_wanted = num_owners * (num_shards_per_partition or 1)
+    size = shard_size or len(labels) // num_wanted
+    num_whole, left_over = divmod(len(labels), max(size, 1))
+    num_shards = num_whole + (1 if keep_incomplete_shard and left_over else 0)
+    if size == 0 or num_wanted > num_shards:
+        raise ValueError(
+            f"shard: {num_owners} owners need {num_wanted} shards and {len(labels)} samples give {num_shards} of "
+            f"{max(size, 1)}; lower num_shards_per_partition or shard_size, or take fewer owners"
+        )
+    shuffled = rng.permutation(len(labels))
+    by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    order = rng.permutation(num_shards)[: num_shards if num_shards_per_partition is None else num_wanted]
+    return [
+        np.concatenate([by_label[i * size : (i + 1) * size] for i in order[owner::num_owners]])
+        for owner in range(num_owners)
+    ]
+
+
+def noniid_ratio(labels: Labels, num_owners: int, rng: np.random.Generator, *, ratio: float) -> list[Indices]:
+    """A fraction ``ratio`` of every owner's samples comes from one shard of the samples sorted by label.
+
+    Everybody has floor(N / num_owners) samples: the rest of them drawn at random, the shard in the order of owners.
+    The remainder, fewer samples than owners, drawn at random too, stays unused.
+    """
+    share = _unit_fraction("noniid_ratio", "ratio", ratio)
+    size = len(labels) // num_owners
+    num_sorted = size * share.numerator // share.denominator
+    shuffled = rng.permutation(len(labels))[: size * num_owners]
+    at_random, rest = np.split(shuffled, [(size - num_sorted) * num_owners])
+    by_label = rest[np.argsort(labels[rest], kind="stable")]
+    pieces = zip(np.split(at_random, num_owners), np.split(by_label, num_owners), strict=True)
+    return [np.concatenate(both) for both in pieces]
+
+
+def main_label(
+    labels: Labels,
+    num_owners: int,
+    rng: np.random.Generator,
+    *,
+    alpha: float,
+    samples_per_owner: int = 800,
+    test_samples_per_owner: int = TEST_SAMPLES_PER_OWNER,
+    num_main_labels: int = 1,
+) -> list[Indices]:
+    """Owner ``m`` has floor(n alpha / C) samples of every class and the rest of its n from class m mod C.
+
+    With ``num_main_labels`` g > 1 the rest comes in equal numbers from the g classes m g, m g + 1, ... (mod C); what
+    does not divide goes to the first of them. Each class is given away in random order without replacement, in the
+    order of owners, and starts again from its first sample when it is exhausted: the one partition in which owners may
+    share samples. ``test_samples_per_owner`` is the n of ``partition_test``.
+    """
+    share = _unit_fraction("main_label", "alpha", alpha)
+    positive("main_label", samples_per_owner=samples_per_owner, test_samples_per_owner=test_samples_per_owner)
+    num_classes = int(labels.max()) + 1
+    if not 1 <= num_main_labels <= num_classes:
+        raise ValueError(f"main_label: num_main_labels is {num_main_labels}; it is 1 to the {num_classes} classes")
+    pools = [rng.permutation(np.flatnonzero(labels == label)) for label in range(num_classes)]
+    if empty := [label for label, pool in enumerate(pools) if not len(pool)]:
+        raise ValueError(f"main_label: no sample has label {empty[0]} of 0..{num_classes - 1}; renumber the labels")
+    elsewhere = samples_per_owner * share.numerator // (share.denominator * num_classes)
+    rest = samples_per_owner - elsewhere * (num_classes - num_main_labels)
+    each, first_extra = divmod(rest, num_main_labels)
+    taken = [0] * num_classes
+    parts: list[Indices] = []
+    for owner in range(num_owners):
+        counts = [elsewhere] * num_classes
+        for i in range(num_main_labels):
+            counts[(owner * num_main_labels + i) % num_classes] = each + (first_extra if i == 0 else 0)
+        pieces = []
+        for label, count in enumerate(counts):
+            pieces.append(np.take(pools[label], np.arange(taken[label], taken[label] + count), mode="wrap"))
+            taken[label] += count
+        parts.append(np.concatenate(pieces))
+    return parts
+
+
+def positive(law: str, **values: float | None) -> None:
+    """Raises ``ValueError`` naming the ``law`` when one of the parameters given is not above 0."""
+    for name, value in values.items():
+        if value is not None and value <= 0:
+            raise ValueError(f"{law}: {name} is {value}; it must be above 0")
+
+
+def _unit_fraction(law: str, name: str, value: float) -> Fraction:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{law}: {name} is {value}; it is a share from 0 to 1")
+    return Fraction(str(value))
