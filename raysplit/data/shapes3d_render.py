@@ -1,0 +1,234 @@
+"""A procedural rendering of scenes like those of 3D Shapes: an object on the floor of a room, seen from one side.
+
+The factors are those of the 3D Shapes data set (Burgess & Kim 2018) as used by Capogrosso et al., "MTL-Split" (2024,
+arXiv 2407.05982): hues of floor, wall and object, scale, shape and orientation. The scene is our own. World: z up,
+floor z = 0, walls at y = 3 and x = -3, 3; the camera turns about the room's middle and looks at (0, 0, 0.55).
+
+A picture is linear in its three colours: every pixel is the mean of its 2 x 2 rays, each the shade of one surface
+times that surface's colour. So geometry (scale, shape, orientation) is traced once into one weight per pixel and
+surface, and pictures are three products and sums per channel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+IMAGE_SIZE = 64
+RAYS_PER_SIDE = 2
+SHAPES = ("box", "cylinder", "sphere", "capsule")
+BACKGROUND = 0.85
+WALL_HEIGHT = 3.0
+WALL_DISTANCE = 3.0
+EYE_DISTANCE, EYE_HEIGHT, TARGET_HEIGHT = 3.6, 2.0, 0.55
+HALF_VIEW = math.tan(math.radians(25.0))
+BOX_YAW = math.radians(25.0)
+AMBIENT, DIFFUSE = 0.35, 0.65
+LIGHT = np.array([-0.4, -0.6, 0.9]) / math.sqrt(0.4**2 + 0.6**2 + 0.9**2)
+
+Floats = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.float32]
+Pictures = npt.NDArray[np.uint8]
+
+
+class Surface(IntEnum):
+    """What a ray meets; the number is its entry in an id map."""
+
+    FLOOR = 0
+    WALL = 1
+    OBJECT = 2
+    BACKGROUND = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """All of a scene but its colours: `shape` in SHAPES, `scale` about 1, the angle at which the camera stands."""
+
+    shape: str
+    scale: float
+    orientation_degrees: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Hits:
+    """Of rays in any arrangement: the distance to the surface (infinite: missed) and its unit normal [..., 3]."""
+
+    distance: Floats
+    normal: Floats
+
+
+def trace(geometry: Geometry, size: int = IMAGE_SIZE) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """For each of (2 size) x (2 size) rays, top left first: the `Surface` it meets and its shade in 0..1."""
+    eye, rays = _camera(math.radians(geometry.orientation_degrees), size * RAYS_PER_SIDE)
+    floor, wall = _floor(eye, rays), _walls(eye, rays)
+    thing = _object(geometry, eye, rays)
+    surfaces = [floor, wall, thing]
+    nearest = np.argmin([hits.distance for hits in surfaces], axis=0)
+    missed = np.isinf(np.min([hits.distance for hits in surfaces], axis=0))
+    ids = np.where(missed, np.uint8(Surface.BACKGROUND), nearest.astype(np.uint8))
+    normal = np.select([nearest[..., None] == k for k in range(3)], [hits.normal for hits in surfaces])
+    shade = AMBIENT + DIFFUSE * np.maximum(0.0, normal @ LIGHT)
+    return ids, np.where(missed, BACKGROUND, shade)
+
+
+def weights(geometry: Geometry, size: int = IMAGE_SIZE) -> Weights:
+    """Per surface, the shade it adds to each pixel: [4, size, size], in the order of `Surface`."""
+    ids, shade = trace(geometry, size)
+    per_surface = np.where(ids == np.arange(len(Surface))[:, None, None], shade, 0.0)
+    blocks = per_surface.reshape(len(Surface), size, RAYS_PER_SIDE, size, RAYS_PER_SIDE)
+    parts: Weights = blocks.mean(axis=(2, 4)).astype(np.float32)
+    return parts
+
+
+def colour_in(parts: Weights, colours: npt.NDArray[np.float32]) -> Pictures:
+    """Pictures [N, size, size, 3] of one geometry's `parts` in `colours` [N, floor | wall | object, RGB], each in 0..1.
+
+    Plain products and sums in a fixed order: a picture has the same bytes alone and among others.
+    """
+    tints = colours[:, :, None, None, :]  # [N, 3, 1, 1, RGB]
+    light = parts[Surface.BACKGROUND][None, :, :, None] + parts[Surface.FLOOR][None, :, :, None] * tints[:, 0]
+    light += parts[Surface.WALL][None, :, :, None] * tints[:, 1]
+    light += parts[Surface.OBJECT][None, :, :, None] * tints[:, 2]
+    light *= np.float32(255)
+    pictures: Pictures = np.rint(light, out=light).astype(np.uint8)
+    return pictures
+
+
+def hue_colour(hue: float) -> tuple[float, float, float]:
+    """RGB of a pure hue in 0..1 (saturation and value 1)."""
+    red, green, blue = (abs((hue * 6 - shift) % 6 - 3) for shift in (0, 2, 4))
+    clipped = [min(max(value, 0.0), 1.0) for value in (red - 1, green - 1, blue - 1)]
+    return clipped[0], clipped[1], clipped[2]
+
+
+def _camera(angle: float, num_rays: int) -> tuple[Floats, Floats]:
+    """Where the eye is, [3], and the unnormalised directions of its rays, [num_rays, num_rays, 3].
+
+    Written so that turning by -angle mirrors every ray exactly, bit for bit.
+    """
+    eye = np.array([EYE_DISTANCE * math.sin(angle), -EYE_DISTANCE * math.cos(angle), EYE_HEIGHT])
+    gaze = np.array([0.0, 0.0, TARGET_HEIGHT]) - eye
+    gaze /= math.sqrt(gaze[0] ** 2 + gaze[1] ** 2 + gaze[2] ** 2)
+    level = math.hypot(gaze[0], gaze[1])
+    right = np.array([gaze[1] / level, -gaze[0] / level, 0.0])
+    upward = np.array([right[1] * gaze[2], -right[0] * gaze[2], right[0] * gaze[1] - right[1] * gaze[0]])
+    centres = ((np.arange(num_rays) + 0.5) * (2.0 / num_rays) - 1.0) * HALF_VIEW
+    across, down = centres[None, :, None], centres[:, None, None]
+    return eye, (gaze - down * upward) + across * right
+
+
+def _plane(distance: Floats, inside: npt.NDArray[np.bool_], normal: tuple[float, float, float]) -> Hits:
+    seen = (distance > 0) & inside
+    return Hits(
+        distance=np.where(seen, distance, np.inf), normal=np.broadcast_to(np.array(normal), (*distance.shape, 3))
+    )
+
+
+def _floor(eye: Floats, rays: Floats) -> Hits:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = -eye[2] / rays[..., 2]
+        point = eye + distance[..., None] * rays
+    inside = (np.abs(point[..., 0]) <= WALL_DISTANCE) & (point[..., 1] <= WALL_DISTANCE)
+    return _plane(distance, inside, (0.0, 0.0, 1.0))
+
+
+def _walls(eye: Floats, rays: Floats) -> Hits:
+    """The nearest of the back wall and the two side walls, each from the floor to WALL_HEIGHT."""
+    walls = []
+    for axis, place, normal in (
+        (1, WALL_DISTANCE, (0.0, -1.0, 0.0)),
+        (0, -WALL_DISTANCE, (1.0, 0.0, 0.0)),
+        (0, WALL_DISTANCE, (-1.0, 0.0, 0.0)),
+    ):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distance = (place - eye[axis]) / rays[..., axis]
+            point = eye + distance[..., None] * rays
+        other = 1 - axis
+        inside = (point[..., 2] >= 0) & (point[..., 2] <= WALL_HEIGHT) & (point[..., other] <= WALL_DISTANCE)
+        if axis == 1:
+            inside &= point[..., 0] >= -WALL_DISTANCE
+        walls.append(_plane(distance, inside, normal))
+    return _nearest(walls)
+
+
+def _object(geometry: Geometry, eye: Floats, rays: Floats) -> Hits:
+    """The object of base radius r = 0.55 scale, standing on the floor at the origin."""
+    r = 0.55 * geometry.scale
+    if geometry.shape == "box":
+        return _box(eye, rays, half=np.array([0.8 * r, 0.8 * r, r]))
+    if geometry.shape == "cylinder":
+        discs = [_disc(eye, rays, 0.8 * r, height) for height in (0.0, 2 * r)]
+        return _nearest([_tube(eye, rays, 0.8 * r, 0.0, 2 * r), *discs])
+    if geometry.shape == "sphere":
+        return _ball(eye, rays, r, r)
+    assert geometry.shape == "capsule", geometry.shape
+    low, high = 0.6 * r, 0.6 * r + 1.3 * r
+    ends = [_ball(eye, rays, 0.6 * r, height) for height in (low, high)]
+    return _nearest([_tube(eye, rays, 0.6 * r, low, high), *ends])
+
+
+def _nearest(hits: list[Hits]) -> Hits:
+    distances = np.stack([each.distance for each in hits])
+    first = np.argmin(distances, axis=0)
+    normal = np.select([first[..., None] == k for k in range(len(hits))], [each.normal for each in hits])
+    return Hits(distance=np.min(distances, axis=0), normal=normal)
+
+
+def _near_root(a: Floats, b: Floats, c: Floats) -> Floats:
+    """The smaller root of a t^2 + 2 b t + c = 0 where there is one in front, infinity elsewhere."""
+    inner = b * b - a * c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = (-b - np.sqrt(np.maximum(inner, 0.0))) / a
+    return np.where((inner > 0) & (root > 0), root, np.inf)
+
+
+def _ball(eye: Floats, rays: Floats, radius: float, height: float) -> Hits:
+    x, y, z = eye[0], eye[1], eye[2] - height
+    a = rays[..., 0] ** 2 + rays[..., 1] ** 2 + rays[..., 2] ** 2
+    b = (x * rays[..., 0] + y * rays[..., 1]) + z * rays[..., 2]
+    distance = _near_root(a, b, np.asarray((x * x + y * y + z * z) - radius * radius))
+    return Hits(distance=distance, normal=_outward(eye, rays, distance, np.array([0.0, 0.0, height]), radius))
+
+
+def _tube(eye: Floats, rays: Floats, radius: float, low: float, high: float) -> Hits:
+    """The side of an upright cylinder about the origin."""
+    a = rays[..., 0] ** 2 + rays[..., 1] ** 2
+    b = eye[0] * rays[..., 0] + eye[1] * rays[..., 1]
+    distance = _near_root(a, b, np.asarray((eye[0] ** 2 + eye[1] ** 2) - radius * radius))
+    height = eye[2] + np.where(np.isinf(distance), 0.0, distance) * rays[..., 2]
+    distance = np.where((height >= low) & (height <= high), distance, np.inf)
+    normal = _outward(eye, rays, distance, np.zeros(3), radius)
+    return Hits(distance=distance, normal=normal * np.array([1.0, 1.0, 0.0]))
+
+
+def _disc(eye: Floats, rays: Floats, radius: float, height: float) -> Hits:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = (height - eye[2]) / rays[..., 2]
+        point = eye + distance[..., None] * rays
+    inside = point[..., 0] ** 2 + point[..., 1] ** 2 <= radius * radius
+    return _plane(distance, inside, (0.0, 0.0, 1.0))
+
+
+def _outward(eye: Floats, rays: Floats, distance: Floats, centre: Floats, radius: float) -> Floats:
+    reached = np.where(np.isinf(distance), 0.0, distance)
+    return ((eye + reached[..., None] * rays) - centre) / radius
+
+
+def _box(eye: Floats, rays: Floats, half: Floats) -> Hits:
+    """A box standing on the floor, turned by BOX_YAW: three pairs of slabs in its own frame."""
+    cos, sin = math.cos(BOX_YAW), math.sin(BOX_YAW)
+    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    origin = turn @ (eye - np.array([0.0, 0.0, half[2]]))
+    own = rays @ turn.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to_low, to_high = (-half - origin) / own, (half - origin) / own
+    enter_each = np.minimum(to_low, to_high)
+    axis = np.argmax(enter_each, axis=-1)
+    enter, leave = enter_each.max(axis=-1), np.maximum(to_low, to_high).min(axis=-1)
+    distance = np.where((enter < leave) & (enter > 0), enter, np.inf)
+    face = np.eye(3)[axis] * -np.sign(np.take_along_axis(own, axis[..., None], axis=-1))
+    return Hits(distance=distance, normal=face @ turn)
