@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 def checked_inputs(x: Array, source: str) -> Tensor:
-    """``x`` as a tensor: ``uint8`` images [N, H, W] or [N, H, W, 1|3|4] become [N, C, H, W], floats keep their shape.
+    """``x`` as a tensor: ``uint8`` images [N, H, W] or [N, H, W, 1|3] become [N, C, H, W], floats keep their shape.
 
     Other integers become ``float32``. Raises ``ValueError`` for other types, NaN and infinity.
     """
@@ -130,14 +130,14 @@ def unit_and_normalise(mean: tuple[float, ...] | None, std: tuple[float, ...] | 
 def _channels_first(x: Array) -> Array:
     if x.ndim == 3:
         return x[:, None]
-    return x.transpose(0, 3, 1, 2) if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4) else x
+    return x.transpose(0, 3, 1, 2) if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3) else x
 
 
 def _split_sides(split: Array, num_samples: int, source: str) -> tuple[Array, Array]:
     if split.shape != (num_samples,):
         raise ValueError(f"{source}: split has shape {split.shape} and x has {num_samples} samples; one per sample")
     sides = split.astype(str)
-    if wrong := sorted(set(sides) - {"train", "test"}):
+    if wrong := sorted(set(sides.tolist()) - {"train", "test"}):
         raise ValueError(f'{source}: split has {wrong[:3]}; every value is "train" or "test"')
     train, test = np.flatnonzero(sides == "train"), np.flatnonzero(sides == "test")
     if not len(train) or not len(test):

@@ -133,7 +133,7 @@ class ColourMap:
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
         if len(self.matrix[0]) != x.shape[1]:
             raise ValueError(f"the colour map takes {len(self.matrix[0])} channels, the images have {x.shape[1]}")
-        return torch.einsum("oc,bchw->bohw", torch.tensor(self.matrix, device=x.device), x.float())
+        return torch.einsum("oc,bchw->bohw", x.new_tensor(self.matrix, dtype=torch.float32), x.float())
 
 
 @dataclass(frozen=True, kw_only=True)
