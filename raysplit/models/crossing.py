@@ -1,0 +1,169 @@
+"""What crosses a cut: the values of a graph that are made before a position and used after it.
+
+The computing nodes of a graph are numbered 1..n in the order of ``forward``; position p lies after node p.
+A tensor that crosses is sent once, however often it is used behind the cut. Numbers that cross (sizes from ``x.shape``)
+are not sent: those that do not depend on the batch are written out behind the cut, the batch size is read there from
+the first tensor that crosses. To tell them apart the graph is run twice, with b and b + 1 samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+VALUE_OPS = ("placeholder", "call_module", "call_function", "call_method")
+PLAIN_TYPES = (int, float, bool, str, torch.dtype, type(None))
+
+
+class Unsendable(Exception):
+    """A value cannot be sent or made again behind a cut; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A tensor that crosses, seen per sample: `shape` is without the batch dimension."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        return self.dtype.itemsize * torch.Size(self.shape).numel()
+
+
+class Crossings:
+    """Positions of a graph, with what crosses each of them.
+
+    nodes: the computing nodes in order.
+    end: the last position, after all nodes.
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, example: Tensor) -> None:
+        self.nodes = [node for node in graph.nodes if node.op in VALUE_OPS and node.op != "placeholder"]
+        self.end = len(self.nodes)
+        self._position = {node: number for number, node in enumerate(self.nodes, start=1)}
+        (self._input,) = graph.find_nodes(op="placeholder")
+        (output,) = graph.find_nodes(op="output")
+        self._position |= {self._input: 0, output: self.end + 1}
+        self._last_use = {
+            node: max((self._position[user] for user in node.users), default=0) for node in [self._input, *self.nodes]
+        }
+        self._small = _run(root, graph, example)
+        self._large = _run(root, graph, torch.cat([example, example[:1]]))
+        self._num_small = len(example)
+        self._state_spans = dict(self._spans_of_state(root, graph))
+
+    def position(self, node: fx.Node) -> int:
+        """The position right after this node."""
+        return self._position[node]
+
+    def tensors(self, position: int) -> list[fx.Node]:
+        """The nodes whose tensors cross here, in the order in which they were made."""
+        return [node for node in self._alive(position) if isinstance(self._small[node], Tensor)]
+
+    def numbers(self, position: int) -> list[fx.Node]:
+        """The nodes whose values other than tensors cross here."""
+        return [node for node in self._alive(position) if not isinstance(self._small[node], Tensor)]
+
+    def samples(self, position: int) -> list[Sample]:
+        """The tensors that cross here. Raises Unsendable when the first dimension of one is not the batch."""
+        return [self._sample(node) for node in self.tensors(position)]
+
+    def remake(self, node: fx.Node, batch_size: Any, device: Any) -> Any:
+        """The value of a node that is no tensor, behind a cut; raises Unsendable when it cannot be made there.
+
+        batch_size, device: what to put where the value is the size or the device of the batch.
+        """
+        return self._remake(node, self._small[node], self._large[node], batch_size, device)
+
+    def objection(self, position: int) -> str | None:
+        """Why the model cannot be cut here, or None when it can."""
+        if shared := self._state_in_both(position):
+            return f"{shared!r} is used before and after it"
+        if not self.tensors(position):
+            return "no tensor crosses it"
+        try:
+            self.samples(position)
+            for node in self.numbers(position):
+                self.remake(node, None, None)
+        except Unsendable as reason:
+            return str(reason)
+        return None
+
+    def _alive(self, position: int) -> list[fx.Node]:
+        return [node for node, last_use in self._last_use.items() if self._position[node] <= position < last_use]
+
+    def _sample(self, node: fx.Node) -> Sample:
+        small, large = self._small[node], self._large[node]
+        if not small.is_floating_point() and node is not self._input:
+            raise Unsendable(f"{node.name!r} would cross it, a tensor of {small.dtype} that has no gradient")
+        if small.shape != (self._num_small, *small.shape[1:]) or large.shape != (self._num_small + 1, *small.shape[1:]):
+            raise Unsendable(f"{node.name!r} of shape {tuple(small.shape)} would cross it, not one row per sample")
+        return Sample(shape=tuple(small.shape[1:]), dtype=small.dtype)
+
+    def _remake(self, node: fx.Node, small: Any, large: Any, batch_size: Any, device: Any) -> Any:
+        if type(small) is int and (small, large) == (self._num_small, self._num_small + 1):
+            return batch_size
+        if isinstance(small, torch.device):
+            return device
+        if isinstance(small, PLAIN_TYPES) and small == large:
+            return small
+        if isinstance(small, tuple | list) and len(small) == len(large):
+            pairs = zip(small, large, strict=True)
+            return tuple(self._remake(node, a, b, batch_size, device) for a, b in pairs)
+        raise Unsendable(f"{node.name!r} would cross it, a {type(small).__name__} that is not a tensor")
+
+    def _spans_of_state(self, root: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Each parameter and buffer with the first and last node that uses it; tied ones are one."""
+        names: dict[int, str] = {}
+        uses: dict[int, list[int]] = {}
+        for node in graph.nodes:
+            if node.op == "call_module":
+                module = root.get_submodule(node.target)
+                state = [(f"{node.target}.{n}", t) for n, t in chain(module.named_parameters(), module.named_buffers())]
+                used_at = [self._position[node]]
+            elif node.op == "get_attr":
+                state = [(node.target, _attribute(root, node.target))]
+                used_at = [self._position[user] for user in node.users]
+            else:
+                continue
+            for name, tensor in state:
+                names.setdefault(id(tensor), name)
+                uses.setdefault(id(tensor), []).extend(used_at)
+        for key, positions in uses.items():
+            if positions:
+                yield names[key], (min(positions), max(positions))
+
+    def _state_in_both(self, position: int) -> str | None:
+        spans = self._state_spans.items()
+        return next((name for name, (first, last) in spans if first <= position < last), None)
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(root, graph=graph)
+        self.seen: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        self.seen[n] = torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+        return value
+
+
+def _run(root: nn.Module, graph: fx.Graph, example: Tensor) -> dict[fx.Node, Any]:
+    """What every node returns: tensors without their data, other values as they are."""
+    recorder = _Recorder(root, graph)
+    with torch.no_grad():
+        recorder.run(example)
+    return recorder.seen
+
+
+def _attribute(root: nn.Module, path: str) -> Tensor:
+    owner, _, name = path.rpartition(".")
+    tensor: Tensor = getattr(root.get_submodule(owner), name)
+    return tensor

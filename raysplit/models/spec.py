@@ -1,0 +1,77 @@
+"""A model as a small value: what to build, from which seed. It travels to every party instead of weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from raysplit.data.streams import derive, torch_generator
+from raysplit.models.split import CutPoint, TracedModel, trace
+from raysplit.models.zoo import build_model
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Name, sizes, options and seed of a model; hashable, picklable, equal specs build equal bits.
+
+    name: a name or import path that `build_model` knows.
+    input_shape: shape of one sample, without the batch dimension.
+    options: further arguments of the network; a mapping or pairs, kept as sorted pairs.
+    seed: initial weights come from the stream ``(seed, "model")``.
+    dtype: "float32", "float64", "bfloat16" or "float16"; weights are drawn in float32 and then converted.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    num_classes: int
+    options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    seed: int
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {self.num_classes}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        object.__setattr__(self, "input_shape", tuple(self.input_shape))
+        pairs = sorted(dict(self.options).items())
+        object.__setattr__(self, "options", tuple((key, _hashable(value)) for key, value in pairs))
+
+    def build(self) -> nn.Module:
+        """The whole model with its initial weights; memory of its own, torch's global stream untouched."""
+        return copy.deepcopy(_prototype(self))
+
+    def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
+        """The ``len(cuts) + 1`` parts of a new model (see `TracedModel.cut`); no memory is shared with other calls."""
+        return _traced(self).copy().cut(cuts)
+
+    def cut_points(self) -> tuple[CutPoint, ...]:
+        """All places where this model can be cut."""
+        return _traced(self).cut_points
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+@lru_cache(maxsize=4)
+def _prototype(spec: ModelSpec) -> nn.Module:
+    """Never handed out: copies of it are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(spec.seed, "model"))
+        model = build_model(spec.name, input_shape=spec.input_shape, num_classes=spec.num_classes, **dict(spec.options))
+    return model.to(DTYPES[spec.dtype])
+
+
+@lru_cache(maxsize=4)
+def _traced(spec: ModelSpec) -> TracedModel:
+    example = torch.randn(1, *spec.input_shape, generator=torch_generator(spec.seed, "model", "example"))
+    return trace(_prototype(spec), example.to(DTYPES[spec.dtype]))

@@ -1,0 +1,99 @@
+"""Models by name: the papers' own networks, torchvision's classifiers, and any callable by its import path."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from raysplit.models import deep_nets, small_nets
+
+Builder = Callable[..., nn.Module]
+
+BUILDERS: Mapping[str, Builder] = {
+    "mlp": small_nets.mlp,
+    "mlp_small": small_nets.mlp_small,
+    "mlp_28": small_nets.mlp_28,
+    "cnn8": small_nets.cnn8,
+    "cnn": small_nets.cnn,
+    "cnn4": small_nets.cnn4,
+    "cnn_cifar": small_nets.cnn_cifar,
+    "resnet18_cifar": deep_nets.resnet18_cifar,
+    "resnet101_mpsl": deep_nets.resnet101_mpsl,
+    "vgg19_mpsl": deep_nets.vgg19_mpsl,
+}
+TORCHVISION_FAMILIES = ("resnet", "resnext", "wide_resnet", "vgg", "mobilenet_v3", "efficientnet")
+
+
+def model_names() -> list[str]:
+    """Every name `build_model` knows: our own networks first, then torchvision's in alphabetical order."""
+    return [*BUILDERS, *_torchvision_names()]
+
+
+def build_model(name: str, *, input_shape: tuple[int, ...], num_classes: int, **options: Any) -> nn.Module:
+    """Build a model with fresh weights, drawn from torch's global random stream (seed it before).
+
+    name: one of `model_names`, or an import path ``package.module:callable``. Such a callable gets the options, and
+        ``input_shape`` and ``num_classes`` when its signature takes them.
+    input_shape: shape of one sample, without the batch dimension.
+    options: further arguments of the network, such as ``hidden=(64, 32)`` of `mlp`.
+
+    Raises ValueError for an unknown name, option or import path.
+    """
+    if ":" in name:
+        return _from_import_path(name, {"input_shape": input_shape, "num_classes": num_classes}, options)
+    if name in BUILDERS:
+        accepted = inspect.signature(BUILDERS[name]).parameters.keys() - {"input_shape", "num_classes"}
+        if unknown := options.keys() - accepted:
+            raise ValueError(f"{name} has no option {sorted(unknown)}; it takes {sorted(accepted) or 'none'}")
+        return BUILDERS[name](input_shape, num_classes, **options)
+    if name in _torchvision_names():
+        return _from_torchvision(name, input_shape, num_classes, options)
+    names = model_names()
+    nearest = difflib.get_close_matches(name, names, n=3) or names[:3]
+    raise ValueError(
+        f"unknown model {name!r}; nearest are {', '.join(nearest)}; "
+        f'known are {", ".join(names)}, and any "package.module:callable"'
+    )
+
+
+def _torchvision_names() -> list[str]:
+    import torchvision  # a second of import time, which only those who use it pay
+
+    names = torchvision.models.list_models(module=torchvision.models)
+    return [name for name in names if name.startswith(TORCHVISION_FAMILIES)]
+
+
+def _from_torchvision(
+    name: str, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, Any]
+) -> nn.Module:
+    import torchvision
+
+    if len(input_shape) != 3 or input_shape[0] != 3:
+        raise ValueError(
+            f"torchvision's {name} takes images of 3 channels, got input_shape {input_shape}; "
+            "repeat the channel in the data set or take resnet18_cifar"
+        )
+    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    return model
+
+
+def _from_import_path(path: str, about_data: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
+    module_name, _, attribute = path.partition(":")
+    try:
+        build: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            build = getattr(build, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f'model {path!r} cannot be imported ({error}); write "package.module:callable"') from error
+    parameters = inspect.signature(build).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    about_data = {key: value for key, value in about_data.items() if takes_any or key in parameters}
+    model = build(**about_data, **options)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model {path!r} made a {type(model).__name__}; it must return a torch.nn.Module")
+    return model
