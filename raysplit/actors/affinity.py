@@ -1,0 +1,70 @@
+"""How a step for one task changes the loss of another, measured on one batch by looking ahead.
+
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, after Fifty et al., NeurIPS 2021, arXiv 2109.04617:
+theta_s'(i) = theta_s - lr * (g_i + weight_decay * theta_s) moves the shared encoder alone, g_i being its gradient of
+loss L_i as trained (1/sqrt n included); then S[i][j] = (1 - L_j(theta_s'(i)) / L_j(theta_s)) / lr.
+The look-ahead runs on substitute parameters, so the model's own are never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from raysplit.models.mas_losses import Loss
+from raysplit.models.mas_net import MultiTaskModel
+from raysplit.schedulers.regroup import Affinity
+
+
+def measure(
+    model: MultiTaskModel,
+    x: Tensor,
+    targets: Mapping[str, Tensor],
+    losses: Mapping[str, Loss],
+    *,
+    lr: float,
+    weight_decay: float = 1e-4,
+    normalise_by_lr: bool = True,
+    freeze_running_statistics: bool = True,
+) -> Affinity:
+    """Affinities of all tasks of `model` on the batch (`x` [B, ...], `targets` by task), row = source.
+
+    Parameters and gradients stay as they are, bit for bit, and so does torch's random state. Buffers do when
+    `freeze_running_statistics`; otherwise BatchNorm sees each of the n look-ahead passes, as in the published code.
+    A task whose loss is 0 has nothing to gain: its column is 0.
+    """
+    parameters = {f"encoder.{name}": p for name, p in model.encoder.named_parameters() if p.requires_grad}
+    num_tasks = len(model.tasks)
+    with torch.random.fork_rng(devices=[]):
+        random_state = torch.random.get_rng_state()  # the same dropout masks in every pass
+        outputs = functional_call(model, _copied_buffers(model), (x,))
+        values = {task: losses[task](outputs[task], targets[task]) for task in model.tasks}
+        rows = []
+        for number, source in enumerate(model.tasks):
+            gradients = torch.autograd.grad(
+                values[source],
+                list(parameters.values()),
+                retain_graph=number < num_tasks - 1,
+                materialize_grads=True,
+            )
+            with torch.no_grad():
+                moved = {
+                    name: p - lr * (gradient + weight_decay * p)
+                    for (name, p), gradient in zip(parameters.items(), gradients, strict=True)
+                }
+                torch.random.set_rng_state(random_state)
+                buffers = _copied_buffers(model) if freeze_running_statistics else {}
+                ahead = functional_call(model, moved | buffers, (x,))
+                after = torch.stack([losses[task](ahead[task], targets[task]).double() for task in model.tasks])
+                before = torch.stack([values[task].detach().double() for task in model.tasks])
+                gain = torch.where(before == 0, 0.0, 1 - after / before)
+            rows.append(tuple((gain / lr if normalise_by_lr else gain).tolist()))
+    return Affinity(tasks=model.tasks, values=tuple(rows))
+
+
+def _copied_buffers(model: MultiTaskModel) -> dict[str, Tensor]:
+    """Stand-ins for all buffers, for a pass to write to."""
+    return {name: buffer.clone() for name, buffer in model.named_buffers()}
