@@ -93,8 +93,8 @@ def _reason(problem: CutProblem, segments: Segments, best: _Solve) -> str:
         missing = worst.memory_bytes - worst.memory_limit_bytes
         return (
             f"node {worst.node} lacks {_size(missing)} for {problem.owners} replicas of units "
-            f"{worst.first_unit}-{worst.last_unit} (it has {_size(worst.memory_limit_bytes)}), and no other placement lacks "
-            "less; offer more memory or more nodes, or take fewer owners or a smaller batch"
+            f"{worst.first_unit}-{worst.last_unit} (it has {_size(worst.memory_limit_bytes)}), and no other placement "
+            "lacks less; offer more memory or more nodes, or take fewer owners or a smaller batch"
         )
     fastest = best(problem, segments, segments.times(problem))
     assert fastest is not None, "memory suffices, so there is a fastest plan"

@@ -135,7 +135,11 @@ class Plan:
             f"L_fwd {self.l_fwd_ms:.2f} + L_back {self.l_bwd_ms:.2f} = {sum_ms:.2f} ms per batch, "
             f"busiest node {self.bottleneck_ms:.2f} ms, round {self.round_ms / 60_000:.2f} min"
         )
-        return "\n".join([title, *lines, total])
+        unused = [f"unused: {', '.join(self.unused)}"] if self.unused else []
+        price = (
+            [f"{self.price_per_hour:.4g} per hour, {self.price_per_round:.4g} per round"] if self.price_per_hour else []
+        )
+        return "\n".join([title, *lines, total, *unused, *price])
 
 
 def plan_for(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> Plan:
