@@ -78,6 +78,6 @@ def _whole_sizes(share: npt.NDArray[np.floating[Any]], total: int) -> npt.NDArra
     """Whole numbers that sum to ``total``, in proportion to ``share``: floors, then the largest remainders."""
     exact = share / share.sum() * total
     sizes: Indices = np.floor(exact).astype(np.int64)
-    largest_remainder = np.argsort(sizes - exact, kind="stable")
+    largest_remainder = np.argsort(np.round(sizes - exact, 9), kind="stable")  # rounded, so that equal ones tie
     sizes[largest_remainder[: total - sizes.sum()]] += 1
     return sizes
