@@ -24,11 +24,11 @@ def checked_inputs(x: Array, source: str) -> Tensor:
     if x.ndim < 2 or x.dtype.kind not in "uifb":
         raise ValueError(f"{source}: x is {x.dtype} of shape {x.shape}; it holds numbers of shape [N, ...]")
     if x.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(_channels_first(x)))
-    values = np.asarray(x, np.float32)
+        return torch.from_numpy(np.array(_channels_first(x), order="C"))
+    values = np.array(x, np.float32)  # copied: what was read may be read-only
     if bad := np.count_nonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)):
         raise ValueError(f"{source}: x has NaN or infinity in {bad} of {len(values)} samples; repair or drop them")
-    return torch.from_numpy(values.copy())
+    return torch.from_numpy(values)
 
 
 def checked_labels(y: Array, num_samples: int, source: str) -> Tensor:

@@ -75,6 +75,13 @@ def test_nested_lists_and_input_shape_give_images(tmp_path: Path) -> None:
     assert data.train.x[1].tolist() == [[[4, 5], [6, 7]]]
 
 
+def test_byte_images_in_parquet_are_writable_copies(tmp_path: Path) -> None:
+    """Arrow's own memory is read-only, and torch warns of a tensor over such memory."""
+    table = pa.table({"x": pa.array([[1, 2]] * 6, pa.list_(pa.uint8())), "y": Y, "split": SPLIT.tolist()})
+    pq.write_table(table, tmp_path / "bytes.parquet")
+    assert load_dataset("bytes.parquet", root=str(tmp_path)).train.x.dtype == torch.uint8
+
+
 def test_mean_and_std_normalise(tmp_path: Path) -> None:
     data = load_dataset(_npz(tmp_path, x=X, y=Y, split=SPLIT), mean=(1.0,), std=(2.0,))
     assert data.transform(data.train.x[:1], torch.Generator()).tolist() == [[-0.5, 0.0]]
