@@ -83,8 +83,8 @@ def horizontal_scaling(problem: CutProblem) -> HorizontalPlan:
     room = [node.kind.memory_bytes // replica_bytes for node in problem.nodes]
     if sum(room) < problem.owners:
         raise InfeasibleError(
-            f"the nodes hold {sum(room)} whole replicas of units {first}-{end - 1} ({replica_bytes / BYTES_PER_GIB:.3f} "
-            f"GiB each), {problem.owners} owners need one each; offer more memory or split over the nodes"
+            f"{sum(room)} whole replicas of units {first}-{end - 1} fit, {replica_bytes / BYTES_PER_GIB:.3f} GiB each; "
+            f"{problem.owners} owners need one each; offer more memory or split the units over the nodes"
         )
     owners = [0] * len(problem.nodes)
     for _ in range(problem.owners):

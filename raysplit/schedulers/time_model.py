@@ -1,9 +1,10 @@
 """How long a round of pipelined split learning takes, in closed form.
 
-Equations (1) to (6) of Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv
-2402.00208, restated by the same authors in "Estimating the Training Time in Single- and Multi-Hop Split Federated Learning",
-EdgeSys 2025. They assume a full pipeline. Beside them stands a lower bound that always holds: an owner has one batch in
-flight, and a node has one worker for both directions. From `saturation_owners` owners on the pipeline is full.
+Equations (1) to (6) of Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024,
+arXiv 2402.00208, restated by the same authors in "Estimating the Training Time in Single- and Multi-Hop Split
+Federated Learning", EdgeSys 2025. They assume a full pipeline. Beside them stands a lower bound that always holds:
+an owner has one batch in flight, and a node has one worker for both directions. From `saturation_owners` owners on the
+pipeline is full.
 All times are in ms. The ground truth is the simulator, which runs the algorithm itself on a virtual clock.
 """
 

@@ -1,0 +1,87 @@
+"""`raysplit profile`: measure a model's units on this machine, for `raysplit plan`."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from raysplit.models.profiler import measure_profile
+from raysplit.models.zoo import build_model
+from raysplit.schedulers.profiles import Profile
+
+_MIB = 2**20
+
+
+@click.command(name="profile")
+@click.option("--model", required=True, help="Name of a model, or package.module:callable.")
+@click.option("--batch-size", default=128, show_default=True, help="Samples in a batch.")
+@click.option("--repeats", default=5, show_default=True, help="Timed batches; the median counts.")
+@click.option("--input-shape", default="3,32,32", show_default=True, help="Shape of one sample.")
+@click.option("--num-classes", default=10, show_default=True, help="Outputs of the model.")
+@click.option("--device", default=platform.node(), help="What to call this machine; its host name by default.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it: .parquet or .csv.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def profile(
+    model: str,
+    batch_size: int,
+    repeats: int,
+    input_shape: str,
+    num_classes: int,
+    device: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Time forward, backward and update of each unit on one thread, and count its bytes."""
+    if output is not None and output.suffix not in (".parquet", ".csv"):
+        raise click.BadParameter(f"{output} must end in .parquet or .csv", param_hint="--output")
+    try:
+        shape = tuple(int(size) for size in input_shape.split(","))
+    except ValueError as wrong:
+        raise click.BadParameter(
+            f"{input_shape!r} must be sizes such as 3,32,32", param_hint="--input-shape"
+        ) from wrong
+    torch.manual_seed(0)
+    try:
+        measured = measure_profile(
+            build_model(model, input_shape=shape, num_classes=num_classes),
+            name=model,
+            input_shape=shape,
+            batch_size=batch_size,
+            repeats=repeats,
+            device=device,
+        )
+    except ValueError as mistake:
+        raise click.ClickException(str(mistake)) from mistake
+    if output is not None:
+        (measured.to_csv if output.suffix == ".csv" else measured.to_parquet)(output)
+    if as_json:
+        click.echo(json.dumps(asdict(measured)))
+    else:
+        _print(measured, output)
+
+
+def _print(measured: Profile, output: Path | None) -> None:
+    table = Table(title=f"{measured.model} on {measured.device}, batches of {measured.batch_size}")
+    for column in ("", "unit"):
+        table.add_column(column)
+    for column in ("forward ms", "backward ms", "update ms", "activation MiB", "parameter MiB"):
+        table.add_column(column, justify="right")
+    rows = [
+        (unit.forward_ms, unit.backward_ms, unit.update_ms, unit.activation_bytes / _MIB, unit.parameter_bytes / _MIB)
+        for unit in measured.units
+    ]
+    for index, (unit, row) in enumerate(zip(measured.units, rows, strict=True)):
+        table.add_row(str(index), unit.name, *(f"{value:.2f}" for value in row))
+    table.add_section()
+    table.add_row("", "sum", *(f"{sum(column):.2f}" for column in zip(*rows, strict=True)))
+    console = Console()
+    console.print(table)
+    if output is not None:
+        console.print(f"written to {output}; use it with: raysplit plan --profile {output} ...")

@@ -1,0 +1,124 @@
+"""Measure what each unit of a model costs on this machine: the profile that a planner of cuts needs.
+
+As in MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208): whole batches go through the chain of units,
+forward and backward, and every unit's forward pass, backward pass and optimiser step are timed apart, on one thread.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from raysplit.data.streams import torch_generator
+from raysplit.models.split import trace
+from raysplit.schedulers.profiles import Profile, UnitProfile
+
+Tensors = tuple[Tensor, ...]
+
+
+def measure_profile(
+    model: nn.Module,
+    *,
+    name: str,
+    input_shape: tuple[int, ...],
+    batch_size: int = 128,
+    repeats: int = 5,
+    device: str = "this machine",
+) -> Profile:
+    """Time every unit of `model` (its children if it is an nn.Sequential, else the steps between its cut points).
+
+    name, device: what the profile is called. input_shape: of one sample, without the batch dimension.
+    Times are medians over `repeats` batches after one for warming up, with SGD (momentum 0.9, weight decay 1e-4) as
+    update. Bytes: the tensors that leave the unit for one batch, and its parameters and buffers. The model is trained
+    by this, on noise: give a copy. Raises ValueError for fewer than one repeat, or a model that cannot be cut.
+    """
+    if repeats < 1 or batch_size < 1:
+        raise ValueError(f"{repeats} repeats of batches of {batch_size}; both must be at least 1")
+    x = torch.randn(batch_size, *input_shape, generator=torch_generator(0, "profile", "input"))
+    traced = trace(model, x[:1])
+    units = [_Unit(name=unit) for unit in traced.units]
+    parts = traced.cut(range(1, len(units)))
+    optimizers = [_optimizer(part) for part in parts]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for _ in range(1 + repeats):
+                _train_batch(parts, optimizers, units, x)
+    finally:
+        torch.set_num_threads(threads)
+    return Profile(
+        model=name,
+        device=device,
+        batch_size=batch_size,
+        units=tuple(unit.profile(part) for unit, part in zip(units, parts, strict=True)),
+    )
+
+
+@dataclass(kw_only=True)
+class _Unit:
+    """The stopwatch of one unit; the first lap of each list is the warm-up."""
+
+    name: str
+    forward_s: list[float] = field(default_factory=list)
+    backward_s: list[float] = field(default_factory=list)
+    update_s: list[float] = field(default_factory=list)
+    activation_bytes: int = 0
+
+    def profile(self, part: nn.Module) -> UnitProfile:
+        weights = [*part.parameters(), *part.buffers()]
+        return UnitProfile(
+            name=self.name,
+            forward_ms=1e3 * statistics.median(self.forward_s[1:]),
+            backward_ms=1e3 * statistics.median(self.backward_s[1:]),
+            update_ms=1e3 * statistics.median(self.update_s[1:]),
+            activation_bytes=self.activation_bytes,
+            parameter_bytes=_num_bytes(weights),
+        )
+
+
+def _train_batch(
+    parts: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer | None], units: Sequence[_Unit], x: Tensor
+) -> None:
+    entering: list[Tensors] = [(x,)]
+    leaving: list[Tensors] = []
+    for part, unit in zip(parts, units, strict=True):
+        start_s = time.perf_counter()
+        out = part(*entering[-1])
+        unit.forward_s.append(time.perf_counter() - start_s)
+        leaving.append(out if isinstance(out, tuple) else (out,))
+        unit.activation_bytes = _num_bytes(leaving[-1])
+        entering.append(tuple(z.detach().requires_grad_(z.is_floating_point()) for z in leaving[-1]))
+    gradients: Tensors = tuple(torch.ones_like(z) / z.numel() for z in leaving[-1])
+    for index in reversed(range(len(parts))):
+        unit, optimizer = units[index], optimizers[index]
+        start_s = time.perf_counter()
+        _backward(leaving[index], gradients)
+        unit.backward_s.append(time.perf_counter() - start_s)
+        gradients = tuple(torch.zeros_like(z) if z.grad is None else z.grad for z in entering[index])
+        start_s = time.perf_counter()
+        if optimizer is not None:
+            optimizer.step()
+        unit.update_s.append(time.perf_counter() - start_s)
+        if optimizer is not None:
+            optimizer.zero_grad()
+
+
+def _backward(leaving: Tensors, gradients: Tensors) -> None:
+    tracked = [(z, g) for z, g in zip(leaving, gradients, strict=True) if z.requires_grad]
+    if tracked:  # a unit without weights on raw input has nothing to do
+        torch.autograd.backward([z for z, _ in tracked], [g for _, g in tracked])
+
+
+def _optimizer(part: nn.Module) -> torch.optim.Optimizer | None:
+    parameters = list(part.parameters())
+    return torch.optim.SGD(parameters, lr=1e-6, momentum=0.9, weight_decay=1e-4) if parameters else None
+
+
+def _num_bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
