@@ -1,0 +1,30 @@
+"""The algorithms by name; a new one is a file here and a line below, or an import path in the configuration."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.fedavg import Centralised, FedAvg, FedProx, LocalOnly
+from raysplit.algorithms.minibatch_sfl import MiniBatchSFL
+from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
+from raysplit.algorithms.splitnn import SplitNN
+
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    algorithm.name: algorithm
+    for algorithm in (Centralised, LocalOnly, FedAvg, FedProx, SplitNN, SplitFedV1, SplitFedV2, MiniBatchSFL)
+}
+
+
+def resolve_algorithm(name: str) -> type[Algorithm]:
+    """An algorithm by name or by import path ``package.module:Class``."""
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        found: type[Algorithm] = getattr(importlib.import_module(module), attribute)
+        return found
+    near = difflib.get_close_matches(name, ALGORITHMS, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown algorithm {name!r}{hint} (one of {', '.join(ALGORITHMS)})")

@@ -1,0 +1,73 @@
+"""The aggregator: averages what the cohort submits and hands the average out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from raysplit.actors.records import RoundTask, StaleCall
+from raysplit.actors.stage import weighted_mean
+
+
+class Aggregator:
+    """Weighted averaging (FedAvg, McMahan et al. 2017, arXiv 1602.05629), summed in owner order whatever arrives first.
+
+    Args:
+        state: the initial weights, handed out before the first average.
+    """
+
+    def __init__(self, *, name: str, state: Mapping[str, Tensor]) -> None:
+        self.name = name
+        self._current = dict(state)
+        self._task: RoundTask | None = None
+        self._submitted: dict[int, dict[str, Mapping[str, Tensor]]] = {}
+        self._means: dict[int, asyncio.Future[dict[str, Tensor]]] = {}
+
+    def begin(self, task: RoundTask) -> None:
+        """Open a round; submissions to any other are refused from now on."""
+        self._task = task
+        self._submitted.clear()
+        for mean in self._means.values():
+            mean.cancel()
+        self._means.clear()
+
+    async def submit(self, task: RoundTask, owner: str, state: Mapping[str, Tensor], *, meeting: int = 0) -> None:
+        """Bring an owner's state to a meeting of the round (several when owners synchronise within it)."""
+        self._check(task)
+        states = self._submitted.setdefault(meeting, {})
+        if owner in states or owner not in task.cohort:
+            raise StaleCall(f"{self.name} takes one state from each of {list(task.cohort)}, not again from {owner}")
+        states[owner] = state
+        if len(states) == len(task.cohort):
+            self._current = weighted_mean([states[name] for name in task.cohort], task.weights)
+            self._mean(meeting).set_result(self._current)
+            del self._submitted[meeting]
+
+    async def mean(self, task: RoundTask, *, meeting: int = 0) -> dict[str, Tensor]:
+        """The average of a meeting, once everybody has come."""
+        self._check(task)
+        return await asyncio.shield(self._mean(meeting))
+
+    async def current(self) -> dict[str, Tensor]:
+        """The latest average."""
+        return self._current
+
+    async def load(self, state: Mapping[str, Tensor]) -> None:
+        self._current = {key: value.clone() for key, value in state.items()}
+
+    def missing(self, *, meeting: int = 0) -> list[str]:
+        """Owners of the cohort that have not submitted yet."""
+        cohort = self._task.cohort if self._task else ()
+        return [name for name in cohort if name not in self._submitted.get(meeting, {})]
+
+    def _mean(self, meeting: int) -> asyncio.Future[dict[str, Tensor]]:
+        if meeting not in self._means:
+            self._means[meeting] = asyncio.get_running_loop().create_future()
+        return self._means[meeting]
+
+    def _check(self, task: RoundTask) -> None:
+        now = self._task
+        if now is None or (now.round, now.attempt) != (task.round, task.attempt):
+            raise StaleCall(f"{self.name} is not in round {task.round}, attempt {task.attempt}")

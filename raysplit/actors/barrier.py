@@ -1,0 +1,57 @@
+"""A place to meet: everybody brings something under a name, and all leave with what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any
+
+from raysplit.actors.records import StaleCall
+
+
+class Barrier:
+    """Meetings by key. The last one to arrive does the joint work once; the order of arrival leaves no trace."""
+
+    def __init__(self) -> None:
+        self._brought: dict[Hashable, dict[str, Any]] = {}
+        self._outcome: dict[Hashable, asyncio.Future[Any]] = {}
+
+    async def meet(
+        self,
+        key: Hashable,
+        name: str,
+        value: Any,
+        expected: Sequence[str],
+        work: Callable[[list[Any]], Awaitable[Any]],
+    ) -> Any:
+        """Bring a value, wait for all of ``expected``, return what ``work`` made of the values in expected order.
+
+        A failure of the joint work reaches everybody who waits.
+        """
+        if name not in expected:
+            raise StaleCall(f"{name} came to {key!r} where only {list(expected)} are expected")
+        brought = self._brought.setdefault(key, {})
+        if name in brought:
+            raise StaleCall(f"{name} came to {key!r} twice")
+        brought[name] = value
+        outcome = self._outcome.setdefault(key, asyncio.get_running_loop().create_future())
+        if len(brought) == len(expected):
+            del self._brought[key], self._outcome[key]
+            try:
+                outcome.set_result(await work([brought[who] for who in expected]))
+            except Exception as error:
+                outcome.set_exception(error)
+        return await asyncio.shield(outcome)
+
+    def missing(self, key: Hashable, expected: Sequence[str]) -> list[str]:
+        """Who has not come yet."""
+        return [who for who in expected if who not in self._brought.get(key, {})]
+
+    def reset(self, reason: str) -> None:
+        """Send everybody away with a `StaleCall`."""
+        for outcome in self._outcome.values():
+            if not outcome.done():
+                outcome.set_exception(StaleCall(reason))
+                outcome.exception()  # retrieved: nobody may be waiting any more
+        self._brought.clear()
+        self._outcome.clear()

@@ -1,0 +1,213 @@
+"""A compute node: replicas of its part, one per owner, or one part that all owners share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+from raysplit.actors.barrier import Barrier
+from raysplit.actors.device import Device, Inline
+from raysplit.actors.joint import JointRule, joint_gradients
+from raysplit.actors.losses import resolve_loss
+from raysplit.actors.part import Tensors
+from raysplit.actors.records import RoundTask, StaleCall, Tag
+from raysplit.actors.stage import PartRecipe, Stage, require_finite, weighted_mean
+
+Copies = Literal["per_owner", "shared"]
+_SHARED = "all owners"
+
+
+class ComputeNode:
+    """Holds part(s) of the model and no data.
+
+    Args:
+        recipe: the part this node trains.
+        copies: one replica per owner (SplitFed V1, MP-SL), or one shared part (SplitNN, SplitFed V2, MiniBatch-SFL).
+        loss: name or import path, for the node that holds the last part.
+        restart_optimizer: forget momentum at the start of each round.
+        joint: how a joint step is computed.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        recipe: PartRecipe,
+        copies: Copies = "shared",
+        loss: str = "cross_entropy",
+        restart_optimizer: bool = False,
+        joint: JointRule | None = None,
+        device: Device | None = None,
+    ) -> None:
+        self.name = name
+        self._recipe = recipe
+        self._copies = copies
+        self._loss = resolve_loss(loss)
+        self._restart_optimizer = restart_optimizer
+        self._joint = joint or JointRule()
+        self._device = device or Inline()
+        self._stages: dict[str, Stage] = {}
+        self._state: dict[str, Tensor] | None = None  # what a new replica starts from
+        self._barrier = Barrier()
+        self._task: RoundTask | None = None
+        self._turn = 0
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._in_flight: dict[str, Tag] = {}
+        self._updates: dict[str, asyncio.Future[None]] = {}
+        self._num_steps = 0
+
+    # -- round ---------------------------------------------------------------------------------------------------
+
+    def begin(self, task: RoundTask) -> None:
+        """Open a round (or its next attempt); calls of any other are refused from now on."""
+        self._task = task
+        self._turn = 0
+        self._num_steps = 0
+        self._in_flight.clear()
+        self._updates.clear()
+        self._barrier.reset(f"round {task.round}, attempt {task.attempt} begins at {self.name}")
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        self._waiting.clear()
+        for stage in self._stages.values():
+            self._open(stage, task)
+
+    def _open(self, stage: Stage, task: RoundTask) -> None:
+        if self._restart_optimizer:
+            stage.part.restart_optimizer()
+        stage.part.scale_learning_rate(task.lr_scale)
+
+    # -- a replica of this part per owner ------------------------------------------------------------------------
+
+    async def forward(self, tag: Tag, z: Tensors) -> Tensors:
+        """The owner's replica forward: its output, on the way to the next party."""
+        self._check(tag)
+        if tag.owner in self._in_flight:
+            raise StaleCall(f"{tag.owner} has a batch in flight at {self.name}: {self._in_flight[tag.owner]}")
+        self._in_flight[tag.owner] = tag
+        await self._updated(tag.owner)
+        return await self._stage(tag.owner).forward(tag, z)
+
+    async def backward(self, tag: Tag, g: Tensors) -> Tensors:
+        """The gradient for the party before. The replica's update follows after the gradient has left."""
+        self._check(tag)
+        if self._in_flight.pop(tag.owner, None) != tag:
+            raise StaleCall(f"{self.name} has no forward of {tag} to go back through")
+        stage = self._stage(tag.owner)
+        g = await stage.backward(tag, g)
+        self._updates[tag.owner] = asyncio.ensure_future(stage.update(tag))  # the gradient leaves before the update
+        return g
+
+    async def _updated(self, owner: str) -> None:
+        update = self._updates.pop(owner, None)
+        if update is not None:
+            await update
+
+    async def loss_gradient(self, tag: Tag, z: Tensors, y: Any) -> tuple[float, Tensors]:
+        """Last part, own replica: forward, loss, backward and update in one; the loss and the gradient of ``z``."""
+        self._check(tag)
+        stage = self._stage(tag.owner)
+        loss, g = await stage.loss_gradient(tag, z, y, self._loss)
+        await stage.update(tag)
+        self._num_steps += 1
+        return loss, g
+
+    async def average(self, task: RoundTask, owner: str) -> None:
+        """Join the average of the cohort's replicas, in place: no weights leave the node."""
+
+        async def work(_: list[Any]) -> None:
+            for name in task.cohort:
+                await self._updated(name)
+            states = [self._stage(name).part.state() for name in task.cohort]
+            self._state = weighted_mean(states, task.weights)
+            for stage in self._stages.values():
+                stage.load(self._state)
+
+        await self._barrier.meet(("average", task.round, task.attempt), owner, None, task.cohort, work)
+
+    # -- one part shared by all ----------------------------------------------------------------------------------
+
+    async def shared_step(self, tag: Tag, turn: int, z: Tensors, y: Any) -> tuple[float, Tensors]:
+        """A step of the shared part on one owner's batch, taken when all earlier turns are done."""
+        self._check(tag)
+        if turn != self._turn:
+            waiting = self._waiting.setdefault(turn, asyncio.get_running_loop().create_future())
+            await waiting
+        loss, g = await self._stage(_SHARED).loss_gradient(tag, z, y, self._loss)
+        await self._stage(_SHARED).update(tag)
+        self._num_steps += 1
+        self._turn = turn + 1
+        following = self._waiting.pop(self._turn, None)
+        if following is not None and not following.done():
+            following.set_result(None)
+        return loss, g
+
+    async def joint_step(self, tag: Tag, present: tuple[str, ...], z: Tensors, y: Any) -> tuple[float, Tensors]:
+        """One step of the shared part on the giant mini-batch of all ``present`` owners (a barrier).
+
+        Returns this owner's mean loss and the gradient of its smashed data.
+        """
+        self._check(tag)
+
+        async def work(brought: list[tuple[Tag, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
+            return await self._joint_work(brought)
+
+        key = ("joint", tag.round, tag.attempt, tag.step)
+        outcome: dict[str, tuple[float, Tensors]] = await self._barrier.meet(key, tag.owner, (tag, z, y), present, work)
+        return outcome[tag.owner]
+
+    async def _joint_work(self, brought: list[tuple[Tag, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
+        tags = [tag for tag, _, _ in brought]
+        stage = self._stage(_SHARED)
+        stream = tags[0].stream(self._recipe.seed, "dropout")
+        zs, ys = [z for _, z, _ in brought], [y for _, _, y in brought]
+        result = await stage.compute(
+            "loss", tags[0], lambda: joint_gradients(stage.part, zs, ys, self._loss, self._joint, stream=stream)
+        )
+        for tag, loss in zip(tags, result.losses, strict=True):
+            require_finite(tag, loss)
+        await stage.update(tags[0])
+        self._num_steps += 1
+        owners = [tag.owner for tag in tags]
+        return dict(zip(owners, zip(result.losses, result.gradients, strict=True), strict=True))
+
+    def num_steps(self) -> int:
+        """Updates taken with a loss in the present round: of the shared part, or of all replicas together."""
+        return self._num_steps
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    async def predict(self, z: Tensors, owner: str = _SHARED) -> Tensors:
+        """Eval-mode forward of the shared part, or of an owner's replica."""
+        return self._stage(owner).part.predict(z)
+
+    async def state(self) -> dict[str, Tensor]:
+        """The shared part's weights, or those of the last average of the replicas."""
+        if self._copies == "shared":
+            return self._stage(_SHARED).part.state()
+        return dict(self._state) if self._state is not None else self._recipe.build(self._device).part.state()
+
+    async def load(self, state: Mapping[str, Tensor]) -> None:
+        """Set the shared part, or every replica present and to come."""
+        self._state = {key: value.clone() for key, value in state.items()}
+        for stage in self._stages.values():
+            stage.load(self._state)
+
+    def _stage(self, owner: str) -> Stage:
+        key = _SHARED if self._copies == "shared" else owner
+        if key not in self._stages:
+            stage = self._stages[key] = self._recipe.build(self._device)
+            if self._state is not None:
+                stage.load(self._state)
+            if self._task is not None:
+                self._open(stage, self._task)
+        return self._stages[key]
+
+    def _check(self, tag: Tag) -> None:
+        task = self._task
+        if task is None or (tag.round, tag.attempt) != (task.round, task.attempt):
+            now = f"round {task.round}, attempt {task.attempt}" if task else "no round"
+            raise StaleCall(f"{self.name} is in {now} and refuses {tag}")

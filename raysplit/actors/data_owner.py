@@ -1,0 +1,219 @@
+"""A data owner: its samples, its part(s) of the model, and the course of its rounds. Raw data never leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raysplit.actors.device import Device, Inline
+from raysplit.actors.evaluator import Evaluation, evaluate
+from raysplit.actors.losses import resolve_loss, wire_labels
+from raysplit.actors.records import OwnerReport, RoundTask, Tag
+from raysplit.actors.stage import PartRecipe, Stage, require_finite
+from raysplit.data.samples import Samples
+from raysplit.data.streams import derive, generator
+from raysplit.data.transforms import Transform
+
+Program = Callable[..., Awaitable[Any]]
+_GRADIENT_ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTraining:
+    """How an owner goes through its data.
+
+    Attributes:
+        batch_size: samples per mini-batch.
+        shuffle: draw a new order for every local epoch; off keeps the stored order.
+        drop_last: leave out an incomplete last mini-batch.
+        restart_optimizer: forget momentum at the start of each round.
+    """
+
+    batch_size: int = 32
+    shuffle: bool = True
+    drop_last: bool = False
+    restart_optimizer: bool = True
+    loss: str = "cross_entropy"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A mini-batch as the model takes it: ``x`` [B, ...] transformed, ``y`` the labels as they cross a link."""
+
+    x: Tensor
+    y: Any
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class DataOwner:
+    """Holds only its own samples.
+
+    Args:
+        shard: the owner's training samples.
+        test: the owner's own test samples, if it has some.
+        recipes: the parts it trains: the first, and the last as well when the model is cut U-shaped; the whole
+            model for methods that do not cut.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        shard: Samples,
+        transform: Transform,
+        recipes: tuple[PartRecipe, ...],
+        training: LocalTraining,
+        test: Samples | None = None,
+        eval_transform: Transform | None = None,
+        device: Device | None = None,
+    ) -> None:
+        self.name = name
+        self._shard = shard
+        self._test = test
+        self._transform = transform
+        self._eval_transform = eval_transform or transform
+        self._recipes = recipes
+        self._training = training
+        self._stages = [recipe.build(device or Inline()) for recipe in recipes]
+        self._dtype: torch.dtype = getattr(torch, recipes[0].spec.dtype)
+        self._loss = resolve_loss(training.loss)
+        self._reset_counts()
+
+    # -- a round -------------------------------------------------------------------------------------------------
+
+    async def run_round(
+        self, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor] | None = None
+    ) -> OwnerReport:
+        """Start from ``state`` (or from where this owner is), run the program ``(owner, team, task)``, report."""
+        self._reset_counts()
+        if state is not None:
+            self.load_parts(state)
+        for stage in self._stages:
+            if self._training.restart_optimizer:
+                stage.part.restart_optimizer()
+            stage.part.scale_learning_rate(task.lr_scale)
+        try:
+            await program(self, team, task)
+        except Exception as error:
+            error.add_note(f"at {self.name}, round {task.round}, step {self._num_steps}")
+            raise
+        return self._report()
+
+    def batches(self, task: RoundTask) -> Iterator[tuple[Tag, Batch]]:
+        """The round's mini-batches: as many as the task asks, epoch after epoch, each in its own shuffled order."""
+        num_steps, step, epoch = task.steps(self.name), 0, 0
+        while step < num_steps:
+            for indices in self._epoch(task.round, epoch):
+                if step == num_steps:
+                    return
+                tag = Tag(owner=self.name, round=task.round, step=step, attempt=task.attempt)
+                yield tag, self._batch(tag, indices)
+                step += 1
+            epoch += 1
+
+    def note(self, tag: Tag, loss: float, num_samples: int) -> None:
+        """Take a step's mean loss into the report."""
+        self._loss_sum += require_finite(tag, loss) * num_samples
+        self._num_samples += num_samples
+        self._num_steps += 1
+
+    def _epoch(self, round: int, epoch: int) -> list[Tensor]:
+        size = self._training.batch_size
+        if self._training.shuffle:
+            keys = (self.name, "round", round, "epoch", epoch, "order")
+            order = torch.from_numpy(generator(self._training.seed, *keys).permutation(len(self._shard)))
+        else:
+            order = torch.arange(len(self._shard))
+        batches = list(order.split(size))
+        if self._training.drop_last and len(batches) > 1 and len(batches[-1]) < size:
+            batches.pop()
+        return batches
+
+    def _batch(self, tag: Tag, indices: Tensor) -> Batch:
+        samples = self._shard.take(indices)
+        gen = torch.Generator().manual_seed(tag.stream(self._training.seed, "transform"))
+        return Batch(x=self._transform(samples.x, gen).to(self._dtype), y=wire_labels(samples.y))
+
+    # -- computing on its parts ----------------------------------------------------------------------------------
+
+    @property
+    def first(self) -> Stage:
+        """The part that sees the inputs (the whole model where it is not cut)."""
+        return self._stages[0]
+
+    @property
+    def last(self) -> Stage:
+        """The part that sees the labels, when the owner keeps it."""
+        return self._stages[-1]
+
+    async def train_batch(self, tag: Tag, batch: Batch) -> None:
+        """A step on the whole model, where the owner holds all of it."""
+        loss, _ = await self.first.loss_gradient(tag, batch.x, batch.y, self._loss)
+        await self.first.update(tag)
+        self.note(tag, loss, len(batch))
+
+    async def first_backward(self, tag: Tag, g: Any) -> None:
+        """Send the returned gradient through the first part and update it."""
+        await self.first.backward(tag, g)
+        await self.first.update(tag)
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def parts_state(self) -> dict[str, Tensor]:
+        """A copy of the weights of all parts this owner holds."""
+        return {key: value for stage in self._stages for key, value in stage.part.state().items()}
+
+    def load_parts(self, state: Mapping[str, Tensor]) -> None:
+        """Take over weights for the parts held here; other entries are left alone."""
+        for stage in self._stages:
+            stage.load({key: state[key] for key in stage.part.module.state_dict()})
+
+    async def state(self) -> dict[str, Tensor]:
+        return self.parts_state()
+
+    async def load(self, state: Mapping[str, Tensor]) -> None:
+        self.load_parts(state)
+
+    async def evaluate(self, *states: Mapping[str, Tensor]) -> Evaluation:
+        """Loss and accuracy of the model put together from ``states`` on this owner's own test samples."""
+        if self._test is None:
+            raise ValueError(f"{self.name} has no test samples of its own")
+        spec = self._recipes[0].spec
+        seed = derive(self._training.seed, self.name, "evaluation")
+        device = self._recipes[0].device
+        return evaluate(spec, states, self._test, self._eval_transform, self._loss, seed=seed, device=device)
+
+    async def local_gradient(self, *states: Mapping[str, Tensor]) -> Tensor:
+        """Gradient [dim] of the mean loss over the whole shard at a given model, for the first part's weights.
+
+        Batch norm uses batch statistics; dropout is off.
+        """
+        spec = self._recipes[0].spec
+        model = spec.build()
+        model.load_state_dict({key: value for state in states for key, value in state.items()})
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+                module.p = 0.0
+        own = {name for name, _ in self.first.part.module.named_parameters()}
+        wanted = [p for name, p in model.named_parameters() if name in own]
+        gen = torch.Generator().manual_seed(derive(self._training.seed, self.name, "divergence"))
+        for indices in torch.arange(len(self._shard)).split(_GRADIENT_ROWS):
+            samples = self._shard.take(indices)
+            x = self._transform(samples.x, gen).to(self._dtype)
+            loss = self._loss(model(x), wire_labels(samples.y)) * (len(indices) / len(self._shard))
+            loss.backward()  # type: ignore[no-untyped-call]
+        return torch.cat([p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted])
+
+    def _report(self) -> OwnerReport:
+        mean = self._loss_sum / max(1, self._num_samples)
+        return OwnerReport(owner=self.name, loss=mean, num_samples=self._num_samples, num_steps=self._num_steps)
+
+    def _reset_counts(self) -> None:
+        self._loss_sum, self._num_samples, self._num_steps = 0.0, 0, 0

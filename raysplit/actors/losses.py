@@ -1,0 +1,44 @@
+"""Losses by name. A loss maps (outputs, targets) of a batch to a mean over its samples."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Loss = Callable[[Any, Any], Tensor]
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy; logits [B, C], labels [B] of any integer type."""
+    return F.cross_entropy(logits, y.long())
+
+
+def mse(output: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error over all elements."""
+    return F.mse_loss(output, y.to(output.dtype))
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse}
+
+
+def resolve_loss(name: str) -> Loss:
+    """A loss by name or import path ``package.module:function``."""
+    if name in LOSSES:
+        return LOSSES[name]
+    if ":" not in name:
+        raise ValueError(f"unknown loss {name!r} (one of {', '.join(LOSSES)}, or package.module:function)")
+    module, _, attribute = name.partition(":")
+    loss: Loss = getattr(importlib.import_module(module), attribute)
+    return loss
+
+
+def wire_labels(y: Tensor | Mapping[str, Tensor]) -> Any:
+    """Labels as they cross a link: class indices in four bytes."""
+    if isinstance(y, Mapping):
+        return {task: wire_labels(target) for task, target in y.items()}
+    return y.to(torch.int32) if y.dtype == torch.int64 else y

@@ -1,0 +1,48 @@
+"""Optimisers by configuration: any class of ``torch.optim``, by its name in lower case."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+def _classes() -> dict[str, type[torch.optim.Optimizer]]:
+    found = (getattr(torch.optim, name) for name in dir(torch.optim))
+    return {
+        c.__name__.lower(): c
+        for c in found
+        if isinstance(c, type) and issubclass(c, torch.optim.Optimizer) and c is not torch.optim.Optimizer
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec:
+    """An optimiser's name, learning rate and further arguments (``momentum``, ``weight_decay``, ...)."""
+
+    name: str = "sgd"
+    lr: float = 0.01
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = _classes()
+        if self.name not in known:
+            near = difflib.get_close_matches(self.name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown optimiser {self.name!r}{hint} (one of {', '.join(sorted(known))})")
+        if not self.lr >= 0:
+            raise ValueError(f"a learning rate must be at least 0, got {self.lr}")
+        self.build([torch.zeros(1, requires_grad=True)])  # wrong options fail here, not in a remote process
+
+    def build(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer | None:
+        """An optimiser over the parameters, or None where there are none to train."""
+        trained = [p for p in parameters if p.requires_grad]
+        if not trained:
+            return None
+        try:
+            return _classes()[self.name](trained, lr=self.lr, **self.options)  # type: ignore[call-arg]
+        except TypeError as error:
+            raise ValueError(f"optimiser {self.name} does not take {dict(self.options)}: {error}") from error

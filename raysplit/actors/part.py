@@ -1,0 +1,162 @@
+"""A trainable part of a cut model: forward keeps the graph of the one batch in flight, backward uses it up.
+
+Chained parts apply the same kernels to the same values as the uncut model, so training them is bitwise the same
+(chain rule: a part's backward is the vector-Jacobian product with the gradient it is sent).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from raysplit.actors.losses import Loss
+from raysplit.actors.optim import OptimizerSpec
+from raysplit.models.dropout import dropout_stream
+
+Tensors = Tensor | tuple[Tensor, ...]
+BufferPolicy = Literal["average", "local"]
+
+
+def as_tuple(value: Tensors) -> tuple[Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def untuple(values: tuple[Tensor, ...]) -> Tensors:
+    return values[0] if len(values) == 1 else values
+
+
+def leaves(values: Tensors, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
+    """Received tensors as leaves of a new graph on a device; floating ones get a gradient."""
+    return tuple(v.detach().to(device).requires_grad_(v.is_floating_point()) for v in as_tuple(values))
+
+
+def on_device(value: Any, device: torch.device | str) -> Any:
+    """Labels (a tensor or one per task) on a device."""
+    return {k: v.to(device) for k, v in value.items()} if isinstance(value, Mapping) else value.to(device)
+
+
+def gradients(inputs: tuple[Tensor, ...]) -> Tensors:
+    """The gradients that belong to the crossing tensors; zero for one that the loss does not depend on."""
+    return untuple(tuple(torch.zeros_like(v) if v.grad is None else v.grad for v in inputs))
+
+
+class TrainablePart:
+    """One part of a model with its optimiser.
+
+    Args:
+        module: takes the crossing tensors positionally.
+        optimizer: how it is trained.
+        proximal_mu: adds mu * (weight - weight at the last load) to every gradient (FedProx, Li et al. 2020,
+            arXiv 1812.06127).
+    """
+
+    def __init__(
+        self, module: nn.Module, optimizer: OptimizerSpec, *, proximal_mu: float = 0.0, device: str = "cpu"
+    ) -> None:
+        self.module = module.to(device)
+        self.device = device
+        self.proximal_mu = proximal_mu
+        self._spec = optimizer
+        self._lr_scale = 1.0
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._inputs: tuple[Tensor, ...] = ()
+        self._outputs: tuple[Tensor, ...] = ()
+        self._anchor: list[Tensor] = []
+        self.restart_optimizer()
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def forward(self, z: Tensors, *, stream: int) -> Tensors:
+        """Train-mode forward; the graph is kept until `backward`. ``stream`` seeds this step's dropout masks."""
+        self.module.train()
+        self._inputs = leaves(z, self.device)
+        with dropout_stream(stream):
+            self._outputs = as_tuple(self.module(*self._inputs))
+        return untuple(tuple(output.detach() for output in self._outputs))
+
+    def backward(self, g: Tensors) -> Tensors:
+        """Gradients of the parameters (accumulated) and, returned, those of the inputs. Call `step` to apply."""
+        given = zip(self._outputs, as_tuple(g), strict=True)
+        pairs = [(output, d.to(self.device)) for output, d in given if output.requires_grad]
+        torch.autograd.backward([o for o, _ in pairs], [d for _, d in pairs])
+        return self._take_input_gradients()
+
+    def loss_gradient(self, z: Tensors, y: Any, loss: Loss, *, stream: int) -> tuple[float, Tensors]:
+        """Forward, loss and backward in one, for the part that holds the labels: the loss and the input gradients."""
+        self.forward(z, stream=stream)
+        value = loss(untuple(self._outputs), on_device(y, self.device))
+        value.backward()  # type: ignore[no-untyped-call]
+        return float(value.detach()), self._take_input_gradients()
+
+    def step(self) -> None:
+        """Apply the accumulated gradients and clear them."""
+        if self._optimizer is None:
+            return
+        if self.proximal_mu:
+            self._add_proximal_term()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def predict(self, z: Tensors) -> Tensors:
+        """Eval-mode forward without a graph; keeps nothing."""
+        self.module.eval()
+        with torch.no_grad():
+            inputs = (v.to(self.device) for v in as_tuple(z))
+            return untuple(as_tuple(self.module(*inputs)))
+
+    def _take_input_gradients(self) -> Tensors:
+        taken = gradients(self._inputs)
+        self._inputs = self._outputs = ()
+        return taken
+
+    def _add_proximal_term(self) -> None:
+        for parameter, anchor in zip(self.module.parameters(), self._anchor, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - anchor, alpha=self.proximal_mu)
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.module.parameters())
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of all weights and buffers in main memory, under the model's own names."""
+        return {key: value.detach().to("cpu", copy=True) for key, value in self.module.state_dict().items()}
+
+    def load(self, state: Mapping[str, Tensor], *, buffers: BufferPolicy = "average") -> None:
+        """Take over weights (a copy); ``buffers="local"`` keeps this part's own batch-norm statistics."""
+        if buffers == "local":
+            own = {name for name, _ in self.module.named_buffers()}
+            state = {
+                **{k: v for k, v in self.module.state_dict().items() if k in own},
+                **{k: v for k, v in state.items() if k not in own},
+            }
+        self.module.load_state_dict(dict(state))
+        if self.proximal_mu:
+            self._anchor = [p.detach().clone() for p in self.module.parameters()]
+
+    def restart_optimizer(self) -> None:
+        """Forget momentum and the like."""
+        self._optimizer = self._spec.build(self.module.parameters())
+        self.scale_learning_rate(self._lr_scale)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Set every learning rate to the configured one times the factor of the round's schedule."""
+        self._lr_scale = factor
+        if self._optimizer is not None:
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._spec.lr * factor
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """A copy of the optimiser's state (momentum, ...)."""
+        return deepcopy(self._optimizer.state_dict()) if self._optimizer else {}
+
+    def load_optimizer(self, state: Mapping[str, Any]) -> None:
+        """Take over a state from `optimizer_state` (a copy: torch would alias the given tensors)."""
+        if self._optimizer is not None:
+            self._optimizer.load_state_dict(deepcopy(dict(state)))

@@ -1,0 +1,108 @@
+"""A part of the model on a device: what parties await when they compute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from raysplit.actors.device import Device, Work, WorkKind
+from raysplit.actors.losses import Loss
+from raysplit.actors.optim import OptimizerSpec
+from raysplit.actors.part import BufferPolicy, Tensors, TrainablePart
+from raysplit.actors.records import NonFiniteLoss, Tag
+from raysplit.models.spec import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartRecipe:
+    """How to build one part of a model anywhere, with the run's initial weights, and how to train it.
+
+    Attributes:
+        spec: the whole model.
+        cuts: where it is cut; no cut leaves one part, the whole model.
+        index: which part this is, counted from 0.
+        optimizer: its optimiser.
+        seed: seeds the dropout masks, by owner, round, step and module.
+        buffers: whether loading an average also replaces batch-norm statistics.
+        device: the torch device, ``cpu`` or ``cuda``.
+    """
+
+    spec: ModelSpec
+    cuts: tuple[int | str, ...] = ()
+    index: int = 0
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    proximal_mu: float = 0.0
+    seed: int = 0
+    buffers: BufferPolicy = "average"
+    device: str = "cpu"
+
+    def build(self, device: Device) -> Stage:
+        module = self.spec.parts(self.cuts)[self.index]
+        part = TrainablePart(module, self.optimizer, proximal_mu=self.proximal_mu, device=self.device)
+        return Stage(part, device, self)
+
+
+class Stage:
+    """The asynchronous face of a `TrainablePart` on its `Device`."""
+
+    def __init__(self, part: TrainablePart, device: Device, recipe: PartRecipe) -> None:
+        self.part = part
+        self._device = device
+        self._recipe = recipe
+
+    async def forward(self, tag: Tag, z: Tensors) -> Tensors:
+        return await self.compute("forward", tag, lambda: self.part.forward(z, stream=self._stream(tag)))
+
+    async def backward(self, tag: Tag, g: Tensors) -> Tensors:
+        """The gradient of the inputs; apply the parameters' own with `update`."""
+        return await self.compute("backward", tag, lambda: self.part.backward(g))
+
+    async def update(self, tag: Tag) -> None:
+        await self.compute("update", tag, self.part.step)
+
+    async def loss_gradient(self, tag: Tag, z: Tensors, y: Any, loss: Loss) -> tuple[float, Tensors]:
+        """The mean loss of the batch and the gradient of the inputs; raises `NonFiniteLoss`."""
+        value, g = await self.compute(
+            "loss", tag, lambda: self.part.loss_gradient(z, y, loss, stream=self._stream(tag))
+        )
+        return require_finite(tag, value), g
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self.part.load(state, buffers=self._recipe.buffers)
+
+    def _stream(self, tag: Tag) -> int:
+        return tag.stream(self._recipe.seed, "dropout")
+
+    async def compute(self, kind: WorkKind, tag: Tag, compute: Callable[[], Any]) -> Any:
+        """Any other work on this part, done in turn on its device."""
+        work = Work(kind=kind, owner=tag.owner, part=self._recipe.index, round=tag.round, step=tag.step)
+        return await self._device.run(work, compute)
+
+
+def require_finite(tag: Tag, loss: float) -> float:
+    """The loss itself, or `NonFiniteLoss` naming the owner, round and step."""
+    if not math.isfinite(loss):
+        raise NonFiniteLoss(tag.owner, tag.round, tag.step, loss)
+    return loss
+
+
+def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of state dicts, summed in the given order in double precision.
+
+    Integer entries (batch counters) are copied from the first state. Weights should sum to 1.
+    """
+    first = states[0]
+    mean: dict[str, Tensor] = {}
+    for key, value in first.items():
+        if not value.is_floating_point():
+            mean[key] = value.clone()
+            continue
+        total = value.double() * weights[0]
+        for state, weight in zip(states[1:], weights[1:], strict=True):
+            total.add_(state[key], alpha=weight)
+        mean[key] = total.to(value.dtype)
+    return mean

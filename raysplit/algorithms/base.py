@@ -1,0 +1,251 @@
+"""What every algorithm is: who is deployed where, the owner's round, the coordinator's round.
+
+An algorithm describes its parties as records, is given their handles, and then runs rounds. The owner's round is a
+module-level coroutine ``(owner, team, task)`` that runs at the owner and reads as the paper's pseudo-code.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from raysplit.actors.aggregator import Aggregator
+from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
+from raysplit.actors.optim import OptimizerSpec
+from raysplit.actors.part import BufferPolicy
+from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.actors.stage import PartRecipe
+from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
+from raysplit.data.samples import Samples
+from raysplit.data.transforms import Transform
+from raysplit.models.spec import ModelSpec
+
+Cut = int | str
+AGGREGATOR = "aggregator"
+SERVER = "server"
+
+
+class Options(BaseModel):
+    """Base of the options that an algorithm adds to the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitOptions(Options):
+    """Options of every algorithm that cuts the model once.
+
+    ``cut`` counts the model's units (0 leaves the owner nothing, the number of units leaves the server nothing) or
+    names the module after which to cut.
+    """
+
+    cut: int | str = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnerData:
+    """What one owner holds."""
+
+    shard: Samples
+    test: Samples | None = None
+    transform: Transform
+    eval_transform: Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything that algorithms share: model, owners' data, and training rules.
+
+    Attributes:
+        owners: by name, in owner order; sums run in this order.
+        optimizer: of owners' parts; ``server_optimizer`` of compute nodes' parts.
+        restart_owner_optimizer, restart_server_optimizer: forget momentum at the start of each round.
+        local_epochs: passes over an owner's data per round.
+        max_steps: at most so many mini-batches per owner and round.
+    """
+
+    spec: ModelSpec
+    owners: Mapping[str, OwnerData]
+    training: LocalTraining = field(default_factory=LocalTraining)
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    server_optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    restart_server_optimizer: bool = False
+    local_epochs: int = 1
+    max_steps: int | None = None
+    buffers: BufferPolicy = "average"
+    seed: int = 0
+    device: str = "cpu"
+    evaluators: tuple[PartySpec, ...] = ()
+
+    def num_samples(self, owner: str) -> int:
+        return len(self.owners[owner].shard)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """The handles an owner's round may call.
+
+    Attributes:
+        peers: by name.
+        nodes: the compute nodes in the order of their parts, where there are several.
+    """
+
+    peers: Mapping[str, Handle] = field(default_factory=dict)
+    nodes: tuple[Handle, ...] = ()
+
+    @property
+    def aggregator(self) -> Handle:
+        return self.peers[AGGREGATOR]
+
+    @property
+    def server(self) -> Handle:
+        return self.peers[SERVER]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundReport:
+    """What the coordinator knows after a round."""
+
+    owners: tuple[OwnerReport, ...]
+    server_steps: int = 0
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def num_samples(self) -> int:
+        return sum(report.num_samples for report in self.owners)
+
+    @property
+    def loss(self) -> float:
+        """Mean over the samples that were trained on."""
+        return sum(r.loss * r.num_samples for r in self.owners) / max(1, self.num_samples)
+
+
+class Algorithm(ABC):
+    """Base class; a new algorithm writes `cuts`, `parties` and `round`, and the owner's round as its program."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    options_type: ClassVar[type[Options]] = Options
+    lockstep: ClassVar[bool] = False
+    """Owners meet at every step, so all take as many steps as the largest data set of the cohort needs."""
+
+    def __init__(self, setting: Setting, options: Options) -> None:
+        self.setting = setting
+        self.options: Any = options
+        self.handles: dict[str, Handle] = {}
+
+    # -- who is deployed where -----------------------------------------------------------------------------------
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Where the model is cut: nowhere, unless the algorithm says otherwise."""
+        return ()
+
+    @abstractmethod
+    def parties(self) -> list[PartySpec]:
+        """The parties of this algorithm, the owners among them."""
+
+    def attach(self, handles: Mapping[str, Handle]) -> None:
+        """Take the handles of the deployed parties."""
+        self.handles = dict(handles)
+
+    def recipe(self, index: int, **changes: Any) -> PartRecipe:
+        """The recipe of one part; part 0 is trained with the owners' optimiser, others with the server's."""
+        setting = self.setting
+        recipe = PartRecipe(
+            spec=setting.spec,
+            cuts=self.cuts,
+            index=index,
+            optimizer=setting.optimizer if index == 0 else setting.server_optimizer,
+            seed=setting.seed,
+            buffers=setting.buffers,
+            device=setting.device,
+        )
+        return replace(recipe, **changes)
+
+    def owner_parties(self, *recipes: PartRecipe) -> list[PartySpec]:
+        """Every owner with its shard and these parts."""
+        return [
+            PartySpec(
+                name=name,
+                role="owner",
+                build=DataOwner,
+                arguments={
+                    "shard": data.shard,
+                    "test": data.test,
+                    "transform": data.transform,
+                    "eval_transform": data.eval_transform,
+                    "recipes": recipes,
+                    "training": self.local_training(name),
+                },
+            )
+            for name, data in self.setting.owners.items()
+        ]
+
+    def node_party(self, name: str, recipe: PartRecipe, **arguments: Any) -> PartySpec:
+        return PartySpec(
+            name=name,
+            role="node",
+            build=ComputeNode,
+            arguments={"recipe": recipe, "loss": self.setting.training.loss, **arguments},
+        )
+
+    def aggregator_party(self, *indices: int) -> PartySpec:
+        """The aggregator of these parts, holding their initial weights."""
+        parts = self.setting.spec.parts(self.cuts)
+        state: dict[str, Tensor] = {k: v for index in indices for k, v in parts[index].state_dict().items()}
+        return PartySpec(name=AGGREGATOR, role="aggregator", build=Aggregator, arguments={"state": state})
+
+    def local_training(self, owner: str) -> LocalTraining:
+        return self.setting.training
+
+    # -- a round -------------------------------------------------------------------------------------------------
+
+    def task(self, round: int, cohort: Sequence[str], *, lr_scale: float = 1.0, attempt: int = 0) -> RoundTask:
+        """The task of a round: weights by data size, steps by data size or, in lock-step, by the largest."""
+        sizes = [self.setting.num_samples(name) for name in cohort]
+        steps = [self.num_steps(name) for name in cohort]
+        if self.lockstep:
+            steps = [max(steps)] * len(steps)
+        return RoundTask(
+            round=round,
+            cohort=tuple(cohort),
+            weights=tuple(size / sum(sizes) for size in sizes),
+            num_steps=tuple(steps),
+            lr_scale=lr_scale,
+            attempt=attempt,
+        )
+
+    def num_steps(self, owner: str) -> int:
+        """Mini-batches of one owner in a round of its own: local epochs times batches per epoch."""
+        training = self.local_training(owner)
+        batches = self.setting.num_samples(owner) / training.batch_size
+        per_epoch = max(1, int(batches)) if training.drop_last else ceil(batches)
+        steps = self.setting.local_epochs * per_epoch
+        return min(steps, self.setting.max_steps) if self.setting.max_steps else steps
+
+    @abstractmethod
+    async def round(self, task: RoundTask) -> RoundReport:
+        """The coordinator's round."""
+
+    async def run_owners(
+        self, program: Program, team: Team, task: RoundTask, state: Promise | None = None
+    ) -> tuple[OwnerReport, ...]:
+        """All owners of the cohort run the program side by side, starting from the promised state."""
+        runs = [self.handles[name].run_round(program, team, task, state) for name in task.cohort]
+        return tuple(await gather(*runs))
+
+    # -- what came of it -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def models(self) -> dict[str, list[Promise]]:
+        """The models to evaluate and export: promises of the states whose union is a whole model, by label.
+
+        One entry ``"global"`` for methods that train one model; one per owner for methods that train many.
+        """

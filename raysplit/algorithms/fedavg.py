@@ -1,0 +1,120 @@
+"""Federated averaging and its plainest relatives: the whole model at the owner.
+
+* FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data" (2017,
+  arXiv 1602.05629), algorithm 1: local epochs from the global model, then a mean weighted by data size.
+* FedProx: Li et al., "Federated Optimization in Heterogeneous Networks" (2020, arXiv 1812.06127): FedAvg whose local
+  loss has the term mu/2 |w - w_global|^2.
+* Centralised: all data in one place, the upper reference. Local only: no communication at all, the lower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.records import RoundTask
+from raysplit.algorithms.base import AGGREGATOR, Algorithm, Options, OwnerData, RoundReport, Setting, Team
+from raysplit.cluster.contract import PartySpec, Promise
+from raysplit.data.samples import Samples
+
+
+async def local_epochs(owner: DataOwner, team: Team, task: RoundTask) -> None:
+    for tag, batch in owner.batches(task):
+        await owner.train_batch(tag, batch)
+
+
+async def train_and_submit(owner: DataOwner, team: Team, task: RoundTask) -> None:
+    await local_epochs(owner, team, task)
+    await team.aggregator.submit(task, owner.name, owner.parts_state())
+
+
+class FedAvg(Algorithm):
+    name = "fedavg"
+    title = "FedAvg"
+
+    def parties(self) -> list[PartySpec]:
+        return [*self.owner_parties(self.recipe(0)), self.aggregator_party(0)]
+
+    async def round(self, task: RoundTask) -> RoundReport:
+        aggregator = self.handles[AGGREGATOR]
+        await aggregator.begin(task)
+        reports = await self.run_owners(
+            train_and_submit, Team(peers={AGGREGATOR: aggregator}), task, aggregator.current()
+        )
+        return RoundReport(owners=reports)
+
+    def models(self) -> dict[str, list[Promise]]:
+        return {"global": [self.handles[AGGREGATOR].current()]}
+
+
+class FedProxOptions(Options):
+    """``proximal_mu`` is the weight of the proximal term; 0 is FedAvg."""
+
+    proximal_mu: float = Field(default=0.1, ge=0)
+
+
+class FedProx(FedAvg):
+    name = "fedprox"
+    title = "FedProx"
+    options_type: ClassVar[type[Options]] = FedProxOptions
+
+    def parties(self) -> list[PartySpec]:
+        recipe = self.recipe(0, proximal_mu=self.options.proximal_mu)
+        return [*self.owner_parties(recipe), self.aggregator_party(0)]
+
+
+class LocalOnly(Algorithm):
+    name = "local"
+    title = "Local only"
+
+    def parties(self) -> list[PartySpec]:
+        return self.owner_parties(self.recipe(0))
+
+    async def round(self, task: RoundTask) -> RoundReport:
+        return RoundReport(owners=await self.run_owners(local_epochs, Team(), task))
+
+    def models(self) -> dict[str, list[Promise]]:
+        return {name: [self.handles[name].state()] for name in self.setting.owners}
+
+
+class CentralisedOptions(Options):
+    """``batch_factor`` multiplies the batch size; the number of owners makes the batch of MiniBatch-SFL."""
+
+    batch_factor: int = Field(default=1, ge=1)
+
+
+class Centralised(LocalOnly):
+    name = "centralised"
+    title = "Centralised"
+    options_type: ClassVar[type[Options]] = CentralisedOptions
+
+    def __init__(self, setting: Setting, options: CentralisedOptions) -> None:
+        training = replace(setting.training, batch_size=setting.training.batch_size * options.batch_factor)
+        first = next(iter(setting.owners))
+        pooled = {first: pool(setting.owners)}
+        super().__init__(replace(setting, owners=pooled, training=training), options)
+
+    def models(self) -> dict[str, list[Promise]]:
+        (owner,) = self.setting.owners
+        return {"global": [self.handles[owner].state()]}
+
+
+def pool(owners: Mapping[str, OwnerData]) -> OwnerData:
+    """All owners' samples as one owner's, in owner order."""
+    data = list(owners.values())
+    return replace(data[0], shard=_concatenate([d.shard for d in data]), test=None)
+
+
+def _concatenate(shards: list[Samples]) -> Samples:
+    x = torch.cat([shard.x for shard in shards])
+    ys = [shard.y for shard in shards]
+    first = ys[0]
+    if isinstance(first, Tensor):
+        return Samples(x=x, y=torch.cat([y for y in ys if isinstance(y, Tensor)]))
+    return Samples(x=x, y={task: torch.cat([y[task] for y in ys]) for task in first})  # type: ignore[call-overload]

@@ -1,0 +1,79 @@
+"""MiniBatch-SFL: the smashed data of all owners are one giant mini-batch for the server.
+
+Huang, Tian, Tang, "When MiniBatch SGD Meets SplitFed Learning: Convergence Analysis and Performance Evaluation"
+(2023, arXiv 2308.11953). Per step, all owners in lock-step send (z_n, y_n); the server takes one step on the mean loss
+over all rows and sends each owner the gradient of that owner's own mean loss, both at the old weights; the owners
+step on their own; every round (or every ``sync_every`` steps) the owners' parts are averaged by data size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
+from raysplit.actors.joint import ClientGradScale, GradSource, JointRule, ServerForward
+from raysplit.actors.records import RoundTask
+from raysplit.algorithms.base import SERVER, Options, SplitOptions, Team
+from raysplit.algorithms.splitfed import SplitFedV1
+from raysplit.cluster.contract import PartySpec
+
+
+async def minibatch_round(owner: DataOwner, team: Team, task: RoundTask, *, sync_every: int | None) -> None:
+    for tag, batch in owner.batches(task):
+        z = await owner.first.forward(tag, batch.x)
+        loss, g = await team.server.joint_step(tag, task.cohort, z, batch.y)
+        await owner.first_backward(tag, g)
+        owner.note(tag, loss, len(batch))
+        if sync_every and (tag.step + 1) % sync_every == 0:
+            await team.aggregator.submit(task, owner.name, owner.parts_state(), meeting=tag.step + 1)
+            owner.load_parts(await team.aggregator.mean(task, meeting=tag.step + 1))
+    await team.aggregator.submit(task, owner.name, owner.parts_state())
+
+
+class MiniBatchOptions(SplitOptions):
+    """The switches of the joint step, and how owners of unequal size keep step.
+
+    Attributes:
+        server_forward, grad_source, client_grad_scale: see `JointRule`.
+        sync_every: average the owners' parts every so many steps as well as at the end of the round.
+        unequal: owners with fewer samples ``cycle`` through them again, or all take batches in proportion to their
+            size (``proportional``), the largest owner's being the batch size.
+    """
+
+    server_forward: ServerForward = "concat"
+    grad_source: GradSource = "joint"
+    client_grad_scale: ClientGradScale = "per_client_mean"
+    sync_every: int | None = Field(default=None, ge=1)
+    unequal: Literal["cycle", "proportional"] = "cycle"
+
+
+class MiniBatchSFL(SplitFedV1):
+    name = "minibatch_sfl"
+    title = "MiniBatch-SFL"
+    options_type: ClassVar[type[Options]] = MiniBatchOptions
+    lockstep = True
+
+    def parties(self) -> list[PartySpec]:
+        rule = JointRule(
+            server_forward=self.options.server_forward,
+            grad_source=self.options.grad_source,
+            client_grad_scale=self.options.client_grad_scale,
+        )
+        restart = self.setting.restart_server_optimizer
+        server = self.node_party(SERVER, self.recipe(1), joint=rule, restart_optimizer=restart)
+        return [*self.owner_parties(self.recipe(0)), server, self.aggregator_party(0)]
+
+    def program(self) -> Program:
+        return partial(minibatch_round, sync_every=self.options.sync_every)
+
+    def local_training(self, owner: str) -> LocalTraining:
+        training = self.setting.training
+        if self.options.unequal == "cycle":
+            return training
+        largest = max(self.setting.num_samples(name) for name in self.setting.owners)
+        share = self.setting.num_samples(owner) / largest
+        return replace(training, batch_size=max(1, round(training.batch_size * share)))

@@ -1,0 +1,56 @@
+"""Split learning, one owner after the other: SplitNN.
+
+Gupta and Raskar, "Distributed learning of deep neural network over multiple agents" (2018, arXiv 1810.06060);
+Vepakomma et al. (2018, arXiv 1812.00564). The owner's part is handed from owner to owner, nothing is averaged.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.algorithms.base import SERVER, Algorithm, Cut, Options, RoundReport, SplitOptions, Team
+from raysplit.algorithms.splitfed import owners_in_turn
+from raysplit.cluster.contract import PartySpec, Promise
+
+
+async def splitnn_round(owner: DataOwner, team: Team, task: RoundTask) -> None:
+    for tag, batch in owner.batches(task):
+        z = await owner.first.forward(tag, batch.x)
+        loss, g = await team.server.loss_gradient(tag, z, batch.y)
+        await owner.first_backward(tag, g)
+        owner.note(tag, loss, len(batch))
+
+
+class SplitNN(Algorithm):
+    name = "splitnn"
+    title = "SplitNN"
+    options_type: ClassVar[type[Options]] = SplitOptions
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        return (self.options.cut,)
+
+    def parties(self) -> list[PartySpec]:
+        server = self.node_party(SERVER, self.recipe(1), restart_optimizer=self.setting.restart_server_optimizer)
+        return [*self.owner_parties(self.recipe(0)), server]
+
+    async def round(self, task: RoundTask) -> RoundReport:
+        server = self.handles[SERVER]
+        await server.begin(task)
+        reports: dict[str, OwnerReport] = {}
+        for name in owners_in_turn(task, self.setting.seed):
+            team = Team(peers={SERVER: server})
+            reports[name] = await self.handles[name].run_round(splitnn_round, team, task, self._front())
+            self._holder = name
+        return RoundReport(owners=tuple(reports[name] for name in task.cohort), server_steps=await server.num_steps())
+
+    _holder: str | None = None
+
+    def _front(self) -> Promise:
+        """The owner's part from whoever trained it last; in the beginning all hold the same."""
+        return self.handles[self._holder or next(iter(self.setting.owners))].state()
+
+    def models(self) -> dict[str, list[Promise]]:
+        return {"global": [self._front(), self.handles[SERVER].state()]}

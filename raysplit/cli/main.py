@@ -1,0 +1,71 @@
+"""The ``raysplit`` command."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+import raysplit
+
+COMMANDS = {
+    "train": "raysplit.cli.train:train",
+    "compare": "raysplit.cli.compare:compare",
+    "plan": "raysplit.cli.plan:plan",
+    "profile": "raysplit.cli.profile:profile",
+    "affinity": "raysplit.cli.affinity:affinity",
+    "split-cost": "raysplit.cli.split_cost:split_cost",
+    "serve": "raysplit.cli.serve:serve",
+    "edge": "raysplit.cli.edge:edge",
+}
+
+
+class LazyGroup(click.Group):
+    """Loads a command's module when it is asked for: ``raysplit --help`` does not wait for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(raysplit.__version__)
+@click.option("-v", "--verbose", is_flag=True, help="Log every round and decision to standard error.")
+def cli(verbose: bool) -> None:
+    """Split and multi-task training across data owners that keep their data."""
+    level = logging.INFO if verbose else logging.WARNING
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=verbose)
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: a mistake of the user ends in one message and exit code 2, never in a traceback."""
+    try:
+        return cli.main(args=arguments, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
+        logging.getLogger("raysplit").debug("traceback", exc_info=True)
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        Console(stderr=True).print(f"[red]error:[/red] {_escaped(str(error))}{_escaped(notes)}", highlight=False)
+        sys.exit(2 if isinstance(error, ValueError) else 1)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,80 @@
+"""What a person, or a program, sees of a run while it goes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from raysplit.algorithms import resolve_algorithm
+from raysplit.train.config import RunConfig
+from raysplit.train.folder import Row
+from raysplit.train.run import RunResult
+from raysplit.train.setup import Prepared
+
+
+def human_bytes(size: float) -> str:
+    """A size in binary units: ``1.5 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
+class LiveProgress:
+    """A bar over rounds with loss, accuracy, speed and traffic."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task: TaskID | None = None
+
+    def started(self, config: RunConfig, prepared: Prepared) -> None:
+        title = resolve_algorithm(config.algorithm.name).title
+        self._progress.start()
+        self._task = self._progress.add_task(title, total=config.training.rounds, status="starting")
+
+    def round_done(self, row: Row) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, advance=1, status=status_line(row))
+
+    def finished(self, result: RunResult) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class JsonLines:
+    """One JSON object per round on standard output, nothing else."""
+
+    def started(self, config: RunConfig, prepared: Prepared) -> None:
+        pass
+
+    def round_done(self, row: Row) -> None:
+        sys.stdout.write(json.dumps(row) + "\n")
+        sys.stdout.flush()
+
+    def finished(self, result: RunResult) -> None:
+        summary: dict[str, Any] = {"stopped": result.stopped, "folder": str(result.folder) if result.folder else None}
+        sys.stdout.write(json.dumps({"summary": summary | {"last": result.rows[-1]}}) + "\n")
+
+
+def status_line(row: Row) -> str:
+    """A round's figures in one line."""
+    accuracy = f"accuracy {row['test_accuracy']:.3f}  " if "test_accuracy" in row else ""
+    return (
+        f"loss {row['train_loss']:.3f}  {accuracy}{row['samples_per_s']:,.0f} samples/s  "
+        f"{human_bytes(row['bytes_total'])}"
+    )

@@ -1,0 +1,111 @@
+"""The contract between parties and the cluster that carries their calls.
+
+A party is a plain object whose verbs are methods, most of them coroutines. A party sees others through handles:
+``handle.verb(...)`` starts the call at once and gives a *promise*. Await it and the value comes here; pass it on
+as an argument of another call and the value goes straight from its maker to its user.
+
+What a call means is the cluster's business: a direct call on one event loop (`LocalCluster`), a Ray actor call
+(`RayCluster`), or either of them paced like described hardware.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+COORDINATOR = "coordinator"
+"""The name under which the driver's own traffic is counted."""
+
+current_party: ContextVar[str] = ContextVar("current_party", default=COORDINATOR)
+"""The party on whose behalf the running coroutine acts."""
+
+Role = Literal["owner", "node", "aggregator", "evaluator"]
+
+
+class Promise(Protocol):
+    """A value under way: awaitable, and accepted as a top-level argument of any verb."""
+
+    def __await__(self) -> Any: ...
+
+
+class Handle(Protocol):
+    """The far end of a party. ``handle.verb(*args)`` calls the verb and returns a `Promise`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __getattr__(self, verb: str) -> Callable[..., Promise]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartySpec:
+    """How to make one party: ``build(name=name, **arguments)`` runs at the place where the party will live.
+
+    Attributes:
+        name: unique in a run, for example ``owner-3``.
+        role: what the party is; the layout puts roles on places.
+        build: an importable callable.
+        arguments: what only this party may see, for example its shard.
+    """
+
+    name: str
+    role: Role
+    build: Callable[..., Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkTraffic:
+    """What has crossed one link: tensor payload in bytes, and the number of values that carried tensors."""
+
+    source: str
+    destination: str
+    num_bytes: int
+    num_messages: int
+
+
+class Cluster(Protocol):
+    """Where parties live and how their calls travel."""
+
+    async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        """Make the parties and return their handles by name."""
+        ...
+
+    async def traffic(self) -> list[LinkTraffic]:
+        """Everything counted so far, one record per link, sorted by source and destination."""
+        ...
+
+    async def close(self) -> None:
+        """Release every place. Idempotent."""
+        ...
+
+
+class PlaceLost(RuntimeError):
+    """A place (process or machine) is gone or does not answer; its parties are lost with it."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"place {place} is lost: {reason}")
+        self.place = place
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PlaceLost], tuple[str, str]]:
+        return type(self), (self.place, self.reason)
+
+
+async def gather(*promises: Awaitable[Any]) -> list[Any]:
+    """Await all promises; on the first failure cancel the waits for the rest and raise it."""
+    waits = [asyncio.ensure_future(_value(promise)) for promise in promises]
+    try:
+        return list(await asyncio.gather(*waits))
+    except BaseException:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        raise
+
+
+async def _value(promise: Awaitable[Any]) -> Any:
+    return await promise

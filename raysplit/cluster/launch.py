@@ -1,0 +1,102 @@
+"""Connect to Ray: a private local cluster, or the one that an address names.
+
+Everything that Ray reads from the environment when it is first imported is set before that import.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_MIB = 2**20
+
+
+class RayUnreachable(ConnectionError):
+    """Ray could not be started or reached; the message says what was tried and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayOptions:
+    """How to get hold of Ray.
+
+    Attributes:
+        address: ``host:port`` of a running cluster, ``auto`` for one on this machine, None for ``RAY_ADDRESS`` or,
+            where that is unset, a new local one.
+        num_cpus: logical CPUs of a new local cluster; None takes the machine's.
+        object_store_bytes: shared memory of a new local cluster, sized to the tensors under way.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+    num_gpus: int | None = None
+    object_store_bytes: int = 512 * _MIB
+    dashboard: bool = False
+    temp_dir: str | None = None
+    connect_timeout_s: float = 30.0
+
+
+def token_path() -> Path:
+    """Where Ray keeps the authentication token of this user."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
+def prepare_environment(address: str | None) -> None:
+    """Quiet, un-deduplicated logs, and the token sent wherever one exists. Call before Ray is first imported."""
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    has_token = bool(os.environ.get("RAY_AUTH_TOKEN")) or token_path().exists()
+    if address not in (None, "local") and has_token:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def connect(options: RayOptions) -> dict[str, float]:
+    """Start or join Ray and return the cluster's total resources.
+
+    Raises `RayUnreachable` with the way out. A Ray session that is already connected is used as it is.
+    """
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    prepare_environment(address)
+    import ray
+
+    if not ray.is_initialized():
+        _init(ray, options, address)
+    return dict(ray.cluster_resources())
+
+
+def disconnect() -> None:
+    """Leave Ray; a local cluster that `connect` started ends with it."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
+def _init(ray: Any, options: RayOptions, address: str | None) -> None:
+    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address in (None, "local"):
+        arguments |= {
+            "address": "local",
+            "num_cpus": options.num_cpus,
+            "num_gpus": options.num_gpus,
+            "object_store_memory": options.object_store_bytes,
+            "include_dashboard": options.dashboard,
+            "_temp_dir": options.temp_dir,
+        }
+    else:
+        arguments |= {"address": address, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}}}
+    try:
+        ray.init(**arguments)
+    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+        where = f"at {address}" if address not in (None, "local") else "on this machine"
+        token = "a token was sent" if os.environ.get("RAY_AUTH_MODE") == "token" else "no token was sent"
+        raise RayUnreachable(
+            f"Ray could not be reached {where} ({type(error).__name__}: {error}; {token}). Check the address "
+            f"(RAY_ADDRESS or cluster.address), that `ray start --head` runs there, and that {token_path()} or "
+            f"RAY_AUTH_TOKEN holds that cluster's token; or leave the address out to start a local cluster"
+        ) from error

@@ -1,0 +1,243 @@
+"""`RayCluster`: parties in actors, one actor (process) per place, one placement-group bundle per place.
+
+A place is an async actor: any number of parties live in it, and a party that waits holds nobody up. A call to a party
+in the same process is a plain call; any other is an actor call whose promise is an ``ObjectRef``, so a value that is
+passed on goes from its maker's process to its user's and never through the driver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from raysplit.cluster.contract import Handle, LinkTraffic, PartySpec, PlaceLost, current_party
+from raysplit.cluster.local import LocalHandle, LocalPromise
+from raysplit.cluster.topology import Layout, PlaceSpec
+from raysplit.cluster.wire import Envelope, TrafficMeter, merge_traffic, num_bytes
+
+logger = logging.getLogger(__name__)
+
+_meter = TrafficMeter()  # of this process
+_here: Place | None = None  # the place that this process is, if it is one
+
+
+class PlacementError(RuntimeError):
+    """The cluster has no room for a place; the message says what is missing."""
+
+
+class RayPromise:
+    """The result of an actor call; awaiting it brings the value here and counts it."""
+
+    def __init__(self, ref: Any, place: str) -> None:
+        self.ref = ref
+        self.place = place
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            envelope = yield from self.ref.__await__()
+        except RayTaskError as error:
+            raise _cause(error) from None
+        except RayActorError as error:
+            raise PlaceLost(self.place, _first_line(error)) from None
+        _meter.add(envelope.source, current_party.get(), envelope.num_bytes)
+        return envelope.value
+
+
+class RayHandle:
+    """The handle of a party in a place; picklable, it may travel to other parties."""
+
+    def __init__(self, name: str, place: str, actor: Any) -> None:
+        self.name = name
+        self._place = place
+        self._actor = actor
+
+    def __getattr__(self, verb: str) -> Callable[..., RayPromise | LocalPromise]:
+        if verb.startswith("_"):
+            raise AttributeError(verb)
+        return partial(self._call, verb)
+
+    def __reduce__(self) -> tuple[type[RayHandle], tuple[str, str, Any]]:
+        return RayHandle, (self.name, self._place, self._actor)
+
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> RayPromise | LocalPromise:
+        if _here is not None and _here.name == self._place:
+            return LocalHandle(self.name, _here.parties[self.name], _meter)._call(verb, *args, **kwargs)
+        if any(isinstance(value, LocalPromise) for value in (*args, *kwargs.values())):
+            return LocalPromise(asyncio.ensure_future(self._call_with_local_promises(verb, args, kwargs)), _meter)
+        return RayPromise(self._submit(verb, args, kwargs), self._place)
+
+    def _submit(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        caller = current_party.get()
+        sent = [_outgoing(caller, value) for value in args]
+        named = {key: _outgoing(caller, value) for key, value in kwargs.items()}
+        return self._actor.call.remote(self.name, verb, *sent, **named)
+
+    async def _call_with_local_promises(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Envelope:
+        """A promise of this process means nothing to Ray: its value is sent instead, under its maker's name."""
+        args = [await _made_here(value) for value in args]
+        kwargs = {key: await _made_here(value) for key, value in kwargs.items()}
+        envelope: Envelope = await _unwrapped(self._submit(verb, args, kwargs), self._place)
+        return envelope
+
+
+async def _made_here(value: Any) -> Any:
+    return await value.envelope() if isinstance(value, LocalPromise) else value
+
+
+def _outgoing(caller: str, value: Any) -> Any:
+    if isinstance(value, RayPromise):
+        return value.ref
+    if isinstance(value, Envelope) or not num_bytes(value):
+        return value
+    return Envelope(caller, value)
+
+
+class Place:
+    """The actor: parties by name, and the count of what reached them."""
+
+    def __init__(self, name: str) -> None:
+        global _here
+        torch.set_num_threads(1)
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of modules
+        self.name = name
+        self.parties: dict[str, Any] = {}
+        _here = self
+
+    async def make(self, specs: Sequence[PartySpec]) -> None:
+        for spec in specs:
+            self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
+
+    async def call(self, party: str, verb: str, *args: Any, **kwargs: Any) -> Envelope:
+        current_party.set(party)
+        received = [_received(party, value) for value in args]
+        named = {key: _received(party, value) for key, value in kwargs.items()}
+        result = getattr(self.parties[party], verb)(*received, **named)
+        return Envelope(party, await result if inspect.isawaitable(result) else result)
+
+    async def traffic(self) -> list[LinkTraffic]:
+        return _meter.records()
+
+
+def _received(party: str, value: Any) -> Any:
+    if not isinstance(value, Envelope):
+        return value
+    _meter.add(value.source, party, value.num_bytes)
+    return value.value
+
+
+class RayCluster:
+    """Parties on a Ray cluster that is already connected (`raysplit.cluster.launch.connect`).
+
+    Args:
+        lay_out: puts parties on places.
+        strategy: Ray's placement strategy for the places (PACK, SPREAD, STRICT_PACK, STRICT_SPREAD).
+        placement_timeout_s: how long to wait for room before giving up with the reason.
+    """
+
+    def __init__(
+        self,
+        lay_out: Callable[[Sequence[PartySpec]], Layout],
+        *,
+        strategy: str = "PACK",
+        placement_timeout_s: float = 60.0,
+    ) -> None:
+        self._lay_out = lay_out
+        self._strategy = strategy
+        self._placement_timeout_s = placement_timeout_s
+        self._group: Any = None
+        self._actors: dict[str, Any] = {}
+
+    async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        layout = self._lay_out(parties)
+        bundles = [place.bundle() for place in layout.places]
+        self._group = placement_group(bundles, strategy=self._strategy)
+        if not await asyncio.to_thread(self._group.wait, self._placement_timeout_s):
+            wanted = _explain(layout.places, self._placement_timeout_s)
+            await self.close()
+            raise PlacementError(wanted)
+        for index, place in enumerate(layout.places):
+            self._actors[place.name] = self._start(place, index)
+        made = [
+            self._actors[place.name].make.remote([p for p in parties if layout.place_of[p.name] == place.name])
+            for place in layout.places
+        ]
+        for place, done in zip(layout.places, made, strict=True):
+            await _unwrapped(done, place.name)
+        logger.info("%d parties on %d places", len(parties), len(layout.places))
+        return {
+            p.name: RayHandle(p.name, place, self._actors[place])
+            for p in parties
+            for place in [layout.place_of[p.name]]
+        }
+
+    async def traffic(self) -> list[LinkTraffic]:
+        parts = [await _unwrapped(actor.traffic.remote(), name) for name, actor in self._actors.items()]
+        return merge_traffic([_meter.records(), *parts])
+
+    async def close(self) -> None:
+        for actor in self._actors.values():
+            ray.kill(actor)
+        self._actors.clear()
+        if self._group is not None:
+            remove_placement_group(self._group)
+            self._group = None
+
+    def _start(self, place: PlaceSpec, index: int) -> Any:
+        where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
+        options = ray.remote(Place).options(
+            num_cpus=place.cpus,
+            num_gpus=place.gpus,
+            memory=place.memory_bytes or None,
+            resources=dict(place.resources),
+            max_concurrency=10_000,
+            max_restarts=0,
+            scheduling_strategy=where,
+        )
+        return options.remote(place.name)
+
+
+async def _unwrapped(ref: Any, place: str) -> Any:
+    try:
+        return await ref
+    except RayTaskError as error:
+        raise _cause(error) from None
+    except RayActorError as error:
+        raise PlaceLost(place, _first_line(error)) from None
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    cause = error.cause
+    while isinstance(cause, RayTaskError):
+        cause = cause.cause
+    if isinstance(cause, RayActorError):
+        return PlaceLost("unknown", _first_line(cause))
+    return cause if isinstance(cause, BaseException) else RuntimeError(str(error))
+
+
+def _first_line(error: RayError) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _explain(places: Sequence[PlaceSpec], waited_s: float) -> str:
+    total, free = ray.cluster_resources(), ray.available_resources()
+    wanted: dict[str, float] = {}
+    for place in places:
+        for name, amount in place.bundle().items():
+            wanted[name] = wanted.get(name, 0.0) + amount
+    short = [
+        f"{name}: {amount:g} wanted, {free.get(name, 0.0):g} free of {total.get(name, 0.0):g}"
+        for name, amount in wanted.items()
+        if free.get(name, 0.0) < amount
+    ]
+    reason = "; ".join(short) or "no single machine has room for one of the places"
+    return f"no room for {len(places)} places after {waited_s:g} s ({reason}); ask for fewer places or a larger cluster"

@@ -1,0 +1,97 @@
+"""Which party lives in which place: pure decisions on plain records.
+
+A *place* is one process. On a laptop several parties share a place, because a process costs 250 MB and an extra owner
+only its state; where parties must not share a process (real data owners), every party has a place of its own.
+Results never depend on the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from raysplit.cluster.contract import PartySpec, Role
+
+Sharing = Literal["auto", "alone"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceSpec:
+    """One process in one placement-group bundle.
+
+    Attributes:
+        cpus, gpus: what the bundle reserves; fractions are bookkeeping, not throttles.
+        memory_bytes: reserved memory, 0 for none.
+        resources: custom resources, for example ``{"raspberry_pi_4": 1}``.
+    """
+
+    name: str
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_bytes: int = 0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def bundle(self) -> dict[str, float]:
+        """The resources of the placement-group bundle."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory_bytes), **self.resources}
+        return {name: amount for name, amount in wanted.items() if amount > 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Places, and the place of every party."""
+
+    places: tuple[PlaceSpec, ...]
+    place_of: Mapping[str, str]
+
+
+def lay_out(
+    parties: Sequence[PartySpec],
+    *,
+    num_places: int | None,
+    cpus: float,
+    gpus: float = 0.0,
+    gpus_per_place: float | None = None,
+    sharing: Sharing = "auto",
+) -> Layout:
+    """Put parties on places.
+
+    Args:
+        num_places: how many processes; None takes one per CPU, and no more than there is work for.
+        cpus: CPUs of the cluster; every place reserves an equal share, at most one.
+        gpus: GPUs of the cluster to share likewise, unless ``gpus_per_place`` says how much.
+        sharing: ``alone`` gives every party its own place.
+    """
+    if num_places is not None and num_places < 1:
+        raise ValueError(f"a run needs at least 1 place, got {num_places}")
+    if sharing == "alone":
+        names = {party.name: f"place-{party.name}" for party in parties}
+    else:
+        names = _shared(parties, num_places or max(1, int(cpus)))
+    used = sorted(set(names.values()))
+    share = min(1.0, cpus / len(used))
+    gpu_share = min(1.0, gpus / len(used)) if gpus_per_place is None else gpus_per_place
+    places = tuple(PlaceSpec(name=name, cpus=_rounded(share), gpus=_rounded(gpu_share)) for name in used)
+    return Layout(places=places, place_of=names)
+
+
+def _rounded(share: float) -> float:
+    return int(share * 10_000) / 10_000  # Ray keeps four decimals; never round up past what there is
+
+
+def _shared(parties: Sequence[PartySpec], num_places: int) -> dict[str, str]:
+    """Deal each role out over the places in turn, heavy roles first, so that every place has like work."""
+    place_of: dict[str, str] = {}
+    roles: tuple[Role, ...] = ("owner", "node", "evaluator", "aggregator")
+    for role in roles:
+        members = [party for party in parties if party.role == role]
+        # Nodes start from the last place: with fewer owners than places the nodes take the free ones.
+        order = range(num_places) if role == "owner" else range(num_places - 1, -1, -1)
+        for party, place in zip(members, _cycle(list(order), len(members)), strict=True):
+            place_of[party.name] = f"place-{place}"
+    return place_of
+
+
+def _cycle(places: list[int], count: int) -> list[int]:
+    return [places[i % len(places)] for i in range(count)]

@@ -1,0 +1,44 @@
+"""Gradient divergence: how far the owners' gradients of their own parts lie apart.
+
+Huang, Tian, Tang (2023, arXiv 2308.11953) tie the convergence of the owners' side to it. With G_n the gradient of
+owner n's mean loss at one common model, restricted to the owner's part, and G the mean weighted by data size p_n:
+
+* raw = sum_n p_n |G_n - G|^2, which at one and the same model can only grow with a later cut (more coordinates),
+* rms = sqrt(raw / dim), per parameter, comparable across cuts,
+* rel = raw / |G|^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raysplit.algorithms.base import Algorithm
+from raysplit.cluster.contract import gather
+
+
+def divergence(gradients: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
+    """The three figures from flat gradients [dim] and weights that sum to 1."""
+    stacked = torch.stack([g.double() for g in gradients])  # [N, dim]
+    p = torch.tensor(weights, dtype=torch.float64)
+    mean = (p[:, None] * stacked).sum(0)
+    raw = float((p * (stacked - mean).square().sum(1)).sum())
+    norm = float(mean.square().sum())
+    return {
+        "divergence_raw": raw,
+        "divergence_rms": sqrt(raw / max(1, mean.numel())),
+        "divergence_rel": raw / norm if norm else 0.0,
+    }
+
+
+async def measure_divergence(algorithm: Algorithm) -> dict[str, float]:
+    """Divergence of all owners' full-batch gradients at the present global model."""
+    states: list[Any] = algorithm.models()["global"]
+    owners = algorithm.setting.owners
+    gradients = await gather(*[algorithm.handles[name].local_gradient(*states) for name in owners])
+    total = sum(algorithm.setting.num_samples(name) for name in owners)
+    return divergence(gradients, [algorithm.setting.num_samples(name) / total for name in owners])

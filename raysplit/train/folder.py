@@ -1,0 +1,117 @@
+"""The run folder: configuration, environment, partition, metrics, traffic, model.
+
+``runs/<name>/`` holds ``config.yaml`` (resolved), ``environment.json``, ``partition.parquet``, ``metrics.jsonl``
+(a line per round, written at once), ``metrics.parquet``, ``traffic.parquet``, ``model.pt`` and ``summary.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from raysplit.cluster.contract import LinkTraffic
+
+Row = dict[str, Any]
+_PACKAGES = ("raysplit", "ray", "torch", "torchvision", "numpy", "pyarrow", "pulp", "pydantic")
+
+
+class RunFolderUsed(ValueError):
+    """The run folder already holds a run."""
+
+
+class RunFolder:
+    """Writes one run. Raises `RunFolderUsed` when the folder holds something and ``overwrite`` is off."""
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.path = path
+        if path.exists() and any(path.iterdir()):
+            if not overwrite:
+                raise RunFolderUsed(
+                    f"run folder {path} already holds a run; give another output.name (--name) or set "
+                    f"output.overwrite=true (--overwrite) to replace it"
+                )
+            if not (path / "config.yaml").exists():
+                raise RunFolderUsed(f"{path} is not empty and not a run folder; it is left alone, give another name")
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        self._rows: list[Row] = []
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write aside, then rename: a reader sees the old file or the new one, never half of it."""
+        target = self.path / name
+        aside = target.with_name(target.name + ".part")
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, target)
+
+    def write_environment(self, resources: Mapping[str, float]) -> None:
+        self.write_text("environment.json", json.dumps(environment(resources), indent=2) + "\n")
+
+    def add_row(self, row: Row) -> None:
+        """Append a round's metrics; on disk when this returns."""
+        self._rows.append(row)
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+
+    def write_tables(self, traffic: Sequence[LinkTraffic]) -> None:
+        """Write the metrics and the traffic as Parquet."""
+        if self._rows:
+            keys = list(dict.fromkeys(key for row in self._rows for key in row))
+            self._write_table("metrics.parquet", {key: [row.get(key) for row in self._rows] for key in keys})
+        columns = ("source", "destination", "num_bytes", "num_messages")
+        self._write_table("traffic.parquet", {c: [asdict(record)[c] for record in traffic] for c in columns})
+
+    def write_model(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """``model.pt``: the merged state dict, or one per owner for methods that train many models."""
+        content: Any = dict(states["global"]) if set(states) == {"global"} else {k: dict(v) for k, v in states.items()}
+        aside = self.path / "model.pt.part"
+        torch.save(content, aside)
+        os.replace(aside, self.path / "model.pt")
+
+    def _write_table(self, name: str, columns: Mapping[str, list[Any]]) -> None:
+        aside = self.path / f"{name}.part"
+        pq.write_table(pa.table(dict(columns)), aside)
+        os.replace(aside, self.path / name)
+
+
+def environment(resources: Mapping[str, float]) -> dict[str, Any]:
+    """Versions, machine and the cluster's resources, for the record."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "cuda": torch.cuda.is_available(),
+        "packages": versions,
+        "cluster": dict(resources),
+    }
+
+
+def read_metrics(folder: Path) -> list[Row]:
+    """The rows of a run, also of one that was cut short. Raises ``ValueError`` where there are none."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        raise ValueError(f"{folder} is not a run folder: it has no metrics.jsonl")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    if not rows:
+        raise ValueError(f"{folder} has no finished round yet")
+    return rows

@@ -1,0 +1,266 @@
+"""The loop: deploy, run rounds, evaluate, record, stop, export."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from raysplit.actors.evaluator import Evaluation
+from raysplit.algorithms import resolve_algorithm
+from raysplit.algorithms.base import Algorithm, RoundReport
+from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, gather
+from raysplit.data.partition import save_partition
+from raysplit.data.streams import generator
+from raysplit.schedulers.cohort import choose_cohort
+from raysplit.schedulers.learning_rate import SCHEDULES
+from raysplit.train.config import RunConfig, dump_config
+from raysplit.train.divergence import measure_divergence
+from raysplit.train.folder import Row, RunFolder
+from raysplit.train.setup import Prepared
+
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Is told how a run goes; the command line's progress is one."""
+
+    def started(self, config: RunConfig, prepared: Prepared) -> None: ...
+
+    def round_done(self, row: Row) -> None: ...
+
+    def finished(self, result: RunResult) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run ends with: its metrics by round, the trained weights by label, traffic by link and why it stopped."""
+
+    rows: tuple[Row, ...]
+    states: Mapping[str, Mapping[str, Tensor]]
+    traffic: tuple[LinkTraffic, ...]
+    stopped: str
+    folder: Path | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last round."""
+        return float(self.rows[-1]["test_accuracy"])
+
+
+async def run(
+    config: RunConfig,
+    prepared: Prepared,
+    cluster: Cluster,
+    *,
+    folder: RunFolder | None = None,
+    observers: Sequence[Observer] = (),
+    resources: Mapping[str, float] | None = None,
+) -> RunResult:
+    """Train as configured on the given cluster, which is closed at the end.
+
+    What a failed run has reached stays: metrics line by line, and the weights of its last good round in ``model.pt``.
+    """
+    algorithm = resolve_algorithm(config.algorithm.name)(prepared.setting, config.algorithm.resolved_options())
+    if folder is not None:
+        folder.write_text("config.yaml", dump_config(config))
+        folder.write_environment(resources or {})
+        save_partition(folder.path / "partition.parquet", list(prepared.parts))
+    try:
+        handles = await cluster.deploy([*algorithm.parties(), *prepared.setting.evaluators])
+        algorithm.attach(handles)
+        for observer in observers:
+            observer.started(config, prepared)
+        result = await _Loop(config, algorithm, handles, cluster, folder, observers).run()
+    finally:
+        await cluster.close()
+    for observer in observers:
+        observer.finished(result)
+    return result
+
+
+class _Loop:
+    def __init__(
+        self,
+        config: RunConfig,
+        algorithm: Algorithm,
+        handles: Mapping[str, Handle],
+        cluster: Cluster,
+        folder: RunFolder | None,
+        observers: Sequence[Observer],
+    ) -> None:
+        self._config = config
+        self._algorithm = algorithm
+        self._evaluators = [handles[spec.name] for spec in algorithm.setting.evaluators]
+        self._cluster = cluster
+        self._folder = folder
+        self._observers = observers
+        self._rows: list[Row] = []
+        self._traffic: dict[tuple[str, str], LinkTraffic] = {}
+        self._states: Mapping[str, Mapping[str, Tensor]] = {}
+        self._train_s = 0.0
+
+    async def run(self) -> RunResult:
+        stopped = "all rounds done"
+        try:
+            for round in range(self._config.training.rounds):
+                row = await self._round(round)
+                self._record(row)
+                reason = stop_reason(self._rows, self._config)
+                if reason:
+                    stopped = reason
+                    break
+        except ArithmeticError:
+            logger.error("stopped by a bad loss; the weights of the last good round are saved")
+            raise
+        finally:
+            self._save(stopped)
+        return RunResult(
+            rows=tuple(self._rows),
+            states=self._states,
+            traffic=tuple(self._traffic.values()),
+            stopped=stopped,
+            folder=self._folder.path if self._folder else None,
+        )
+
+    async def _round(self, round: int) -> Row:
+        config, algorithm = self._config, self._algorithm
+        rng = generator(config.seed, "round", round, "cohort")
+        cohort = choose_cohort(list(algorithm.setting.owners), config.training.cohort_size, rng)
+        factor = SCHEDULES[config.training.lr_schedule](round, config.training.rounds)
+        divergence: dict[str, float] = {}
+        if config.evaluation.divergence_every and round % config.evaluation.divergence_every == 0:
+            divergence = await measure_divergence(algorithm)
+        before = await self._cluster.traffic()
+        started = time.perf_counter()
+        report = await algorithm.round(algorithm.task(round, cohort, lr_scale=factor))
+        seconds = time.perf_counter() - started
+        moved = difference(await self._cluster.traffic(), before)
+        self._count(moved)
+        self._train_s += seconds
+        row = self._row(round, report, seconds, sum(link.num_bytes for link in moved)) | divergence
+        last = round == config.training.rounds - 1
+        if last or (round + 1) % config.evaluation.every == 0:
+            row |= await self._evaluate()
+        return row
+
+    def _row(self, round: int, report: RoundReport, seconds: float, num_bytes: int) -> Row:
+        return {
+            "round": round + 1,
+            "train_loss": report.loss,
+            "num_owners": len(report.owners),
+            "num_samples": report.num_samples,
+            "server_steps": report.server_steps,
+            "seconds": seconds,
+            "train_seconds_total": self._train_s,
+            "samples_per_s": report.num_samples / seconds,
+            "bytes": num_bytes,
+            "bytes_total": sum(link.num_bytes for link in self._traffic.values()),
+            **report.values,
+        }
+
+    async def _evaluate(self) -> Row:
+        """Accuracy of the global model, or the mean over the owners' models (each on its owner's own test data)."""
+        algorithm = self._algorithm
+        models = algorithm.models()
+        own = [data.test is not None for data in algorithm.setting.owners.values()]
+        results = {
+            label: await (self._on_own_tests(label, states) if any(own) else self._on_common_test(states))
+            for label, states in models.items()
+        }
+        accuracies = [accuracy for result in results.values() for accuracy in result.accuracies]
+        losses = [loss for result in results.values() for loss in result.losses]
+        self._states = {label: await merged(states) for label, states in models.items()}
+        row: Row = {"test_accuracy": sum(accuracies) / len(accuracies), "test_loss": sum(losses) / len(losses)}
+        if len(accuracies) > 1:
+            row["min_accuracy"] = min(accuracies)
+        return row
+
+    async def _on_common_test(self, states: list[Any]) -> _Scores:
+        parts: list[Evaluation] = await gather(*[e.evaluate(*states) for e in self._evaluators])
+        total = parts[0]
+        for part in parts[1:]:
+            total += part
+        return _Scores(accuracies=(total.accuracy,), losses=(total.loss,))
+
+    async def _on_own_tests(self, label: str, states: list[Any]) -> _Scores:
+        """A global model is tested on every owner's samples, an owner's model on this owner's."""
+        handles, owners = self._algorithm.handles, self._algorithm.setting.owners
+        names = [label] if label in owners else list(owners)
+        parts: list[Evaluation] = await gather(*[handles[name].evaluate(*states) for name in names])
+        return _Scores(accuracies=tuple(p.accuracy for p in parts), losses=tuple(p.loss for p in parts))
+
+    def _count(self, moved: list[LinkTraffic]) -> None:
+        for link in moved:
+            key = (link.source, link.destination)
+            before = self._traffic.get(key)
+            self._traffic[key] = LinkTraffic(
+                source=link.source,
+                destination=link.destination,
+                num_bytes=link.num_bytes + (before.num_bytes if before else 0),
+                num_messages=link.num_messages + (before.num_messages if before else 0),
+            )
+
+    def _record(self, row: Row) -> None:
+        self._rows.append(row)
+        if self._folder:
+            self._folder.add_row(row)
+        logger.info("round %s", json.dumps(row))
+        for observer in self._observers:
+            observer.round_done(row)
+
+    def _save(self, stopped: str) -> None:
+        if not self._folder or not self._rows:
+            return
+        self._folder.write_tables(list(self._traffic.values()))
+        if self._states:
+            self._folder.write_model(self._states)
+        summary = {"stopped": stopped, "rounds": len(self._rows), "algorithm": self._config.algorithm.name}
+        self._folder.write_text("summary.json", json.dumps(summary | {"last": self._rows[-1]}, indent=2) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scores:
+    accuracies: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
+    """The whole model's weights out of promises of the parts'; copies, so that nothing pins shared memory."""
+    return {key: value.clone() for state in await gather(*states) for key, value in state.items()}
+
+
+def difference(after: Sequence[LinkTraffic], before: Sequence[LinkTraffic]) -> list[LinkTraffic]:
+    """What crossed the links between two counts."""
+    earlier = {(r.source, r.destination): r for r in before}
+    moved = []
+    for record in after:
+        old = earlier.get((record.source, record.destination))
+        link = LinkTraffic(
+            source=record.source,
+            destination=record.destination,
+            num_bytes=record.num_bytes - (old.num_bytes if old else 0),
+            num_messages=record.num_messages - (old.num_messages if old else 0),
+        )
+        if link.num_messages:
+            moved.append(link)
+    return moved
+
+
+def stop_reason(rows: Sequence[Row], config: RunConfig) -> str | None:
+    """Why a run should stop before its last round, if it should."""
+    evaluated = [row["test_accuracy"] for row in rows if "test_accuracy" in row]
+    if not evaluated or "test_accuracy" not in rows[-1]:
+        return None
+    target, patience = config.evaluation.target_accuracy, config.evaluation.patience
+    if target is not None and evaluated[-1] >= target:
+        return f"target accuracy {target:g} reached"
+    if patience is not None and len(evaluated) > patience and max(evaluated[-patience:]) <= max(evaluated[:-patience]):
+        return f"no better accuracy in {patience} evaluations"
+    return None

@@ -1,0 +1,162 @@
+"""From a checked configuration to the setting that algorithms work with: data, owners, model, rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from raysplit.actors.data_owner import LocalTraining
+from raysplit.actors.evaluator import Evaluator
+from raysplit.algorithms.base import OwnerData, Setting
+from raysplit.cluster.contract import PartySpec
+from raysplit.data.datasets import load_dataset
+from raysplit.data.domains import domain, flip_labels
+from raysplit.data.partition import partition, partition_test
+from raysplit.data.samples import DataSet, Samples
+from raysplit.data.streams import derive, generator
+from raysplit.data.transforms import GaussianNoise, Transform, with_domain
+from raysplit.models.spec import ModelSpec
+from raysplit.train.config import RunConfig
+
+NUM_EVALUATORS = 4
+"""The test set is always dealt out to so many evaluators, whatever the number of places, so that sums agree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The setting of a run, and which training samples each owner holds."""
+
+    setting: Setting
+    parts: tuple[np.ndarray, ...]
+    num_classes: int
+
+
+def prepare(config: RunConfig, *, device: str = "cpu") -> Prepared:
+    """Load and partition the data and describe model and training. Raises ``ValueError`` for what does not fit."""
+    data = _load(config)
+    labels = _labels(data.train)
+    split = config.partition
+    parts = partition(
+        split.name, labels, split.num_owners, seed=config.seed, natural_owner=data.natural_owner, **split.options
+    )
+    tests = partition_test(split.name, _labels(data.test), split.num_owners, seed=config.seed, **split.options)
+    owners = {
+        f"owner-{i}": _owner_data(config, data, i, data.train.take(part), data.test.take(tests[i]) if tests else None)
+        for i, part in enumerate(parts)
+    }
+    spec = ModelSpec(
+        name=config.model.name,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        options=config.model.options,
+        seed=config.seed,
+        dtype=config.model.dtype,
+    )
+    return Prepared(
+        setting=_setting(config, spec, owners, data, device), parts=tuple(parts), num_classes=data.num_classes
+    )
+
+
+def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], data: DataSet, device: str) -> Setting:
+    training = config.training
+    return Setting(
+        spec=spec,
+        owners=owners,
+        training=LocalTraining(
+            batch_size=training.batch_size,
+            shuffle=training.shuffle,
+            drop_last=training.drop_last,
+            restart_optimizer=training.owner_optimizer_state == "restart",
+            loss=training.loss,
+            seed=config.seed,
+        ),
+        optimizer=training.optimizer.spec(),
+        server_optimizer=(training.server_optimizer or training.optimizer).spec(),
+        restart_server_optimizer=training.server_optimizer_state == "restart",
+        local_epochs=training.local_epochs,
+        max_steps=training.max_steps,
+        buffers=training.buffers,
+        seed=config.seed,
+        device=device,
+        evaluators=tuple(_evaluators(config, spec, data, device)),
+    )
+
+
+def _load(config: RunConfig) -> DataSet:
+    section = config.data
+    data = load_dataset(
+        section.name, root=section.root, download=section.download, augment=section.augment, **section.options
+    )
+    train, owner = data.train, data.natural_owner
+    if section.num_samples is not None:
+        chosen = _draw(len(train), section.num_samples, config.seed, "training subset")
+        train, owner = train.take(chosen), owner[chosen] if owner is not None else None
+    test = data.test
+    if section.num_test_samples is not None:
+        test = test.take(_draw(len(test), section.num_test_samples, config.seed, "test subset"))
+    return DataSet(
+        train=train,
+        test=test,
+        num_classes=data.num_classes,
+        input_shape=data.input_shape,
+        transform=data.transform,
+        eval_transform=data.eval_transform,
+        natural_owner=owner,
+    )
+
+
+def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
+    if wanted > total:
+        raise ValueError(f"the {purpose} is to have {wanted} samples and the set has {total}; take at most all")
+    return np.sort(generator(seed, purpose).choice(total, size=wanted, replace=False))
+
+
+def _labels(samples: Samples) -> np.ndarray:
+    y = samples.y if isinstance(samples.y, Tensor) else next(iter(samples.y.values()))
+    return np.asarray(y.numpy()) if y.ndim == 1 and not y.is_floating_point() else np.zeros(len(samples), np.int64)
+
+
+def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:
+    owners, num_owners = config.owners, config.partition.num_owners
+    transform, eval_transform = data.transform, data.eval_transform
+    if owners.domain is not None:
+        own = domain(
+            owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed
+        )
+        transform, eval_transform = with_domain(transform, own), with_domain(eval_transform, own)
+    if index >= num_owners - owners.noisy:
+        transform, eval_transform = _noisy(transform, owners.pixel_noise), _noisy(eval_transform, owners.pixel_noise)
+        if owners.label_noise:
+            seed = derive(config.seed, "label noise")
+            shard = flip_labels(
+                shard, fraction=owners.label_noise, num_classes=data.num_classes, seed=seed, owner=index
+            )
+    needs_own_test = owners.domain is not None or owners.noisy > 0
+    own_test = test if test is not None or not needs_own_test else data.test
+    return OwnerData(shard=shard, test=own_test, transform=transform, eval_transform=eval_transform)
+
+
+def _noisy(transform: Transform, sigma: float) -> Transform:
+    return with_domain(transform, GaussianNoise(sigma=sigma)) if sigma else transform
+
+
+def _evaluators(config: RunConfig, spec: ModelSpec, data: DataSet, device: str) -> list[PartySpec]:
+    count = min(NUM_EVALUATORS, len(data.test))
+    return [
+        PartySpec(
+            name=f"evaluator-{i}",
+            role="evaluator",
+            build=Evaluator,
+            arguments={
+                "samples": data.test.take(range(i, len(data.test), count)),
+                "transform": data.eval_transform,
+                "spec": spec,
+                "loss": config.training.loss,
+                "seed": config.seed,
+                "device": device,
+            },
+        )
+        for i in range(count)
+    ]
