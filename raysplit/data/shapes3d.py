@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 H5_NAME = "3dshapes.h5"
 RENDERING = "rendered-v1"
+BLOCK_SIZE = 480  # of the full grid: all geometries of one triple of hues
 PICTURE_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
 PAPER_TASKS = ("scale", "shape")
 
@@ -68,17 +69,12 @@ class BlockCache:
     It pays where whole stretches are read again and again; scattered numbers make it write blocks hardly used.
     """
 
-    def __init__(self, source: PictureSource, num_pictures: int, folder: Path, block_size: int = 480) -> None:
+    def __init__(self, source: PictureSource, num_pictures: int, folder: Path, block_size: int = BLOCK_SIZE) -> None:
         self.source, self.num_pictures, self.folder, self.block_size = source, num_pictures, folder, block_size
         folder.mkdir(parents=True, exist_ok=True)
 
     def pictures(self, indices: Indices) -> Pictures:
-        out = np.empty((len(indices), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        blocks = indices // self.block_size
-        for block in np.unique(blocks).tolist():
-            rows = np.flatnonzero(blocks == block)
-            out[rows] = self._block(block)[indices[rows] - block * self.block_size]
-        return out
+        return _by_block(indices, self.block_size, self._block)
 
     def _block(self, block: int) -> Pictures:
         path = self.folder / f"{block:06d}.arrow"
@@ -118,8 +114,20 @@ class H5File:
             raise ValueError(f"images in {path} has shape {self._images.shape}, 3D Shapes has {expected}")
 
     def pictures(self, indices: Indices) -> Pictures:
-        ordered, place = np.unique(indices, return_inverse=True)  # HDF5 reads increasing numbers only
-        return np.asarray(self._images[ordered], np.uint8)[place]
+        return _by_block(indices, BLOCK_SIZE, self._block)  # HDF5 reads stretches fast, scattered rows very slowly
+
+    def _block(self, block: int) -> Pictures:
+        return np.asarray(self._images[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE], np.uint8)
+
+
+def _by_block(indices: Indices, block_size: int, read: Callable[[int], Pictures]) -> Pictures:
+    """The pictures numbered `indices`, reading each block of consecutive numbers once."""
+    out = np.empty((len(indices), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    blocks = indices // block_size
+    for block in np.unique(blocks).tolist():
+        rows = np.flatnonzero(blocks == block)
+        out[rows] = read(block)[indices[rows] - block * block_size]
+    return out
 
 
 def picture_source(grid: Grid, root: Path | None, cache: Path | None) -> PictureSource:

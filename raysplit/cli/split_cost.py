@@ -1,0 +1,134 @@
+"""`raysplit split-cost`: what a shared backbone and its heads cost, wherever they are put.
+
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from raysplit.models.heads import build_classifier
+from raysplit.serving.cost import model_sizes
+from raysplit.serving.cost_report import cost_report, draw_costs, rate_text
+from raysplit.serving.links import EdgeLink
+from raysplit.serving.measure import measure_times
+
+_MIB = 2**20
+
+
+def _whole_numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(item) for item in value.split(","))
+    except ValueError as wrong:
+        raise click.BadParameter(f"{value!r} is not a list of whole numbers such as 3,2,6") from wrong
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(item) for item in value.split(","))
+    except ValueError as wrong:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 10e6,1e9") from wrong
+
+
+@click.command(name="split-cost")
+@click.option("--backbone", required=True, help="Backbone at the edge, for example efficientnet_b0.")
+@click.option("--heads", callback=_whole_numbers, required=True, help="Classes of each task: 3,2,6.")
+@click.option("--image", "image_size", default=224, show_default=True, help="Side of the square picture, in pixels.")
+@click.option("--hidden", default=256, show_default=True, help="Width of a head's hidden layer.")
+@click.option("--input-bytes", type=click.IntRange(min=1), help="The raw picture as sent; float32 pixels by default.")
+@click.option(
+    "--rates",
+    "rates_bit_per_s",
+    callback=_numbers,
+    default="10e6,100e6,1e9",
+    show_default=True,
+    help="Link rates in bit/s.",
+)
+@click.option("--latency", "latency_s", default=0.0, show_default=True, help="Fixed seconds per message.")
+@click.option("--loss", "loss_probability", default=0.0, show_default=True, help="Share of messages sent again.")
+@click.option("--measure", is_flag=True, help="Time backbone and heads here: latencies and break-even rates.")
+@click.option(
+    "--server-speedup",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="With --measure: the server computes this many times as fast as this machine.",
+)
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the costs into this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with exact integers and nothing else.")
+def split_cost(
+    backbone: str,
+    heads: tuple[int, ...],
+    image_size: int,
+    hidden: int,
+    input_bytes: int | None,
+    rates_bit_per_s: tuple[float, ...],
+    latency_s: float,
+    loss_probability: float,
+    measure: bool,
+    server_speedup: float,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Weights, traffic and latency of local, remote and split inference."""
+    times = None
+    try:
+        sizes = model_sizes(backbone, heads, image_size, hidden)
+        links = [
+            EdgeLink(rate_bit_per_s=rate, latency_s=latency_s, loss_probability=loss_probability)
+            for rate in rates_bit_per_s
+        ]
+    except ValueError as mistake:
+        raise click.UsageError(str(mistake)) from mistake
+    if measure:
+        torch.set_num_threads(1)
+        classes = {f"task{j}": count for j, count in enumerate(heads)}
+        model = build_classifier(backbone, classes, image_size=image_size, seed=0, hidden=hidden)
+        times = measure_times(model, image_size, server_speedup=server_speedup)
+    report = cost_report(sizes, links, input_bytes=input_bytes, times=times)
+    if picture is not None:
+        draw_costs(report, picture)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _print(report)
+
+
+def _print(report: dict[str, Any]) -> None:
+    console = Console()
+    size = report["image_size"]
+    heads = ", ".join(f"{count:,}" for count in report["head_parameters"])
+    console.print(f"{report['backbone']}: {report['backbone_parameters']:,} parameters; heads: {heads}")
+    z, ratios = report["z_bytes"], report["z_of_input"]
+    console.print(
+        f"Z_b: {report['features']:,} numbers, {z['float32']:,} bytes as float32, {z['float16']:,} as float16, "
+        f"{z['int8']:,} as int8; {ratios['float32']:.4f} of the {size} x {size} picture in float32, "
+        f"{ratios['uint8']:.3f} of it in bytes"
+    )
+    activations = report["edge_activation_bytes"]
+    console.print(
+        f"Activations of the backbone: {activations['peak']:,} bytes at the peak (one layer's input and output), "
+        f"{activations['total']:,} over all layers"
+    )
+    measured = "times" in report
+    table = Table(title="latency in ms" if measured else "transfer in ms (compute comes with --measure)")
+    for column in ("paradigm", "edge weights, bytes", "MiB", "up, bytes", "down, bytes"):
+        table.add_column(column, justify="left" if column == "paradigm" else "right")
+    kind = "latency_s" if measured else "transfer_s"
+    for rate in report["deployments"][0][kind]:
+        table.add_column(rate_text(float(rate)), justify="right")
+    for row in report["deployments"]:
+        weights = row["edge_weight_bytes"]
+        counts = [f"{weights:,}", f"{weights / _MIB:.2f}", f"{row['up_bytes']:,}", f"{row['down_bytes']:,}"]
+        table.add_row(row["paradigm"], *counts, *[f"{1e3 * seconds:.3f}" for seconds in row[kind].values()])
+    console.print(table)
+    for other, even in report.get("break_even", {}).items():
+        rate = "" if even["rate_bit_per_s"] is None else f" {rate_text(even['rate_bit_per_s'])}"
+        console.print(f"SC answers sooner than {other}: {even['wins']}{rate}")

@@ -1,0 +1,86 @@
+"""The cost of every deployment as one plain record, for JSON, tables and a picture.
+
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982); the formulas are in `cost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raysplit.models.heads import backbone_kind
+from raysplit.serving.compression import Encoding, payload_bytes
+from raysplit.serving.cost import FLOAT_BYTES, Sizes, Times, activation_bytes, break_even, deployments, latency_s
+from raysplit.serving.links import EdgeLink
+
+SENT_AS = (Encoding.FLOAT32, Encoding.FLOAT16, Encoding.INT8)
+
+
+def cost_report(
+    sizes: Sizes, links: Sequence[EdgeLink], *, input_bytes: int | None = None, times: Times | None = None
+) -> dict[str, Any]:
+    """All sizes as exact integers, transfer seconds per link; with `times` also latencies and break-even rates.
+
+    Keys of `transfer_s` and `latency_s` are rates in bit/s. Z is sent as float32.
+    """
+    options = deployments(sizes, input_bytes=input_bytes)
+    z_bytes = {encoding.name.lower(): payload_bytes(encoding, sizes.features) for encoding in SENT_AS}
+    raw_bytes = {"float32": FLOAT_BYTES * sizes.pixels, "uint8": sizes.pixels}
+    with torch.device("meta"):
+        trunk = backbone_kind(sizes.backbone).build()
+    report: dict[str, Any] = {
+        **asdict(sizes),
+        "separate_parameters": sizes.separate_parameters,
+        "shared_parameters": sizes.shared_parameters,
+        "z_bytes": z_bytes,
+        "input_bytes": {**raw_bytes, "sent": options[2].up_bytes},
+        "z_of_input": {name: FLOAT_BYTES * sizes.features / size for name, size in raw_bytes.items()},
+        "edge_activation_bytes": asdict(activation_bytes(trunk, (3, sizes.image_size, sizes.image_size))),
+        "deployments": [asdict(option) for option in options],
+    }
+    for row, option in zip(report["deployments"], options, strict=True):
+        row["transfer_s"] = {
+            f"{link.rate_bit_per_s:g}": link.expected_s(option.up_bytes) if option.up_bytes else 0.0 for link in links
+        }
+        if times is not None:
+            row["latency_s"] = {f"{link.rate_bit_per_s:g}": latency_s(option, link, times) for link in links}
+    if times is not None:
+        report["times"] = asdict(times)
+        report["break_even"] = {o.paradigm: asdict(break_even(o, options[3], times)) for o in options[1:3]}
+    return report
+
+
+def draw_costs(report: dict[str, Any], path: Path) -> None:
+    """Three bar charts: edge weights, bytes up, and milliseconds per link rate (of the transfer alone, or measured)."""
+    from matplotlib.figure import Figure
+
+    rows = report["deployments"]
+    names = [row["paradigm"] for row in rows]
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    weights, traffic, latency = figure.subplots(1, 3)
+    weights.bar(names, [row["edge_weight_bytes"] / 2**20 for row in rows])
+    weights.set(title="weights at the edge", ylabel="MiB")
+    traffic.bar(names, [row["up_bytes"] / 2**10 for row in rows])
+    traffic.set(title="sent per picture", ylabel="KiB")
+    kind = "latency_s" if "times" in report else "transfer_s"
+    rates = list(rows[0][kind])
+    for place, rate in enumerate(rates):
+        at = [k + (place - (len(rates) - 1) / 2) * 0.8 / len(rates) for k in range(len(rows))]
+        latency.bar(at, [1e3 * row[kind][rate] for row in rows], width=0.8 / len(rates), label=rate_text(float(rate)))
+    latency.set_xticks(range(len(rows)), names)
+    latency.set(title="latency" if kind == "latency_s" else "transfer alone", ylabel="ms")
+    latency.legend()
+    figure.suptitle(f"{report['backbone']}, {report['image_size']} x {report['image_size']}, one picture")
+    figure.savefig(path, dpi=120)
+
+
+def rate_text(rate_bit_per_s: float) -> str:
+    """A rate as people write it: 10 Mb/s, 1 Gb/s."""
+    for unit, name in ((1e9, "Gb/s"), (1e6, "Mb/s"), (1e3, "kb/s")):
+        if rate_bit_per_s >= unit:
+            return f"{rate_bit_per_s / unit:.4g} {name}"
+    return f"{rate_bit_per_s:.4g} b/s"
