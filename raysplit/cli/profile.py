@@ -84,4 +84,4 @@ def _print(measured: Profile, output: Path | None) -> None:
     console = Console()
     console.print(table)
     if output is not None:
-        console.print(f"written to {output}; use it with: raysplit plan --profile {output} ...")
+        console.print(f"written to {output}; use it with: raysplit plan --profile {output} ...", soft_wrap=True)

@@ -86,27 +86,29 @@ class Plan:
         """Whether every node has the memory for its replicas (a hand-made plan may not fit)."""
         return all(share.memory_bytes <= share.memory_limit_bytes for share in self.shares)
 
+    def to_dict(self) -> dict[str, object]:
+        """The plan as plain values; times in ms, sizes in bytes."""
+        return {
+            "model": self.model,
+            "owners": self.owners,
+            "batches_per_owner": self.batches_per_owner,
+            "objective": self.objective,
+            "objective_ms": self.objective_ms,
+            "l_fwd_ms": self.l_fwd_ms,
+            "l_bwd_ms": self.l_bwd_ms,
+            "bottleneck_ms": self.bottleneck_ms,
+            "cuts": list(self.cuts),
+            "nodes": list(self.nodes),
+            "unused": list(self.unused),
+            "round_ms": self.round_ms,
+            "price_per_hour": self.price_per_hour,
+            "price_per_round": self.price_per_round,
+            "shares": [asdict(share) for share in self.shares],
+        }
+
     def to_json(self) -> str:
-        """The plan as one JSON object; times in ms, sizes in bytes."""
-        return json.dumps(
-            {
-                "model": self.model,
-                "owners": self.owners,
-                "batches_per_owner": self.batches_per_owner,
-                "objective": self.objective,
-                "objective_ms": self.objective_ms,
-                "l_fwd_ms": self.l_fwd_ms,
-                "l_bwd_ms": self.l_bwd_ms,
-                "bottleneck_ms": self.bottleneck_ms,
-                "cuts": list(self.cuts),
-                "nodes": list(self.nodes),
-                "unused": list(self.unused),
-                "round_ms": self.round_ms,
-                "price_per_hour": self.price_per_hour,
-                "price_per_round": self.price_per_round,
-                "shares": [asdict(share) for share in self.shares],
-            }
-        )
+        """`to_dict` as one JSON object."""
+        return json.dumps(self.to_dict())
 
     def __str__(self) -> str:
         header = ("node", "units", "forward ms", "backward ms", "memory GiB", "of GiB")

@@ -1,0 +1,55 @@
+"""Draw a plan: which units each party runs, and how long each node is busy with one batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from raysplit.schedulers.cuts_problem import CutProblem
+from raysplit.schedulers.plan import Plan
+from raysplit.schedulers.profiles import BYTES_PER_GIB
+
+_OWNER, _FORWARD, _BACKWARD, _INK = "#c9ccd1", "#4878a8", "#d98b4a", "#222222"
+
+
+def draw_plan(problem: CutProblem, plan: Plan, path: Path) -> None:
+    """Write a picture to `path`: on the left units against parties, on the right each node's stage times."""
+    num_units = len(problem.profile.units)
+    parties = ["data owner", *plan.nodes]
+    figure = Figure(figsize=(12, 1.8 + 0.55 * len(parties)), layout="constrained")
+    where, when = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+
+    def bar(row: int, start: int, end: int, colour: str) -> None:
+        where.barh(row, end - start, left=start, height=0.7, color=colour, edgecolor="white")
+
+    bar(0, 0, plan.cuts[0], _OWNER)
+    bar(0, plan.cuts[-1], num_units, _OWNER)
+    for row, share in enumerate(plan.shares, start=1):
+        bar(row, share.first_unit, share.last_unit + 1, _FORWARD)
+        memory = f"{share.memory_bytes / BYTES_PER_GIB:.1f} of {share.memory_limit_bytes / BYTES_PER_GIB:.1f} GiB"
+        text = f"units {share.first_unit}-{share.last_unit}, {memory}"
+        fits_right = share.last_unit < 0.6 * num_units
+        edge = share.last_unit + 1.3 if fits_right else share.first_unit - 0.3
+        where.text(edge, row, text, va="center", ha="left" if fits_right else "right", color=_INK, fontsize=8)
+    for cut in plan.cuts:
+        where.axvline(cut, color=_INK, linewidth=0.6, linestyle=":", zorder=0)
+    where.set(
+        xlim=(0, num_units), xlabel="unit", title="who runs what", yticks=range(len(parties)), yticklabels=parties
+    )
+    where.invert_yaxis()
+
+    rows = range(1, len(parties))
+    forward_ms = [share.forward_ms for share in plan.shares]
+    when.barh(rows, forward_ms, height=0.7, color=_FORWARD, label="forward")
+    backward_ms = [share.backward_ms for share in plan.shares]
+    when.barh(rows, backward_ms, left=forward_ms, height=0.7, color=_BACKWARD, label="backward and update")
+    when.axvline(plan.l_fwd_ms + plan.l_bwd_ms, color=_INK, linewidth=1, label="L_fwd + L_back")
+    when.set(xlabel="ms per batch", title="how long")
+    when.legend(loc="upper right", fontsize=8, frameon=False)
+    for axes in (where, when):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        f"{plan.model} for {plan.owners} owners: {plan.objective_ms:.1f} ms per batch, round {plan.round_ms / 60_000:.1f} min"
+    )
+    figure.savefig(path, dpi=150)
