@@ -20,8 +20,6 @@ from raysplit.serving.cost_report import cost_report, draw_costs, rate_text
 from raysplit.serving.links import EdgeLink
 from raysplit.serving.measure import measure_times
 
-_MIB = 2**20
-
 
 def _whole_numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
     try:
@@ -119,14 +117,13 @@ def _print(report: dict[str, Any]) -> None:
     )
     measured = "times" in report
     table = Table(title="latency in ms" if measured else "transfer in ms (compute comes with --measure)")
-    for column in ("paradigm", "edge weights, bytes", "MiB", "up, bytes", "down, bytes"):
-        table.add_column(column, justify="left" if column == "paradigm" else "right")
+    for column in ("bytes", "weights at edge", "up", "down"):
+        table.add_column(column, justify="left" if column == "bytes" else "right")
     kind = "latency_s" if measured else "transfer_s"
     for rate in report["deployments"][0][kind]:
         table.add_column(rate_text(float(rate)), justify="right")
     for row in report["deployments"]:
-        weights = row["edge_weight_bytes"]
-        counts = [f"{weights:,}", f"{weights / _MIB:.2f}", f"{row['up_bytes']:,}", f"{row['down_bytes']:,}"]
+        counts = [f"{row[count]:,}" for count in ("edge_weight_bytes", "up_bytes", "down_bytes")]
         table.add_row(row["paradigm"], *counts, *[f"{1e3 * seconds:.3f}" for seconds in row[kind].values()])
     console.print(table)
     for other, even in report.get("break_even", {}).items():

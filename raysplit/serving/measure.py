@@ -14,7 +14,7 @@ from raysplit.serving.cost import Times
 
 
 def measure_times(model: MultiTaskClassifier, image_size: int, *, server_speedup: float, repeats: int = 5) -> Times:
-    """Median seconds of `repeats` passes for one picture; the server is `server_speedup` times as fast as this machine."""
+    """Median seconds of `repeats` passes for one picture; the server is taken to be `server_speedup` times as fast."""
     model.eval()
     picture = torch.rand(1, 3, image_size, image_size, generator=torch_generator(0, "measured picture"))
     with torch.inference_mode():
