@@ -1,0 +1,159 @@
+"""Ray casting of a box-shaped room with simple solids, many images at once, in plain NumPy.
+
+Arrays are [images, pixels] or, for points and directions, a list of three of those (x, y, z). Directions have
+component 1 along the camera's axis, so a hit parameter is the z-depth of the hit; no ray is exactly parallel to an
+axis. Curvatures are the two principal ones in 1/m, the larger first, positive where the solid bulges outwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Vector = list[Array]  # x, y, z
+NEAR = 1e-3  # metres; nothing is closer to a camera
+
+BOX, CYLINDER, SPHERE, CAPSULE = range(4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solid:
+    """Solids of one type, one for each ray bundle [m, 1]: where they stand, how they are turned and how large.
+
+    `size` is (half length, half width, height) of a box, (radius, -, height) of an upright cylinder, (radius, -, -)
+    of a sphere lying on the floor or `height` above it, (radius, half length, -) of a capsule lying on the floor.
+    """
+
+    x: Array
+    y: Array
+    turn_rad: Array
+    size: tuple[Array, Array, Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """First hits [m, pixels]: z-depth (inf for a miss), normal in the solid's frame, and principal curvatures."""
+
+    depth: Array
+    normal: Sequence[Array]
+    curvature: tuple[Array, Array]
+
+
+def room_hit(origin: Vector, ray: Vector, half_width: Array, height: float) -> tuple[Array, NDArray[np.int8]]:
+    """Depth of the wall, floor or ceiling behind each pixel, and its number.
+
+    Numbers: 0 -x, 1 +x, 2 -y, 3 +y, 4 floor, 5 ceiling.
+    """
+    with np.errstate(divide="ignore"):
+        planes = [(np.where(r > 0, half_width, -half_width) - o) / r for o, r in zip(origin[:2], ray[:2], strict=True)]
+        planes.append((np.where(ray[2] > 0, np.asarray(height, ray[2].dtype), 0) - origin[2]) / ray[2])
+    depth = np.minimum(np.minimum(planes[0], planes[1]), planes[2])
+    number = np.where(
+        depth == planes[2], 4 + (ray[2] > 0), np.where(depth == planes[0], 0 + (ray[0] > 0), 2 + (ray[1] > 0))
+    )
+    return depth, number.astype(np.int8)
+
+
+def solid_hit(kind: int, solid: Solid, origin: Vector, ray: Vector) -> Hit:
+    """First hits of rays in world coordinates with one solid for each bundle; normals are turned back to the world."""
+    cos, sin = np.cos(solid.turn_rad), np.sin(solid.turn_rad)
+    dx, dy = origin[0] - solid.x, origin[1] - solid.y
+    local_origin = [cos * dx + sin * dy, cos * dy - sin * dx, origin[2]]
+    local_ray = [cos * ray[0] + sin * ray[1], cos * ray[1] - sin * ray[0], ray[2]]
+    hit = _HITS[kind](solid, local_origin, local_ray)
+    nx, ny, nz = hit.normal
+    return Hit(depth=hit.depth, normal=[cos * nx - sin * ny, sin * nx + cos * ny, nz], curvature=hit.curvature)
+
+
+def _box(solid: Solid, origin: Vector, ray: Vector) -> Hit:
+    half_length, half_width, height = solid.size
+    centre_z = height / 2
+    entries, exits = [], []
+    with np.errstate(divide="ignore"):
+        for o, r, half in (
+            (origin[0], ray[0], half_length),
+            (origin[1], ray[1], half_width),
+            (origin[2] - centre_z, ray[2], centre_z),
+        ):
+            slope, reach = 1 / r, half / np.abs(r)
+            middle = -o * slope
+            entries.append(middle - reach)
+            exits.append(middle + reach)
+    enter = np.maximum(np.maximum(entries[0], entries[1]), entries[2])
+    leave = np.minimum(np.minimum(exits[0], exits[1]), exits[2])
+    depth = np.where((enter < leave) & (enter > NEAR), enter, np.inf)
+    normal = [np.where(enter == entry, -np.sign(r), 0) for entry, r in zip(entries, ray, strict=True)]
+    flat = np.zeros_like(depth)
+    return Hit(depth=depth, normal=normal, curvature=(flat, flat))
+
+
+def _root(a: Array, half_b: Array, c: Array) -> Array:
+    """The smaller root of a t^2 + 2 half_b t + c, inf where there is none in front of the camera."""
+    inside = half_b * half_b - a * c
+    root = (-half_b - np.sqrt(np.maximum(inside, 0))) / a
+    return np.where((inside > 0) & (root > NEAR), root, np.inf)
+
+
+def _sphere_at(origin: Vector, ray: Vector, radius: Array) -> Array:
+    squared = ray[0] * ray[0] + ray[1] * ray[1] + ray[2] * ray[2]
+    along = origin[0] * ray[0] + origin[1] * ray[1] + origin[2] * ray[2]
+    return _root(squared, along, sum(o * o for o in origin) - radius * radius)
+
+
+def _sphere(solid: Solid, origin: Vector, ray: Vector) -> Hit:
+    radius, _, height = solid.size
+    local = [origin[0], origin[1], origin[2] - radius - height]
+    depth = _sphere_at(local, ray, radius)
+    reached = np.where(np.isfinite(depth), depth, 0)
+    normal = [(o + reached * r) / radius for o, r in zip(local, ray, strict=True)]
+    bend = np.broadcast_to(1 / radius, depth.shape)
+    return Hit(depth=depth, normal=normal, curvature=(bend, bend))
+
+
+def _cylinder(solid: Solid, origin: Vector, ray: Vector) -> Hit:
+    radius, _, height = solid.size
+    across = ray[0] * ray[0] + ray[1] * ray[1]
+    along = origin[0] * ray[0] + origin[1] * ray[1]
+    side = _root(across, along, origin[0] * origin[0] + origin[1] * origin[1] - radius * radius)
+    z = origin[2] + np.where(np.isfinite(side), side, 0) * ray[2]
+    side = np.where((z >= 0) & (z <= height), side, np.inf)
+    with np.errstate(divide="ignore", over="ignore"):
+        lid = (height - origin[2]) / ray[2]
+        x, y = origin[0] + lid * ray[0], origin[1] + lid * ray[1]
+        lid = np.where((lid > NEAR) & (x * x + y * y <= radius * radius) & (origin[2] > height), lid, np.inf)
+    depth = np.minimum(side, lid)
+    on_side = side < lid
+    reached = np.where(on_side, side, 0)
+    normal = [np.where(on_side, (o + reached * r) / radius, 0) for o, r in zip(origin[:2], ray[:2], strict=True)]
+    normal.append(np.where(on_side, 0, 1).astype(depth.dtype))
+    return Hit(depth=depth, normal=normal, curvature=(np.where(on_side, 1 / radius, 0), np.zeros_like(depth)))
+
+
+def _capsule(solid: Solid, origin: Vector, ray: Vector) -> Hit:
+    radius, half_length, _ = solid.size
+    z = origin[2] - radius
+    across = ray[1] * ray[1] + ray[2] * ray[2]
+    side = _root(across, origin[1] * ray[1] + z * ray[2], origin[1] * origin[1] + z * z - radius * radius)
+    x = origin[0] + np.where(np.isfinite(side), side, 0) * ray[0]
+    side = np.where(np.abs(x) <= half_length, side, np.inf)
+    ends = [_sphere_at([origin[0] - sign * half_length, origin[1], z], ray, radius) for sign in (-1, 1)]
+    cap = np.minimum(ends[0], ends[1])
+    depth = np.minimum(side, cap)
+    reached = np.where(np.isfinite(depth), depth, 0)
+    x = origin[0] + reached * ray[0]
+    centre = np.clip(x, -half_length, half_length)
+    normal = [(x - centre) / radius, (origin[1] + reached * ray[1]) / radius, (z + reached * ray[2]) / radius]
+    bend = np.broadcast_to(1 / radius, depth.shape)
+    return Hit(depth=depth, normal=normal, curvature=(bend, np.where(cap < side, bend, 0)))
+
+
+_HITS: dict[int, Callable[[Solid, Vector, Vector], Hit]] = {
+    BOX: _box,
+    CYLINDER: _cylinder,
+    SPHERE: _sphere,
+    CAPSULE: _capsule,
+}
