@@ -1,8 +1,8 @@
 """Ray casting of a box-shaped room with simple solids, many images at once, in plain NumPy.
 
 Arrays are [images, pixels] or, for points and directions, a list of three of those (x, y, z). Directions have
-component 1 along the camera's axis, so a hit parameter is the z-depth of the hit; no ray is exactly parallel to an
-axis. Curvatures are the two principal ones in 1/m, the larger first, positive where the solid bulges outwards.
+component 1 along the camera's axis, so a hit parameter is the z-depth of the hit. Curvatures are the two
+principal ones in 1/m, the larger first, positive where the solid bulges outwards.
 """
 
 from __future__ import annotations
@@ -43,14 +43,19 @@ class Hit:
     curvature: tuple[Array, Array]
 
 
+def _off_axes(ray: Vector) -> Vector:
+    """Rays with no component exactly 0, so that every plane is met somewhere."""
+    return [np.copysign(np.maximum(np.abs(part), 1e-12), part) for part in ray]
+
+
 def room_hit(origin: Vector, ray: Vector, half_width: Array, height: float) -> tuple[Array, NDArray[np.int8]]:
     """Depth of the wall, floor or ceiling behind each pixel, and its number.
 
     Numbers: 0 -x, 1 +x, 2 -y, 3 +y, 4 floor, 5 ceiling.
     """
-    with np.errstate(divide="ignore"):
-        planes = [(np.where(r > 0, half_width, -half_width) - o) / r for o, r in zip(origin[:2], ray[:2], strict=True)]
-        planes.append((np.where(ray[2] > 0, np.asarray(height, ray[2].dtype), 0) - origin[2]) / ray[2])
+    ray = _off_axes(ray)
+    planes = [(np.copysign(half_width, r) - o) / r for o, r in zip(origin[:2], ray[:2], strict=True)]
+    planes.append((np.where(ray[2] > 0, np.asarray(height, ray[2].dtype), 0) - origin[2]) / ray[2])
     depth = np.minimum(np.minimum(planes[0], planes[1]), planes[2])
     number = np.where(
         depth == planes[2], 4 + (ray[2] > 0), np.where(depth == planes[0], 0 + (ray[0] > 0), 2 + (ray[1] > 0))
@@ -63,7 +68,7 @@ def solid_hit(kind: int, solid: Solid, origin: Vector, ray: Vector) -> Hit:
     cos, sin = np.cos(solid.turn_rad), np.sin(solid.turn_rad)
     dx, dy = origin[0] - solid.x, origin[1] - solid.y
     local_origin = [cos * dx + sin * dy, cos * dy - sin * dx, origin[2]]
-    local_ray = [cos * ray[0] + sin * ray[1], cos * ray[1] - sin * ray[0], ray[2]]
+    local_ray = _off_axes([cos * ray[0] + sin * ray[1], cos * ray[1] - sin * ray[0], ray[2]])
     hit = _HITS[kind](solid, local_origin, local_ray)
     nx, ny, nz = hit.normal
     return Hit(depth=hit.depth, normal=[cos * nx - sin * ny, sin * nx + cos * ny, nz], curvature=hit.curvature)
@@ -73,16 +78,14 @@ def _box(solid: Solid, origin: Vector, ray: Vector) -> Hit:
     half_length, half_width, height = solid.size
     centre_z = height / 2
     entries, exits = [], []
-    with np.errstate(divide="ignore"):
-        for o, r, half in (
-            (origin[0], ray[0], half_length),
-            (origin[1], ray[1], half_width),
-            (origin[2] - centre_z, ray[2], centre_z),
-        ):
-            slope, reach = 1 / r, half / np.abs(r)
-            middle = -o * slope
-            entries.append(middle - reach)
-            exits.append(middle + reach)
+    for o, r, half in (
+        (origin[0], ray[0], half_length),
+        (origin[1], ray[1], half_width),
+        (origin[2] - centre_z, ray[2], centre_z),
+    ):
+        middle, reach = -o / r, half / np.abs(r)
+        entries.append(middle - reach)
+        exits.append(middle + reach)
     enter = np.maximum(np.maximum(entries[0], entries[1]), entries[2])
     leave = np.minimum(np.minimum(exits[0], exits[1]), exits[2])
     depth = np.where((enter < leave) & (enter > NEAR), enter, np.inf)
@@ -121,10 +124,9 @@ def _cylinder(solid: Solid, origin: Vector, ray: Vector) -> Hit:
     side = _root(across, along, origin[0] * origin[0] + origin[1] * origin[1] - radius * radius)
     z = origin[2] + np.where(np.isfinite(side), side, 0) * ray[2]
     side = np.where((z >= 0) & (z <= height), side, np.inf)
-    with np.errstate(divide="ignore", over="ignore"):
-        lid = (height - origin[2]) / ray[2]
-        x, y = origin[0] + lid * ray[0], origin[1] + lid * ray[1]
-        lid = np.where((lid > NEAR) & (x * x + y * y <= radius * radius) & (origin[2] > height), lid, np.inf)
+    lid = (height - origin[2]) / ray[2]
+    x, y = origin[0] + lid * ray[0], origin[1] + lid * ray[1]
+    lid = np.where((lid > NEAR) & (x * x + y * y <= radius * radius) & (origin[2] > height), lid, np.inf)
     depth = np.minimum(side, lid)
     on_side = side < lid
     reached = np.where(on_side, side, 0)

@@ -19,8 +19,7 @@ def column(*numbers: float) -> np.ndarray:
 
 
 def vector(*numbers: float) -> Vector:
-    """Never quite parallel to an axis, as a camera's rays are not."""
-    return [column(number + 1e-10) for number in numbers]
+    return [column(number) for number in numbers]
 
 
 def solid(*size: float, x: float = 0.0, y: float = 0.0, turn_rad: float = 0.0) -> Solid:
