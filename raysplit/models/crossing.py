@@ -8,7 +8,8 @@ the first tensor that crosses. To tell them apart the graph is run twice, with b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -83,16 +84,21 @@ class Crossings:
 
     def objection(self, position: int) -> str | None:
         """Why the model cannot be cut here, or None when it can."""
-        if shared := self._state_in_both(position):
-            return f"{shared!r} is used before and after it"
-        if not self.tensors(position):
-            return "no tensor crosses it"
+        if shared := self.shared_state([position]):
+            return f"{shared[0]!r} is used before and after it"
         try:
-            self.samples(position)
             for node in self.numbers(position):
                 self.remake(node, None, None)
+            return None if self.samples(position) else "no tensor crosses it"
         except Unsendable as reason:
             return str(reason)
+
+    def shared_state(self, positions: Sequence[int]) -> tuple[str, int, int] | None:
+        """A parameter or buffer that cuts at these positions would put into two parts, and the two; None if none."""
+        for name, (first, last) in self._state_spans.items():
+            parts = bisect_left(positions, first), bisect_left(positions, last)
+            if parts[0] != parts[1]:
+                return name, *parts
         return None
 
     def _alive(self, position: int) -> list[fx.Node]:
@@ -116,7 +122,7 @@ class Crossings:
         if isinstance(small, tuple | list) and len(small) == len(large):
             pairs = zip(small, large, strict=True)
             return tuple(self._remake(node, a, b, batch_size, device) for a, b in pairs)
-        raise Unsendable(f"{node.name!r} would cross it, a {type(small).__name__} that is not a tensor")
+        raise Unsendable(f"{node.name!r} would cross it, which is neither a tensor nor a plain number")
 
     def _spans_of_state(self, root: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, tuple[int, int]]]:
         """Each parameter and buffer with the first and last node that uses it; tied ones are one."""
@@ -138,10 +144,6 @@ class Crossings:
         for key, positions in uses.items():
             if positions:
                 yield names[key], (min(positions), max(positions))
-
-    def _state_in_both(self, position: int) -> str | None:
-        spans = self._state_spans.items()
-        return next((name for name, (first, last) in spans if first <= position < last), None)
 
 
 class _Recorder(fx.Interpreter):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from raysplit.models.rewrite import SAME_MODULE
+
 
 @dataclass(frozen=True, kw_only=True)
 class PositionNames:
@@ -21,10 +23,8 @@ class PositionNames:
     module_ends: Mapping[str, int]
 
     def find(self, name: str) -> int | None:
-        """The position after this module, or the one of this name, or None."""
-        if name in self.module_ends:
-            return self.module_ends[name]
-        return self.names.index(name) + 1 if name in self.names else None
+        """The position of this name, or the one after this module, or None."""
+        return self.names.index(name) + 1 if name in self.names else self.module_ends.get(name)
 
 
 def name_positions(nodes: Sequence[fx.Node]) -> PositionNames:
@@ -40,7 +40,7 @@ def name_positions(nodes: Sequence[fx.Node]) -> PositionNames:
 
 def _name(node: fx.Node, caller: str) -> str:
     if node.op == "call_module":
-        return str(node.target)
+        return str(node.meta.get(SAME_MODULE, node.target))
     called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.name)
     return f"{caller}.{called}" if caller else called
 

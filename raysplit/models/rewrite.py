@@ -17,6 +17,8 @@ from torch import Tensor, fx, nn
 
 from raysplit.models.dropout import Grain, SeededDropout
 
+SAME_MODULE = "raysplit_same_module"  # key in a node's meta: the module that the model calls there
+
 IN_PLACE_OPERATORS: dict[Any, Any] = {
     getattr(operator, f"i{name}"): getattr(operator, name)
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
@@ -39,7 +41,7 @@ def describe(node: fx.Node) -> str:
 
 def is_dropout_function(node: fx.Node) -> bool:
     """Is this a call of a dropout written as a function, with its ``training`` as an argument?"""
-    return node.op == "call_function" and (node.target in DROPOUT_FUNCTIONS or _is_stochastic_depth(node))
+    return node.op == "call_function" and node.target in DROPOUT_FUNCTIONS
 
 
 def bound_arguments(node: fx.Node) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def bound_arguments(node: fx.Node) -> dict[str, Any]:
 def use_dropout_module(root: nn.Module, node: fx.Node, kind: type[SeededDropout]) -> None:
     """Turn a call of a dropout function into a call of a new module of this kind, beside the calling one's children."""
     arguments = bound_arguments(node)
-    grain = arguments["mode"] if _is_stochastic_depth(node) else DROPOUT_FUNCTIONS[node.target]
+    grain = DROPOUT_FUNCTIONS[node.target]
     owner, _ = next(reversed(node.meta.get("nn_module_stack", {"": ("", None)}).values()))
     path = f"{owner}.{node.name}_module".lstrip(".")
     root.set_submodule(path, kind(path, arguments["p"], grain).train(root.get_submodule(owner).training))
@@ -72,21 +74,25 @@ def separate_dropout_calls(root: nn.Module, graph: fx.Graph) -> None:
         if calls[module.path] > 1:
             path = f"{module.path}_call{calls[module.path]}"
             root.set_submodule(path, type(module)(path, module.p, module.grain).train(module.training))
-            node.target = path
+            node.meta[SAME_MODULE], node.target = node.target, path
 
 
-def write_out_of_place(root: nn.Module, graph: fx.Graph) -> None:
-    """Make every module and call of the graph leave its arguments as they are.
+def in_place_modules(model: nn.Module) -> frozenset[str]:
+    """Paths of the modules that write to their argument."""
+    return frozenset(path for path, module in model.named_modules() if getattr(module, "inplace", False) is True)
+
+
+def write_out_of_place(root: nn.Module, graph: fx.Graph, in_place: frozenset[str]) -> None:
+    """Make every call of the graph leave its arguments as they are, those of the modules `in_place` included.
 
     A write to a buffer of the model stays: it is the part's own state. Raises ValueError for a call that has no
     out-of-place counterpart.
     """
-    for module in root.modules():
-        if getattr(module, "inplace", False) is True:
-            setattr(module, "inplace", False)  # noqa: B010
+    for path in in_place:
+        setattr(root.get_submodule(path), "inplace", False)  # noqa: B010
     order = {node: number for number, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        if _make_pure(node):
+        if (node.op == "call_module" and node.target in in_place) or _make_pure(node):
             written = node.args[0]
             later = order[node]
             written.replace_all_uses_with(node, delete_user_cb=lambda user, later=later: order[user] > later)
@@ -114,11 +120,6 @@ def _make_pure(node: fx.Node) -> bool:
 
 def _is_state(argument: Any) -> bool:
     return isinstance(argument, fx.Node) and argument.op == "get_attr"
-
-
-def _is_stochastic_depth(node: fx.Node) -> bool:
-    module = getattr(node.target, "__module__", None) or ""
-    return getattr(node.target, "__name__", "") == "stochastic_depth" and module.startswith("torchvision.")
 
 
 def _counterpart(node: fx.Node, name: str) -> tuple[str, Any]:

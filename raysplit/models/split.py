@@ -74,12 +74,7 @@ class TracedModel:
         cut: an int k for "after k units" (k from 0 to ``len(units)``), a str for "after the last call of this module".
         Raises ValueError for a place that does not exist or where the model cannot be cut.
         """
-        if isinstance(cut, str):
-            position = self.names.find(cut)
-        else:
-            position = self.unit_ends[cut] if 0 <= cut < len(self.unit_ends) else None
-        if position is None:
-            raise ValueError(f"no place to cut {cut!r}; {self._legal_cuts()}")
+        position = self._place(cut)
         if position > 0 and (reason := self.crossings.objection(position)):
             raise ValueError(f"cannot cut at {cut!r}: {reason}; {self._legal_cuts()}")
         return position
@@ -92,9 +87,13 @@ class TracedModel:
         the model's names in their state dicts; they share tensors with `root` and nothing else with other parts.
         Raises ValueError for a place where the model cannot be cut and for cuts that go backwards.
         """
-        positions = [self.resolve(cut) for cut in cuts]
-        if positions != sorted(positions):
+        places = [self._place(cut) for cut in cuts]
+        if places != sorted(places):
             raise ValueError(f"cuts must go from input to output, got {list(cuts)}; {self._legal_cuts()}")
+        if in_two_parts := self.crossings.shared_state(places):
+            name, first, last = in_two_parts
+            raise ValueError(f"{name!r} would be in part {first} and in part {last}; {self._legal_cuts()}")
+        positions = [self.resolve(cut) for cut in cuts]
         shared = {id(tensor): tensor for tensor in [*self.root.parameters(), *self.root.buffers()]}
         root = copy.deepcopy(self.root, memo=dict(shared))
         bounds = [0, *positions]
@@ -132,6 +131,15 @@ class TracedModel:
         module = fx.GraphModule(root, part, class_name="Part")
         module.training = root.training
         return module
+
+    def _place(self, cut: int | str) -> int:
+        if isinstance(cut, str):
+            position = self.names.find(cut)
+        else:
+            position = self.unit_ends[cut] if 0 <= cut < len(self.unit_ends) else None
+        if position is None:
+            raise ValueError(f"no place to cut {cut!r}; {self._legal_cuts()}")
+        return position
 
     def _legal_cuts(self) -> str:
         points = self.cut_points

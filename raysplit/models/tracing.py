@@ -128,10 +128,11 @@ def _trace_both_modes(model: nn.Module, leaves: frozenset[str], is_chain: bool) 
         raise _Untraceable("", f"its forward takes ({names}), a model that is cut takes one tensor")
     for module, original in zip(root.modules(), model.modules(), strict=True):
         module.training = original.training
-    for dropout, kind in _dropout_calls(graph, eval_graph):
+    dropouts = _dropout_calls(graph, eval_graph)
+    rewrite.write_out_of_place(root, graph, rewrite.in_place_modules(model))
+    for dropout, kind in dropouts:
         rewrite.use_dropout_module(root, dropout, kind)
     rewrite.separate_dropout_calls(root, graph)
-    rewrite.write_out_of_place(root, graph)
     children = list(model._modules) if is_chain else []
     return TracedGraph(root=root, graph=graph, unit_ends=tuple(zip(children, tracer.call_ends, strict=False)))
 
@@ -173,7 +174,7 @@ def _dropout_calls(graph: fx.Graph, eval_graph: fx.Graph) -> list[tuple[fx.Node,
     Raises _Untraceable where the two graphs differ in anything else.
     """
     found: list[tuple[fx.Node, type[SeededDropout]]] = []
-    differs = "it computes something else in eval() than in train(), which one graph cannot do"
+    differs = "it computes something else in eval() than in train(); leave that to modules such as nn.Dropout"
     for node, in_eval in zip(graph.nodes, eval_graph.nodes, strict=False):
         path = next(iter(node.meta.get("nn_module_stack", {"": ("", None)}).values()))[0]
         if (node.op, node.target) != (in_eval.op, in_eval.target):

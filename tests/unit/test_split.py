@@ -1,0 +1,360 @@
+"""Where a model can be cut, what the cuts are called, and what is refused."""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import stochastic_depth
+
+from raysplit.models.split import CutPoint, leaf, merge, trace
+from raysplit.models.zoo import build_model
+
+
+def chain() -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            low=nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU()),
+            nothing=nn.Sequential(),
+            high=nn.Sequential(nn.Flatten(), nn.Linear(32, 3)),
+        )
+    )
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.second = nn.Linear(6, 6)
+        self.act = nn.ReLU()
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.act(self.first(x))
+        return self.last(h + self.act(self.second(h)))
+
+
+X1 = torch.zeros(1, 1, 4, 4)
+X4 = torch.zeros(2, 4)
+
+
+def keys(part: nn.Module) -> list[str]:
+    return list(part.state_dict())
+
+
+def test_cut_points_of_a_chain() -> None:
+    def point(index: int, name: str, shape: tuple[int, ...], num_bytes: int, unit: int | None) -> CutPoint:
+        return CutPoint(index=index, name=name, shapes=(shape,), num_bytes_per_sample=num_bytes, unit=unit)
+
+    traced = trace(chain(), X1)
+    assert traced.units == ("low", "nothing", "high")
+    assert traced.cut_points == (
+        point(1, "low.0", (2, 4, 4), 128, None),
+        point(2, "low.1", (2, 4, 4), 128, 2),  # `nothing` is over at once
+        point(3, "high.0", (32,), 128, None),
+    )
+
+
+def test_cut_points_inside_a_residual_block() -> None:
+    traced = trace(Residual(), X4)
+    assert [(p.index, p.name, p.shapes, p.num_bytes_per_sample, p.unit) for p in traced.cut_points] == [
+        (1, "first", ((6,),), 24, 1),
+        (2, "act#1", ((6,),), 24, 2),
+        (3, "second", ((6,), (6,)), 48, 3),  # the shortcut crosses, too
+        (4, "act#2", ((6,), (6,)), 48, 4),
+        (5, "add", ((6,),), 24, 5),
+    ]
+    assert traced.units == ("first", "act#1", "second", "act#2", "add", "last")
+
+
+@pytest.mark.parametrize(
+    ("cut", "first_keys"),
+    [
+        (0, []),
+        ("low", ["low.0.weight", "low.0.bias"]),
+        (1, ["low.0.weight", "low.0.bias"]),
+        (2, ["low.0.weight", "low.0.bias"]),
+        ("high.0", ["low.0.weight", "low.0.bias"]),
+        (3, ["low.0.weight", "low.0.bias", "high.1.weight", "high.1.bias"]),
+        ("high", ["low.0.weight", "low.0.bias", "high.1.weight", "high.1.bias"]),
+    ],
+)
+def test_parts_keep_the_names_of_the_model(cut: int | str, first_keys: list[str]) -> None:
+    model = chain()
+    first, last = trace(model, X1).cut([cut])
+    assert keys(first) == first_keys
+    assert keys(first) + keys(last) == keys(model)
+
+
+def test_a_module_called_twice_ends_with_its_last_call() -> None:
+    traced = trace(Residual(), X4)
+    assert traced.resolve("act") == traced.resolve("act#2") == traced.resolve(4) == 4
+    assert traced.resolve("act#1") == 2
+
+
+def test_a_tensor_crosses_once_and_several_come_as_a_tuple() -> None:
+    first, middle, last = trace(Residual(), X4).cut(["second", "add"])
+    crossing = first(torch.ones(5, 4))
+    assert [z.shape for z in crossing] == [(5, 6), (5, 6)]
+    assert last(middle(*crossing)).shape == (5, 2)
+
+
+def test_resnet18_cuts_by_module_path() -> None:
+    model = build_model("resnet18", input_shape=(3, 32, 32), num_classes=10)
+    traced = trace(model, torch.zeros(1, 3, 32, 32))
+    points = {point.name: point for point in traced.cut_points}
+    assert points["layer1.0.bn1"].shapes == ((64, 8, 8), (64, 8, 8))
+    assert points["layer2.0.downsample.1"].shapes == ((128, 4, 4), (128, 4, 4))
+    first, last = traced.cut(["layer2"])
+    assert keys(first)[-1] == "layer2.1.bn2.num_batches_tracked"
+    assert keys(last)[0] == "layer3.0.conv1.weight"
+    assert keys(first) + keys(last) == keys(model)
+
+
+def test_tracing_leaves_the_model_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(inplace=True), nn.Dropout(0.5, inplace=True))
+    model[1].eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    random_before = torch.get_rng_state()
+    trace(model, X1)
+    assert [module.training for module in model] == [True, False, True, True]
+    assert model[2].inplace
+    assert model[3].inplace
+    assert isinstance(model[3], nn.Dropout)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_before)
+
+
+@pytest.mark.parametrize("cut", [-1, 4, "middle", "low.2", ""])
+def test_unknown_cut_shows_the_legal_ones(cut: int | str) -> None:
+    with pytest.raises(
+        ValueError, match=r"no place to cut .*; legal are 0\.\.3 .*\n.*\n.*\n +2 +2  low\.1, \(2, 4, 4\)"
+    ):
+        trace(chain(), X1).resolve(cut)
+
+
+def test_long_table_of_legal_cuts_is_shortened() -> None:
+    traced = trace(nn.Sequential(*[nn.ReLU() for _ in range(40)]), X4)
+    with pytest.raises(ValueError, match="no place") as error:
+        traced.resolve(99)
+    assert len(str(error.value).splitlines()) < 16
+    assert "..." in str(error.value)
+
+
+def test_cuts_that_go_backwards_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"from input to output, got \[3, 1\]"):
+        trace(chain(), X1).cut([3, 1])
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Linear(4, 4)
+        self.again = nn.Linear(4, 4)
+        self.after = nn.Linear(4, 4)
+        self.after_tied = nn.Linear(4, 4, bias=False)
+        self.after_tied.weight = self.again.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after_tied(self.after(self.again(self.before(x))))
+
+
+def test_state_used_on_both_sides_of_a_cut_is_refused() -> None:
+    traced = trace(Tied(), X4)
+    assert [point.name for point in traced.cut_points] == ["before"]
+    with pytest.raises(ValueError, match=r"cannot cut at 'after': 'again.weight' is used before and after it"):
+        traced.resolve("after")
+    with pytest.raises(ValueError, match=r"'again.weight' would be in part 0 and in part 1"):
+        traced.cut(["after"])
+    with pytest.raises(ValueError, match=r"'again.weight' would be in part 1 and in part 3"):
+        traced.cut(["before", "again", "after"])
+    assert len(traced.cut(["before"])) == 2
+
+
+class Halves(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = torch.sin(x).chunk(2, dim=1)
+        return left * right
+
+
+class Masked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        positive = x > 0
+        return torch.where(positive, torch.sin(x), torch.cos(x))
+
+
+class MergedBatch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.sin(x.reshape(-1, 2))
+        return rows.reshape(-1, 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "legal", "illegal", "reason"),
+    [
+        (
+            Halves(),
+            ["sin", "getitem#1", "getitem#2"],
+            "chunk",
+            "'chunk' would cross it, which is neither a tensor nor a plain number",
+        ),
+        (Masked(), [], "sin", "'gt' would cross it, a tensor of torch.bool that has no gradient"),
+        (MergedBatch(), [], "sin", r"'sin' of shape \(4, 2\) would cross it, not one row per sample"),
+    ],
+    ids=["tuple", "mask", "merged batch"],
+)
+def test_values_that_cannot_cross(model: nn.Module, legal: list[str], illegal: str, reason: str) -> None:
+    traced = trace(model, X4)
+    assert [point.name for point in traced.cut_points] == [name for name in legal if name != "getitem#1"]
+    with pytest.raises(ValueError, match=f"cannot cut at '{illegal}': {reason}"):
+        traced.resolve(illegal)
+
+
+class Gate(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@leaf
+class LeafGate(Gate):
+    pass
+
+
+class Gated(nn.Module):
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Linear(4, 4), gate)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.block(x))
+
+
+def test_untraceable_model_names_module_line_and_way_out() -> None:
+    with pytest.raises(ValueError, match=r"cannot trace module 'block.1': .*test_split\.py:\d+ .return x if.*leaf"):
+        trace(Gated(Gate()), X4)
+
+
+def test_leaf_module_stays_whole() -> None:
+    traced = trace(Gated(LeafGate()), X4)
+    assert [point.name for point in traced.cut_points] == ["block.0", "block.1"]
+
+
+def test_untraceable_child_of_a_chain_becomes_one_node() -> None:
+    model = nn.Sequential(OrderedDict(first=nn.Linear(4, 4), gated=Gated(Gate()), last=nn.ReLU()))
+    traced = trace(model, X4)
+    assert [(point.name, point.unit) for point in traced.cut_points] == [("first", 1), ("gated", 2)]
+    for x in (torch.ones(2, 4), -torch.ones(2, 4)):
+        first, middle, last = traced.cut([1, 2])
+        assert torch.equal(last(middle(first(x))), model(x))
+
+
+class OtherInEval(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if self.training else x + 1
+
+
+class FunctionalDepth(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return stochastic_depth(x, 0.5, "row", training=self.training)
+
+
+class FunctionalNorm(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, None, None, training=self.training or self.training is None)
+
+
+class WritesThroughAView(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x * 1
+        h[:, :2].add_(1)
+        return h
+
+
+class SecondName(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x * 1
+        old = h
+        h += 1
+        return h + old
+
+
+class Overwrites(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x).uniform_()
+
+
+class WritesToOut(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.empty_like(x)
+        torch.add(x, x, out=h)
+        return h
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return x
+
+
+class Idle(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Linear(4, 4)
+        self.idle = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (OtherInEval, r"something else in eval\(\) than in train\(\).*'mul' "),
+        (FunctionalDepth, r"something else in eval\(\).* nn.Dropout"),
+        (FunctionalNorm, r"something else in eval\(\).*'batch_norm' .* differ"),
+        (WritesThroughAView, "in place through a view or a second name"),
+        (SecondName, "in place through a view or a second name"),
+        (Overwrites, r"'uniform_' \(uniform_\) writes in place and has no out-of-place counterpart"),
+        (WritesToOut, "'add' .add. writes through out="),
+        (TwoInputs, r"forward takes \(x, mask\), a model that is cut takes one tensor"),
+        (Idle, "idle.bias, idle.weight of Idle are never used"),
+    ],
+)
+def test_models_without_a_graph_are_refused(build: Callable[[], nn.Module], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        trace(build(), X4)
+
+
+def test_every_cut_point_lies_where_it_says() -> None:
+    traced = trace(build_model("mobilenet_v3_small", input_shape=(3, 32, 32), num_classes=3), torch.zeros(1, 3, 32, 32))
+    positions = [traced.resolve(point.index) for point in traced.cut_points]
+    assert all(operator.lt(a, b) for a, b in pairwise(positions))
+    assert positions == [traced.resolve(point.name) for point in traced.cut_points]
+    assert [point.index for point in traced.cut_points] == [*range(1, len(positions) + 1)]
+
+
+def test_merge_puts_the_keys_in_the_order_of_the_model() -> None:
+    model = chain()
+    first, last = trace(model, X1).cut([1])
+    merged = merge([last.state_dict(), first.state_dict()], like=model)
+    assert list(merged) == ["low.0.weight", "low.0.bias", "high.1.weight", "high.1.bias"]
+    assert merged["high.1.bias"] is not None
+    assert torch.equal(merged["high.1.bias"], model.state_dict()["high.1.bias"])
+
+
+def test_merge_refuses_missing_double_and_foreign_keys() -> None:
+    model = chain()
+    first, last = (part.state_dict() for part in trace(model, X1).cut([1]))
+    with pytest.raises(ValueError, match=r"no part has high\.1\.bias, high\.1\.weight"):
+        merge([first], like=model)
+    with pytest.raises(ValueError, match=r"low\.0\.bias, low\.0\.weight come twice, the second time in part 2"):
+        merge([first, last, first], like=model)
+    with pytest.raises(ValueError, match=r"Sequential has no extra"):
+        merge([first, last, {"extra": torch.zeros(1)}], like=model)
