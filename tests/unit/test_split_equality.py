@@ -329,3 +329,15 @@ def test_frozen_and_evaluation_modes_carry_over() -> None:
     assert checker.model.get_buffer("stage1.stem.norm.num_batches_tracked") == 2
     assert checker.model.get_buffer("stage2.block1.norm1.num_batches_tracked") == 0
     checker.check(["stage2.block1.conv1"])
+
+
+def test_outside_a_stream_masks_come_from_torch_as_the_models_own_do() -> None:
+    model = seeded(Dropouts)
+    x = inputs(12)
+    parts = trace(model, x).copy().cut(["maps", "last"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        expected = step([model], x)
+        torch.manual_seed(5)
+        assert torch.equal(step(parts, x), expected)
+    assert_same_state(parts, model, model)
