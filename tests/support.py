@@ -1,0 +1,70 @@
+"""Small runs whose numbers can be compared exactly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raysplit.cluster.contract import Cluster
+from raysplit.cluster.local import LocalCluster
+from raysplit.train.config import check_config
+from raysplit.train.run import RunResult, run
+from raysplit.train.setup import prepare
+
+State = Mapping[str, Tensor]
+
+BASE: dict[str, Any] = {
+    "seed": 3,
+    "model": {"name": "mlp", "hidden": [16, 12], "dtype": "float64"},
+    "data": {"name": "random", "num_classes": 5, "num_samples": 240, "dim": 10, "seed": 1},
+    "partition": {"name": "iid", "num_owners": 3},
+    "algorithm": {"name": "minibatch_sfl"},
+    "training": {"rounds": 2, "batch_size": 16, "local_epochs": 1, "optimizer": {"lr": 0.1}},
+    "cluster": {"kind": "local"},
+}
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    """The base settings with sections changed: ``settings(algorithm={"name": "fedavg"}, model__name="cnn8")``.
+
+    A section given as a whole replaces the base's; ``section__key`` changes one key.
+    """
+    tree: dict[str, Any] = {section: dict(v) if isinstance(v, dict) else v for section, v in BASE.items()}
+    for key, value in changes.items():
+        section, _, leaf = key.partition("__")
+        if leaf:
+            tree.setdefault(section, {})[leaf] = value
+        else:
+            tree[section] = value
+    return tree
+
+
+def run_on(cluster: Cluster, **changes: Any) -> RunResult:
+    config = check_config(settings(**changes))
+    return asyncio.run(run(config, prepare(config), cluster))
+
+
+def train(**changes: Any) -> RunResult:
+    """Train the base settings with changes on a `LocalCluster`."""
+    return run_on(LocalCluster(), **changes)
+
+
+def weights(result: RunResult) -> State:
+    return result.states["global"]
+
+
+def same(a: RunResult | State, b: RunResult | State) -> bool:
+    """Bitwise equality of all weights and buffers."""
+    a, b = (weights(x) if isinstance(x, RunResult) else x for x in (a, b))
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def distance(a: RunResult | State, b: RunResult | State) -> float:
+    """The largest absolute difference between two models."""
+    a, b = (weights(x) if isinstance(x, RunResult) else x for x in (a, b))
+    assert a.keys() == b.keys()
+    return max(float((a[key].double() - b[key].double()).abs().max()) for key in a)
