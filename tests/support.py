@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local import LocalCluster
@@ -68,3 +68,10 @@ def distance(a: RunResult | State, b: RunResult | State) -> float:
     a, b = (weights(x) if isinstance(x, RunResult) else x for x in (a, b))
     assert a.keys() == b.keys()
     return max(float((a[key].double() - b[key].double()).abs().max()) for key in a)
+
+
+def dropout_net(num_classes: int) -> nn.Module:
+    """Dropout before and after the cuts."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Dropout(0.2), nn.Linear(10, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, num_classes)
+    )

@@ -209,7 +209,8 @@ class DataOwner:
             x = self._transform(samples.x, gen).to(self._dtype)
             loss = self._loss(model(x), wire_labels(samples.y)) * (len(indices) / len(self._shard))
             loss.backward()  # type: ignore[no-untyped-call]
-        return torch.cat([p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted])
+        flat = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]
+        return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])
 
     def _report(self) -> OwnerReport:
         mean = self._loss_sum / max(1, self._num_samples)
