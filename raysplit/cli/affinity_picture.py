@@ -1,0 +1,54 @@
+"""Draw a matrix of task pairs as a heat map, with the groups outlined that follow from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from raysplit.schedulers.regroup import Affinity, Groups, TaskMatrix
+
+_INK, _FAINT = "#222222", "#999999"
+_OUTLINES = ("#d98b4a", "#4878a8", "#5a9b6b", "#9a6fb0", "#b3564f", "#6f6f6f")
+
+
+def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
+    """Write a picture of `matrix` to `path`, tasks in the order of `groups`, pairs of a group outlined alike."""
+    order = list(dict.fromkeys(task for group in groups for task in group))
+    numbers = [matrix.tasks.index(task) for task in order]
+    values = np.array(matrix.values)[np.ix_(numbers, numbers)]
+    alone = np.diag(values)[:, None]
+    affinities = isinstance(matrix, Affinity)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        colours = values.copy() if affinities else 1 - values / alone
+    colours[~np.isfinite(colours)] = np.nan  # no share of a loss of 0
+    np.fill_diagonal(colours, np.nan)  # an affinity with oneself is not used and often far larger than the rest
+    largest = float(np.abs(np.nan_to_num(colours)).max()) or 1.0
+    size = 1.6 + 0.85 * len(order)
+    figure = Figure(figsize=(size + 1.2, size), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(np.ma.masked_invalid(colours), cmap="RdBu", vmin=-largest, vmax=largest)
+    for (row, column), value in np.ndenumerate(values):
+        dark = abs(colours[row, column]) > 0.6 * largest
+        ink = _FAINT if affinities and row == column else "white" if dark else _INK
+        axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=8, color=ink)
+    for number, group in enumerate(groups):
+        places = [order.index(task) for task in group]
+        inset = 0.06 + 0.03 * number
+        for row in places:
+            for column in places:
+                corner = (column - 0.5 + inset, row - 0.5 + inset)
+                colour = _OUTLINES[number % len(_OUTLINES)]
+                side = 1 - 2 * inset
+                axes.add_patch(_outline(corner, side, colour))
+    rows, columns = ("source", "recipient") if affinities else ("task", "trained with")
+    axes.set(xticks=range(len(order)), yticks=range(len(order)), xticklabels=order, yticklabels=order)
+    axes.set(xlabel=columns, ylabel=rows, title="  ".join("{" + ", ".join(group) + "}" for group in groups))
+    figure.colorbar(picture, label="affinity" if affinities else "share of the loss saved against training alone")
+    figure.savefig(path, dpi=150)
+
+
+def _outline(corner: tuple[float, float], side: float, colour: str) -> Rectangle:
+    return Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=1.8)
