@@ -39,15 +39,25 @@ _BITS = {f"{letter}bit": 1000**power / 8 for power, letter in enumerate(["", "K"
 @click.option(
     "--links", multiple=True, help="Bandwidth of the nodes' links, one for all or one each, for example 100Mbit."
 )
-@click.option("--objective", type=click.Choice(["sum_of_max", "bottleneck", "price"]), default="sum_of_max")
+@click.option(
+    "--objective",
+    type=click.Choice(["sum_of_max", "bottleneck", "price"]),
+    default="sum_of_max",
+    show_default=True,
+    help="max F + max G (the paper), max (F + G) (the true rate when full), or the price within --max-time-ms.",
+)
 @click.option("--max-time-ms", type=float, default=math.inf, help="Time per batch that the cheapest plan may take.")
 @click.option(
     "--memory-model",
     type=click.Choice(["activations_and_parameters", "with_gradients_and_optimizer"]),
     default="activations_and_parameters",
+    show_default=True,
+    help="What a replica takes; with_gradients_and_optimizer counts the weights three times.",
 )
 @click.option(
-    "--nodes-used", type=click.Choice(["all", "any"]), help="all; any for the objective price and for --front."
+    "--nodes-used",
+    type=click.Choice(["all", "any"]),
+    help="May nodes stay unused? Default all; any for the objective price and --front.",
 )
 @click.option("--batches", default=32, show_default=True, help="Batches of each owner in a round.")
 @click.option("--solver", type=click.Choice(["cbc", "highs", "dp"]), default="cbc", show_default=True)
@@ -128,10 +138,10 @@ def show_front(problem: CutProblem, *, as_json: bool) -> list[Plan]:
 
 
 def parse_nodes(nodes: Sequence[str], links: Sequence[str]) -> tuple[ComputeNodeSpec, ...]:
-    """Nodes `node-1`, `node-2`, ... from MEMORY:SLOWDOWN[:PRICE] or kind names, with no link, one for all or one each."""
+    """Nodes `node-1`, `node-2`, ... from MEMORY:SLOWDOWN[:PRICE] or kind names; no link, one for all or one each."""
     if len(links) not in (0, 1, len(nodes)):
         raise ValueError(f"{len(links)} --links for {len(nodes)} nodes; give none, one for all, or one for each")
-    rates = [parse_bandwidth(link) for link in links] or [None]
+    rates: list[float | None] = [parse_bandwidth(link) for link in links] or [None]
     per_node = rates * len(nodes) if len(rates) == 1 else rates
     return tuple(
         ComputeNodeSpec(name=f"node-{index}", kind=_parse_kind(text), link_bytes_per_s=rate)
@@ -202,13 +212,16 @@ def _print_plan(best: Plan) -> None:
         )
     console = Console()
     console.print(table)
+    sum_ms = best.l_fwd_ms + best.l_bwd_ms
     console.print(
-        f"L_fwd {best.l_fwd_ms:.2f} ms + L_back {best.l_bwd_ms:.2f} ms = {best.l_fwd_ms + best.l_bwd_ms:.2f} ms per batch; "
-        f"busiest node {best.bottleneck_ms:.2f} ms"
+        f"L_fwd {best.l_fwd_ms:.2f} + L_back {best.l_bwd_ms:.2f} = {sum_ms:.2f} ms per batch; "
+        f"busiest node {best.bottleneck_ms:.2f} ms",
+        soft_wrap=True,
     )
     console.print(
         f"a round of {best.batches_per_owner} batches per owner takes {best.round_ms / 60_000:.2f} min and costs "
-        f"{best.price_per_round:.4g} ({best.price_per_hour:.4g} per hour)"
+        f"{best.price_per_round:.4g} ({best.price_per_hour:.4g} per hour)",
+        soft_wrap=True,
     )
     if best.unused:
-        console.print(f"unused: {', '.join(best.unused)}")
+        console.print(f"unused: {', '.join(best.unused)}", soft_wrap=True)

@@ -46,10 +46,11 @@ def draw_plan(problem: CutProblem, plan: Plan, path: Path) -> None:
     when.barh(rows, backward_ms, left=forward_ms, height=0.7, color=_BACKWARD, label="backward and update")
     when.axvline(plan.l_fwd_ms + plan.l_bwd_ms, color=_INK, linewidth=1, label="L_fwd + L_back")
     when.set(xlabel="ms per batch", title="how long")
-    when.legend(loc="upper right", fontsize=8, frameon=False)
+    when.legend(loc="upper left", fontsize=8, frameon=False)
     for axes in (where, when):
         axes.spines[["top", "right"]].set_visible(False)
+    minutes = plan.round_ms / 60_000
     figure.suptitle(
-        f"{plan.model} for {plan.owners} owners: {plan.objective_ms:.1f} ms per batch, round {plan.round_ms / 60_000:.1f} min"
+        f"{plan.model} for {plan.owners} owners: {plan.objective_ms:.1f} ms per batch, round {minutes:.1f} min"
     )
     figure.savefig(path, dpi=150)

@@ -61,12 +61,12 @@ def cheapest_by_ilp(problem: CutProblem, segments: Segments, costs: Costs, solve
 
 def _model(problem: CutProblem, segments: Segments, costs: Costs) -> _Model:
     keys = [(int(c), int(s), int(e)) for c, s, e in np.argwhere(costs.allowed)]
-    chosen = {key: pulp.LpVariable("y_{}_{}_{}".format(*key), cat="Binary") for key in keys}
-    num_positions = len(segments.real)
-    starts = [pulp.LpVariable(f"start_{p}", cat="Binary") for p in range(num_positions)]
-    ends = [pulp.LpVariable(f"end_{p}", cat="Binary") for p in range(num_positions)]
-    longest = [pulp.LpVariable(name, lowBound=0) for name in ("L_fwd", "L_back")]
     programme = pulp.LpProblem("cuts", pulp.LpMinimize)
+    chosen = {key: programme.add_variable("y_{}_{}_{}".format(*key), cat="Binary") for key in keys}
+    num_positions = len(segments.real)
+    starts = [programme.add_variable(f"start_{p}", cat="Binary") for p in range(num_positions)]
+    ends = [programme.add_variable(f"end_{p}", cat="Binary") for p in range(num_positions)]
+    longest = [programme.add_variable(name, lowBound=0) for name in ("L_fwd", "L_back")]
 
     programme += pulp.lpSum(starts) == 1
     programme += pulp.lpSum(ends) == 1
@@ -130,11 +130,11 @@ def _minimise(
 
 
 def _cbc() -> pulp.LpSolver:
-    return pulp.PULP_CBC_CMD(msg=False, gapRel=0, gapAbs=0)
+    return pulp.COIN_CMD(path=pulp.PULP_CBC_CMD.pulp_cbc_path, msg=False, gapRel=0, gapAbs=0)  # the CBC inside PuLP
 
 
 def _highs() -> pulp.LpSolver:
-    solver = pulp.HiGHS(msg=False, gapRel=0, gapAbs=0)
+    solver = pulp.getSolver("HiGHS", msg=False, gapRel=0, gapAbs=0)
     if not solver.available():
         raise ValueError("solver 'highs' needs the package highspy: pip install 'raysplit[highs]', or use 'cbc'")
     return solver

@@ -40,8 +40,8 @@ class ComputeNodeSpec:
     def __post_init__(self) -> None:
         if self.link_bytes_per_s is not None and not self.link_bytes_per_s > 0:
             raise ValueError(
-                f"node {self.name!r} has a link of {self.link_bytes_per_s} bytes/s; give it more than 0, or None "
-                "to leave transfers out of the plan"
+                f"node {self.name!r} has a link of {self.link_bytes_per_s} bytes/s; give it more than 0, or "
+                "leave links out of the plan"
             )
 
 
