@@ -1,0 +1,80 @@
+# Everything starts here: `make demo` and `make test` set up what they need; `make help` lists the targets.
+# A machine needs make and Python 3.11 to 3.14 with its venv module; nothing else.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCK := requirements.lock
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := $(wildcard raysplit tests benchmarks examples)
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+
+# python3 where it is new enough, else the newest that is; `make PYTHON=/path/to/python ...` overrides.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$p -c '$(SUPPORTED)' 2>/dev/null; then echo $$p; break; fi; done)
+endif
+
+.PHONY: help setup demo test test-all lint types format lock bench clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1            \2/p' Makefile | sed -E 's/^(.{12}) *(.*)/  make \1\2/'
+
+setup: $(READY)  ## make .venv with the pinned packages (the other targets do so by themselves)
+	@echo "ready: $(BIN)/raysplit --help"
+
+demo: $(READY)  ## train MiniBatch-SFL, FedAvg and SplitFed V2 on Ray on non-IID digits, and compare them
+	@$(BIN)/raysplit demo
+
+test: lint types  ## lint, types and all tests but the slow ones
+	@echo "==> tests"
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint types  ## lint, types and all tests
+	@echo "==> tests, the slow ones too"
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff: rules and format
+	@echo "==> lint"
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || { \
+		$(BIN)/ruff format --check $(SOURCES); echo "run: make format" >&2; exit 1; }
+
+types: $(READY)  ## mypy, strict
+	@echo "==> types"
+	@$(BIN)/mypy
+
+format: $(READY)  ## bring the sources into form
+	@$(BIN)/ruff check --quiet --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+bench: $(READY)  ## list the measurements; each is run by itself
+	@for file in benchmarks/*.py; do \
+		if grep -q __main__ $$file; then echo "$(BIN)/python $$file"; sed -n '1s/"//gp' $$file | sed 's/^/    /'; fi; done
+
+lock: $(READY)  ## pin the newest versions that pyproject.toml allows (installs uv into .venv)
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-emit-index-url \
+		--no-annotate --no-header pyproject.toml --output-file $(LOCK)
+	@if grep -nE '://|--|@' $(LOCK); then echo "$(LOCK) names a place; it must name packages only" >&2; exit 1; fi
+	@echo "$(LOCK): $$(grep -c == $(LOCK)) packages"
+
+clean:  ## remove .venv, caches and build products; runs stay
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): $(LOCK) pyproject.toml
+	@if ! "$(PYTHON)" -c '$(SUPPORTED)' 2>/dev/null; then \
+		echo "raysplit needs Python 3.11 to 3.14; $(or $(PYTHON:%=% is not one),there is none on the PATH)." \
+			"Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@echo "==> setup 1/3: $(VENV) with $$("$(PYTHON)" --version)"
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then "$(PYTHON)" -m venv --clear $(VENV) || { \
+		echo "$(PYTHON) cannot make a virtual environment; Debian and Ubuntu have it in python3-venv" >&2; exit 1; }; fi
+	@echo "==> setup 2/3: $$(grep -c == $(LOCK)) pinned packages (torch for Linux is large: minutes, the first time)"
+	@$(PIP) install --no-deps --requirement $(LOCK)
+	@echo "==> setup 3/3: raysplit"
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
