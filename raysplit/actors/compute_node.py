@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -133,24 +134,21 @@ class ComputeNode:
     async def shared_step(self, tag: Tag, turn: int, z: Tensors, y: Any) -> tuple[float, Tensors]:
         """A step of the shared part on one owner's batch, taken when all earlier turns are done."""
         self._check(tag)
-        if turn != self._turn:
-            waiting = self._waiting.setdefault(turn, asyncio.get_running_loop().create_future())
-            await waiting
+        await self._turn_comes(turn)
         loss, g = await self._stage(_SHARED).loss_gradient(tag, z, y, self._loss)
         await self._stage(_SHARED).update(tag)
         self._num_steps += 1
-        self._turn = turn + 1
-        following = self._waiting.pop(self._turn, None)
-        if following is not None and not following.done():
-            following.set_result(None)
+        self._pass_turn()
         return loss, g
 
     async def joint_step(self, tag: Tag, present: tuple[str, ...], z: Tensors, y: Any) -> tuple[float, Tensors]:
         """One step of the shared part on the giant mini-batch of all ``present`` owners (a barrier).
 
+        Steps are taken in their order, also when owners that were absent from one come early to the next.
         Returns this owner's mean loss and the gradient of its smashed data.
         """
         self._check(tag)
+        await self._turn_comes(tag.step)
 
         async def work(brought: list[tuple[Tag, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
             return await self._joint_work(brought)
@@ -171,14 +169,32 @@ class ComputeNode:
             require_finite(tag, loss)
         await stage.update(tags[0])
         self._num_steps += 1
+        self._pass_turn()
         owners = [tag.owner for tag in tags]
         return dict(zip(owners, zip(result.losses, result.gradients, strict=True), strict=True))
+
+    async def _turn_comes(self, turn: int) -> None:
+        if turn != self._turn:
+            waiting = self._waiting.setdefault(turn, asyncio.get_running_loop().create_future())
+            await asyncio.shield(waiting)  # one who gives up must not take the others' turn
+
+    def _pass_turn(self) -> None:
+        self._turn += 1
+        following = self._waiting.pop(self._turn, None)
+        if following is not None and not following.done():
+            following.set_result(None)
 
     def num_steps(self) -> int:
         """Updates taken with a loss in the present round: of the shared part, or of all replicas together."""
         return self._num_steps
 
     # -- state ---------------------------------------------------------------------------------------------------
+
+    async def set_learning_rate(self, rate: float) -> None:
+        """Train with another rate from now on; schedules go on multiplying it."""
+        self._recipe = replace(self._recipe, optimizer=replace(self._recipe.optimizer, lr=rate))
+        for stage in self._stages.values():
+            stage.part.set_learning_rate(rate)
 
     async def predict(self, z: Tensors, owner: str = _SHARED) -> Tensors:
         """Eval-mode forward of the shared part, or of an owner's replica."""

@@ -43,10 +43,14 @@ class LocalTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A mini-batch as the model takes it: ``x`` [B, ...] transformed, ``y`` the labels as they cross a link."""
+    """A mini-batch as the model takes it: ``x`` [B, ...] transformed, ``y`` the labels as they cross a link.
+
+    ``indices`` [B] say where in the shard the samples come from.
+    """
 
     x: Tensor
     y: Any
+    indices: Tensor
 
     def __len__(self) -> int:
         return len(self.x)
@@ -139,7 +143,7 @@ class DataOwner:
     def _batch(self, tag: Tag, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
         gen = torch.Generator().manual_seed(tag.stream(self._training.seed, "transform"))
-        return Batch(x=self._transform(samples.x, gen).to(self._dtype), y=wire_labels(samples.y))
+        return Batch(x=self._transform(samples.x, gen).to(self._dtype), y=wire_labels(samples.y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------
 
@@ -159,12 +163,24 @@ class DataOwner:
         await self.first.update(tag)
         self.note(tag, loss, len(batch))
 
+    async def loss_gradient(self, tag: Tag, z: Any, batch: Batch) -> Any:
+        """Loss of the last part on what came back from afar, noted; the gradient of ``z``, which leaves before the
+        last part's update."""
+        loss, g = await self.last.loss_gradient(tag, z, batch.y, self._loss)
+        self.note(tag, loss, len(batch))
+        return g
+
     async def first_backward(self, tag: Tag, g: Any) -> None:
         """Send the returned gradient through the first part and update it."""
         await self.first.backward(tag, g)
         await self.first.update(tag)
 
     # -- state ---------------------------------------------------------------------------------------------------
+
+    async def set_learning_rate(self, rate: float) -> None:
+        """Train all parts held here with another rate from now on; schedules go on multiplying it."""
+        for stage in self._stages:
+            stage.part.set_learning_rate(rate)
 
     def parts_state(self) -> dict[str, Tensor]:
         """A copy of the weights of all parts this owner holds."""

@@ -91,7 +91,8 @@ class Evaluator:
         self._seed = seed
         self._device = device
 
-    async def evaluate(self, *states: Mapping[str, Tensor]) -> Evaluation:
+    async def evaluate(self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None) -> Evaluation:
+        """Loss and accuracy of the run's model with these weights, or of another model where owners differ in it."""
         return evaluate(
-            self._spec, states, self._samples, self._transform, self._loss, seed=self._seed, device=self._device
+            spec or self._spec, states, self._samples, self._transform, self._loss, seed=self._seed, device=self._device
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -151,6 +152,11 @@ class TrainablePart:
         if self._optimizer is not None:
             for group in self._optimizer.param_groups:
                 group["lr"] = self._spec.lr * factor
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Another configured rate, which the round's schedule goes on multiplying."""
+        self._spec = replace(self._spec, lr=rate)
+        self.scale_learning_rate(self._lr_scale)
 
     def optimizer_state(self) -> dict[str, Any]:
         """A copy of the optimiser's state (momentum, ...)."""

@@ -171,22 +171,24 @@ class Algorithm(ABC):
 
     def owner_parties(self, *recipes: PartRecipe) -> list[PartySpec]:
         """Every owner with its shard and these parts."""
-        return [
-            PartySpec(
-                name=name,
-                role="owner",
-                build=DataOwner,
-                arguments={
-                    "shard": data.shard,
-                    "test": data.test,
-                    "transform": data.transform,
-                    "eval_transform": data.eval_transform,
-                    "recipes": recipes,
-                    "training": self.local_training(name),
-                },
-            )
-            for name, data in self.setting.owners.items()
-        ]
+        return [self.owner_party(name, *recipes) for name in self.setting.owners]
+
+    def owner_party(self, name: str, *recipes: PartRecipe) -> PartySpec:
+        """One owner with its shard and these parts."""
+        data = self.setting.owners[name]
+        return PartySpec(
+            name=name,
+            role="owner",
+            build=DataOwner,
+            arguments={
+                "shard": data.shard,
+                "test": data.test,
+                "transform": data.transform,
+                "eval_transform": data.eval_transform,
+                "recipes": recipes,
+                "training": self.local_training(name),
+            },
+        )
 
     def node_party(self, name: str, recipe: PartRecipe, **arguments: Any) -> PartySpec:
         return PartySpec(
@@ -206,6 +208,10 @@ class Algorithm(ABC):
         return self.setting.training
 
     # -- a round -------------------------------------------------------------------------------------------------
+
+    def available(self, round: int) -> list[str]:
+        """The owners from which the cohort of a round is drawn, in owner order."""
+        return list(self.setting.owners)
 
     def task(self, round: int, cohort: Sequence[str], *, lr_scale: float = 1.0, attempt: int = 0) -> RoundTask:
         """The task of a round: weights by data size, steps by data size or, in lock-step, by the largest."""
@@ -249,3 +255,7 @@ class Algorithm(ABC):
 
         One entry ``"global"`` for methods that train one model; one per owner for methods that train many.
         """
+
+    def spec_of(self, label: str) -> ModelSpec:
+        """What the states of this entry of `models` are weights of."""
+        return self.setting.spec

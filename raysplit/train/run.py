@@ -73,7 +73,7 @@ async def run(
         folder.write_environment(resources or {})
         save_partition(folder.path / "partition.parquet", list(prepared.parts))
     try:
-        handles = await cluster.deploy([*algorithm.parties(), *prepared.setting.evaluators])
+        handles = await cluster.deploy([*algorithm.parties(), *algorithm.setting.evaluators])
         algorithm.attach(handles)
         for observer in observers:
             observer.started(config, prepared)
@@ -132,7 +132,7 @@ class _Loop:
     async def _round(self, round: int) -> Row:
         config, algorithm = self._config, self._algorithm
         rng = generator(config.seed, "round", round, "cohort")
-        cohort = choose_cohort(list(algorithm.setting.owners), config.training.cohort_size, rng)
+        cohort = choose_cohort(algorithm.available(round), config.training.cohort_size, rng)
         factor = SCHEDULES[config.training.lr_schedule](round, config.training.rounds)
         divergence: dict[str, float] = {}
         if config.evaluation.divergence_every and round % config.evaluation.divergence_every == 0:
@@ -171,7 +171,7 @@ class _Loop:
         models = algorithm.models()
         own = [data.test is not None for data in algorithm.setting.owners.values()]
         results = {
-            label: await (self._on_own_tests(label, states) if any(own) else self._on_common_test(states))
+            label: await (self._on_own_tests(label, states) if any(own) else self._on_common_test(label, states))
             for label, states in models.items()
         }
         accuracies = [accuracy for result in results.values() for accuracy in result.accuracies]
@@ -182,8 +182,9 @@ class _Loop:
             row["min_accuracy"] = min(accuracies)
         return row
 
-    async def _on_common_test(self, states: list[Any]) -> _Scores:
-        parts: list[Evaluation] = await gather(*[e.evaluate(*states) for e in self._evaluators])
+    async def _on_common_test(self, label: str, states: list[Any]) -> _Scores:
+        spec = self._algorithm.spec_of(label)
+        parts: list[Evaluation] = await gather(*[e.evaluate(*states, spec=spec) for e in self._evaluators])
         total = parts[0]
         for part in parts[1:]:
             total += part
