@@ -71,18 +71,20 @@ def unpack(packed: Packed, encoding: Encoding, shape: tuple[int, ...]) -> Tensor
     expected = payload_bytes(encoding, num_values)
     if expected is not None and len(packed.payload) != expected:
         raise ValueError(f"{encoding.name} of shape {shape} takes {expected} bytes, got {len(packed.payload)}")
+    out = torch.empty(shape, dtype=torch.uint8 if encoding is Encoding.UINT8 else torch.float32)
+    flat = out.view(-1).numpy()  # torch's own, aligned memory: kernels give the same bits as on the edge
     if encoding is Encoding.UINT8:
-        array: npt.NDArray[np.generic] = np.frombuffer(packed.payload, np.uint8).copy()
+        flat[:] = np.frombuffer(packed.payload, np.uint8)
     elif encoding is Encoding.FLOAT32:
-        array = np.frombuffer(packed.payload, "<f4").astype(np.float32)
+        flat[:] = np.frombuffer(packed.payload, "<f4")
     elif encoding is Encoding.FLOAT16:
-        array = np.frombuffer(packed.payload, "<f2").astype(np.float32)
+        flat[:] = np.frombuffer(packed.payload, "<f2")
     elif encoding is Encoding.INT8:
-        levels = np.frombuffer(packed.payload, np.int8).astype(np.float32)
-        array = (levels - np.float32(packed.zero)) * np.float32(packed.scale)
+        np.subtract(np.frombuffer(packed.payload, np.int8), np.float32(packed.zero), out=flat)
+        flat *= np.float32(packed.scale)
     else:
-        array = _from_planes(_inflate(packed.payload, 4 * num_values))
-    return torch.from_numpy(array.reshape(shape))
+        flat[:] = _from_planes(_inflate(packed.payload, 4 * num_values))
+    return out
 
 
 def _half(floats: npt.NDArray[np.float32]) -> bytes:

@@ -1,0 +1,158 @@
+"""The edge client: the backbone runs here, its features are sent once, every task's answer comes back.
+
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982). The latency of an answer is split into edge (backbone,
+encoding, decoding), link (the way there and back, with the emulated link's share) and server (as the server tells).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raysplit.data.streams import generator
+from raysplit.serving.bundle import ServingMeta, prepared
+from raysplit.serving.codec import Content, Message, encode, task_mask
+from raysplit.serving.compression import Encoding
+from raysplit.serving.links import EdgeLink
+from raysplit.serving.service import read_answer
+from raysplit.serving.transport import (
+    SERVER_SECONDS,
+    Reply,
+    RetryRule,
+    ServerUnreachable,
+    Transport,
+    exchange_with_retries,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Seconds of one answer. `link_s` holds everything that is neither edge nor server, failed attempts too."""
+
+    edge_s: float
+    link_s: float
+    server_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.edge_s + self.link_s + self.server_s
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """Logits {task: [B, K_task]}; bytes of the HTTP bodies; who answered: "server", or "edge" after a failure."""
+
+    logits: Mapping[str, Tensor]
+    latency: Latency
+    up_bytes: int
+    down_bytes: int
+    answered_by: str
+
+
+class EdgeClient:
+    """Backbone, wire and patience. `local_heads` answer when no server does; without them that is an error.
+
+    `seed` keys the draws of the emulated link and of the waits between attempts: let it differ from edge to edge.
+    """
+
+    def __init__(
+        self,
+        *,
+        meta: ServingMeta,
+        backbone: nn.Module,
+        transport: Transport,
+        encoding: Encoding = Encoding.FLOAT32,
+        retries: RetryRule | None = None,
+        link: EdgeLink | None = None,
+        local_heads: nn.ModuleDict | None = None,
+        seed: int = 0,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.meta, self.backbone, self.transport, self.encoding = meta, backbone, transport, encoding
+        self.retries, self.link, self.local_heads = retries or RetryRule(), link, local_heads
+        self._losses, self._jitter = generator(seed, "emulated link"), generator(seed, "retries")
+        self._sleep, self._clock = sleep, clock
+
+    def check_server(self) -> None:
+        """Ask the server which model it serves. Raises ValueError when it is another one than ours."""
+        reply = self._exchange("GET", "/meta", b"")
+        theirs = json.loads(reply.body)
+        if theirs.get("weights_sha256") != self.meta.weights_sha256 or tuple(theirs["classes"]) != self.meta.tasks:
+            raise ValueError(
+                f"the server serves {', '.join(theirs['classes'])} with weights {theirs.get('weights_sha256')!r}, the "
+                f"backbone here belongs to {self.meta.weights_sha256!r}; give both sides the same export"
+            )
+
+    def infer(self, images: Tensor, tasks: Iterable[str] | None = None) -> Answer:
+        """Answers for pictures uint8 [B, 3, S, S] of the given tasks (all without a choice).
+
+        Raises WireError for an unknown task, RequestRefused, and ServerUnreachable where no local heads are kept.
+        """
+        asked = self.meta.tasks if tasks is None else tuple(tasks)
+        mask = task_mask(asked, self.meta.tasks)
+        start = self._clock()
+        with torch.inference_mode():
+            z = self.backbone(prepared(images, self.meta)).flatten(1)  # [B, Z_b]
+        body = encode(Message(content=Content.FEATURES, tasks=mask, tensor=z), self.encoding)
+        sent = self._clock()
+        try:
+            reply = self._exchange("POST", "/infer", body)
+        except ServerUnreachable as error:
+            if self.local_heads is None:
+                raise
+            logger.warning("%s; the heads here answer", error)
+            return self._answer_here(z, asked, edge_s=sent - start, waiting_since=sent)
+        if self.link is not None:
+            self._sleep(self.link.drawn_s(len(body), self._losses) + self.link.drawn_s(len(reply.body), self._losses))
+        arrived = self._clock()
+        logits = read_answer(reply.body, self.meta, asked, len(images))
+        server_s = float(reply.headers.get(SERVER_SECONDS, 0.0))
+        latency = Latency(
+            edge_s=sent - start + self._clock() - arrived, link_s=arrived - sent - server_s, server_s=server_s
+        )
+        return Answer(
+            logits=logits, latency=latency, up_bytes=len(body), down_bytes=len(reply.body), answered_by="server"
+        )
+
+    def _exchange(self, method: str, path: str, body: bytes) -> Reply:
+        return exchange_with_retries(
+            self.transport, method, path, body, rule=self.retries, jitter=self._jitter, sleep=self._sleep
+        )
+
+    def _answer_here(self, z: Tensor, asked: Sequence[str], *, edge_s: float, waiting_since: float) -> Answer:
+        assert self.local_heads is not None
+        given_up = self._clock()
+        with torch.inference_mode():
+            logits = {task: self.local_heads[task](z) for task in self.meta.tasks if task in asked}
+        latency = Latency(edge_s=edge_s + self._clock() - given_up, link_s=given_up - waiting_since, server_s=0.0)
+        return Answer(logits=logits, latency=latency, up_bytes=0, down_bytes=0, answered_by="edge")
+
+    def __enter__(self) -> EdgeClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.transport.close()
+
+
+def latency_percentiles(latencies: Sequence[Latency]) -> dict[str, dict[str, float]]:
+    """{"edge_s" | "link_s" | "server_s" | "total_s": {"p50": seconds, "p99": seconds}} over at least one answer."""
+    if not latencies:
+        raise ValueError("no answers, no percentiles; measure at least one")
+    parts = {name: [getattr(each, name) for each in latencies] for name in ("edge_s", "link_s", "server_s", "total_s")}
+    return {
+        name: {f"p{percent}": float(np.percentile(seconds, percent)) for percent in (50, 99)}
+        for name, seconds in parts.items()
+    }

@@ -1,0 +1,205 @@
+"""Heads behind HTTP: one Ray Serve deployment per task, an ingress that checks messages and asks the heads.
+
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982). Routes: `POST /infer` takes one message and gives one back,
+`GET /meta` tells which model is served, `GET /health` asks every head. A message that is not what the protocol says
+gets a 4xx with {"reason", "message"}. Requests that meet at a head are answered in one pass.
+
+The one file here that imports Ray; connect to a cluster first. Every machine of the cluster needs the served folder under the same path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import serve
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from raysplit.serving.bundle import load_head, load_meta, load_serving, served_features
+from raysplit.serving.codec import Content, Reason, WireError, check_size
+from raysplit.serving.service import (
+    Array,
+    Question,
+    UnsplitModel,
+    answer_together,
+    limits_for,
+    read_question,
+    status_of,
+    write_answer,
+)
+from raysplit.serving.transport import SERVER_SECONDS
+
+logger = logging.getLogger(__name__)
+
+APPLICATION = "raysplit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """How a folder is served.
+
+    `max_batch` pictures fit into one request; up to `max_joined` requests that arrive within `join_wait_s` are answered
+    in one pass. `cpus_per_replica` is what each replica reserves; 0 reserves nothing, replicas then share the machine.
+    With `num_unsplit_replicas` the server also takes whole pictures and runs backbone and heads itself.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    replicas_per_head: int = 1
+    num_unsplit_replicas: int = 0
+    max_batch: int = 64
+    max_joined: int = 16
+    join_wait_s: float = 0.001
+    max_queued: int = 200
+    cpus_per_replica: float = 0.0
+    timeout_s: float = 30.0
+
+
+class _Joined:
+    """A replica whose requests are answered together. `module` maps rows to rows."""
+
+    def __init__(self, module: torch.nn.Module, max_joined: int, join_wait_s: float) -> None:
+        torch.set_num_threads(1)  # replicas are the parallelism; more threads than cores cost tenfold
+        self.module = module
+        self.answer.set_max_batch_size(max_joined)
+        self.answer.set_batch_wait_timeout_s(join_wait_s)
+
+    @serve.batch  # type: ignore[untyped-decorator]  # at the edge to Ray
+    async def answer(self, arrays: list[Array]) -> list[Array]:
+        return answer_together(self.module, arrays)
+
+    async def ready(self) -> bool:
+        return True
+
+
+class Head(_Joined):
+    """The head of one task: features [B, Z_b] to logits [B, K]."""
+
+    def __init__(self, folder: str, task: str, max_joined: int, join_wait_s: float) -> None:
+        super().__init__(load_head(Path(folder), task), max_joined, join_wait_s)
+
+
+class Unsplit(_Joined):
+    """Backbone and all heads: pictures [B, 3, S, S] to the logits of all tasks [B, sum K_j]."""
+
+    def __init__(self, folder: str, max_joined: int, join_wait_s: float) -> None:
+        super().__init__(UnsplitModel(load_serving(Path(folder))), max_joined, join_wait_s)
+
+
+class Ingress:
+    """HTTP in, HTTP out."""
+
+    def __init__(
+        self, folder: str, max_batch: int, heads: dict[str, DeploymentHandle], unsplit: DeploymentHandle | None
+    ) -> None:
+        self.meta = load_meta(Path(folder))
+        self.features = served_features(self.meta)
+        self.limits = limits_for(self.meta, self.features, max_batch)
+        self.heads, self.unsplit = heads, unsplit
+
+    async def __call__(self, request: Request) -> Response:
+        route = (request.method, request.url.path)
+        if route == ("GET", "/meta"):
+            return JSONResponse(self.meta.model_dump())
+        if route == ("GET", "/health"):
+            await asyncio.gather(*(head.ready.remote() for head in self.heads.values()))
+            return JSONResponse({"status": "ok", "tasks": list(self.meta.tasks)})
+        if route != ("POST", "/infer"):
+            return _refusal(404, "unknown-route", "there are POST /infer, GET /meta and GET /health")
+        try:
+            return await self._infer(request)
+        except WireError as error:
+            return _refusal(status_of(error.reason), error.reason, str(error))
+        except BackPressureError as error:
+            return _refusal(503, "overloaded", str(error))
+        except ClientDisconnect:
+            return _refusal(400, "disconnected", "the client left before its message was here")
+
+    async def _infer(self, request: Request) -> Response:
+        body = await self._body(request)
+        start = time.perf_counter()
+        question = read_question(body, self.meta, self.features, self.limits)
+        logits = await (self._from_heads if question.content is Content.FEATURES else self._from_unsplit)(question)
+        answer = write_answer(logits, self.meta)
+        headers = {SERVER_SECONDS: f"{time.perf_counter() - start:.9f}"}
+        return Response(answer, media_type="application/octet-stream", headers=headers)
+
+    async def _body(self, request: Request) -> bytes:
+        """The body, never more of it than is taken: refused by its announced length, or where it passes the limit."""
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal():
+            check_size(int(announced), self.limits)
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > self.limits.max_body_bytes:
+                raise WireError(Reason.OVERSIZED, f"the body passes {self.limits.max_body_bytes} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+    async def _from_heads(self, question: Question) -> Mapping[str, torch.Tensor]:
+        z = question.tensor.numpy()
+        answers = await asyncio.gather(*(self.heads[task].answer.remote(z) for task in question.tasks))
+        return {task: torch.tensor(rows) for task, rows in zip(question.tasks, answers, strict=True)}
+
+    async def _from_unsplit(self, question: Question) -> Mapping[str, torch.Tensor]:
+        if self.unsplit is None:
+            raise WireError(Reason.CONTENT, "this server takes features only; serve the folder with unsplit replicas")
+        together = torch.tensor(await self.unsplit.answer.remote(question.tensor.numpy()))
+        widths = [len(names) for names in self.meta.classes.values()]
+        everything = dict(zip(self.meta.tasks, torch.split(together, widths, dim=1), strict=True))
+        return {task: everything[task] for task in question.tasks}
+
+
+def _refusal(status: int, reason: str, message: str) -> Response:
+    return JSONResponse({"reason": str(reason), "message": message}, status_code=status)
+
+
+def application(folder: Path, options: ServerOptions) -> Any:
+    """The Serve application of an exported folder. Raises ValueError for a folder that cannot be served."""
+    meta = load_serving(folder).meta  # a folder that does not load here would only fail later, in a replica's log
+    place = str(folder.resolve())
+    shared = {
+        "ray_actor_options": {"num_cpus": options.cpus_per_replica},
+        "max_queued_requests": options.max_queued,
+        "max_ongoing_requests": 2 * options.max_joined,
+    }
+    joining = (options.max_joined, options.join_wait_s)
+    heads = {
+        task: _deployment(Head, name=f"head-{task}", num_replicas=options.replicas_per_head, **shared).bind(
+            place, task, *joining
+        )
+        for task in meta.tasks
+    }
+    unsplit = None
+    if options.num_unsplit_replicas:
+        unsplit = _deployment(Unsplit, num_replicas=options.num_unsplit_replicas, **shared).bind(place, *joining)
+    ingress = _deployment(Ingress, **{**shared, "max_ongoing_requests": 100})
+    return ingress.bind(place, options.max_batch, heads, unsplit)
+
+
+def _deployment(role: type, **options: Any) -> Any:
+    return serve.deployment(role).options(**options)
+
+
+def start(folder: Path, options: ServerOptions) -> None:
+    """Serve `folder` on the Ray that this process is connected to, until `stop`; returns when every replica is up."""
+    app = application(folder, options)
+    serve.start(http_options={"host": options.host, "port": options.port, "request_timeout_s": options.timeout_s})
+    serve.run(app, name=APPLICATION, route_prefix="/")
+    logger.info("serving %s: %s", folder, json.dumps(asdict(options)))
+
+
+def stop() -> None:
+    """End the server; the Ray session stays as it was found."""
+    serve.shutdown()
