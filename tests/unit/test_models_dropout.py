@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from raysplit.models.dropout import Grain, SeededDropout, SteadyDropout, dropout_stream, seed_dropouts
+from raysplit.models.split import trace
 
 
 def draw(dropout: nn.Module, seed: int, shape: tuple[int, ...] = (4, 8, 3)) -> Tensor:
@@ -98,3 +100,94 @@ def test_replacing_keeps_state_names_modes_and_sharing() -> None:
     assert not model[1].training
     assert model[2][0].path == "2.0"
     assert isinstance(model[3], nn.AlphaDropout)
+
+
+class Dropouts(nn.Module):
+    """Every kind of dropout; one module serves twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(12, 12)
+        self.drop = nn.Dropout(0.5)
+        self.maps = nn.Conv1d(3, 4, 1)
+        self.channels = nn.Dropout1d(0.5)
+        self.row = StochasticDepth(0.5, "row")
+        self.batch = StochasticDepth(0.3, "batch")
+        self.last = nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.drop(self.first(self.drop(x)))
+        h = self.batch(self.row(self.channels(self.maps(h.unflatten(1, (3, 4))))))
+        h = F.dropout1d(h, 0.3, training=self.training)
+        h = F.dropout(self.last(h.flatten(1)), 0.4, training=self.training)
+        return F.dropout(h, 0.25)  # in evaluation, too
+
+
+def run(parts: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, dict[str, Tensor | None]]:
+    """The output of the parts in a row, and the gradients of its sum."""
+    crossing: tuple[Tensor, ...] = (x,)
+    for part in parts:
+        out = part(*crossing)
+        crossing = out if isinstance(out, tuple) else (out,)
+    (output,) = crossing
+    output.sum().backward()
+    return output.detach(), {name: weight.grad for part in parts for name, weight in part.named_parameters()}
+
+
+def assert_same_run(parts: Sequence[nn.Module], x: Tensor, expected: tuple[Tensor, dict[str, Tensor | None]]) -> None:
+    output, gradients = run(parts, x)
+    assert torch.equal(output, expected[0])
+    assert gradients.keys() == expected[1].keys()
+    assert all(torch.equal(gradient, expected[1][name]) for name, gradient in gradients.items())
+
+
+def test_masks_do_not_depend_on_the_cut() -> None:
+    x = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    traced = trace(Dropouts(), x)
+    names = [point.name for point in traced.cut_points]
+    assert names == [
+        *("drop#1", "first", "drop#2", "unflatten", "maps", "channels", "row", "batch"),
+        *("dropout1d_module", "flatten", "last", "dropout_module"),
+    ]
+    outputs = []
+    for seed in range(2):
+        with dropout_stream(seed):
+            expected = run(traced.copy().cut([]), x)
+            for cuts in [*([name] for name in names), names]:
+                assert_same_run(traced.copy().cut(cuts), x, expected)
+        outputs.append(expected[0])
+    assert not torch.equal(*outputs)
+
+
+def test_a_module_called_twice_draws_twice() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.drop(x), self.drop(x)], dim=1)
+
+    (whole,) = trace(Twice(), torch.ones(1, 64)).cut([])
+    out = draw(whole, 1, (1, 64))
+    assert not torch.equal(out[:, 0], out[:, 1])
+
+
+def test_a_cut_model_outside_a_stream_draws_as_the_model_does() -> None:
+    model = Dropouts()
+    x = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    parts = trace(model, x).copy().cut(["maps", "last"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        expected = run([model], x)
+        torch.manual_seed(5)
+        assert_same_run(parts, x, expected)
+
+
+def test_evaluation_of_a_cut_model_keeps_only_the_steady_dropout() -> None:
+    x = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    model = Dropouts().eval()
+    first, last = trace(model, x).cut(["last"])
+    h = first(x)
+    assert torch.equal(h, model.last(model.maps(model.first(x).unflatten(1, (3, 4))).flatten(1)))
+    assert draw(last, 1, (4, 8)).eq(0).any()

@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from raysplit.models.dropout import SeededDropout, dropout_stream
 from raysplit.models.split import TracedModel, merge, trace
@@ -254,27 +253,6 @@ class OwnParameters(nn.Module):
         return h * torch.tensor([1.0, 2.0, 3.0, 4.0]), h
 
 
-class Dropouts(nn.Module):
-    """Every kind of dropout; one module serves twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(12, 12)
-        self.drop = nn.Dropout(0.5)
-        self.maps = nn.Conv1d(3, 4, 1)
-        self.channels = nn.Dropout1d(0.5)
-        self.row = StochasticDepth(0.5, "row")
-        self.batch = StochasticDepth(0.3, "batch")
-        self.last = nn.Linear(16, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.drop(self.first(self.drop(x)))
-        h = self.batch(self.row(self.channels(self.maps(h.unflatten(1, (3, 4))))))
-        h = F.dropout1d(h, 0.3, training=self.training)
-        h = F.dropout(self.last(h.flatten(1)), 0.4, training=self.training)
-        return F.dropout(h, 0.25)  # in evaluation, too
-
-
 @pytest.mark.parametrize(
     ("build", "sample_shape"),
     [(WritesInPlace, (6,)), (ReadsSizes, (2, 4, 4)), (OwnParameters, (6,))],
@@ -297,18 +275,6 @@ def test_sizes_follow_the_batch_not_the_example() -> None:
         assert torch.equal(last(*as_tuple(first(x))), model(x))
 
 
-def test_dropout_masks_do_not_depend_on_the_cut() -> None:
-    model = seeded(Dropouts)
-    x = inputs(12)
-    checker = Checker(model, x)
-    assert not torch.equal(checker.outputs[0], checker.outputs[1])
-    for cuts in [*([name] for name in checker.names()), checker.names()]:
-        parts = checker.traced.copy().cut(cuts)
-        for number, expected in enumerate(checker.outputs):
-            assert torch.equal(checker.run(parts, number), expected)
-        assert_same_state(parts, checker.model, model)
-
-
 def test_parts_and_model_share_weights_but_copies_do_not() -> None:
     model = zoo("mlp", (1, 8, 8))
     traced = trace(model, inputs(1, 8, 8))
@@ -329,15 +295,3 @@ def test_frozen_and_evaluation_modes_carry_over() -> None:
     assert checker.model.get_buffer("stage1.stem.norm.num_batches_tracked") == 2
     assert checker.model.get_buffer("stage2.block1.norm1.num_batches_tracked") == 0
     checker.check(["stage2.block1.conv1"])
-
-
-def test_outside_a_stream_masks_come_from_torch_as_the_models_own_do() -> None:
-    model = seeded(Dropouts)
-    x = inputs(12)
-    parts = trace(model, x).copy().cut(["maps", "last"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        expected = step([model], x)
-        torch.manual_seed(5)
-        assert torch.equal(step(parts, x), expected)
-    assert_same_state(parts, model, model)
