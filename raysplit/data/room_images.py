@@ -163,7 +163,7 @@ def render(
     shading = inner(0.25 + 0.75 * np.maximum(lit, 0))
     image = _albedo(setting, seen, dtype)
     image = np.clip(np.stack([inner(channel) for channel in image], axis=1) * shading[:, None], 0, 1)
-    texture, corners = _texture_targets(image.mean(axis=1, dtype=dtype))
+    texture, corners = texture_targets(image.mean(axis=1, dtype=dtype))
     return {
         "a": image,
         "s": CLASS_OF[inner(seen.surface)],
@@ -201,7 +201,7 @@ def _albedo(setting: Building, seen: Surfaces, dtype: DTypeLike) -> list[Array]:
     return [colours[:, channel][seen.surface] * brightness for channel in range(3)]
 
 
-def _texture_targets(grey: Array) -> tuple[Array, Array]:
+def texture_targets(grey: Array) -> tuple[Array, Array]:
     """Grey images [n, S, S] -> edge magnitude and corner strength, each [n, S, S]."""
     smooth, derive, window = (matrix.astype(grey.dtype) for matrix in _filters(grey.shape[-1]))
     in_row, in_column = smooth @ grey @ derive.T, derive @ grey @ smooth.T

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import types
 
 import pytest
 import torch
@@ -80,9 +82,6 @@ def nearest_decoder(*, in_channels: int, out_channels: int, image_size: int, num
 
 
 def test_encoder_and_decoder_by_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
     module = types.ModuleType("users_own_net")
     module.HalvingEncoder = HalvingEncoder  # type: ignore[attr-defined]
     module.nearest_decoder = nearest_decoder  # type: ignore[attr-defined]

@@ -10,7 +10,15 @@ import torch
 
 from raysplit.data import raycast
 from raysplit.data.raycast import Solid, Vector, room_hit, solid_hit
-from raysplit.data.room_images import HEIGHT_M, cast_views, draw_building, draw_view, edge_strength, render
+from raysplit.data.room_images import (
+    HEIGHT_M,
+    cast_views,
+    draw_building,
+    draw_view,
+    edge_strength,
+    render,
+    texture_targets,
+)
 from raysplit.data.rooms import rooms
 
 
@@ -202,10 +210,8 @@ def test_an_image_does_not_depend_on_its_neighbours() -> None:
 
 def test_grey_ramp_has_the_expected_texture() -> None:
     """On a ramp of slope 1 / 64 per pixel the Sobel magnitude over 8 is the slope; a ramp has no corners."""
-    from raysplit.data.room_images import _texture_targets
-
     ramp = np.tile(np.arange(64) / 64, (1, 64, 1))
-    texture, corners = _texture_targets(ramp)
+    texture, corners = texture_targets(ramp)
     np.testing.assert_allclose(texture[:, 8:-8, 8:-8], 1 / 64, atol=1e-12)
     assert corners[:, 10:-10, 10:-10].max() < 1e-6
 
