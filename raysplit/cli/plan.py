@@ -218,6 +218,7 @@ def _print_plan(best: Plan) -> None:
         f"busiest node {best.bottleneck_ms:.2f} ms",
         soft_wrap=True,
     )
+    console.print(f"each owner holds {best.owner_bytes / BYTES_PER_GIB:.2f} GiB", soft_wrap=True)
     console.print(
         f"a round of {best.batches_per_owner} batches per owner takes {best.round_ms / 60_000:.2f} min and costs "
         f"{best.price_per_round:.4g} ({best.price_per_hour:.4g} per hour)",

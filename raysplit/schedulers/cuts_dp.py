@@ -107,15 +107,17 @@ class _Search:
         while gaps:
             left, right = gaps.pop()
             inner = firsts[(firsts > left.first) & (firsts < right.first) & (firsts + right.second < best.total)]
-            lower = seconds[(seconds > right.second) & (seconds < left.second)]
-            if not (inner.size and lower.size and inner[0] + lower[0] < best.total):
+            if inner.size == 0:
+                continue
+            lower = seconds[(seconds > right.second) & (seconds < left.second) & (inner[0] + seconds < best.total)]
+            if lower.size == 0:
                 continue
             middle = float(inner[len(inner) // 2])
             second = _smallest(lower, partial(self.works, middle))
-            if second is None:  # the stair is flat up to here
+            if second is None:  # no better plan up to here
                 gaps.append((Caps(first=middle, second=left.second), right))
                 continue
-            corner = Caps(first=self._first(inner, second), second=second)
+            corner = Caps(first=self._first(inner[: len(inner) // 2 + 1], second), second=second)
             best = min(best, corner, key=lambda caps: caps.total)
             gaps += [(left, corner), (Caps(first=middle, second=second), right)]
         return best

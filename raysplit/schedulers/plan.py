@@ -42,7 +42,7 @@ class Plan:
     """Where the chain is cut and who runs the parts, in pipeline order.
 
     `objective_ms` is the time per batch that was minimised (or bounded, for the objective "price"): `L_fwd + L_back`,
-    or `bottleneck_ms` for the objective "bottleneck".
+    or `bottleneck_ms` for the objective "bottleneck". `owner_bytes` is what its own two parts take at an owner.
     """
 
     model: str
@@ -52,6 +52,7 @@ class Plan:
     cuts: tuple[int, ...]
     shares: tuple[NodeShare, ...]
     unused: tuple[str, ...]
+    owner_bytes: int
     l_fwd_ms: float
     l_bwd_ms: float
     bottleneck_ms: float
@@ -100,6 +101,7 @@ class Plan:
             "cuts": list(self.cuts),
             "nodes": list(self.nodes),
             "unused": list(self.unused),
+            "owner_bytes": self.owner_bytes,
             "round_ms": self.round_ms,
             "price_per_hour": self.price_per_hour,
             "price_per_round": self.price_per_round,
@@ -133,6 +135,7 @@ class Plan:
         ]
         sum_ms = self.l_fwd_ms + self.l_bwd_ms
         title = f"{self.model} for {self.owners} owners, cuts {list(self.cuts)}"
+        owner = f"each owner holds {self.owner_bytes / BYTES_PER_GIB:.2f} GiB"
         total = (
             f"L_fwd {self.l_fwd_ms:.2f} + L_back {self.l_bwd_ms:.2f} = {sum_ms:.2f} ms per batch, "
             f"busiest node {self.bottleneck_ms:.2f} ms, round {self.round_ms / 60_000:.2f} min"
@@ -141,7 +144,7 @@ class Plan:
         price = (
             [f"{self.price_per_hour:.4g} per hour, {self.price_per_round:.4g} per round"] if self.price_per_hour else []
         )
-        return "\n".join([title, *lines, total, *unused, *price])
+        return "\n".join([title, *lines, owner, total, *unused, *price])
 
 
 def plan_for(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> Plan:
@@ -166,6 +169,7 @@ def plan_for(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> 
         _share(problem, offered[name], start, end) for name, start, end in zip(nodes, cuts, cuts[1:], strict=False)
     )
     links = [_link_ms(problem, offered[share.node], share.first_unit, share.last_unit + 1) for share in shares]
+    owned = problem.profile.units[: cuts[0]] + problem.profile.units[cuts[-1] :]
     return Plan(
         model=problem.profile.model,
         owners=problem.owners,
@@ -173,6 +177,7 @@ def plan_for(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> 
         objective=problem.objective,
         cuts=tuple(cuts),
         shares=shares,
+        owner_bytes=sum(problem.replica_bytes(unit) for unit in owned),
         unused=tuple(name for name in offered if name not in nodes),
         l_fwd_ms=max(max(share.forward_ms, *link) for share, link in zip(shares, links, strict=True)),
         l_bwd_ms=max(max(share.backward_ms, *link) for share, link in zip(shares, links, strict=True)),

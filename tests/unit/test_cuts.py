@@ -160,6 +160,7 @@ def test_a_plan_prints_itself() -> None:
         "node  units  forward ms  backward ms  memory GiB  of GiB",
         "vm-1  1-4          8.00        16.00        2.00    8.00",
         "vm-2  5-6          8.00        16.00        1.00    4.00",
+        "each owner holds 0.50 GiB",
         "L_fwd 8.00 + L_back 16.00 = 24.00 ms per batch, busiest node 24.00 ms, round 4.00 min",
     ]
     for solve in (solve_dp, solve_ilp):
