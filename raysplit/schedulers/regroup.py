@@ -129,6 +129,18 @@ def worst_exact_x(affinity: Affinity, num_groups: int) -> Grouping:
     return Grouping(groups=worst.groups, score=-worst.score)
 
 
+def join(affinity: Affinity, groups: Groups, newcomer: str) -> Grouping:
+    """`groups` with `newcomer` in the group, or in one of its own, that gives the best score; the first of equals.
+
+    `affinity` holds the tasks of `groups` and the newcomer.
+    """
+    wider = [(*groups[:number], (*group, newcomer), *groups[number + 1 :]) for number, group in enumerate(groups)]
+    candidates = [
+        Grouping(groups=option, score=partition_score(affinity, option)) for option in [*wider, (*groups, (newcomer,))]
+    ]
+    return max(candidates, key=lambda candidate: candidate.score)
+
+
 def random_groups(tasks: Sequence[str], sizes: Sequence[int], rng: np.random.Generator) -> Groups:
     """A random partition with these group sizes, for comparison; tasks keep their order within a group."""
     if sum(sizes) != len(tasks) or min(sizes) < 1:

@@ -235,6 +235,15 @@ def test_overlap_serves_a_task_twice_when_that_is_better() -> None:
     assert regroup.overlap(matrix([[1.0]]), 1).groups == groups("a")
 
 
+def test_a_new_task_joins_where_it_gains_most() -> None:
+    alone = regroup.join(HAND, groups("12"), "3")
+    assert (alone.groups, alone.score) == (groups("12 3"), pytest.approx(0.049878, abs=1e-6))
+    assert regroup.join(HAND, groups("1 3"), "2").groups == groups("12 3")
+    assert regroup.join(PUBLISHED, groups("sdn k"), "t").groups == groups("sdn kt")
+    with pytest.raises(ValueError, match="exactly once"):
+        regroup.join(PUBLISHED, groups("sdn k"), "x")
+
+
 def test_random_groups_keep_sizes_and_every_task() -> None:
     found = regroup.random_groups("sdnkt", (3, 2), np.random.default_rng(0))
     assert [len(group) for group in found] == [3, 2]
