@@ -130,6 +130,7 @@ class TracedModel:
             part.output(leaving[0] if len(leaving) == 1 else leaving)
         module = fx.GraphModule(root, part, class_name="Part")
         module.training = root.training
+        part.owning_module = None  # a cycle that would keep dropped weights until the garbage collector runs
         return module
 
     def _place(self, cut: int | str) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -85,3 +87,15 @@ def test_wrong_fields_are_refused() -> None:
         spec(dtype="int8")
     with pytest.raises(ValueError, match="unknown model 'mlpp'"):
         spec(name="mlpp", options=()).build()
+
+
+def test_dropped_parts_free_their_weights_at_once() -> None:
+    """Parts once held each other in a reference cycle, so that weights piled up until the garbage collector ran."""
+    parts = spec().parts([1])
+    weights = [weakref.ref(weight) for part in parts for weight in part.parameters()]
+    gc.disable()
+    try:
+        del parts
+        assert [weight() for weight in weights] == [None] * 6
+    finally:
+        gc.enable()
