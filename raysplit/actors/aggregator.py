@@ -33,15 +33,18 @@ class Aggregator:
             mean.cancel()
         self._means.clear()
 
-    async def submit(self, task: RoundTask, owner: str, state: Mapping[str, Tensor], *, meeting: int = 0) -> None:
-        """Bring an owner's state to a meeting of the round (several when owners synchronise within it)."""
+    async def submit(self, task: RoundTask, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
+        """Bring an owner's state to a meeting of the round (several when owners synchronise within it).
+
+        It may come in several pieces, each from the party that holds it.
+        """
         self._check(task)
-        states = self._submitted.setdefault(meeting, {})
-        if owner in states or owner not in task.cohort:
+        submitted = self._submitted.setdefault(meeting, {})
+        if owner in submitted or owner not in task.cohort:
             raise StaleCall(f"{self.name} takes one state from each of {list(task.cohort)}, not again from {owner}")
-        states[owner] = state
-        if len(states) == len(task.cohort):
-            self._current = weighted_mean([states[name] for name in task.cohort], task.weights)
+        submitted[owner] = {key: value for state in states for key, value in state.items()}
+        if len(submitted) == len(task.cohort):
+            self._current = weighted_mean([submitted[name] for name in task.cohort], task.weights)
             self._mean(meeting).set_result(self._current)
             del self._submitted[meeting]
 

@@ -8,12 +8,13 @@ import importlib
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg import Centralised, FedAvg, FedProx, LocalOnly
 from raysplit.algorithms.minibatch_sfl import MiniBatchSFL
+from raysplit.algorithms.mpsl import MPSL
 from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
 from raysplit.algorithms.splitnn import SplitNN
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     algorithm.name: algorithm
-    for algorithm in (Centralised, LocalOnly, FedAvg, FedProx, SplitNN, SplitFedV1, SplitFedV2, MiniBatchSFL)
+    for algorithm in (Centralised, LocalOnly, FedAvg, FedProx, SplitNN, SplitFedV1, SplitFedV2, MiniBatchSFL, MPSL)
 }
 
 

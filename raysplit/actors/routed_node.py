@@ -1,0 +1,54 @@
+"""A compute node whose replicas hold different parts: every owner may cut the model, and choose nodes, in its own way.
+
+Replicas that differ cannot be averaged where they are, so they are handed out for an average by name (MP-SL, Tirana,
+Lalis and Chatzopoulos, 2024, arXiv 2402.00208, lets owners choose their ends of the model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.stage import PartRecipe, Stage
+
+
+class RoutedNode(ComputeNode):
+    """Holds a replica per owner, each of that owner's part.
+
+    Args:
+        recipes: the part this node trains, by owner.
+    """
+
+    def __init__(self, *, name: str, recipes: Mapping[str, PartRecipe], **rules: Any) -> None:
+        super().__init__(name=name, recipe=next(iter(recipes.values())), **rules)
+        self._recipes = recipes
+        self._whole: dict[str, Tensor] | None = None
+
+    async def replica_state(self, task: RoundTask, owner: str) -> dict[str, Tensor]:
+        """The owner's replica after its last update."""
+        self._check(Tag(owner=owner, round=task.round, step=0, attempt=task.attempt))
+        await self._updated(owner)
+        return self._stage(owner).part.state()
+
+    async def load(self, state: Mapping[str, Tensor]) -> None:
+        """Set every replica, present and to come, from the weights of the whole model."""
+        self._whole = {key: value.clone() for key, value in state.items()}
+        for stage in self._stages.values():
+            _load_own(stage, self._whole)
+
+    def _stage(self, owner: str) -> Stage:
+        if owner not in self._stages:
+            stage = self._stages[owner] = self._recipes[owner].build(self._device)
+            if self._whole is not None:
+                _load_own(stage, self._whole)
+            if self._task is not None:
+                self._open(stage, self._task)
+        return self._stages[owner]
+
+
+def _load_own(stage: Stage, whole: Mapping[str, Tensor]) -> None:
+    stage.load({key: whole[key] for key in stage.part.module.state_dict()})

@@ -1,0 +1,205 @@
+"""MP-SL: multihop parallel split learning. The data owner keeps both ends of the model, compute nodes share the middle.
+
+Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning" (2024, arXiv 2402.00208). The chain of units
+is cut at ``c0 < c1 < ... < cN``: units before c0 and from cN on stay with the owner, so neither inputs nor labels
+leave it, and node i runs units c(i-1) to c(i) - 1 on a replica for each owner. A batch goes through all nodes and
+comes back through them; it travels from node to node. An owner has one batch in flight and owners do not wait for one
+another, so the nodes work on different owners at the same time. At the end of the round every node averages its
+replicas in place and the aggregator averages the owners' ends: the weights are those of FedAvg, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from raysplit.actors.data_owner import Batch, DataOwner, Program
+from raysplit.actors.device_queue import QueueDevice
+from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.routed_node import RoutedNode
+from raysplit.actors.stage import PartRecipe
+from raysplit.algorithms.base import AGGREGATOR, Algorithm, Cut, Options, RoundReport, Setting, Team
+from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
+
+QueueName = Literal["fifo", "backward_first", "fair"]
+
+
+async def train_batch(owner: DataOwner, nodes: Sequence[Handle], tag: Tag, batch: Batch) -> None:
+    z: Any = await owner.first.forward(tag, batch.x)  # smashed data leave, x never does
+    for node in nodes:
+        z = node.forward(tag, z)  # a promise: it travels from node to node
+    g = await owner.loss_gradient(tag, await z, batch)  # labels never leave either
+    for node in reversed(nodes):
+        g = node.backward(tag, g)
+    await owner.last.update(tag)  # while the gradient is on its way
+    await owner.first_backward(tag, await g)
+
+
+async def mpsl_round(owner: DataOwner, team: Team, task: RoundTask) -> None:
+    for tag, batch in owner.batches(task):
+        await train_batch(owner, team.nodes, tag, batch)
+    submitted = team.aggregator.submit(task, owner.name, owner.parts_state())
+    await gather(submitted, *[node.average(task, owner.name) for node in team.nodes])
+
+
+async def routed_round(owner: DataOwner, team: Team, task: RoundTask, *, routes: Mapping[str, Sequence[str]]) -> None:
+    """Replicas of different owners hold different units: all weights meet at the aggregator, by their names."""
+    nodes = [team.peers[name] for name in routes[owner.name]]
+    for tag, batch in owner.batches(task):
+        await train_batch(owner, nodes, tag, batch)
+    replicas = [node.replica_state(task, owner.name) for node in nodes]
+    await team.aggregator.submit(task, owner.name, owner.parts_state(), *replicas)
+
+
+class Route(Options):
+    """Where a model is cut, and the compute nodes that run the parts between the owner's two.
+
+    Attributes:
+        cuts: one more than there are nodes, rising, from at least 1; a unit count, or the module after which to cut.
+        nodes: in the order of their parts; None takes ``node-1``, ``node-2``, ...
+    """
+
+    cuts: tuple[Cut, ...]
+    nodes: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Route:
+        if len(self.cuts) < 2:
+            raise ValueError(
+                f"MP-SL keeps both ends of the model at the owner and needs at least 2 cuts, got {list(self.cuts)}; "
+                f"cuts: [1, 3] gives units 1 and 2 to one node"
+            )
+        units = [cut for cut in self.cuts if isinstance(cut, int)]
+        if units != sorted(set(units)) or (units and units[0] < 1):
+            raise ValueError(
+                f"cuts {list(self.cuts)} must rise and start at 1 or later, so that the owner keeps the inputs and "
+                f"every node runs at least one unit; take fewer nodes or other cuts (raysplit plan finds them)"
+            )
+        if self.nodes is not None and (len(self.nodes) != len(self.cuts) - 1 or len(set(self.nodes)) < len(self.nodes)):
+            raise ValueError(
+                f"{len(self.nodes)} compute nodes {list(self.nodes)} need {len(self.nodes) + 1} cuts and different "
+                f"names, got cuts {list(self.cuts)}; run raysplit plan or give, for example, cuts: [2, 18, 36] for 2"
+            )
+        return self
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """The nodes in the order of their parts."""
+        return self.nodes or tuple(f"node-{i}" for i in range(1, len(self.cuts)))
+
+
+class MPSLOptions(Options):
+    """The cuts and nodes of all owners, and exceptions.
+
+    Attributes:
+        cuts: one more than there are compute nodes, or ``auto``: planned from the profile of the topology.
+        nodes: names of the compute nodes in the order of their parts; None takes ``node-1``, ``node-2``, ...
+        units: first and last unit that the nodes run, for ``cuts: auto``.
+        queue: which waiting task a node runs next.
+        owner_routes: other cuts, or fewer nodes, for single owners. Weights are then averaged at the aggregator.
+    """
+
+    cuts: tuple[Cut, ...] | Literal["auto"] = (1, 2, 3)
+    nodes: tuple[str, ...] | None = None
+    units: tuple[int, int] | None = None
+    queue: QueueName = "fifo"
+    owner_routes: dict[str, Route] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MPSLOptions:
+        if self.cuts != "auto":
+            self.route()
+        return self
+
+    def route(self, owner: str | None = None) -> Route:
+        """The route of one owner, or that of all who have none of their own."""
+        if self.cuts == "auto":
+            raise ValueError("cuts: auto is planned from topology.devices; give the topology a profile, or cuts")
+        return self.owner_routes.get(owner or "", Route(cuts=self.cuts, nodes=self.nodes))
+
+
+class MPSL(Algorithm):
+    name = "mpsl"
+    title = "MP-SL"
+    options_type: ClassVar[type[Options]] = MPSLOptions
+
+    def __init__(self, setting: Setting, options: MPSLOptions) -> None:
+        super().__init__(setting, options)
+        if unknown := sorted(options.owner_routes.keys() - setting.owners.keys()):
+            raise ValueError(f"owner_routes names {unknown[0]!r}; there are {', '.join(list(setting.owners)[:8])}")
+        self._routes = {name: options.route(name) for name in setting.owners}
+        self._default = options.route()
+        self._uniform = all(route == self._default for route in self._routes.values())
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        return self._default.cuts
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """All compute nodes, in the order in which the routes name them."""
+        return tuple(dict.fromkeys(name for r in [self._default, *self._routes.values()] for name in r.node_names))
+
+    # -- who is deployed where -----------------------------------------------------------------------------------
+
+    def parties(self) -> list[PartySpec]:
+        return [*self._owners(), *map(self._node, self.node_names), self._aggregator()]
+
+    def _owners(self) -> list[PartySpec]:
+        parties = {party.name: party for party in self.owner_parties()}
+        for name, route in self._routes.items():
+            ends = (self._part(route, 0), self._part(route, len(route.cuts)))
+            parties[name] = _with(parties[name], recipes=ends)
+        return list(parties.values())
+
+    def _node(self, name: str) -> PartySpec:
+        # A replica is an owner's model as much as its ends are: it follows the owners' rules in everything.
+        rules: dict[str, Any] = {
+            "copies": "per_owner",
+            "restart_optimizer": self.setting.training.restart_optimizer,
+            "device": QueueDevice(policy=self.options.queue),
+        }
+        if self._uniform:
+            return self.node_party(name, self._part(self._default, 1 + self._default.node_names.index(name)), **rules)
+        recipes = {
+            owner: self._part(route, 1 + route.node_names.index(name))
+            for owner, route in self._routes.items()
+            if name in route.node_names
+        }
+        return PartySpec(name=name, role="node", build=RoutedNode, arguments={"recipes": recipes, **rules})
+
+    def _aggregator(self) -> PartySpec:
+        last = len(self.cuts)
+        return self.aggregator_party(0, last) if self._uniform else self.aggregator_party(*range(last + 1))
+
+    def _part(self, route: Route, index: int) -> PartRecipe:
+        return self.recipe(index, cuts=route.cuts, optimizer=self.setting.optimizer)
+
+    # -- a round -------------------------------------------------------------------------------------------------
+
+    async def round(self, task: RoundTask) -> RoundReport:
+        aggregator = self.handles[AGGREGATOR]
+        nodes = {name: self.handles[name] for name in self.node_names}
+        await gather(aggregator.begin(task), *[node.begin(task) for node in nodes.values()])
+        if not self._uniform:
+            await gather(*[node.load(aggregator.current()) for node in nodes.values()])
+        team = Team(peers={AGGREGATOR: aggregator, **nodes}, nodes=tuple(nodes[n] for n in self._default.node_names))
+        return RoundReport(owners=await self.run_owners(self.program(), team, task, aggregator.current()))
+
+    def program(self) -> Program:
+        """The owner's round."""
+        if self._uniform:
+            return mpsl_round
+        return partial(routed_round, routes={name: route.node_names for name, route in self._routes.items()})
+
+    def models(self) -> dict[str, list[Promise]]:
+        nodes = self._default.node_names if self._uniform else ()
+        return {"global": [self.handles[AGGREGATOR].current(), *[self.handles[name].state() for name in nodes]]}
+
+
+def _with(party: PartySpec, **arguments: Any) -> PartySpec:
+    return replace(party, arguments={**party.arguments, **arguments})
