@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from raysplit.cluster.contract import Handle, LinkTraffic, PartySpec, PlaceLost, current_party
 from raysplit.cluster.local import LocalHandle, LocalPromise
 from raysplit.cluster.topology import Layout, PlaceSpec
-from raysplit.cluster.wire import Envelope, TrafficMeter, merge_traffic, num_bytes
+from raysplit.cluster.wire import Envelope, TrafficMeter, difference, merge_traffic, num_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ class Place:
         _here = self
 
     async def make(self, specs: Sequence[PartySpec]) -> None:
+        self.parties.clear()
         for spec in specs:
             self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
 
@@ -135,62 +136,40 @@ def _received(party: str, value: Any) -> Any:
     return value.value
 
 
-class RayCluster:
-    """Parties on a Ray cluster that is already connected (`raysplit.cluster.launch.connect`).
+class Places:
+    """The running places of a layout: actors in one placement group.
 
-    Args:
-        lay_out: puts parties on places.
-        strategy: Ray's placement strategy for the places (PACK, SPREAD, STRICT_PACK, STRICT_SPREAD).
-        placement_timeout_s: how long to wait for room before giving up with the reason.
+    A run's places end with it. Runs that follow each other can share them, since a process takes seconds to start:
+    give every `RayCluster` the same ``Places`` and close it at the end.
     """
 
-    def __init__(
-        self,
-        lay_out: Callable[[Sequence[PartySpec]], Layout],
-        *,
-        strategy: str = "PACK",
-        placement_timeout_s: float = 60.0,
-    ) -> None:
-        self._lay_out = lay_out
+    def __init__(self, *, strategy: str = "PACK", timeout_s: float = 60.0) -> None:
         self._strategy = strategy
-        self._placement_timeout_s = placement_timeout_s
+        self._timeout_s = timeout_s
         self._group: Any = None
-        self._actors: dict[str, Any] = {}
+        self._specs: tuple[PlaceSpec, ...] = ()
+        self.actors: dict[str, Any] = {}
 
-    async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        layout = self._lay_out(parties)
-        bundles = [place.bundle() for place in layout.places]
-        self._group = placement_group(bundles, strategy=self._strategy)
-        if not await asyncio.to_thread(self._group.wait, self._placement_timeout_s):
-            wanted = _explain(layout.places, self._placement_timeout_s)
-            await self.close()
-            raise PlacementError(wanted)
-        for index, place in enumerate(layout.places):
-            self._actors[place.name] = self._start(place, index)
-        made = [
-            self._actors[place.name].make.remote([p for p in parties if layout.place_of[p.name] == place.name])
-            for place in layout.places
-        ]
-        for place, done in zip(layout.places, made, strict=True):
-            await _unwrapped(done, place.name)
-        logger.info("%d parties on %d places", len(parties), len(layout.places))
-        return {
-            p.name: RayHandle(p.name, place, self._actors[place])
-            for p in parties
-            for place in [layout.place_of[p.name]]
-        }
+    async def open(self, specs: tuple[PlaceSpec, ...]) -> None:
+        """Have exactly these places running; raises `PlacementError` when there is no room for them."""
+        if specs == self._specs:
+            return
+        self.close()
+        self._group = placement_group([place.bundle() for place in specs], strategy=self._strategy)
+        if not await asyncio.to_thread(self._group.wait, self._timeout_s):
+            missing = _explain(specs, self._timeout_s)
+            self.close()
+            raise PlacementError(missing)
+        self.actors = {place.name: self._start(place, index) for index, place in enumerate(specs)}
+        self._specs = specs
 
-    async def traffic(self) -> list[LinkTraffic]:
-        parts = [await _unwrapped(actor.traffic.remote(), name) for name, actor in self._actors.items()]
-        return merge_traffic([_meter.records(), *parts])
-
-    async def close(self) -> None:
-        for actor in self._actors.values():
+    def close(self) -> None:
+        """End the places. Idempotent."""
+        for actor in self.actors.values():
             ray.kill(actor)
-        self._actors.clear()
         if self._group is not None:
             remove_placement_group(self._group)
-            self._group = None
+        self.actors, self._group, self._specs = {}, None, ()
 
     def _start(self, place: PlaceSpec, index: int) -> Any:
         where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
@@ -204,6 +183,56 @@ class RayCluster:
             scheduling_strategy=where,
         )
         return options.remote(place.name)
+
+
+class RayCluster:
+    """Parties on a Ray cluster that is already connected (`raysplit.cluster.launch.connect`).
+
+    Args:
+        lay_out: puts parties on places.
+        strategy: Ray's placement strategy for the places (PACK, SPREAD, STRICT_PACK, STRICT_SPREAD).
+        placement_timeout_s: how long to wait for room before giving up with the reason.
+        places: running places to use and leave running; by default the cluster's own, which end with it.
+    """
+
+    def __init__(
+        self,
+        lay_out: Callable[[Sequence[PartySpec]], Layout],
+        *,
+        strategy: str = "PACK",
+        placement_timeout_s: float = 60.0,
+        places: Places | None = None,
+    ) -> None:
+        self._lay_out = lay_out
+        self._own = places is None
+        self._places = places or Places(strategy=strategy, timeout_s=placement_timeout_s)
+        self._before: list[LinkTraffic] = []
+
+    async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        layout = self._lay_out(parties)
+        await self._places.open(layout.places)
+        actors = self._places.actors
+        made = {
+            name: actor.make.remote([p for p in parties if layout.place_of[p.name] == name])
+            for name, actor in actors.items()
+        }
+        for name, done in made.items():
+            await _unwrapped(done, name)
+        self._before = await self._counted()
+        logger.info("%d parties on %d places", len(parties), len(actors))
+        place_of = layout.place_of
+        return {p.name: RayHandle(p.name, place_of[p.name], actors[place_of[p.name]]) for p in parties}
+
+    async def traffic(self) -> list[LinkTraffic]:
+        return difference(await self._counted(), self._before)
+
+    async def _counted(self) -> list[LinkTraffic]:
+        asked = {name: actor.traffic.remote() for name, actor in self._places.actors.items()}
+        return merge_traffic([_meter.records(), *[await _unwrapped(ref, name) for name, ref in asked.items()]])
+
+    async def close(self) -> None:
+        if self._own:
+            self._places.close()
 
 
 async def _unwrapped(ref: Any, place: str) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -125,3 +125,20 @@ def merge_traffic(parts: list[list[LinkTraffic]]) -> list[LinkTraffic]:
             num_messages=record.num_messages + (before.num_messages if before else 0),
         )
     return [total[key] for key in sorted(total)]
+
+
+def difference(after: Sequence[LinkTraffic], before: Sequence[LinkTraffic]) -> list[LinkTraffic]:
+    """What crossed the links between two counts."""
+    earlier = {(r.source, r.destination): r for r in before}
+    moved = []
+    for record in after:
+        old = earlier.get((record.source, record.destination))
+        link = LinkTraffic(
+            source=record.source,
+            destination=record.destination,
+            num_bytes=record.num_bytes - (old.num_bytes if old else 0),
+            num_messages=record.num_messages - (old.num_messages if old else 0),
+        )
+        if link.num_messages:
+            moved.append(link)
+    return moved

@@ -16,6 +16,7 @@ from raysplit.actors.evaluator import Evaluation
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm, RoundReport
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, gather
+from raysplit.cluster.wire import difference
 from raysplit.data.partition import save_partition
 from raysplit.data.streams import generator
 from raysplit.schedulers.cohort import choose_cohort
@@ -235,23 +236,6 @@ class _Scores:
 async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
     """The whole model's weights out of promises of the parts'; copies, so that nothing pins shared memory."""
     return {key: value.clone() for state in await gather(*states) for key, value in state.items()}
-
-
-def difference(after: Sequence[LinkTraffic], before: Sequence[LinkTraffic]) -> list[LinkTraffic]:
-    """What crossed the links between two counts."""
-    earlier = {(r.source, r.destination): r for r in before}
-    moved = []
-    for record in after:
-        old = earlier.get((record.source, record.destination))
-        link = LinkTraffic(
-            source=record.source,
-            destination=record.destination,
-            num_bytes=record.num_bytes - (old.num_bytes if old else 0),
-            num_messages=record.num_messages - (old.num_messages if old else 0),
-        )
-        if link.num_messages:
-            moved.append(link)
-    return moved
 
 
 def stop_reason(rows: Sequence[Row], config: RunConfig) -> str | None:
