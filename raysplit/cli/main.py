@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 import raysplit
 
 COMMANDS = {
+    "demo": "raysplit.cli.demo:demo",
     "train": "raysplit.cli.train:train",
     "compare": "raysplit.cli.compare:compare",
     "plan": "raysplit.cli.plan:plan",

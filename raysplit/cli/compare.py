@@ -1,0 +1,104 @@
+"""``raysplit compare``: runs side by side, as a table and as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from raysplit.cli.compare_picture import draw_runs
+from raysplit.cli.progress import human_bytes
+from raysplit.train.report import RunReport, as_json, differing_settings, read_runs
+
+_NOTHING = "–"
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--target", type=click.FloatRange(0, 1, min_open=True), help="Accuracy to reach: what did it take?")
+@click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to draw; comparison.png beside the first run by default. The ending gives the format.",
+)
+@click.option("--json", "json_wanted", is_flag=True, help="Print JSON and nothing else.")
+def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, json_wanted: bool) -> None:
+    """Compare RUNS, the folders of finished or interrupted runs.
+
+    \b
+    Example:
+      raysplit compare runs/fedavg runs/splitfed --target 0.9
+    """
+    reports = read_runs(runs)
+    drawn = figure or runs[0].parent / "comparison.png"
+    draw_runs(reports, drawn, title=shared_partition(reports) or "runs", target=target)
+    if json_wanted:
+        click.echo(json.dumps({"runs": [as_json(run, target) for run in reports], "figure": str(drawn)}, indent=2))
+        return
+    print_runs(Console(), reports, target)
+    click.echo(f"figure: {drawn}")
+
+
+def shared_partition(runs: Sequence[RunReport]) -> str | None:
+    """The partition in words when all runs have the same."""
+    partitions = {run.partition for run in runs}
+    return partitions.pop() if len(partitions) == 1 else None
+
+
+def print_runs(console: Console, runs: Sequence[RunReport], target: float | None = None) -> None:
+    """The table of results, what it took to reach the target, and what else differs between the runs."""
+    console.print(results_table(runs))
+    if target is not None:
+        console.print(target_table(runs, target))
+    for run in runs:
+        if run.stopped is None:
+            console.print(f"{run.label} was cut short after {run.rounds} of {run.rounds_planned} rounds")
+    for key, values in differing_settings(runs).items():
+        if not key.startswith("partition."):
+            console.print(f"{key} differs: {', '.join(str(value) for value in values)}", highlight=False)
+
+
+def results_table(runs: Sequence[RunReport]) -> Table:
+    """One row per run; a column for the partition only where it differs."""
+    shared = shared_partition(runs)
+    table = Table(title=shared, title_style="bold", title_justify="left")
+    table.add_column("algorithm")
+    if shared is None:
+        table.add_column("partition")
+    for name in ("rounds", "best", "last", "sent", "training", "samples/s"):
+        table.add_column(name, justify="right")
+    best = max((run.last_accuracy for run in runs if run.last_accuracy is not None), default=None)
+    for run in runs:
+        table.add_row(
+            run.label,
+            *([run.partition] if shared is None else []),
+            str(run.rounds) if run.rounds == run.rounds_planned else f"{run.rounds} of {run.rounds_planned}",
+            _percent(run.best_accuracy),
+            _percent(run.last_accuracy),
+            human_bytes(run.num_bytes),
+            f"{run.seconds:.1f} s",
+            f"{run.samples_per_s:,.0f}",
+            style="bold" if run.last_accuracy is not None and run.last_accuracy == best else None,
+        )
+    return table
+
+
+def target_table(runs: Sequence[RunReport], target: float) -> Table:
+    """What each run took to reach the target accuracy."""
+    table = Table(title=f"to reach {target:.1%}", title_style="bold", title_justify="left")
+    table.add_column("algorithm")
+    for name in ("rounds", "sent", "training"):
+        table.add_column(name, justify="right")
+    for run in runs:
+        point = run.reached(target)
+        row = (str(point.round), human_bytes(point.num_bytes), f"{point.seconds:.1f} s") if point else (_NOTHING,) * 3
+        table.add_row(run.label, *row)
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.1%}"

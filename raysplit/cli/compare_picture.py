@@ -1,0 +1,77 @@
+"""Draw runs: test accuracy against rounds, against bytes sent, and against training time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from raysplit.train.report import Point, RunReport
+
+# Okabe and Ito's palette, readable with every kind of colour vision; yellow left out, it is lost on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_DASHES = ("-", "--", "-.", ":")
+_INK, _FAINT = "#333333", "#d9dce1"
+_LOG_FROM = 25  # a run that sent so many times as much as another would press the other to the edge
+_BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_SECONDS = ((3600, "h"), (60, "min"))
+
+
+def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: float | None = None) -> None:
+    """Write a picture of three panels to ``path``; the file's ending says in which format."""
+    figure = Figure(figsize=(12, 4.3), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    num_bytes = [run.num_bytes for run in runs]
+    byte, byte_unit = _unit(max(num_bytes), _BYTES, "bytes")
+    second, second_unit = _unit(max(run.seconds for run in runs), _SECONDS, "s")
+    _panel(panels[0], runs, lambda point: point.round, "rounds")
+    _panel(panels[1], runs, lambda point: point.num_bytes / byte, f"tensors sent, {byte_unit}")
+    _panel(panels[2], runs, lambda point: point.seconds / second, f"training time, {second_unit}")
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0].set_ylabel("test accuracy")
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[0].set_ylim(0, 1.02 if max(run.best_accuracy or 0 for run in runs) > 0.6 else None)
+    for axes in panels:
+        axes.set_xlim(left=0)
+    if min(num_bytes) > 0 and max(num_bytes) > _LOG_FROM * min(num_bytes):
+        panels[1].set_xscale("log")
+    if target is not None:
+        for axes in panels:
+            axes.axhline(target, color=_INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
+        panels[0].annotate(
+            f"target {target:.0%}", (1, target), (-2, 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", fontsize=8, color=_INK,
+        )  # fmt: skip
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(runs)), frameon=False)
+    figure.suptitle(title, fontsize=11, color=_INK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def _panel(axes: Axes, runs: Sequence[RunReport], along: Callable[[Point], float], label: str) -> None:
+    for index, run in enumerate(runs):
+        axes.plot(
+            [along(point) for point in run.curve],
+            [point.accuracy for point in run.curve],
+            color=_COLOURS[index % len(_COLOURS)],
+            linestyle=_DASHES[index // len(_COLOURS) % len(_DASHES)],
+            linewidth=2,
+            marker="o" if len(run.curve) <= 30 else None,
+            markersize=3.5,
+            label=run.label,
+        )
+    axes.set_xlabel(label, color=_INK)
+    axes.grid(color=_FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_FAINT)
+    axes.tick_params(colors=_INK, length=0)
+
+
+def _unit(largest: float, units: Sequence[tuple[int, str]], smallest: str) -> tuple[int, str]:
+    """The unit in which the largest value is still at least 2, and its name."""
+    return next(((size, name) for size, name in units if largest >= 2 * size), (1, smallest))
