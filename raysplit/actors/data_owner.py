@@ -135,7 +135,7 @@ class DataOwner:
             order = torch.from_numpy(generator(self._training.seed, *keys).permutation(len(self._shard)))
         else:
             order = torch.arange(len(self._shard))
-        batches = list(order.split(size))
+        batches = list(torch.split(order, size))
         if self._training.drop_last and len(batches) > 1 and len(batches[-1]) < size:
             batches.pop()
         return batches
@@ -220,7 +220,7 @@ class DataOwner:
         own = {name for name, _ in self.first.part.module.named_parameters()}
         wanted = [p for name, p in model.named_parameters() if name in own]
         gen = torch.Generator().manual_seed(derive(self._training.seed, self.name, "divergence"))
-        for indices in torch.arange(len(self._shard)).split(_GRADIENT_ROWS):
+        for indices in torch.split(torch.arange(len(self._shard)), _GRADIENT_ROWS):
             samples = self._shard.take(indices)
             x = self._transform(samples.x, gen).to(self._dtype)
             loss = self._loss(model(x), wire_labels(samples.y)) * (len(indices) / len(self._shard))

@@ -128,7 +128,7 @@ def _scaled(g: Tensors, factor: float) -> Tensors:
 
 
 def _split(joined: Tensors, rows: list[int]) -> list[Tensors]:
-    columns = [column.split(rows) for column in as_tuple(joined)]
+    columns = [torch.split(column, rows) for column in as_tuple(joined)]
     return [untuple(tuple(pieces)) for pieces in zip(*columns, strict=True)]
 
 

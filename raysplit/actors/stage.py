@@ -55,11 +55,13 @@ class Stage:
         self._recipe = recipe
 
     async def forward(self, tag: Tag, z: Tensors) -> Tensors:
-        return await self.compute("forward", tag, lambda: self.part.forward(z, stream=self._stream(tag)))
+        output: Tensors = await self.compute("forward", tag, lambda: self.part.forward(z, stream=self._stream(tag)))
+        return output
 
     async def backward(self, tag: Tag, g: Tensors) -> Tensors:
         """The gradient of the inputs; apply the parameters' own with `update`."""
-        return await self.compute("backward", tag, lambda: self.part.backward(g))
+        gradient: Tensors = await self.compute("backward", tag, lambda: self.part.backward(g))
+        return gradient
 
     async def update(self, tag: Tag) -> None:
         await self.compute("update", tag, self.part.step)

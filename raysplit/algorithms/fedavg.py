@@ -113,8 +113,8 @@ def pool(owners: Mapping[str, OwnerData]) -> OwnerData:
 
 def _concatenate(shards: list[Samples]) -> Samples:
     x = torch.cat([shard.x for shard in shards])
-    ys = [shard.y for shard in shards]
-    first = ys[0]
-    if isinstance(first, Tensor):
-        return Samples(x=x, y=torch.cat([y for y in ys if isinstance(y, Tensor)]))
-    return Samples(x=x, y={task: torch.cat([y[task] for y in ys]) for task in first})  # type: ignore[call-overload]
+    labels = [shard.y for shard in shards if isinstance(shard.y, Tensor)]
+    if labels:
+        return Samples(x=x, y=torch.cat(labels))
+    targets = [shard.y for shard in shards if not isinstance(shard.y, Tensor)]
+    return Samples(x=x, y={task: torch.cat([y[task] for y in targets]) for task in targets[0]})
