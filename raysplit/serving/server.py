@@ -4,7 +4,8 @@ Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982). Routes: `POST /infer` t
 `GET /meta` tells which model is served, `GET /health` asks every head. A message that is not what the protocol says
 gets a 4xx with {"reason", "message"}. Requests that meet at a head are answered in one pass.
 
-The one file here that imports Ray; connect to a cluster first. Every machine of the cluster needs the served folder under the same path.
+The one file here that imports Ray; connect to a cluster first. Every machine of the cluster needs the served folder
+under the same path.
 """
 
 from __future__ import annotations

@@ -1,0 +1,142 @@
+"""`raysplit edge`: run the backbone here and ask a server for every task's answer.
+
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from raysplit.serving.bundle import ServingMeta, load_meta, load_serving, load_trunk
+from raysplit.serving.compression import Encoding
+from raysplit.serving.edge import Answer, EdgeClient, Latency, latency_percentiles
+from raysplit.serving.links import EdgeLink
+from raysplit.serving.transport import HttpTransport, RetryRule, ServerUnreachable
+
+_ENCODINGS = {name.lower(): Encoding[name] for name in ("FLOAT32", "FLOAT16", "INT8", "ZLIB")}
+
+
+@click.command(name="edge")
+@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--server", required=True, help="Where the heads are, for example http://127.0.0.1:8000.")
+@click.option("--tasks", help="Tasks to ask for, with commas between; all by default.")
+@click.option("--encoding", type=click.Choice(list(_ENCODINGS)), default="float32", show_default=True)
+@click.option("--timeout", "timeout_s", default=10.0, show_default=True, help="Seconds to wait for one answer.")
+@click.option("--attempts", default=4, show_default=True, help="Tries before giving up.")
+@click.option("--fallback", is_flag=True, help="Answer with the heads here when no server does.")
+@click.option("--rate", "rate_bit_per_s", type=float, help="Emulate a link of this rate, in bit/s.")
+@click.option("--latency", "latency_s", default=0.0, show_default=True, help="With --rate: fixed seconds per message.")
+@click.option("--loss", "loss_probability", default=0.0, show_default=True, help="With --rate: share sent again.")
+@click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Rounds over the images.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def edge(
+    run: Path,
+    images: tuple[Path, ...],
+    server: str,
+    tasks: str | None,
+    encoding: str,
+    timeout_s: float,
+    attempts: int,
+    fallback: bool,
+    rate_bit_per_s: float | None,
+    latency_s: float,
+    loss_probability: float,
+    repeat: int,
+    as_json: bool,
+) -> None:
+    """Answers for IMAGES: features of the backbone in RUN go to the server once, all tasks come back."""
+    torch.set_num_threads(1)
+    try:
+        meta = load_meta(run)
+        pictures = {path: read_picture(path, meta.image_size) for path in images}
+        link = None
+        if rate_bit_per_s is not None:
+            link = EdgeLink(rate_bit_per_s=rate_bit_per_s, latency_s=latency_s, loss_probability=loss_probability)
+        model = load_serving(run).model if fallback else None
+        client = EdgeClient(
+            meta=meta,
+            backbone=load_trunk(run) if model is None else model.backbone,
+            transport=HttpTransport(server, timeout_s),
+            encoding=_ENCODINGS[encoding],
+            retries=RetryRule(attempts=attempts),
+            link=link,
+            local_heads=None if model is None else model.heads,
+            seed=os.getpid(),
+        )
+        with client:
+            rows, latencies = _ask(client, pictures, tasks.split(",") if tasks else None, repeat)
+    except (ValueError, ServerUnreachable) as mistake:
+        raise click.ClickException(str(mistake)) from mistake
+    summary = latency_percentiles(latencies)
+    if as_json:
+        click.echo(json.dumps({"answers": rows, "latency": summary}, indent=2))
+    else:
+        _print(rows, summary)
+
+
+def read_picture(path: Path, size: int) -> Tensor:
+    """One picture file as uint8 [1, 3, size, size]. Raises ValueError when it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            scaled = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    except (OSError, UnidentifiedImageError) as error:
+        raise ValueError(f"{path} is no picture that can be read: {error}") from error
+    return torch.from_numpy(np.array(scaled, np.uint8).transpose(2, 0, 1)[None].copy())
+
+
+def _ask(
+    client: EdgeClient, pictures: dict[Path, Tensor], tasks: list[str] | None, repeat: int
+) -> tuple[list[dict[str, Any]], list[Latency]]:
+    """A row per picture, of the last round, and the latencies of all."""
+    try:
+        client.check_server()
+    except ServerUnreachable:
+        if client.local_heads is None:
+            raise
+    answers = [(path, client.infer(picture, tasks)) for _ in range(repeat) for path, picture in pictures.items()]
+    rows = [_row(path, answer, client.meta) for path, answer in answers[-len(pictures) :]]
+    return rows, [answer.latency for _, answer in answers]
+
+
+def _row(path: Path, answer: Answer, meta: ServingMeta) -> dict[str, Any]:
+    classes = {}
+    for task, logits in answer.logits.items():
+        shares = logits[0].softmax(0)
+        best = int(shares.argmax())
+        classes[task] = {"class": meta.classes[task][best], "probability": float(shares[best])}
+    return {
+        "image": str(path),
+        "answers": classes,
+        "answered_by": answer.answered_by,
+        "up_bytes": answer.up_bytes,
+        "down_bytes": answer.down_bytes,
+        "edge_s": answer.latency.edge_s,
+        "link_s": answer.latency.link_s,
+        "server_s": answer.latency.server_s,
+    }
+
+
+def _print(rows: list[dict[str, Any]], summary: dict[str, dict[str, float]]) -> None:
+    console = Console()
+    table = Table("image", *rows[0]["answers"], "by", "up", "down", "ms")
+    for row in rows:
+        said = [f"{answer['class']} {answer['probability']:.0%}" for answer in row["answers"].values()]
+        total_ms = 1e3 * (row["edge_s"] + row["link_s"] + row["server_s"])
+        sent = [f"{row['up_bytes']:,}", f"{row['down_bytes']:,}"]
+        table.add_row(Path(row["image"]).name, *said, row["answered_by"], *sent, f"{total_ms:.1f}")
+    console.print(table)
+    for part, percentiles in summary.items():
+        values = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in percentiles.items())
+        console.print(f"{part.removesuffix('_s')}: {values}")

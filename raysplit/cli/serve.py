@@ -1,0 +1,61 @@
+"""`raysplit serve`: the heads of an exported multi-task model behind HTTP.
+
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, disconnect
+from raysplit.serving.bundle import load_meta
+
+
+@click.command(name="serve")
+@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every network.")
+@click.option("--port", default=8000, show_default=True, help="Port to listen on.")
+@click.option("--replicas", default=1, show_default=True, help="Replicas of each head.")
+@click.option("--unsplit-replicas", default=0, show_default=True, help="Replicas that take whole pictures; 0 for none.")
+@click.option("--max-batch", default=64, show_default=True, help="Most pictures in one request.")
+@click.option("--cpus", default=0.0, show_default=True, help="CPUs that each replica reserves; 0 reserves none.")
+@click.option("--address", help="A running Ray cluster (host:port or auto); a local one by default.")
+def serve(
+    run: Path,
+    host: str,
+    port: int,
+    replicas: int,
+    unsplit_replicas: int,
+    max_batch: int,
+    cpus: float,
+    address: str | None,
+) -> None:
+    """Serve the heads of the export in RUN (model.pt, serving.json) until interrupted."""
+    try:
+        meta = load_meta(run)
+        connect(RayOptions(address=address))
+        from raysplit.serving import server  # imports Ray, which `connect` must find fresh
+
+        options = server.ServerOptions(
+            host=host,
+            port=port,
+            replicas_per_head=replicas,
+            num_unsplit_replicas=unsplit_replicas,
+            max_batch=max_batch,
+            cpus_per_replica=cpus,
+        )
+        server.start(run, options)
+    except (ValueError, RayUnreachable) as mistake:
+        disconnect()
+        raise click.ClickException(str(mistake)) from mistake
+    click.echo(f"serving {', '.join(meta.tasks)} at http://{host}:{port}; stop with Ctrl-C")
+    done = threading.Event()
+    for stop_signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop_signal, lambda *_: done.set())
+    done.wait()
+    server.stop()
+    disconnect()
