@@ -9,12 +9,24 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg import Centralised, FedAvg, FedProx, LocalOnly
 from raysplit.algorithms.minibatch_sfl import MiniBatchSFL
 from raysplit.algorithms.mpsl import MPSL
+from raysplit.algorithms.mtsl import MTSL
 from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
 from raysplit.algorithms.splitnn import SplitNN
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     algorithm.name: algorithm
-    for algorithm in (Centralised, LocalOnly, FedAvg, FedProx, SplitNN, SplitFedV1, SplitFedV2, MiniBatchSFL, MPSL)
+    for algorithm in (
+        Centralised,
+        LocalOnly,
+        FedAvg,
+        FedProx,
+        SplitNN,
+        SplitFedV1,
+        SplitFedV2,
+        MiniBatchSFL,
+        MPSL,
+        MTSL,
+    )
 }
 
 

@@ -1,0 +1,236 @@
+"""Curvature of a cut model measured where its parts are: power iteration with Hessian-vector products.
+
+For the rates of multi-task split learning (Zheng, Eryilmaz, 2024, arXiv 2406.00150). With s = H(psi, x) at the cut,
+J = ds/dpsi at the owner and the loss L(phi, s) at the server, the blocks of the Hessian are
+
+    d2L/dphi2         at the server alone
+    d2L/dpsi2 v     = J' L_ss (J v) + d/dpsi <J' L_s, v>
+    d2L/dphi dpsi v = L_phi,s (J v)
+
+so one iteration sends a tangent J v of the size of s up and a cotangent of the same size down, and neither weights nor
+inputs move. Dropout is off and batch norm uses its running statistics. What power iteration finds bounds the spectral
+norm from below, the better the more iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.losses import Loss
+from raysplit.actors.part import Tensors, as_tuple, leaves, on_device, untuple
+from raysplit.actors.records import RoundTask, StaleCall, Tag
+from raysplit.data.streams import torch_generator
+from raysplit.schedulers.lipschitz import Curvature
+
+TINY = 1e-30
+
+
+def unit(vector: Tensor) -> Tensor:
+    """The vector scaled to length 1; one without length stays."""
+    scaled: Tensor = vector / vector.norm().clamp_min(TINY)
+    return scaled
+
+
+def random_unit(like: Tensor, seed: int, *keys: str | int) -> Tensor:
+    """A unit vector [dim] of a keyed stream, of the type and on the device of ``like``."""
+    return unit(torch.randn(like.numel(), generator=torch_generator(seed, *keys), dtype=torch.float64).to(like))
+
+
+def spectral_norm(product: Callable[[Tensor], Tensor], start: Tensor, num_iterations: int) -> float:
+    """Largest absolute eigenvalue of the symmetric matrix behind ``product``, from below; ``start`` [dim]."""
+    v, norm = unit(start), 0.0
+    for _ in range(num_iterations):
+        image = product(v)
+        norm = float(image.norm())
+        v = unit(image)
+    return norm
+
+
+class _Weights:
+    """The trained weights of a module as one vector [dim], and derivatives with respect to them."""
+
+    def __init__(self, module: nn.Module) -> None:
+        module.eval()
+        self.tensors = [p for p in module.parameters() if p.requires_grad]
+        if not self.tensors:
+            raise ValueError("a part without weights has no curvature; move the cut so that it has some")
+
+    @property
+    def vector(self) -> Tensor:
+        return torch.cat([p.detach().flatten() for p in self.tensors])
+
+    def shaped(self, vector: Tensor) -> list[Tensor]:
+        pieces = torch.split(vector, [p.numel() for p in self.tensors])
+        return [piece.view_as(p) for piece, p in zip(pieces, self.tensors, strict=True)]
+
+    def gradient(self, outputs: Sequence[Tensor], given: Sequence[Tensor] | None = None, *, graph: bool) -> Tensor:
+        """d<outputs, given>/dweights [dim]; a graph of it allows second derivatives."""
+        return _flat_gradient(outputs, self.tensors, given, graph=graph)
+
+
+def _flat_gradient(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], given: Sequence[Tensor] | None = None, *, graph: bool
+) -> Tensor:
+    found = torch.autograd.grad(
+        outputs, inputs, given, create_graph=graph, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return torch.cat([g.flatten() for g in found])
+
+
+class Bottom:
+    """The owner's part linearised at one batch: z [B, ...] at the cut as a function of its weights."""
+
+    def __init__(self, module: nn.Module, x: Tensor) -> None:
+        self._weights = _Weights(module)
+        self._outputs = as_tuple(module(x))
+        self._cotangents = [torch.zeros_like(z, requires_grad=True) for z in self._outputs]
+        self._pulled = self._weights.gradient(self._outputs, self._cotangents, graph=True)
+
+    @property
+    def z(self) -> Tensors:
+        return untuple(tuple(z.detach() for z in self._outputs))
+
+    @property
+    def weights(self) -> Tensor:
+        return self._weights.vector
+
+    def push(self, v: Tensor) -> Tensors:
+        """J v: how z moves with the weights (the derivative of the linear map J' c by c)."""
+        return untuple(torch.autograd.grad(self._pulled, self._cotangents, v, retain_graph=True))
+
+    def pull(self, cotangent: Tensors) -> Tensor:
+        """J' c."""
+        return self._weights.gradient(self._outputs, as_tuple(cotangent), graph=False)
+
+    def bend(self, g: Tensors, v: Tensor) -> Tensor:
+        """d/dpsi <J' g, v> at a fixed gradient g: the second derivative of z itself."""
+        pulled = self._weights.gradient(self._outputs, as_tuple(g), graph=True)
+        if not pulled.requires_grad:  # z is linear in the weights
+            return torch.zeros_like(v)
+        return self._weights.gradient([pulled], [v], graph=False)
+
+
+class Top:
+    """The shared part and the loss, linearised at the batches of some owners."""
+
+    def __init__(self, module: nn.Module, zs: Sequence[Tensors], ys: Sequence[Any], loss: Loss, device: str) -> None:
+        self._weights = _Weights(module)
+        self._inputs = [leaves(z, device) for z in zs]
+        self._losses = [loss(module(*z), on_device(y, device)) for z, y in zip(self._inputs, ys, strict=True)]
+
+    def input_gradient(self, owner: int) -> Tensors:
+        """dL_m/ds_m."""
+        return untuple(torch.autograd.grad(self._losses[owner], self._inputs[owner], retain_graph=True))
+
+    def own_norm(self, start: Tensor, num_iterations: int) -> float:
+        """S: the norm of the second derivative of the sum of all losses by the weights."""
+        gradient = self._weights.gradient(self._losses, graph=True)
+        return spectral_norm(lambda v: self._weights.gradient([gradient], [v], graph=False), start, num_iterations)
+
+    @property
+    def weights(self) -> Tensor:
+        return self._weights.vector
+
+    def products(self, owner: int, u: Tensors, w: Tensors) -> tuple[Tensors, Tensors]:
+        """L_ss u, and L_s,phi (L_phi,s w), both of the shape of z."""
+        z, loss = self._inputs[owner], self._losses[owner]
+        by_z = torch.autograd.grad(loss, z, create_graph=True)
+        curved = _second(by_z, z, as_tuple(u))
+        mixed = self._weights.gradient(by_z, as_tuple(w), graph=False)
+        by_weights = self._weights.gradient([loss], graph=True)
+        back = _second((by_weights,), z, (mixed,))
+        return curved, back
+
+
+def _second(firsts: Sequence[Tensor], inputs: Sequence[Tensor], given: Sequence[Tensor]) -> Tensors:
+    found = torch.autograd.grad(firsts, inputs, given, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return untuple(found)
+
+
+async def measure_bottom(owner: DataOwner, team: Any, task: RoundTask, *, num_iterations: int, seed: int) -> None:
+    """The owner's side, on the round's first batch: B_m and A_m, which it tells the server.
+
+    ``team.server`` is a `CurvatureNode`.
+    """
+    tag, batch = next(owner.batches(task))
+    part = owner.first.part
+    bottom = Bottom(part.module, batch.x.to(part.device))
+    g = _there(await team.server.linearise(tag, task.cohort, bottom.z, batch.y, num_iterations), part.device)
+    v, w = (random_unit(bottom.weights, seed, owner.name, "curvature", task.round, block) for block in ("own", "cross"))
+    own = cross = 0.0
+    for _ in range(num_iterations):
+        curved, back = await team.server.products(tag, bottom.push(v), bottom.push(w))
+        own_image = bottom.pull(_there(curved, part.device)) + bottom.bend(g, v)
+        cross_image = bottom.pull(_there(back, part.device))
+        own, cross = float(own_image.norm()), float(cross_image.norm()) ** 0.5
+        v, w = unit(own_image), unit(cross_image)
+    await team.server.note_curvature(tag, own, cross)
+
+
+def _there(values: Tensors, device: str) -> Tensors:
+    return untuple(tuple(value.to(device) for value in as_tuple(values)))
+
+
+class CurvatureNode(ComputeNode):
+    """A compute node with a shared part whose curvature can be measured at the start of a round."""
+
+    _top: Top
+    _order: tuple[str, ...] = ()
+    _server_norm = 0.0
+
+    def begin(self, task: RoundTask) -> None:
+        super().begin(task)
+        self._order = ()
+        self._own: dict[str, float] = {}
+        self._cross: dict[str, float] = {}
+
+    async def linearise(self, tag: Tag, present: tuple[str, ...], z: Tensors, y: Any, num_iterations: int) -> Tensors:
+        """Bring a batch (a barrier); dL_m/ds_m comes back. The server measures its own block meanwhile."""
+        self._check(tag)
+
+        async def work(brought: list[tuple[Tensors, Any]]) -> None:
+            stage = self._stage(tag.owner)
+            zs, ys = [z for z, _ in brought], [y for _, y in brought]
+
+            def compute() -> None:
+                self._top = Top(stage.part.module, zs, ys, self._loss, stage.part.device)
+                start = random_unit(self._top.weights, self._recipe.seed, "server", "curvature", tag.round)
+                self._server_norm = self._top.own_norm(start, num_iterations)
+
+            await stage.compute("loss", tag, compute)
+            self._order = present
+
+        await self._barrier.meet(("curvature", tag.round, tag.attempt), tag.owner, (z, y), present, work)
+        return self._top.input_gradient(present.index(tag.owner))
+
+    async def products(self, tag: Tag, u: Tensors, w: Tensors) -> tuple[Tensors, Tensors]:
+        """The server's side of an iteration for one owner; see `Top.products`."""
+        self._check(tag)
+        if tag.owner not in self._order:
+            raise StaleCall(f"{self.name} has no batch of {tag.owner} to take derivatives at")
+        stage = self._stage(tag.owner)
+        there = [_there(value, stage.part.device) for value in (u, w)]
+        index = self._order.index(tag.owner)
+        found: tuple[Tensors, Tensors] = await stage.compute("loss", tag, lambda: self._top.products(index, *there))
+        return found
+
+    async def note_curvature(self, tag: Tag, own: float, cross: float) -> None:
+        """An owner's B_m and A_m."""
+        self._check(tag)
+        self._own[tag.owner], self._cross[tag.owner] = own, cross
+
+    async def curvature(self) -> Curvature:
+        """What has been measured in the present round; frees what the measurement held."""
+        del self._top
+        names = self._order
+        return Curvature(
+            server=self._server_norm,
+            owners={name: self._own[name] for name in names},
+            cross={name: self._cross[name] for name in names},
+        )

@@ -1,0 +1,51 @@
+"""Bottoms of the owners' own: another architecture before the same shared top (arXiv 2406.00150)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from raysplit.models.graft import graft
+from raysplit.models.spec import ModelSpec
+
+
+class Bottom(BaseModel):
+    """The units before ``cut`` of the network ``model``; further keys go to the network."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    model: str
+    cut: int | str = 1
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def bottoms_of(
+    owners: Sequence[str], spec: ModelSpec, cut: int | str, bottoms: Mapping[str, Bottom] | Sequence[Bottom]
+) -> dict[str, ModelSpec]:
+    """Every owner's whole model: its own bottom, if it has one, before the shared top of ``spec`` cut at ``cut``.
+
+    Args:
+        bottoms: by owner, or a list that is dealt out in turn (owner n has number n mod length); owners without one
+            have that of ``spec``.
+
+    Raises:
+        ValueError: for an owner that does not exist, or a bottom that does not fit the top.
+    """
+    if isinstance(bottoms, Mapping):
+        if strangers := bottoms.keys() - set(owners):
+            raise ValueError(f"bottoms names {sorted(strangers)[0]!r}; the owners are {owners[0]} to {owners[-1]}")
+        own = dict(bottoms)
+    else:
+        own = {name: bottoms[i % len(bottoms)] for i, name in enumerate(owners)} if bottoms else {}
+    return {name: _grafted(name, spec, cut, own[name]) if name in own else spec for name in owners}
+
+
+def _grafted(owner: str, spec: ModelSpec, cut: int | str, bottom: Bottom) -> ModelSpec:
+    whole = replace(spec, name=bottom.model, options=bottom.options)
+    return graft(whole, bottom.cut, spec, cut, owner=owner)

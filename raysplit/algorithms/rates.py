@@ -1,0 +1,97 @@
+"""Learning rates of the shared top and of every bottom: given, or from measured curvature (arXiv 2406.00150)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat
+
+from raysplit.actors.curvature import measure_bottom
+from raysplit.actors.records import RoundTask
+from raysplit.algorithms.base import SERVER, Options, Team
+from raysplit.cluster.contract import Handle, gather
+from raysplit.schedulers.lipschitz import Curvature, block_rates
+
+logger = logging.getLogger(__name__)
+
+Reduction = Literal["mean", "sum"]
+
+
+class FixedRates(Options):
+    """Rates as given; what is left out is the optimisers'.
+
+    ``owners`` is one for all, a list in owner order, or by owner (the others keep the optimiser's).
+    """
+
+    server: NonNegativeFloat | None = None
+    owners: NonNegativeFloat | tuple[NonNegativeFloat, ...] | dict[str, NonNegativeFloat] | None = None
+
+    def of_server(self, default: float) -> float:
+        return default if self.server is None else self.server
+
+    def of_owners(self, names: Sequence[str], default: float) -> dict[str, float]:
+        """By owner. Raises ``ValueError`` for a list of another length and for an owner that does not exist."""
+        if self.owners is None or isinstance(self.owners, int | float):
+            return dict.fromkeys(names, default if self.owners is None else self.owners)
+        if isinstance(self.owners, tuple):
+            if len(self.owners) != len(names):
+                raise ValueError(f"learning_rates.owners has {len(self.owners)} rates for {len(names)} owners")
+            return dict(zip(names, self.owners, strict=True))
+        if strangers := self.owners.keys() - set(names):
+            raise ValueError(f"learning_rates.owners names {sorted(strangers)[0]!r}; owners: {names[0]} to {names[-1]}")
+        return dict.fromkeys(names, default) | self.owners
+
+
+class AutoRates(Options):
+    """Rates from curvature that is measured as training goes.
+
+    Attributes:
+        every: measure again after so many steps; the largest values seen so far count.
+        iterations: power iterations per measurement and block.
+    """
+
+    every: int = Field(default=100, ge=1)
+    iterations: int = Field(default=10, ge=1)
+
+
+class MeasuredRates:
+    """Measures curvature when it is due, remembers the largest seen, and hands the rates out."""
+
+    def __init__(self, auto: AutoRates, *, reduction: Reduction, seed: int) -> None:
+        self._auto = auto
+        self._reduction = reduction
+        self._seed = seed
+        self.seen: Curvature | None = None
+        self._steps_since = 0
+
+    async def refresh(self, handles: Mapping[str, Handle], task: RoundTask) -> dict[str, float]:
+        """Measure on the round's first batches if so many steps have passed or somebody is new; the rates in force."""
+        seen = self.seen
+        is_due = seen is None or self._steps_since >= self._auto.every or not set(task.cohort) <= seen.owners.keys()
+        if is_due:
+            seen = await self._measure(handles, task)
+        assert seen is not None
+        self._steps_since += max(task.num_steps)
+        rates = block_rates(seen)
+        server = rates.server if self._reduction == "sum" else rates.server_on_mean(len(task.cohort))
+        await gather(
+            handles[SERVER].set_learning_rate(server),
+            *[handles[name].set_learning_rate(rates.owners[name]) for name in task.cohort],
+        )
+        present = [rates.owners[name] for name in task.cohort]
+        return {"server_rate": server, "owner_rate_min": min(present), "owner_rate_max": max(present)}
+
+    async def _measure(self, handles: Mapping[str, Handle], task: RoundTask) -> Curvature:
+        program = partial(measure_bottom, num_iterations=self._auto.iterations, seed=self._seed)
+        once = replace(task, num_steps=(1,) * len(task.cohort))
+        team = Team(peers={SERVER: handles[SERVER]})
+        await gather(*[handles[name].run_round(program, team, once) for name in task.cohort])
+        found: Curvature = await handles[SERVER].curvature()
+        self.seen = found.raised_to(self.seen) if self.seen else found
+        self._steps_since = 0
+        logger.info("curvature in round %d: %s; so far %s", task.round, found, self.seen)
+        return self.seen

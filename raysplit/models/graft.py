@@ -1,0 +1,95 @@
+"""A model of one's own in front of a cut, and the shared part of another model behind it.
+
+Zheng, Eryilmaz, "Non-Federated Multi-Task Split Learning for Heterogeneous Sources" (2024, arXiv 2406.00150): task m
+is G(phi, H_m(psi_m, x)), where the bottoms H_m may differ in architecture as long as what they send fits the top G.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raysplit.models.spec import DTYPES, ModelSpec
+
+OWN = "bottom"
+"""Weights of the own part carry this prefix, so that they never meet a name of the shared part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraftedSpec(ModelSpec):
+    """The units of this model before ``own_cut``, then those of ``shared`` after ``shared_cut``.
+
+    Use `graft`, which checks that the shapes fit.
+    """
+
+    own_cut: int | str
+    shared: ModelSpec
+    shared_cut: int | str
+
+    def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
+        """Own part and shared part; the one cut there is is that of the shared model."""
+        if tuple(cuts) != (self.shared_cut,):
+            raise ValueError(f"a grafted model has the one cut {self.shared_cut!r}, got {list(cuts)}")
+        own = nn.Sequential()
+        own.add_module(OWN, super().parts((self.own_cut,))[0])
+        return [own, *self.shared.parts(cuts)[1:]]
+
+    def build(self) -> nn.Module:
+        return Grafted(*self.parts((self.shared_cut,)))
+
+
+class Grafted(nn.Module):
+    """Two parts in a row whose weights keep the names that they have as parts."""
+
+    def __init__(self, own: nn.Module, shared: nn.Module) -> None:
+        super().__init__()
+        self.own = own
+        self.shared = shared
+
+    def forward(self, x: Tensor) -> Any:
+        z = self.own(x)
+        return self.shared(*z) if isinstance(z, tuple) else self.shared(z)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Takes the union of the parts' states."""
+        own = {key: value for key, value in state_dict.items() if key.startswith(f"{OWN}.")}
+        self.own.load_state_dict(own, strict, assign)
+        rest = {key: value for key, value in state_dict.items() if key not in own}
+        return self.shared.load_state_dict(rest, strict, assign)
+
+
+def graft(own: ModelSpec, own_cut: int | str, shared: ModelSpec, shared_cut: int | str, *, owner: str) -> GraftedSpec:
+    """``own`` in front of ``shared``. Raises ``ValueError`` naming the owner and both shapes when they do not fit."""
+    sent, expected = crossing_shapes(own, own_cut), crossing_shapes(shared, shared_cut)
+    if sent != expected:
+        raise ValueError(
+            f"the bottom of {owner}, {own.name} cut at {own_cut!r}, sends {_shown(sent)} per sample and the shared "
+            f"part of {shared.name} behind {shared_cut!r} takes {_shown(expected)}; change its sizes or its cut"
+        )
+    return GraftedSpec(
+        name=own.name,
+        input_shape=own.input_shape,
+        num_classes=own.num_classes,
+        options=own.options,
+        seed=own.seed,
+        dtype=own.dtype,
+        own_cut=own_cut,
+        shared=shared,
+        shared_cut=shared_cut,
+    )
+
+
+def crossing_shapes(spec: ModelSpec, cut: int | str) -> tuple[tuple[int, ...], ...]:
+    """Shapes, without the batch dimension, of the tensors that cross this cut."""
+    before = spec.parts((cut,))[0].eval()
+    with torch.no_grad():
+        z = before(torch.zeros(1, *spec.input_shape, dtype=DTYPES[spec.dtype]))
+    return tuple(tuple(crossing.shape[1:]) for crossing in (z if isinstance(z, tuple) else (z,)))
+
+
+def _shown(shapes: tuple[tuple[int, ...], ...]) -> str:
+    return " and ".join(map(str, shapes))
