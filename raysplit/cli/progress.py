@@ -73,8 +73,14 @@ class JsonLines:
 
 def status_line(row: Row) -> str:
     """A round's figures in one line."""
-    accuracy = f"accuracy {row['test_accuracy']:.3f}  " if "test_accuracy" in row else ""
+    accuracy = f"accuracy {accuracy_text(row, 3)}  " if "test_accuracy" in row else ""
     return (
         f"loss {row['train_loss']:.3f}  {accuracy}{row['samples_per_s']:,.0f} samples/s  "
         f"{human_bytes(row['bytes_total'])}"
     )
+
+
+def accuracy_text(row: Row, digits: int) -> str:
+    """The accuracy, beside that of guessing every owner's commonest label where owners have tests of their own."""
+    control = f" (majority label {row['majority_accuracy']:.{digits}f})" if "majority_accuracy" in row else ""
+    return f"{row['test_accuracy']:.{digits}f}{control}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from raysplit.cli.progress import JsonLines, LiveProgress, human_bytes
+from raysplit.cli.progress import JsonLines, LiveProgress, accuracy_text, human_bytes
 from raysplit.train.config import RunConfig, load_config
 from raysplit.train.run import Observer, RunResult
 
@@ -68,7 +68,7 @@ def result_line(result: RunResult) -> str:
     """The outcome in two lines."""
     last = result.rows[-1]
     return (
-        f"[bold]test accuracy {last['test_accuracy']:.4f}[/bold] after {last['round']} rounds ({result.stopped}), "
+        f"[bold]test accuracy {accuracy_text(last, 4)}[/bold] after {last['round']} rounds ({result.stopped}), "
         f"{last['train_seconds_total']:.1f} s of training, {human_bytes(last['bytes_total'])} sent\n"
         f"run folder: {result.folder}"
     )

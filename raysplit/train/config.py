@@ -176,12 +176,14 @@ class EvaluationConfig(Section):
     Attributes:
         every: evaluate after every so many rounds (and after the last).
         target_accuracy: stop when the test accuracy reaches it.
+        targets: accuracies whose steps and bytes the summary tells, without stopping.
         patience: stop after so many evaluations without a better accuracy.
         divergence_every: measure the gradient divergence at the start of every so many rounds; None never.
     """
 
     every: int = Field(default=1, ge=1)
     target_accuracy: float | None = Field(default=None, gt=0, le=1)
+    targets: tuple[float, ...] = ()
     patience: int | None = Field(default=None, ge=1)
     divergence_every: int | None = Field(default=None, ge=1)
 

@@ -22,6 +22,7 @@ from raysplit.data.streams import generator
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.train.config import RunConfig, dump_config
+from raysplit.train.controls import majority_accuracy, to_targets
 from raysplit.train.divergence import measure_divergence
 from raysplit.train.folder import Row, RunFolder
 from raysplit.train.setup import Prepared
@@ -106,6 +107,8 @@ class _Loop:
         self._traffic: dict[tuple[str, str], LinkTraffic] = {}
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._train_s = 0.0
+        self._steps = 0
+        self._majority = majority_accuracy(algorithm.setting.owners)
 
     async def run(self) -> RunResult:
         stopped = "all rounds done"
@@ -140,11 +143,13 @@ class _Loop:
             divergence = await measure_divergence(algorithm)
         before = await self._cluster.traffic()
         started = time.perf_counter()
-        report = await algorithm.round(algorithm.task(round, cohort, lr_scale=factor))
+        task = algorithm.task(round, cohort, lr_scale=factor)
+        report = await algorithm.round(task)
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
         self._count(moved)
         self._train_s += seconds
+        self._steps += max(task.num_steps)
         row = self._row(round, report, seconds, sum(link.num_bytes for link in moved)) | divergence
         last = round == config.training.rounds - 1
         if last or (round + 1) % config.evaluation.every == 0:
@@ -158,6 +163,7 @@ class _Loop:
             "num_owners": len(report.owners),
             "num_samples": report.num_samples,
             "server_steps": report.server_steps,
+            "steps_total": self._steps,
             "seconds": seconds,
             "train_seconds_total": self._train_s,
             "samples_per_s": report.num_samples / seconds,
@@ -181,6 +187,8 @@ class _Loop:
         row: Row = {"test_accuracy": sum(accuracies) / len(accuracies), "test_loss": sum(losses) / len(losses)}
         if len(accuracies) > 1:
             row["min_accuracy"] = min(accuracies)
+        if self._majority is not None:
+            row["majority_accuracy"] = self._majority
         return row
 
     async def _on_common_test(self, label: str, states: list[Any]) -> _Scores:
@@ -223,8 +231,11 @@ class _Loop:
         self._folder.write_tables(list(self._traffic.values()))
         if self._states:
             self._folder.write_model(self._states)
-        summary = {"stopped": stopped, "rounds": len(self._rows), "algorithm": self._config.algorithm.name}
-        self._folder.write_text("summary.json", json.dumps(summary | {"last": self._rows[-1]}, indent=2) + "\n")
+        summary: Row = {"stopped": stopped, "rounds": len(self._rows), "algorithm": self._config.algorithm.name}
+        evaluation = self._config.evaluation
+        wanted = {*evaluation.targets, *([evaluation.target_accuracy] if evaluation.target_accuracy else [])}
+        summary |= to_targets(self._rows, sorted(wanted)) | {"last": self._rows[-1]}
+        self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
