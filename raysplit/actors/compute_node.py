@@ -13,12 +13,12 @@ from raysplit.actors.barrier import Barrier
 from raysplit.actors.device import Device, Inline
 from raysplit.actors.joint import JointRule, joint_gradients
 from raysplit.actors.losses import resolve_loss
-from raysplit.actors.part import Tensors
+from raysplit.actors.part import Tensors, as_tuple
 from raysplit.actors.records import RoundTask, StaleCall, Tag
 from raysplit.actors.stage import PartRecipe, Stage, require_finite, weighted_mean
 
 Copies = Literal["per_owner", "shared"]
-_SHARED = "all owners"
+SHARED = "all owners"
 
 
 class ComputeNode:
@@ -120,14 +120,21 @@ class ComputeNode:
         """Join the average of the cohort's replicas, in place: no weights leave the node."""
 
         async def work(_: list[Any]) -> None:
-            for name in task.cohort:
+            for name in served:
                 await self._updated(name)
-            states = [self._stage(name).part.state() for name in task.cohort]
-            self._state = weighted_mean(states, task.weights)
+            self._state = await self._mean_of_replicas(task, served)
             for stage in self._stages.values():
                 stage.load(self._state)
 
-        await self._barrier.meet(("average", task.round, task.attempt), owner, None, task.cohort, work)
+        served = self._served(task.cohort)
+        await self._barrier.meet(("average", task.round, task.attempt), owner, None, served, work)
+
+    async def _mean_of_replicas(self, task: RoundTask, owners: tuple[str, ...]) -> dict[str, Tensor]:
+        return weighted_mean([self._stage(name).part.state() for name in owners], task.weights)
+
+    def _served(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the owners that this node works for: all of them."""
+        return owners
 
     # -- one part shared by all ----------------------------------------------------------------------------------
 
@@ -135,8 +142,8 @@ class ComputeNode:
         """A step of the shared part on one owner's batch, taken when all earlier turns are done."""
         self._check(tag)
         await self._turn_comes(turn)
-        loss, g = await self._stage(_SHARED).loss_gradient(tag, z, y, self._loss)
-        await self._stage(_SHARED).update(tag)
+        loss, g = await self._stage(SHARED).loss_gradient(tag, z, y, self._loss)
+        await self._stage(SHARED).update(tag)
         self._num_steps += 1
         self._pass_turn()
         return loss, g
@@ -154,12 +161,13 @@ class ComputeNode:
             return await self._joint_work(brought)
 
         key = ("joint", tag.round, tag.attempt, tag.step)
-        outcome: dict[str, tuple[float, Tensors]] = await self._barrier.meet(key, tag.owner, (tag, z, y), present, work)
+        met = self._barrier.meet(key, tag.owner, (tag, z, y), self._served(present), work)
+        outcome: dict[str, tuple[float, Tensors]] = await met
         return outcome[tag.owner]
 
     async def _joint_work(self, brought: list[tuple[Tag, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
         tags = [tag for tag, _, _ in brought]
-        stage = self._stage(_SHARED)
+        stage = self._stage(SHARED)
         stream = tags[0].stream(self._recipe.seed, "dropout")
         zs, ys = [z for _, z, _ in brought], [y for _, _, y in brought]
         result = await stage.compute(
@@ -167,11 +175,15 @@ class ComputeNode:
         )
         for tag, loss in zip(tags, result.losses, strict=True):
             require_finite(tag, loss)
+        await self._combine(tags[0], stage, sum(len(as_tuple(z)[0]) for z in zs))
         await stage.update(tags[0])
         self._num_steps += 1
         self._pass_turn()
         owners = [tag.owner for tag in tags]
         return dict(zip(owners, zip(result.losses, result.gradients, strict=True), strict=True))
+
+    async def _combine(self, tag: Tag, stage: Stage, num_rows: int) -> None:
+        """The joint gradient of this step is complete: all its rows were here."""
 
     async def _turn_comes(self, turn: int) -> None:
         if turn != self._turn:
@@ -196,14 +208,14 @@ class ComputeNode:
         for stage in self._stages.values():
             stage.part.set_learning_rate(rate)
 
-    async def predict(self, z: Tensors, owner: str = _SHARED) -> Tensors:
+    async def predict(self, z: Tensors, owner: str = SHARED) -> Tensors:
         """Eval-mode forward of the shared part, or of an owner's replica."""
         return self._stage(owner).part.predict(z)
 
     async def state(self) -> dict[str, Tensor]:
         """The shared part's weights, or those of the last average of the replicas."""
         if self._copies == "shared":
-            return self._stage(_SHARED).part.state()
+            return self._stage(SHARED).part.state()
         return dict(self._state) if self._state is not None else self._recipe.build(self._device).part.state()
 
     async def load(self, state: Mapping[str, Tensor]) -> None:
@@ -213,7 +225,7 @@ class ComputeNode:
             stage.load(self._state)
 
     def _stage(self, owner: str) -> Stage:
-        key = _SHARED if self._copies == "shared" else owner
+        key = SHARED if self._copies == "shared" else owner
         if key not in self._stages:
             stage = self._stages[key] = self._recipe.build(self._device)
             if self._state is not None:

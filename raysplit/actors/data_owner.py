@@ -19,7 +19,7 @@ from raysplit.data.streams import derive, generator
 from raysplit.data.transforms import Transform
 
 Program = Callable[..., Awaitable[Any]]
-_GRADIENT_ROWS = 512
+_WHOLE_SHARD_ROWS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +122,14 @@ class DataOwner:
                 step += 1
             epoch += 1
 
+    def whole_shard(self, purpose: str) -> Iterator[Batch]:
+        """All samples once, in stored order and large batches; ``purpose`` names the transform's random stream."""
+        gen = torch.Generator().manual_seed(derive(self._training.seed, self.name, purpose))
+        for indices in torch.split(torch.arange(len(self._shard)), _WHOLE_SHARD_ROWS):
+            samples = self._shard.take(indices)
+            x = self._transform(samples.x, gen).to(self._dtype)
+            yield Batch(x=x, y=wire_labels(samples.y), indices=indices)
+
     def note(self, tag: Tag, loss: float, num_samples: int) -> None:
         """Take a step's mean loss into the report."""
         self._loss_sum += require_finite(tag, loss) * num_samples
@@ -219,11 +227,8 @@ class DataOwner:
                 module.p = 0.0
         own = {name for name, _ in self.first.part.module.named_parameters()}
         wanted = [p for name, p in model.named_parameters() if name in own]
-        gen = torch.Generator().manual_seed(derive(self._training.seed, self.name, "divergence"))
-        for indices in torch.split(torch.arange(len(self._shard)), _GRADIENT_ROWS):
-            samples = self._shard.take(indices)
-            x = self._transform(samples.x, gen).to(self._dtype)
-            loss = self._loss(model(x), wire_labels(samples.y)) * (len(indices) / len(self._shard))
+        for batch in self.whole_shard("divergence"):
+            loss = self._loss(model(batch.x), batch.y) * (len(batch) / len(self._shard))
             loss.backward()  # type: ignore[no-untyped-call]
         flat = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]
         return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])

@@ -24,8 +24,8 @@ _TASK_KINDS: dict[WorkKind, Literal["forward", "backward", "update"]] = {
 _Waiting = tuple[int, WaitingTask, asyncio.Future[None]]
 
 
-class QueueDevice:
-    """Runs one piece of work at a time.
+class WorkQueue:
+    """Lets one piece of work in at a time: ``await queue.turn(work)``, work, ``queue.leave()``.
 
     The choice of the next falls when everything else that happens at the same instant has happened: an update that
     follows a backward pass is in the queue by then.
@@ -34,37 +34,36 @@ class QueueDevice:
         policy: name of a policy in `raysplit.schedulers.queue`.
     """
 
-    def __init__(self, *, policy: str = "fifo") -> None:
+    def __init__(self, policy: str = "fifo") -> None:
         self.policy = policy
         self._choose = queue_policy(policy)
         self._busy = False
         self._lanes: dict[str, deque[_Waiting]] = {}
         self._num_arrivals = 0
         self._served: Counter[str] = Counter()
+        self.free_s = 0.0
 
-    async def run(self, work: Work, compute: Callable[[], Any]) -> Any:
-        """What ``compute`` returns, once it is this work's turn."""
-        loop = asyncio.get_running_loop()
+    async def turn(self, work: Work) -> None:
+        """Return when it is this work's turn."""
         if self._busy:
-            turn = self._join(work, loop)
+            turn = self._join(work)
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():  # it was given up in the very moment it came
+                if turn.done() and not turn.cancelled():  # given up in the very moment it came
                     self._next()
                 raise
         self._busy = True
         self._served[work.owner] += 1
-        try:
-            return await self._perform(work, compute)
-        finally:
-            loop.call_at(loop.time(), self._next)
 
-    async def _perform(self, work: Work, compute: Callable[[], Any]) -> Any:
-        return compute()
+    def leave(self) -> None:
+        """The worker is free for the next."""
+        loop = asyncio.get_running_loop()
+        loop.call_at(loop.time(), self._next)
 
-    def _join(self, work: Work, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """Join the queue. Within a lane the first to come is the first to go, so only its head is up for choice."""
+    def _join(self, work: Work) -> asyncio.Future[None]:
+        """Within a lane the first to come is the first to go, so only its head is up for choice."""
+        loop = asyncio.get_running_loop()
         kind = _TASK_KINDS[work.kind]
         lane = f"{kind} {work.owner}" if self.policy == "fair" else kind
         task = WaitingTask(owner=work.owner, kind=kind, ready_s=loop.time())
@@ -87,3 +86,18 @@ class QueueDevice:
             self._next()
         else:
             turn.set_result(None)
+
+
+class QueueDevice:
+    """This process's own processor behind a queue with a policy."""
+
+    def __init__(self, *, policy: str = "fifo") -> None:
+        self.policy = policy
+        self._queue = WorkQueue(policy)
+
+    async def run(self, work: Work, compute: Callable[[], Any]) -> Any:
+        await self._queue.turn(work)
+        try:
+            return compute()
+        finally:
+            self._queue.leave()

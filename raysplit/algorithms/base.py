@@ -241,10 +241,14 @@ class Algorithm(ABC):
         """The coordinator's round."""
 
     async def run_owners(
-        self, program: Program, team: Team, task: RoundTask, state: Promise | None = None
+        self, program: Program, team: Team | Mapping[str, Team], task: RoundTask, state: Promise | None = None
     ) -> tuple[OwnerReport, ...]:
-        """All owners of the cohort run the program side by side, starting from the promised state."""
-        runs = [self.handles[name].run_round(program, team, task, state) for name in task.cohort]
+        """All owners of the cohort run the program side by side, starting from the promised state.
+
+        ``team`` is one for all, or one for each owner by name.
+        """
+        teams = dict.fromkeys(task.cohort, team) if isinstance(team, Team) else team
+        runs = [self.handles[name].run_round(program, teams[name], task, state) for name in task.cohort]
         return tuple(await gather(*runs))
 
     # -- what came of it -----------------------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
 from raysplit.actors.joint import ClientGradScale, GradSource, JointRule, ServerForward
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import SERVER, Options, SplitOptions, Team
-from raysplit.algorithms.splitfed import SplitFedV1
+from raysplit.algorithms.base import Options, Team
+from raysplit.algorithms.splitfed import SharedServerOptions, SplitFedV1
 from raysplit.cluster.contract import PartySpec
 
 
@@ -34,7 +34,7 @@ async def minibatch_round(owner: DataOwner, team: Team, task: RoundTask, *, sync
     await team.aggregator.submit(task, owner.name, owner.parts_state())
 
 
-class MiniBatchOptions(SplitOptions):
+class MiniBatchOptions(SharedServerOptions):
     """The switches of the joint step, and how owners of unequal size keep step.
 
     Attributes:
@@ -50,12 +50,22 @@ class MiniBatchOptions(SplitOptions):
     sync_every: int | None = Field(default=None, ge=1)
     unequal: Literal["cycle", "proportional"] = "cycle"
 
+    @model_validator(mode="after")
+    def _giant_scale_needs_one_server(self) -> MiniBatchOptions:
+        if self.num_servers > 1 and self.client_grad_scale == "giant":
+            raise ValueError(
+                f"client_grad_scale giant needs the rows of all owners at one server and num_servers is "
+                f"{self.num_servers}; take one server, or per_client_mean with a smaller learning rate"
+            )
+        return self
+
 
 class MiniBatchSFL(SplitFedV1):
     name = "minibatch_sfl"
     title = "MiniBatch-SFL"
     options_type: ClassVar[type[Options]] = MiniBatchOptions
     lockstep = True
+    sums_server_steps = False
 
     def parties(self) -> list[PartySpec]:
         rule = JointRule(
@@ -64,8 +74,8 @@ class MiniBatchSFL(SplitFedV1):
             client_grad_scale=self.options.client_grad_scale,
         )
         restart = self.setting.restart_server_optimizer
-        server = self.node_party(SERVER, self.recipe(1), joint=rule, restart_optimizer=restart)
-        return [*self.owner_parties(self.recipe(0)), server, self.aggregator_party(0)]
+        servers = self.server_parties(self.recipe(1), joint=rule, restart_optimizer=restart)
+        return [*self.owner_parties(self.recipe(0)), *servers, self.aggregator_party(0)]
 
     def program(self) -> Program:
         return partial(minibatch_round, sync_every=self.options.sync_every)

@@ -10,16 +10,22 @@ Thapa et al., "SplitFed: When Federated Learning Meets Split Learning" (2022, ar
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.records import RoundTask
+from raysplit.actors.server_shard import ServerShard, Sharing
+from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import AGGREGATOR, SERVER, Algorithm, Cut, Options, RoundReport, SplitOptions, Team
-from raysplit.cluster.contract import PartySpec, Promise, gather
+from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 from raysplit.data.streams import generator
 
 Order = Literal["blockwise", "interleaved"]
+SERVER_AGGREGATOR = "server-aggregator"
 
 
 async def v1_round(owner: DataOwner, team: Team, task: RoundTask) -> None:
@@ -59,10 +65,16 @@ def server_turns(task: RoundTask, order: Order, seed: int) -> dict[str, list[int
     return turns
 
 
+class SharedServerOptions(SplitOptions):
+    """``num_servers`` share the owners, so that the servers' part trains in parallel (see `server_shard`)."""
+
+    num_servers: int = Field(default=1, ge=1)
+
+
 class SplitFedV1(Algorithm):
     name = "splitfed_v1"
     title = "SplitFed V1"
-    options_type: ClassVar[type[Options]] = SplitOptions
+    options_type: ClassVar[type[Options]] = SharedServerOptions
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -72,22 +84,75 @@ class SplitFedV1(Algorithm):
         # A replica is an owner's model as much as its front is: it follows the owners' rules in everything.
         recipe = self.recipe(1, optimizer=self.setting.optimizer)
         restart = self.setting.training.restart_optimizer
-        server = self.node_party(SERVER, recipe, copies="per_owner", restart_optimizer=restart)
-        return [*self.owner_parties(self.recipe(0)), server, self.aggregator_party(0)]
+        servers = self.server_parties(recipe, copies="per_owner", restart_optimizer=restart)
+        return [*self.owner_parties(self.recipe(0)), *servers, self.aggregator_party(0)]
+
+    def server_parties(self, recipe: PartRecipe, **arguments: Any) -> list[PartySpec]:
+        """One server, or several that act as one with the aggregator of their replicas."""
+        if self.num_servers == 1:
+            return [self.node_party(SERVER, recipe, **arguments)]
+        arguments |= {"recipe": recipe, "loss": self.setting.training.loss}
+        shards = [
+            PartySpec(name=name, role="node", build=ServerShard, arguments=arguments) for name in self.server_names
+        ]
+        return [*shards, replace(self.aggregator_party(1), name=SERVER_AGGREGATOR)]
 
     async def round(self, task: RoundTask) -> RoundReport:
-        aggregator, server = self.handles[AGGREGATOR], self.handles[SERVER]
-        await gather(aggregator.begin(task), server.begin(task))
-        team = Team(peers={AGGREGATOR: aggregator, SERVER: server})
-        reports = await self.run_owners(self.program(), team, task, aggregator.current())
-        return RoundReport(owners=reports, server_steps=await server.num_steps())
+        aggregator = self.handles[AGGREGATOR]
+        await aggregator.begin(task)
+        servers = await self.open_servers(task)
+        teams = {name: Team(peers={AGGREGATOR: aggregator, SERVER: servers[name]}) for name in task.cohort}
+        reports = await self.run_owners(self.program(), teams, task, aggregator.current())
+        counts = await gather(*[server.num_steps() for server in dict.fromkeys(servers.values())])
+        return RoundReport(owners=reports, server_steps=sum(counts) if self.sums_server_steps else max(counts))
+
+    sums_server_steps: ClassVar[bool] = True
+
+    async def open_servers(self, task: RoundTask) -> dict[str, Handle]:
+        """Open the round at the servers that have owners in it; the server of each owner."""
+        if self.num_servers == 1:
+            server = self.handles[SERVER]
+            await server.begin(task)
+            return dict.fromkeys(task.cohort, server)
+        owners = list(self.setting.owners)
+        share = {
+            name: [o for o in task.cohort if owners.index(o) % self.num_servers == i]
+            for i, name in enumerate(self.server_names)
+        }
+        active = tuple(self.handles[name] for name, members in share.items() if members)
+        averaging = self.handles[SERVER_AGGREGATOR]
+        await averaging.begin(task)
+        groups = [tuple(members) for members in share.values() if members]
+        await self._bring_up_to_date(active)
+        for index, (server, members) in enumerate(zip(active, groups, strict=True)):
+            sharing = Sharing(owners=members, servers=active, index=index, aggregator=averaging)
+            await server.begin_share(task, sharing)
+        return {owner: server for server, members in zip(active, groups, strict=True) for owner in members}
+
+    _latest: tuple[Handle, ...] = ()
+
+    async def _bring_up_to_date(self, active: tuple[Handle, ...]) -> None:
+        """Servers that sat out the round before take over what one that did not has."""
+        behind = [server for server in active if self._latest and server not in self._latest]
+        await gather(*[server.catch_up(self._latest[0].everything()) for server in behind])
+        self._latest = active
+
+    @property
+    def num_servers(self) -> int:
+        wanted: int = self.options.num_servers
+        return min(wanted, len(self.setting.owners))
+
+    @property
+    def server_names(self) -> list[str]:
+        return [SERVER] if self.num_servers == 1 else [f"{SERVER}-{i}" for i in range(self.num_servers)]
 
     def program(self) -> Program:
         """The owner's round."""
         return v1_round
 
     def models(self) -> dict[str, list[Promise]]:
-        return {"global": [self.handles[AGGREGATOR].current(), self.handles[SERVER].state()]}
+        server = self._latest[0] if self._latest else self.handles[self.server_names[0]]
+        return {"global": [self.handles[AGGREGATOR].current(), server.state()]}
 
 
 class SplitFedV2Options(SplitOptions):
@@ -97,6 +162,7 @@ class SplitFedV2Options(SplitOptions):
 
 
 class SplitFedV2(SplitFedV1):
+    num_servers = 1
     name = "splitfed_v2"
     title = "SplitFed V2"
     options_type: ClassVar[type[Options]] = SplitFedV2Options

@@ -86,8 +86,9 @@ def _shared(parties: Sequence[PartySpec], num_places: int) -> dict[str, str]:
     roles: tuple[Role, ...] = ("owner", "node", "evaluator", "aggregator")
     for role in roles:
         members = [party for party in parties if party.role == role]
-        # Nodes start from the last place: with fewer owners than places the nodes take the free ones.
-        order = range(num_places) if role == "owner" else range(num_places - 1, -1, -1)
+        # Few nodes start from the last place, where fewer owners are; a node for every place goes with its owners.
+        forward = role == "owner" or len(members) >= num_places
+        order = range(num_places) if forward else range(num_places - 1, -1, -1)
         for party, place in zip(members, _cycle(list(order), len(members)), strict=True):
             place_of[party.name] = f"place-{place}"
     return place_of

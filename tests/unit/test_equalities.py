@@ -251,3 +251,23 @@ def test_settings_are_what_they_say() -> None:
     assert settings()["model"]["hidden"] == [16, 12]
     assert {key.split(".")[0] for key in weights(train())} == {"hidden1", "hidden2", "output"}
     assert all(value.dtype == torch.float64 for value in weights(train()).values())
+
+
+@pytest.mark.parametrize("num_servers", [2, 3])
+def test_several_servers_act_as_one(num_servers: int) -> None:
+    """MiniBatch-SFL up to rounding (gradients are summed in another order); SplitFed V1 to the last bit."""
+    training = {**MOMENTUM, "owner_optimizer_state": "restart"}
+    one, many = (
+        train(algorithm=options("minibatch_sfl", 1, num_servers=n), training=training) for n in (1, num_servers)
+    )
+    assert 0 < distance(one, many) < 1e-12
+    assert one.rows[0]["server_steps"] == many.rows[0]["server_steps"] == 10
+    one, many = (train(algorithm=options("splitfed_v1", 1, num_servers=n), training=training) for n in (1, num_servers))
+    assert same(one, many)
+
+
+def test_servers_without_owners_in_the_cohort_sit_the_round_out() -> None:
+    training = {"rounds": 3, "batch_size": 16, "cohort_size": 1, "optimizer": {"lr": 0.1}}
+    for name in ("minibatch_sfl", "splitfed_v1"):
+        one, many = (train(algorithm=options(name, 1, num_servers=n), training=training) for n in (1, 3))
+        assert distance(one, many) < 1e-12

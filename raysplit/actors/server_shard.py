@@ -1,0 +1,101 @@
+"""One of several servers that share the owners, and together act as one.
+
+The giant mini-batch of MiniBatch-SFL is dealt out: every server computes the gradient of its owners' rows, the servers
+exchange gradients and all take the same step, so they hold the same weights at all times. With replicas per owner
+(SplitFed V1) a server keeps those of its owners, and the average over all owners is taken by an aggregator.
+
+Without batch norm in the servers' part this is the single server up to rounding. With it, each server's batch
+statistics are those of its own rows, and the running statistics handed out are those of the first server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.stage import Stage
+from raysplit.cluster.contract import Handle, gather
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharing:
+    """A server's share of the round: its owners, all servers of the round, which of them it is, who averages."""
+
+    owners: tuple[str, ...]
+    servers: tuple[Handle, ...]
+    index: int
+    aggregator: Handle
+
+
+class ServerShard(ComputeNode):
+    """A `ComputeNode` that works for its share of the owners."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._sharing: Sharing | None = None
+        self._offers: dict[int, asyncio.Future[tuple[Tensor, int]]] = {}
+
+    def begin_share(self, task: RoundTask, sharing: Sharing) -> None:
+        """Open a round with this share of its cohort."""
+        self._sharing = sharing
+        for offer in self._offers.values():
+            offer.cancel()
+        self._offers.clear()
+        self.begin(task)
+
+    async def everything(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights, and the optimiser's state where the part is shared: what a server that sat out must catch up on."""
+        shared = self._copies == "shared"
+        return await self.state(), self._stage(SHARED).part.optimizer_state() if shared else {}
+
+    async def catch_up(self, everything: tuple[Mapping[str, Tensor], Mapping[str, Any]]) -> None:
+        """Take over what another server has."""
+        state, optimizer = everything
+        if optimizer:
+            self._stage(SHARED).part.load_optimizer(optimizer)
+        await self.load(state)
+
+    async def offered(self, step: int) -> tuple[Tensor, int]:
+        """This server's gradient [dim] of the mean loss over its rows of a step, and their number."""
+        return await asyncio.shield(self._offer(step))
+
+    def _served(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        assert self._sharing is not None
+        mine = set(self._sharing.owners)
+        return tuple(owner for owner in owners if owner in mine)
+
+    async def _combine(self, tag: Tag, stage: Stage, num_rows: int) -> None:
+        """Replace the gradient over this server's rows by that over all servers' rows, summed in server order."""
+        assert self._sharing is not None
+        parameters = [p for p in stage.part.module.parameters() if p.grad is not None]
+        own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        self._offer(tag.step).set_result((own, num_rows))
+        self._offers.pop(tag.step - 2, None)  # everybody has taken it: all have finished the step before this one
+        others = [server for i, server in enumerate(self._sharing.servers) if i != self._sharing.index]
+        offers: list[tuple[Tensor, int]] = await gather(*[server.offered(tag.step) for server in others])
+        offers.insert(self._sharing.index, (own, num_rows))
+        total = sum(rows for _, rows in offers)
+        joint = torch.zeros_like(own)
+        for gradient, rows in offers:
+            joint.add_(gradient, alpha=rows / total)
+        for parameter, values in zip(parameters, torch.split(joint, [p.numel() for p in parameters]), strict=True):
+            parameter.grad = values.view_as(parameter)
+
+    async def _mean_of_replicas(self, task: RoundTask, owners: tuple[str, ...]) -> dict[str, Tensor]:
+        assert self._sharing is not None
+        aggregator = self._sharing.aggregator
+        await gather(*[aggregator.submit(task, name, self._stage(name).part.state()) for name in owners])
+        mean: Mapping[str, Tensor] = await aggregator.mean(task)
+        return {key: value.clone() for key, value in mean.items()}
+
+    def _offer(self, step: int) -> asyncio.Future[tuple[Tensor, int]]:
+        if step not in self._offers:
+            self._offers[step] = asyncio.get_running_loop().create_future()
+        return self._offers[step]
