@@ -7,6 +7,7 @@ import importlib
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg import Centralised, FedAvg, FedProx, LocalOnly
+from raysplit.algorithms.fedem import FedEM
 from raysplit.algorithms.minibatch_sfl import MiniBatchSFL
 from raysplit.algorithms.mpsl import MPSL
 from raysplit.algorithms.mtsl import MTSL
@@ -20,6 +21,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         LocalOnly,
         FedAvg,
         FedProx,
+        FedEM,
         SplitNN,
         SplitFedV1,
         SplitFedV2,

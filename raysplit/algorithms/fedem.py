@@ -1,0 +1,109 @@
+"""FedEM: a few shared learners, and every owner's own mixture of them.
+
+Marfoq, Neglia, Bellet, Kameni, Vidal, "Federated Multi-Task Learning under a Mixture of Distributions" (2021,
+arXiv 2108.10252), algorithm 1. With l_ik the loss of sample i under learner k, owner m's round is
+
+    E:  q_ik = pi_mk exp(-l_ik) / sum_j pi_mj exp(-l_ij),   pi_mk = mean_i q_ik
+    M:  local epochs of every learner k on the losses weighted by q_ik
+
+and the server averages each learner by data size. One learner is FedAvg, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from raysplit.actors.data_owner import Batch, DataOwner
+from raysplit.actors.part import TrainablePart
+from raysplit.actors.records import RoundTask
+from raysplit.algorithms.base import AGGREGATOR, Algorithm, Options, RoundReport, Setting, Team
+from raysplit.cluster.contract import PartySpec, Promise
+from raysplit.models.dropout import dropout_stream
+from raysplit.models.mixture import MIXTURE, Mixture, MixtureSpec
+
+
+async def fedem_round(owner: DataOwner, team: Team, task: RoundTask, *, seed: int) -> None:
+    part = owner.first.part
+    owner.load_parts({**await team.aggregator.current(), MIXTURE: mixture_in(part).mixture})
+    q = responsibilities(owner)  # [N, K]
+    mixture_in(part).mixture.copy_(q.mean(0))
+    for tag, batch in owner.batches(task):
+        step = partial(weighted_gradient, part, batch, q[batch.indices], stream=tag.stream(seed, "dropout"))
+        loss = await owner.first.compute("loss", tag, step)
+        await owner.first.update(tag)
+        owner.note(tag, loss, len(batch))
+    learners = {key: value for key, value in owner.parts_state().items() if key != MIXTURE}
+    await team.aggregator.submit(task, owner.name, learners)
+
+
+def responsibilities(owner: DataOwner) -> Tensor:
+    """E-step: q [N, K], which learner explains which of the owner's samples, in stored order."""
+    part = owner.first.part
+    mixture = mixture_in(part).eval()
+    with torch.no_grad():
+        losses = torch.cat([sample_losses(mixture, b, part.device) for b in owner.whole_shard("responsibilities")], 1)
+    return torch.softmax(mixture.mixture.log() - losses.T, 1)
+
+
+def weighted_gradient(part: TrainablePart, batch: Batch, q: Tensor, *, stream: int) -> float:
+    """M-step: accumulate the gradient of sum_k mean_i q_ik l_ik; the learners have no weight in common."""
+    mixture = mixture_in(part).train()
+    with dropout_stream(stream):
+        losses = sample_losses(mixture, batch, part.device)
+    value = (q.T * losses).mean(1).sum()
+    value.backward()  # type: ignore[no-untyped-call]
+    return float(value.detach())
+
+
+def sample_losses(mixture: Mixture, batch: Batch, device: str) -> Tensor:
+    """Cross-entropy [K, B] of every sample under every learner."""
+    x, y = batch.x.to(device), batch.y.to(device).long()
+    return torch.stack([F.cross_entropy(learner(x), y, reduction="none") for learner in mixture.learners])
+
+
+def mixture_in(part: TrainablePart) -> Mixture:
+    assert isinstance(part.module, Mixture)
+    return part.module
+
+
+class FedEMOptions(Options):
+    """``num_learners`` is K; the authors use 3."""
+
+    num_learners: int = Field(default=3, ge=1)
+
+
+class FedEM(Algorithm):
+    name = "fedem"
+    title = "FedEM"
+    options_type: ClassVar[type[Options]] = FedEMOptions
+
+    def __init__(self, setting: Setting, options: FedEMOptions) -> None:
+        if setting.training.loss != "cross_entropy":
+            raise ValueError(
+                f"fedem weighs samples by their likelihood; training.loss must be cross_entropy, got "
+                f"{setting.training.loss}"
+            )
+        super().__init__(replace(setting, spec=MixtureSpec.of(setting.spec, options.num_learners)), options)
+
+    def parties(self) -> list[PartySpec]:
+        aggregator = self.aggregator_party(0)
+        learners = {key: value for key, value in aggregator.arguments["state"].items() if key != MIXTURE}
+        return [*self.owner_parties(self.recipe(0)), replace(aggregator, arguments={"state": learners})]
+
+    async def round(self, task: RoundTask) -> RoundReport:
+        aggregator = self.handles[AGGREGATOR]
+        await aggregator.begin(task)
+        program = partial(fedem_round, seed=self.setting.seed)
+        return RoundReport(owners=await self.run_owners(program, Team(peers={AGGREGATOR: aggregator}), task))
+
+    def models(self) -> dict[str, list[Promise]]:
+        """The owner's mixture (beside its last learners, which the averaged ones replace)."""
+        learners = self.handles[AGGREGATOR].current()
+        return {name: [self.handles[name].state(), learners] for name in self.setting.owners}
