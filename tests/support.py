@@ -20,7 +20,7 @@ State = Mapping[str, Tensor]
 BASE: dict[str, Any] = {
     "seed": 3,
     "model": {"name": "mlp", "hidden": [16, 12], "dtype": "float64"},
-    "data": {"name": "random", "num_classes": 5, "num_samples": 240, "dim": 10, "seed": 1},
+    "data": {"name": "random", "num_classes": 5, "num_samples": 300, "dim": 10, "seed": 1},
     "partition": {"name": "iid", "num_owners": 3},
     "algorithm": {"name": "minibatch_sfl"},
     "training": {"rounds": 2, "batch_size": 16, "local_epochs": 1, "optimizer": {"lr": 0.1}},

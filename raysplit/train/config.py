@@ -60,14 +60,17 @@ class ModelConfig(Named):
 
 
 class DataConfig(Named):
-    """A data set by name, file or import path; further keys go to its loader."""
+    """A data set by name, file or import path; further keys go to its loader.
+
+    ``train_samples`` and ``test_samples`` take so many samples, drawn by the seed, instead of all.
+    """
 
     name: str = "digits"
     root: str | None = None
     download: bool = False
     augment: bool = True
-    num_samples: int | None = Field(default=None, ge=1, description="train on so many samples, drawn by the seed")
-    num_test_samples: int | None = Field(default=None, ge=1)
+    train_samples: int | None = Field(default=None, ge=1)
+    test_samples: int | None = Field(default=None, ge=1)
 
     @field_validator("name")
     @classmethod

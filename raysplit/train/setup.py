@@ -90,12 +90,12 @@ def _load(config: RunConfig) -> DataSet:
         section.name, root=section.root, download=section.download, augment=section.augment, **section.options
     )
     train, owner = data.train, data.natural_owner
-    if section.num_samples is not None:
-        chosen = _draw(len(train), section.num_samples, config.seed, "training subset")
+    if section.train_samples is not None:
+        chosen = _draw(len(train), section.train_samples, config.seed, "training subset")
         train, owner = train.take(chosen), owner[chosen] if owner is not None else None
     test = data.test
-    if section.num_test_samples is not None:
-        test = test.take(_draw(len(test), section.num_test_samples, config.seed, "test subset"))
+    if section.test_samples is not None:
+        test = test.take(_draw(len(test), section.test_samples, config.seed, "test subset"))
     return DataSet(
         train=train,
         test=test,

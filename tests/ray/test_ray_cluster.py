@@ -41,7 +41,7 @@ def test_every_party_alone_in_its_place(make_cluster: Make) -> None:
 def test_cuts_inside_residual_blocks_cross_processes(make_cluster: Make) -> None:
     changes: dict[str, Any] = {
         "model": {"name": "resnet18", "dtype": "float32"},
-        "data": {"name": "random", "num_classes": 4, "num_samples": 24, "input_shape": [3, 32, 32], "seed": 2},
+        "data": {"name": "random", "num_classes": 4, "num_samples": 30, "input_shape": [3, 32, 32], "seed": 2},
         "training": {"rounds": 1, "batch_size": 8, "max_steps": 2, "optimizer": {"lr": 0.1, "momentum": 0.9}},
         "algorithm": {"name": "splitfed_v1", "cut": "layer1.1.bn1"},
     }

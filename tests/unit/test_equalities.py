@@ -30,7 +30,7 @@ MOMENTUM = {
     "optimizer": {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3},
 }
 CNN = {"name": "resnet18", "dtype": "float32"}
-SMALL_IMAGES = {"name": "random", "num_classes": 4, "num_samples": 40, "input_shape": [3, 32, 32], "seed": 2}
+SMALL_IMAGES = {"name": "random", "num_classes": 4, "num_samples": 50, "input_shape": [3, 32, 32], "seed": 2}
 NUM_UNITS = 3  # of the base settings' network: 10-16-12-5
 
 
