@@ -1,0 +1,113 @@
+"""What a message costs: an owner-node-owner round trip through handles against bare numpy between two Ray actors.
+
+The party answers with a new tensor of the same size; so does the bare actor with a new array. The two kinds of round
+trip are interleaved; printed are medians in milliseconds and the ratio with its quartiles.
+
+    python benchmarks/foundation/messages.py [--repeats 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.launch import RayOptions, connect, disconnect
+from raysplit.cluster.topology import lay_out
+
+SIZES_BYTES = (64 * 2**10, 2**20, 8 * 2**20)
+
+
+class Owner:
+    """Drives the round trips, as data owners drive their batches."""
+
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+        self._tensor = torch.zeros(0)
+
+    async def round_trip(self, node: Any, size_bytes: int) -> float:
+        if self._tensor.numel() * 4 != size_bytes:
+            self._tensor = torch.ones(size_bytes // 4)
+        started = time.perf_counter()
+        await node.answer(self._tensor)
+        return time.perf_counter() - started
+
+
+class Node:
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+
+    async def answer(self, value: torch.Tensor) -> torch.Tensor:
+        return value + 1
+
+
+class BareNode:
+    def answer(self, value: np.ndarray) -> np.ndarray:
+        return value + 1
+
+
+class BareOwner:
+    async def round_trip(self, node: Any, size_bytes: int) -> float:
+        if getattr(self, "_array", np.zeros(0)).nbytes != size_bytes:
+            self._array = np.ones(size_bytes // 4, np.float32)
+        started = time.perf_counter()
+        await node.answer.remote(self._array)
+        return time.perf_counter() - started
+
+
+async def compare(repeats: int) -> list[dict[str, Any]]:
+    import ray
+
+    from raysplit.cluster.ray import RayCluster
+
+    cluster = RayCluster(partial(lay_out, num_places=2, cpus=1, sharing="alone"))
+    specs = [PartySpec(name="owner", role="owner", build=Owner), PartySpec(name="node", role="node", build=Node)]
+    handles = await cluster.deploy(specs)
+    bare_node, bare_owner = ray.remote(BareNode).remote(), ray.remote(BareOwner).remote()
+    rows = []
+    try:
+        for size in SIZES_BYTES:
+            ours, bare = [], []
+            for i in range(repeats + 10):
+                a = await handles["owner"].round_trip(handles["node"], size)
+                b = await bare_owner.round_trip.remote(bare_node, size)
+                if i >= 10:
+                    ours.append(a)
+                    bare.append(b)
+            quartiles = statistics.quantiles([a / b for a, b in zip(ours, bare, strict=True)], n=4)
+            rows.append(
+                {
+                    "size_kib": size // 1024,
+                    "raysplit_ms": round(statistics.median(ours) * 1e3, 3),
+                    "bare_ms": round(statistics.median(bare) * 1e3, 3),
+                    "ratio_of_medians": round(statistics.median(ours) / statistics.median(bare), 3),
+                    "ratio_quartiles": [round(q, 3) for q in quartiles],
+                }
+            )
+    finally:
+        await cluster.close()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=60)
+    arguments = parser.parse_args()
+    connect(RayOptions(address="local", num_cpus=4))
+    try:
+        for row in asyncio.run(compare(arguments.repeats)):
+            print(json.dumps(row), flush=True)
+    finally:
+        disconnect()
+
+
+if __name__ == "__main__":
+    main()
