@@ -20,6 +20,7 @@ _TASK_KINDS: dict[WorkKind, Literal["forward", "backward", "update"]] = {
     "backward": "backward",
     "update": "update",
     "average": "update",
+    "affinity": "forward",  # a look ahead at the batch that comes in
 }
 _Waiting = tuple[int, WaitingTask, asyncio.Future[None]]
 

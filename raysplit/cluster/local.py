@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from raysplit.cluster.contract import Handle, LinkTraffic, PartySpec, current_party
-from raysplit.cluster.wire import Envelope, TrafficMeter
+from raysplit.cluster.emulation import Emulation, Network
+from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
 
 
 class LocalPromise:
     """A running call; the value is counted on the link from its maker to whoever awaits it."""
 
-    def __init__(self, task: asyncio.Task[Envelope], meter: TrafficMeter) -> None:
+    def __init__(self, task: asyncio.Task[Envelope], meter: TrafficMeter, network: Network | None = None) -> None:
         self._task = task
         self._meter = meter
+        self._network = network
 
     def __await__(self) -> Generator[Any, None, Any]:
         envelope = yield from self._task.__await__()
-        self._meter.add(envelope.source, current_party.get(), envelope.num_bytes)
+        if envelope.num_bytes:
+            receiver = current_party.get()
+            self._meter.add(envelope.source, receiver, envelope.num_bytes)
+            if self._network is not None:
+                carried = self._network.carry(envelope.source, receiver, envelope.num_bytes, envelope.made_s)
+                yield from carried.__await__()
         return envelope.value
 
     async def envelope(self) -> Envelope:
@@ -35,10 +42,11 @@ class LocalPromise:
 class LocalHandle:
     """The handle of a party that lives in this process."""
 
-    def __init__(self, name: str, party: Any, meter: TrafficMeter) -> None:
+    def __init__(self, name: str, party: Any, meter: TrafficMeter, network: Network | None = None) -> None:
         self.name = name
         self._party = party
         self._meter = meter
+        self._network = network
 
     def __getattr__(self, verb: str) -> Callable[..., LocalPromise]:
         if verb.startswith("_"):
@@ -47,30 +55,57 @@ class LocalHandle:
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> LocalPromise:
         task = asyncio.get_running_loop().create_task(self._run(current_party.get(), verb, args, kwargs))
-        return LocalPromise(task, self._meter)
+        return LocalPromise(task, self._meter, self._network)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         current_party.set(self.name)  # this task's own context
-        args = tuple([await self._receive(caller, value) for value in args])
-        kwargs = {key: await self._receive(caller, value) for key, value in kwargs.items()}
+        sent_bytes = sum([self._count(caller, value) for value in (*args, *kwargs.values())])
+        network = self._network
+        if network is not None and sent_bytes:
+            await network.carry(caller, self.name, sent_bytes, network.now_s())
+        args = tuple([await value if hasattr(value, "__await__") else value for value in args])
+        for key, value in kwargs.items():
+            if hasattr(value, "__await__"):
+                kwargs[key] = await value
         result = getattr(self._party, verb)(*args, **kwargs)
-        return Envelope(self.name, await result if inspect.isawaitable(result) else result)
+        if inspect.isawaitable(result):
+            result = await result
+        return Envelope(self.name, result, network.now_s() if network is not None else 0.0)
 
-    async def _receive(self, caller: str, value: Any) -> Any:
-        if hasattr(value, "__await__"):  # a promise, of this or of another cluster
-            return await value
-        self._meter.add(caller, self.name, Envelope(caller, value).num_bytes)
-        return value
+    def _count(self, caller: str, value: Any) -> int:
+        """The bytes of a value that comes with the call; a promise comes from elsewhere."""
+        size = 0 if hasattr(value, "__await__") else num_bytes(value)
+        self._meter.add(caller, self.name, size)
+        return size
 
 
 class LocalCluster:
-    """All parties on one event loop, in one thread."""
+    """All parties on one event loop, in one thread.
 
-    def __init__(self) -> None:
+    Args:
+        emulation: the machines and links they are to be like; none lets them run as they can.
+    """
+
+    def __init__(self, emulation: Emulation | None = None) -> None:
         self._meter = TrafficMeter()
+        self._emulation = emulation
 
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        return {p.name: LocalHandle(p.name, p.build(name=p.name, **p.arguments), self._meter) for p in parties}
+        network = None
+        if self._emulation is not None:
+            network = self._emulation.network
+            parties = self._emulation.equip(parties)
+        return {p.name: LocalHandle(p.name, p.build(name=p.name, **p.arguments), self._meter, network) for p in parties}
+
+    async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        return await self.deploy(parties)
+
+    async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
+        """There is one place, and room in it."""
+        return await self.deploy([party for parties in sets.values() for party in parties])
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """They go with their handles."""
 
     async def traffic(self) -> list[LinkTraffic]:
         return self._meter.records()

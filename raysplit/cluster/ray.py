@@ -21,6 +21,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raysplit.cluster.contract import Handle, LinkTraffic, PartySpec, PlaceLost, current_party
+from raysplit.cluster.emulation import Emulation, Network
+from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalHandle, LocalPromise
 from raysplit.cluster.topology import Layout, PlaceSpec
 from raysplit.cluster.wire import Envelope, TrafficMeter, difference, merge_traffic, num_bytes
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _meter = TrafficMeter()  # of this process
 _here: Place | None = None  # the place that this process is, if it is one
+_network: Network | None = None  # the described links of an emulated run
 
 
 class PlacementError(RuntimeError):
@@ -50,6 +53,9 @@ class RayPromise:
         except RayActorError as error:
             raise PlaceLost(self.place, _first_line(error)) from None
         _meter.add(envelope.source, current_party.get(), envelope.num_bytes)
+        if _network is not None and envelope.num_bytes:
+            carried = _network.carry(envelope.source, current_party.get(), envelope.num_bytes, envelope.made_s)
+            yield from carried.__await__()
         return envelope.value
 
 
@@ -71,9 +77,11 @@ class RayHandle:
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> RayPromise | LocalPromise:
         if _here is not None and _here.name == self._place:
-            return LocalHandle(self.name, _here.parties[self.name], _meter)._call(verb, *args, **kwargs)
+            return LocalHandle(self.name, _here.parties[self.name], _meter, _network)._call(verb, *args, **kwargs)
         if any(isinstance(value, LocalPromise) for value in (*args, *kwargs.values())):
-            return LocalPromise(asyncio.ensure_future(self._call_with_local_promises(verb, args, kwargs)), _meter)
+            return LocalPromise(
+                asyncio.ensure_future(self._call_with_local_promises(verb, args, kwargs)), _meter, _network
+            )
         return RayPromise(self._submit(verb, args, kwargs), self._place)
 
     def _submit(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -99,7 +107,11 @@ def _outgoing(caller: str, value: Any) -> Any:
         return value.ref
     if isinstance(value, Envelope) or not num_bytes(value):
         return value
-    return Envelope(caller, value)
+    return Envelope(caller, value, _now_s())
+
+
+def _now_s() -> float:
+    return _network.now_s() if _network is not None else 0.0
 
 
 class Place:
@@ -111,28 +123,43 @@ class Place:
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of modules
         self.name = name
         self.parties: dict[str, Any] = {}
+        self._emulation: Emulation | None = None
         _here = self
 
-    async def make(self, specs: Sequence[PartySpec]) -> None:
+    async def make(self, specs: Sequence[PartySpec], emulation: Emulation | None) -> None:
+        global _network
         self.parties.clear()
+        self._emulation = emulation
+        _network = None
+        if emulation is not None:
+            _network = emulation.network
+            specs = emulation.equip(specs)
         for spec in specs:
             self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
 
     async def call(self, party: str, verb: str, *args: Any, **kwargs: Any) -> Envelope:
         current_party.set(party)
-        received = [_received(party, value) for value in args]
-        named = {key: _received(party, value) for key, value in kwargs.items()}
+        received = [await _received(party, value) for value in args]
+        named = {key: await _received(party, value) for key, value in kwargs.items()}
         result = getattr(self.parties[party], verb)(*received, **named)
-        return Envelope(party, await result if inspect.isawaitable(result) else result)
+        if inspect.isawaitable(result):
+            result = await result
+        return Envelope(party, result, _now_s())
 
     async def traffic(self) -> list[LinkTraffic]:
         return _meter.records()
 
+    async def events(self) -> EventLog:
+        """What has happened here in an emulated run."""
+        return self._emulation.log if self._emulation is not None else EventLog()
 
-def _received(party: str, value: Any) -> Any:
+
+async def _received(party: str, value: Any) -> Any:
     if not isinstance(value, Envelope):
         return value
     _meter.add(value.source, party, value.num_bytes)
+    if _network is not None:
+        await _network.carry(value.source, party, value.num_bytes, value.made_s)
     return value.value
 
 
@@ -193,6 +220,7 @@ class RayCluster:
         strategy: Ray's placement strategy for the places (PACK, SPREAD, STRICT_PACK, STRICT_SPREAD).
         placement_timeout_s: how long to wait for room before giving up with the reason.
         places: running places to use and leave running; by default the cluster's own, which end with it.
+        emulation: the machines and links that the run is paced like; none lets it run as it can.
     """
 
     def __init__(
@@ -202,8 +230,10 @@ class RayCluster:
         strategy: str = "PACK",
         placement_timeout_s: float = 60.0,
         places: Places | None = None,
+        emulation: Emulation | None = None,
     ) -> None:
         self._lay_out = lay_out
+        self._emulation = emulation
         self._own = places is None
         self._places = places or Places(strategy=strategy, timeout_s=placement_timeout_s)
         self._before: list[LinkTraffic] = []
@@ -213,7 +243,7 @@ class RayCluster:
         await self._places.open(layout.places)
         actors = self._places.actors
         made = {
-            name: actor.make.remote([p for p in parties if layout.place_of[p.name] == name])
+            name: actor.make.remote([p for p in parties if layout.place_of[p.name] == name], self._emulation)
             for name, actor in actors.items()
         }
         for name, done in made.items():
@@ -225,6 +255,14 @@ class RayCluster:
 
     async def traffic(self) -> list[LinkTraffic]:
         return difference(await self._counted(), self._before)
+
+    async def events(self) -> EventLog:
+        """The events of an emulated run, from all places."""
+        log = EventLog()
+        asked = {name: actor.events.remote() for name, actor in self._places.actors.items()}
+        for name, ref in asked.items():
+            log.extend(await _unwrapped(ref, name))
+        return log
 
     async def _counted(self) -> list[LinkTraffic]:
         asked = {name: actor.traffic.remote() for name, actor in self._places.actors.items()}

@@ -76,21 +76,25 @@ def _unpack(raw: np.ndarray[Any, Any], dtype: torch.dtype, shape: tuple[int, ...
 
 
 class Envelope:
-    """A value with the name of the party that made it; its size is what its tensors weigh."""
+    """A value with the name of the party that made it; its size is what its tensors weigh.
 
-    __slots__ = ("num_bytes", "source", "value")
+    ``made_s`` is when it was made, on the clock of an emulated run.
+    """
 
-    def __init__(self, source: str, value: Any) -> None:
+    __slots__ = ("made_s", "num_bytes", "source", "value")
+
+    def __init__(self, source: str, value: Any, made_s: float = 0.0) -> None:
         self.source = source
         self.value = value
+        self.made_s = made_s
         self.num_bytes = num_bytes(value)
 
     def __reduce__(self) -> tuple[Callable[..., Envelope], tuple[Any, ...]]:
-        return _envelope, (self.source, map_tensors(Packed, self.value))
+        return _envelope, (self.source, map_tensors(Packed, self.value), self.made_s)
 
 
-def _envelope(source: str, value: Any) -> Envelope:
-    return Envelope(source, value)
+def _envelope(source: str, value: Any, made_s: float) -> Envelope:
+    return Envelope(source, value, made_s)
 
 
 class TrafficMeter:

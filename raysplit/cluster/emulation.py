@@ -1,0 +1,193 @@
+"""Emulation: parties compute as fast as described devices, and what they send takes as long as on described links.
+
+One layer for two uses. On a `VirtualLoop` it is a discrete-event simulator, in which parties may compute nothing at
+all; on the wall clock it paces a real run. In both the algorithm's own coroutines run, and both write an `EventLog`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from raysplit.actors.device import Work, WorkKind
+from raysplit.actors.device_queue import WorkQueue
+from raysplit.cluster.clock import Clock
+from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.events import TRANSFER, EventLog
+
+Costs = Mapping[tuple[int, WorkKind], float]
+"""Seconds of one batch, by part of the model and kind of work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    """A machine's way to the network.
+
+    A transfer takes the latency of both ends and its bytes over the slower of the sender's way up and the receiver's
+    way down. Control messages without tensors are free.
+
+    Attributes:
+        serial: one transfer at a time in each direction; otherwise each has the whole bandwidth to itself.
+    """
+
+    up_bytes_per_s: float = math.inf
+    down_bytes_per_s: float = math.inf
+    latency_s: float = 0.0
+    serial: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.up_bytes_per_s > 0 and self.down_bytes_per_s > 0):
+            raise ValueError(
+                f"a link carries {self.up_bytes_per_s:g} bytes/s up and {self.down_bytes_per_s:g} down; both must be "
+                "more than 0, or leave the bandwidth out for a link that takes no time"
+            )
+        if not (math.isfinite(self.latency_s) and self.latency_s >= 0):
+            raise ValueError(f"a link has a latency of {self.latency_s} s; it cannot be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What one party runs on.
+
+    Attributes:
+        device: name of the processor; parties that name the same one take turns on it.
+        costs: of the party's work; ``owner_costs`` where it differs from owner to owner.
+        host: a host whose cores this device shares with others, if it does.
+    """
+
+    device: str
+    costs: Costs = field(default_factory=dict)
+    owner_costs: Mapping[str, Costs] = field(default_factory=dict)
+    interface: Interface = Interface()
+    policy: str = "fifo"
+    host: str | None = None
+
+    def seconds(self, work: Work) -> float:
+        """What the work takes."""
+        return (self.owner_costs.get(work.owner, self.costs) if self.owner_costs else self.costs)[work.part, work.kind]
+
+
+class Emulation:
+    """The described machines of a run, seen from one place: every place has a copy of its own and its own log.
+
+    Args:
+        machines: by party; parties that have none compute and receive at once.
+        host_cores: how many devices of a host can work at the same time.
+    """
+
+    def __init__(
+        self, machines: Mapping[str, Machine], clock: Clock, *, host_cores: Mapping[str, int] | None = None
+    ) -> None:
+        self.clock = clock
+        self.log = EventLog()
+        self.network = Network({party: machine.interface for party, machine in machines.items()}, clock, self.log)
+        self._machines = machines
+        self._host_cores = host_cores or {}
+        self._queues: dict[str, WorkQueue] = {}
+        self._hosts: dict[str, asyncio.Semaphore] = {}
+
+    def equip(self, parties: Sequence[PartySpec]) -> list[PartySpec]:
+        """The same parties, computing on their machines."""
+        return [
+            replace(party, arguments={**party.arguments, "device": self.device(party.name)})
+            if party.name in self._machines and party.role in ("owner", "node")
+            else party
+            for party in parties
+        ]
+
+    def device(self, party: str) -> PacedDevice:
+        """The party's device; parties on the same device share its queue."""
+        machine = self._machines[party]
+        queue = self._queues.setdefault(machine.device, WorkQueue(machine.policy))
+        host = None
+        if machine.host is not None:
+            cores = self._host_cores[machine.host]
+            host = self._hosts.setdefault(machine.host, asyncio.Semaphore(cores))
+        return PacedDevice(party=party, machine=machine, queue=queue, clock=self.clock, log=self.log, host=host)
+
+
+class PacedDevice:
+    """Takes as long over a piece of work as the described machine: computes, then waits for the rest of its time."""
+
+    def __init__(
+        self,
+        *,
+        party: str,
+        machine: Machine,
+        queue: WorkQueue,
+        clock: Clock,
+        log: EventLog,
+        host: asyncio.Semaphore | None = None,
+    ) -> None:
+        self._party = party
+        self._machine = machine
+        self._queue = queue
+        self._clock = clock
+        self._log = log
+        self._host = host
+
+    async def run(self, work: Work, compute: Callable[[], Any]) -> Any:
+        await self._queue.turn(work)
+        try:
+            if self._host is None:
+                return await self._perform(work, compute)
+            async with self._host:
+                return await self._perform(work, compute)
+        finally:
+            self._queue.leave()
+
+    async def _perform(self, work: Work, compute: Callable[[], Any]) -> Any:
+        clock, queue = self._clock, self._queue
+        started_s = clock.time_s()
+        starts_s = max(clock.now_s(), queue.free_s)
+        result = compute()
+        await clock.reach(starts_s + self._machine.seconds(work))
+        queue.free_s = clock.now_s()
+        self._log.add(
+            self._party,
+            self._machine.device,
+            work.kind,
+            work.owner,
+            work.round,
+            work.step,
+            started_s,
+            clock.time_s(),
+        )
+        return result
+
+
+class Network:
+    """The links between described machines."""
+
+    def __init__(self, interfaces: Mapping[str, Interface], clock: Clock, log: EventLog) -> None:
+        self._interfaces = interfaces
+        self._clock = clock
+        self._log = log
+        self._up_free_s: dict[str, float] = {}
+        self._down_free_s: dict[str, float] = {}
+
+    def now_s(self) -> float:
+        """When a value that is made now is made."""
+        return self._clock.now_s()
+
+    async def carry(self, source: str, destination: str, num_bytes: int, made_s: float) -> None:
+        """Return when that many bytes, ready to leave since ``made_s``, have arrived."""
+        sender, receiver = self._interfaces.get(source), self._interfaces.get(destination)
+        if sender is None or receiver is None or source == destination:
+            return
+        start_s = made_s
+        if sender.serial:
+            start_s = max(start_s, self._up_free_s.get(source, 0.0))
+        if receiver.serial:
+            start_s = max(start_s, self._down_free_s.get(destination, 0.0))
+        left_s = start_s + num_bytes / min(sender.up_bytes_per_s, receiver.down_bytes_per_s)
+        if sender.serial:
+            self._up_free_s[source] = left_s
+        if receiver.serial:
+            self._down_free_s[destination] = left_s
+        arrived_s = left_s + sender.latency_s + receiver.latency_s
+        await self._clock.reach(arrived_s)
+        self._log.add(destination, f"{source} -> {destination}", TRANSFER, "", -1, -1, start_s, arrived_s, num_bytes)
