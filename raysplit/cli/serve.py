@@ -6,13 +6,14 @@ Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982).
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from pathlib import Path
 
 import click
 
 from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, disconnect
-from raysplit.serving.bundle import load_meta
+from raysplit.serving.bundle import load_serving
 
 
 @click.command(name="serve")
@@ -36,7 +37,9 @@ def serve(
 ) -> None:
     """Serve the heads of the export in RUN (model.pt, serving.json) until interrupted."""
     try:
-        meta = load_meta(run)
+        meta = load_serving(run).meta
+        if address is None:
+            check_port_is_free(host, port)
         connect(RayOptions(address=address))
         from raysplit.serving import server  # imports Ray, which `connect` must find fresh
 
@@ -59,3 +62,13 @@ def serve(
     done.wait()
     server.stop()
     disconnect()
+
+
+def check_port_is_free(host: str, port: int) -> None:
+    """Raise ValueError where this machine cannot listen: found out here, not in a log of Ray Serve."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise ValueError(f"cannot listen at {host}:{port}: {error}; choose another --host or --port") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from raysplit.cli.edge import edge
+from raysplit.cli.serve import serve
 from raysplit.models.heads import build_classifier
 from raysplit.serving.bundle import (
     Serving,
@@ -462,3 +464,17 @@ def test_the_command_names_mistakes(folder: Path, tmp_path: Path) -> None:
         result = CliRunner().invoke(edge, [*arguments, "--server", "http://127.0.0.1:1"])
         assert result.exit_code == 1
         assert message in result.output
+
+
+def test_what_cannot_be_served_is_found_before_a_cluster_starts(folder: Path, tmp_path: Path) -> None:
+    state = torch.load(folder / "model.pt", weights_only=True)
+    torch.save({name: value for name, value in state.items() if name.startswith("backbone.")}, tmp_path / "model.pt")
+    (tmp_path / "serving.json").write_bytes((folder / "serving.json").read_bytes())
+    result = CliRunner().invoke(serve, [str(tmp_path)])
+    assert (result.exit_code, "holds no heads" in result.output) == (1, True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(serve, [str(folder), "--port", str(port)])
+    assert (result.exit_code, f"cannot listen at 127.0.0.1:{port}" in result.output) == (1, True)
