@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-WorkKind = Literal["forward", "backward", "update", "loss", "average"]
+WorkKind = Literal["forward", "backward", "update", "loss", "average", "affinity"]
 
 
 @dataclass(frozen=True, kw_only=True)

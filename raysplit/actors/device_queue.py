@@ -65,7 +65,7 @@ class WorkQueue:
     def _join(self, work: Work) -> asyncio.Future[None]:
         """Within a lane the first to come is the first to go, so only its head is up for choice."""
         loop = asyncio.get_running_loop()
-        kind = _TASK_KINDS[work.kind]
+        kind = _TASK_KINDS.get(work.kind, "forward")
         lane = f"{kind} {work.owner}" if self.policy == "fair" else kind
         task = WaitingTask(owner=work.owner, kind=kind, ready_s=loop.time())
         turn: asyncio.Future[None] = loop.create_future()

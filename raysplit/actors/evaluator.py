@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from raysplit.actors.losses import Loss, resolve_loss
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
+from raysplit.models.mas_losses import task_losses
 from raysplit.models.spec import ModelSpec
 
 _BATCH_SIZE = 256
@@ -18,25 +19,39 @@ _BATCH_SIZE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Sums over samples, so that evaluations of several shards add up exactly."""
+    """Sums over samples, so that evaluations of several shards add up exactly.
+
+    Where a sample has several dense targets nothing is right or wrong: ``num_correct`` is None, and ``task_loss_sums``
+    holds each task's share of the loss.
+    """
 
     num_samples: int
-    num_correct: int
+    num_correct: int | None
     loss_sum: float
+    task_loss_sums: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
+        assert self.num_correct is not None
         return self.num_correct / self.num_samples
 
     @property
     def loss(self) -> float:
         return self.loss_sum / self.num_samples
 
+    @property
+    def task_losses(self) -> dict[str, float]:
+        """Mean loss of each task; empty where there is one label per sample."""
+        return {task: total / self.num_samples for task, total in self.task_loss_sums.items()}
+
     def __add__(self, other: Evaluation) -> Evaluation:
+        own, others = self.num_correct, other.num_correct
+        sums = self.task_loss_sums
         return Evaluation(
             num_samples=self.num_samples + other.num_samples,
-            num_correct=self.num_correct + other.num_correct,
+            num_correct=None if own is None or others is None else own + others,
             loss_sum=self.loss_sum + other.loss_sum,
+            task_loss_sums={task: sums.get(task, 0.0) + total for task, total in other.task_loss_sums.items()},
         )
 
 
@@ -59,14 +74,25 @@ def evaluate(
     with torch.no_grad():
         for start in range(0, len(samples), _BATCH_SIZE):
             batch = samples.take(range(start, min(start + _BATCH_SIZE, len(samples))))
-            logits = model(transform(batch.x, gen).to(device, dtype)).cpu()
-            assert isinstance(batch.y, Tensor)
-            total += Evaluation(
-                num_samples=len(batch),
-                num_correct=int((logits.argmax(1) == batch.y).sum()),
-                loss_sum=float(loss(logits, batch.y)) * len(batch),
+            outputs = model(transform(batch.x, gen).to(device, dtype))
+            total += (
+                _of_classes(outputs.cpu(), batch.y, loss)
+                if isinstance(batch.y, Tensor)
+                else _of_tasks({task: output.cpu() for task, output in outputs.items()}, batch.y)
             )
     return total
+
+
+def _of_classes(logits: Tensor, y: Tensor, loss: Loss) -> Evaluation:
+    correct = int((logits.argmax(1) == y).sum())
+    return Evaluation(num_samples=len(y), num_correct=correct, loss_sum=float(loss(logits, y)) * len(y))
+
+
+def _of_tasks(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Evaluation:
+    """Dense tasks by their own losses; ``y`` may hold more tasks than the model answers."""
+    num_samples = len(next(iter(y.values())))
+    sums = {task: float(value) * num_samples for task, value in task_losses(outputs, y).items()}
+    return Evaluation(num_samples=num_samples, num_correct=None, loss_sum=sum(sums.values()), task_loss_sums=sums)
 
 
 class Evaluator:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raysplit.models.mas_losses import task_losses
+
 Loss = Callable[[Any, Any], Tensor]
 
 
@@ -23,7 +25,12 @@ def mse(output: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(output, y.to(output.dtype))
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse}
+def task_sum(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Tensor:
+    """The unweighted sum of the dense tasks' own losses; outputs and targets by the task's letter."""
+    return torch.stack(list(task_losses(outputs, y).values())).sum()
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "task_sum": task_sum}
 
 
 def resolve_loss(name: str) -> Loss:

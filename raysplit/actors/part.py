@@ -73,10 +73,7 @@ class TrainablePart:
 
     def forward(self, z: Tensors, *, stream: int) -> Tensors:
         """Train-mode forward; the graph is kept until `backward`. ``stream`` seeds this step's dropout masks."""
-        self.module.train()
-        self._inputs = leaves(z, self.device)
-        with dropout_stream(stream):
-            self._outputs = as_tuple(self.module(*self._inputs))
+        self._compute(z, stream)
         return untuple(tuple(output.detach() for output in self._outputs))
 
     def backward(self, g: Tensors) -> Tensors:
@@ -87,8 +84,11 @@ class TrainablePart:
         return self._take_input_gradients()
 
     def loss_gradient(self, z: Tensors, y: Any, loss: Loss, *, stream: int) -> tuple[float, Tensors]:
-        """Forward, loss and backward in one, for the part that holds the labels: the loss and the input gradients."""
-        self.forward(z, stream=stream)
+        """Forward, loss and backward in one, for the part that holds the labels: the loss and the input gradients.
+
+        A part with several heads may give its outputs as a mapping from task to output; the loss gets it as it is.
+        """
+        self._compute(z, stream)
         value = loss(untuple(self._outputs), on_device(y, self.device))
         value.backward()  # type: ignore[no-untyped-call]
         return float(value.detach()), self._take_input_gradients()
@@ -108,6 +108,12 @@ class TrainablePart:
         with torch.no_grad():
             inputs = (v.to(self.device) for v in as_tuple(z))
             return untuple(as_tuple(self.module(*inputs)))
+
+    def _compute(self, z: Tensors, stream: int) -> None:
+        self.module.train()
+        self._inputs = leaves(z, self.device)
+        with dropout_stream(stream):
+            self._outputs = as_tuple(self.module(*self._inputs))
 
     def _take_input_gradients(self) -> Tensors:
         taken = gradients(self._inputs)

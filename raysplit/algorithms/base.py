@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, ClassVar
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -22,10 +23,11 @@ from raysplit.actors.optim import OptimizerSpec
 from raysplit.actors.part import BufferPolicy
 from raysplit.actors.records import OwnerReport, RoundTask
 from raysplit.actors.stage import PartRecipe
-from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
+from raysplit.cluster.contract import Cluster, Handle, PartySpec, Promise, gather
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
+from raysplit.schedulers.learning_rate import SCHEDULES
 
 Cut = int | str
 AGGREGATOR = "aggregator"
@@ -68,6 +70,8 @@ class Setting:
         restart_owner_optimizer, restart_server_optimizer: forget momentum at the start of each round.
         local_epochs: passes over an owner's data per round.
         max_steps: at most so many mini-batches per owner and round.
+        rounds, lr_schedule: of one training, see `raysplit.schedulers.learning_rate`.
+        validators: evaluators of samples that decisions may look at, which the test set is not for.
     """
 
     spec: ModelSpec
@@ -82,6 +86,9 @@ class Setting:
     seed: int = 0
     device: str = "cpu"
     evaluators: tuple[PartySpec, ...] = ()
+    validators: tuple[PartySpec, ...] = ()
+    rounds: int = 1
+    lr_schedule: str = "constant"
 
     def num_samples(self, owner: str) -> int:
         return len(self.owners[owner].shard)
@@ -134,11 +141,14 @@ class Algorithm(ABC):
     options_type: ClassVar[type[Options]] = Options
     lockstep: ClassVar[bool] = False
     """Owners meet at every step, so all take as many steps as the largest data set of the cohort needs."""
+    trainings: ClassVar[int] = 1
+    """How many trainings follow one another: what a method learns in one it may use in the next."""
 
     def __init__(self, setting: Setting, options: Options) -> None:
         self.setting = setting
         self.options: Any = options
         self.handles: dict[str, Handle] = {}
+        self.cluster: Cluster | None = None
 
     # -- who is deployed where -----------------------------------------------------------------------------------
 
@@ -151,9 +161,10 @@ class Algorithm(ABC):
     def parties(self) -> list[PartySpec]:
         """The parties of this algorithm, the owners among them."""
 
-    def attach(self, handles: Mapping[str, Handle]) -> None:
-        """Take the handles of the deployed parties."""
+    def attach(self, handles: Mapping[str, Handle], cluster: Cluster | None = None) -> None:
+        """Take the handles of the deployed parties, and the cluster for parties that come later."""
         self.handles = dict(handles)
+        self.cluster = cluster
 
     def recipe(self, index: int, **changes: Any) -> PartRecipe:
         """The recipe of one part; part 0 is trained with the owners' optimiser, others with the server's."""
@@ -209,6 +220,15 @@ class Algorithm(ABC):
 
     # -- a round -------------------------------------------------------------------------------------------------
 
+    @property
+    def num_rounds(self) -> int:
+        """Rounds of the whole run; asked again after each, so that a method may end early."""
+        return self.trainings * self.setting.rounds
+
+    def lr_scale(self, round: int) -> float:
+        """The schedule's factor on every learning rate in this round."""
+        return SCHEDULES[self.setting.lr_schedule](round, self.setting.rounds)
+
     def available(self, round: int) -> list[str]:
         """The owners from which the cohort of a round is drawn, in owner order."""
         return list(self.setting.owners)
@@ -263,3 +283,11 @@ class Algorithm(ABC):
     def spec_of(self, label: str) -> ModelSpec:
         """What the states of this entry of `models` are weights of."""
         return self.setting.spec
+
+    def tables(self) -> Mapping[str, pa.Table]:
+        """Tables for the folder of the run, by file name."""
+        return {}
+
+    def summary(self) -> dict[str, Any]:
+        """What else the run's summary should tell."""
+        return {}

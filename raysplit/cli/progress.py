@@ -41,9 +41,11 @@ class LiveProgress:
         self._task: TaskID | None = None
 
     def started(self, config: RunConfig, prepared: Prepared) -> None:
-        title = resolve_algorithm(config.algorithm.name).title
+        algorithm = resolve_algorithm(config.algorithm.name)
         self._progress.start()
-        self._task = self._progress.add_task(title, total=config.training.rounds, status="starting")
+        self._task = self._progress.add_task(
+            algorithm.title, total=algorithm.trainings * config.training.rounds, status="starting"
+        )
 
     def round_done(self, row: Row) -> None:
         if self._task is not None:
@@ -73,9 +75,10 @@ class JsonLines:
 
 def status_line(row: Row) -> str:
     """A round's figures in one line."""
-    accuracy = f"accuracy {accuracy_text(row, 3)}  " if "test_accuracy" in row else ""
+    tested = f"test loss {row['test_loss']:.3f}  " if "test_loss" in row else ""
+    tested = f"accuracy {accuracy_text(row, 3)}  " if "test_accuracy" in row else tested
     return (
-        f"loss {row['train_loss']:.3f}  {accuracy}{row['samples_per_s']:,.0f} samples/s  "
+        f"loss {row['train_loss']:.3f}  {tested}{row['samples_per_s']:,.0f} samples/s  "
         f"{human_bytes(row['bytes_total'])}"
     )
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from raysplit.cli.progress import JsonLines, LiveProgress, accuracy_text, human_bytes
 from raysplit.train.config import RunConfig, load_config
+from raysplit.train.folder import Row
 from raysplit.train.run import Observer, RunResult
 
 
@@ -68,7 +69,13 @@ def result_line(result: RunResult) -> str:
     """The outcome in two lines."""
     last = result.rows[-1]
     return (
-        f"[bold]test accuracy {accuracy_text(last, 4)}[/bold] after {last['round']} rounds ({result.stopped}), "
+        f"[bold]{_outcome(last)}[/bold] after {last['round']} rounds ({result.stopped}), "
         f"{last['train_seconds_total']:.1f} s of training, {human_bytes(last['bytes_total'])} sent\n"
         f"run folder: {result.folder}"
     )
+
+
+def _outcome(row: Row) -> str:
+    if "test_accuracy" in row:
+        return f"test accuracy {accuracy_text(row, 4)}"
+    return f"total test loss {row['test_loss']:.4f}"

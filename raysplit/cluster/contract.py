@@ -74,6 +74,18 @@ class Cluster(Protocol):
         """Make the parties and return their handles by name."""
         ...
 
+    async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        """Make more parties while others work, in the places there are."""
+        ...
+
+    async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
+        """Make more parties while others work, every set in places of its own, or none of them: `NoRoom`."""
+        ...
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """Let added parties go, and the places that were made for them alone."""
+        ...
+
     async def traffic(self) -> list[LinkTraffic]:
         """Everything counted so far, one record per link, sorted by source and destination."""
         ...
@@ -81,6 +93,10 @@ class Cluster(Protocol):
     async def close(self) -> None:
         """Release every place. Idempotent."""
         ...
+
+
+class NoRoom(RuntimeError):
+    """The cluster has no room for further places; the message says what is missing."""
 
 
 class PlaceLost(RuntimeError):

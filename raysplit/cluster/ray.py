@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +22,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from raysplit.cluster.contract import Handle, LinkTraffic, PartySpec, PlaceLost, current_party
+from raysplit.cluster.contract import Handle, LinkTraffic, NoRoom, PartySpec, PlaceLost, current_party
 from raysplit.cluster.emulation import Emulation, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalHandle, LocalPromise
@@ -34,7 +36,7 @@ _here: Place | None = None  # the place that this process is, if it is one
 _network: Network | None = None  # the described links of an emulated run
 
 
-class PlacementError(RuntimeError):
+class PlacementError(NoRoom):
     """The cluster has no room for a place; the message says what is missing."""
 
 
@@ -133,9 +135,15 @@ class Place:
         _network = None
         if emulation is not None:
             _network = emulation.network
-            specs = emulation.equip(specs)
-        for spec in specs:
+        await self.add(specs)
+
+    async def add(self, specs: Sequence[PartySpec]) -> None:
+        for spec in self._emulation.equip(specs) if self._emulation is not None else specs:
             self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
+
+    async def drop(self, names: Sequence[str]) -> None:
+        for name in names:
+            del self.parties[name]
 
     async def call(self, party: str, verb: str, *args: Any, **kwargs: Any) -> Envelope:
         current_party.set(party)
@@ -235,8 +243,12 @@ class RayCluster:
         self._lay_out = lay_out
         self._emulation = emulation
         self._own = places is None
-        self._places = places or Places(strategy=strategy, timeout_s=placement_timeout_s)
+        self._new_places = partial(Places, strategy=strategy, timeout_s=placement_timeout_s)
+        self._places = places or self._new_places()
+        self._apart: dict[str, Places] = {}  # by set of parties that came later
+        self._place_of: dict[str, str] = {}
         self._before: list[LinkTraffic] = []
+        self._ended: list[LinkTraffic] = []  # what places that are no more have counted
 
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         layout = self._lay_out(parties)
@@ -250,8 +262,72 @@ class RayCluster:
             await _unwrapped(done, name)
         self._before = await self._counted()
         logger.info("%d parties on %d places", len(parties), len(actors))
-        place_of = layout.place_of
+        self._place_of = dict(layout.place_of)
+        return self._handles(parties)
+
+    async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        """More parties, each in the place of the first ones that has the fewest."""
+        crowd = Counter(place for place in self._place_of.values() if place in self._places.actors)
+        for party in parties:
+            place = min(sorted(self._places.actors), key=lambda name: crowd[name])
+            crowd[place] += 1
+            self._place_of[party.name] = place
+        return await self._made(parties)
+
+    async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
+        """Every set in a placement group of its own, laid out as the first parties were."""
+        layouts = {label: self._lay_out(parties) for label, parties in sets.items()}
+        specs = {
+            label: tuple(replace(place, name=f"{label}-{place.name}") for place in layout.places)
+            for label, layout in layouts.items()
+        }
+        wanted = [place for places in specs.values() for place in places]
+        if _short_of(wanted):
+            raise PlacementError(_explain(wanted, 0.0))
+        try:
+            for label, places in specs.items():
+                self._apart[label] = self._new_places()
+                await self._apart[label].open(places)
+        except PlacementError:
+            for label in specs.keys() & self._apart.keys():
+                self._apart.pop(label).close()
+            raise
+        for label, layout in layouts.items():
+            self._place_of |= {party: f"{label}-{place}" for party, place in layout.place_of.items()}
+        return await self._made([party for parties in sets.values() for party in parties])
+
+    async def remove(self, names: Sequence[str]) -> None:
+        actors = self._actors()
+        for name in names:
+            place = self._place_of.pop(name)
+            await _unwrapped(actors[place].drop.remote([name]), place)
+        inhabited = set(self._place_of.values())
+        for label in [label for label, places in self._apart.items() if not inhabited & places.actors.keys()]:
+            places = self._apart.pop(label)
+            self._ended = merge_traffic([self._ended, *await _asked(places.actors, "traffic")])
+            places.close()
+
+    async def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        """Have added parties made where they belong."""
+        homes = {self._place_of[party.name] for party in parties}
+        actors = {name: actor for name, actor in self._actors().items() if name in homes}
+        made = {
+            name: actor.add.remote([p for p in parties if self._place_of[p.name] == name])
+            for name, actor in actors.items()
+        }
+        for name, done in made.items():
+            await _unwrapped(done, name)
+        return self._handles(parties)
+
+    def _handles(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        place_of, actors = self._place_of, self._actors()
         return {p.name: RayHandle(p.name, place_of[p.name], actors[place_of[p.name]]) for p in parties}
+
+    def _actors(self) -> dict[str, Any]:
+        """All places by name."""
+        return {
+            name: actor for places in (self._places, *self._apart.values()) for name, actor in places.actors.items()
+        }
 
     async def traffic(self) -> list[LinkTraffic]:
         return difference(await self._counted(), self._before)
@@ -259,18 +335,25 @@ class RayCluster:
     async def events(self) -> EventLog:
         """The events of an emulated run, from all places."""
         log = EventLog()
-        asked = {name: actor.events.remote() for name, actor in self._places.actors.items()}
-        for name, ref in asked.items():
-            log.extend(await _unwrapped(ref, name))
+        for events in await _asked(self._actors(), "events"):
+            log.extend(events)
         return log
 
     async def _counted(self) -> list[LinkTraffic]:
-        asked = {name: actor.traffic.remote() for name, actor in self._places.actors.items()}
-        return merge_traffic([_meter.records(), *[await _unwrapped(ref, name) for name, ref in asked.items()]])
+        return merge_traffic([_meter.records(), self._ended, *await _asked(self._actors(), "traffic")])
 
     async def close(self) -> None:
+        for places in self._apart.values():
+            places.close()
+        self._apart.clear()
         if self._own:
             self._places.close()
+
+
+async def _asked(actors: Mapping[str, Any], verb: str) -> list[Any]:
+    """What all places answer."""
+    asked = {name: getattr(actor, verb).remote() for name, actor in actors.items()}
+    return [await _unwrapped(ref, name) for name, ref in asked.items()]
 
 
 async def _unwrapped(ref: Any, place: str) -> Any:
@@ -295,16 +378,19 @@ def _first_line(error: RayError) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _explain(places: Sequence[PlaceSpec], waited_s: float) -> str:
+def _short_of(places: Sequence[PlaceSpec]) -> list[str]:
+    """What the cluster has too little of at this moment."""
     total, free = ray.cluster_resources(), ray.available_resources()
-    wanted: dict[str, float] = {}
+    wanted: Counter[str] = Counter()
     for place in places:
-        for name, amount in place.bundle().items():
-            wanted[name] = wanted.get(name, 0.0) + amount
-    short = [
+        wanted.update(place.bundle())
+    return [
         f"{name}: {amount:g} wanted, {free.get(name, 0.0):g} free of {total.get(name, 0.0):g}"
         for name, amount in wanted.items()
         if free.get(name, 0.0) < amount
     ]
-    reason = "; ".join(short) or "no single machine has room for one of the places"
+
+
+def _explain(places: Sequence[PlaceSpec], waited_s: float) -> str:
+    reason = "; ".join(_short_of(places)) or "no single machine has room for one of the places"
     return f"no room for {len(places)} places after {waited_s:g} s ({reason}); ask for fewer places or a larger cluster"

@@ -17,14 +17,16 @@ import numpy as np
 from raysplit.data.arrays import data_set, data_set_from_arrays, samples_of, unit_and_normalise
 from raysplit.data.files import SUFFIXES, load_file
 from raysplit.data.imported import imported
+from raysplit.data.rooms import load_rooms
 from raysplit.data.samples import DataSet
 from raysplit.data.streams import generator
+from raysplit.data.taskonomy import load_taskonomy
 from raysplit.data.torchvision_sets import load_torchvision, torchvision_names
 
 
 def dataset_names() -> list[str]:
     """The names that ``load_dataset`` knows, beside file paths and import paths."""
-    return [*BUILT_IN, *torchvision_names()]
+    return [*BUILT_IN, *IN_FOLDERS, *torchvision_names()]
 
 
 def load_dataset(
@@ -42,6 +44,8 @@ def load_dataset(
         return _call(load_file, name, Path(root or ".") / name, **options)
     if name in BUILT_IN:
         return _call(BUILT_IN[name], name, **options)
+    if name in IN_FOLDERS:
+        return _call(IN_FOLDERS[name], name, Path(root or "."), **options)
     if name in torchvision_names():
         return load_torchvision(name, root, download, augment, **options)
     known = dataset_names()
@@ -83,7 +87,8 @@ def load_random(
 
 
 Made = TypeVar("Made")
-BUILT_IN: dict[str, Callable[..., DataSet]] = {"digits": load_digits, "random": load_random}
+BUILT_IN: dict[str, Callable[..., DataSet]] = {"digits": load_digits, "random": load_random, "rooms": load_rooms}
+IN_FOLDERS: dict[str, Callable[..., DataSet]] = {"taskonomy": load_taskonomy}  # read from the root
 
 
 def _from_function(path: str, options: dict[str, Any]) -> DataSet:

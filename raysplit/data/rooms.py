@@ -7,7 +7,7 @@ building of Taskonomy. Unlike there, validation and test images are never traini
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raysplit.data.pooled import pooled
 from raysplit.data.room_images import CHANNELS, render
-from raysplit.data.samples import Samples
+from raysplit.data.samples import DataSet, Samples
 
 CHUNK = 8  # images rendered at once: their arrays fit the processor's cache
+NUM_CLASSES = 8  # of segmentation, 0 included
 RENDERING = 1  # part of the cache's file names; raise it when pictures change
 
 Pictures = dict[str, NDArray[np.generic]]
@@ -87,6 +89,31 @@ def rooms(
         {owner: _samples(owned, chosen, tasks, scales) for owner, owned in pictures.items()} for chosen in splits
     )
     return Rooms(train=train, val=val, test=test, scales=scales)
+
+
+def load_rooms(
+    *,
+    num_buildings: int = 8,
+    num_train: int = 64,
+    num_val: int = 16,
+    num_test: int = 16,
+    image_size: int = 32,
+    tasks: str | Sequence[str] = "sdnkt",
+    seed: int = 0,
+    cache: str | None = None,
+) -> DataSet:
+    """`rooms` as one data set whose natural owners are the buildings; validation and test images of all are pooled."""
+    made = rooms(
+        num_buildings=num_buildings,
+        num_train=num_train,
+        num_val=num_val,
+        num_test=num_test,
+        image_size=image_size,
+        tasks=tuple(tasks),
+        seed=seed,
+        cache=None if cache is None else Path(cache).expanduser(),
+    )
+    return pooled(made.train, made.val, made.test, num_classes=NUM_CLASSES)
 
 
 def building_pictures(seed: int, building: int, num_images: int, image_size: int, cache: Path | None) -> Pictures:

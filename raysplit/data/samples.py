@@ -54,7 +54,8 @@ class DataSet:
     """A training and a test set, with the transform from stored samples to model inputs for each.
 
     ``input_shape`` is the shape of one transformed sample; ``natural_owner`` [len(train)] tells, where the data know
-    it, who holds each training sample. Raises ``ValueError`` for an empty side or owners that do not match.
+    it, who holds each training sample. ``val`` are samples for decisions on the way, which are neither trained nor
+    tested on. Raises ``ValueError`` for an empty side or owners that do not match.
     """
 
     train: Samples
@@ -64,6 +65,7 @@ class DataSet:
     transform: Transform
     eval_transform: Transform
     natural_owner: npt.NDArray[np.generic] | None = None
+    val: Samples | None = None
 
     def __post_init__(self) -> None:
         for side, samples in (("training", self.train), ("test", self.test)):

@@ -169,3 +169,21 @@ def build_mas_model(
             )
             _initialise(heads[task])
     return MultiTaskModel(trunk, heads)
+
+
+def mas(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    tasks: tuple[str, ...],
+    width: float = 1.0,
+    encoder: str = "xception",
+    decoder: str | None = None,
+) -> MultiTaskModel:
+    """`build_mas_model` by the name "mas": streams from torch's seed, sizes from the data; classes come with tasks."""
+    channels, height, image_width = input_shape
+    if height != image_width:
+        raise ValueError(f"the network takes square images, got {height}x{image_width}; resize them")
+    seed = torch.initial_seed()
+    options = {"width": width, "encoder": encoder, "decoder": decoder, "in_channels": channels, "seed": seed}
+    return build_mas_model(tuple(tasks), image_size=height, **options)  # type: ignore[arg-type]

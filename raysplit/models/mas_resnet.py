@@ -7,7 +7,6 @@ arXiv 2307.11285. The decoder takes any encoder whose output is smaller than the
 from __future__ import annotations
 
 from torch import nn
-from torchvision.models import resnet18
 
 STAGE_WIDTHS = (256, 128, 64, 48, 32)
 
@@ -16,6 +15,8 @@ def resnet18_encoder(*, in_channels: int, image_size: int, width: float) -> nn.S
     """[B, in_channels, S, S] -> [B, 512, S/32, S/32]; S/16 below 128 pixels, S/8 below 64 (a 3x3 stem, no pooling)."""
     if width != 1.0:
         raise ValueError(f'encoder "resnet18" has one width, 1.0, got {width}; use encoder "xception" to scale it')
+    from torchvision.models import resnet18  # a second of import time, which only those who use it pay
+
     net = resnet18(weights=None)
     stem: list[nn.Module] = [nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False), net.bn1, net.relu]
     if image_size >= 128:

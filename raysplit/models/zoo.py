@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from raysplit.models import deep_nets, small_nets
+from raysplit.models import deep_nets, mas_net, small_nets
 
 Builder = Callable[..., nn.Module]
 
@@ -25,6 +25,7 @@ BUILDERS: Mapping[str, Builder] = {
     "resnet18_cifar": deep_nets.resnet18_cifar,
     "resnet101_mpsl": deep_nets.resnet101_mpsl,
     "vgg19_mpsl": deep_nets.vgg19_mpsl,
+    "mas": mas_net.mas,
 }
 TORCHVISION_FAMILIES = ("resnet", "resnext", "wide_resnet", "vgg", "mobilenet_v3", "efficientnet")
 

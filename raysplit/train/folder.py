@@ -66,8 +66,10 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
             file.flush()
 
-    def write_tables(self, traffic: Sequence[LinkTraffic]) -> None:
-        """Write the metrics and the traffic as Parquet."""
+    def write_tables(self, traffic: Sequence[LinkTraffic], others: Mapping[str, pa.Table]) -> None:
+        """Write the metrics, the traffic and the algorithm's own tables as Parquet."""
+        for name, table in others.items():
+            self._write_parquet(name, table)
         if self._rows:
             keys = list(dict.fromkeys(key for row in self._rows for key in row))
             self._write_table("metrics.parquet", {key: [row.get(key) for row in self._rows] for key in keys})
@@ -82,8 +84,11 @@ class RunFolder:
         os.replace(aside, self.path / "model.pt")
 
     def _write_table(self, name: str, columns: Mapping[str, list[Any]]) -> None:
+        self._write_parquet(name, pa.table(dict(columns)))
+
+    def _write_parquet(self, name: str, table: pa.Table) -> None:
         aside = self.path / f"{name}.part"
-        pq.write_table(pa.table(dict(columns)), aside)
+        pq.write_table(table, aside)
         os.replace(aside, self.path / name)
 
 

@@ -20,11 +20,11 @@ from raysplit.cluster.wire import difference
 from raysplit.data.partition import save_partition
 from raysplit.data.streams import generator
 from raysplit.schedulers.cohort import choose_cohort
-from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.train.config import RunConfig, dump_config
 from raysplit.train.controls import majority_accuracy, to_targets
 from raysplit.train.divergence import measure_divergence
 from raysplit.train.folder import Row, RunFolder
+from raysplit.train.scores import merit, tested
 from raysplit.train.setup import Prepared
 
 logger = logging.getLogger(__name__)
@@ -75,8 +75,9 @@ async def run(
         folder.write_environment(resources or {})
         save_partition(folder.path / "partition.parquet", list(prepared.parts))
     try:
-        handles = await cluster.deploy([*algorithm.parties(), *algorithm.setting.evaluators])
-        algorithm.attach(handles)
+        setting = algorithm.setting
+        handles = await cluster.deploy([*algorithm.parties(), *setting.evaluators, *setting.validators])
+        algorithm.attach(handles, cluster)
         for observer in observers:
             observer.started(config, prepared)
         result = await _Loop(config, algorithm, handles, cluster, folder, observers).run()
@@ -113,8 +114,8 @@ class _Loop:
     async def run(self) -> RunResult:
         stopped = "all rounds done"
         try:
-            for round in range(self._config.training.rounds):
-                row = await self._round(round)
+            while len(self._rows) < self._algorithm.num_rounds:
+                row = await self._round(len(self._rows))
                 self._record(row)
                 reason = stop_reason(self._rows, self._config)
                 if reason:
@@ -137,13 +138,12 @@ class _Loop:
         config, algorithm = self._config, self._algorithm
         rng = generator(config.seed, "round", round, "cohort")
         cohort = choose_cohort(algorithm.available(round), config.training.cohort_size, rng)
-        factor = SCHEDULES[config.training.lr_schedule](round, config.training.rounds)
         divergence: dict[str, float] = {}
         if config.evaluation.divergence_every and round % config.evaluation.divergence_every == 0:
             divergence = await measure_divergence(algorithm)
         before = await self._cluster.traffic()
         started = time.perf_counter()
-        task = algorithm.task(round, cohort, lr_scale=factor)
+        task = algorithm.task(round, cohort, lr_scale=algorithm.lr_scale(round))
         report = await algorithm.round(task)
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
@@ -151,7 +151,7 @@ class _Loop:
         self._train_s += seconds
         self._steps += max(task.num_steps)
         row = self._row(round, report, seconds, sum(link.num_bytes for link in moved)) | divergence
-        last = round == config.training.rounds - 1
+        last = round == algorithm.num_rounds - 1
         if last or (round + 1) % config.evaluation.every == 0:
             row |= await self._evaluate()
         return row
@@ -177,34 +177,30 @@ class _Loop:
         algorithm = self._algorithm
         models = algorithm.models()
         own = [data.test is not None for data in algorithm.setting.owners.values()]
-        results = {
-            label: await (self._on_own_tests(label, states) if any(own) else self._on_common_test(label, states))
-            for label, states in models.items()
-        }
-        accuracies = [accuracy for result in results.values() for accuracy in result.accuracies]
-        losses = [loss for result in results.values() for loss in result.losses]
+        evaluations: list[Evaluation] = []
+        for label, states in models.items():
+            evaluations += await (
+                self._on_own_tests(label, states) if any(own) else self._on_common_test(label, states)
+            )
         self._states = {label: await merged(states) for label, states in models.items()}
-        row: Row = {"test_accuracy": sum(accuracies) / len(accuracies), "test_loss": sum(losses) / len(losses)}
-        if len(accuracies) > 1:
-            row["min_accuracy"] = min(accuracies)
+        row: Row = tested(evaluations)
         if self._majority is not None:
             row["majority_accuracy"] = self._majority
         return row
 
-    async def _on_common_test(self, label: str, states: list[Any]) -> _Scores:
+    async def _on_common_test(self, label: str, states: list[Any]) -> list[Evaluation]:
         spec = self._algorithm.spec_of(label)
         parts: list[Evaluation] = await gather(*[e.evaluate(*states, spec=spec) for e in self._evaluators])
         total = parts[0]
         for part in parts[1:]:
             total += part
-        return _Scores(accuracies=(total.accuracy,), losses=(total.loss,))
+        return [total]
 
-    async def _on_own_tests(self, label: str, states: list[Any]) -> _Scores:
+    async def _on_own_tests(self, label: str, states: list[Any]) -> list[Evaluation]:
         """A global model is tested on every owner's samples, an owner's model on this owner's."""
         handles, owners = self._algorithm.handles, self._algorithm.setting.owners
         names = [label] if label in owners else list(owners)
-        parts: list[Evaluation] = await gather(*[handles[name].evaluate(*states) for name in names])
-        return _Scores(accuracies=tuple(p.accuracy for p in parts), losses=tuple(p.loss for p in parts))
+        return await gather(*[handles[name].evaluate(*states) for name in names])
 
     def _count(self, moved: list[LinkTraffic]) -> None:
         for link in moved:
@@ -228,20 +224,14 @@ class _Loop:
     def _save(self, stopped: str) -> None:
         if not self._folder or not self._rows:
             return
-        self._folder.write_tables(list(self._traffic.values()))
+        self._folder.write_tables(list(self._traffic.values()), self._algorithm.tables())
         if self._states:
             self._folder.write_model(self._states)
         summary: Row = {"stopped": stopped, "rounds": len(self._rows), "algorithm": self._config.algorithm.name}
         evaluation = self._config.evaluation
         wanted = {*evaluation.targets, *([evaluation.target_accuracy] if evaluation.target_accuracy else [])}
-        summary |= to_targets(self._rows, sorted(wanted)) | {"last": self._rows[-1]}
+        summary |= to_targets(self._rows, sorted(wanted)) | self._algorithm.summary() | {"last": self._rows[-1]}
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Scores:
-    accuracies: tuple[float, ...]
-    losses: tuple[float, ...]
 
 
 async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
@@ -251,12 +241,12 @@ async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
 
 def stop_reason(rows: Sequence[Row], config: RunConfig) -> str | None:
     """Why a run should stop before its last round, if it should."""
-    evaluated = [row["test_accuracy"] for row in rows if "test_accuracy" in row]
-    if not evaluated or "test_accuracy" not in rows[-1]:
+    evaluated = [value for row in rows if (value := merit(row)) is not None]
+    if not evaluated or merit(rows[-1]) is None:
         return None
     target, patience = config.evaluation.target_accuracy, config.evaluation.patience
-    if target is not None and evaluated[-1] >= target:
+    if target is not None and rows[-1].get("test_accuracy", 0.0) >= target:
         return f"target accuracy {target:g} reached"
     if patience is not None and len(evaluated) > patience and max(evaluated[-patience:]) <= max(evaluated[:-patience]):
-        return f"no better accuracy in {patience} evaluations"
+        return f"no better {'accuracy' if 'test_accuracy' in rows[-1] else 'loss'} in {patience} evaluations"
     return None

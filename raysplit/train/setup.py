@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +18,7 @@ from raysplit.data.partition import partition, partition_test
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.streams import derive, generator
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
+from raysplit.models.mas_spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.train.config import RunConfig
 
@@ -46,17 +48,29 @@ def prepare(config: RunConfig, *, device: str = "cpu") -> Prepared:
         f"owner-{i}": _owner_data(config, data, i, data.train.take(part), data.test.take(tests[i]) if tests else None)
         for i, part in enumerate(parts)
     }
-    spec = ModelSpec(
-        name=config.model.name,
-        input_shape=data.input_shape,
-        num_classes=data.num_classes,
-        options=config.model.options,
-        seed=config.seed,
-        dtype=config.model.dtype,
-    )
-    return Prepared(
-        setting=_setting(config, spec, owners, data, device), parts=tuple(parts), num_classes=data.num_classes
-    )
+    setting = _setting(config, _model_spec(config, data), owners, data, device)
+    return Prepared(setting=setting, parts=tuple(parts), num_classes=data.num_classes)
+
+
+def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
+    """The configured model for these data; where each sample has a target per task, one decoder per task."""
+    fields: dict[str, Any] = {
+        "name": config.model.name,
+        "input_shape": data.input_shape,
+        "num_classes": data.num_classes,
+        "options": config.model.options,
+        "seed": config.seed,
+        "dtype": config.model.dtype,
+    }
+    if isinstance(data.train.y, Tensor):
+        return ModelSpec(**fields)
+    if config.training.loss == "cross_entropy":
+        raise ValueError(
+            f"data {config.data.name!r} have a target for each of the tasks {', '.join(data.train.y)}, which one "
+            "cross-entropy cannot judge; set training.loss to task_sum"
+        )
+    fields["options"] = {**config.model.options, "tasks": tuple(data.train.y)}
+    return MultiTaskSpec(**fields)
 
 
 def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], data: DataSet, device: str) -> Setting:
@@ -80,7 +94,10 @@ def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], d
         buffers=training.buffers,
         seed=config.seed,
         device=device,
-        evaluators=tuple(_evaluators(config, spec, data, device)),
+        evaluators=_evaluators("evaluator", data.test, config, spec, data, device),
+        validators=_evaluators("validator", data.val, config, spec, data, device) if data.val is not None else (),
+        rounds=training.rounds,
+        lr_schedule=training.lr_schedule,
     )
 
 
@@ -104,6 +121,7 @@ def _load(config: RunConfig) -> DataSet:
         transform=data.transform,
         eval_transform=data.eval_transform,
         natural_owner=owner,
+        val=data.val,
     )
 
 
@@ -142,15 +160,17 @@ def _noisy(transform: Transform, sigma: float) -> Transform:
     return with_domain(transform, GaussianNoise(sigma=sigma)) if sigma else transform
 
 
-def _evaluators(config: RunConfig, spec: ModelSpec, data: DataSet, device: str) -> list[PartySpec]:
-    count = min(NUM_EVALUATORS, len(data.test))
-    return [
+def _evaluators(
+    kind: str, samples: Samples, config: RunConfig, spec: ModelSpec, data: DataSet, device: str
+) -> tuple[PartySpec, ...]:
+    count = min(NUM_EVALUATORS, len(samples))
+    return tuple(
         PartySpec(
-            name=f"evaluator-{i}",
+            name=f"{kind}-{i}",
             role="evaluator",
             build=Evaluator,
             arguments={
-                "samples": data.test.take(range(i, len(data.test), count)),
+                "samples": samples.take(range(i, len(samples), count)),
                 "transform": data.eval_transform,
                 "spec": spec,
                 "loss": config.training.loss,
@@ -159,4 +179,4 @@ def _evaluators(config: RunConfig, spec: ModelSpec, data: DataSet, device: str) 
             },
         )
         for i in range(count)
-    ]
+    )
