@@ -22,10 +22,11 @@ FirstBottom = Literal["random", "mean"]
 
 
 class Membership(Options):
-    """Takes part from round ``joins`` on and before round ``leaves`` (counted from 0)."""
+    """Takes part from round ``joins`` on and before round ``leaves`` (counted from 0), starting from this bottom."""
 
     joins: int = Field(default=0, ge=0)
     leaves: int | None = Field(default=None, ge=1)
+    bottom: FirstBottom = "random"
 
     def covers(self, round: int) -> bool:
         return self.joins <= round and (self.leaves is None or round < self.leaves)
@@ -39,9 +40,9 @@ def members(owners: Sequence[str], memberships: Mapping[str, Membership], round:
     return present
 
 
-def newcomers(owners: Sequence[str], memberships: Mapping[str, Membership], round: int) -> list[str]:
-    """Those who come in this round, in owner order; in round 0 nobody is new."""
-    return [name for name in owners if round > 0 and memberships.get(name, Membership()).joins == round]
+def taking_mean_bottom(memberships: Mapping[str, Membership], round: int) -> list[str]:
+    """Who comes in this round and starts from the mean of the others; in round 0 there are no others."""
+    return [name for name, m in memberships.items() if m.bottom == "mean" and m.joins == round > 0]
 
 
 async def take_mean_bottom(owner: DataOwner, team: Team, task: RoundTask) -> None:

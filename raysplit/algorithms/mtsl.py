@@ -21,7 +21,7 @@ from raysplit.actors.joint import JointRule, ServerForward
 from raysplit.actors.records import RoundTask, Tag
 from raysplit.algorithms.base import SERVER, Algorithm, Cut, Options, RoundReport, Setting, SplitOptions, Team
 from raysplit.algorithms.bottoms import Bottom, bottoms_of
-from raysplit.algorithms.joining import FirstBottom, Membership, members, newcomers, take_mean_bottom
+from raysplit.algorithms.joining import Membership, members, take_mean_bottom, taking_mean_bottom
 from raysplit.algorithms.rates import AutoRates, FixedRates, MeasuredRates, Reduction
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.data.streams import generator
@@ -63,8 +63,7 @@ class MTSLOptions(SplitOptions):
             gives them; without it the optimisers' rates hold.
         absence: the probability that an owner sits a step out.
         bottoms: models of the owners' own, by owner or as a list that is dealt out in turn.
-        members: when owners join and leave, by owner; the others are always there.
-        newcomers_bottom: how a newcomer's bottom begins, see `FirstBottom`.
+        members: when owners join and leave, and with which bottom they begin, by owner; the others are always there.
         freeze_server_from: from this round on (counted from 0) the top stays as it is.
     """
 
@@ -74,7 +73,6 @@ class MTSLOptions(SplitOptions):
     absence: float = Field(default=0.0, ge=0, lt=1)
     bottoms: dict[str, Bottom] | tuple[Bottom, ...] = ()
     members: dict[str, Membership] = {}
-    newcomers_bottom: FirstBottom = "random"
     freeze_server_from: int | None = Field(default=None, ge=0)
 
     @field_validator("learning_rates")
@@ -95,8 +93,8 @@ class MTSL(Algorithm):
         if strangers := options.members.keys() - set(owners):
             raise ValueError(f"members names {sorted(strangers)[0]!r}; the owners are {owners[0]} to {owners[-1]}")
         self._specs = bottoms_of(owners, setting.spec, options.cut, options.bottoms)
-        if options.newcomers_bottom == "mean" and len(set(self._specs.values())) > 1:
-            raise ValueError("newcomers_bottom is mean and the bottoms differ; begin from random, or give one bottom")
+        if any(m.bottom == "mean" for m in options.members.values()) and len(set(self._specs.values())) > 1:
+            raise ValueError("a newcomer's bottom is to be the mean of others that differ; let it begin from random")
         self._round = 0
         server_forward = options.server_forward or "concat"
         if options.server_forward is None:
@@ -150,9 +148,7 @@ class MTSL(Algorithm):
 
     async def _welcome(self, task: RoundTask) -> None:
         """Newcomers begin from the mean of the bottoms that were there before, if they may."""
-        if self.options.newcomers_bottom == "random":
-            return
-        for name in newcomers(list(self.setting.owners), self.options.members, task.round):
+        for name in taking_mean_bottom(self.options.members, task.round):
             peers = {peer: self.handles[peer] for peer in self.available(task.round - 1)}
             await self.handles[name].run_round(take_mean_bottom, Team(peers=peers), task)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,30 @@ def disconnect() -> None:
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         ray.shutdown()
+
+
+def run_tasks(
+    function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], options: RayOptions, *, at_once: int
+) -> Iterator[tuple[int, Any]]:
+    """``function(*job)`` for every job as plain Ray tasks of one CPU; (index of the job, result) as they finish.
+
+    At most ``at_once`` of them wait or run at a time. An importable function; what it raises ends the iteration.
+    """
+    connect(options)
+    import ray
+
+    task = ray.remote(num_cpus=1)(function)
+    try:
+        waiting = list(enumerate(jobs))[::-1]
+        running: dict[Any, int] = {}
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                index, job = waiting.pop()
+                running[task.remote(*job)] = index
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            yield running.pop(ready), ray.get(ready)
+    finally:
+        disconnect()
 
 
 def _init(ray: Any, options: RayOptions, address: str | None) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import yaml
 from torch import Tensor
 
 from raysplit.cluster.contract import LinkTraffic
@@ -108,6 +109,16 @@ def environment(resources: Mapping[str, float]) -> dict[str, Any]:
         "packages": versions,
         "cluster": dict(resources),
     }
+
+
+def finished(folder: Path) -> bool:
+    """Whether the folder holds a run that went to its end: its last round, or a reason to stop before."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    return bool(summary["rounds"] == config["training"]["rounds"] or summary["stopped"] != "all rounds done")
 
 
 def read_metrics(folder: Path) -> list[Row]:
