@@ -44,5 +44,5 @@ class OptimizerSpec:
             return None
         try:
             return _classes()[self.name](trained, lr=self.lr, **self.options)  # type: ignore[call-arg]
-        except TypeError as error:
+        except (TypeError, LookupError, RuntimeError, AttributeError) as error:
             raise ValueError(f"optimiser {self.name} does not take {dict(self.options)}: {error}") from error

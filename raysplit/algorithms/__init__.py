@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg import Centralised, FedAvg, FedProx, LocalOnly
@@ -13,6 +12,7 @@ from raysplit.algorithms.mpsl import MPSL
 from raysplit.algorithms.mtsl import MTSL
 from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
 from raysplit.algorithms.splitnn import SplitNN
+from raysplit.data.imported import imported
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     algorithm.name: algorithm
@@ -37,8 +37,9 @@ def resolve_algorithm(name: str) -> type[Algorithm]:
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     if ":" in name:
-        module, _, attribute = name.partition(":")
-        found: type[Algorithm] = getattr(importlib.import_module(module), attribute)
+        found = imported(name)
+        if not (isinstance(found, type) and issubclass(found, Algorithm)):
+            raise ValueError(f"{name} is no algorithm; it must be a subclass of raysplit.algorithms.base.Algorithm")
         return found
     near = difflib.get_close_matches(name, ALGORITHMS, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -15,7 +15,7 @@ def imported(path: str) -> Callable[..., Any]:
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    except (ImportError, TypeError) as error:  # TypeError: a relative name
         raise ValueError(f'{path!r}: {error}; give "package.module:function" of a module on the Python path') from error
     function = getattr(module, name, None)
     if not callable(function):

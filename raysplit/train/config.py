@@ -8,15 +8,15 @@ serves a comparison; an option that nobody knows is an error.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from raysplit.actors.losses import LOSSES
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Options
@@ -24,24 +24,25 @@ from raysplit.data.datasets import dataset_names
 from raysplit.data.partition import partition_names
 from raysplit.models.zoo import model_names
 from raysplit.schedulers.learning_rate import SCHEDULES
+from raysplit.train.config_errors import ConfigError, explained, known, one_of
+from raysplit.train.config_topology import TopologyConfig
+from raysplit.train.config_tree import read_tree
+
+__all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config"]
 
 logger = logging.getLogger(__name__)
-
-
-class ConfigError(ValueError):
-    """The configuration is wrong; the message names key, value, rule and way out."""
 
 
 class Section(BaseModel):
     """Unknown keys are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Named(BaseModel):
     """A section with a ``name`` and the options of what it names."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     name: str
 
@@ -56,7 +57,7 @@ class ModelConfig(Named):
     name: str = "cnn8"
     dtype: Literal["float32", "float64"] = "float32"
 
-    _known = field_validator("name")(lambda cls, value: _known("model", value, model_names()))
+    _known = field_validator("name")(lambda cls, value: known("model", value, model_names()))
 
 
 class DataConfig(Named):
@@ -76,7 +77,7 @@ class DataConfig(Named):
     @classmethod
     def _name(cls, value: str) -> str:
         is_file = value.endswith((".npz", ".parquet"))
-        return value if is_file else _known("data set", value, dataset_names())
+        return value if is_file else known("data set", value, dataset_names())
 
 
 class OwnersConfig(Section):
@@ -101,7 +102,7 @@ class PartitionConfig(Named):
     name: str = "iid"
     num_owners: int = Field(default=10, ge=1)
 
-    _known = field_validator("name")(lambda cls, value: _known("partition", value, partition_names()))
+    _known = field_validator("name")(lambda cls, value: known("partition", value, partition_names()))
 
 
 class AlgorithmConfig(Named):
@@ -122,13 +123,16 @@ class AlgorithmConfig(Named):
         unused = [key for key in self.options if key not in kind.model_fields and key in foreign]
         if unused:
             logger.info("%s does not use the options %s", self.name, ", ".join(sorted(unused)))
-        return kind(**{key: value for key, value in self.options.items() if key not in unused})
+        try:
+            return kind(**{key: value for key, value in self.options.items() if key not in unused})
+        except ValidationError as error:
+            raise explained(error, kind, "algorithm") from None
 
 
 class OptimizerConfig(BaseModel):
     """An optimiser of ``torch.optim`` by its name in lower case; further keys go to it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     name: str = "sgd"
     lr: float = Field(default=0.01, ge=0)
@@ -170,7 +174,8 @@ class TrainingConfig(Section):
     drop_last: bool = False
     buffers: Literal["average", "local"] = "average"
 
-    _known = field_validator("lr_schedule")(lambda cls, value: _known("learning-rate schedule", value, list(SCHEDULES)))
+    _known_loss = field_validator("loss")(lambda cls, value: known("loss", value, list(LOSSES)))
+    _known = field_validator("lr_schedule")(lambda cls, value: one_of("learning-rate schedule", value, list(SCHEDULES)))
 
 
 class EvaluationConfig(Section):
@@ -206,14 +211,14 @@ class ClusterConfig(Section):
     kind: Literal["ray", "local"] = "ray"
     address: str | None = None
     num_cpus: int | None = Field(default=None, ge=1)
-    places: int | Literal["auto"] = "auto"
+    places: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     sharing: Literal["auto", "alone"] = "auto"
     strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     object_store_mib: int = Field(default=512, ge=80)
     placement_timeout_s: float = Field(default=60.0, gt=0)
     dashboard: bool = False
     device: Literal["auto", "cpu", "cuda"] = "cpu"
-    gpus_per_place: float | Literal["auto"] = "auto"
+    gpus_per_place: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
 
 
 class OutputConfig(Section):
@@ -236,6 +241,7 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
+    topology: TopologyConfig | None = None
     output: OutputConfig = OutputConfig()
 
     @model_validator(mode="after")
@@ -251,20 +257,7 @@ class RunConfig(Section):
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file (None: all defaults), apply ``a.b=c`` overrides in order, check. Raises `ConfigError`."""
-    tree: dict[str, Any] = {}
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid YAML: {error}") from error
-        if loaded is not None and not isinstance(loaded, dict):
-            raise ConfigError(f"{path} holds a {type(loaded).__name__}; a configuration is a mapping of sections")
-        tree = loaded or {}
-    for override in overrides:
-        _apply(tree, override)
-    return check_config(tree)
+    return check_config(read_tree(path, overrides))
 
 
 def check_config(tree: Mapping[str, Any]) -> RunConfig:
@@ -272,63 +265,9 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from None
+        raise explained(error, RunConfig) from None
 
 
 def dump_config(config: RunConfig) -> str:
     """The resolved configuration as YAML; `load_config` reads it back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r} is not of the form section.key=value")
-    *sections, leaf = key.strip().split(".")
-    node = tree
-    for section in sections:
-        child = node.get(section)
-        if child is None:
-            child = node[section] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {section} is a value, not a section")
-        node = child
-    try:
-        node[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: {text!r} is not valid YAML: {error}") from error
-
-
-def _known(kind: str, value: str, names: Sequence[str]) -> str:
-    if value in names or ":" in value:
-        return value
-    near = difflib.get_close_matches(value, names, 1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {kind} {value!r}{hint} (one of {', '.join(names)}; or package.module:name)")
-
-
-def _explain(item: Any) -> str:
-    where = ".".join(str(step) for step in item["loc"]) or "configuration"
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(item["loc"][-1]), _fields_at(item["loc"][:-1]), 1, cutoff=0.5)
-        known = ", ".join(_fields_at(item["loc"][:-1]))
-        return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "") + f" (known: {known})"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    value = item.get("input")
-    shown = f" (got {value!r})" if isinstance(value, str | int | float | bool) and repr(value) not in message else ""
-    return f"{where}: {message}{shown}"
-
-
-def _fields_at(location: tuple[Any, ...]) -> list[str]:
-    kind: Any = RunConfig
-    for step in location:
-        field = kind.model_fields.get(step) if hasattr(kind, "model_fields") else None
-        kind = field.annotation if field is not None else None
-        if kind is None:
-            break
-        kind = next((t for t in getattr(kind, "__args__", ()) if hasattr(t, "model_fields")), kind)
-    if kind is None or not hasattr(kind, "model_fields"):
-        return sorted({key for other in ALGORITHMS.values() for key in other.options_type.model_fields})
-    return list(kind.model_fields)
