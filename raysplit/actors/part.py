@@ -51,15 +51,23 @@ class TrainablePart:
     Args:
         module: takes the crossing tensors positionally.
         optimizer: how it is trained.
+        input_gradients: whether anybody wants the gradient of the inputs; the part that sees the data saves the work.
         proximal_mu: adds mu * (weight - weight at the last load) to every gradient (FedProx, Li et al. 2020,
             arXiv 1812.06127).
     """
 
     def __init__(
-        self, module: nn.Module, optimizer: OptimizerSpec, *, proximal_mu: float = 0.0, device: str = "cpu"
+        self,
+        module: nn.Module,
+        optimizer: OptimizerSpec,
+        *,
+        input_gradients: bool = True,
+        proximal_mu: float = 0.0,
+        device: str = "cpu",
     ) -> None:
         self.module = module.to(device)
         self.device = device
+        self.input_gradients = input_gradients
         self.proximal_mu = proximal_mu
         self._spec = optimizer
         self._lr_scale = 1.0
@@ -80,7 +88,8 @@ class TrainablePart:
         """Gradients of the parameters (accumulated) and, returned, those of the inputs. Call `step` to apply."""
         given = zip(self._outputs, as_tuple(g), strict=True)
         pairs = [(output, d.to(self.device)) for output, d in given if output.requires_grad]
-        torch.autograd.backward([o for o, _ in pairs], [d for _, d in pairs])
+        if pairs:
+            torch.autograd.backward([output for output, _ in pairs], [d for _, d in pairs])
         return self._take_input_gradients()
 
     def loss_gradient(self, z: Tensors, y: Any, loss: Loss, *, stream: int) -> tuple[float, Tensors]:
@@ -110,13 +119,15 @@ class TrainablePart:
             return untuple(as_tuple(self.module(*inputs)))
 
     def _compute(self, z: Tensors, stream: int) -> None:
-        self.module.train()
-        self._inputs = leaves(z, self.device)
+        if not self.module.training:
+            self.module.train()
+        received = leaves(z, self.device)
+        self._inputs = received if self.input_gradients else tuple(v.detach() for v in received)
         with dropout_stream(stream):
             self._outputs = as_tuple(self.module(*self._inputs))
 
     def _take_input_gradients(self) -> Tensors:
-        taken = gradients(self._inputs)
+        taken = gradients(self._inputs) if self.input_gradients else ()
         self._inputs = self._outputs = ()
         return taken
 

@@ -42,7 +42,13 @@ class PartRecipe:
 
     def build(self, device: Device) -> Stage:
         module = self.spec.parts(self.cuts)[self.index]
-        part = TrainablePart(module, self.optimizer, proximal_mu=self.proximal_mu, device=self.device)
+        part = TrainablePart(
+            module,
+            self.optimizer,
+            input_gradients=self.index > 0,  # part 0 sees the data
+            proximal_mu=self.proximal_mu,
+            device=self.device,
+        )
         return Stage(part, device, self)
 
 
