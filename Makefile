@@ -31,11 +31,11 @@ demo: $(READY)  ## train MiniBatch-SFL, FedAvg and SplitFed V2 on Ray on non-IID
 
 test: lint types  ## lint, types and all tests but the slow ones
 	@echo "==> tests"
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
 
 test-all: lint types  ## lint, types and all tests
 	@echo "==> tests, the slow ones too"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(READY)  ## ruff: rules and format
 	@echo "==> lint"
