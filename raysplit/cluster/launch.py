@@ -71,6 +71,12 @@ def connect(options: RayOptions) -> dict[str, float]:
     return dict(ray.cluster_resources())
 
 
+def connected() -> bool:
+    """Whether this process is part of a Ray session."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
 def disconnect() -> None:
     """Leave Ray; a local cluster that `connect` started ends with it."""
     ray = sys.modules.get("ray")
@@ -84,22 +90,20 @@ def run_tasks(
     """``function(*job)`` for every job as plain Ray tasks of one CPU; (index of the job, result) as they finish.
 
     At most ``at_once`` of them wait or run at a time. An importable function; what it raises ends the iteration.
+    Stays connected to Ray.
     """
     connect(options)
     import ray
 
     task = ray.remote(num_cpus=1)(function)
-    try:
-        waiting = list(enumerate(jobs))[::-1]
-        running: dict[Any, int] = {}
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                index, job = waiting.pop()
-                running[task.remote(*job)] = index
-            (ready,), _ = ray.wait(list(running), num_returns=1)
-            yield running.pop(ready), ray.get(ready)
-    finally:
-        disconnect()
+    waiting = list(enumerate(jobs))[::-1]
+    running: dict[Any, int] = {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            index, job = waiting.pop()
+            running[task.remote(*job)] = index
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        yield running.pop(ready), ray.get(ready)
 
 
 def _init(ray: Any, options: RayOptions, address: str | None) -> None:

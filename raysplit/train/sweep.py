@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from raysplit.cluster.launch import disconnect, run_tasks
+from raysplit.cluster.launch import connected, disconnect, run_tasks
 from raysplit.train.config import RunConfig, check_config, dump_config, load_config
 from raysplit.train.config_errors import ConfigError
 from raysplit.train.folder import finished
@@ -107,12 +107,17 @@ def run_cells(
         if cell not in waiting:
             done(cell, True)
     failures = {}
-    for cell, error in _one_by_one(waiting, folder) if parallel == 1 else _as_tasks(waiting, folder, parallel):
-        if error is None:
-            done(cell, False)
-        else:
-            failures[cell.name] = error
-            logger.error("%s failed: %s", cell.name, error)
+    keep_ray = connected()
+    try:
+        for cell, error in _one_by_one(waiting, folder) if parallel == 1 else _as_tasks(waiting, folder, parallel):
+            if error is None:
+                done(cell, False)
+            else:
+                failures[cell.name] = error
+                logger.error("%s failed: %s", cell.name, error)
+    finally:
+        if not keep_ray:
+            disconnect()
     return failures
 
 
@@ -131,11 +136,8 @@ def is_finished(folder: Path, config: RunConfig) -> bool:
 
 
 def _one_by_one(waiting: Sequence[Cell], folder: Path) -> Iterator[tuple[Cell, str | None]]:
-    try:
-        for cell in waiting:
-            yield cell, _run_cell(_fresh(cell.config), folder / cell.name)
-    finally:
-        disconnect()
+    for cell in waiting:
+        yield cell, _run_cell(_fresh(cell.config), folder / cell.name)
 
 
 def _as_tasks(waiting: Sequence[Cell], folder: Path, parallel: int) -> Iterator[tuple[Cell, str | None]]:
