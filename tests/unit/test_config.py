@@ -1,0 +1,184 @@
+"""A configuration is checked before anything starts: every mistake names its key and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from raysplit.train.config import ConfigError, RunConfig, check_config, dump_config, load_config
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def mistake(tree: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_config(tree)
+    return str(caught.value)
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, ""))
+    assert config == RunConfig()
+    assert (config.model.name, config.data.name, config.algorithm.name) == ("cnn8", "digits", "minibatch_sfl")
+    assert (config.partition.num_owners, config.training.rounds, config.cluster.kind) == (10, 10, "ray")
+
+
+def test_what_is_dumped_reads_back_the_same(tmp_path: Path) -> None:
+    config = check_config(
+        {
+            "seed": 7,
+            "model": {"name": "mlp", "hidden": [64, 32]},
+            "partition": {"name": "dirichlet", "alpha": 0.3, "num_owners": 4},
+            "algorithm": {"name": "splitfed_v2", "cut": "hidden1", "order": "interleaved"},
+            "training": {"optimizer": {"name": "adam", "lr": 0.001, "betas": [0.8, 0.9]}},
+        }
+    )
+    assert load_config(written(tmp_path, dump_config(config))) == config
+
+
+def test_overrides_apply_in_order_over_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "training: {rounds: 3, batch_size: 8}\n")
+    overrides = ["training.rounds=5", "training.rounds=6", "training.optimizer.lr=1e-1", "evaluation.patience=null"]
+    config = load_config(path, [*overrides, "model.hidden=[8, 8]", "model.name=mlp"])
+    assert (config.training.rounds, config.training.batch_size) == (6, 8)
+    assert config.training.optimizer.lr == 0.1
+    assert config.model.options == {"hidden": [8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("tree", "key", "nearest"),
+    [
+        ({"traning": {}}, "traning", "training"),
+        ({"training": {"round": 3}}, "training.round", "rounds"),
+        ({"evaluation": {"target_acuracy": 0.9}}, "evaluation.target_acuracy", "target_accuracy"),
+        ({"cluster": {"place": 2}}, "cluster.place", "places"),
+        ({"output": {"overwite": True}}, "output.overwite", "overwrite"),
+        ({"owners": {"pixelnoise": 1}}, "owners.pixelnoise", "pixel_noise"),
+        ({"algorithm": {"name": "splitfed_v1", "cutt": 2}}, "algorithm.cutt", "cut"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_valid_one(tree: Any, key: str, nearest: str) -> None:
+    assert mistake(tree).startswith(f"{key}: unknown key; did you mean {nearest!r}? (known: ")
+
+
+@pytest.mark.parametrize(
+    ("tree", "kind", "nearest", "listed"),
+    [
+        ({"model": {"name": "cn8"}}, "model", "cnn8", "resnet18_cifar"),
+        ({"data": {"name": "digit"}}, "data set", "digits", "FashionMNIST"),
+        ({"partition": {"name": "dirichlett"}}, "partition", "dirichlet", "noniid_ratio"),
+        ({"algorithm": {"name": "fedavgg"}}, "algorithm", "fedavg", "minibatch_sfl"),
+        ({"training": {"optimizer": {"name": "adm"}}}, "optimiser", "adam", "sgd"),
+        ({"training": {"lr_schedule": "cosin"}}, "learning-rate schedule", "cosine", "constant"),
+        ({"training": {"loss": "cros_entropy"}}, "loss", "cross_entropy", "mse"),
+    ],
+)
+def test_an_unknown_name_names_the_nearest_and_lists_all(tree: Any, kind: str, nearest: str, listed: str) -> None:
+    message = mistake(tree)
+    assert f"unknown {kind} " in message
+    assert f"did you mean {nearest!r}?" in message
+    assert listed in message
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"training": {"rounds": 0}}, "training.rounds: must be greater than or equal to 1 (got 0)"),
+        ({"training": {"optimizer": {"lr": -1}}}, "training.optimizer.lr: must be greater than or equal to 0 (got -1)"),
+        ({"training": {"optimizer": {"lr": float("inf")}}}, "training.optimizer.lr: must be a finite number (got inf)"),
+        ({"model": None}, "model: a section is a mapping of keys to values (got None)"),
+        ({"cluster": {"places": 0}}, "cluster.places: must be greater than or equal to 1 (got 0); or: must be 'auto'"),
+        (
+            {"partition": {"num_owners": 3}, "training": {"cohort_size": 4}},
+            "training.cohort_size is 4 and there are 3 owners; take at most all",
+        ),
+        ({"partition": {"num_owners": 3}, "owners": {"noisy": 4}}, "owners.noisy is 4 and there are 3 owners"),
+        ({"training": {"optimizer": {"name": "sgd", "momentun": 0.9}}}, "optimiser sgd does not take"),
+        ({"algorithm": {"name": "nowhere.to:be"}}, "algorithm.name: 'nowhere.to:be': No module named 'nowhere'"),
+        ({"algorithm": {"name": "json:loads"}}, "json:loads is no algorithm; it must be a subclass of"),
+    ],
+)
+def test_a_wrong_value_tells_key_value_and_rule(tree: Any, message: str) -> None:
+    assert message in mistake(tree)
+
+
+def test_every_mistake_is_listed_at_once() -> None:
+    message = mistake({"seed": -1, "training": {"rounds": 0}, "model": {"name": "cn8"}})
+    assert [line.split(":")[0] for line in message.splitlines()] == ["seed", "model.name", "training.rounds"]
+
+
+def test_options_of_another_algorithm_are_left_out_so_that_one_file_serves_a_comparison() -> None:
+    config = check_config({"algorithm": {"name": "fedavg", "cut": 2, "order": "interleaved"}})
+    assert config.algorithm.resolved_options().model_dump() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training: [", "is not valid YAML"),
+        ("- a\n- b\n", "holds a list; a configuration is a mapping of sections"),
+        ("seed: 2001-13-01\n", "is not valid YAML: month must be in 1..12"),
+        ("seed: !!bool maybe\n", "is not valid YAML"),
+        ("seed: 0b_\n", "is not valid YAML"),
+        ("seed: !!python/object:os.system {}\n", "is not valid YAML"),
+    ],
+)
+def test_yaml_mistakes_name_the_file(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError, match=r"config\.yaml") as caught:
+        load_config(path)
+    assert message in str(caught.value)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "missing.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"cannot read .*binary\.yaml"):
+        load_config(tmp_path / "binary.yaml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.rounds", "is not of the form section.key=value"),
+        ("=3", "is not of the form section.key=value"),
+        ("training.rounds=[", "is not valid YAML"),
+        ("training..rounds=3", "unknown key"),
+        ("trainig.rounds=3", "did you mean 'training'?"),
+    ],
+)
+def test_bad_overrides_are_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [override])
+    assert message in str(caught.value)
+
+
+def test_an_override_cannot_go_below_a_value(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed is a value, not a section"):
+        load_config(written(tmp_path, "seed: 3\n"), ["seed.deep=3"])
+
+
+def test_a_document_that_contains_itself_is_refused_or_read(tmp_path: Path) -> None:
+    """YAML anchors can close a circle; it must not end in endless recursion."""
+    with pytest.raises(ConfigError):
+        load_config(written(tmp_path, "&a\ntraining: *a\n"))
+
+
+def test_a_deep_document_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        load_config(written(tmp_path, "[" * 5000))
+
+
+def test_the_example_of_the_documentation_is_valid_yaml_of_plain_types() -> None:
+    tree = yaml.safe_load(dump_config(RunConfig()))
+    assert set(tree) == set(RunConfig.model_fields)
