@@ -9,6 +9,7 @@ The look-ahead runs on substitute parameters, so the model's own are never writt
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +18,24 @@ from torch.func import functional_call
 from raysplit.models.mas_losses import Loss
 from raysplit.models.mas_net import MultiTaskModel
 from raysplit.schedulers.regroup import Affinity
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffinityRule:
+    """How often and how to measure.
+
+    Attributes:
+        every: on every so many batches of an owner's round, the first included.
+        normalise_by_lr, freeze_running_statistics: see `measure`.
+    """
+
+    every: int = 10
+    normalise_by_lr: bool = True
+    freeze_running_statistics: bool = True
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"affinities are measured on every {self.every}th batch; give 1 or more")
 
 
 def measure(

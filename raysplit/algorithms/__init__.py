@@ -7,6 +7,8 @@ import difflib
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg import Centralised, FedAvg, FedProx, LocalOnly
 from raysplit.algorithms.fedem import FedEM
+from raysplit.algorithms.mas import MAS
+from raysplit.algorithms.mas_baselines import HOA, TAG, AllInOne, OneByOne
 from raysplit.algorithms.minibatch_sfl import MiniBatchSFL
 from raysplit.algorithms.mpsl import MPSL
 from raysplit.algorithms.mtsl import MTSL
@@ -28,6 +30,11 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         MiniBatchSFL,
         MPSL,
         MTSL,
+        AllInOne,
+        OneByOne,
+        TAG,
+        HOA,
+        MAS,
     )
 }
 

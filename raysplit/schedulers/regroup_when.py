@@ -75,10 +75,10 @@ def _ranks(affinity: Affinity) -> NDArray[np.float64]:
     return np.array([(flat < value).sum() + ((flat == value).sum() - 1) / 2 for value in flat])
 
 
-def reason_to_split(rule: SplitRule, history: Sequence[Affinity]) -> str | None:
-    """Why to split after the rounds in `history`, one mean affinity each; None to go on merged."""
+def reason_to_split(rule: SplitRule, history: Sequence[Affinity], num_rounds: int) -> str | None:
+    """Why to split after `num_rounds` rounds with the mean affinities in `history`; None to go on merged."""
     if isinstance(rule, FixedRound):
-        return f"round {rule.num_rounds} is done" if len(history) >= rule.num_rounds else None
+        return f"round {rule.num_rounds} is done" if num_rounds >= rule.num_rounds else None
     if len(history) <= rule.num_rounds:
         return None
     so_far = [mean_affinity(history[:count]) for count in range(len(history) - rule.num_rounds, len(history) + 1)]
@@ -89,15 +89,24 @@ def reason_to_split(rule: SplitRule, history: Sequence[Affinity]) -> str | None:
 
 
 def decide(
-    rule: SplitRule, history: Sequence[Affinity], *, num_groups: int, mode: Mode = "exact"
+    rule: SplitRule,
+    history: Sequence[Affinity],
+    *,
+    num_groups: int,
+    mode: Mode = "exact",
+    num_rounds: int | None = None,
 ) -> SplitDecision | None:
-    """The decision after the rounds in `history`, one mean affinity each; None to go on merged."""
-    reason = reason_to_split(rule, history)
+    """The decision after the rounds in `history`, one mean affinity each; None to go on merged.
+
+    `num_rounds` are the rounds done where only the first of them were measured.
+    """
+    done = len(history) if num_rounds is None else num_rounds
+    reason = reason_to_split(rule, history, done)
     if reason is None:
         return None
     affinity, search = mean_affinity(history), SEARCHES[mode]
     return SplitDecision(
-        num_rounds=len(history),
+        num_rounds=done,
         reason=reason,
         mode=mode,
         chosen=search(affinity, num_groups),

@@ -1,0 +1,51 @@
+"""The aggregator of a group of tasks: averages models, and keeps the affinities that come along.
+
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: affinities travel with the updates. A new group takes over encoder
+and decoders from the aggregator of an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from raysplit.actors.aggregator import Aggregator
+from raysplit.actors.records import RoundTask
+from raysplit.models.mas_net import decoder_state, encoder_state, group_state
+from raysplit.models.mas_spec import MultiTaskSpec
+from raysplit.schedulers.regroup import Affinity
+
+
+class GroupAggregator(Aggregator):
+    """Begins with the initial weights of the group's model."""
+
+    def __init__(self, *, name: str, spec: MultiTaskSpec) -> None:
+        super().__init__(name=name, state=spec.build().state_dict())
+        self._affinities: dict[str, Affinity] = {}
+
+    def begin(self, task: RoundTask) -> None:
+        super().begin(task)
+        self._affinities.clear()
+
+    async def submit_measured(
+        self, task: RoundTask, owner: str, state: Mapping[str, Tensor], affinity: Affinity
+    ) -> None:
+        """An owner's model together with the affinities it measured on the way."""
+        await self.submit(task, owner, state)
+        self._affinities[owner] = affinity
+
+    async def affinities(self, task: RoundTask) -> dict[str, Affinity]:
+        """What the cohort measured in this round, in owner order."""
+        return {owner: self._affinities[owner] for owner in task.cohort}
+
+    async def inherit(self, state: Mapping[str, Tensor], *, encoder: bool, decoders: Sequence[str]) -> None:
+        """Take over these pieces of another group's model; the rest stays as it is."""
+        taken = encoder_state(state) if encoder else {}
+        for task in decoders:
+            taken |= decoder_state(state, task)
+        await self.load({**self._current, **taken})
+
+    async def model_of(self, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """The latest average for some of the group's tasks."""
+        return group_state(self._current, tasks)

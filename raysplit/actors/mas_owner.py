@@ -1,0 +1,122 @@
+"""An owner that trains for several groups of tasks: one learner for each group, all on the same samples.
+
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285. The samples are held once. A learner's random streams are the
+owner's, so two groups see the same batches in the same round, and which groups train side by side leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from raysplit.actors.affinity import AffinityRule, measure
+from raysplit.actors.data_owner import Batch, DataOwner, LocalTraining, Program
+from raysplit.actors.device import Device, Inline
+from raysplit.actors.mas_device import MeteredDevice, processor_time
+from raysplit.actors.part import on_device
+from raysplit.actors.records import OwnerReport, RoundTask, Tag
+from raysplit.actors.stage import PartRecipe
+from raysplit.data.samples import Samples
+from raysplit.data.transforms import Transform
+from raysplit.models import mas_gradnorm
+from raysplit.models.mas_losses import TASKS
+from raysplit.models.mas_net import MultiTaskModel
+from raysplit.schedulers.regroup import Affinity
+
+COMPUTE_S, AFFINITY_S = "compute_s", "affinity_s"
+"""What a report of a multi-task owner tells beside the loss: seconds of training, and of measuring affinities."""
+
+
+class GroupLearner(DataOwner):
+    """Trains the model of one group of tasks on the owner's samples."""
+
+    def __init__(self, *, recipe: PartRecipe, device: MeteredDevice, **arguments: Any) -> None:
+        super().__init__(recipes=(recipe,), device=device, **arguments)
+        self._recipe = recipe
+        self._metered = device
+        model = self.first.part.module
+        assert isinstance(model, MultiTaskModel)
+        self.model = model
+        self._losses = {task: TASKS[task].loss for task in model.tasks}
+        self._balance = mas_gradnorm.start(model.tasks)
+
+    async def learn(self, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor]) -> OwnerReport:
+        """A round, reported with the seconds that it took."""
+        self._metered.seconds.clear()
+        report = await self.run_round(program, team, task, state)
+        seconds = self._metered.seconds
+        measuring = seconds["affinity"]
+        return replace(report, values=((COMPUTE_S, seconds.total() - measuring), (AFFINITY_S, measuring)))
+
+    async def measure_affinity(self, tag: Tag, batch: Batch, rule: AffinityRule, lr_scale: float) -> Affinity:
+        """Look ahead from the present weights on this batch; training goes on as if nothing had been measured."""
+        optimizer = self._recipe.optimizer
+
+        def look_ahead() -> Affinity:
+            self.model.train()
+            return measure(
+                self.model,
+                batch.x.to(self._recipe.device),
+                on_device(batch.y, self._recipe.device),
+                self._losses,
+                lr=optimizer.lr * lr_scale,
+                weight_decay=optimizer.options.get("weight_decay", 0.0),
+                normalise_by_lr=rule.normalise_by_lr,
+                freeze_running_statistics=rule.freeze_running_statistics,
+            )
+
+        measured: Affinity = await self.first.compute("affinity", tag, look_ahead)
+        return measured
+
+    async def train_batch_balanced(self, tag: Tag, batch: Batch) -> None:
+        """A step with the tasks weighted by GradNorm at the representation."""
+
+        def backward() -> dict[str, float]:
+            self.model.train()
+            x, y = batch.x.to(self._recipe.device), on_device(batch.y, self._recipe.device)
+            values, self._balance = mas_gradnorm.backward(self.model, x, y, self._losses, self._balance)
+            return values
+
+        losses: dict[str, float] = await self.first.compute("loss", tag, backward)
+        await self.first.update(tag)
+        self.note(tag, sum(losses.values()), len(batch))
+
+
+class MultiTaskOwner:
+    """Holds the samples, and a learner for every group that has asked for a round.
+
+    Args:
+        owner: whose samples these are; names the random streams, also where a group has a copy of the party.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        owner: str,
+        shard: Samples,
+        transform: Transform,
+        training: LocalTraining,
+        device: Device | None = None,
+    ) -> None:
+        self.name = name
+        self._held = {"name": owner, "shard": shard, "transform": transform, "training": training}
+        self._device = device or Inline()
+        self._learners: dict[Any, GroupLearner] = {}
+
+    async def train(
+        self, recipe: PartRecipe, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor]
+    ) -> OwnerReport:
+        """A round for the group whose model the recipe describes, from ``state`` on."""
+        if recipe.spec not in self._learners:
+            device = MeteredDevice(self._device, processor_time(recipe.device))
+            self._learners[recipe.spec] = GroupLearner(recipe=recipe, device=device, **self._held)
+        return await self._learners[recipe.spec].learn(program, team, task, state)
+
+    def forget(self, recipes: Sequence[PartRecipe]) -> None:
+        """Let the learners of these groups go."""
+        for recipe in recipes:
+            self._learners.pop(recipe.spec, None)

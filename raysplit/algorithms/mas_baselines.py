@@ -1,0 +1,154 @@
+"""What merge and split is compared with: all tasks in one model, each in its own, and two ways to group them.
+
+As in Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285. TAG: Fifty et al., "Efficiently Identifying Task Groupings",
+NeurIPS 2021, arXiv 2109.04617. HOA: Standley et al., "Which Tasks Should Be Learned Together?", ICML 2020,
+arXiv 1905.07553. GradNorm: Chen et al., ICML 2018, arXiv 1711.02257.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from raysplit.actors.data_owner import Program
+from raysplit.actors.records import RoundTask
+from raysplit.actors.stage import PartRecipe
+from raysplit.algorithms.base import Options
+from raysplit.algorithms.mas_groups import GroupOptions, GroupTraining
+from raysplit.algorithms.mas_measuring import MeasuringOptions, MeasuringTraining
+from raysplit.algorithms.mas_phase import Phase, TaskGroup
+from raysplit.algorithms.mas_rounds import train_balanced
+from raysplit.schedulers.regroup import Groups, PairLosses, hoa, mean_affinity, overlap
+
+
+class AllInOneOptions(GroupOptions):
+    """``method`` is FedAvg, FedAvg with FedProx's term of weight ``proximal_mu``, or with GradNorm's task weights."""
+
+    method: Literal["fedavg", "fedprox", "gradnorm"] = "fedavg"
+    proximal_mu: float = Field(default=0.01, ge=0)
+
+
+class AllInOne(GroupTraining):
+    """One model with all tasks."""
+
+    name = "all_in_one"
+    title = "All in one"
+    options_type: ClassVar[type[Options]] = AllInOneOptions
+
+    def first_phase(self) -> Phase:
+        return Phase(groups=(self.spec.tasks,), schedule_from=0, schedule_rounds=self.setting.rounds)
+
+    def program(self, round: int) -> Program:
+        return train_balanced if self.options.method == "gradnorm" else super().program(round)
+
+    def group_recipe(self, tasks: Sequence[str]) -> PartRecipe:
+        mu = self.options.proximal_mu if self.options.method == "fedprox" else 0.0
+        return self.recipe(0, spec=self.spec.of(tasks), proximal_mu=mu)
+
+
+class OneByOne(GroupTraining):
+    """A model for each task, trained for itself."""
+
+    name = "one_by_one"
+    title = "One by one"
+
+    def first_phase(self) -> Phase:
+        groups = tuple((task,) for task in self.spec.tasks)
+        return Phase(groups=groups, schedule_from=0, schedule_rounds=self.setting.rounds)
+
+
+class TAGOptions(MeasuringOptions):
+    """At most ``num_groups`` groups, which may overlap."""
+
+    num_groups: int = Field(default=2, ge=1)
+
+
+class TAG(MeasuringTraining):
+    """A merged run that measures affinities throughout, then each chosen group from scratch."""
+
+    name = "tag"
+    title = "TAG"
+    options_type: ClassVar[type[Options]] = TAGOptions
+    trainings = 2
+
+    def first_phase(self) -> Phase:
+        return Phase(groups=(self.spec.tasks,), schedule_from=0, schedule_rounds=self.setting.rounds)
+
+    def measures(self, round: int) -> bool:
+        return round < self.setting.rounds
+
+    async def next_phase(self, task: RoundTask) -> Phase | None:
+        rounds, done = self.setting.rounds, task.round + 1
+        if self.measures(task.round):
+            self.history += await self.collect(task)
+        if done == self.num_rounds:
+            await self.serve_best()
+        if done != rounds:
+            return None
+        chosen = overlap(mean_affinity(self.history), self.options.num_groups)
+        self.decide(f"the merged run of {rounds} rounds is done", groups=chosen.groups, score=chosen.score)
+        return Phase(groups=chosen.groups, schedule_from=rounds, schedule_rounds=rounds)
+
+
+class HOAOptions(GroupOptions):
+    """At most ``num_groups`` groups, which may overlap."""
+
+    num_groups: int = Field(default=2, ge=1)
+
+
+class HOA(GroupTraining):
+    """Every task alone and every pair; larger groups that promise most are then trained as well."""
+
+    name = "hoa"
+    title = "HOA"
+    options_type: ClassVar[type[Options]] = HOAOptions
+    trainings = 2
+
+    _chosen: Groups = ()
+
+    @property
+    def num_rounds(self) -> int:
+        """A second training only where a chosen group has not been trained yet."""
+        nothing_new = bool(self._chosen) and all(len(group) <= 2 for group in self._chosen)
+        return (1 if nothing_new else 2) * self.setting.rounds
+
+    def first_phase(self) -> Phase:
+        tasks = self.spec.tasks
+        groups: Groups = (*((task,) for task in tasks), *combinations(tasks, 2))
+        return Phase(groups=groups, schedule_from=0, schedule_rounds=self.setting.rounds)
+
+    async def next_phase(self, task: RoundTask) -> Phase | None:
+        rounds, done = self.setting.rounds, task.round + 1
+        following = None
+        if done == rounds:
+            losses = await self._pair_losses()
+            chosen = hoa(losses, self.options.num_groups)
+            self._chosen = chosen.groups
+            self.decide(
+                "all tasks and pairs are trained", groups=chosen.groups, score=chosen.score, pair_losses=losses.values
+            )
+            larger = tuple(group for group in chosen.groups if len(group) > 2)
+            if larger:
+                small = tuple(group for group in chosen.groups if len(group) <= 2)
+                following = Phase(groups=larger, schedule_from=rounds, schedule_rounds=rounds, keep=small)
+        if done == self.num_rounds:
+            await self.serve_best()
+        return following
+
+    async def _pair_losses(self) -> PairLosses:
+        losses = {group.tasks: await self.validation_losses(group) for group in self.groups}
+
+        def loss(task: str, partner: str) -> float:
+            (tasks,) = [tasks for tasks in losses if set(tasks) == {task, partner}]
+            return losses[tasks][task]
+
+        tasks = self.spec.tasks
+        return PairLosses(tasks=tasks, values=tuple(tuple(loss(task, partner) for partner in tasks) for task in tasks))
+
+    def candidates(self) -> tuple[TaskGroup, ...]:
+        """The chosen groups alone."""
+        everybody = super().candidates()
+        return tuple(group for group in everybody if group.tasks in self._chosen) if self._chosen else everybody

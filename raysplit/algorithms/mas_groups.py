@@ -1,0 +1,285 @@
+"""The base of all methods that train several tasks: FedAvg for each group of tasks, phase after phase, on one cluster.
+
+Zhuang et al., "MAS: Towards Resource-Efficient Federated Multiple-Task Learning", ICCV 2023, arXiv 2307.11285. Groups
+have aggregators of their own and come and go while the owners stay. They train side by side where the cluster has room
+for copies of the owners' processes, and one after another where it has not, with the same result to the last bit:
+a group's round depends on its own weights and on the owners' streams alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import field_validator
+
+from raysplit.actors.data_owner import Program
+from raysplit.actors.evaluator import Evaluation
+from raysplit.actors.mas_aggregator import GroupAggregator
+from raysplit.actors.mas_owner import MultiTaskOwner
+from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.actors.stage import PartRecipe
+from raysplit.algorithms.base import AGGREGATOR, Algorithm, Options, RoundReport, Setting, Team
+from raysplit.algorithms.fedavg import train_and_submit
+from raysplit.algorithms.mas_ledger import Ledger, watts_of
+from raysplit.algorithms.mas_phase import Phase, TaskGroup, inherit, label_of
+from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, Promise, gather
+from raysplit.models.mas_spec import MultiTaskSpec
+from raysplit.models.spec import ModelSpec
+from raysplit.schedulers.learning_rate import SCHEDULES
+from raysplit.schedulers.regroup import Groups
+
+logger = logging.getLogger(__name__)
+
+
+class GroupOptions(Options):
+    """Options of every method that trains groups of tasks.
+
+    Attributes:
+        run_groups: ``auto`` gives each group places of its own and runs all side by side where the cluster has room
+            for that, and one after another at the owners' own places where it has not; ``concurrent`` runs them side
+            by side at the owners' own places; ``in_turn`` one after another.
+        devices: what owners compute on, dealt out in turn, for the account of energy: kinds of device whose power is
+            known, or watts.
+    """
+
+    run_groups: Literal["auto", "concurrent", "in_turn"] = "auto"
+    devices: tuple[str | float, ...] = ("d1",)
+
+    @field_validator("devices")
+    @classmethod
+    def _devices(cls, value: tuple[str | float, ...]) -> tuple[str | float, ...]:
+        watts_of(["owner-0"] * len(value), value)
+        if not value:
+            raise ValueError("give one device at least, or its power in W")
+        return value
+
+
+class GroupTraining(Algorithm):
+    """A method says with which phase it begins and, after each round, whether another follows."""
+
+    options_type: ClassVar[type[Options]] = GroupOptions
+
+    def __init__(self, setting: Setting, options: GroupOptions) -> None:
+        super().__init__(setting, options)
+        if not isinstance(setting.spec, MultiTaskSpec):
+            raise ValueError(
+                f"{self.name} trains a model with several tasks; set data.name to a set that has them, such as rooms, "
+                "and model.name to mas"
+            )
+        self.spec: MultiTaskSpec = setting.spec
+        self.ledger = Ledger(watts_of(list(setting.owners), options.devices))
+        self.phase = self.first_phase()
+        self.groups: tuple[TaskGroup, ...] = ()
+        self.kept: tuple[TaskGroup, ...] = ()
+        self.serving: dict[str, TaskGroup] = {}
+        self.decisions: list[dict[str, Any]] = []
+        self._entered: Phase | None = None
+        self._side_by_side = False
+
+    # -- what a method decides -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def first_phase(self) -> Phase:
+        """How the run begins."""
+
+    async def next_phase(self, task: RoundTask) -> Phase | None:
+        """What follows the round that is done; None to go on as it is."""
+        return None
+
+    def program(self, round: int) -> Program:
+        """The owner's round."""
+        return train_and_submit
+
+    def group_recipe(self, tasks: Sequence[str]) -> PartRecipe:
+        """The model of a group and how it is trained."""
+        return self.recipe(0, spec=self.spec.of(tasks))
+
+    # -- the coordinator's round ---------------------------------------------------------------------------------
+
+    def parties(self) -> list[PartySpec]:
+        return [self._multi_task_owner(name, name) for name in self.setting.owners]
+
+    def lr_scale(self, round: int) -> float:
+        schedule = SCHEDULES[self.setting.lr_schedule]
+        return schedule(round - self.phase.schedule_from, self.phase.schedule_rounds)
+
+    async def round(self, task: RoundTask) -> RoundReport:
+        if self.phase is not self._entered:
+            await self._enter(self.phase, task.round)
+        if self._side_by_side:
+            reports: list[tuple[OwnerReport, ...]] = await gather(*[self._train(g, task) for g in self.groups])
+        else:
+            reports = [await self._train(group, task) for group in self.groups]
+        spent = [self.ledger.add(task.round, g.tasks, r) for g, r in zip(self.groups, reports, strict=True)]
+        self.phase = await self.next_phase(task) or self.phase
+        values = {key: sum(row[key] for row in spent) for key in spent[0]}
+        return RoundReport(owners=_summed(reports), values={"num_groups": float(len(reports)), **values})
+
+    async def _train(self, group: TaskGroup, task: RoundTask) -> tuple[OwnerReport, ...]:
+        aggregator = group.aggregator
+        await aggregator.begin(task)
+        team, state = Team(peers={AGGREGATOR: aggregator}), aggregator.current()
+        program = self.program(task.round)
+        runs = [group.owners[name].train(group.recipe, program, team, task, state) for name in task.cohort]
+        return tuple(await gather(*runs))
+
+    # -- groups come and go --------------------------------------------------------------------------------------
+
+    async def _enter(self, phase: Phase, round: int) -> None:
+        before = self.groups
+        self.groups = await self._open(phase.groups, round)
+        for group in self.groups:
+            await inherit(group, before, phase.inherit)
+        candidates = (*self.kept, *before)
+        self.kept = tuple(group for group in candidates if group.tasks in phase.keep)
+        await self._close([group for group in candidates if group not in self.kept])
+        everybody = (*self.groups, *self.kept)
+        self.serving = {task: next(g for g in everybody if task in g.tasks) for task in _tasks(everybody)}
+        self._entered = phase
+        how = "side by side" if self._side_by_side else "one after another"
+        logger.info("round %d: groups %s, %s", round, [group.label for group in self.groups], how)
+
+    async def _open(self, groups: Groups, round: int) -> tuple[TaskGroup, ...]:
+        mode = self.options.run_groups
+        self._side_by_side = mode == "concurrent"
+        if mode == "auto" and len(groups) > 1:
+            try:
+                opened = await self._open_apart(groups, round)
+            except NoRoom as missing:
+                logger.info("the groups take turns: %s", missing)
+            else:
+                self._side_by_side = True
+                return opened
+        aggregators = [self._group_aggregator(tasks, round) for tasks in groups]
+        handles = await self._live_cluster.add(aggregators)
+        owners = {name: self.handles[name] for name in self.setting.owners}
+        return tuple(
+            TaskGroup(
+                tasks=tasks,
+                recipe=self.group_recipe(tasks),
+                aggregator=handles[party.name],
+                owners=owners,
+                added=(party.name,),
+            )
+            for tasks, party in zip(groups, aggregators, strict=True)
+        )
+
+    async def _open_apart(self, groups: Groups, round: int) -> tuple[TaskGroup, ...]:
+        """Every group with copies of the owners' parties in places of its own."""
+        sets: dict[str, list[PartySpec]] = {}
+        for tasks in groups:
+            label = _at(label_of(tasks), round)
+            copies = [self._multi_task_owner(_at(name, label), name) for name in self.setting.owners]
+            sets[label] = [*copies, self._group_aggregator(tasks, round)]
+        handles = await self._live_cluster.add_apart(sets)
+        return tuple(
+            TaskGroup(
+                tasks=tasks,
+                recipe=self.group_recipe(tasks),
+                aggregator=handles[parties[-1].name],
+                owners={name: handles[p.name] for name, p in zip(self.setting.owners, parties, strict=False)},
+                added=tuple(party.name for party in parties),
+            )
+            for tasks, parties in zip(groups, sets.values(), strict=True)
+        )
+
+    async def _close(self, groups: Sequence[TaskGroup]) -> None:
+        if not groups:
+            return
+        recipes = [group.recipe for group in groups]
+        await gather(*[self.handles[name].forget(recipes) for name in self.setting.owners])
+        await self._live_cluster.remove([name for group in groups for name in group.added])
+
+    @property
+    def _live_cluster(self) -> Cluster:
+        assert self.cluster is not None, "attach the cluster: groups are made while the run goes on"
+        return self.cluster
+
+    def _multi_task_owner(self, name: str, owner: str) -> PartySpec:
+        data = self.setting.owners[owner]
+        arguments = {"owner": owner, "shard": data.shard, "transform": data.transform}
+        arguments["training"] = self.local_training(owner)
+        return PartySpec(name=name, role="owner", build=MultiTaskOwner, arguments=arguments)
+
+    def _group_aggregator(self, tasks: Sequence[str], round: int) -> PartySpec:
+        name = _at(f"{AGGREGATOR}-{label_of(tasks)}", round)
+        arguments = {"spec": self.group_recipe(tasks).spec}
+        return PartySpec(name=name, role="aggregator", build=GroupAggregator, arguments=arguments)
+
+    # -- what came of it -----------------------------------------------------------------------------------------
+
+    def models(self) -> dict[str, list[Promise]]:
+        served = self._served()
+        if len(served) == 1:
+            ((group, tasks),) = served
+            return {"global": [group.aggregator.model_of(tasks)]}
+        return {label_of(tasks): [group.aggregator.model_of(tasks)] for group, tasks in served}
+
+    def spec_of(self, label: str) -> ModelSpec:
+        (tasks,) = [tasks for _, tasks in self._served() if label in ("global", label_of(tasks))]
+        return self.spec.of(tasks)
+
+    def _served(self) -> list[tuple[TaskGroup, tuple[str, ...]]]:
+        """Each group that serves tasks, with these."""
+        everybody = (*self.groups, *self.kept)
+        served = [(g, tuple(task for task in g.tasks if self.serving[task] is g)) for g in everybody]
+        return [(group, tasks) for group, tasks in served if tasks]
+
+    def candidates(self) -> tuple[TaskGroup, ...]:
+        """The groups from which each task takes the best."""
+        return (*self.groups, *self.kept)
+
+    async def serve_best(self) -> None:
+        """Where several groups have a task, let the one with the lowest validation loss serve it."""
+        groups = self.candidates()
+        losses = [await self.validation_losses(group) for group in groups]
+        for task in self.serving:
+            having = [(loss[task], number) for number, loss in enumerate(losses) if task in loss]
+            self.serving[task] = groups[min(having)[1]]
+
+    async def validation_losses(self, group: TaskGroup) -> dict[str, float]:
+        """Mean loss of each task of a group on samples that are neither trained nor tested on."""
+        if not self.setting.validators:
+            raise ValueError(f"{self.name} chooses by validation losses and the data set has no validation samples")
+        state = group.aggregator.current()
+        asked = [self.handles[party.name] for party in self.setting.validators]
+        parts: list[Evaluation] = await gather(*[e.evaluate(state, spec=group.recipe.spec) for e in asked])
+        total = parts[0]
+        for part in parts[1:]:
+            total += part
+        return total.task_losses
+
+    def decide(self, reason: str, **content: Any) -> None:
+        """Log a decision with its reason and scores, and keep it for the summary."""
+        self.decisions.append({"reason": reason, **content})
+        logger.info("decision: %s", self.decisions[-1])
+
+    def tables(self) -> dict[str, pa.Table]:
+        return {"charges.parquet": self.ledger.table()}
+
+    def summary(self) -> dict[str, Any]:
+        groups = [list(tasks) for _, tasks in self._served()]
+        return {"groups": groups, "decisions": self.decisions, "spent": self.ledger.summary()}
+
+
+def _tasks(groups: Sequence[TaskGroup]) -> tuple[str, ...]:
+    """All tasks of these groups, as they first appear."""
+    return tuple(dict.fromkeys(task for group in groups for task in group.tasks))
+
+
+def _at(name: str, round: int | str) -> str:
+    """A party's name that no other has: it came in this round, or for this group."""
+    return f"{name}@{round}"
+
+
+def _summed(reports: Sequence[tuple[OwnerReport, ...]]) -> tuple[OwnerReport, ...]:
+    """One report per owner: the groups' losses added up, on the same samples."""
+    return tuple(
+        replace(own[0], loss=sum(r.loss for r in own), num_steps=sum(r.num_steps for r in own), values=())
+        for own in zip(*reports, strict=True)
+    )

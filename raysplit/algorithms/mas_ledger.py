@@ -1,0 +1,124 @@
+"""What training groups of tasks has cost: device time and energy by task, group and owner, measured and modelled.
+
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, count the hours of all owners and groups, affinity passes included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from raysplit.actors.mas_owner import AFFINITY_S, COMPUTE_S
+from raysplit.actors.records import OwnerReport
+from raysplit.schedulers.profiles import node_kinds
+from raysplit.schedulers.resources import (
+    SECONDS_PER_HOUR,
+    Charge,
+    Spent,
+    TaskCost,
+    fit_task_cost,
+    spent,
+    spent_by_group,
+    spent_by_owner,
+    spent_by_task,
+)
+
+_CHARGES = pa.schema(
+    [
+        ("round", pa.int64()),
+        ("owner", pa.string()),
+        ("group", pa.string()),
+        ("num_tasks", pa.int64()),
+        ("steps", pa.int64()),
+        ("training_s", pa.float64()),
+        ("affinity_s", pa.float64()),
+        ("watts", pa.float64()),
+    ]
+)
+
+
+def watts_of(owners: Sequence[str], devices: Sequence[str | float]) -> dict[str, float]:
+    """Every owner's power draw while it computes: kinds of device or numbers, dealt out in turn.
+
+    Raises ValueError for an unknown kind, or one whose power is not known.
+    """
+    return {owner: _watts(devices[number % len(devices)]) for number, owner in enumerate(owners)}
+
+
+def _watts(device: str | float) -> float:
+    if not isinstance(device, str):
+        return device
+    known = {name: kind.power_w for name, kind in node_kinds().items() if kind.power_w is not None}
+    if device not in known:
+        raise ValueError(f"no power is known of the device {device!r}; give one of {', '.join(known)} or a number of W")
+    return known[device]
+
+
+class Ledger:
+    """The charges of a run, by owner, group and round."""
+
+    def __init__(self, watts: Mapping[str, float]) -> None:
+        self._watts = watts
+        self._rows: list[dict[str, Any]] = []
+        self.charges: list[Charge] = []
+
+    def add(self, round: int, group: tuple[str, ...], reports: Sequence[OwnerReport]) -> dict[str, float]:
+        """Charge a group's round; what it took in all, for the round's metrics."""
+        for report in reports:
+            seconds, watts = dict(report.values), self._watts[report.owner]
+            total = seconds[COMPUTE_S] + seconds[AFFINITY_S]
+            self.charges.append(Charge(owner=report.owner, group=group, round=round, seconds=total, watts=watts))
+            row = [round, report.owner, "+".join(group), len(group), report.num_steps]
+            row += [seconds[COMPUTE_S], seconds[AFFINITY_S], watts]
+            self._rows.append(dict(zip(_CHARGES.names, row, strict=True)))
+        charges, rows = self.charges[-len(reports) :], self._rows[-len(reports) :]
+        return {
+            "device_s": sum(charge.seconds for charge in charges),
+            "affinity_s": sum(row["affinity_s"] for row in rows),
+            "joules": sum(charge.joules for charge in charges),
+        }
+
+    def table(self) -> pa.Table:
+        """One line for each owner, group and round."""
+        return pa.Table.from_pylist(self._rows, schema=_CHARGES)
+
+    def task_cost(self) -> TaskCost | None:
+        """T(m) of one training step, in hours, from the groups seen; None while all had equally many tasks."""
+        steps: dict[int, int] = {}
+        seconds: dict[int, float] = {}
+        for row in self._rows:
+            size = row["num_tasks"]
+            steps[size] = steps.get(size, 0) + row["steps"]
+            seconds[size] = seconds.get(size, 0.0) + row["training_s"]
+        if len(steps) < 2:
+            return None
+        return fit_task_cost({size: seconds[size] / steps[size] / SECONDS_PER_HOUR for size in steps})
+
+    def modelled_hours(self, cost: TaskCost) -> float:
+        """What the steps that were made should have taken without affinities, by the two-parameter model."""
+        return float(sum(row["steps"] * cost.hours(row["num_tasks"]) for row in self._rows))
+
+    def summary(self) -> dict[str, Any]:
+        """Hours and kWh in all and by task, group and owner; measured, and what the two-parameter model says."""
+        total, cost = spent(self.charges), self.task_cost()
+        content = _plain(total) | {
+            "affinity_hours": sum(row["affinity_s"] for row in self._rows) / SECONDS_PER_HOUR,
+            "by_task": {task: _plain(value) for task, value in spent_by_task(self.charges).items()},
+            "by_group": {"+".join(group): _plain(value) for group, value in spent_by_group(self.charges).items()},
+            "by_owner": {owner: _plain(value) for owner, value in spent_by_owner(self.charges).items()},
+        }
+        if cost is None:
+            return content
+        return content | {
+            "model": {
+                "encoder_s_per_step": cost.encoder_hours * SECONDS_PER_HOUR,
+                "decoder_s_per_step": cost.decoder_hours * SECONDS_PER_HOUR,
+                "training_hours": self.modelled_hours(cost),
+            }
+        }
+
+
+def _plain(value: Spent) -> dict[str, Any]:
+    return {"hours": value.hours, "kwh": value.kwh}

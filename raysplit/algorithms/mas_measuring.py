@@ -1,0 +1,85 @@
+"""Methods that measure how tasks affect one another while all are merged.
+
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: affinities are averaged over batches, then over the owners of a
+round, then over rounds.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from raysplit.actors.affinity import AffinityRule
+from raysplit.actors.data_owner import Program
+from raysplit.actors.records import RoundTask
+from raysplit.algorithms.base import Options, Setting
+from raysplit.algorithms.fedavg import train_and_submit
+from raysplit.algorithms.mas_groups import GroupOptions, GroupTraining
+from raysplit.algorithms.mas_rounds import train_and_measure
+from raysplit.schedulers.regroup import Affinity, mean_affinity
+from raysplit.schedulers.regroup_files import HISTORY_FILE, history_table
+
+OWNERS_FILE = "owner_affinities.parquet"
+
+
+class MeasuringOptions(GroupOptions):
+    """Options of methods that measure affinities.
+
+    Attributes:
+        affinity_every: measure on every so many batches.
+        normalise_by_lr: divide the gain by the learning rate.
+        freeze_running_statistics: keep look-ahead passes out of the batch-norm statistics.
+    """
+
+    affinity_every: int = 10
+    normalise_by_lr: bool = True
+    freeze_running_statistics: bool = True
+
+    @property
+    def rule(self) -> AffinityRule:
+        return AffinityRule(
+            every=self.affinity_every,
+            normalise_by_lr=self.normalise_by_lr,
+            freeze_running_statistics=self.freeze_running_statistics,
+        )
+
+
+class MeasuringTraining(GroupTraining):
+    """Keeps the affinities of the rounds that measured some."""
+
+    options_type: ClassVar[type[Options]] = MeasuringOptions
+
+    def __init__(self, setting: Setting, options: MeasuringOptions) -> None:
+        super().__init__(setting, options)
+        self.history: list[Affinity] = []
+        self._by_owner: list[dict[str, Any]] = []
+
+    def measures(self, round: int) -> bool:
+        """Whether owners look ahead in this round."""
+        return True
+
+    def program(self, round: int) -> Program:
+        return partial(train_and_measure, rule=self.options.rule) if self.measures(round) else train_and_submit
+
+    async def collect(self, task: RoundTask) -> tuple[Affinity, ...]:
+        """The mean affinity of each group in this round, over the cohort in owner order."""
+        means = []
+        for group in self.groups:
+            measured: dict[str, Affinity] = await group.aggregator.affinities(task)
+            means.append(mean_affinity(measured.values()))
+            self._by_owner += [
+                {"round": task.round, "owner": owner, "source": source, "recipient": recipient, "value": value}
+                for owner, affinity in measured.items()
+                for source, row in zip(affinity.tasks, affinity.values, strict=True)
+                for recipient, value in zip(affinity.tasks, row, strict=True)
+            ]
+        return tuple(means)
+
+    def tables(self) -> dict[str, pa.Table]:
+        tables = super().tables()
+        if self.history:
+            tables[HISTORY_FILE] = history_table(self.history)
+            tables[OWNERS_FILE] = pa.Table.from_pylist(self._by_owner)
+        return tables

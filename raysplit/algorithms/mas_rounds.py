@@ -1,0 +1,29 @@
+"""The owner's round for a group of tasks: plain, while measuring affinities, or with balanced tasks.
+
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: every batch with an index divisible by rho is looked ahead on before
+it is trained on. The plain round is that of FedAvg.
+"""
+
+from __future__ import annotations
+
+from raysplit.actors.affinity import AffinityRule
+from raysplit.actors.mas_owner import GroupLearner
+from raysplit.actors.records import RoundTask
+from raysplit.algorithms.base import Team
+from raysplit.schedulers.regroup import mean_affinity
+
+
+async def train_and_measure(owner: GroupLearner, team: Team, task: RoundTask, *, rule: AffinityRule) -> None:
+    measured = []
+    for tag, batch in owner.batches(task):
+        if tag.step % rule.every == 0:
+            measured.append(await owner.measure_affinity(tag, batch, rule, task.lr_scale))
+        await owner.train_batch(tag, batch)
+    await team.aggregator.submit_measured(task, owner.name, owner.parts_state(), mean_affinity(measured))
+
+
+async def train_balanced(owner: GroupLearner, team: Team, task: RoundTask) -> None:
+    """GradNorm at the representation (Chen et al., 2018, arXiv 1711.02257)."""
+    for tag, batch in owner.batches(task):
+        await owner.train_batch_balanced(tag, batch)
+    await team.aggregator.submit(task, owner.name, owner.parts_state())
