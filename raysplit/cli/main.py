@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -27,7 +30,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Loads a command's module when it is asked for: ``raysplit --help`` does not wait for torch."""
+    """Loads a command's module when it is asked for; ``raysplit --help`` reads docstrings and waits for nothing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -38,6 +41,18 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(target)) for name, target in COMMANDS.items()])
+
+
+def summary(target: str) -> str:
+    """What a command does: its module's first line after the colon, read without importing the module."""
+    module = target.partition(":")[0]
+    source = Path(__file__).with_name(module.rpartition(".")[2] + ".py").read_text(encoding="utf-8")
+    first_line = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+    return first_line.partition(": ")[2]
 
 
 @click.group(cls=LazyGroup)
@@ -52,6 +67,7 @@ def cli(verbose: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: a mistake of the user ends in one message and exit code 2, never in a traceback."""
+    sys.path.insert(0, os.getcwd())  # a name such as "mymodel:build" means a file here
     try:
         return cli.main(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as error:

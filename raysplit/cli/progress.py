@@ -15,6 +15,8 @@ from raysplit.train.folder import Row
 from raysplit.train.run import RunResult
 from raysplit.train.setup import Prepared
 
+_WIDE = 112  # columns that a bar needs beside the figures, which come first
+
 
 def human_bytes(size: float) -> str:
     """A size in binary units: ``1.5 MiB``."""
@@ -32,10 +34,10 @@ class LiveProgress:
         self._console = console
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            *([BarColumn(bar_width=24)] if console.width >= _WIDE else []),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[status]}"),
             console=console,
         )
         self._task: TaskID | None = None
@@ -75,10 +77,10 @@ class JsonLines:
 
 def status_line(row: Row) -> str:
     """A round's figures in one line."""
-    tested = f"test loss {row['test_loss']:.3f}  " if "test_loss" in row else ""
-    tested = f"accuracy {accuracy_text(row, 3)}  " if "test_accuracy" in row else tested
+    tested = f"test loss {row['test_loss']:.3f} " if "test_loss" in row else ""
+    tested = f"accuracy {accuracy_text(row, 3)} " if "test_accuracy" in row else tested
     return (
-        f"loss {row['train_loss']:.3f}  {tested}{row['samples_per_s']:,.0f} samples/s  "
+        f"loss {row['train_loss']:.3f} {tested}{row['samples_per_s']:,.0f} samples/s "
         f"{human_bytes(row['bytes_total'])}"
     )
 
