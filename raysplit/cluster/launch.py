@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class RayOptions:
             where that is unset, a new local one.
         num_cpus: logical CPUs of a new local cluster; None takes the machine's.
         object_store_bytes: shared memory of a new local cluster, sized to the tensors under way.
+        connect_timeout_s: how long to wait for somebody to answer at the address at all.
     """
 
     address: str | None = None
@@ -39,7 +41,7 @@ class RayOptions:
     object_store_bytes: int = 512 * _MIB
     dashboard: bool = False
     temp_dir: str | None = None
-    connect_timeout_s: float = 30.0
+    connect_timeout_s: float = 5.0
 
 
 def token_path() -> Path:
@@ -120,12 +122,26 @@ def _init(ray: Any, options: RayOptions, address: str | None) -> None:
     else:
         arguments |= {"address": address, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}}}
     try:
+        if address not in (None, "local", "auto"):
+            _knock(address, options.connect_timeout_s)
         ray.init(**arguments)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-        where = f"at {address}" if address not in (None, "local") else "on this machine"
-        token = "a token was sent" if os.environ.get("RAY_AUTH_MODE") == "token" else "no token was sent"
-        raise RayUnreachable(
-            f"Ray could not be reached {where} ({type(error).__name__}: {error}; {token}). Check the address "
-            f"(RAY_ADDRESS or cluster.address), that `ray start --head` runs there, and that {token_path()} or "
-            f"RAY_AUTH_TOKEN holds that cluster's token; or leave the address out to start a local cluster"
-        ) from error
+        raise RayUnreachable(_unreachable(address, error)) from error
+
+
+def _knock(address: str, timeout_s: float) -> None:
+    """Fail at once where nothing listens; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{address!r} is not of the form host:port")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
+
+
+def _unreachable(address: str | None, error: Exception) -> str:
+    where = f"at {address}" if address not in (None, "local") else "on this machine"
+    token = "a token was sent" if os.environ.get("RAY_AUTH_MODE") == "token" else "no token was sent"
+    return (
+        f"Ray could not be reached {where} ({type(error).__name__}: {error}; {token}). Check the address "
+        f"(RAY_ADDRESS or cluster.address), that `ray start --head` runs there, and that {token_path()} or "
+        f"RAY_AUTH_TOKEN holds that cluster's token; or leave the address out to start a local cluster"
+    )
