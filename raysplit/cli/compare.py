@@ -34,13 +34,15 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
       raysplit compare runs/fedavg runs/splitfed --target 0.9
     """
     reports = read_runs(runs)
-    drawn = figure or runs[0].parent / "comparison.png"
-    draw_runs(reports, drawn, title=shared_partition(reports) or "runs", target=target)
+    path = figure or runs[0].parent / "comparison.png"
+    drawn = str(path) if any(run.curve for run in reports) else None
+    if drawn is not None:
+        draw_runs(reports, path, title=shared_partition(reports) or "runs", target=target)
     if json_wanted:
-        click.echo(json.dumps({"runs": [as_json(run, target) for run in reports], "figure": str(drawn)}, indent=2))
+        click.echo(json.dumps({"runs": [as_json(run, target) for run in reports], "figure": drawn}, indent=2))
         return
     print_runs(Console(), reports, target)
-    click.echo(f"figure: {drawn}")
+    click.echo(f"figure: {drawn}" if drawn is not None else "no figure: nothing has been evaluated yet")
 
 
 def shared_partition(runs: Sequence[RunReport]) -> str | None:

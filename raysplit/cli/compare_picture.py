@@ -12,9 +12,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from raysplit.train.report import Point, RunReport
 
 # Okabe and Ito's palette, readable with every kind of colour vision; yellow left out, it is lost on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_DASHES = ("-", "--", "-.", ":")
-_INK, _FAINT = "#333333", "#d9dce1"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":")
+INK, FAINT = "#333333", "#d9dce1"
 _LOG_FROM = 25  # a run that sent so many times as much as another would press the other to the edge
 _BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _SECONDS = ((3600, "h"), (60, "min"))
@@ -40,14 +40,14 @@ def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: floa
         panels[1].set_xscale("log")
     if target is not None:
         for axes in panels:
-            axes.axhline(target, color=_INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
+            axes.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
         panels[0].annotate(
-            f"target {target:.0%}", (1, target), (-2, 3), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", fontsize=8, color=_INK,
+            f"target {target:.0%}", (0, target), (3, 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", fontsize=8, color=INK,
         )  # fmt: skip
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(runs)), frameon=False)
-    figure.suptitle(title, fontsize=11, color=_INK)
+    figure.suptitle(title, fontsize=11, color=INK)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 
@@ -57,19 +57,24 @@ def _panel(axes: Axes, runs: Sequence[RunReport], along: Callable[[Point], float
         axes.plot(
             [along(point) for point in run.curve],
             [point.accuracy for point in run.curve],
-            color=_COLOURS[index % len(_COLOURS)],
-            linestyle=_DASHES[index // len(_COLOURS) % len(_DASHES)],
+            color=COLOURS[index % len(COLOURS)],
+            linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
             linewidth=2,
             marker="o" if len(run.curve) <= 30 else None,
             markersize=3.5,
             label=run.label,
         )
-    axes.set_xlabel(label, color=_INK)
-    axes.grid(color=_FAINT, linewidth=0.7)
+    axes.set_xlabel(label, color=INK)
+    quiet(axes)
+
+
+def quiet(axes: Axes) -> None:
+    """A faint grid behind the data and no frame."""
+    axes.grid(color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_FAINT)
-    axes.tick_params(colors=_INK, length=0)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, length=0)
 
 
 def _unit(largest: float, units: Sequence[tuple[int, str]], smallest: str) -> tuple[int, str]:
