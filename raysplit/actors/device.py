@@ -7,14 +7,12 @@ described machine would take.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 WorkKind = Literal["forward", "backward", "update", "loss", "average", "affinity"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
+class Work(NamedTuple):
     """A piece of work: what kind, for which owner's round and step, on which part of the model (by its number)."""
 
     kind: WorkKind

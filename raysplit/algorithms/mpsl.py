@@ -11,7 +11,6 @@ replicas in place and the aggregator averages the owners' ends: the weights are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -115,11 +114,11 @@ class MPSLOptions(Options):
             self.route()
         return self
 
-    def route(self, owner: str | None = None) -> Route:
-        """The route of one owner, or that of all who have none of their own."""
+    def route(self) -> Route:
+        """The route of all owners who have none of their own."""
         if self.cuts == "auto":
             raise ValueError("cuts: auto is planned from topology.devices; give the topology a profile, or cuts")
-        return self.owner_routes.get(owner or "", Route(cuts=self.cuts, nodes=self.nodes))
+        return Route(cuts=self.cuts, nodes=self.nodes)
 
 
 class MPSL(Algorithm):
@@ -131,18 +130,19 @@ class MPSL(Algorithm):
         super().__init__(setting, options)
         if unknown := sorted(options.owner_routes.keys() - setting.owners.keys()):
             raise ValueError(f"owner_routes names {unknown[0]!r}; there are {', '.join(list(setting.owners)[:8])}")
-        self._routes = {name: options.route(name) for name in setting.owners}
-        self._default = options.route()
-        self._uniform = all(route == self._default for route in self._routes.values())
+        default = options.route()
+        self._routes = {name: options.owner_routes.get(name, default) for name in setting.owners}
+        self._distinct = tuple(dict.fromkeys(self._routes.values()))
+        self._uniform = len(self._distinct) == 1
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
-        return self._default.cuts
+        return self._distinct[0].cuts
 
     @property
     def node_names(self) -> tuple[str, ...]:
         """All compute nodes, in the order in which the routes name them."""
-        return tuple(dict.fromkeys(name for r in [self._default, *self._routes.values()] for name in r.node_names))
+        return tuple(dict.fromkeys(name for route in self._distinct for name in route.node_names))
 
     # -- who is deployed where -----------------------------------------------------------------------------------
 
@@ -150,11 +150,8 @@ class MPSL(Algorithm):
         return [*self._owners(), *map(self._node, self.node_names), self._aggregator()]
 
     def _owners(self) -> list[PartySpec]:
-        parties = {party.name: party for party in self.owner_parties()}
-        for name, route in self._routes.items():
-            ends = (self._part(route, 0), self._part(route, len(route.cuts)))
-            parties[name] = _with(parties[name], recipes=ends)
-        return list(parties.values())
+        ends = {route: (self._part(route, 0), self._part(route, len(route.cuts))) for route in self._distinct}
+        return [self.owner_party(name, *ends[route]) for name, route in self._routes.items()]
 
     def _node(self, name: str) -> PartySpec:
         # A replica is an owner's model as much as its ends are: it follows the owners' rules in everything.
@@ -163,13 +160,14 @@ class MPSL(Algorithm):
             "restart_optimizer": self.setting.training.restart_optimizer,
             "device": QueueDevice(policy=self.options.queue),
         }
-        if self._uniform:
-            return self.node_party(name, self._part(self._default, 1 + self._default.node_names.index(name)), **rules)
-        recipes = {
-            owner: self._part(route, 1 + route.node_names.index(name))
-            for owner, route in self._routes.items()
+        parts = {
+            route: self._part(route, 1 + route.node_names.index(name))
+            for route in self._distinct
             if name in route.node_names
         }
+        if self._uniform:
+            return self.node_party(name, parts[self._distinct[0]], **rules)
+        recipes = {owner: parts[route] for owner, route in self._routes.items() if route in parts}
         return PartySpec(name=name, role="node", build=RoutedNode, arguments={"recipes": recipes, **rules})
 
     def _aggregator(self) -> PartySpec:
@@ -187,7 +185,7 @@ class MPSL(Algorithm):
         await gather(aggregator.begin(task), *[node.begin(task) for node in nodes.values()])
         if not self._uniform:
             await gather(*[node.load(aggregator.current()) for node in nodes.values()])
-        team = Team(peers={AGGREGATOR: aggregator, **nodes}, nodes=tuple(nodes[n] for n in self._default.node_names))
+        team = Team(peers={AGGREGATOR: aggregator, **nodes}, nodes=tuple(nodes.values()))
         return RoundReport(owners=await self.run_owners(self.program(), team, task, aggregator.current()))
 
     def program(self) -> Program:
@@ -196,10 +194,9 @@ class MPSL(Algorithm):
             return mpsl_round
         return partial(routed_round, routes={name: route.node_names for name, route in self._routes.items()})
 
+    def durable(self, parties: list[PartySpec]) -> list[str]:
+        return self.without_idle_owners(parties)
+
     def models(self) -> dict[str, list[Promise]]:
-        nodes = self._default.node_names if self._uniform else ()
+        nodes = self.node_names if self._uniform else ()
         return {"global": [self.handles[AGGREGATOR].current(), *[self.handles[name].state() for name in nodes]]}
-
-
-def _with(party: PartySpec, **arguments: Any) -> PartySpec:
-    return replace(party, arguments={**party.arguments, **arguments})

@@ -8,11 +8,13 @@ The clocks count in described seconds; on the wall clock one described second ta
 from __future__ import annotations
 
 import asyncio
-import heapq
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
@@ -23,15 +25,18 @@ class Deadlock(RuntimeError):
     """All coroutines wait for one another, and no timer is left that could wake one."""
 
 
-class _Call:
-    """A callback that is due, or will be; stands in for `asyncio.Handle`, at a third of its cost."""
+_Due = tuple[Context, Callable[..., Any], tuple[Any, ...]]
+
+
+class _Timer:
+    """A callback to come; stands in for `asyncio.TimerHandle`, at a third of its cost."""
 
     __slots__ = ("args", "callback", "context")
 
-    def __init__(self, callback: Callable[..., Any] | None, args: tuple[Any, ...], context: Context | None) -> None:
-        self.callback = callback
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None) -> None:
+        self.callback: Callable[..., Any] | None = callback
         self.args = args
-        self.context = context or copy_context()
+        self.context = copy_context() if context is None else context  # an empty context is false
 
     def cancel(self) -> None:
         self.callback = None
@@ -44,53 +49,73 @@ class _Call:
 class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop without a world outside: no threads, no sockets, and time that jumps.
 
-    Callbacks run in the order in which they become due; equal times keep the order in which they were set.
+    Callbacks run in the order in which they become due; equal times keep the order in which they were set. What is
+    set for the present instant runs when everything else of this instant has run.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._now_s = 0.0
-        self._due: list[_Call] = []
-        self._timers: list[tuple[float, int, _Call]] = []
+        self._due: deque[_Due] = deque()
+        self._instant: deque[_Timer] = deque()
+        self._timers: list[tuple[float, int, _Timer | asyncio.Future[None]]] = []
         self._numbers = count()
 
     def time(self) -> float:
         return self._now_s
 
-    def call_soon(  # type: ignore[override]  # the returned call is all of a Handle that anybody uses
+    def call_soon(  # type: ignore[override]  # nobody takes back what is due
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> _Call:
-        call = _Call(callback, args, context)
-        self._due.append(call)
-        return call
+    ) -> None:
+        self._due.append((copy_context() if context is None else context, callback, args))
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> _Call:
-        call = _Call(callback, args, context)
-        heapq.heappush(self._timers, (when, next(self._numbers), call))
-        return call
+    ) -> _Timer:
+        timer = _Timer(callback, args, context)
+        if when <= self._now_s:
+            self._instant.append(timer)
+        else:
+            heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def timer(self, when: float) -> asyncio.Future[None]:
+        """Done at this time, which is yet to come."""
+        timer: asyncio.Future[None] = asyncio.Future(loop=self)
+        heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        return asyncio.Task(coro, loop=self, name=name or "call", context=context)  # a number for each takes long
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> _Call:
+    ) -> _Timer:
         return self.call_at(self._now_s + delay, callback, *args, context=context)
 
     def _run_once(self) -> None:
-        """Everything due now; when nothing is, the next timers' time comes."""
-        due, self._due = self._due, []
-        for call in due:
-            if call.callback is not None:
-                call.context.run(call.callback, *call.args)
-        if self._due or self._stopping:  # type: ignore[attr-defined]
-            return
-        timers = self._timers
-        if not timers:
-            raise Deadlock("every party waits for another one and nothing is under way; the round cannot end")
-        when = max(timers[0][0], self._now_s)
-        self._now_s = when
-        while timers and timers[0][0] <= when:
-            self._due.append(heapq.heappop(timers)[2])
+        """Run until somebody stops the loop: all that is due, then the rest of the instant, then the next timer."""
+        due, instant, timers = self._due, self._instant, self._timers
+        while not self._stopping:  # type: ignore[attr-defined]
+            while due:
+                context, callback, args = due.popleft()
+                context.run(callback, *args)
+            if self._stopping:  # type: ignore[attr-defined]
+                return
+            timer: _Timer | asyncio.Future[None]
+            if instant:
+                timer = instant.popleft()
+            elif timers:
+                self._now_s, _, timer = heappop(timers)
+            else:
+                raise Deadlock("every party waits for another one and nothing is under way; the round cannot end")
+            if isinstance(timer, _Timer):
+                if timer.callback is not None:
+                    timer.context.run(timer.callback, *timer.args)
+            elif not timer.done():
+                timer.set_result(None)
 
     def _write_to_self(self) -> None:
         """Nothing outside this thread can wake the loop."""
@@ -118,26 +143,23 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
 class VirtualClock:
-    """The time of the running `VirtualLoop`."""
+    """The time of the `VirtualLoop` on which it is first asked."""
+
+    @cached_property
+    def _loop(self) -> VirtualLoop:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        return loop
 
     def time_s(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
     now_s = time_s
 
     async def reach(self, when_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        if when_s > loop.time():
-            woken: asyncio.Future[None] = loop.create_future()
-            loop.call_at(when_s, _wake, woken)
-            await woken
-
-
-def _wake(sleeper: asyncio.Future[None]) -> None:
-    if not sleeper.done():
-        sleeper.set_result(None)
+        if when_s > self._loop.time():
+            await self._loop.timer(when_s)
 
 
 _reached_s: ContextVar[float] = ContextVar("reached_s", default=0.0)

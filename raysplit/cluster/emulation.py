@@ -130,7 +130,9 @@ class PacedDevice:
         self._host = host
 
     async def run(self, work: Work, compute: Callable[[], Any]) -> Any:
-        await self._queue.turn(work)
+        turn = self._queue.enter(work)
+        if turn is not None:
+            await self._queue.wait(turn)
         try:
             if self._host is None:
                 return await self._perform(work, compute)
@@ -141,21 +143,13 @@ class PacedDevice:
 
     async def _perform(self, work: Work, compute: Callable[[], Any]) -> Any:
         clock, queue = self._clock, self._queue
-        started_s = clock.time_s()
+        began_s = clock.time_s()
         starts_s = max(clock.now_s(), queue.free_s)
         result = compute()
         await clock.reach(starts_s + self._machine.seconds(work))
         queue.free_s = clock.now_s()
-        self._log.add(
-            self._party,
-            self._machine.device,
-            work.kind,
-            work.owner,
-            work.round,
-            work.step,
-            started_s,
-            clock.time_s(),
-        )
+        kind, owner, _, round, step = work
+        self._log.add(self._party, self._machine.device, kind, owner, round, step, began_s, clock.time_s())
         return result
 
 

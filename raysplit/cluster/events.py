@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 TRANSFER = "transfer"
 
@@ -36,32 +37,23 @@ class Event:
     num_bytes: int = 0
 
 
+COLUMNS = tuple(field.name for field in fields(Event))
+NAME_COLUMNS = ("party", "device", "kind", "owner")
+_CHUNK = 65_536
+_Row = tuple[str, str, str, str, int, int, float, float, int]
+
+
 class EventLog:
-    """Events in the order in which they were logged."""
+    """Events in the order in which they were logged; see `columns`."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self._codes: dict[str, int] = {}
-        self.party = array("i")
-        self.device = array("i")
-        self.kind = array("i")
-        self.owner = array("i")
-        self.round = array("i")
-        self.step = array("i")
-        self.start_s = array("d")
-        self.end_s = array("d")
-        self.num_bytes = array("q")
+        self._rows: list[_Row] = []  # those that are not in the columns yet
+        self._columns = tuple(array(kind) for kind in "iiiiiiddq")
 
     def __len__(self) -> int:
-        return len(self.start_s)
-
-    def code(self, name: str) -> int:
-        """The number that stands for a name."""
-        number = self._codes.get(name)
-        if number is None:
-            number = self._codes[name] = len(self.names)
-            self.names.append(name)
-        return number
+        return len(self._columns[0]) + len(self._rows)
 
     def add(
         self,
@@ -76,59 +68,35 @@ class EventLog:
         num_bytes: int = 0,
     ) -> None:
         """Log one event; the arguments are those of `Event`."""
-        codes = self._codes
-        try:
-            self.party.append(codes[party])
-            self.device.append(codes[device])
-            self.kind.append(codes[kind])
-            self.owner.append(codes[owner])
-        except KeyError:
-            for name in (party, device, kind, owner):
-                self.code(name)
-            for column in (self.party, self.device, self.kind, self.owner):
-                del column[len(self.start_s) :]  # take back what went in before the unknown name
-            self.add(party, device, kind, owner, round, step, start_s, end_s, num_bytes)
-            return
-        self.round.append(round)
-        self.step.append(step)
-        self.start_s.append(start_s)
-        self.end_s.append(end_s)
-        self.num_bytes.append(num_bytes)
+        self._rows.append((party, device, kind, owner, round, step, start_s, end_s, num_bytes))
+        if len(self._rows) == _CHUNK:
+            self._store()
 
-    def clear(self) -> None:
-        """Forget all events."""
-        for column in (self.party, self.device, self.kind, self.owner, self.round, self.step):
-            del column[:]
-        for times in (self.start_s, self.end_s):
-            del times[:]
-        del self.num_bytes[:]
+    def columns(self) -> dict[str, array[Any]]:
+        """The columns by the attributes of `Event`; the names are numbers of entries in ``names``."""
+        self._store()
+        return dict(zip(COLUMNS, self._columns, strict=True))
 
     def extend(self, other: EventLog) -> None:
         """Append the events of another log, for example another place's."""
         for event in other:
-            self.add(
-                event.party,
-                event.device,
-                event.kind,
-                event.owner,
-                event.round,
-                event.step,
-                event.start_s,
-                event.end_s,
-                event.num_bytes,
-            )
+            self.add(*[getattr(event, column) for column in COLUMNS])
 
     def __iter__(self) -> Iterator[Event]:
-        names = self.names
-        for i in range(len(self)):
-            yield Event(
-                party=names[self.party[i]],
-                device=names[self.device[i]],
-                kind=names[self.kind[i]],
-                owner=names[self.owner[i]],
-                round=self.round[i],
-                step=self.step[i],
-                start_s=self.start_s[i],
-                end_s=self.end_s[i],
-                num_bytes=self.num_bytes[i],
-            )
+        columns = self.columns()
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(columns, values, strict=True))
+            yield Event(**row | {column: self.names[row[column]] for column in NAME_COLUMNS})
+
+    def _store(self) -> None:
+        codes, names = self._codes, self.names
+        for index, values in enumerate(zip(*self._rows, strict=True)):
+            if COLUMNS[index] not in NAME_COLUMNS:
+                self._columns[index].extend(values)
+                continue
+            for name in values:
+                if name not in codes:
+                    codes[name] = len(names)
+                    names.append(name)
+            self._columns[index].extend([codes[name] for name in values])
+        self._rows.clear()

@@ -6,7 +6,6 @@ The reference for bitwise equality, the debugger's friend and the stage of the s
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -59,24 +58,22 @@ class LocalHandle:
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         current_party.set(self.name)  # this task's own context
-        sent_bytes = sum([self._count(caller, value) for value in (*args, *kwargs.values())])
-        network = self._network
+        network, sent_bytes = self._network, 0
+        values = [*args, *kwargs.values()]
+        promises = [i for i, value in enumerate(values) if hasattr(value, "__await__")]
+        for i, value in enumerate(values):
+            if i not in promises and (size := num_bytes(value)):
+                self._meter.add(caller, self.name, size)
+                sent_bytes += size
         if network is not None and sent_bytes:
             await network.carry(caller, self.name, sent_bytes, network.now_s())
-        args = tuple([await value if hasattr(value, "__await__") else value for value in args])
-        for key, value in kwargs.items():
-            if hasattr(value, "__await__"):
-                kwargs[key] = await value
-        result = getattr(self._party, verb)(*args, **kwargs)
-        if inspect.isawaitable(result):
+        for i in promises:
+            values[i] = await values[i]
+        named = dict(zip(kwargs, values[len(args) :], strict=True))
+        result = getattr(self._party, verb)(*values[: len(args)], **named)
+        if hasattr(result, "__await__"):
             result = await result
         return Envelope(self.name, result, network.now_s() if network is not None else 0.0)
-
-    def _count(self, caller: str, value: Any) -> int:
-        """The bytes of a value that comes with the call; a promise comes from elsewhere."""
-        size = 0 if hasattr(value, "__await__") else num_bytes(value)
-        self._meter.add(caller, self.name, size)
-        return size
 
 
 class LocalCluster:

@@ -1,0 +1,235 @@
+"""Sketches: parties that act out a round without computing it.
+
+A sketched party runs the same verbs and programs as the real one, on the same devices and links, but a tensor is only
+its size. On a virtual clock this makes a simulator of whatever the algorithm does, for thousands of owners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import ceil
+from typing import Any
+
+from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.device import Device, Work
+from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.stage import PartRecipe
+from raysplit.cluster.contract import PartySpec
+from raysplit.schedulers.profiles import UnitProfile
+
+_LABEL_BYTES = 4
+
+
+class Sketch:
+    """The size of a tensor; answers what parties ask of a tensor when they only pass it on or average it."""
+
+    __slots__ = ("num_bytes", "num_rows")
+
+    def __init__(self, num_bytes: int, num_rows: int = 1) -> None:
+        self.num_bytes = num_bytes
+        self.num_rows = num_rows
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def is_floating_point(self) -> bool:
+        return False  # so that an average takes the first, as it does with counters
+
+    def clone(self) -> Sketch:
+        return self
+
+
+State = Mapping[str, Sketch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchSpec:
+    """A model of which only the profile is known; in the place of a `ModelSpec`.
+
+    Attributes:
+        units: the chain, with bytes for a batch of ``batch_size``.
+    """
+
+    units: tuple[UnitProfile, ...]
+    batch_size: int
+    dtype: str = "float32"
+
+    def parts(self, cuts: Sequence[int | str]) -> list[SketchPart]:
+        """The ``len(cuts) + 1`` parts between these cuts, which must count units."""
+        bounds = [0, *unit_counts(cuts, len(self.units)), len(self.units)]
+        return [SketchPart(self, first, end) for first, end in pairwise(bounds)]
+
+    def row_bytes(self, cut: int) -> float:
+        """Bytes of one sample that cross a cut: the output of the unit before it."""
+        return self.units[cut - 1].activation_bytes / self.batch_size if cut > 0 else 0.0
+
+
+def unit_counts(cuts: Sequence[int | str], num_units: int) -> list[int]:
+    """The cuts as numbers of units. Raises ``ValueError`` for a name, and for a cut outside the profile."""
+    for cut in cuts:
+        if isinstance(cut, str) or not 0 <= cut <= num_units:
+            raise ValueError(
+                f"cut {cut!r} is not a number of units from 0 to {num_units}, which is what the profile has; "
+                f"give cuts as numbers and a profile of this model (raysplit profile measures one)"
+            )
+    return [cut for cut in cuts if isinstance(cut, int)]
+
+
+class SketchPart:
+    """The units of one part: what a `TrainablePart` and its module are asked beside computing."""
+
+    def __init__(self, spec: SketchSpec, first: int, end: int) -> None:
+        self._names = tuple(unit.name for unit in spec.units[first:end])
+        self._weights = {f"unit {i}": Sketch(spec.units[i].parameter_bytes) for i in range(first, end)}
+        self.row_bytes_in = spec.row_bytes(first)
+        self.row_bytes_out = spec.row_bytes(end)
+
+    @property
+    def module(self) -> SketchPart:
+        return self
+
+    def state_dict(self) -> State:
+        return self._weights
+
+    state = state_dict
+
+    def restart_optimizer(self) -> None:
+        """There is none."""
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Nothing learns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchRecipe:
+    """In the place of a `PartRecipe`."""
+
+    spec: SketchSpec
+    part: SketchPart
+    index: int
+    cuts: tuple[int | str, ...]
+
+    def build(self, device: Device) -> SketchStage:
+        return SketchStage(self, device)
+
+
+class SketchStage:
+    """The verbs of a `Stage`; a device is asked for the time, and sizes come back."""
+
+    __slots__ = ("_device", "_index", "part")
+
+    def __init__(self, recipe: SketchRecipe, device: Device) -> None:
+        self.part = recipe.part
+        self._device = device
+        self._index = recipe.index
+
+    async def forward(self, tag: Tag, z: Sketch) -> Sketch:
+        await self._device.run(self._work("forward", tag), _nothing)
+        return Sketch(round(self.part.row_bytes_out * z.num_rows), z.num_rows)
+
+    async def backward(self, tag: Tag, g: Sketch) -> Sketch:
+        await self._device.run(self._work("backward", tag), _nothing)
+        return Sketch(round(self.part.row_bytes_in * g.num_rows), g.num_rows)
+
+    async def update(self, tag: Tag) -> None:
+        await self._device.run(self._work("update", tag), _nothing)
+
+    async def loss_gradient(self, tag: Tag, z: Sketch, y: Any, loss: Any) -> tuple[float, Sketch]:
+        await self._device.run(self._work("loss", tag), _nothing)
+        return 0.0, Sketch(round(self.part.row_bytes_in * z.num_rows), z.num_rows)
+
+    def load(self, state: State) -> None:
+        """Weights have no values."""
+
+    def _work(self, kind: Any, tag: Tag) -> Work:
+        return Work(kind=kind, owner=tag.owner, part=self._index, round=tag.round, step=tag.step)
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchShard:
+    """So many samples, of which nothing else is known."""
+
+    num_samples: int
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchBatch:
+    """A mini-batch of sizes."""
+
+    x: Sketch
+    y: Sketch
+
+    def __len__(self) -> int:
+        return self.x.num_rows
+
+
+class SketchOwner(DataOwner):
+    """A data owner whose batches have sizes only."""
+
+    def batches(self, task: RoundTask) -> Iterator[tuple[Tag, Any]]:
+        sizes = self._batch_sizes()
+        for step in range(task.steps(self.name)):
+            rows = sizes[step % len(sizes)]
+            tag = Tag(owner=self.name, round=task.round, step=step, attempt=task.attempt)
+            yield tag, SketchBatch(x=Sketch(0, rows), y=Sketch(_LABEL_BYTES * rows, rows))
+
+    def _batch_sizes(self) -> list[int]:
+        size, num_samples = self._training.batch_size, len(self._shard)
+        sizes = [min(size, num_samples - i * size) for i in range(ceil(num_samples / size))]
+        return sizes[:-1] if self._training.drop_last and len(sizes) > 1 and sizes[-1] < size else sizes
+
+
+class SketchNode(ComputeNode):
+    """A compute node of sizes; a joint step takes as long as its batches one after the other."""
+
+    async def _joint_work(self, brought: list[tuple[Tag, Any, Any]]) -> dict[str, tuple[float, Any]]:
+        stage = self._stage("all owners")
+        results = {tag.owner: await stage.loss_gradient(tag, z, y, self._loss) for tag, z, y in brought}
+        await stage.update(brought[0][0])
+        self._num_steps += 1
+        self._pass_turn()
+        return results
+
+
+_SKETCHED: dict[Any, Any] = {DataOwner: SketchOwner, ComputeNode: SketchNode}
+
+
+def sketched(parties: Sequence[PartySpec]) -> list[PartySpec]:
+    """The same parties without tensors; their recipes must be of a `SketchSpec`. Evaluators are left out."""
+    recipes: dict[int, SketchRecipe] = {}  # by identity: owners that share a recipe share its sketch
+
+    def sketch(value: Any) -> Any:
+        if isinstance(value, PartRecipe):
+            if id(value) not in recipes:
+                recipes[id(value)] = _recipe(value)
+            return recipes[id(value)]
+        if isinstance(value, tuple):
+            return tuple(sketch(item) for item in value)
+        if isinstance(value, Mapping):
+            return {key: sketch(item) for key, item in value.items()}
+        return value
+
+    return [
+        replace(
+            party,
+            build=_SKETCHED.get(party.build, party.build),
+            arguments={key: sketch(v) if key in ("recipe", "recipes") else v for key, v in party.arguments.items()},
+        )
+        for party in parties
+        if party.role != "evaluator"
+    ]
+
+
+def _recipe(recipe: PartRecipe) -> SketchRecipe:
+    spec: Any = recipe.spec
+    return SketchRecipe(spec=spec, part=spec.parts(recipe.cuts)[recipe.index], index=recipe.index, cuts=recipe.cuts)

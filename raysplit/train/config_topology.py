@@ -1,0 +1,165 @@
+"""The ``topology`` section of a configuration: described machines and links, and who sits on which.
+
+    topology:
+      devices:
+        pi: {times: d1, bandwidth_mbit_per_s: 8}
+        vm: {profile: resnet101_mpsl_vm, memory_gib: 16, bandwidth_mbit_per_s: 7130}
+      owners: pi
+      nodes: [vm, vm, vm]
+      aggregator: pi
+
+With it, `raysplit simulate` predicts a run, `raysplit plan` chooses cuts and nodes, and, where ``pace`` is on,
+`raysplit train` runs like these machines. Without it, machines are what they are.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from raysplit.schedulers.profiles import (
+    BYTES_PER_GIB,
+    NodeKind,
+    OwnerTimes,
+    Profile,
+    load_profile,
+    node_kinds,
+    owner_times,
+)
+
+_BYTES_PER_MBIT = 1e6 / 8
+
+
+class DeviceConfig(BaseModel):
+    """A kind of machine.
+
+    Attributes:
+        profile: times of every unit of the model: a shipped profile's name, or a file of `raysplit profile`.
+        times: of an owner that keeps both ends of the model: a shipped owner's name.
+        kind: a shipped node kind, for memory, slowdown and price.
+        slowdown: multiplies all times.
+        up_mbit_per_s, down_mbit_per_s: its link in each direction; ``bandwidth_mbit_per_s`` sets both. None: no time.
+        serial_link: one transfer at a time in each direction.
+        host: shares the cores of that host with the others on it.
+        resources: custom Ray resources that its place must offer, for example ``{raspberry_pi_4: 1}``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str | None = None
+    times: str | None = None
+    kind: str | None = None
+    slowdown: float | None = Field(default=None, gt=0)
+    memory_gib: float | None = Field(default=None, gt=0)
+    price_per_hour: float | None = Field(default=None, ge=0)
+    up_mbit_per_s: float | None = Field(default=None, gt=0)
+    down_mbit_per_s: float | None = Field(default=None, gt=0)
+    latency_ms: float = Field(default=0.0, ge=0)
+    serial_link: bool = False
+    host: str | None = None
+    cpus: float = Field(default=1.0, ge=0)
+    resources: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _both_directions(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "bandwidth_mbit_per_s" in values:
+            values = dict(values)
+            both = values.pop("bandwidth_mbit_per_s")
+            values = {"up_mbit_per_s": both, "down_mbit_per_s": both, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _known(self) -> DeviceConfig:
+        if self.profile is not None:
+            load_profile(self.profile)
+        for field, value, known in (("kind", self.kind, node_kinds()), ("times", self.times, owner_times())):
+            if value is not None and value not in known:
+                raise ValueError(f"no shipped {field} {value!r}; there are {', '.join(known)}")
+        return self
+
+    @property
+    def measured(self) -> Profile | None:
+        """Its profile."""
+        return load_profile(self.profile) if self.profile is not None else None
+
+    @property
+    def owner(self) -> OwnerTimes | None:
+        """Its times as an owner."""
+        return owner_times()[self.times] if self.times is not None else None
+
+    def node_kind(self, name: str) -> NodeKind:
+        """Memory, slowdown and price: its own values, else those of its kind, else 16 GiB, 1 and nothing."""
+        base = node_kinds()[self.kind] if self.kind else NodeKind(name=name, memory_bytes=16 * BYTES_PER_GIB)
+        return NodeKind(
+            name=name,
+            memory_bytes=round(self.memory_gib * BYTES_PER_GIB) if self.memory_gib else base.memory_bytes,
+            slowdown=base.slowdown if self.slowdown is None else self.slowdown,
+            price_per_hour=base.price_per_hour if self.price_per_hour is None else self.price_per_hour,
+            power_w=base.power_w,
+        )
+
+    @property
+    def up_bytes_per_s(self) -> float | None:
+        return None if self.up_mbit_per_s is None else self.up_mbit_per_s * _BYTES_PER_MBIT
+
+    @property
+    def down_bytes_per_s(self) -> float | None:
+        return None if self.down_mbit_per_s is None else self.down_mbit_per_s * _BYTES_PER_MBIT
+
+
+class TopologyConfig(BaseModel):
+    """Machines, and who sits on which.
+
+    Attributes:
+        devices: kinds of machines by name.
+        owners: one device for all, or how many owners sit on each, in owner order: ``{pi4: 20, pi3: 10}``.
+        nodes: the device of ``node-1``, ``node-2``, ...; a server of another method takes the first.
+        aggregator: its device, for its link; None takes no time.
+        hosts: cores of the hosts that devices share.
+        samples_per_owner: for a simulation without data; None takes the partition's shards.
+        pace: `raysplit train` runs like these machines; off, the topology only predicts.
+        time_scale: real seconds per described second of a paced run.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    devices: dict[str, DeviceConfig]
+    owners: str | dict[str, int]
+    nodes: tuple[str, ...] = ()
+    aggregator: str | None = None
+    hosts: dict[str, int] = Field(default_factory=dict)
+    samples_per_owner: int | None = Field(default=None, ge=1)
+    pace: bool = True
+    time_scale: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TopologyConfig:
+        owners = [self.owners] if isinstance(self.owners, str) else list(self.owners)
+        for name in [*owners, *self.nodes, *([self.aggregator] if self.aggregator else [])]:
+            if name not in self.devices:
+                near = difflib.get_close_matches(name, self.devices, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"no device {name!r} in topology.devices{hint} (there are {', '.join(self.devices)})")
+        for name, device in self.devices.items():
+            if device.host is not None and device.host not in self.hosts:
+                raise ValueError(
+                    f"device {name!r} is on host {device.host!r} and topology.hosts does not have it; "
+                    f"add its cores, for example hosts: {{{device.host}: 2}}"
+                )
+        return self
+
+    def owner_devices(self, num_owners: int) -> list[str]:
+        """The device of every owner, in owner order. Raises ``ValueError`` when the counts do not add up."""
+        if isinstance(self.owners, str):
+            return [self.owners] * num_owners
+        devices = [name for name, count in self.owners.items() for _ in range(count)]
+        if len(devices) != num_owners:
+            raise ValueError(
+                f"topology.owners puts {len(devices)} owners on devices and partition.num_owners is {num_owners}; "
+                f"make them equal"
+            )
+        return devices

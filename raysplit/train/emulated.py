@@ -1,0 +1,124 @@
+"""From a topology and the parties of an algorithm to the machines that they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any, get_args
+
+from raysplit.actors.device import WorkKind
+from raysplit.actors.sketch import unit_counts
+from raysplit.cluster.clock import Clock
+from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.emulation import Costs, Emulation, Interface, Machine
+from raysplit.schedulers.profiles import OwnerTimes, Profile
+from raysplit.train.config_topology import DeviceConfig, TopologyConfig
+
+_MS = 1e-3
+
+
+def emulation(
+    topology: TopologyConfig,
+    parties: Sequence[PartySpec],
+    clock: Clock,
+    *,
+    batch_size: int,
+    processor_of: Mapping[str, str] | None = None,
+) -> Emulation:
+    """The emulation of these parties on the topology's machines.
+
+    Args:
+        batch_size: of the run; times and bytes of a profile are taken in proportion.
+        processor_of: the processor of each party, where several share one; by default each has its own.
+
+    Raises ``ValueError`` for a device that has no times for what its parties do.
+    """
+    owners = [party for party in parties if party.role == "owner"]
+    nodes = [party for party in parties if party.role == "node"]
+    device_of = dict(zip([p.name for p in owners], topology.owner_devices(len(owners)), strict=True))
+    device_of |= {party.name: node_device(topology, party.name, i, len(nodes)) for i, party in enumerate(nodes)}
+    known: dict[tuple[str, tuple[Any, ...], int], Costs] = {}  # many owners, few kinds of parts
+
+    def costs_of(device: str, recipe: Any) -> Costs:
+        key = (device, tuple(recipe.cuts), recipe.index)
+        if key not in known:
+            known[key] = part_costs(device, topology.devices[device], *key[1:], batch_size)
+        return known[key]
+
+    machines = {}
+    for party in [*owners, *nodes]:
+        name = device_of[party.name]
+        recipes = party.arguments.get("recipes", (party.arguments.get("recipe"),))
+        by_owner = recipes if isinstance(recipes, Mapping) else {}
+        machines[party.name] = Machine(
+            device=(processor_of or {}).get(party.name, party.name),
+            costs={} if by_owner else {k: s for recipe in recipes for k, s in costs_of(name, recipe).items()},
+            owner_costs={owner: costs_of(name, recipe) for owner, recipe in by_owner.items()},
+            interface=interface(topology.devices[name]),
+            policy=getattr(party.arguments.get("device"), "policy", "fifo"),
+            host=topology.devices[name].host,
+        )
+    if topology.aggregator is not None:
+        access = interface(topology.devices[topology.aggregator])
+        machines |= {p.name: Machine(device=p.name, interface=access) for p in parties if p.role == "aggregator"}
+    return Emulation(machines, clock, host_cores=topology.hosts)
+
+
+def node_device(topology: TopologyConfig, node: str, index: int, num_nodes: int) -> str:
+    """The device of a compute node: ``node-3`` is the third of ``topology.nodes``, other names go by their order."""
+    prefix, _, number = node.rpartition("-")
+    place = int(number) - 1 if prefix == "node" and number.isdigit() else index
+    if not 0 <= place < len(topology.nodes):
+        raise ValueError(
+            f"topology.nodes has {len(topology.nodes)} devices and the run has {num_nodes} compute nodes, {node} among "
+            f"them; name a device for each, in the order node-1, node-2, ..."
+        )
+    return topology.nodes[place]
+
+
+def interface(device: DeviceConfig) -> Interface:
+    """Its way to the network."""
+    return Interface(
+        up_bytes_per_s=inf if device.up_bytes_per_s is None else device.up_bytes_per_s,
+        down_bytes_per_s=inf if device.down_bytes_per_s is None else device.down_bytes_per_s,
+        latency_s=device.latency_ms * _MS,
+        serial=device.serial_link,
+    )
+
+
+def part_costs(name: str, device: DeviceConfig, cuts: tuple[Any, ...], index: int, batch_size: int) -> Costs:
+    """Seconds of one batch on a device for every kind of work on one part of the model."""
+    slowdown = device.node_kind(name).slowdown
+    if device.owner is not None:
+        times = _ends_ms(name, device.owner, index, len(cuts))
+    elif device.measured is not None:
+        times = _units_ms(device.measured, cuts, index)
+        slowdown *= batch_size / device.measured.batch_size
+    else:
+        raise ValueError(
+            f"device {name!r} has no times: give it a profile (raysplit profile measures one) or, for an owner, times"
+        )
+    return {(index, kind): times.get(kind, 0.0) * slowdown * _MS for kind in get_args(WorkKind)}
+
+
+def _units_ms(profile: Profile, cuts: tuple[Any, ...], index: int) -> dict[WorkKind, float]:
+    bounds = [0, *unit_counts(cuts, len(profile.units)), len(profile.units)]
+    units = profile.units[bounds[index] : bounds[index + 1]]
+    forward, backward = sum(unit.forward_ms for unit in units), sum(unit.backward_ms for unit in units)
+    return {
+        "forward": forward,
+        "backward": backward,
+        "loss": forward + backward,
+        "update": sum(unit.update_ms for unit in units),
+    }
+
+
+def _ends_ms(name: str, times: OwnerTimes, index: int, last: int) -> dict[WorkKind, float]:
+    if last < 2:
+        raise ValueError(
+            f"device {name!r} has times for the two ends of a model only; an owner that holds another part needs a "
+            f"profile"
+        )
+    if index == 0:
+        return {"forward": times.first_forward_ms, "backward": times.first_backward_ms}
+    return {"loss": times.last_ms}

@@ -1,0 +1,154 @@
+"""Predict a run: the algorithm's own coroutines in virtual time, on the described machines, without any tensor.
+
+MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) predicts a round by closed formulas
+(`raysplit.schedulers.time_model`); this is the ground truth that they approximate.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Generator, Tensor
+
+from raysplit.actors.data_owner import LocalTraining
+from raysplit.actors.sketch import SketchShard, SketchSpec, sketched
+from raysplit.algorithms import resolve_algorithm
+from raysplit.algorithms.base import Algorithm, OwnerData, Setting
+from raysplit.cluster.clock import VirtualClock, run_virtual
+from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.events import EventLog
+from raysplit.cluster.local import LocalCluster
+from raysplit.data.streams import generator
+from raysplit.schedulers.cohort import choose_cohort
+from raysplit.schedulers.profiles import Profile
+from raysplit.train.config import ConfigError, RunConfig
+from raysplit.train.config_topology import TopologyConfig
+from raysplit.train.emulated import emulation
+from raysplit.train.setup import prepare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """A predicted run.
+
+    Attributes:
+        round_s: length of every round in described seconds.
+        log: everything that happened.
+        traffic: what crossed the links.
+        took_s: real seconds that the simulation took.
+    """
+
+    round_s: tuple[float, ...]
+    log: EventLog
+    traffic: tuple[LinkTraffic, ...]
+    took_s: float
+
+
+def simulate(
+    config: RunConfig,
+    *,
+    rounds: int = 1,
+    shard_sizes: Sequence[int] | None = None,
+    places: Mapping[str, str] | None = None,
+) -> Simulation:
+    """Simulate the first rounds of a run.
+
+    Args:
+        shard_sizes: samples of each owner; None takes ``topology.samples_per_owner`` or else the data's partition.
+        places: the place of each party, for predicting a run in which the parties of a place take turns.
+
+    Raises ``ConfigError`` for a configuration without a topology, ``ValueError`` for one that lacks times.
+    """
+    topology = required_topology(config)
+    sizes = shard_sizes or _shard_sizes(config, topology)
+    algorithm = resolve_algorithm(config.algorithm.name)(
+        sketch_setting(config, topology, sizes), config.algorithm.resolved_options()
+    )
+    parties = sketched(algorithm.parties())
+    described = emulation(topology, parties, VirtualClock(), batch_size=config.training.batch_size, processor_of=places)
+    began = time.perf_counter()
+    with _without_garbage_collection():  # it would look through millions of live objects again and again
+        round_s, traffic = run_virtual(_rounds(config, algorithm, LocalCluster(described), parties, rounds))
+    return Simulation(
+        round_s=tuple(round_s), log=described.log, traffic=tuple(traffic), took_s=time.perf_counter() - began
+    )
+
+
+async def _rounds(
+    config: RunConfig, algorithm: Algorithm, cluster: LocalCluster, parties: Sequence[Any], rounds: int
+) -> tuple[list[float], list[LinkTraffic]]:
+    clock, lengths = VirtualClock(), []
+    algorithm.attach(await cluster.deploy(parties))
+    for round in range(rounds):
+        rng = generator(config.seed, "round", round, "cohort")
+        cohort = choose_cohort(algorithm.available(round), config.training.cohort_size, rng)
+        began_s = clock.time_s()
+        await algorithm.round(algorithm.task(round, cohort))
+        lengths.append(clock.time_s() - began_s)
+    return lengths, await cluster.traffic()
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def required_topology(config: RunConfig) -> TopologyConfig:
+    """The topology of a configuration that must have one."""
+    if config.topology is None:
+        raise ConfigError(
+            "this needs a topology: the devices, with their profiles and links, of owners and nodes; see "
+            "examples/mpsl_simulate.yaml"
+        )
+    return config.topology
+
+
+def sketch_setting(config: RunConfig, topology: TopologyConfig, shard_sizes: Sequence[int]) -> Setting:
+    """The setting of a run in which tensors are sizes."""
+    profile = reference_profile(topology)
+    spec: Any = SketchSpec(units=profile.units, batch_size=profile.batch_size)
+    training = config.training
+    return Setting(
+        spec=spec,
+        owners={f"owner-{i}": _owner(size) for i, size in enumerate(shard_sizes)},
+        training=LocalTraining(batch_size=training.batch_size, drop_last=training.drop_last, loss=training.loss),
+        local_epochs=training.local_epochs,
+        max_steps=training.max_steps,
+        seed=config.seed,
+    )
+
+
+def _owner(num_samples: int) -> OwnerData:
+    shard: Any = SketchShard(num_samples=num_samples)
+    return OwnerData(shard=shard, transform=_untouched, eval_transform=_untouched)
+
+
+def _untouched(x: Tensor, gen: Generator) -> Tensor:
+    return x
+
+
+def reference_profile(topology: TopologyConfig) -> Profile:
+    """The profile whose sizes hold for the model: that of the first node, else of any device."""
+    names = [*topology.nodes, *topology.devices]
+    for name in names:
+        profile = topology.devices[name].measured
+        if profile is not None:
+            return profile
+    raise ConfigError("no device of the topology has a profile; raysplit profile measures one on this machine")
+
+
+def _shard_sizes(config: RunConfig, topology: TopologyConfig) -> list[int]:
+    if topology.samples_per_owner is not None:
+        return [topology.samples_per_owner] * config.partition.num_owners
+    return [len(part) for part in prepare(config).parts]
