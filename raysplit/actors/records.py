@@ -60,11 +60,11 @@ class OwnerReport:
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite; the message names owner, round and step."""
+    """The loss became NaN or infinite; the message names owner, round and step, counted from 1 as in the metrics."""
 
     def __init__(self, owner: str, round: int, step: int, value: float) -> None:
         super().__init__(
-            f"the loss of {owner} is {value} in round {round}, step {step}; lower the learning rate or look at "
+            f"the loss of {owner} is {value} in round {round + 1}, step {step + 1}; lower the learning rate or look at "
             f"this owner's data (the last good round is saved)"
         )
         self.owner, self.round, self.step, self.value = owner, round, step, value

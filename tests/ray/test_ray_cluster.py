@@ -49,7 +49,7 @@ def test_cuts_inside_residual_blocks_cross_processes(make_cluster: Make) -> None
 
 
 def test_a_bad_loss_names_owner_round_and_step(make_cluster: Make) -> None:
-    with pytest.raises(NonFiniteLoss, match=r"the loss of owner-\d is .* in round 0, step \d") as caught:
+    with pytest.raises(NonFiniteLoss, match=r"the loss of owner-\d is .* in round 1, step \d") as caught:
         run_on(make_cluster(2), training__optimizer={"lr": 1e200})
     assert caught.value.owner.startswith("owner-")
 
