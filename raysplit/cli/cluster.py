@@ -1,0 +1,72 @@
+"""``raysplit cluster``: a cluster of described machines on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from raysplit.cluster.jobs import alive_nodes
+from raysplit.cluster.lab import read_lab
+from raysplit.cluster.lab_processes import LabError, find, start, stop
+
+
+@click.group()
+def cluster() -> None:
+    """Start and end a laptop cluster: one Ray node for each described machine.
+
+    \b
+    Example:
+      raysplit cluster up examples/clusters/edge_lab.yaml
+      raysplit train my.yaml --set cluster.address=127.0.0.1:6390
+      raysplit submit my.yaml --address http://127.0.0.1:8275
+      raysplit cluster down edge_lab
+    """
+
+
+@cluster.command()
+@click.argument("lab", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Seconds until all machines are there.")
+def up(lab: Path, timeout_s: float) -> None:
+    """Start the machines that LAB (a YAML file) describes, and return when all are part of the cluster."""
+    described = read_lab(lab)
+    running = start(described, alive_nodes, timeout_s=timeout_s)
+    table = Table("machine", "CPUs", "memory", "resources", "labels", "process")
+    for machine, entry in zip(described.machines, running.processes, strict=True):
+        resources = ", ".join(f"{name}: {amount:g}" for name, amount in machine.resources.items())
+        labels = ", ".join(f"{name}={value}" for name, value in machine.labels.items())
+        memory = f"{machine.memory_bytes / 2**30:g} GiB"
+        table.add_row(machine.name, str(machine.cpus), memory, resources, labels, str(entry.pid))
+    Console().print(table)
+    click.echo(f"address: {running.address}   (RAY_ADDRESS or cluster.address)")
+    click.echo(f"jobs and dashboard: {running.dashboard}   (raysplit submit --address)")
+    click.echo(f"end it: raysplit cluster down {running.name}")
+
+
+@cluster.command()
+@click.argument("name")
+def down(name: str) -> None:
+    """End the lab NAME (or the lab of a file): the processes that `up` started, and no others."""
+    ended = stop(_lab_name(name))
+    click.echo(f"ended {len(ended)} machines: {', '.join(ended) or 'none was running'}")
+
+
+@cluster.command()
+@click.argument("name")
+def status(name: str) -> None:
+    """Say which machines of the lab NAME run; exit code 1 when one does not."""
+    running = find(_lab_name(name))
+    if running is None:
+        raise LabError(f"there is no lab {name!r}; start one: raysplit cluster up LAB.yaml")
+    alive = set(running.alive)
+    for entry in running.processes:
+        click.echo(f"{entry.machine}: {'runs' if entry.machine in alive else 'has ended'} (process {entry.pid})")
+    click.echo(f"address: {running.address}, jobs and dashboard: {running.dashboard}")
+    if len(alive) < len(running.processes):
+        raise click.exceptions.Exit(1)
+
+
+def _lab_name(name: str) -> str:
+    return read_lab(name).name if name.endswith((".yaml", ".yml")) else name

@@ -1,0 +1,170 @@
+"""A cluster of described machines on this machine: one raylet (Ray's process per machine) for each of them.
+
+A lab is a file with kinds of machines: CPUs, memory, custom resources and labels, as a real cluster would offer them.
+Every machine offers its kind as a custom resource and as the label ``kind`` beside what is described. They differ for
+Ray's placement only; to make them differ in speed, see `raysplit.cluster.emulation`.
+
+`start` writes down the processes it started, and `stop` ends these and no others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+GIB = 2**30
+_MIB = 2**20
+HEAD = "head"
+_NAME = re.compile(r"[a-z0-9_]{1,24}")  # socket paths have a limit of 107 characters
+_LAB_KEYS = ("name", "port", "dashboard_port", "object_store_mib", "machines")
+_KIND_KEYS = ("count", "cpus", "gpus", "memory_gib", "resources", "labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """One raylet.
+
+    Attributes:
+        name: its kind and number, ``pi_4-1``; Ray shows it as the node's name.
+        resources: custom resources, its kind among them.
+        labels: what label selectors see, its kind as ``kind``.
+    """
+
+    name: str
+    kind: str
+    cpus: int = 1
+    gpus: int = 0
+    memory_bytes: int = GIB
+    resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """All machines, the head first, and the ports of the head on the loopback interface."""
+
+    name: str
+    machines: tuple[Machine, ...]
+    port: int = 6390
+    dashboard_port: int = 8275
+    object_store_bytes: int = 100 * _MIB
+
+    @property
+    def address(self) -> str:
+        """What ``RAY_ADDRESS`` and ``cluster.address`` take."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def dashboard(self) -> str:
+        """What `raysplit submit --address` takes."""
+        return f"http://127.0.0.1:{self.dashboard_port}"
+
+
+def read_lab(path: str | Path) -> Lab:
+    """The lab in a YAML file. Raises ``ValueError`` naming the key that is wrong."""
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"lab {path} cannot be read: {error}") from error
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"lab {path} holds no mapping; it has the keys {', '.join(_LAB_KEYS)}")
+    return lab_from(tree, default_name=Path(path).stem)
+
+
+def lab_from(tree: Mapping[str, Any], *, default_name: str = "lab") -> Lab:
+    """A checked lab from plain data. Raises ``ValueError``."""
+    _only(tree, _LAB_KEYS, "a lab")
+    name = str(tree.get("name", default_name))
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a lab's name is 1 to 24 of a-z, 0-9 and _, got {name!r}")
+    kinds = tree.get("machines")
+    if not isinstance(kinds, Mapping) or HEAD not in kinds:
+        raise ValueError(f"lab {name}: machines is a mapping of kinds with a {HEAD!r} among them, got {kinds!r}")
+    if next(iter(kinds)) != HEAD:
+        kinds = {HEAD: kinds[HEAD], **kinds}
+    return Lab(
+        name=name,
+        machines=tuple(machine for kind, entry in kinds.items() for machine in _machines(str(kind), entry or {})),
+        port=_whole(tree, "port", 6390, f"lab {name}", lowest=1024, highest=65535),
+        dashboard_port=_whole(tree, "dashboard_port", 8275, f"lab {name}", lowest=1024, highest=65535),
+        object_store_bytes=_whole(tree, "object_store_mib", 100, f"lab {name}", lowest=80) * _MIB,
+    )
+
+
+def _machines(kind: str, entry: Any) -> Iterator[Machine]:
+    what = f"machine kind {kind!r}"
+    if not isinstance(entry, Mapping) or not _NAME.fullmatch(kind):
+        raise ValueError(f"{what}: its name is 1 to 24 of a-z, 0-9 and _, and it is a mapping, got {entry!r}")
+    _only(entry, _KIND_KEYS, what)
+    count = _whole(entry, "count", 1, what, lowest=1)
+    if kind == HEAD and count != 1:
+        raise ValueError(f"{what}: a cluster has one head, got count {count}")
+    resources, labels = entry.get("resources") or {}, entry.get("labels") or {}
+    for name, amount in resources.items():
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount <= 0:
+            raise ValueError(f"{what}: resource {name} is a number above 0, got {amount!r}")
+    memory_gib = entry.get("memory_gib", 1)
+    if isinstance(memory_gib, bool) or not isinstance(memory_gib, int | float) or memory_gib <= 0:
+        raise ValueError(f"{what}: memory_gib is a number above 0, got {memory_gib!r}")
+    for number in range(count):
+        yield Machine(
+            name=kind if count == 1 else f"{kind}-{number + 1}",
+            kind=kind,
+            cpus=_whole(entry, "cpus", 1, what),
+            gpus=_whole(entry, "gpus", 0, what),
+            memory_bytes=round(memory_gib * GIB),
+            resources={kind: 1.0, **{str(key): float(value) for key, value in resources.items()}},
+            labels={"kind": kind, **{str(key): str(value) for key, value in labels.items()}},
+        )
+
+
+def start_arguments(lab: Lab, machine: Machine, temp_dir: Path) -> list[str]:
+    """The arguments of ``ray start`` for one machine.
+
+    Every machine needs a ``temp_dir`` of its own: raylets that start side by side in one take each other's sockets.
+    The head's ports are those of the lab (``port + 1`` is for Ray's client); all others are free ones.
+    """
+    head = [
+        "--head",
+        f"--port={lab.port}",
+        f"--dashboard-port={lab.dashboard_port}",
+        "--dashboard-host=127.0.0.1",
+        "--include-dashboard=true",
+        f"--ray-client-server-port={lab.port + 1}",
+    ]
+    return [
+        *(head if machine.kind == HEAD else [f"--address={lab.address}"]),
+        "--block",
+        f"--temp-dir={temp_dir}",
+        "--disable-usage-stats",
+        "--node-ip-address=127.0.0.1",
+        f"--node-name={machine.name}",
+        f"--num-cpus={machine.cpus}",
+        f"--num-gpus={machine.gpus}",
+        f"--memory={machine.memory_bytes}",
+        f"--object-store-memory={lab.object_store_bytes}",
+        f"--resources={json.dumps(dict(machine.resources))}",
+        f"--labels={','.join(f'{key}={value}' for key, value in machine.labels.items())}",
+        *(f"--{port}=0" for port in ("min-worker-port", "max-worker-port", "dashboard-agent-listen-port")),
+    ]
+
+
+def _only(tree: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
+    if unknown := [str(key) for key in tree if key not in known]:
+        raise ValueError(f"{what} has no {', '.join(unknown)}; it has {', '.join(known)}")
+
+
+def _whole(
+    tree: Mapping[str, Any], key: str, default: int, what: str, *, lowest: int = 0, highest: int | None = None
+) -> int:
+    value = tree.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < lowest or (highest and value > highest):
+        limits = f"{lowest} to {highest}" if highest else f"at least {lowest}"
+        raise ValueError(f"{what}: {key} is a whole number, {limits}, got {value!r}")
+    return value

@@ -1,0 +1,199 @@
+"""The running processes of a lab: start them, say how they are, end exactly these.
+
+Every machine is a ``ray start --block`` process in a session of its own; on SIGTERM it drains its raylet and ends its
+own children. A record beside Ray's files names each with its start time, so that a process number that was given to
+somebody else meanwhile is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from raysplit.cluster.lab import Lab, Machine, start_arguments
+from raysplit.cluster.launch import token_path
+
+_RAY = (sys.executable, "-m", "ray.scripts.scripts")
+_POLL_S = 0.1
+
+
+class LabError(RuntimeError):
+    """A lab could not be started, or there is none; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineProcess:
+    """The process of one machine. ``created_s`` is its start in seconds since the epoch, as the system tells it."""
+
+    machine: str
+    pid: int
+    created_s: float
+
+    def process(self) -> psutil.Process | None:
+        """The process itself, if it still runs."""
+        try:
+            found = psutil.Process(self.pid)
+            same = abs(found.create_time() - self.created_s) < 1.0 and found.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return found if same else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningLab:
+    """What the record says: where the lab is, and its processes, the head's first."""
+
+    name: str
+    address: str
+    dashboard: str
+    processes: tuple[MachineProcess, ...]
+
+    @property
+    def alive(self) -> tuple[str, ...]:
+        """The machines whose process runs."""
+        return tuple(entry.machine for entry in self.processes if entry.process() is not None)
+
+
+def lab_folder(name: str) -> Path:
+    """Where a lab keeps its record, its output and Ray's files: short, for the sockets below it."""
+    return Path(tempfile.gettempdir()) / f"rs-{name}"
+
+
+def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: float = 120.0) -> RunningLab:
+    """Start every machine and return when all are part of the cluster; what was started ends when that fails.
+
+    Args:
+        nodes_alive: the names of the nodes that a cluster at an address has.
+
+    Raises `LabError` when the lab is up already, a port is taken, a machine ends or does not come in time.
+    """
+    folder = lab_folder(lab.name)
+    if (known := find(lab.name)) and known.alive:
+        raise LabError(f"lab {lab.name} is up at {known.address}; end it first: raysplit cluster down {lab.name}")
+    for port in (lab.port, lab.dashboard_port):
+        if _answers(port):
+            raise LabError(f"port {port} is taken; give lab {lab.name} another port or dashboard_port")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    deadline = time.monotonic() + timeout_s
+    environment = _environment()
+    head, *others = lab.machines
+    started: list[MachineProcess] = []
+    try:
+        _launch(lab, head, folder, environment, started)
+        _wait(lambda: _answers(lab.port), lab, folder, started, deadline, "its head does not answer")
+        for machine in others:
+            _launch(lab, machine, folder, environment, started)
+        names = {machine.name for machine in lab.machines}
+        _wait(lambda: names <= set(nodes_alive(lab.address)), lab, folder, started, deadline, "machines are missing")
+        _wait(lambda: _answers(lab.dashboard_port), lab, folder, started, deadline, "its dashboard does not answer")
+    except BaseException:
+        _end(started)
+        raise
+    return _running(lab, started)
+
+
+def find(name: str) -> RunningLab | None:
+    """The record of a lab, whether its processes run or not."""
+    try:
+        record = json.loads((lab_folder(name) / "lab.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    processes = tuple(MachineProcess(**entry) for entry in record.pop("processes"))
+    return RunningLab(**record, processes=processes)
+
+
+def stop(name: str, *, timeout_s: float = 40.0) -> tuple[str, ...]:
+    """End the lab's processes and remove its files; the machines that ran. Raises `LabError` where there is no record.
+
+    Machines drain first; one that has not ended after ``timeout_s`` is killed with its children.
+    """
+    lab = find(name)
+    if lab is None:
+        raise LabError(f"there is no lab {name!r}: {lab_folder(name)} has no record of one")
+    alive = lab.alive
+    _end(lab.processes, timeout_s=timeout_s)
+    shutil.rmtree(lab_folder(name), ignore_errors=True)
+    return alive
+
+
+def _launch(
+    lab: Lab, machine: Machine, folder: Path, environment: Mapping[str, str], started: list[MachineProcess]
+) -> None:
+    with (folder / f"{machine.name}.log").open("wb") as output:
+        process = subprocess.Popen(
+            [*_RAY, "start", *start_arguments(lab, machine, folder / str(len(started)))],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=dict(environment),
+        )
+    created_s = psutil.Process(process.pid).create_time()
+    started.append(MachineProcess(machine=machine.name, pid=process.pid, created_s=created_s))
+    (folder / "lab.json").write_text(json.dumps(asdict(_running(lab, started)), indent=2), encoding="utf-8")
+
+
+def _running(lab: Lab, started: Sequence[MachineProcess]) -> RunningLab:
+    return RunningLab(name=lab.name, address=lab.address, dashboard=lab.dashboard, processes=tuple(started))
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment with Ray's token on, made where there is none, and without another cluster's address.
+
+    Raises `LabError` when Ray cannot make a token.
+    """
+    if not os.environ.get("RAY_AUTH_TOKEN") and not token_path().exists():
+        made = subprocess.run([*_RAY, "get-auth-token", "--generate"], capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise LabError(f"Ray made no authentication token: {made.stderr.strip()[-300:]}")
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return environment | {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def _wait(
+    ready: Callable[[], bool],
+    lab: Lab,
+    folder: Path,
+    started: Sequence[MachineProcess],
+    deadline: float,
+    problem: str,
+) -> None:
+    while not ready():
+        ended = [entry.machine for entry in started if entry.process() is None]
+        if ended or time.monotonic() > deadline:
+            machine = ended[0] if ended else started[-1].machine
+            what = f"machine {machine} ended" if ended else problem
+            text = (folder / f"{machine}.log").read_text(encoding="utf-8", errors="replace")[-600:]
+            raise LabError(f"lab {lab.name} did not start: {what}; its last words: {text.strip()}")
+        time.sleep(_POLL_S)
+
+
+def _end(processes: Sequence[MachineProcess], timeout_s: float = 40.0) -> None:
+    """The head last, so that the others can say goodbye."""
+    head, others = processes[:1], processes[1:]
+    for group in (others, head):
+        running = [process for entry in group if (process := entry.process()) is not None]
+        families = [child for process in running for child in process.children(recursive=True)]
+        for process in running:
+            process.terminate()
+        _, late = psutil.wait_procs([*running, *families], timeout=timeout_s)
+        for process in late:
+            process.kill()
+        psutil.wait_procs(late, timeout=5)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
