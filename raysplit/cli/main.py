@@ -20,6 +20,8 @@ COMMANDS = {
     "demo": "raysplit.cli.demo:demo",
     "train": "raysplit.cli.train:train",
     "compare": "raysplit.cli.compare:compare",
+    "cluster": "raysplit.cli.cluster:cluster",
+    "submit": "raysplit.cli.submit:submit",
     "plan": "raysplit.cli.plan:plan",
     "profile": "raysplit.cli.profile:profile",
     "affinity": "raysplit.cli.affinity:affinity",
