@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -27,7 +28,11 @@ class Aggregator:
 
     def begin(self, task: RoundTask) -> None:
         """Open a round; submissions to any other are refused from now on."""
+        self._abandon()
         self._task = task
+
+    def _abandon(self) -> None:
+        self._task = None
         self._submitted.clear()
         for mean in self._means.values():
             mean.cancel()
@@ -59,6 +64,15 @@ class Aggregator:
 
     async def load(self, state: Mapping[str, Tensor]) -> None:
         self._current = {key: value.clone() for key, value in state.items()}
+
+    async def snapshot(self) -> dict[str, Any]:
+        """The latest average."""
+        return {"current": self._current}
+
+    async def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Give up what is under way and be as at a snapshot."""
+        self._abandon()
+        await self.load(snapshot["current"])
 
     def missing(self, *, meeting: int = 0) -> list[str]:
         """Owners of the cohort that have not submitted yet."""

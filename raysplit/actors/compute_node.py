@@ -64,17 +64,22 @@ class ComputeNode:
 
     def begin(self, task: RoundTask) -> None:
         """Open a round (or its next attempt); calls of any other are refused from now on."""
+        self._abandon(f"round {task.round}, attempt {task.attempt} begins at {self.name}")
         self._task = task
+        for stage in self._stages.values():
+            self._open(stage, task)
+
+    def _abandon(self, reason: str) -> None:
+        """Forget everything of the round before; who still waits is sent away."""
+        self._task = None
         self._turn = 0
         self._num_steps = 0
         self._in_flight.clear()
         self._updates.clear()
-        self._barrier.reset(f"round {task.round}, attempt {task.attempt} begins at {self.name}")
+        self._barrier.reset(reason)
         for waiting in self._waiting.values():
             waiting.cancel()
         self._waiting.clear()
-        for stage in self._stages.values():
-            self._open(stage, task)
 
     def _open(self, stage: Stage, task: RoundTask) -> None:
         if self._restart_optimizer:
@@ -223,6 +228,24 @@ class ComputeNode:
         self._state = {key: value.clone() for key, value in state.items()}
         for stage in self._stages.values():
             stage.load(self._state)
+
+    async def snapshot(self) -> dict[str, Any]:
+        """What this node goes on from after a round: the average of its replicas, and where replicas or a shared part
+        keep something of their own, that too."""
+        for owner in list(self._updates):
+            await self._updated(owner)
+        equal = self._copies == "per_owner" and self._restart_optimizer and self._recipe.buffers == "average"
+        replicas = {} if equal else {owner: stage.part.snapshot() for owner, stage in self._stages.items()}
+        return {"average": self._state, "replicas": replicas, "lr": self._recipe.optimizer.lr}
+
+    async def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Give up what is under way and be as at a snapshot."""
+        self._abandon(f"{self.name} goes back to the last good round")
+        self._recipe = replace(self._recipe, optimizer=replace(self._recipe.optimizer, lr=snapshot["lr"]))
+        self._state = snapshot["average"]
+        self._stages.clear()
+        for owner, part in snapshot["replicas"].items():
+            self._stage(owner).part.restore(part)
 
     def _stage(self, owner: str) -> Stage:
         key = SHARED if self._copies == "shared" else owner

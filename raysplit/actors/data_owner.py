@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from raysplit.actors.device import Device, Inline
 from raysplit.actors.evaluator import Evaluation, evaluate
 from raysplit.actors.losses import resolve_loss, wire_labels
-from raysplit.actors.records import OwnerReport, RoundTask, Tag
+from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag
 from raysplit.actors.stage import PartRecipe, Stage, require_finite
 from raysplit.data.samples import Samples
 from raysplit.data.streams import derive, generator
@@ -88,6 +89,7 @@ class DataOwner:
         self._stages = [recipe.build(device or Inline()) for recipe in recipes]
         self._dtype: torch.dtype = getattr(torch, recipes[0].spec.dtype)
         self._loss = resolve_loss(training.loss)
+        self._running: asyncio.Future[Any] | None = None
         self._reset_counts()
 
     # -- a round -------------------------------------------------------------------------------------------------
@@ -104,11 +106,22 @@ class DataOwner:
                 stage.part.restart_optimizer()
             stage.part.scale_learning_rate(task.lr_scale)
         try:
-            await program(self, team, task)
+            await self._run(program(self, team, task), task)
         except Exception as error:
-            error.add_note(f"at {self.name}, round {task.round}, step {self._num_steps}")
+            error.add_note(f"at {self.name}, round {task.round + 1}, step {self._num_steps + 1}")
             raise
         return self._report()
+
+    async def _run(self, work: Awaitable[Any], task: RoundTask) -> None:
+        """The program as a task of its own, which a loss elsewhere can end while it waits for somebody."""
+        running = self._running = asyncio.ensure_future(work)
+        try:
+            await running
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is not None and this.cancelling():
+                raise
+            raise StaleCall(f"{self.name} gave up round {task.round}, attempt {task.attempt}") from None
 
     def batches(self, task: RoundTask) -> Iterator[tuple[Tag, Batch]]:
         """The round's mini-batches: as many as the task asks, epoch after epoch, each in its own shuffled order."""
@@ -204,6 +217,24 @@ class DataOwner:
 
     async def load(self, state: Mapping[str, Tensor]) -> None:
         self.load_parts(state)
+
+    async def snapshot(self) -> dict[str, Any]:
+        """What this owner goes on from after a round; random streams begin anew in each."""
+        return {"parts": [stage.part.snapshot() for stage in self._stages]}
+
+    async def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Give up a round that is under way and be as at a snapshot; an empty one leaves the weights alone."""
+        if self._running is not None and not self._running.done():
+            self._running.cancel()
+            await asyncio.wait([self._running])
+        for stage in self._stages:
+            stage.part.abandon()
+        for stage, part in zip(self._stages, snapshot.get("parts", ()), strict=False):
+            stage.part.restore(part)
+
+    def progress(self) -> int | None:
+        """How many steps of a round are done; None between rounds."""
+        return None if self._running is None or self._running.done() else self._num_steps
 
     async def evaluate(self, *states: Mapping[str, Tensor]) -> Evaluation:
         """Loss and accuracy of the model put together from ``states`` on this owner's own test samples."""

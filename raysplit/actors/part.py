@@ -179,6 +179,24 @@ class TrainablePart:
         """A copy of the optimiser's state (momentum, ...)."""
         return deepcopy(self._optimizer.state_dict()) if self._optimizer else {}
 
+    def snapshot(self) -> dict[str, Any]:
+        """What training goes on from: weights, buffers, the optimiser's state and its configured rate (copies)."""
+        return {"weights": self.state(), "optimizer": self.optimizer_state(), "lr": self._spec.lr}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Be as at a `snapshot`."""
+        self.abandon()
+        self._spec = replace(self._spec, lr=snapshot["lr"])
+        self.restart_optimizer()
+        self.load(snapshot["weights"])
+        self.load_optimizer(snapshot["optimizer"])
+
+    def abandon(self) -> None:
+        """Forget the batch in flight and the gradients that were not applied."""
+        self._inputs = self._outputs = ()
+        for parameter in self.module.parameters():
+            parameter.grad = None
+
     def load_optimizer(self, state: Mapping[str, Any]) -> None:
         """Take over a state from `optimizer_state` (a copy: torch would alias the given tensors)."""
         if self._optimizer is not None:

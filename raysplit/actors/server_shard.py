@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from raysplit.actors.compute_node import SHARED, ComputeNode
-from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.records import RoundTask, StaleCall, Tag
 from raysplit.actors.stage import Stage
 from raysplit.cluster.contract import Handle, gather
 
@@ -44,11 +44,16 @@ class ServerShard(ComputeNode):
 
     def begin_share(self, task: RoundTask, sharing: Sharing) -> None:
         """Open a round with this share of its cohort."""
-        self._sharing = sharing
-        for offer in self._offers.values():
-            offer.cancel()
-        self._offers.clear()
         self.begin(task)
+        self._sharing = sharing
+
+    def _abandon(self, reason: str) -> None:
+        super()._abandon(reason)
+        for offer in self._offers.values():
+            if not offer.done():
+                offer.set_exception(StaleCall(reason))
+                offer.exception()  # retrieved: nobody may be waiting any more
+        self._offers.clear()
 
     async def everything(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights, and the optimiser's state where the part is shared: what a server that sat out must catch up on."""

@@ -23,6 +23,7 @@ from raysplit.actors.optim import OptimizerSpec
 from raysplit.actors.part import BufferPolicy
 from raysplit.actors.records import OwnerReport, RoundTask
 from raysplit.actors.stage import PartRecipe
+from raysplit.algorithms.memory import Memory
 from raysplit.cluster.contract import Cluster, Handle, PartySpec, Promise, gather
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
@@ -133,7 +134,7 @@ class RoundReport:
         return sum(r.loss * r.num_samples for r in self.owners) / max(1, self.num_samples)
 
 
-class Algorithm(ABC):
+class Algorithm(Memory, ABC):
     """Base class; a new algorithm writes `cuts`, `parties` and `round`, and the owner's round as its program."""
 
     name: ClassVar[str]

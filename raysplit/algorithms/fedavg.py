@@ -49,6 +49,9 @@ class FedAvg(Algorithm):
         )
         return RoundReport(owners=reports)
 
+    def durable(self, parties: list[PartySpec]) -> list[str]:
+        return self.without_idle_owners(parties)
+
     def models(self) -> dict[str, list[Promise]]:
         return {"global": [self.handles[AGGREGATOR].current()]}
 

@@ -8,9 +8,10 @@ with labels go up and gradients come down, no weights ever travel.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from torch import nn
@@ -161,6 +162,14 @@ class MTSL(Algorithm):
         return rates
 
     # -- what came of it -----------------------------------------------------------------------------------------
+
+    def memory(self) -> dict[str, Any]:
+        return {"round": self._round, "rates": self._measured.memory() if self._measured else {}}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        self._round = memory["round"]
+        if self._measured:
+            self._measured.recall(memory["rates"])
 
     def models(self) -> dict[str, list[Promise]]:
         top = self.handles[SERVER].state()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat
 
@@ -84,6 +84,15 @@ class MeasuredRates:
         )
         present = [rates.owners[name] for name in task.cohort]
         return {"server_rate": server, "owner_rate_min": min(present), "owner_rate_max": max(present)}
+
+    def memory(self) -> dict[str, Any]:
+        """What has been seen, and how long ago."""
+        return {"seen": asdict(self.seen) if self.seen else None, "steps since": self._steps_since}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Be as when `memory` gave this."""
+        self.seen = Curvature(**memory["seen"]) if memory["seen"] else None
+        self._steps_since = memory["steps since"]
 
     async def _measure(self, handles: Mapping[str, Handle], task: RoundTask) -> Curvature:
         program = partial(measure_bottom, num_iterations=self._auto.iterations, seed=self._seed)

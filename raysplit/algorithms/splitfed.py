@@ -10,6 +10,7 @@ Thapa et al., "SplitFed: When Federated Learning Meets Split Learning" (2022, ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -149,6 +150,15 @@ class SplitFedV1(Algorithm):
     def program(self) -> Program:
         """The owner's round."""
         return v1_round
+
+    def durable(self, parties: list[PartySpec]) -> list[str]:
+        return self.without_idle_owners(parties)
+
+    def memory(self) -> dict[str, Any]:
+        return {"up to date": [server.name for server in self._latest]}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        self._latest = tuple(self.handles[name] for name in memory["up to date"])
 
     def models(self) -> dict[str, list[Promise]]:
         server = self._latest[0] if self._latest else self.handles[self.server_names[0]]

@@ -6,7 +6,8 @@ Vepakomma et al. (2018, arXiv 1812.00564). The owner's part is handed from owner
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.records import OwnerReport, RoundTask
@@ -51,6 +52,17 @@ class SplitNN(Algorithm):
     def _front(self) -> Promise:
         """The owner's part from whoever trained it last; in the beginning all hold the same."""
         return self.handles[self._holder or next(iter(self.setting.owners))].state()
+
+    def durable(self, parties: list[PartySpec]) -> list[str]:
+        """Of the owners whose weights are handed to them, the one that hands them on counts."""
+        holder = self._holder or next(iter(self.setting.owners))
+        return list(dict.fromkeys([*self.without_idle_owners(parties), holder]))
+
+    def memory(self) -> dict[str, Any]:
+        return {"holder": self._holder}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        self._holder = memory["holder"]
 
     def models(self) -> dict[str, list[Promise]]:
         return {"global": [self._front(), self.handles[SERVER].state()]}

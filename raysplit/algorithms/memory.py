@@ -1,0 +1,41 @@
+"""What of an algorithm outlives a round: the parties whose state does, and what the coordinator remembers.
+
+Random streams are keyed by round, so nothing else is needed to go on after any round as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from raysplit.cluster.contract import Handle, PartySpec
+
+if TYPE_CHECKING:
+    from raysplit.algorithms.base import Setting
+
+
+class Memory:
+    """The part of an `Algorithm` that checkpoints ask."""
+
+    setting: Setting
+    handles: dict[str, Handle]
+
+    def durable(self, parties: list[PartySpec]) -> list[str]:
+        """Of the deployed parties, those whose state the next round goes on from: all, unless the algorithm says less.
+
+        Leave a party out only if every round gives it all it needs.
+        """
+        return [party.name for party in parties]
+
+    def memory(self) -> dict[str, Any]:
+        """What the coordinator remembers from round to round: plain values, lists, mappings and tensors."""
+        return {}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Be as when `memory` gave this; the handles have been attached."""
+
+    def without_idle_owners(self, parties: list[PartySpec]) -> list[str]:
+        """For methods that give owners their weights in every round: owners count only for what they keep."""
+        training = self.setting.training
+        keeps = not training.restart_optimizer or self.setting.buffers == "local"
+        return [party.name for party in parties if keeps or party.role != "owner"]

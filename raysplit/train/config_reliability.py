@@ -1,0 +1,48 @@
+"""The ``reliability`` section of a configuration: what is kept, what happens after a loss, whom nobody waits for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ReliabilityConfig(BaseModel):
+    """How a run survives.
+
+    Attributes:
+        checkpoint_every: rounds from one checkpoint to the next; None keeps none, and a lost place ends the run.
+        checkpoint_location: a local folder, ``s3://bucket/folder`` or ``gs://bucket/folder``, below which the run has
+            a folder of its name; None takes ``checkpoints`` in the folder of the run.
+        keep_last: so many of the newest checkpoints stay, and the best one.
+        on_lost_place: ``restart`` repeats the round with the lost parties made anew; ``drop`` repeats it without the
+            owners that were lost; ``stop`` ends the run.
+        on_bad_update: ``stop``, or ``drop`` to repeat the round without the owner whose loss or update was refused.
+        exclude_after: an owner that was dropped so often for bad updates takes part no more.
+        restarts_per_round, restarts_per_run: more losses than that end the run.
+        quorum: the share of a cohort that must be left for a round to go on without the others.
+        place_timeout_s: a place that answers nothing for so long is lost.
+        round_timeout_s: a round that takes longer is broken off, naming whom it waits for; None lets it take its time.
+        max_update_norm: an update further than this (Euclidean norm) from the average before is refused.
+        aggregation: ``mean``, or one that bears wrong updates: ``median``, ``trimmed_mean``, ``krum``.
+        tolerated: how many wrong updates ``trimmed_mean`` and ``krum`` bear.
+        preflight: refuse a run that needs more memory than its places have.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    checkpoint_every: int | None = Field(default=1, ge=1)
+    checkpoint_location: str | None = None
+    keep_last: int = Field(default=2, ge=1)
+    on_lost_place: Literal["restart", "drop", "stop"] = "restart"
+    on_bad_update: Literal["stop", "drop"] = "stop"
+    exclude_after: int = Field(default=3, ge=1)
+    restarts_per_round: int = Field(default=3, ge=0)
+    restarts_per_run: int = Field(default=20, ge=0)
+    quorum: float = Field(default=0.5, gt=0, le=1)
+    place_timeout_s: float = Field(default=60.0, gt=0)
+    round_timeout_s: float | None = Field(default=None, gt=0)
+    max_update_norm: float | None = Field(default=None, gt=0)
+    aggregation: Literal["mean", "median", "trimmed_mean", "krum"] = "mean"
+    tolerated: int = Field(default=1, ge=0)
+    preflight: bool = True
