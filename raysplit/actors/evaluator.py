@@ -11,6 +11,7 @@ from torch import Tensor
 from raysplit.actors.losses import Loss, resolve_loss
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
+from raysplit.models import joint
 from raysplit.models.mas_losses import task_losses
 from raysplit.models.spec import ModelSpec
 
@@ -21,14 +22,15 @@ _BATCH_SIZE = 256
 class Evaluation:
     """Sums over samples, so that evaluations of several shards add up exactly.
 
-    Where a sample has several dense targets nothing is right or wrong: ``num_correct`` is None, and ``task_loss_sums``
-    holds each task's share of the loss.
+    Where a sample has several targets, ``num_correct`` is None and ``task_loss_sums`` holds each task's share of the
+    loss; ``task_num_correct`` counts where the targets are class labels. Of dense targets nothing is right or wrong.
     """
 
     num_samples: int
     num_correct: int | None
     loss_sum: float
     task_loss_sums: Mapping[str, float] = field(default_factory=dict)
+    task_num_correct: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -44,6 +46,11 @@ class Evaluation:
         """Mean loss of each task; empty where there is one label per sample."""
         return {task: total / self.num_samples for task, total in self.task_loss_sums.items()}
 
+    @property
+    def task_accuracies(self) -> dict[str, float]:
+        """Share of right answers of each task with class labels."""
+        return {task: count / self.num_samples for task, count in self.task_num_correct.items()}
+
     def __add__(self, other: Evaluation) -> Evaluation:
         own, others = self.num_correct, other.num_correct
         sums = self.task_loss_sums
@@ -52,6 +59,9 @@ class Evaluation:
             num_correct=None if own is None or others is None else own + others,
             loss_sum=self.loss_sum + other.loss_sum,
             task_loss_sums={task: sums.get(task, 0.0) + total for task, total in other.task_loss_sums.items()},
+            task_num_correct={
+                task: self.task_num_correct.get(task, 0) + count for task, count in other.task_num_correct.items()
+            },
         )
 
 
@@ -89,10 +99,19 @@ def _of_classes(logits: Tensor, y: Tensor, loss: Loss) -> Evaluation:
 
 
 def _of_tasks(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Evaluation:
-    """Dense tasks by their own losses; ``y`` may hold more tasks than the model answers."""
+    """Class labels by cross-entropy, dense tasks by their own losses; ``y`` may hold more than the model answers."""
     num_samples = len(next(iter(y.values())))
-    sums = {task: float(value) * num_samples for task, value in task_losses(outputs, y).items()}
-    return Evaluation(num_samples=num_samples, num_correct=None, loss_sum=sum(sums.values()), task_loss_sums=sums)
+    has_labels = all(y[task].ndim == 1 for task in outputs)
+    losses = joint.task_losses(outputs, y) if has_labels else task_losses(outputs, y)
+    sums = {task: float(value) * num_samples for task, value in losses.items()}
+    right = {task: int((logits.argmax(1) == y[task]).sum()) for task, logits in outputs.items()} if has_labels else {}
+    return Evaluation(
+        num_samples=num_samples,
+        num_correct=None,
+        loss_sum=sum(sums.values()),
+        task_loss_sums=sums,
+        task_num_correct=right,
+    )
 
 
 class Evaluator:

@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raysplit.models import joint
 from raysplit.models.mas_losses import task_losses
 
 Loss = Callable[[Any, Any], Tensor]
 
 
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy; logits [B, C], labels [B] of any integer type."""
+def cross_entropy(logits: Any, y: Any) -> Tensor:
+    """Mean cross-entropy; logits [B, C], labels [B] of any integer type. Given both by task, the sum over tasks."""
+    if isinstance(logits, Mapping):
+        return joint.joint_loss(joint.task_losses(logits, y))
     return F.cross_entropy(logits, y.long())
 
 

@@ -11,6 +11,7 @@ from raysplit.algorithms.mas import MAS
 from raysplit.algorithms.mas_baselines import HOA, TAG, AllInOne, OneByOne
 from raysplit.algorithms.minibatch_sfl import MiniBatchSFL
 from raysplit.algorithms.mpsl import MPSL
+from raysplit.algorithms.mtl_split import MTLSplit
 from raysplit.algorithms.mtsl import MTSL
 from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
 from raysplit.algorithms.splitnn import SplitNN
@@ -30,6 +31,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         MiniBatchSFL,
         MPSL,
         MTSL,
+        MTLSplit,
         AllInOne,
         OneByOne,
         TAG,

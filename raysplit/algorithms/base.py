@@ -281,6 +281,10 @@ class Algorithm(Memory, ABC):
         One entry ``"global"`` for methods that train one model; one per owner for methods that train many.
         """
 
+    def chosen(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """The models to keep, by label, where a method prefers an earlier state to that of the last evaluation."""
+        return {}
+
     def spec_of(self, label: str) -> ModelSpec:
         """What the states of this entry of `models` are weights of."""
         return self.setting.spec

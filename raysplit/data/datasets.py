@@ -15,18 +15,23 @@ from typing import Any, TypeVar
 import numpy as np
 
 from raysplit.data.arrays import data_set, data_set_from_arrays, samples_of, unit_and_normalise
+from raysplit.data.dsprites import load_dsprites
 from raysplit.data.files import SUFFIXES, load_file
+from raysplit.data.image_table import load_image_table
 from raysplit.data.imported import imported
 from raysplit.data.rooms import load_rooms
 from raysplit.data.samples import DataSet
+from raysplit.data.shapes3d import load_shapes3d
+from raysplit.data.stand_ins import load_faces_like, load_medic_like
 from raysplit.data.streams import generator
+from raysplit.data.task_set import TaskSet
 from raysplit.data.taskonomy import load_taskonomy
 from raysplit.data.torchvision_sets import load_torchvision, torchvision_names
 
 
 def dataset_names() -> list[str]:
     """The names that ``load_dataset`` knows, beside file paths and import paths."""
-    return [*BUILT_IN, *IN_FOLDERS, *torchvision_names()]
+    return [*BUILT_IN, *IN_FOLDERS, *TASK_SETS, *torchvision_names()]
 
 
 def load_dataset(
@@ -46,6 +51,8 @@ def load_dataset(
         return _call(BUILT_IN[name], name, **options)
     if name in IN_FOLDERS:
         return _call(IN_FOLDERS[name], name, Path(root or "."), **options)
+    if name in TASK_SETS:
+        return _with_tasks(name, Path(root or ".").expanduser(), **options)
     if name in torchvision_names():
         return load_torchvision(name, root, download, augment, **options)
     known = dataset_names()
@@ -89,6 +96,22 @@ def load_random(
 Made = TypeVar("Made")
 BUILT_IN: dict[str, Callable[..., DataSet]] = {"digits": load_digits, "random": load_random, "rooms": load_rooms}
 IN_FOLDERS: dict[str, Callable[..., DataSet]] = {"taskonomy": load_taskonomy}  # read from the root
+
+
+TASK_SETS: dict[str, Callable[..., TaskSet]] = {
+    "shapes3d": load_shapes3d,
+    "dsprites": load_dsprites,
+    "image_table": load_image_table,
+    "medic_like": load_medic_like,
+    "faces_like": load_faces_like,
+}
+DRAWN = ("medic_like", "faces_like")  # from nothing: the others look into the root
+
+
+def _with_tasks(name: str, root: Path, *, val_fraction: float = 0.1, **options: Any) -> DataSet:
+    """Pictures with a class label per task, a share of them set aside for validation."""
+    place = () if name in DRAWN else (root,)
+    return _call(TASK_SETS[name], name, *place, **options).data_set(val_fraction)
 
 
 def _from_function(path: str, options: dict[str, Any]) -> DataSet:

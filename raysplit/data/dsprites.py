@@ -35,7 +35,7 @@ def load_dsprites(
     num_test: int | None = None,
     seed: int = 0,
 ) -> TaskSet:
-    """dSprites from the .npz at `path`, a fifth held out, stratified by the first task.
+    """dSprites from the .npz at `path`, or from the first dsprites*.npz of a folder; a fifth is held out.
 
     `num_train` and `num_test` draw that many of each side. Raises ValueError for a missing file, another layout, an
     unknown task and more pictures than there are.
@@ -43,6 +43,8 @@ def load_dsprites(
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks or len(set(tasks)) != len(tasks):
         raise ValueError(f"tasks {list(tasks)}: name at least one, each once, of {', '.join(TASKS)}")
+    if path.is_dir():
+        path = next(iter(sorted(path.glob("dsprites*.npz"))), path / "dsprites.npz")
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give the path of a dSprites .npz")
     with np.load(path, allow_pickle=False) as archive:

@@ -27,7 +27,7 @@ from raysplit.data.transforms import ToUnit
 
 def load_image_table(
     folder: Path,
-    table: Path,
+    table: str | Path,
     *,
     tasks: Sequence[str] | Mapping[str, str],
     image_column: str = "image",
@@ -35,12 +35,13 @@ def load_image_table(
     image_size: int = 64,
     seed: int = 0,
 ) -> TaskSet:
-    """Pictures scaled to image_size x image_size in RGB, with the labels of `tasks`.
+    """Pictures scaled to image_size x image_size in RGB, with the labels of `tasks` in a table below `folder`.
 
     `tasks` are label columns, or {task: column} to call them otherwise. Without `split_column` a fifth is held out,
     stratified by the first task. Raises ValueError naming table, column and row for whatever is missing, unreadable or
     outside the folder, and for a task with fewer than two classes.
     """
+    table = folder / table  # unless the table's path is absolute
     columns = dict(tasks) if isinstance(tasks, Mapping) else {task: task for task in tasks}
     if not columns:
         raise ValueError(f"{table}: name at least one label column as a task")

@@ -55,7 +55,8 @@ class DataSet:
 
     ``input_shape`` is the shape of one transformed sample; ``natural_owner`` [len(train)] tells, where the data know
     it, who holds each training sample. ``val`` are samples for decisions on the way, which are neither trained nor
-    tested on. Raises ``ValueError`` for an empty side or owners that do not match.
+    tested on. ``classes`` are the class names of each task, in order, where samples have a class label per task. Raises
+    ``ValueError`` for an empty side or owners that do not match.
     """
 
     train: Samples
@@ -66,6 +67,7 @@ class DataSet:
     eval_transform: Transform
     natural_owner: npt.NDArray[np.generic] | None = None
     val: Samples | None = None
+    classes: Mapping[str, tuple[str, ...]] | None = None
 
     def __post_init__(self) -> None:
         for side, samples in (("training", self.train), ("test", self.test)):

@@ -155,9 +155,9 @@ def shapes3d_samples(source: PictureSource, grid: Grid, indices: Indices, tasks:
 
 
 def load_shapes3d(
-    *,
     root: Path | None = None,
-    cache: Path | None = None,
+    *,
+    cache: str | Path | None = None,
     grid: str = "full",
     tasks: Sequence[str] = PAPER_TASKS,
     noise: str | None = None,
@@ -177,7 +177,7 @@ def load_shapes3d(
     layout = GRIDS[grid]
     classes = {task: layout.class_names(task) for task in tasks}
     transform: Transform = Compose(steps=(ToUnit(), *([noise_named(noise)] if noise else [])))
-    source = picture_source(layout, root, cache)
+    source = picture_source(layout, root, None if cache is None else Path(cache).expanduser())
     train, test = layout.split()
     return TaskSet(
         train=shapes3d_samples(source, layout, _drawn(train, num_train, "train", seed), tasks),

@@ -154,6 +154,12 @@ class GaussianNoise:
         return x.float() + self.sigma * torch.randn(x.shape, generator=gen, device=gen.device).to(x.device)
 
 
+def normalisation(transform: Transform) -> Normalise | None:
+    """How ``transform`` normalises, if it does."""
+    steps = transform.steps if isinstance(transform, Compose) else (transform,)
+    return next((step for step in steps if isinstance(step, Normalise)), None)
+
+
 def with_domain(transform: Transform, domain: Transform) -> Compose:
     """``transform`` with ``domain`` put in: on unit-range pixels, after augmentation and before normalisation."""
     steps = transform.steps if isinstance(transform, Compose) else (transform,)

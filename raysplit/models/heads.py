@@ -5,6 +5,7 @@ Computing" (2024, arXiv 2407.05982). The backbone stays on the edge device; its 
 transmitted; the heads may sit anywhere. A single-task network is the same thing with one head.
 
 Head of task j: Linear(Z_b -> H), Dropout, ReLU, Linear(H -> K_j): dropout comes before the ReLU, the output is logits.
+Cut "pooled", a variant of ours, sends the mean of every channel instead: Z_b = C, and heads s * s times as narrow.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import torchvision.models as tv
@@ -23,8 +25,15 @@ from torchvision.models.vgg import make_layers as vgg_layers
 
 from raysplit.data.streams import derive
 
+BACKBONE = "mobilenet_v3_small"
 HIDDEN = 256
 DROPOUT = 0.1
+
+FeatureCut = Literal["flat", "pooled"]
+FEATURE_CUTS: Mapping[FeatureCut, Callable[[Tensor], Tensor]] = {
+    "flat": lambda z: z.flatten(1),  # [B, C, s, s] -> [B, C * s * s]
+    "pooled": lambda z: z.mean((2, 3)),  # [B, C, s, s] -> [B, C]
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +109,8 @@ def num_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def num_features(backbone: nn.Module, image_size: int) -> int:
-    """Z_b: how many numbers the backbone makes of one 3 x image_size x image_size picture. Nothing is computed."""
+def num_features(backbone: nn.Module, image_size: int, cut: FeatureCut = "flat") -> int:
+    """Z_b: how many numbers cross the cut for one 3 x image_size x image_size picture. Nothing is computed."""
     on_meta = {name: value.to("meta") for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]}
     images = torch.empty(
         2, 3, image_size, image_size, device="meta"
@@ -110,7 +119,7 @@ def num_features(backbone: nn.Module, image_size: int) -> int:
         features: Tensor = functional_call(backbone, on_meta, (images,))
     except RuntimeError as error:
         raise ValueError(f"images of {image_size} x {image_size} are too small for this backbone: {error}") from error
-    return features[0].numel()
+    return FEATURE_CUTS[cut](features).shape[1]
 
 
 def task_head(features: int, num_classes: int, *, hidden: int = HIDDEN, dropout: float = DROPOUT) -> nn.Sequential:
@@ -125,24 +134,91 @@ def check_task_name(task: str) -> None:
         raise ValueError(f"a task cannot be called {task!r}, torch needs that name; call it for example {free!r}")
 
 
+class _FanOut(torch.autograd.Function):
+    """One tensor for several users; their gradients are summed in the order of the users."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, count: int) -> tuple[Tensor, ...]:
+        return tuple(z.view_as(z) for _ in range(count))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return in_order(gradients), None
+
+
+def fan_out(z: Tensor, count: int) -> tuple[Tensor, ...]:
+    """`z` for each of `count` heads; autograd alone would add their gradients last head first."""
+    copies: tuple[Tensor, ...] = _FanOut.apply(z, count)
+    return copies
+
+
+def in_order(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of at least one tensor, first to last: floating sums depend on it."""
+    first, *others = terms
+    for term in others:
+        first = first + term
+    return first
+
+
+def _still_if_frozen(backbone: nn.Module) -> None:
+    """A frozen backbone stays in eval mode: its batch-norm statistics must not drift."""
+    if not any(p.requires_grad for p in backbone.parameters()):
+        backbone.eval()
+
+
+class Trunk(nn.Module):
+    """The part of a classifier that stays on the edge: images [B, 3, S, S] -> Z_b [B, Z_b]."""
+
+    def __init__(self, backbone: nn.Module, cut: FeatureCut) -> None:
+        super().__init__()
+        self.backbone, self.cut = backbone, cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return FEATURE_CUTS[self.cut](self.backbone(x))
+
+    def train(self, mode: bool = True) -> Trunk:
+        super().train(mode)
+        _still_if_frozen(self.backbone)
+        return self
+
+
+class Heads(nn.Module):
+    """Some of a classifier's heads: Z_b [B, Z_b], or a copy for every head, -> {task: logits [B, K_task]}.
+
+    Whoever gives a copy to every head gets the gradient of every task instead of their sum.
+    """
+
+    def __init__(self, heads: nn.ModuleDict) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, *z: Tensor) -> dict[str, Tensor]:
+        copies = z if len(z) == len(self.heads) else fan_out(z[0], len(self.heads))
+        return {task: head(own) for (task, head), own in zip(self.heads.items(), copies, strict=True)}
+
+
 class MultiTaskClassifier(nn.Module):
     """One backbone, one head per task; images [B, 3, S, S] -> {task: logits [B, K_task]}."""
 
-    def __init__(self, backbone: nn.Module, heads: nn.ModuleDict) -> None:
+    def __init__(self, backbone: nn.Module, heads: nn.ModuleDict, cut: FeatureCut = "flat") -> None:
         super().__init__()
         if not heads:
             raise ValueError("a multi-task classifier needs at least one head, got none; name a task and its classes")
         self.backbone = backbone
         self.heads = heads
+        self.cut = cut
 
     @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(self.heads)
 
+    def trunk(self) -> Trunk:
+        """The edge's part; it shares its weights with this model."""
+        return Trunk(self.backbone, self.cut)
+
     def features(self, x: Tensor) -> Tensor:
         """Z_b, what crosses the link: [B, Z_b]."""
-        z: Tensor = self.backbone(x)  # [B, C, s, s]
-        return z.flatten(1)
+        return FEATURE_CUTS[self.cut](self.backbone(x))
 
     def answer(self, z: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Logits of the given tasks (all without a choice) from Z_b [B, Z_b]. Raises ValueError for an unknown task."""
@@ -150,21 +226,26 @@ class MultiTaskClassifier(nn.Module):
         unknown = [task for task in chosen if task not in self.heads]
         if unknown:
             raise ValueError(f"unknown task {unknown[0]!r}; this model has {', '.join(self.tasks)}")
-        return {task: self.heads[task](z) for task in chosen}
+        copies = fan_out(z, len(chosen))
+        return {task: self.heads[task](own) for task, own in zip(chosen, copies, strict=True)}
 
     def forward(self, x: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
         return self.answer(self.features(x), tasks)
 
     def train(self, mode: bool = True) -> MultiTaskClassifier:
-        """As usual, but a frozen backbone stays in eval mode: its batch-norm statistics must not drift."""
         super().train(mode)
-        if not any(p.requires_grad for p in self.backbone.parameters()):
-            self.backbone.eval()
+        _still_if_frozen(self.backbone)
         return self
 
 
 def build_classifier(
-    backbone: str, classes: Mapping[str, int], *, image_size: int, seed: int, hidden: int = HIDDEN
+    backbone: str,
+    classes: Mapping[str, int],
+    *,
+    image_size: int,
+    seed: int,
+    hidden: int = HIDDEN,
+    cut: FeatureCut = "flat",
 ) -> MultiTaskClassifier:
     """A classifier with random weights for `classes` = {task: number of classes}.
 
@@ -180,12 +261,12 @@ def build_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights", "backbone", backbone))
         trunk = kind.build()
-        features = num_features(trunk, image_size)
+        features = num_features(trunk, image_size, cut)
         heads = nn.ModuleDict()
         for task, count in classes.items():
             torch.manual_seed(derive(seed, "weights", "head", task))
             heads[task] = task_head(features, count, hidden=hidden)
-    return MultiTaskClassifier(trunk, heads)
+    return MultiTaskClassifier(trunk, heads, cut)
 
 
 def load_backbone(model: MultiTaskClassifier, backbone: str, path: Path) -> None:

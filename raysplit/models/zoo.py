@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from raysplit.models import deep_nets, mas_net, small_nets
+from raysplit.models import deep_nets, mas_net, multitask_zoo, small_nets
 
 Builder = Callable[..., nn.Module]
 
@@ -26,6 +26,7 @@ BUILDERS: Mapping[str, Builder] = {
     "resnet101_mpsl": deep_nets.resnet101_mpsl,
     "vgg19_mpsl": deep_nets.vgg19_mpsl,
     "mas": mas_net.mas,
+    "multi_task": multitask_zoo.multi_task,
 }
 TORCHVISION_FAMILIES = ("resnet", "resnext", "wide_resnet", "vgg", "mobilenet_v3", "efficientnet")
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.data.streams import generator
-from raysplit.serving.bundle import ServingMeta, prepared
+from raysplit.models.export import ServingMeta, prepared
 from raysplit.serving.codec import Content, Message, encode, task_mask
 from raysplit.serving.compression import Encoding
 from raysplit.serving.links import EdgeLink

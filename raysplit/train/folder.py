@@ -77,12 +77,12 @@ class RunFolder:
         columns = ("source", "destination", "num_bytes", "num_messages")
         self._write_table("traffic.parquet", {c: [asdict(record)[c] for record in traffic] for c in columns})
 
-    def write_model(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def write_model(self, states: Mapping[str, Mapping[str, Tensor]], name: str = "model.pt") -> None:
         """``model.pt``: the merged state dict, or one per owner for methods that train many models."""
         content: Any = dict(states["global"]) if set(states) == {"global"} else {k: dict(v) for k, v in states.items()}
-        aside = self.path / "model.pt.part"
+        aside = self.path / f"{name}.part"
         torch.save(content, aside)
-        os.replace(aside, self.path / "model.pt")
+        os.replace(aside, self.path / name)
 
     def _write_table(self, name: str, columns: Mapping[str, list[Any]]) -> None:
         self._write_parquet(name, pa.table(dict(columns)))

@@ -19,6 +19,9 @@ from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, gather
 from raysplit.cluster.wire import difference
 from raysplit.data.partition import save_partition
 from raysplit.data.streams import generator
+from raysplit.data.transforms import normalisation
+from raysplit.models.classifier_spec import ClassifierSpec
+from raysplit.models.export import export_trained
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.train.config import RunConfig, dump_config
 from raysplit.train.controls import majority_accuracy, to_targets
@@ -226,12 +229,22 @@ class _Loop:
             return
         self._folder.write_tables(list(self._traffic.values()), self._algorithm.tables())
         if self._states:
-            self._folder.write_model(self._states)
+            self._write_models(self._folder)
         summary: Row = {"stopped": stopped, "rounds": len(self._rows), "algorithm": self._config.algorithm.name}
         evaluation = self._config.evaluation
         wanted = {*evaluation.targets, *([evaluation.target_accuracy] if evaluation.target_accuracy else [])}
         summary |= to_targets(self._rows, sorted(wanted)) | self._algorithm.summary() | {"last": self._rows[-1]}
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def _write_models(self, folder: RunFolder) -> None:
+        """The chosen models, and the last ones where those are others; a multi-task classifier as it can be served."""
+        chosen, spec = self._algorithm.chosen() or self._states, self._algorithm.setting.spec
+        folder.write_model(chosen)
+        if chosen is not self._states:
+            folder.write_model(self._states, "last.pt")
+        if isinstance(spec, ClassifierSpec) and "global" in chosen:
+            owner = next(iter(self._algorithm.setting.owners.values()))
+            export_trained(folder.path, spec, chosen["global"], normalisation(owner.eval_transform))
 
 
 async def merged(states: Sequence[Any]) -> dict[str, Tensor]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysplit.actors.evaluator import Evaluation
 
 
 def tested(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Mean accuracy and loss over the models; with dense tasks the total loss over tasks, and each task's own.
+    """Mean accuracy and loss over the models; with several tasks the total loss over tasks, and each task's own.
 
-    A task that several models answer counts with the mean of its losses.
+    A task that several models answer counts with the mean of its figures. Where tasks have class labels, the accuracy
+    is the mean over the tasks.
     """
     if any(evaluation.task_loss_sums for evaluation in evaluations):
         return _task_row(evaluations)
@@ -22,12 +23,20 @@ def tested(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def _task_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    losses: dict[str, list[float]] = {}
-    for evaluation in evaluations:
-        for task, loss in evaluation.task_losses.items():
-            losses.setdefault(task, []).append(loss)
-    means = {task: sum(values) / len(values) for task, values in losses.items()}
-    return {"test_loss": sum(means.values())} | {f"test_loss_{task}": loss for task, loss in means.items()}
+    losses = _means([evaluation.task_losses for evaluation in evaluations])
+    right = _means([evaluation.task_accuracies for evaluation in evaluations])
+    row = {"test_accuracy": sum(right.values()) / len(right)} if right else {}
+    row |= {f"test_accuracy_{task}": share for task, share in right.items()}
+    return row | {"test_loss": sum(losses.values())} | {f"test_loss_{task}": loss for task, loss in losses.items()}
+
+
+def _means(of_models: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each task's mean over the models that answer it."""
+    values: dict[str, list[float]] = {}
+    for by_task in of_models:
+        for task, value in by_task.items():
+            values.setdefault(task, []).append(value)
+    return {task: sum(found) / len(found) for task, found in values.items()}
 
 
 def merit(row: dict[str, Any]) -> float | None:

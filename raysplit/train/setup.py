@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from raysplit.data.partition import partition, partition_test
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.streams import derive, generator
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
+from raysplit.models.classifier_spec import ClassifierSpec
 from raysplit.models.mas_spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.train.config import RunConfig
@@ -53,7 +56,7 @@ def prepare(config: RunConfig, *, device: str = "cpu") -> Prepared:
 
 
 def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
-    """The configured model for these data; where each sample has a target per task, one decoder per task."""
+    """The configured model for these data; where each sample has a target per task, one head or decoder per task."""
     fields: dict[str, Any] = {
         "name": config.model.name,
         "input_shape": data.input_shape,
@@ -64,6 +67,8 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
     }
     if isinstance(data.train.y, Tensor):
         return ModelSpec(**fields)
+    if data.classes is not None:
+        return ClassifierSpec(**fields | {"options": _head_options(config, data.classes)})
     if config.training.loss == "cross_entropy":
         raise ValueError(
             f"data {config.data.name!r} have a target for each of the tasks {', '.join(data.train.y)}, which one "
@@ -71,6 +76,21 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         )
     fields["options"] = {**config.model.options, "tasks": tuple(data.train.y)}
     return MultiTaskSpec(**fields)
+
+
+def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The options of a multi-task classifier: heads for ``model.tasks``, by default for all tasks of the data."""
+    options = dict(config.model.options)
+    tasks = options.pop("tasks", list(classes))
+    unknown = [task for task in tasks if task not in classes]
+    if config.model.name != "multi_task" or unknown or not tasks:
+        raise ValueError(
+            f"data {config.data.name!r} have a class label for each of the tasks {', '.join(classes)}; set model.name "
+            f"to multi_task and model.tasks to some of them, got {config.model.name!r} and {tasks}"
+        )
+    if options.get("weights"):  # every party reads the file, whatever folder it works in
+        options["weights"] = str(Path(options["weights"]).expanduser().resolve())
+    return options | {"classes": [(task, classes[task]) for task in tasks]}
 
 
 def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], data: DataSet, device: str) -> Setting:
@@ -113,16 +133,7 @@ def _load(config: RunConfig) -> DataSet:
     test = data.test
     if section.test_samples is not None:
         test = test.take(_draw(len(test), section.test_samples, config.seed, "test subset"))
-    return DataSet(
-        train=train,
-        test=test,
-        num_classes=data.num_classes,
-        input_shape=data.input_shape,
-        transform=data.transform,
-        eval_transform=data.eval_transform,
-        natural_owner=owner,
-        val=data.val,
-    )
+    return replace(data, train=train, test=test, natural_owner=owner)
 
 
 def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:

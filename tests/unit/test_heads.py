@@ -8,25 +8,21 @@ import pytest
 import torch
 from torch import nn
 
+from raysplit.actors.optim import OptimizerSpec
+from raysplit.algorithms.mtl_split import decaying
 from raysplit.models.heads import (
     BACKBONES,
     MultiTaskClassifier,
     build_classifier,
+    fan_out,
     freeze_backbone,
     load_backbone,
     num_features,
     num_parameters,
     task_head,
 )
-from raysplit.models.joint import (
-    accuracy,
-    joint_loss,
-    joint_optimizer,
-    learning_rate,
-    micro_f1,
-    set_learning_rate,
-    task_losses,
-)
+from raysplit.models.joint import accuracy, joint_loss, micro_f1, task_losses
+from raysplit.schedulers.learning_rate import SCHEDULES
 
 
 @pytest.mark.parametrize(
@@ -122,7 +118,7 @@ def test_multi_task_training_with_one_task_is_single_task_training() -> None:
     x, y = torch.rand(8, 3, 64, 64, generator=stream), torch.arange(8) % 4
 
     multi = build_classifier("small", {"shape": 4}, image_size=64, seed=6).train()
-    optimizer = joint_optimizer(multi.parameters(), 1e-3)
+    optimizer = torch.optim.AdamW(multi.parameters(), lr=1e-3, weight_decay=1e-5)
     torch.manual_seed(9)  # dropout
     for _ in range(3):
         optimizer.zero_grad()
@@ -141,35 +137,59 @@ def test_multi_task_training_with_one_task_is_single_task_training() -> None:
 
 
 def test_the_rate_falls_tenfold_every_half_run() -> None:
-    assert [learning_rate(e, 4, 1.0) for e in range(4)] == pytest.approx([1, 1, 0.1, 0.1])
-    assert [learning_rate(e, 5, 1.0) for e in range(5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
-    assert [learning_rate(e, 3, 1.0) for e in range(3)] == pytest.approx([1, 0.1, 0.01])
-    assert learning_rate(0, 1, 1.0) == 1.0
-    with pytest.raises(ValueError, match="epoch 4 is outside a run of 4 epochs"):
-        learning_rate(4, 4, 1.0)
+    step = SCHEDULES["step"]
+    assert [step(e, 4) for e in range(4)] == pytest.approx([1, 1, 0.1, 0.1])
+    assert [step(e, 5) for e in range(5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert [step(e, 3) for e in range(3)] == pytest.approx([1, 0.1, 0.01])
+    assert step(0, 1) == 1.0
 
 
 @pytest.mark.parametrize("max_epochs", [2, 5, 30])
 def test_the_rate_is_that_of_torchs_step_schedule(max_epochs: int) -> None:
-    optimizer = joint_optimizer([nn.Parameter(torch.zeros(1))], 1e-4)
+    spec = decaying(OptimizerSpec(name="adamw", lr=1e-4))
+    optimizer = spec.build([nn.Parameter(torch.zeros(1))])
+    assert optimizer is not None
     assert optimizer.param_groups[0]["weight_decay"] == pytest.approx(1e-6)
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=max_epochs // 2, gamma=0.1)
     for epoch in range(max_epochs):
-        assert learning_rate(epoch, max_epochs, 1e-4) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        assert 1e-4 * SCHEDULES["step"](epoch, max_epochs) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
         optimizer.step()
         schedule.step()
 
 
-def test_setting_the_rate_leaves_the_weight_decay() -> None:
-    optimizer = joint_optimizer([nn.Parameter(torch.zeros(1))], 1e-2)
-    set_learning_rate(optimizer, 1e-3)
-    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]) == (1e-3, pytest.approx(1e-4))
+def test_a_given_weight_decay_is_kept() -> None:
+    given = OptimizerSpec(name="adamw", lr=1e-3, options={"weight_decay": 0.0})
+    assert decaying(given) is given
+    assert decaying(OptimizerSpec(name="sgd", lr=1e-3)).options == {}
 
 
-def test_task_weights_scale_their_losses() -> None:
-    losses = {"size": torch.tensor(2.0), "shape": torch.tensor(3.0)}
-    assert joint_loss(losses).item() == 5.0
-    assert joint_loss(losses, {"size": 0.5, "shape": 2.0}).item() == 7.0
+def test_the_joint_loss_is_the_plain_sum() -> None:
+    assert joint_loss({"size": torch.tensor(2.0), "shape": torch.tensor(3.0)}).item() == 5.0
+
+
+def test_gradients_of_the_features_are_summed_in_the_order_of_the_tasks() -> None:
+    """1e8 + 1 - 1e8 is 0 in float32 in this order, and 1 in another; autograd alone would begin with the last."""
+    z = torch.ones(1, requires_grad=True)
+    copies = fan_out(z, 3)
+    sum(copy * weight for copy, weight in zip(copies, (1.0, 1e8, -1e8), strict=True)).backward()
+    assert z.grad.item() == 0.0
+    z = torch.ones(1, requires_grad=True)
+    copies = fan_out(z, 3)
+    sum(copy * weight for copy, weight in zip(copies, (1e8, -1e8, 1.0), strict=True)).backward()
+    assert z.grad.item() == 1.0
+
+
+def test_pooled_features_are_the_means_of_the_channels() -> None:
+    model = build_classifier("mobilenet_v3_small", {"a": 2}, image_size=64, seed=1, cut="pooled").eval()
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    maps = model.backbone(x)
+    assert maps.shape == (2, 576, 2, 2)
+    torch.testing.assert_close(
+        model.features(x), (maps[:, :, 0, 0] + maps[:, :, 0, 1] + maps[:, :, 1, 0] + maps[:, :, 1, 1]) / 4
+    )
+    assert num_parameters(model.heads) == 576 * 256 + 256 + 256 * 2 + 2
+    assert model.trunk()(x).equal(model.features(x))
 
 
 def test_micro_f1_is_accuracy_for_one_label_per_picture() -> None:
@@ -209,7 +229,7 @@ def test_a_frozen_backbone_keeps_weights_and_statistics() -> None:
     model.train()
     assert model.heads["a"].training
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = joint_optimizer(model.parameters(), 1e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     joint_loss(task_losses(model(x), {"a": torch.tensor([0, 1])})).backward()
     optimizer.step()

@@ -19,7 +19,7 @@ from torch import Tensor
 from raysplit.cli.edge import edge
 from raysplit.cli.serve import serve
 from raysplit.models.heads import build_classifier
-from raysplit.serving.bundle import (
+from raysplit.models.export import (
     Serving,
     ServingMeta,
     load_head,

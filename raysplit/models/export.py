@@ -1,4 +1,4 @@
-"""The folder from which a multi-task model is served: `model.pt` and `serving.json`.
+"""The folder of a multi-task model, from which it is served: `model.pt` and `serving.json`.
 
 `model.pt` is the state dict of a `MultiTaskClassifier` (`backbone.*` and `heads.<task>.*`), read without running code.
 `serving.json` holds the fields of `ServingMeta`:
@@ -6,6 +6,7 @@
     format          1
     backbone        a name in BACKBONES                  image_size   side of the square input, pixels
     hidden          width of a head's hidden layer       classes      {task: [class names]}, bit j of a mask = task j
+    cut             "flat" or "pooled" features
     mean, std       per channel, applied to pixels in 0..1; [0, 0, 0] and [1, 1, 1] where nothing is normalised
     weights_sha256  of model.pt: edge and server compare it, so that features never meet another run's heads
 
@@ -25,7 +26,19 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from raysplit.models.heads import HIDDEN, MultiTaskClassifier, backbone_kind, check_task_name, num_features, task_head
+from raysplit.data.transforms import Normalise
+from raysplit.models.classifier_spec import ClassifierSpec
+from raysplit.models.heads import (
+    BACKBONE,
+    HIDDEN,
+    FeatureCut,
+    MultiTaskClassifier,
+    Trunk,
+    backbone_kind,
+    check_task_name,
+    num_features,
+    task_head,
+)
 
 WEIGHTS, META = "model.pt", "serving.json"
 Part = TypeVar("Part", bound=nn.Module)
@@ -37,9 +50,10 @@ class ServingMeta(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    backbone: str
+    backbone: str = BACKBONE
     image_size: int = Field(ge=1)
     hidden: int = Field(default=HIDDEN, ge=1)
+    cut: FeatureCut = "flat"
     classes: dict[str, tuple[str, ...]] = Field(min_length=1, max_length=32)
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -58,6 +72,15 @@ class Serving:
     model: MultiTaskClassifier
 
 
+def described(spec: ClassifierSpec, normalisation: Normalise | None = None) -> ServingMeta:
+    """The description of a trained model, given how its training data were normalised."""
+    chosen = {key: value for key, value in dict(spec.options).items() if key in ("backbone", "hidden", "cut")}
+    if normalisation is not None:
+        per_channel = 3 // len(normalisation.mean)  # one number serves every channel
+        chosen |= {"mean": normalisation.mean * per_channel, "std": normalisation.std * per_channel}
+    return ServingMeta(image_size=spec.input_shape[1], classes=dict(spec.classes), **chosen)
+
+
 def save_serving(folder: Path, model: MultiTaskClassifier, meta: ServingMeta) -> ServingMeta:
     """Write both files, whole or not at all; the description that was written, with the weights' hash.
 
@@ -72,10 +95,20 @@ def save_serving(folder: Path, model: MultiTaskClassifier, meta: ServingMeta) ->
     with partial.open("rb") as file:
         written = meta.model_copy(update={"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()})
     partial.replace(folder / WEIGHTS)
-    described = folder / f"{META}.partial"
-    described.write_text(json.dumps(written.model_dump(), indent=2) + "\n")
-    described.replace(folder / META)
+    description = folder / f"{META}.partial"
+    description.write_text(json.dumps(written.model_dump(), indent=2) + "\n")
+    description.replace(folder / META)
     return written
+
+
+def export_trained(
+    folder: Path, spec: ClassifierSpec, state: Mapping[str, Tensor], normalisation: Normalise | None
+) -> ServingMeta:
+    """Write both files for the trained weights of a model; the description that was written."""
+    model = spec.build()
+    assert isinstance(model, MultiTaskClassifier)
+    model.load_state_dict(dict(state))
+    return save_serving(folder, model, described(spec, normalisation))
 
 
 def load_meta(folder: Path) -> ServingMeta:
@@ -99,10 +132,11 @@ def load_serving(folder: Path) -> Serving:
     return Serving(meta=meta, model=_fitted(_blank(meta), _state(folder), str(folder / WEIGHTS)))
 
 
-def load_trunk(folder: Path) -> nn.Module:
-    """The backbone alone, for an edge device. Raises ValueError as `load_serving`."""
+def load_trunk(folder: Path) -> Trunk:
+    """The backbone alone, for an edge device: pictures to Z_b. Raises ValueError as `load_serving`."""
     meta, state = load_meta(folder), _state(folder)
-    return _fitted(_blank(meta).backbone, _below("backbone.", state), str(folder / WEIGHTS))
+    wanted = {name: value for name, value in state.items() if name.startswith("backbone.")}
+    return _fitted(_blank(meta).trunk(), wanted, str(folder / WEIGHTS))
 
 
 def load_head(folder: Path, task: str) -> nn.Module:
@@ -114,7 +148,7 @@ def load_head(folder: Path, task: str) -> nn.Module:
 def served_features(meta: ServingMeta) -> int:
     """Z_b of the described backbone."""
     with torch.device("meta"):
-        return num_features(backbone_kind(meta.backbone).build(), meta.image_size)
+        return num_features(backbone_kind(meta.backbone).build(), meta.image_size, meta.cut)
 
 
 def prepared(x: Tensor, meta: ServingMeta) -> Tensor:
@@ -129,9 +163,9 @@ def _blank(meta: ServingMeta) -> MultiTaskClassifier:
         check_task_name(task)
     with torch.device("meta"):
         trunk = backbone_kind(meta.backbone).build()
-        features = num_features(trunk, meta.image_size)
+        features = num_features(trunk, meta.image_size, meta.cut)
         heads = {task: task_head(features, len(names), hidden=meta.hidden) for task, names in meta.classes.items()}
-    return MultiTaskClassifier(trunk, nn.ModuleDict(heads))
+    return MultiTaskClassifier(trunk, nn.ModuleDict(heads), meta.cut)
 
 
 def _state(folder: Path) -> dict[str, Tensor]:

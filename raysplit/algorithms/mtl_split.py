@@ -1,0 +1,177 @@
+"""MTL-Split: one backbone at the data owner, a head for every task on compute nodes.
+
+Capogrosso, Fraccaroli, Chakraborty, Fummi, Cristani, "MTL-Split: Multi-Task Learning for Edge Devices using Split
+Computing" (2024, arXiv 2407.05982). The loss is the sum of the tasks' cross-entropies, AdamW decays weights by a
+hundredth of the rate, a round is an epoch, and the checkpoint is that of the lowest joint loss on validation pictures.
+There training runs on one machine and the split comes with deployment; here training is split as well, and gives the
+same bits: Z_b goes to every node, the gradients come back summed in the order of the tasks. With one task it is the
+single-task network (STL) that the paper compares with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from raysplit.actors.data_owner import DataOwner, Program
+from raysplit.actors.evaluator import Evaluation
+from raysplit.actors.heads_node import HeadsNode
+from raysplit.actors.optim import OptimizerSpec
+from raysplit.actors.part import Tensors
+from raysplit.actors.records import RoundTask, Tag
+from raysplit.algorithms.base import Algorithm, Cut, Options, RoundReport, Setting, Team
+from raysplit.cluster.contract import PartySpec, Promise, gather
+from raysplit.models.classifier_spec import ClassifierSpec
+
+DECAY_PER_RATE = 0.01
+Groups = tuple[tuple[str, ...], ...]
+
+
+async def mtl_split_round(owner: DataOwner, team: Team, task: RoundTask, *, groups: Groups) -> None:
+    for tag, batch in owner.batches(task):
+        z = await owner.first.forward(tag, batch.x)
+        losses = train_heads(team, groups, tag, z, batch.y)
+        g = None
+        for node, loss in zip(team.nodes, losses, strict=True):
+            g = node.add_gradients(tag, loss, g)  # a promise: the sum goes from node to node
+        assert g is not None
+        await owner.first_backward(tag, await g)
+        owner.note(tag, sum(await gather(*losses)), len(batch))
+
+
+async def heads_only_round(owner: DataOwner, team: Team, task: RoundTask, *, groups: Groups) -> None:
+    for tag, batch in owner.batches(task):
+        z = await owner.first.forward(tag, batch.x)
+        losses = train_heads(team, groups, tag, z, batch.y)
+        owner.note(tag, sum(await gather(*losses)), len(batch))
+
+
+def train_heads(team: Team, groups: Groups, tag: Tag, z: Tensors, y: Mapping[str, Tensor]) -> list[Promise]:
+    """Features to every node, with the labels of its tasks alone; its loss."""
+    return [
+        node.train_heads(tag, z, {name: y[name] for name in group})
+        for node, group in zip(team.nodes, groups, strict=True)
+    ]
+
+
+def dealt(tasks: Sequence[str], num_nodes: int) -> Groups:
+    """The tasks in their order, as evenly as they go over the nodes; the first nodes have one more."""
+    small, extra = divmod(len(tasks), num_nodes)
+    ends = [small * (k + 1) + min(k + 1, extra) for k in range(num_nodes)]
+    return tuple(tuple(tasks[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True))
+
+
+class MTLSplitOptions(Options):
+    """``num_nodes`` share the heads; by default every head has a node of its own."""
+
+    num_nodes: int | None = Field(default=None, ge=1)
+
+
+class MTLSplit(Algorithm):
+    name = "mtl_split"
+    title = "MTL-Split"
+    options_type: ClassVar[type[Options]] = MTLSplitOptions
+
+    def __init__(self, setting: Setting, options: MTLSplitOptions) -> None:
+        super().__init__(setting, options)
+        spec = setting.spec
+        if not isinstance(spec, ClassifierSpec):
+            raise ValueError(
+                f"MTL-Split trains the heads of a multi-task classifier and the model is {spec.name!r}; take data with "
+                f"several labels per picture, such as shapes3d, and set model.name to multi_task"
+            )
+        if len(setting.owners) != 1:
+            raise ValueError(
+                f"MTL-Split has one backbone at one data owner and there are {len(setting.owners)} owners; set "
+                f"partition.num_owners to 1, or train with splitfed_v1 and cut 0"
+            )
+        self.groups = dealt(spec.tasks, min(options.num_nodes or len(spec.tasks), len(spec.tasks)))
+        self.frozen = spec.frozen
+        self._best: tuple[float, int, dict[str, Tensor]] | None = None
+
+    # -- who is deployed where -----------------------------------------------------------------------------------
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        return tuple(sum(map(len, self.groups[:k])) for k in range(len(self.groups)))
+
+    @property
+    def node_names(self) -> list[str]:
+        return [f"heads-{k}" for k in range(len(self.groups))]
+
+    def parties(self) -> list[PartySpec]:
+        owner_recipe = self.recipe(0, optimizer=decaying(self.setting.optimizer))
+        head_optimizer = decaying(self.setting.server_optimizer)
+        restart = self.setting.restart_server_optimizer
+        nodes = [
+            self.node_party(name, self.recipe(k + 1, optimizer=head_optimizer), restart_optimizer=restart)
+            for k, name in enumerate(self.node_names)
+        ]
+        return [*self.owner_parties(owner_recipe), *(replace(node, build=HeadsNode) for node in nodes)]
+
+    # -- a round -------------------------------------------------------------------------------------------------
+
+    def program(self) -> Program:
+        return partial(heads_only_round if self.frozen else mtl_split_round, groups=self.groups)
+
+    async def round(self, task: RoundTask) -> RoundReport:
+        nodes = tuple(self.handles[name] for name in self.node_names)
+        await gather(*[node.begin(task) for node in nodes])
+        reports = await self.run_owners(self.program(), Team(nodes=nodes), task)
+        values = await self._validate(task.round)
+        return RoundReport(owners=reports, server_steps=await nodes[0].num_steps(), values=values)
+
+    async def _validate(self, round: int) -> dict[str, float]:
+        """The joint loss on validation pictures; the state is kept where it is the lowest so far."""
+        validators = [self.handles[spec.name] for spec in self.setting.validators]
+        if not validators:
+            return {}
+        states = self.models()["global"]
+        total = joined(await gather(*[validator.evaluate(*states) for validator in validators]))
+        if self._best is None or total.loss < self._best[0]:
+            kept = {key: value.clone() for state in await gather(*states) for key, value in state.items()}
+            self._best = total.loss, round, kept
+        shares = {f"val_accuracy_{task}": share for task, share in total.task_accuracies.items()}
+        return {"val_loss": total.loss, **shares}
+
+    # -- what came of it -----------------------------------------------------------------------------------------
+
+    def models(self) -> dict[str, list[Promise]]:
+        (owner,) = self.setting.owners
+        return {"global": [self.handles[name].state() for name in (owner, *self.node_names)]}
+
+    def chosen(self) -> Mapping[str, Mapping[str, Tensor]]:
+        return {"global": self._best[2]} if self._best else {}
+
+    def memory(self) -> dict[str, Any]:
+        return {"best": list(self._best)} if self._best else {}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        if "best" in memory:
+            loss, round, state = memory["best"]
+            self._best = loss, round, dict(state)
+
+    def summary(self) -> dict[str, Any]:
+        groups = dict(zip(self.node_names, map(list, self.groups), strict=True))
+        best = {"round": self._best[1] + 1, "val_loss": self._best[0]} if self._best else None
+        return {"heads": groups, "best": best}
+
+
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation of all samples together."""
+    first, *others = parts
+    for part in others:
+        first = first + part
+    return first
+
+
+def decaying(optimizer: OptimizerSpec) -> OptimizerSpec:
+    """AdamW whose weight decay is not given gets 0.01 of the rate, as published; torch's own would be 0.01 itself."""
+    if optimizer.name != "adamw" or "weight_decay" in optimizer.options:
+        return optimizer
+    return replace(optimizer, options={**optimizer.options, "weight_decay": DECAY_PER_RATE * optimizer.lr})
