@@ -19,6 +19,7 @@ import raysplit
 COMMANDS = {
     "demo": "raysplit.cli.demo:demo",
     "train": "raysplit.cli.train:train",
+    "sweep": "raysplit.cli.sweep:sweep",
     "compare": "raysplit.cli.compare:compare",
     "cluster": "raysplit.cli.cluster:cluster",
     "submit": "raysplit.cli.submit:submit",
