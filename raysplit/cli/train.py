@@ -59,10 +59,14 @@ def train(
 
 
 def run_folder(config: RunConfig, source: Path | None) -> Path:
-    """``<root>/<name>``; without a name, the file's stem or the algorithm's name with the time of day."""
+    """``<root>/<name>``."""
+    return Path(config.output.root) / run_name(config, source)
+
+
+def run_name(config: RunConfig, source: Path | None) -> str:
+    """The name of the run; without one, the file's stem or the algorithm's name with the time of day."""
     stem = source.stem if source else config.algorithm.name
-    name = config.output.name or f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    return Path(config.output.root) / name
+    return config.output.name or f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def result_line(result: RunResult) -> str:
