@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,9 @@ from raysplit.train.setup import Prepared
 
 logger = logging.getLogger(__name__)
 
+CUT_SHORT = "cut short"
+"""Why a run ended that an error or a person interrupted."""
+
 
 class Observer(Protocol):
     """Is told how a run goes; the command line's progress is one."""
@@ -48,7 +51,7 @@ class RunResult:
     """What a run ends with: its metrics by round, the trained weights by label, traffic by link and why it stopped."""
 
     rows: tuple[Row, ...]
-    states: Mapping[str, Mapping[str, Tensor]]
+    states: Mapping[str, Mapping[str, Tensor]] = field(repr=False)  # asyncio prints what its main task returns
     traffic: tuple[LinkTraffic, ...]
     stopped: str
     folder: Path | None = None
@@ -115,7 +118,7 @@ class _Loop:
         self._majority = majority_accuracy(algorithm.setting.owners)
 
     async def run(self) -> RunResult:
-        stopped = "all rounds done"
+        stopped = CUT_SHORT
         try:
             while len(self._rows) < self._algorithm.num_rounds:
                 row = await self._round(len(self._rows))
@@ -124,6 +127,8 @@ class _Loop:
                 if reason:
                     stopped = reason
                     break
+            else:
+                stopped = "all rounds done"
         except ArithmeticError:
             logger.error("stopped by a bad loss; the weights of the last good round are saved")
             raise
