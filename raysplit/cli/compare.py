@@ -13,6 +13,7 @@ from rich.table import Table
 from raysplit.cli.compare_picture import draw_runs
 from raysplit.cli.progress import human_bytes
 from raysplit.train.report import RunReport, as_json, differing_settings, read_runs
+from raysplit.train.run import CUT_SHORT
 
 _NOTHING = "–"
 
@@ -57,7 +58,7 @@ def print_runs(console: Console, runs: Sequence[RunReport], target: float | None
     if target is not None:
         console.print(target_table(runs, target))
     for run in runs:
-        if run.stopped is None:
+        if run.stopped == CUT_SHORT:
             console.print(f"{run.label} was cut short after {run.rounds} of {run.rounds_planned} rounds")
     for key, values in differing_settings(runs).items():
         if not key.startswith("partition."):

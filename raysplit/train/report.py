@@ -16,6 +16,7 @@ import yaml
 
 from raysplit.algorithms import ALGORITHMS
 from raysplit.train.folder import read_metrics
+from raysplit.train.run import CUT_SHORT
 
 _NOT_COMPARED = ("algorithm.", "output.", "cluster.", "evaluation.")
 
@@ -38,7 +39,7 @@ class RunReport:
         label: the algorithm's title; with the folder's name where several runs share the algorithm.
         partition: the law and its parameters in words.
         rounds: rounds that were finished, of ``rounds_planned``.
-        stopped: why the run ended; None when it was cut short.
+        stopped: why the run ended.
         curve: its evaluations in order.
         settings: the flattened configuration.
     """
@@ -49,7 +50,7 @@ class RunReport:
     partition: str
     rounds: int
     rounds_planned: int
-    stopped: str | None
+    stopped: str
     num_bytes: int
     seconds: float
     samples_per_s: float
@@ -115,7 +116,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
         rows = read_metrics(folder)
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         summary = folder / "summary.json"
-        stopped = json.loads(summary.read_text(encoding="utf-8"))["stopped"] if summary.exists() else None
+        stopped = json.loads(summary.read_text(encoding="utf-8"))["stopped"] if summary.exists() else CUT_SHORT
         settings = dict(_flat(config))
         algorithm, rounds_planned = settings["algorithm.name"], settings["training.rounds"]
         content = {

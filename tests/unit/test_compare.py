@@ -60,7 +60,7 @@ def test_a_run_in_figures(two_runs: list[Path]) -> None:
     fedavg, split = read_runs(two_runs)
     assert (fedavg.label, fedavg.best_accuracy, fedavg.last_accuracy) == ("FedAvg", 0.5, 0.3)
     assert (fedavg.rounds, fedavg.num_bytes, fedavg.seconds, fedavg.samples_per_s) == (4, 8 * MIB, 4.0, 100.0)
-    assert (split.label, split.rounds, split.rounds_planned, split.stopped) == ("MiniBatch-SFL", 3, 4, None)
+    assert (split.label, split.rounds, split.rounds_planned, split.stopped) == ("MiniBatch-SFL", 3, 4, "cut short")
     assert split.partition == "noniid_ratio (ratio 0.95) over 10 owners"
 
 
