@@ -109,6 +109,10 @@ class Emulation:
         return PacedDevice(party=party, machine=machine, queue=queue, clock=self.clock, log=self.log, host=host)
 
 
+Emulate = Callable[[Sequence[PartySpec]], Emulation]
+"""Describes the machines of the parties that are to be deployed."""
+
+
 class PacedDevice:
     """Takes as long over a piece of work as the described machine: computes, then waits for the rest of its time."""
 
@@ -184,4 +188,5 @@ class Network:
             self._down_free_s[destination] = left_s
         arrived_s = left_s + sender.latency_s + receiver.latency_s
         await self._clock.reach(arrived_s)
-        self._log.add(destination, f"{source} -> {destination}", TRANSFER, "", -1, -1, start_s, arrived_s, num_bytes)
+        link, now_s = f"{source} -> {destination}", self._clock.time_s()
+        self._log.add(destination, link, TRANSFER, "", -1, -1, start_s, max(start_s, now_s), num_bytes)

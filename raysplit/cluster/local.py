@@ -10,8 +10,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from raysplit.cluster.contract import Handle, LinkTraffic, PartySpec, current_party
-from raysplit.cluster.emulation import Emulation, Network
+from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, current_party
+from raysplit.cluster.emulation import Emulate, Emulation, Network
+from raysplit.cluster.events import EventLog
 from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
 
 
@@ -80,29 +81,56 @@ class LocalCluster:
     """All parties on one event loop, in one thread.
 
     Args:
-        emulation: the machines and links they are to be like; none lets them run as they can.
+        emulate: makes the machines and links that the parties are to be like; by default they run as they can.
     """
 
-    def __init__(self, emulation: Emulation | None = None) -> None:
+    def __init__(self, emulate: Emulate | None = None) -> None:
         self._meter = TrafficMeter()
-        self._emulation = emulation
+        self._emulate = emulate
+        self._handles: dict[str, Handle] = {}
+        self._emulation: Emulation | None = None
+
+    @property
+    def log(self) -> EventLog:
+        """What has happened in an emulated run."""
+        return self._emulation.log if self._emulation is not None else EventLog()
 
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        if self._emulate is not None:
+            self._emulation = self._emulate(parties)
+        return self._made(parties)
+
+    async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        return self._made(parties)
+
+    async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
+        """There is one place, and room in it."""
+        return self._made([party for parties in sets.values() for party in parties])
+
+    async def remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            del self._handles[name]
+
+    def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         network = None
         if self._emulation is not None:
             network = self._emulation.network
             parties = self._emulation.equip(parties)
-        return {p.name: LocalHandle(p.name, p.build(name=p.name, **p.arguments), self._meter, network) for p in parties}
+        made: dict[str, Handle] = {
+            p.name: LocalHandle(p.name, p.build(name=p.name, **p.arguments), self._meter, network) for p in parties
+        }
+        self._handles |= made
+        return made
 
-    async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        return await self.deploy(parties)
+    async def watch(self, silence_s: float) -> None:
+        """This process is there as long as anybody asks."""
+        await asyncio.get_running_loop().create_future()
 
-    async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
-        """There is one place, and room in it."""
-        return await self.deploy([party for parties in sets.values() for party in parties])
-
-    async def remove(self, names: Sequence[str]) -> None:
-        """They go with their handles."""
+    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+        """Here every party is a place of its own."""
+        remade = [party for party in parties if party.name == lost]
+        self._made(remade)
+        return Healed(handles=dict(self._handles), remade=tuple(party.name for party in remade))
 
     async def traffic(self) -> list[LinkTraffic]:
         return self._meter.records()

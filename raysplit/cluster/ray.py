@@ -23,7 +23,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raysplit.cluster.contract import Handle, LinkTraffic, NoRoom, PartySpec, PlaceLost, current_party
-from raysplit.cluster.emulation import Emulation, Network
+from raysplit.cluster.emulation import Emulate, Emulation, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalHandle, LocalPromise
 from raysplit.cluster.topology import Layout, PlaceSpec
@@ -228,7 +228,10 @@ class RayCluster:
         strategy: Ray's placement strategy for the places (PACK, SPREAD, STRICT_PACK, STRICT_SPREAD).
         placement_timeout_s: how long to wait for room before giving up with the reason.
         places: running places to use and leave running; by default the cluster's own, which end with it.
-        emulation: the machines and links that the run is paced like; none lets it run as it can.
+        emulate: makes the machines and links that the run is paced like; by default it runs as it can.
+
+    Attributes:
+        log: what happened in an emulated run, once it is closed.
     """
 
     def __init__(
@@ -238,10 +241,11 @@ class RayCluster:
         strategy: str = "PACK",
         placement_timeout_s: float = 60.0,
         places: Places | None = None,
-        emulation: Emulation | None = None,
+        emulate: Emulate | None = None,
     ) -> None:
         self._lay_out = lay_out
-        self._emulation = emulation
+        self._emulate = emulate
+        self.log = EventLog()
         self._own = places is None
         self._new_places = partial(Places, strategy=strategy, timeout_s=placement_timeout_s)
         self._places = places or self._new_places()
@@ -254,8 +258,9 @@ class RayCluster:
         layout = self._lay_out(parties)
         await self._places.open(layout.places)
         actors = self._places.actors
+        emulation = self._emulate(parties) if self._emulate is not None else None
         made = {
-            name: actor.make.remote([p for p in parties if layout.place_of[p.name] == name], self._emulation)
+            name: actor.make.remote([p for p in parties if layout.place_of[p.name] == name], emulation)
             for name, actor in actors.items()
         }
         for name, done in made.items():
@@ -332,17 +337,20 @@ class RayCluster:
     async def traffic(self) -> list[LinkTraffic]:
         return difference(await self._counted(), self._before)
 
-    async def events(self) -> EventLog:
-        """The events of an emulated run, from all places."""
-        log = EventLog()
-        for events in await _asked(self._actors(), "events"):
-            log.extend(events)
-        return log
-
     async def _counted(self) -> list[LinkTraffic]:
         return merge_traffic([_meter.records(), self._ended, *await _asked(self._actors(), "traffic")])
 
+    async def _collect(self) -> None:
+        """The events of all places that still answer."""
+        for name, actor in self._actors().items():
+            try:
+                self.log.extend(await _unwrapped(actor.events.remote(), name))
+            except PlaceLost as lost:
+                logger.warning("the events of %s are lost with it: %s", lost.place, lost.reason)
+
     async def close(self) -> None:
+        if self._emulate is not None:
+            await self._collect()
         for places in self._apart.values():
             places.close()
         self._apart.clear()

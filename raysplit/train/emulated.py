@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any, get_args
@@ -18,17 +19,17 @@ _MS = 1e-3
 
 
 def emulation(
-    topology: TopologyConfig,
     parties: Sequence[PartySpec],
-    clock: Clock,
     *,
+    topology: TopologyConfig,
+    clock: Clock,
     batch_size: int,
     processor_of: Mapping[str, str] | None = None,
 ) -> Emulation:
     """The emulation of these parties on the topology's machines.
 
     Args:
-        batch_size: of the run; times and bytes of a profile are taken in proportion.
+        batch_size: of the run; times of a profile are taken in proportion.
         processor_of: the processor of each party, where several share one; by default each has its own.
 
     Raises ``ValueError`` for a device that has no times for what its parties do.
@@ -64,6 +65,19 @@ def emulation(
     return Emulation(machines, clock, host_cores=topology.hosts)
 
 
+def observation(parties: Sequence[PartySpec], *, clock: Clock) -> Emulation:
+    """The machines as they are: nothing is slowed down, but everything is logged."""
+    nothing: Costs = defaultdict(float)
+    machines = {
+        party.name: Machine(
+            device=party.name, costs=nothing, policy=getattr(party.arguments.get("device"), "policy", "fifo")
+        )
+        for party in parties
+        if party.role != "evaluator"
+    }
+    return Emulation(machines, clock)
+
+
 def node_device(topology: TopologyConfig, node: str, index: int, num_nodes: int) -> str:
     """The device of a compute node: ``node-3`` is the third of ``topology.nodes``, other names go by their order."""
     prefix, _, number = node.rpartition("-")
@@ -92,8 +106,7 @@ def part_costs(name: str, device: DeviceConfig, cuts: tuple[Any, ...], index: in
     if device.owner is not None:
         times = _ends_ms(name, device.owner, index, len(cuts))
     elif device.measured is not None:
-        times = _units_ms(device.measured, cuts, index)
-        slowdown *= batch_size / device.measured.batch_size
+        times = _units_ms(device.measured, cuts, index, batch_size / device.measured.batch_size)
     else:
         raise ValueError(
             f"device {name!r} has no times: give it a profile (raysplit profile measures one) or, for an owner, times"
@@ -101,10 +114,14 @@ def part_costs(name: str, device: DeviceConfig, cuts: tuple[Any, ...], index: in
     return {(index, kind): times.get(kind, 0.0) * slowdown * _MS for kind in get_args(WorkKind)}
 
 
-def _units_ms(profile: Profile, cuts: tuple[Any, ...], index: int) -> dict[WorkKind, float]:
+def _units_ms(profile: Profile, cuts: tuple[Any, ...], index: int, rows: float) -> dict[WorkKind, float]:
+    """``rows``: the run's batch over the profile's; an update takes as long whatever the batch."""
     bounds = [0, *unit_counts(cuts, len(profile.units)), len(profile.units)]
     units = profile.units[bounds[index] : bounds[index + 1]]
-    forward, backward = sum(unit.forward_ms for unit in units), sum(unit.backward_ms for unit in units)
+    forward, backward = (
+        rows * sum(unit.forward_ms for unit in units),
+        rows * sum(unit.backward_ms for unit in units),
+    )
     return {
         "forward": forward,
         "backward": backward,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Generator, Tensor
@@ -65,18 +66,22 @@ def simulate(
     Raises ``ConfigError`` for a configuration without a topology, ``ValueError`` for one that lacks times.
     """
     topology = required_topology(config)
-    sizes = shard_sizes or _shard_sizes(config, topology)
-    algorithm = resolve_algorithm(config.algorithm.name)(
-        sketch_setting(config, topology, sizes), config.algorithm.resolved_options()
-    )
+    algorithm = sketch_algorithm(config, shard_sizes)
     parties = sketched(algorithm.parties())
-    described = emulation(topology, parties, VirtualClock(), batch_size=config.training.batch_size, processor_of=places)
+    cluster = LocalCluster(
+        partial(
+            emulation,
+            topology=topology,
+            clock=VirtualClock(),
+            batch_size=config.training.batch_size,
+            processor_of=places,
+        )
+    )
     began = time.perf_counter()
     with _without_garbage_collection():  # it would look through millions of live objects again and again
-        round_s, traffic = run_virtual(_rounds(config, algorithm, LocalCluster(described), parties, rounds))
-    return Simulation(
-        round_s=tuple(round_s), log=described.log, traffic=tuple(traffic), took_s=time.perf_counter() - began
-    )
+        round_s, traffic = run_virtual(_rounds(config, algorithm, cluster, parties, rounds))
+    took_s = time.perf_counter() - began
+    return Simulation(round_s=tuple(round_s), log=cluster.log, traffic=tuple(traffic), took_s=took_s)
 
 
 async def _rounds(
@@ -102,6 +107,13 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def sketch_algorithm(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Algorithm:
+    """The configured algorithm over tensors that are sizes."""
+    topology = required_topology(config)
+    setting = sketch_setting(config, topology, shard_sizes or _shard_sizes(config, topology))
+    return resolve_algorithm(config.algorithm.name)(setting, config.algorithm.resolved_options())
 
 
 def required_topology(config: RunConfig) -> TopologyConfig:

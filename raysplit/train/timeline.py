@@ -1,0 +1,232 @@
+"""The timeline of a run, predicted or measured: who worked when, how busy every device was, and what held it up.
+
+A simulation and a paced run log the same events, so what is said about one table is said about the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysplit.cluster.events import COLUMNS, NAME_COLUMNS, TRANSFER, EventLog
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceUse:
+    """How a device spent the time between the first and the last event of the run.
+
+    Attributes:
+        busy_s: time at work; ``idle_s`` is the rest, its bubbles. ``longest_idle_s`` is the longest of them, between
+            two pieces of work.
+        num_tasks: pieces of work.
+    """
+
+    device: str
+    busy_s: float
+    idle_s: float
+    longest_idle_s: float
+    num_tasks: int
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the time at work."""
+        return self.busy_s / (self.busy_s + self.idle_s) if self.busy_s else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """Events as columns: names as numbers of entries in ``names``, times in seconds."""
+
+    names: tuple[str, ...]
+    columns: dict[str, npt.NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.columns["start_s"])
+
+    def column(self, name: str) -> list[str]:
+        """A column of names, spelt out."""
+        return [self.names[number] for number in self.columns[name]]
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Timeline:
+        """The events of a mask."""
+        return Timeline(names=self.names, columns={key: values[mask] for key, values in self.columns.items()})
+
+    @property
+    def work(self) -> Timeline:
+        """Without transfers."""
+        return self.where(self.columns["kind"] != self._number(TRANSFER))
+
+    @property
+    def transfers(self) -> Timeline:
+        """Transfers only."""
+        return self.where(self.columns["kind"] == self._number(TRANSFER))
+
+    def of_round(self, round: int) -> Timeline:
+        """The work of one round, and the transfers within its time."""
+        of_round = self.columns["round"] == round
+        if not of_round.any():
+            return self.where(of_round)
+        end_s = self.columns["end_s"][of_round].max()
+        start_s = self.columns["end_s"][(self.columns["round"] >= 0) & (self.columns["round"] < round)].max(
+            initial=-1.0
+        )
+        inside = (self.columns["start_s"] >= start_s) & (self.columns["start_s"] < end_s)
+        return self.where(of_round | ((self.columns["round"] < 0) & inside))
+
+    @property
+    def span_s(self) -> float:
+        """From the first start to the last end."""
+        return float(self.columns["end_s"].max() - self.columns["start_s"].min()) if len(self) else 0.0
+
+    def device_names(self) -> list[str]:
+        """Devices that have worked: shared places and nodes before owners, each kind in the order of their numbers."""
+        return sorted({self.names[number] for number in np.unique(self.work.columns["device"])}, key=_natural)
+
+    def uses(self) -> list[DeviceUse]:
+        """The use of every device."""
+        work, span_s = self.work, self.span_s
+        uses = []
+        for device in self.device_names():
+            mine = work.columns["device"] == self._number(device)
+            starts, ends = _sorted(work.columns["start_s"][mine], work.columns["end_s"][mine])
+            busy_s = float((ends - starts).sum())
+            gaps = starts[1:] - np.maximum.accumulate(ends)[:-1]
+            uses.append(
+                DeviceUse(
+                    device=device,
+                    busy_s=busy_s,
+                    idle_s=max(0.0, span_s - busy_s),
+                    longest_idle_s=max(0.0, float(gaps.max(initial=0.0))),
+                    num_tasks=int(mine.sum()),
+                )
+            )
+        return uses
+
+    def busy_s(self) -> dict[str, float]:
+        """Time at work by party."""
+        work = self.work
+        seconds = np.bincount(
+            work.columns["party"], work.columns["end_s"] - work.columns["start_s"], minlength=len(self.names)
+        )
+        parties = sorted({self.names[number] for number in np.unique(work.columns["party"])}, key=_natural)
+        return {party: float(seconds[self.names.index(party)]) for party in parties}
+
+    def bottleneck(self) -> DeviceUse | None:
+        """The busiest device."""
+        return max(self.uses(), key=lambda use: use.busy_s, default=None)
+
+    def _number(self, name: str) -> int:
+        return self.names.index(name) if name in self.names else -1
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def table(self) -> pa.Table:
+        """One row per event; see `raysplit.cluster.events.Event` for the columns."""
+        dictionary = pa.array(list(self.names), pa.string())
+        return pa.table(
+            {
+                name: pa.DictionaryArray.from_arrays(pa.array(self.columns[name], pa.int32()), dictionary)
+                if name in NAME_COLUMNS
+                else pa.array(self.columns[name])
+                for name in COLUMNS
+            }
+        )
+
+    def write_parquet(self, path: Path | str) -> None:
+        pq.write_table(self.table(), str(path))
+
+    def write_trace(self, path: Path | str) -> None:
+        """The trace-event JSON that Perfetto (ui.perfetto.dev) and chrome://tracing open; one track per device."""
+        with Path(path).open("w", encoding="utf-8") as file:
+            file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
+            file.write(",\n".join(json.dumps(event) for event in self._trace_events()))
+            file.write("\n]}\n")
+
+    def _trace_events(self) -> Iterator[dict[str, Any]]:
+        tracks = {
+            party: number for number, party in enumerate(sorted(set(self.column("party")), key=_natural), start=1)
+        }
+        for party, track in tracks.items():
+            yield {"ph": "M", "name": "process_name", "pid": track, "args": {"name": party}}
+            yield {"ph": "M", "name": "process_sort_index", "pid": track, "args": {"sort_index": track}}
+        rows = self.columns
+        for i, (party, device, kind, owner) in enumerate(zip(*[self.column(c) for c in NAME_COLUMNS], strict=True)):
+            moved = kind == TRANSFER
+            about = {"bytes": int(rows["num_bytes"][i])} if moved else {"round": int(rows["round"][i])}
+            yield {
+                "ph": "X",
+                "name": f"receive from {device.split(' -> ')[0]}" if moved else f"{kind} {owner}",
+                "cat": kind,
+                "pid": tracks[party],
+                "tid": 2 if moved else 1,
+                "ts": round(float(rows["start_s"][i]) * 1e6, 3),
+                "dur": round(float(rows["end_s"][i] - rows["start_s"][i]) * 1e6, 3),
+                "args": about | ({} if moved else {"step": int(rows["step"][i])}),
+            }
+
+
+def timeline_of(log: EventLog) -> Timeline:
+    """The events of a log."""
+    columns = {name: np.array(values) for name, values in log.columns().items()}
+    return Timeline(names=tuple(log.names), columns=columns)
+
+
+def read_timeline(path: Path | str) -> Timeline:
+    """What `Timeline.write_parquet` wrote."""
+    table = pq.read_table(str(path))
+    log = EventLog()
+    for row in table.to_pylist():
+        log.add(*[row[column] for column in COLUMNS])
+    return timeline_of(log)
+
+
+def _sorted(starts: Floats, ends: Floats) -> tuple[Floats, Floats]:
+    order = np.argsort(starts, kind="stable")
+    return starts[order], ends[order]
+
+
+def _natural(name: str) -> tuple[int, str, int, str]:
+    """Owners last; ``node-10`` behind ``node-9``."""
+    stem, _, number = name.rpartition("-")
+    return name.startswith("owner"), stem, int(number) if number.isdigit() else -1, name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Predicted against measured.
+
+    Attributes:
+        round_s: predicted and measured length of a round, in described seconds.
+        busy_s: predicted and measured time at work by party.
+    """
+
+    round_s: tuple[float, float]
+    busy_s: dict[str, tuple[float, float]]
+
+    @property
+    def error(self) -> float:
+        """Relative error of the predicted round: positive where the prediction is too long."""
+        predicted, measured = self.round_s
+        return (predicted - measured) / measured
+
+
+def compare(
+    predicted: Timeline, measured: Timeline, *, predicted_s: Sequence[float], measured_s: Sequence[float]
+) -> Comparison:
+    """Mean round and busy times of two timelines of the same rounds."""
+    before, after = predicted.busy_s(), measured.busy_s()
+    return Comparison(
+        round_s=(sum(predicted_s) / len(predicted_s), sum(measured_s) / len(measured_s)),
+        busy_s={party: (before[party], after.get(party, 0.0)) for party in before},
+    )
