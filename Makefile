@@ -18,7 +18,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if $$p -c '$(SUPPORTED)' 2>/dev/null; then echo $$p; break; fi; done)
 endif
 
-.PHONY: help setup demo test test-all lint types format lock bench clean
+.PHONY: help setup demo test test-all lint types format docs lock bench clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1            \2/p' Makefile | sed -E 's/^(.{12}) *(.*)/  make \1\2/'
@@ -54,6 +54,9 @@ format: $(READY)  ## bring the sources into form
 bench: $(READY)  ## list the measurements; each is run by itself
 	@for file in benchmarks/*.py; do \
 		if grep -q __main__ $$file; then echo "$(BIN)/python $$file"; sed -n '1s/"//gp' $$file | sed 's/^/    /'; fi; done
+
+docs: $(READY)  ## write docs/configuration.md from the code
+	@$(BIN)/python -m raysplit.train.config_reference > docs/configuration.md
 
 lock: $(READY)  ## pin the newest versions that pyproject.toml allows (installs uv into .venv)
 	@$(PIP) install uv

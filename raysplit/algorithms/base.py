@@ -22,6 +22,7 @@ from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.actors.part import BufferPolicy
 from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.actors.robust import UpdateRules
 from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.memory import Memory
 from raysplit.cluster.contract import Cluster, Handle, PartySpec, Promise, gather
@@ -42,10 +43,11 @@ class Options(BaseModel):
 
 
 class SplitOptions(Options):
-    """Options of every algorithm that cuts the model once.
+    """The model is cut once.
 
-    ``cut`` counts the model's units (0 leaves the owner nothing, the number of units leaves the server nothing) or
-    names the module after which to cut.
+    Attributes:
+        cut: counts the model's units (0 leaves the owner nothing, the number of units leaves the server nothing) or
+            names the module after which to cut.
     """
 
     cut: int | str = 1
@@ -90,6 +92,7 @@ class Setting:
     validators: tuple[PartySpec, ...] = ()
     rounds: int = 1
     lr_schedule: str = "constant"
+    updates: UpdateRules = UpdateRules()
 
     def num_samples(self, owner: str) -> int:
         return len(self.owners[owner].shard)
@@ -214,7 +217,7 @@ class Algorithm(Memory, ABC):
         """The aggregator of these parts, holding their initial weights."""
         parts = self.setting.spec.parts(self.cuts)
         state: dict[str, Tensor] = {k: v for index in indices for k, v in parts[index].state_dict().items()}
-        return PartySpec(name=AGGREGATOR, role="aggregator", build=Aggregator, arguments={"state": state})
+        return PartySpec(name=AGGREGATOR, role="aggregator", build=Aggregator, arguments={"state": state, "rules": self.setting.updates})
 
     def local_training(self, owner: str) -> LocalTraining:
         return self.setting.training

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -25,18 +25,14 @@ from raysplit.data.partition import partition_names
 from raysplit.models.zoo import model_names
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.train.config_errors import ConfigError, explained, known, one_of
+from raysplit.train.config_sections import ClusterConfig, EvaluationConfig, OutputConfig, OwnersConfig, Section
+from raysplit.train.config_reliability import ReliabilityConfig
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.config_tree import read_tree
 
 __all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config"]
 
 logger = logging.getLogger(__name__)
-
-
-class Section(BaseModel):
-    """Unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Named(BaseModel):
@@ -52,7 +48,11 @@ class Named(BaseModel):
 
 
 class ModelConfig(Named):
-    """A network by name or import path; further keys go to it."""
+    """A network by name or import path; further keys go to it.
+
+    Attributes:
+        dtype: in which weights and smashed data are kept.
+    """
 
     name: str = "cnn8"
     dtype: Literal["float32", "float64"] = "float32"
@@ -63,7 +63,11 @@ class ModelConfig(Named):
 class DataConfig(Named):
     """A data set by name, file or import path; further keys go to its loader.
 
-    ``train_samples`` and ``test_samples`` take so many samples, drawn by the seed, instead of all.
+    Attributes:
+        root: the local folder of torchvision's sets and of relative file names.
+        download: fetch a torchvision set that is missing there.
+        augment: random crops and flips, where the set has them.
+        train_samples, test_samples: take so many samples, drawn by the seed, instead of all.
     """
 
     name: str = "digits"
@@ -80,24 +84,12 @@ class DataConfig(Named):
         return value if is_file else known("data set", value, dataset_names())
 
 
-class OwnersConfig(Section):
-    """What makes owners differ beside their shards.
+class PartitionConfig(Named):
+    """Who holds which samples; further keys go to the partition.
 
     Attributes:
-        domain: a transform per owner (see `raysplit.data.domains`).
-        noisy: this many owners, the last ones, have noise.
-        pixel_noise: its standard deviation on their training and test inputs.
-        label_noise: the fraction of their training labels that is flipped.
+        num_owners: among whom the training samples are shared out.
     """
-
-    domain: str | None = None
-    noisy: int = Field(default=0, ge=0)
-    pixel_noise: float = Field(default=0.0, ge=0)
-    label_noise: float = Field(default=0.0, ge=0, le=1)
-
-
-class PartitionConfig(Named):
-    """Who holds which samples; further keys go to the partition."""
 
     name: str = "iid"
     num_owners: int = Field(default=10, ge=1)
@@ -130,7 +122,11 @@ class AlgorithmConfig(Named):
 
 
 class OptimizerConfig(BaseModel):
-    """An optimiser of ``torch.optim`` by its name in lower case; further keys go to it."""
+    """An optimiser of ``torch.optim`` by its name in lower case; further keys go to it.
+
+    Attributes:
+        lr: learning rate.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
@@ -150,6 +146,9 @@ class TrainingConfig(Section):
     """How long and how fast.
 
     Attributes:
+        rounds: averaged or evaluated so many times; what happens in one is the algorithm's.
+        batch_size: samples per mini-batch of an owner.
+        local_epochs: passes over an owner's data per round.
         cohort_size: owners drawn per round; None takes all.
         max_steps: at most so many mini-batches per owner and round.
         server_optimizer: of compute nodes' parts; None takes ``optimizer``.
@@ -157,6 +156,10 @@ class TrainingConfig(Section):
         buffers: ``average`` treats batch-norm statistics like weights (weighted mean, counters copied);
             ``local`` lets every owner keep its own.
         lr_schedule: a factor per round on every rate.
+        loss: by name or import path.
+        shuffle: draw a new order for every local epoch.
+        drop_last: leave out an incomplete last mini-batch.
+        optimizer: of owners' parts.
     """
 
     rounds: int = Field(default=10, ge=1)
@@ -178,59 +181,12 @@ class TrainingConfig(Section):
     _known = field_validator("lr_schedule")(lambda cls, value: one_of("learning-rate schedule", value, list(SCHEDULES)))
 
 
-class EvaluationConfig(Section):
-    """When to look, and when to stop.
-
-    Attributes:
-        every: evaluate after every so many rounds (and after the last).
-        target_accuracy: stop when the test accuracy reaches it.
-        targets: accuracies whose steps and bytes the summary tells, without stopping.
-        patience: stop after so many evaluations without a better accuracy.
-        divergence_every: measure the gradient divergence at the start of every so many rounds; None never.
-    """
-
-    every: int = Field(default=1, ge=1)
-    target_accuracy: float | None = Field(default=None, gt=0, le=1)
-    targets: tuple[float, ...] = ()
-    patience: int | None = Field(default=None, ge=1)
-    divergence_every: int | None = Field(default=None, ge=1)
-
-
-class ClusterConfig(Section):
-    """Where parties live.
-
-    Attributes:
-        kind: ``ray``, or ``local`` for one process.
-        address: of a running Ray cluster; None takes RAY_ADDRESS or starts a local one.
-        places: processes; ``auto`` takes one per CPU.
-        sharing: ``alone`` gives every party a process of its own.
-        device: where parts compute; ``auto`` takes CUDA where Ray offers GPUs.
-        gpus_per_place: share of a GPU that each place reserves when the device is CUDA.
-    """
-
-    kind: Literal["ray", "local"] = "ray"
-    address: str | None = None
-    num_cpus: int | None = Field(default=None, ge=1)
-    places: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    sharing: Literal["auto", "alone"] = "auto"
-    strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
-    object_store_mib: int = Field(default=512, ge=80)
-    placement_timeout_s: float = Field(default=60.0, gt=0)
-    dashboard: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
-    gpus_per_place: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-
-
-class OutputConfig(Section):
-    """Where results go: ``<root>/<name>/``."""
-
-    root: str = "runs"
-    name: str | None = None
-    overwrite: bool = False
-
-
 class RunConfig(Section):
-    """A whole run."""
+    """A whole run.
+
+    Attributes:
+        seed: of every random stream: partition, initial weights, batches, dropout, cohort.
+    """
 
     seed: int = Field(default=0, ge=0)
     model: ModelConfig = ModelConfig()
@@ -242,6 +198,7 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
     topology: TopologyConfig | None = None
+    reliability: ReliabilityConfig = ReliabilityConfig()
     output: OutputConfig = OutputConfig()
 
     @model_validator(mode="after")
