@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from raysplit.cli.prediction import comparison_table
 from raysplit.cli.progress import JsonLines, LiveProgress, accuracy_text, human_bytes
 from raysplit.train.config import RunConfig, load_config
 from raysplit.train.folder import Row
@@ -56,6 +57,8 @@ def train(
             live.close()
     if not as_json:
         Console().print(result_line(result))
+        if result.comparison is not None:
+            Console().print(comparison_table(result.comparison))
 
 
 def run_folder(config: RunConfig, source: Path | None) -> Path:

@@ -60,7 +60,6 @@ class DeviceConfig(BaseModel):
     latency_ms: float = Field(default=0.0, ge=0)
     serial_link: bool = False
     host: str | None = None
-    cpus: float = Field(default=1.0, ge=0)
     resources: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="before")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ from raysplit.actors.sketch import unit_counts
 from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.emulation import Costs, Emulation, Interface, Machine
+from raysplit.cluster.topology import Layout
 from raysplit.schedulers.profiles import OwnerTimes, Profile
 from raysplit.train.config_topology import DeviceConfig, TopologyConfig
 
@@ -34,10 +36,7 @@ def emulation(
 
     Raises ``ValueError`` for a device that has no times for what its parties do.
     """
-    owners = [party for party in parties if party.role == "owner"]
-    nodes = [party for party in parties if party.role == "node"]
-    device_of = dict(zip([p.name for p in owners], topology.owner_devices(len(owners)), strict=True))
-    device_of |= {party.name: node_device(topology, party.name, i, len(nodes)) for i, party in enumerate(nodes)}
+    device_of = party_devices(topology, parties)
     known: dict[tuple[str, tuple[Any, ...], int], Costs] = {}  # many owners, few kinds of parts
 
     def costs_of(device: str, recipe: Any) -> Costs:
@@ -47,7 +46,9 @@ def emulation(
         return known[key]
 
     machines = {}
-    for party in [*owners, *nodes]:
+    for party in parties:
+        if party.role not in ("owner", "node"):
+            continue
         name = device_of[party.name]
         recipes = party.arguments.get("recipes", (party.arguments.get("recipe"),))
         by_owner = recipes if isinstance(recipes, Mapping) else {}
@@ -76,6 +77,26 @@ def observation(parties: Sequence[PartySpec], *, clock: Clock) -> Emulation:
         if party.role != "evaluator"
     }
     return Emulation(machines, clock)
+
+
+def party_devices(topology: TopologyConfig, parties: Sequence[PartySpec]) -> dict[str, str]:
+    """The device of every owner and compute node."""
+    owners = [party.name for party in parties if party.role == "owner"]
+    nodes = [party.name for party in parties if party.role == "node"]
+    devices = dict(zip(owners, topology.owner_devices(len(owners)), strict=True))
+    return devices | {name: node_device(topology, name, i, len(nodes)) for i, name in enumerate(nodes)}
+
+
+def with_resources(layout: Layout, topology: TopologyConfig, parties: Sequence[PartySpec]) -> Layout:
+    """The layout whose places ask Ray for what the devices of their parties need."""
+    device_of = party_devices(topology, parties)
+    wanted: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for party, device in device_of.items():
+        of_place = wanted[layout.place_of[party]]
+        for resource, amount in topology.devices[device].resources.items():
+            of_place[resource] = max(amount, of_place.get(resource, 0.0))
+    places = tuple(replace(place, resources={**place.resources, **wanted[place.name]}) for place in layout.places)
+    return replace(layout, places=places)
 
 
 def node_device(topology: TopologyConfig, node: str, index: int, num_nodes: int) -> str:

@@ -29,6 +29,7 @@ from raysplit.train.divergence import measure_divergence
 from raysplit.train.folder import Row, RunFolder
 from raysplit.train.scores import merit, tested
 from raysplit.train.setup import Prepared
+from raysplit.train.timeline import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,17 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run ends with: its metrics by round, the trained weights by label, traffic by link and why it stopped."""
+    """What a run ends with: its metrics by round, the trained weights by label, traffic by link and why it stopped.
+
+    ``comparison`` is there where the run had a topology: its rounds as predicted and as measured.
+    """
 
     rows: tuple[Row, ...]
     states: Mapping[str, Mapping[str, Tensor]] = field(repr=False)  # asyncio prints what its main task returns
     traffic: tuple[LinkTraffic, ...]
     stopped: str
     folder: Path | None = None
+    comparison: Comparison | None = None
 
     @property
     def accuracy(self) -> float:

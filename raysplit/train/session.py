@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from raysplit.cluster.contract import Cluster
+from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.emulation import Emulate
+from raysplit.cluster.events import EventLog
 from raysplit.cluster.launch import RayOptions, connect, disconnect
 from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.topology import lay_out
+from raysplit.cluster.topology import Layout, lay_out
 from raysplit.train.config import RunConfig
+from raysplit.train.emulated import with_resources
 from raysplit.train.folder import RunFolder
+from raysplit.train.planned import with_planned_cuts
+from raysplit.train.prediction import Pacing, write_timeline
 from raysplit.train.run import Observer, RunResult, run
-from raysplit.train.setup import prepare
+from raysplit.train.setup import Prepared, prepare
+
+if TYPE_CHECKING:
+    from raysplit.cluster.ray import RayCluster
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +47,23 @@ def run_config(
         NonFiniteLoss: training diverged; metrics and the last good weights are in the folder.
     """
     torch.set_num_threads(1)  # as in every place: bitwise equality is promised at equal thread counts
+    config = with_planned_cuts(config)
     written = RunFolder(folder, overwrite=config.output.overwrite) if folder is not None else None
     if config.cluster.kind == "local":
         device = "cuda" if config.cluster.device != "cpu" and torch.cuda.is_available() else "cpu"
         prepared = prepare(config, device=device)
-        return asyncio.run(run(config, prepared, LocalCluster(), folder=written, observers=observers))
+        pacing = Pacing(config, config.topology) if config.topology else None
+        local = LocalCluster(pacing.emulate if pacing else None)
+        result = asyncio.run(run(config, prepared, local, folder=written, observers=observers))
+        return _with_prediction(result, pacing, local.log, prepared)
     resources = connect(ray_options(config))
     try:
         prepared = prepare(config, device=choose_device(config, resources))
-        cluster = ray_cluster(config, resources)
-        return asyncio.run(run(config, prepared, cluster, folder=written, observers=observers, resources=resources))
+        layout = ray_layout(config, resources)
+        pacing = Pacing(config, config.topology, layout) if config.topology else None
+        cluster = ray_cluster(config, layout, pacing.emulate if pacing else None)
+        result = asyncio.run(run(config, prepared, cluster, folder=written, observers=observers, resources=resources))
+        return _with_prediction(result, pacing, cluster.log, prepared)
     finally:
         if not keep_ray:
             disconnect()
@@ -64,21 +80,44 @@ def ray_options(config: RunConfig) -> RayOptions:
     )
 
 
-def ray_cluster(config: RunConfig, resources: dict[str, float]) -> Cluster:
+def ray_layout(config: RunConfig, resources: dict[str, float]) -> Callable[[Sequence[PartySpec]], Layout]:
+    """Puts parties on the configured places, which ask for what the topology's devices need."""
+    section = config.cluster
+    on_cuda = choose_device(config, resources) == "cuda"
+
+    def layout(parties: Sequence[PartySpec]) -> Layout:
+        plain = lay_out(
+            parties,
+            num_places=None if section.places == "auto" else section.places,
+            cpus=resources.get("CPU", 1.0),
+            gpus=resources.get("GPU", 0.0) if on_cuda else 0.0,
+            gpus_per_place=None if section.gpus_per_place == "auto" else section.gpus_per_place,
+            sharing=section.sharing,
+        )
+        return with_resources(plain, config.topology, parties) if config.topology else plain
+
+    return layout
+
+
+def ray_cluster(
+    config: RunConfig, layout: Callable[[Sequence[PartySpec]], Layout], emulate: Emulate | None = None
+) -> RayCluster:
     """A cluster of the configured places on the connected Ray."""
     from raysplit.cluster.ray import RayCluster  # imports ray, whose environment `connect` has prepared
 
     section = config.cluster
-    on_cuda = choose_device(config, resources) == "cuda"
-    layout = partial(
-        lay_out,
-        num_places=None if section.places == "auto" else section.places,
-        cpus=resources.get("CPU", 1.0),
-        gpus=resources.get("GPU", 0.0) if on_cuda else 0.0,
-        gpus_per_place=None if section.gpus_per_place == "auto" else section.gpus_per_place,
-        sharing=section.sharing,
+    return RayCluster(
+        layout, strategy=section.strategy, placement_timeout_s=section.placement_timeout_s, emulate=emulate
     )
-    return RayCluster(layout, strategy=section.strategy, placement_timeout_s=section.placement_timeout_s)
+
+
+def _with_prediction(result: RunResult, pacing: Pacing | None, log: EventLog, prepared: Prepared) -> RunResult:
+    if pacing is None:
+        return result
+    comparison, measured = pacing.compared(result.rows, log, [len(part) for part in prepared.parts])
+    if result.folder is not None:
+        write_timeline(result.folder, comparison, measured)
+    return replace(result, comparison=comparison)
 
 
 def choose_device(config: RunConfig, resources: dict[str, float]) -> str:

@@ -1,0 +1,43 @@
+"""How predictions look on a terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from raysplit.train.timeline import Comparison, DeviceUse
+
+_MAX_ROWS = 12
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Predicted against measured: the round, and the time at work of nodes and the first owners."""
+    table = Table(title="predicted against measured, in described seconds")
+    table.add_column("")
+    for column in ("predicted", "measured", "error"):
+        table.add_column(column, justify="right")
+    predicted, measured = comparison.round_s
+    table.add_row("a round", f"{predicted:.3f}", f"{measured:.3f}", f"{comparison.error:+.2%}", style="bold")
+    for party, (before, after) in list(comparison.busy_s.items())[:_MAX_ROWS]:
+        error = f"{(before - after) / after:+.2%}" if after else ""
+        table.add_row(f"{party} at work", f"{before:.3f}", f"{after:.3f}", error)
+    return table
+
+
+def use_table(uses: list[DeviceUse], title: str) -> Table:
+    """How busy devices are; of many owners the first."""
+    table = Table(title=title)
+    table.add_column("device")
+    for column in ("at work", "busy s", "idle s", "longest bubble s", "tasks"):
+        table.add_column(column, justify="right")
+    for use in uses[:_MAX_ROWS]:
+        table.add_row(
+            use.device,
+            f"{use.utilisation:.1%}",
+            f"{use.busy_s:.2f}",
+            f"{use.idle_s:.2f}",
+            f"{use.longest_idle_s:.2f}",
+            str(use.num_tasks),
+        )
+    if len(uses) > _MAX_ROWS:
+        table.add_row(f"... and {len(uses) - _MAX_ROWS} more")
+    return table

@@ -1,0 +1,68 @@
+"""Predicted against measured: what a run with a topology records beside its metrics.
+
+The same topology paces the run (or, with ``pace: false``, only watches it) and feeds the simulator.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from raysplit.cluster.clock import WallClock
+from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.emulation import Emulation
+from raysplit.cluster.events import EventLog
+from raysplit.cluster.topology import Layout
+from raysplit.train.config import RunConfig
+from raysplit.train.config_topology import TopologyConfig
+from raysplit.train.emulated import emulation, observation
+from raysplit.train.folder import Row
+from raysplit.train.simulate import simulate
+from raysplit.train.timeline import Comparison, Timeline, compare, timeline_of
+from raysplit.train.timeline_picture import draw_timeline
+
+LayOut = Callable[[Sequence[PartySpec]], Layout]
+
+
+class Pacing:
+    """Paces or watches the run of a configuration with a topology, and predicts it."""
+
+    def __init__(self, config: RunConfig, topology: TopologyConfig, lay_out: LayOut | None = None) -> None:
+        self._config = config
+        self._topology = topology
+        self._lay_out = lay_out
+        self._places: Mapping[str, str] | None = None
+
+    def emulate(self, parties: Sequence[PartySpec]) -> Emulation:
+        """The emulation of a run that starts now."""
+        scale = self._topology.time_scale if self._topology.pace else 1.0
+        clock = WallClock(started_s=time.time(), time_scale=scale)
+        if self._topology.pace:
+            return emulation(parties, topology=self._topology, clock=clock, batch_size=self._config.training.batch_size)
+        self._places = self._lay_out(parties).place_of if self._lay_out else {p.name: "this process" for p in parties}
+        return observation(parties, clock=clock)
+
+    def compared(self, rows: Sequence[Row], log: EventLog, shard_sizes: Sequence[int]) -> tuple[Comparison, Timeline]:
+        """Predict the rounds that were run; the comparison, and the measured timeline."""
+        predicted = simulate(self._config, rounds=len(rows), shard_sizes=shard_sizes, places=self._places)
+        scale = self._topology.time_scale if self._topology.pace else 1.0
+        measured = timeline_of(log)
+        comparison = compare(
+            timeline_of(predicted.log),
+            measured,
+            predicted_s=predicted.round_s,
+            measured_s=[row["seconds"] / scale for row in rows],
+        )
+        return comparison, measured
+
+
+def write_timeline(folder: Path, comparison: Comparison, measured: Timeline) -> None:
+    """``timeline.parquet``, ``timeline.json`` (for Perfetto), ``timeline.png`` and ``prediction.json``."""
+    measured.write_parquet(folder / "timeline.parquet")
+    measured.write_trace(folder / "timeline.json")
+    draw_timeline(measured, folder / "timeline.png", title=f"measured, a round takes {comparison.round_s[1]:.4g} s")
+    record = asdict(comparison) | {"error": comparison.error}
+    (folder / "prediction.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
