@@ -58,6 +58,7 @@ def settings(root: str, *, data: str = "MNIST", rounds: int = 50, alpha: float =
             "optimizer": {"lr": RATE},
         },
         "evaluation": {"every": 1, "targets": [0.9]},
+        "reliability": {"checkpoint_every": None},
         "cluster": {"kind": "local"},
     }
 

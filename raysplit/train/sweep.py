@@ -25,7 +25,7 @@ from raysplit.train.session import ray_options, run_config
 
 logger = logging.getLogger(__name__)
 
-_NOT_THE_RUN = ("cluster", "output")
+_NOT_THE_RUN = ("cluster", "output", "reliability")
 """Sections that do not change a run's numbers: the same cell may be finished elsewhere."""
 
 
