@@ -110,7 +110,7 @@ class GroupTraining(Algorithm):
 
     async def round(self, task: RoundTask) -> RoundReport:
         if self.phase is not self._entered:
-            await self._enter(self.phase, task.round)
+            await self.regroup(task.round)
         if self._side_by_side:
             reports: list[tuple[OwnerReport, ...]] = await gather(*[self._train(g, task) for g in self.groups])
         else:
@@ -130,8 +130,9 @@ class GroupTraining(Algorithm):
 
     # -- groups come and go --------------------------------------------------------------------------------------
 
-    async def _enter(self, phase: Phase, round: int) -> None:
-        before = self.groups
+    async def regroup(self, round: int) -> None:
+        """Have the groups of the present phase, with what they inherit, and let others go."""
+        phase, before = self.phase, self.groups
         self.groups = await self._open(phase.groups, round)
         for group in self.groups:
             await inherit(group, before, phase.inherit)
