@@ -28,6 +28,9 @@ class Sketch:
 
     __slots__ = ("num_bytes", "num_rows")
 
+    shape: tuple[int, ...] = ()
+    dtype = "sketch"
+
     def __init__(self, num_bytes: int, num_rows: int = 1) -> None:
         self.num_bytes = num_bytes
         self.num_rows = num_rows
