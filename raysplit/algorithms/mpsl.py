@@ -140,6 +140,11 @@ class MPSL(Algorithm):
         return self._distinct[0].cuts
 
     @property
+    def routes(self) -> tuple[Route, ...]:
+        """The different routes that owners take."""
+        return self._distinct
+
+    @property
     def node_names(self) -> tuple[str, ...]:
         """All compute nodes, in the order in which the routes name them."""
         return tuple(dict.fromkeys(name for route in self._distinct for name in route.node_names))

@@ -24,6 +24,7 @@ COMMANDS = {
     "cluster": "raysplit.cli.cluster:cluster",
     "submit": "raysplit.cli.submit:submit",
     "plan": "raysplit.cli.plan:plan",
+    "simulate": "raysplit.cli.simulate:simulate_command",
     "profile": "raysplit.cli.profile:profile",
     "affinity": "raysplit.cli.affinity:affinity",
     "split-cost": "raysplit.cli.split_cost:split_cost",
