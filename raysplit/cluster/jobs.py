@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from raysplit.cluster.launch import prepare_environment
+from raysplit.cluster.launch import RayUnreachable, prepare_environment, token_path
+from raysplit.cluster.submit import Job
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.5
 
 
 def alive_nodes(address: str) -> list[str]:
@@ -18,3 +27,71 @@ def alive_nodes(address: str) -> list[str]:
     except RayError:
         return []
     return [node.node_name for node in nodes.values() if node.state == 0]
+
+
+def files_to_send(folder: Path, excludes: Sequence[str]) -> list[Path]:
+    """The files that Ray would send of a folder: neither excluded nor ignored by its .gitignore and .rayignore."""
+    from ray._private.runtime_env import packaging
+
+    found: list[Path] = []
+    folder = folder.absolute()
+    rules = [packaging._get_excludes(folder, list(excludes))]
+    packaging._dir_travel(folder, rules, found.append, include_gitignore=True, logger=logger)
+    return sorted(path for path in found if path.is_file() and path.name not in (".gitignore", ".rayignore"))
+
+
+class JobClient:
+    """Ray's job API at ``http://host:port``. Raises `RayUnreachable` when it does not answer or refuses the token."""
+
+    def __init__(self, address: str) -> None:
+        prepare_environment(address)
+        from ray.exceptions import RayError
+        from ray.job_submission import JobSubmissionClient
+
+        logging.getLogger("ray.dashboard").setLevel(logging.WARNING)  # not a line per package and socket
+        self._address = address
+        self._errors = (ConnectionError, RuntimeError, RayError)  # a wrong token is a RayError
+        try:
+            self._client: Any = JobSubmissionClient(address)
+        except self._errors as error:
+            raise self._unreachable(error) from error
+
+    def submit(self, job: Job) -> str:
+        """Send the job and what it needs; its id."""
+        try:
+            submitted: str = self._client.submit_job(entrypoint=job.entrypoint, runtime_env=dict(job.runtime_env))
+        except self._errors as error:
+            raise self._unreachable(error) from error
+        return submitted
+
+    async def output(self, job_id: str) -> AsyncIterator[str]:
+        """The lines that the job prints, as they come, until it has ended."""
+        rest = ""
+        async for text in self._client.tail_job_logs(job_id):
+            *lines, rest = (rest + text).split("\n")
+            for line in lines:
+                yield line
+        if rest:
+            yield rest
+
+    async def exit_code(self, job_id: str) -> tuple[int, str]:
+        """The exit code of the job's command once it has ended, and Ray's word on it; 1 where it did not get to run."""
+        while True:
+            info = self._client.get_job_info(job_id)
+            if info.status.is_terminal():
+                break
+            await asyncio.sleep(_POLL_S)
+        failed = str(info.status) != "SUCCEEDED"
+        code = info.driver_exit_code
+        return (int(failed) if code is None or (failed and code == 0) else int(code)), str(info.message or "")
+
+    def _unreachable(self, error: Exception) -> RayUnreachable:
+        return RayUnreachable(
+            f"no job could be submitted to {self._address} ({type(error).__name__}: {_first_line(error)}). Give the "
+            f"address of the cluster's dashboard, for example http://127.0.0.1:8265, and see that {token_path()} or "
+            f"RAY_AUTH_TOKEN holds that cluster's token"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

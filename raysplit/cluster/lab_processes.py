@@ -159,7 +159,8 @@ def _environment() -> dict[str, str]:
         if made.returncode:
             raise LabError(f"Ray made no authentication token: {made.stderr.strip()[-300:]}")
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    return environment | {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])  # jobs run `python`
+    return environment | {"PATH": path, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def _wait(
