@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.actors.records import RoundTask, StaleCall
-from raysplit.actors.stage import weighted_mean
+from raysplit.actors.robust import UpdateRules
 
 
 class Aggregator:
@@ -17,10 +17,12 @@ class Aggregator:
 
     Args:
         state: the initial weights, handed out before the first average.
+        rules: which updates are taken, and how they become one; by default their weighted mean.
     """
 
-    def __init__(self, *, name: str, state: Mapping[str, Tensor]) -> None:
+    def __init__(self, *, name: str, state: Mapping[str, Tensor], rules: UpdateRules | None = None) -> None:
         self.name = name
+        self._rules = rules or UpdateRules()
         self._current = dict(state)
         self._task: RoundTask | None = None
         self._submitted: dict[int, dict[str, Mapping[str, Tensor]]] = {}
@@ -47,9 +49,11 @@ class Aggregator:
         submitted = self._submitted.setdefault(meeting, {})
         if owner in submitted or owner not in task.cohort:
             raise StaleCall(f"{self.name} takes one state from each of {list(task.cohort)}, not again from {owner}")
-        submitted[owner] = {key: value for state in states for key, value in state.items()}
+        update = {key: value for state in states for key, value in state.items()}
+        self._rules.check(owner, task.round, update, self._current)
+        submitted[owner] = update
         if len(submitted) == len(task.cohort):
-            self._current = weighted_mean([submitted[name] for name in task.cohort], task.weights)
+            self._current = self._rules.combine([submitted[name] for name in task.cohort], task.weights)
             self._mean(meeting).set_result(self._current)
             del self._submitted[meeting]
 
@@ -74,10 +78,10 @@ class Aggregator:
         self._abandon()
         await self.load(snapshot["current"])
 
-    def missing(self, *, meeting: int = 0) -> list[str]:
-        """Owners of the cohort that have not submitted yet."""
+    def absent(self) -> list[str]:
+        """The owners that others wait for here."""
         cohort = self._task.cohort if self._task else ()
-        return [name for name in cohort if name not in self._submitted.get(meeting, {})]
+        return [name for name in cohort if any(name not in came for came in self._submitted.values())]
 
     def _mean(self, meeting: int) -> asyncio.Future[dict[str, Tensor]]:
         if meeting not in self._means:

@@ -15,6 +15,7 @@ class Barrier:
     def __init__(self) -> None:
         self._brought: dict[Hashable, dict[str, Any]] = {}
         self._outcome: dict[Hashable, asyncio.Future[Any]] = {}
+        self._expected: dict[Hashable, Sequence[str]] = {}
 
     async def meet(
         self,
@@ -34,18 +35,22 @@ class Barrier:
         if name in brought:
             raise StaleCall(f"{name} came to {key!r} twice")
         brought[name] = value
+        self._expected[key] = expected
         outcome = self._outcome.setdefault(key, asyncio.get_running_loop().create_future())
         if len(brought) == len(expected):
-            del self._brought[key], self._outcome[key]
+            del self._brought[key], self._outcome[key], self._expected[key]
             try:
                 outcome.set_result(await work([brought[who] for who in expected]))
             except Exception as error:
                 outcome.set_exception(error)
         return await asyncio.shield(outcome)
 
-    def missing(self, key: Hashable, expected: Sequence[str]) -> list[str]:
-        """Who has not come yet."""
-        return [who for who in expected if who not in self._brought.get(key, {})]
+    def absent(self) -> list[str]:
+        """Who has not come where others wait."""
+        waited_for = {
+            who for key, brought in self._brought.items() for who in self._expected[key] if who not in brought
+        }
+        return sorted(waited_for)
 
     def reset(self, reason: str) -> None:
         """Send everybody away with a `StaleCall`."""
@@ -55,3 +60,4 @@ class Barrier:
                 outcome.exception()  # retrieved: nobody may be waiting any more
         self._brought.clear()
         self._outcome.clear()
+        self._expected.clear()

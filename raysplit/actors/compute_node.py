@@ -201,6 +201,10 @@ class ComputeNode:
         if following is not None and not following.done():
             following.set_result(None)
 
+    def absent(self) -> list[str]:
+        """The owners that others wait for here."""
+        return self._barrier.absent()
+
     def num_steps(self) -> int:
         """Updates taken with a loss in the present round: of the shared part, or of all replicas together."""
         return self._num_steps
@@ -242,7 +246,8 @@ class ComputeNode:
         """Give up what is under way and be as at a snapshot."""
         self._abandon(f"{self.name} goes back to the last good round")
         self._recipe = replace(self._recipe, optimizer=replace(self._recipe.optimizer, lr=snapshot["lr"]))
-        self._state = snapshot["average"]
+        average = snapshot["average"]
+        self._state = average and {key: value.clone() for key, value in average.items()}
         self._stages.clear()
         for owner, part in snapshot["replicas"].items():
             self._stage(owner).part.restore(part)

@@ -25,6 +25,7 @@ from raysplit.actors.records import OwnerReport, RoundTask
 from raysplit.actors.robust import UpdateRules
 from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.memory import Memory
+from raysplit.algorithms.round_report import RoundReport as RoundReport
 from raysplit.cluster.contract import Cluster, Handle, PartySpec, Promise, gather
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
@@ -92,7 +93,7 @@ class Setting:
     validators: tuple[PartySpec, ...] = ()
     rounds: int = 1
     lr_schedule: str = "constant"
-    updates: UpdateRules = UpdateRules()
+    updates: UpdateRules = field(default_factory=UpdateRules)
 
     def num_samples(self, owner: str) -> int:
         return len(self.owners[owner].shard)
@@ -117,24 +118,6 @@ class Team:
     @property
     def server(self) -> Handle:
         return self.peers[SERVER]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundReport:
-    """What the coordinator knows after a round."""
-
-    owners: tuple[OwnerReport, ...]
-    server_steps: int = 0
-    values: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def num_samples(self) -> int:
-        return sum(report.num_samples for report in self.owners)
-
-    @property
-    def loss(self) -> float:
-        """Mean over the samples that were trained on."""
-        return sum(r.loss * r.num_samples for r in self.owners) / max(1, self.num_samples)
 
 
 class Algorithm(Memory, ABC):
@@ -217,7 +200,12 @@ class Algorithm(Memory, ABC):
         """The aggregator of these parts, holding their initial weights."""
         parts = self.setting.spec.parts(self.cuts)
         state: dict[str, Tensor] = {k: v for index in indices for k, v in parts[index].state_dict().items()}
-        return PartySpec(name=AGGREGATOR, role="aggregator", build=Aggregator, arguments={"state": state, "rules": self.setting.updates})
+        return PartySpec(
+            name=AGGREGATOR,
+            role="aggregator",
+            build=Aggregator,
+            arguments={"state": state, "rules": self.setting.updates},
+        )
 
     def local_training(self, owner: str) -> LocalTraining:
         return self.setting.training

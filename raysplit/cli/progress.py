@@ -51,7 +51,7 @@ class LiveProgress:
 
     def round_done(self, row: Row) -> None:
         if self._task is not None:
-            self._progress.update(self._task, advance=1, status=status_line(row))
+            self._progress.update(self._task, completed=row["round"], status=status_line(row))
 
     def finished(self, result: RunResult) -> None:
         self.close()
@@ -80,8 +80,7 @@ def status_line(row: Row) -> str:
     tested = f"test loss {row['test_loss']:.3f} " if "test_loss" in row else ""
     tested = f"accuracy {accuracy_text(row, 3)} " if "test_accuracy" in row else tested
     return (
-        f"loss {row['train_loss']:.3f} {tested}{row['samples_per_s']:,.0f} samples/s "
-        f"{human_bytes(row['bytes_total'])}"
+        f"loss {row['train_loss']:.3f} {tested}{row['samples_per_s']:,.0f} samples/s {human_bytes(row['bytes_total'])}"
     )
 
 

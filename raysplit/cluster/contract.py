@@ -67,6 +67,14 @@ class LinkTraffic:
     num_messages: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Healed:
+    """A cluster that is whole again: all handles, and the names of the parties that had to be made anew."""
+
+    handles: Mapping[str, Handle]
+    remade: tuple[str, ...]
+
+
 class Cluster(Protocol):
     """Where parties live and how their calls travel."""
 
@@ -88,6 +96,17 @@ class Cluster(Protocol):
 
     async def traffic(self) -> list[LinkTraffic]:
         """Everything counted so far, one record per link, sorted by source and destination."""
+        ...
+
+    async def watch(self, silence_s: float) -> None:
+        """Return never; raise `PlaceLost` for a place that answers nothing for so long."""
+        ...
+
+    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+        """Make every place anew that is gone, the place ``lost`` among them, with its parties as described.
+
+        The others stay as they are. Counts of traffic begin anew. Raises `PlaceLost` where that is impossible.
+        """
         ...
 
     async def close(self) -> None:

@@ -25,8 +25,8 @@ from raysplit.data.partition import partition_names
 from raysplit.models.zoo import model_names
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.train.config_errors import ConfigError, explained, known, one_of
-from raysplit.train.config_sections import ClusterConfig, EvaluationConfig, OutputConfig, OwnersConfig, Section
 from raysplit.train.config_reliability import ReliabilityConfig
+from raysplit.train.config_sections import ClusterConfig, EvaluationConfig, OutputConfig, OwnersConfig, Section
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.config_tree import read_tree
 

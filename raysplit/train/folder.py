@@ -67,6 +67,11 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
             file.flush()
 
+    def replace_rows(self, rows: Sequence[Row]) -> None:
+        """Have the metrics of these rounds and no others."""
+        self._rows = list(rows)
+        self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
     def write_tables(self, traffic: Sequence[LinkTraffic], others: Mapping[str, pa.Table]) -> None:
         """Write the metrics, the traffic and the algorithm's own tables as Parquet."""
         for name, table in others.items():

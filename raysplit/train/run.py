@@ -14,20 +14,23 @@ from torch import Tensor
 
 from raysplit.actors.evaluator import Evaluation
 from raysplit.algorithms import resolve_algorithm
-from raysplit.algorithms.base import Algorithm, RoundReport
-from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, gather
-from raysplit.cluster.wire import difference
+from raysplit.algorithms.base import Algorithm
+from raysplit.cluster.contract import Cluster, LinkTraffic, PlaceLost, gather
+from raysplit.cluster.wire import difference, merge_traffic
 from raysplit.data.partition import save_partition
 from raysplit.data.streams import generator
 from raysplit.data.transforms import normalisation
 from raysplit.models.classifier_spec import ClassifierSpec
 from raysplit.models.export import export_trained
 from raysplit.schedulers.cohort import choose_cohort
+from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import RunConfig, dump_config
 from raysplit.train.controls import majority_accuracy, to_targets
 from raysplit.train.divergence import measure_divergence
 from raysplit.train.folder import Row, RunFolder
-from raysplit.train.scores import merit, tested
+from raysplit.train.ledger import Ledger
+from raysplit.train.recovery import RECOVERABLE, Safety
+from raysplit.train.scores import is_best, merit, tested
 from raysplit.train.setup import Prepared
 from raysplit.train.timeline import Comparison
 
@@ -75,8 +78,14 @@ async def run(
     folder: RunFolder | None = None,
     observers: Sequence[Observer] = (),
     resources: Mapping[str, float] | None = None,
+    checkpoints: Checkpoints | None = None,
+    start: Checkpoint | None = None,
 ) -> RunResult:
     """Train as configured on the given cluster, which is closed at the end.
+
+    Args:
+        checkpoints: where round ends are kept beyond this process.
+        start: the round end to go on from; by default the run begins with its first round.
 
     What a failed run has reached stays: metrics line by line, and the weights of its last good round in ``model.pt``.
     """
@@ -87,11 +96,12 @@ async def run(
         save_partition(folder.path / "partition.parquet", list(prepared.parts))
     try:
         setting = algorithm.setting
-        handles = await cluster.deploy([*algorithm.parties(), *setting.evaluators, *setting.validators])
-        algorithm.attach(handles, cluster)
+        parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
+        algorithm.attach(await cluster.deploy(parties), cluster)
+        safety = Safety(config, algorithm, parties, cluster, checkpoints)
         for observer in observers:
             observer.started(config, prepared)
-        result = await _Loop(config, algorithm, handles, cluster, folder, observers).run()
+        result = await _Loop(config, algorithm, cluster, safety, folder, observers).run(start)
     finally:
         await cluster.close()
     for observer in observers:
@@ -104,86 +114,94 @@ class _Loop:
         self,
         config: RunConfig,
         algorithm: Algorithm,
-        handles: Mapping[str, Handle],
         cluster: Cluster,
+        safety: Safety,
         folder: RunFolder | None,
         observers: Sequence[Observer],
     ) -> None:
         self._config = config
         self._algorithm = algorithm
-        self._evaluators = [handles[spec.name] for spec in algorithm.setting.evaluators]
         self._cluster = cluster
+        self._safety = safety
         self._folder = folder
         self._observers = observers
-        self._rows: list[Row] = []
-        self._traffic: dict[tuple[str, str], LinkTraffic] = {}
+        self._ledger = Ledger()
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
-        self._train_s = 0.0
-        self._steps = 0
         self._majority = majority_accuracy(algorithm.setting.owners)
 
-    async def run(self) -> RunResult:
-        stopped = CUT_SHORT
+    async def run(self, start: Checkpoint | None) -> RunResult:
+        over = None
         try:
-            while len(self._rows) < self._algorithm.num_rounds:
-                row = await self._round(len(self._rows))
-                self._record(row)
-                reason = stop_reason(self._rows, self._config)
-                if reason:
-                    stopped = reason
-                    break
-            else:
-                stopped = "all rounds done"
+            await self._begin(start)
+            while (over := self._over()) is None:
+                await self._attempt(len(self._ledger.rows))
         except ArithmeticError:
             logger.error("stopped by a bad loss; the weights of the last good round are saved")
             raise
         finally:
-            self._save(stopped)
+            self._save(over or CUT_SHORT)
         return RunResult(
-            rows=tuple(self._rows),
+            rows=tuple(self._ledger.rows),
             states=self._states,
-            traffic=tuple(self._traffic.values()),
-            stopped=stopped,
+            traffic=tuple(self._ledger.traffic),
+            stopped=over or CUT_SHORT,
             folder=self._folder.path if self._folder else None,
         )
 
-    async def _round(self, round: int) -> Row:
-        config, algorithm = self._config, self._algorithm
+    async def _begin(self, start: Checkpoint | None) -> None:
+        try:
+            await self._safety.start(start)
+        except PlaceLost as lost:
+            await self._safety.recover(lost, start.rounds if start else 0, list(self._algorithm.setting.owners))
+        if start is None:
+            return
+        self._go_back(start)
+        if self._over():  # the run was cut short between its last round and its end
+            await self._evaluate()
+
+    def _over(self) -> str | None:
+        """Why there is no further round, if there is none."""
+        rows = self._ledger.rows
+        reason = stop_reason(rows, self._config) if rows else None
+        return reason or ("all rounds done" if len(rows) >= self._algorithm.num_rounds else None)
+
+    async def _attempt(self, round: int) -> None:
+        """A round, recorded and kept; or the way back to the last one that was kept."""
+        config, safety = self._config, self._safety
         rng = generator(config.seed, "round", round, "cohort")
-        cohort = choose_cohort(algorithm.available(round), config.training.cohort_size, rng)
+        owners = safety.candidates(self._algorithm.available(round))
+        drawn = choose_cohort(owners, config.training.cohort_size, rng)
+        try:
+            row, moved = await safety.watched(self._round(round, safety.left(round, drawn)), round)
+            best = is_best(self._ledger.rows, row)
+            rows, traffic = [*self._ledger.rows, row], merge_traffic([self._ledger.traffic, moved])
+            await safety.keep(rounds=round + 1, rows=rows, traffic=traffic, cohort=drawn, is_best=best)
+        except RECOVERABLE as error:
+            self._go_back(await safety.recover(error, round, drawn))
+        else:
+            self._record(row, moved)
+
+    def _go_back(self, kept: Checkpoint) -> None:
+        self._ledger.go_back(kept.rows, kept.traffic)
+        if self._folder:
+            self._folder.replace_rows(kept.rows)
+
+    async def _round(self, round: int, cohort: Sequence[str]) -> tuple[Row, list[LinkTraffic]]:
+        config, algorithm = self._config, self._algorithm
         divergence: dict[str, float] = {}
         if config.evaluation.divergence_every and round % config.evaluation.divergence_every == 0:
             divergence = await measure_divergence(algorithm)
         before = await self._cluster.traffic()
         started = time.perf_counter()
-        task = algorithm.task(round, cohort, lr_scale=algorithm.lr_scale(round))
+        task = algorithm.task(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
         report = await algorithm.round(task)
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
-        self._count(moved)
-        self._train_s += seconds
-        self._steps += max(task.num_steps)
-        row = self._row(round, report, seconds, sum(link.num_bytes for link in moved)) | divergence
+        row = self._ledger.entry(task, report, seconds, moved) | divergence
         last = round == algorithm.num_rounds - 1
         if last or (round + 1) % config.evaluation.every == 0:
             row |= await self._evaluate()
-        return row
-
-    def _row(self, round: int, report: RoundReport, seconds: float, num_bytes: int) -> Row:
-        return {
-            "round": round + 1,
-            "train_loss": report.loss,
-            "num_owners": len(report.owners),
-            "num_samples": report.num_samples,
-            "server_steps": report.server_steps,
-            "steps_total": self._steps,
-            "seconds": seconds,
-            "train_seconds_total": self._train_s,
-            "samples_per_s": report.num_samples / seconds,
-            "bytes": num_bytes,
-            "bytes_total": sum(link.num_bytes for link in self._traffic.values()),
-            **report.values,
-        }
+        return row, moved
 
     async def _evaluate(self) -> Row:
         """Accuracy of the global model, or the mean over the owners' models (each on its owner's own test data)."""
@@ -203,7 +221,8 @@ class _Loop:
 
     async def _on_common_test(self, label: str, states: list[Any]) -> list[Evaluation]:
         spec = self._algorithm.spec_of(label)
-        parts: list[Evaluation] = await gather(*[e.evaluate(*states, spec=spec) for e in self._evaluators])
+        evaluators = [self._algorithm.handles[party.name] for party in self._algorithm.setting.evaluators]
+        parts: list[Evaluation] = await gather(*[e.evaluate(*states, spec=spec) for e in evaluators])
         total = parts[0]
         for part in parts[1:]:
             total += part
@@ -215,19 +234,8 @@ class _Loop:
         names = [label] if label in owners else list(owners)
         return await gather(*[handles[name].evaluate(*states) for name in names])
 
-    def _count(self, moved: list[LinkTraffic]) -> None:
-        for link in moved:
-            key = (link.source, link.destination)
-            before = self._traffic.get(key)
-            self._traffic[key] = LinkTraffic(
-                source=link.source,
-                destination=link.destination,
-                num_bytes=link.num_bytes + (before.num_bytes if before else 0),
-                num_messages=link.num_messages + (before.num_messages if before else 0),
-            )
-
-    def _record(self, row: Row) -> None:
-        self._rows.append(row)
+    def _record(self, row: Row, moved: list[LinkTraffic]) -> None:
+        self._ledger.record(row, moved)
         if self._folder:
             self._folder.add_row(row)
         logger.info("round %s", json.dumps(row))
@@ -235,15 +243,17 @@ class _Loop:
             observer.round_done(row)
 
     def _save(self, stopped: str) -> None:
-        if not self._folder or not self._rows:
+        if not self._folder or not self._ledger.rows:
             return
-        self._folder.write_tables(list(self._traffic.values()), self._algorithm.tables())
+        self._folder.write_tables(self._ledger.traffic, self._algorithm.tables())
         if self._states:
             self._write_models(self._folder)
-        summary: Row = {"stopped": stopped, "rounds": len(self._rows), "algorithm": self._config.algorithm.name}
+        summary: Row = {"stopped": stopped, "rounds": len(self._ledger.rows), "algorithm": self._config.algorithm.name}
         evaluation = self._config.evaluation
         wanted = {*evaluation.targets, *([evaluation.target_accuracy] if evaluation.target_accuracy else [])}
-        summary |= to_targets(self._rows, sorted(wanted)) | self._algorithm.summary() | {"last": self._rows[-1]}
+        summary |= (
+            to_targets(self._ledger.rows, sorted(wanted)) | self._algorithm.summary() | {"last": self._ledger.rows[-1]}
+        )
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _write_models(self, folder: RunFolder) -> None:

@@ -39,6 +39,12 @@ def _means(of_models: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {task: sum(found) / len(found) for task, found in values.items()}
 
 
+def is_best(before: Sequence[dict[str, Any]], row: dict[str, Any]) -> bool:
+    """Whether an evaluated row is better than all before it."""
+    found = merit(row)
+    return found is not None and all(found > other for r in before if (other := merit(r)) is not None)
+
+
 def merit(row: dict[str, Any]) -> float | None:
     """What training should raise: the accuracy, or the negative loss where there is none; None before evaluation."""
     if "test_accuracy" in row:

@@ -1,0 +1,117 @@
+"""Updates that are refused, and averages that bear wrong ones.
+
+* coordinate-wise median and trimmed mean: Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning:
+  Towards Optimal Statistical Rates" (2018, arXiv 1803.01498), definitions 1 and 2. They weigh all owners alike.
+* Krum: Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine Tolerant Gradient
+  Descent" (2017, arXiv 1703.02757), section 4: of n updates, f of them wrong, the one whose n - f - 2 nearest others
+  are nearest; it needs n >= 2 f + 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from raysplit.actors.stage import weighted_mean
+
+State = Mapping[str, Tensor]
+Aggregation = Literal["mean", "median", "trimmed_mean", "krum"]
+
+
+class UpdateRefused(ValueError):
+    """An owner's update cannot be what training gives; the message names the owner and the reason."""
+
+    def __init__(self, owner: str, round: int, reason: str) -> None:
+        super().__init__(f"the update of {owner} in round {round} is refused: {reason}")
+        self.owner, self.round, self.reason = owner, round, reason
+
+    def __reduce__(self) -> tuple[type[UpdateRefused], tuple[str, int, str]]:
+        return type(self), (self.owner, self.round, self.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateRules:
+    """Which updates are taken, and how they become one.
+
+    Attributes:
+        max_norm: an update further than this (Euclidean norm over all weights) from the state before is refused.
+        aggregation: by name.
+        tolerated: how many wrong updates ``trimmed_mean`` (cut off at either end) and ``krum`` bear.
+    """
+
+    max_norm: float | None = None
+    aggregation: Aggregation = "mean"
+    tolerated: int = 1
+
+    def check(self, owner: str, round: int, update: State, before: State) -> None:
+        """Raise `UpdateRefused` for weights that are missing, of another shape or type, not finite, or too far off."""
+        reason = fault_of(update, before, self.max_norm)
+        if reason is not None:
+            raise UpdateRefused(owner, round, reason)
+
+    def combine(self, states: Sequence[State], weights: Sequence[float]) -> dict[str, Tensor]:
+        """One state out of those of a cohort, in owner order. Raises ``ValueError`` where too few are left."""
+        if self.aggregation == "mean":
+            return weighted_mean(states, weights)
+        if self.aggregation == "median":
+            return trimmed_mean(states, (len(states) - 1) // 2)
+        if self.aggregation == "trimmed_mean":
+            return trimmed_mean(states, self.tolerated)
+        return {key: value.clone() for key, value in states[krum(states, self.tolerated)].items()}
+
+
+def fault_of(update: State, before: State, max_norm: float | None) -> str | None:
+    """What is wrong with an update, if anything."""
+    if update.keys() != before.keys():
+        strange = sorted(update.keys() ^ before.keys())[0]
+        return f"{strange!r} is {'missing' if strange in before else 'unknown'}"
+    squares = 0.0
+    for key, value in update.items():
+        old = before[key]
+        if value.shape != old.shape or value.dtype != old.dtype:
+            wanted = f"{old.dtype} {list(old.shape)}"
+            return f"{key} is {value.dtype} {list(value.shape)} and should be {wanted}"
+        if value.is_floating_point():
+            if not bool(torch.isfinite(value).all()):
+                return f"{key} has values that are not finite"
+            if max_norm is not None:
+                squares += float((value.double() - old.double()).square().sum())
+    if max_norm is not None and squares**0.5 > max_norm:
+        return f"it lies {squares**0.5:.4g} from the average before, and the limit is {max_norm:g}"
+    return None
+
+
+def trimmed_mean(states: Sequence[State], cut_off: int) -> dict[str, Tensor]:
+    """Per coordinate the mean without the ``cut_off`` smallest and largest values."""
+    left = len(states) - 2 * cut_off
+    if left < 1:
+        raise ValueError(f"a trimmed mean of {len(states)} updates cannot leave out {cut_off} at either end")
+    return _by_coordinate(states, lambda stacked: stacked.sort(dim=0).values[cut_off : cut_off + left].mean(0))
+
+
+def krum(states: Sequence[State], tolerated: int) -> int:
+    """The index of the update that Krum takes; of equals the first."""
+    needed = 2 * tolerated + 3
+    if len(states) < needed:
+        raise ValueError(f"Krum needs {needed} updates to bear {tolerated} wrong ones and got {len(states)}")
+    flat = torch.stack(
+        [torch.cat([v.double().flatten() for v in state.values() if v.is_floating_point()]) for state in states]
+    )  # [n, dim]
+    squared = torch.stack([(flat - row).square().sum(1) for row in flat])  # [n, n]
+    nearest = squared.sort(dim=1).values[:, 1 : len(states) - tolerated - 1]  # without itself, at distance 0
+    return int(nearest.sum(1).argmin())
+
+
+def _by_coordinate(states: Sequence[State], reduce: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Reduce stacked values [n, ...]; integer entries (batch counters) are copied from the first state."""
+    first = states[0]
+    return {
+        key: reduce(torch.stack([state[key].double() for state in states])).to(value.dtype)
+        if value.is_floating_point()
+        else value.clone()
+        for key, value in first.items()
+    }

@@ -1,0 +1,162 @@
+"""Faults on purpose: a cluster whose parties die, fall silent or dawdle at a given call.
+
+Faults strike by count, not by time, so a test with them is as repeatable as one without. ``FaultyCluster`` wraps any
+cluster; what strikes is part of the party, so it strikes in whatever process the party lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from raysplit.cluster.contract import Cluster, Handle, Healed, LinkTraffic, PartySpec, PlaceLost
+
+Kind = Literal["die", "silence", "delay"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What happens to a party.
+
+    Attributes:
+        party: its name.
+        at_call: it strikes at this call of the party, counted from 1.
+        verb: of calls of this verb only; None counts all.
+        kind: the party ``die``s; this call's answer is lost for good (``silence``); or the call is put off
+            (``delay``) until ``turns`` turns of the event loop have passed.
+        turns: a party dies so many turns of the event loop after the call has begun, in the middle of its work.
+        life: of parties that were made anew after a loss: after how many losses.
+    """
+
+    party: str
+    at_call: int
+    verb: str | None = None
+    kind: Kind = "die"
+    turns: int = 0
+    life: int = 0
+
+
+def end_process() -> None:
+    """The death of a party that takes its process along, as a killed machine would."""
+    os._exit(1)
+
+
+def stay() -> None:
+    """The death of a party in a process that lives on."""
+
+
+class Doomed:
+    """A party with faults: whoever calls it notices nothing before they strike."""
+
+    def __init__(
+        self, *, name: str, build: Callable[..., Any], faults: Sequence[Fault], death: Callable[[], None], **given: Any
+    ) -> None:
+        self._name = name
+        self._party = build(name=name, **given)
+        self._faults = faults
+        self._death = death
+        self._counts = [0] * len(faults)
+        self._running: set[asyncio.Task[Any]] = set()
+        self._is_dead = False
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        return partial(self._call, verb)
+
+    async def _call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+        if self._is_dead:
+            raise PlaceLost(self._name, "it has died")
+        fault = self._due(verb)
+        if fault is not None and fault.kind == "silence":
+            await asyncio.get_running_loop().create_future()
+        if fault is not None and fault.kind == "delay":
+            await _turns(fault.turns)
+        work = asyncio.ensure_future(self._work(verb, args, kwargs))
+        self._running.add(work)
+        work.add_done_callback(self._running.discard)
+        if fault is not None and fault.kind == "die":
+            await _turns(fault.turns)
+            self._die()
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._is_dead:
+                raise PlaceLost(self._name, "it has died") from None
+            raise
+
+    async def _work(self, verb: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        result = getattr(self._party, verb)(*args, **kwargs)
+        return await result if hasattr(result, "__await__") else result
+
+    def _due(self, verb: str) -> Fault | None:
+        struck = None
+        for i, fault in enumerate(self._faults):
+            self._counts[i] += fault.verb in (None, verb)
+            if self._counts[i] == fault.at_call and fault.verb in (None, verb):
+                struck = fault
+        return struck
+
+    def _die(self) -> None:
+        self._death()
+        self._is_dead = True
+        for work in self._running:
+            work.cancel()
+
+
+async def _turns(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+class FaultyCluster:
+    """A cluster with faults.
+
+    Args:
+        cluster: where the parties live.
+        faults: what strikes whom, and when.
+        death: what else dies with a party: `end_process` on a cluster of processes.
+    """
+
+    def __init__(self, cluster: Cluster, faults: Sequence[Fault], *, death: Callable[[], None] = stay) -> None:
+        self._cluster = cluster
+        self._faults = faults
+        self._death = death
+        self._life = 0
+
+    async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        return await self._cluster.deploy(self._doomed(parties))
+
+    async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        return await self._cluster.add(self._doomed(parties))
+
+    async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
+        return await self._cluster.add_apart({label: self._doomed(parties) for label, parties in sets.items()})
+
+    async def remove(self, names: Sequence[str]) -> None:
+        await self._cluster.remove(names)
+
+    async def traffic(self) -> list[LinkTraffic]:
+        return await self._cluster.traffic()
+
+    async def watch(self, silence_s: float) -> None:
+        await self._cluster.watch(silence_s)
+
+    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+        self._life += 1
+        return await self._cluster.heal(self._doomed(parties), lost, silence_s)
+
+    async def close(self) -> None:
+        await self._cluster.close()
+
+    def _doomed(self, parties: Sequence[PartySpec]) -> list[PartySpec]:
+        return [self._with_faults(party) for party in parties]
+
+    def _with_faults(self, party: PartySpec) -> PartySpec:
+        faults = tuple(f for f in self._faults if f.party == party.name and f.life == self._life)
+        if not faults:
+            return party
+        given = {"build": party.build, "faults": faults, "death": self._death, **party.arguments}
+        return replace(party, build=Doomed, arguments=given)
