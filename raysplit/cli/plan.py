@@ -1,5 +1,6 @@
 """`raysplit plan`: choose cuts and nodes from a profile, and show what follows for time, memory and price.
 
+raysplit plan CONFIG.yaml
 raysplit plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --node 8GiB:2
 """
 
@@ -9,7 +10,9 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -19,6 +22,8 @@ from raysplit.cli.plan_picture import draw_plan
 from raysplit.schedulers.cuts import ComputeNodeSpec, CutProblem, FreeOwnerCuts, pareto_front, solve_dp, solve_ilp
 from raysplit.schedulers.plan import Plan
 from raysplit.schedulers.profiles import BYTES_PER_GIB, NodeKind, load_profile, node_kinds
+from raysplit.train.config import load_config
+from raysplit.train.planned import cut_problem
 
 _BYTES = {"": 1, "B": 1} | {
     f"{letter}{ending}": base**power
@@ -29,13 +34,15 @@ _BITS = {f"{letter}bit": 1000**power / 8 for power, letter in enumerate(["", "K"
 
 
 @click.command(name="plan")
-@click.option("--profile", required=True, help="Name of a shipped profile, or a .parquet or .csv file.")
+@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting of CONFIG; repeatable."
+)
+@click.option("--profile", help="Name of a shipped profile, or a .parquet or .csv file.")
 @click.option("--units", help="FIRST:LAST unit that the compute nodes run, both included.")
 @click.option("--owner-memory", help="Instead of --units: let the owner keep whatever fits, for example 1GiB.")
-@click.option("--owners", type=int, required=True, help="Number of data owners; a node holds one replica for each.")
-@click.option(
-    "--node", "nodes", multiple=True, required=True, help="MEMORY:SLOWDOWN[:PRICE per hour] or a shipped kind."
-)
+@click.option("--owners", type=int, help="Number of data owners; a node holds one replica for each.")
+@click.option("--node", "nodes", multiple=True, help="MEMORY:SLOWDOWN[:PRICE per hour] or a shipped kind.")
 @click.option(
     "--links", multiple=True, help="Bandwidth of the nodes' links, one for all or one each, for example 100Mbit."
 )
@@ -65,10 +72,12 @@ _BITS = {f"{letter}bit": 1000**power / 8 for power, letter in enumerate(["", "K"
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the plan to this PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def plan(
-    profile: str,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    profile: str | None,
     units: str | None,
     owner_memory: str | None,
-    owners: int,
+    owners: int | None,
     nodes: tuple[str, ...],
     links: tuple[str, ...],
     objective: str,
@@ -81,20 +90,34 @@ def plan(
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Cut a model over compute nodes, in the best way for the objective."""
+    """Cut a model over compute nodes, in the best way for the objective.
+
+    The model, its owners and the nodes on offer come from CONFIG, a file with a topology, or from --profile, --units,
+    --owners and --node.
+    """
     chosen = nodes_used or ("any" if front or objective == "price" else "all")
+    rules: dict[str, Any] = {
+        "objective": objective,
+        "max_time_ms": max_time_ms,
+        "memory_model": memory_model,
+        "use_all_nodes": chosen == "all",
+    }
     try:
-        problem = CutProblem(
-            profile=load_profile(profile),
-            owners=owners,
-            nodes=parse_nodes(nodes, links),
-            units=_parse_units(units, owner_memory),
-            objective=objective,  # type: ignore[arg-type]  # click checked the choice
-            max_time_ms=max_time_ms,
-            memory_model=memory_model,  # type: ignore[arg-type]
-            use_all_nodes=chosen == "all",
-            batches_per_owner=batches,
-        )
+        if config is not None:
+            if profile or units or owner_memory or owners or nodes or links:
+                raise ValueError("CONFIG already says which profile, units, owners and nodes; change it with --set")
+            problem = replace(cut_problem(load_config(config, overrides)), **rules)
+        else:
+            if not (profile and owners and nodes):
+                raise ValueError("give a CONFIG with a topology, or --profile, --units, --owners and --node")
+            problem = CutProblem(
+                profile=load_profile(profile),
+                owners=owners,
+                nodes=parse_nodes(nodes, links),
+                units=_parse_units(units, owner_memory),
+                batches_per_owner=batches,
+                **rules,
+            )
         if front:
             show_front(problem, as_json=as_json)
         else:
