@@ -52,7 +52,7 @@ format: $(READY)  ## bring the sources into form
 	@$(BIN)/ruff format $(SOURCES)
 
 bench: $(READY)  ## list the measurements; each is run by itself
-	@for file in benchmarks/*.py; do \
+	@for file in $$(find benchmarks -name "*.py" | sort); do \
 		if grep -q __main__ $$file; then echo "$(BIN)/python $$file"; sed -n '1s/"//gp' $$file | sed 's/^/    /'; fi; done
 
 docs: $(READY)  ## write docs/configuration.md from the code

@@ -23,7 +23,7 @@ from raysplit.train.config import RunConfig, check_config
 from raysplit.train.report import RunReport, read_runs
 from raysplit.train.session import run_config
 
-LEARNING_RATES = {"minibatch_sfl": 0.1, "fedavg": 0.2, "splitfed_v2": 0.1}
+LEARNING_RATES = {"minibatch_sfl": 0.1, "fedavg": 0.8, "splitfed_v2": 0.1}
 TARGET = 0.5
 
 
@@ -54,7 +54,7 @@ def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -
     draw_runs(runs, picture, title=f"handwritten digits, {runs[0].partition}", target=TARGET)
     print_runs(console, runs, TARGET)
     console.print(f"runs:    {folder}\npicture: {picture}", highlight=False, soft_wrap=True)
-    console.print(f"[bold]{verdict(runs)}[/bold]", highlight=False)
+    console.print(f"[bold]{verdict(runs, TARGET)}[/bold]", highlight=False)
 
 
 def demo_configs(*, seed: int, rounds: int, cluster: Literal["ray", "local"]) -> dict[str, RunConfig]:
@@ -62,13 +62,16 @@ def demo_configs(*, seed: int, rounds: int, cluster: Literal["ray", "local"]) ->
     return {name: check_config(_tree(name, seed, rounds, cluster)) for name in LEARNING_RATES}
 
 
-def verdict(runs: Sequence[RunReport]) -> str:
-    """Who came out ahead, and by how much."""
+def verdict(runs: Sequence[RunReport], target: float) -> str:
+    """Who came out ahead, by how much, and how soon each reached the target."""
     ranked = sorted(runs, key=lambda run: run.last_accuracy or 0.0, reverse=True)
     figures = ", ".join(f"{run.label} {run.last_accuracy or 0.0:.1%}" for run in ranked)
     lead = (ranked[0].last_accuracy or 0.0) - (ranked[1].last_accuracy or 0.0)
+    points = [(run.label, run.reached(target)) for run in runs]
+    rounds = ", ".join(f"{label} {point.round if point else 'never'}" for label, point in points)
     return (
-        f"Test accuracy after {ranked[0].rounds} rounds: {figures}. {ranked[0].label} leads by {100 * lead:.1f} points."
+        f"Test accuracy after {ranked[0].rounds} rounds: {figures}. {ranked[0].label} leads by {100 * lead:.1f} points.\n"
+        f"Rounds to {target:.0%}: {rounds}."
     )
 
 

@@ -38,7 +38,7 @@ def test_the_demo_ends_with_table_picture_and_verdict(tmp_path: Path) -> None:
     seeds = {yaml.safe_load((folder / name / "config.yaml").read_text())["seed"] for name in LEARNING_RATES}
     assert seeds == {0}
     assert f"picture: {folder / 'comparison.png'}" in result.output
-    assert result.output.splitlines()[-1].startswith("Test accuracy after 1 rounds: ")
+    assert result.output.splitlines()[-2].startswith("Test accuracy after 1 rounds: ")
 
 
 def reported(label: str, accuracy: float) -> RunReport:
@@ -52,10 +52,10 @@ def reported(label: str, accuracy: float) -> RunReport:
 @pytest.mark.parametrize(
     ("accuracies", "expected"),
     [
-        ((0.9, 0.5, 0.7), "A 90.0%, C 70.0%, B 50.0%. A leads by 20.0 points."),
-        ((0.5, 0.5, 0.7), "C 70.0%, A 50.0%, B 50.0%. C leads by 20.0 points."),
+        ((0.9, 0.5, 0.7), "A 90.0%, C 70.0%, B 50.0%. A leads by 20.0 points.\nRounds to 60%: A 5, B never, C 5."),
+        ((0.5, 0.5, 0.7), "C 70.0%, A 50.0%, B 50.0%. C leads by 20.0 points.\nRounds to 60%: A never, B never, C 5."),
     ],
 )
 def test_the_verdict_says_who_leads_whoever_it_is(accuracies: tuple[float, ...], expected: str) -> None:
     runs = [reported(label, accuracy) for label, accuracy in zip("ABC", accuracies, strict=True)]
-    assert verdict(runs) == f"Test accuracy after 5 rounds: {expected}"
+    assert verdict(runs, 0.6) == f"Test accuracy after 5 rounds: {expected}"
