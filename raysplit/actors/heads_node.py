@@ -35,13 +35,10 @@ class HeadsNode(ComputeNode):
         self._num_steps += 1
         return loss
 
-    async def add_gradients(self, tag: Tag, loss: float, before: Tensor | None = None) -> Tensor:
-        """The sum [B, Z_b] over the heads before and those here, head by head.
-
-        `loss` comes from `train_heads`: passed on as a promise, it keeps this call behind that one.
-        """
+    async def add_gradients(self, tag: Tag, before: Tensor | None) -> Tensor:
+        """The sum [B, Z_b] over the heads before and those here, head by head, once `train_heads` is done."""
         self._check(tag)
         if self._gradients is None or self._gradients[0] != tag:
-            raise StaleCall(f"{self.name} has no gradients of {tag}, whose loss is {loss}")
+            raise StaleCall(f"{self.name} has no gradients of {tag}")
         own, self._gradients = self._gradients[1], None
         return in_order(own if before is None else (before, *own))

@@ -35,28 +35,26 @@ Groups = tuple[tuple[str, ...], ...]
 async def mtl_split_round(owner: DataOwner, team: Team, task: RoundTask, *, groups: Groups) -> None:
     for tag, batch in owner.batches(task):
         z = await owner.first.forward(tag, batch.x)
-        losses = train_heads(team, groups, tag, z, batch.y)
+        loss = await train_heads(team, groups, tag, z, batch.y)
         g = None
-        for node, loss in zip(team.nodes, losses, strict=True):
-            g = node.add_gradients(tag, loss, g)  # a promise: the sum goes from node to node
+        for node in team.nodes:
+            g = node.add_gradients(tag, g)  # a promise: the sum goes from node to node
         assert g is not None
         await owner.first_backward(tag, await g)
-        owner.note(tag, sum(await gather(*losses)), len(batch))
+        owner.note(tag, loss, len(batch))
 
 
 async def heads_only_round(owner: DataOwner, team: Team, task: RoundTask, *, groups: Groups) -> None:
     for tag, batch in owner.batches(task):
         z = await owner.first.forward(tag, batch.x)
-        losses = train_heads(team, groups, tag, z, batch.y)
-        owner.note(tag, sum(await gather(*losses)), len(batch))
+        owner.note(tag, await train_heads(team, groups, tag, z, batch.y), len(batch))
 
 
-def train_heads(team: Team, groups: Groups, tag: Tag, z: Tensors, y: Mapping[str, Tensor]) -> list[Promise]:
-    """Features to every node, with the labels of its tasks alone; its loss."""
-    return [
-        node.train_heads(tag, z, {name: y[name] for name in group})
-        for node, group in zip(team.nodes, groups, strict=True)
-    ]
+async def train_heads(team: Team, groups: Groups, tag: Tag, z: Tensors, y: Mapping[str, Tensor]) -> float:
+    """A step of all heads on the features; every node gets the labels of its own tasks alone. The joint loss."""
+    nodes = zip(team.nodes, groups, strict=True)
+    losses = [node.train_heads(tag, z, {name: y[name] for name in group}) for node, group in nodes]
+    return float(sum(await gather(*losses)))
 
 
 def dealt(tasks: Sequence[str], num_nodes: int) -> Groups:

@@ -67,7 +67,7 @@ def edge(
         model = load_serving(run).model if fallback else None
         client = EdgeClient(
             meta=meta,
-            backbone=load_trunk(run) if model is None else model.backbone,
+            backbone=load_trunk(run) if model is None else model.trunk(),
             transport=HttpTransport(server, timeout_s),
             encoding=_ENCODINGS[encoding],
             retries=RetryRule(attempts=attempts),

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from raysplit.models.heads import build_classifier
+from raysplit.models.heads import FEATURE_CUTS, FeatureCut, build_classifier
 from raysplit.serving.cost import model_sizes
 from raysplit.serving.cost_report import cost_report, draw_costs, rate_text
 from raysplit.serving.links import EdgeLink
@@ -40,6 +40,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.option("--heads", callback=_whole_numbers, required=True, help="Classes of each task: 3,2,6.")
 @click.option("--image", "image_size", default=224, show_default=True, help="Side of the square picture, in pixels.")
 @click.option("--hidden", default=256, show_default=True, help="Width of a head's hidden layer.")
+@click.option("--cut", type=click.Choice(list(FEATURE_CUTS)), default="flat", show_default=True, help="What is sent.")
 @click.option("--input-bytes", type=click.IntRange(min=1), help="The raw picture as sent; float32 pixels by default.")
 @click.option(
     "--rates",
@@ -66,6 +67,7 @@ def split_cost(
     heads: tuple[int, ...],
     image_size: int,
     hidden: int,
+    cut: FeatureCut,
     input_bytes: int | None,
     rates_bit_per_s: tuple[float, ...],
     latency_s: float,
@@ -78,7 +80,7 @@ def split_cost(
     """Weights, traffic and latency of local, remote and split inference."""
     times = None
     try:
-        sizes = model_sizes(backbone, heads, image_size, hidden)
+        sizes = model_sizes(backbone, heads, image_size, hidden, cut)
         links = [
             EdgeLink(rate_bit_per_s=rate, latency_s=latency_s, loss_probability=loss_probability)
             for rate in rates_bit_per_s
@@ -88,7 +90,7 @@ def split_cost(
     if measure:
         torch.set_num_threads(1)
         classes = {f"task{j}": count for j, count in enumerate(heads)}
-        model = build_classifier(backbone, classes, image_size=image_size, seed=0, hidden=hidden)
+        model = build_classifier(backbone, classes, image_size=image_size, seed=0, hidden=hidden, cut=cut)
         times = measure_times(model, image_size, server_speedup=server_speedup)
     report = cost_report(sizes, links, input_bytes=input_bytes, times=times)
     if picture is not None:

@@ -74,7 +74,9 @@ def _small() -> nn.Sequential:
     widths = (3, 16, 32, 64, 128)
     layers: list[nn.Module] = []
     for narrow, wide in itertools.pairwise(widths):
-        layers += [nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1), nn.ReLU()]
+        convolution = nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # torch's own lets it stay at chance
+        layers += [convolution, nn.ReLU()]
     return nn.Sequential(*layers)
 
 

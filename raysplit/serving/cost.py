@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from raysplit.models.heads import HIDDEN, backbone_kind, num_features, num_parameters
+from raysplit.models.heads import HIDDEN, FeatureCut, backbone_kind, num_features, num_parameters
 from raysplit.serving.links import EdgeLink
 
 FLOAT_BYTES = 4
@@ -94,13 +94,15 @@ class ActivationBytes:
     total: int
 
 
-def model_sizes(backbone: str, num_classes: Sequence[int], image_size: int, hidden: int = HIDDEN) -> Sizes:
+def model_sizes(
+    backbone: str, num_classes: Sequence[int], image_size: int, hidden: int = HIDDEN, cut: FeatureCut = "flat"
+) -> Sizes:
     """Counts for one head per entry of `num_classes`; no weight is allocated. Raises ValueError below 2 classes."""
     if not num_classes or min(num_classes) < 2:
         raise ValueError(f"heads {list(num_classes)}: give at least one task, each of at least 2 classes")
     with torch.device("meta"):
         trunk = backbone_kind(backbone).build()
-    features = num_features(trunk, image_size)
+    features = num_features(trunk, image_size, cut)
     return Sizes(
         backbone=backbone,
         image_size=image_size,
