@@ -70,7 +70,8 @@ def verdict(runs: Sequence[RunReport], target: float) -> str:
     points = [(run.label, run.reached(target)) for run in runs]
     rounds = ", ".join(f"{label} {point.round if point else 'never'}" for label, point in points)
     return (
-        f"Test accuracy after {ranked[0].rounds} rounds: {figures}. {ranked[0].label} leads by {100 * lead:.1f} points.\n"
+        f"Test accuracy after {ranked[0].rounds} rounds: {figures}. "
+        f"{ranked[0].label} leads by {100 * lead:.1f} points.\n"
         f"Rounds to {target:.0%}: {rounds}."
     )
 
