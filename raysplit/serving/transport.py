@@ -5,15 +5,15 @@ A request here never changes the server, so one that failed on the way may be se
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
-import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import httpx
 import numpy as np
+import tenacity
 
 logger = logging.getLogger(__name__)
 
@@ -51,29 +51,31 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """One HTTP/1.1 connection, kept open between requests and opened anew after a failure."""
+    """HTTP/1.1 over a pool of connections, kept open between requests and opened anew where one was closed.
+
+    `timeout_s` holds for connecting, sending, and each wait for the answer. May be used by several threads.
+    """
 
     def __init__(self, server: str, timeout_s: float = 10.0) -> None:
-        parts = urllib.parse.urlsplit(server)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            url = httpx.URL(server)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{server!r} is no server address: {error}") from error
+        if url.scheme not in ("http", "https") or not url.host:
             raise ValueError(f"{server!r} is no server address; give one such as http://127.0.0.1:8000")
-        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-        self.server, self._base = server, parts.path.rstrip("/")
-        self._connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=timeout_s)
+        self.server = server
+        self._client = httpx.Client(base_url=url, timeout=timeout_s)
 
     def exchange(self, method: str, path: str, body: bytes) -> Reply:
+        headers = {"content-type": "application/octet-stream"} if body else {}
         try:
-            headers = {"Content-Type": "application/octet-stream"} if body else {}
-            self._connection.request(method, self._base + path, body=body or None, headers=headers)
-            response = self._connection.getresponse()
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return Reply(status=response.status, headers=names, body=response.read())
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
+            response = self._client.request(method, path, content=body or None, headers=headers)
+        except httpx.TransportError as error:
             raise ServerUnreachable(f"no answer from {self.server}: {error or type(error).__name__}") from error
+        return Reply(status=response.status_code, headers=dict(response.headers), body=response.content)
 
     def close(self) -> None:
-        self._connection.close()
+        self._client.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,21 +104,30 @@ def exchange_with_retries(
 
     `jitter` should differ from edge to edge, or they all come back in step.
     """
-    for attempt in range(rule.attempts):
-        try:
-            reply = transport.exchange(method, path, body)
-            if reply.status == 200:
-                return reply
-            if reply.status not in TRY_AGAIN:
-                raise _refused(reply)
-            failure = ServerUnreachable(f"the server answered {reply.status} to {method} {path}")
-        except ServerUnreachable as error:
-            failure = error
-        if attempt + 1 < rule.attempts:
-            wait_s = rule.wait_s(attempt, float(jitter.random()))
-            logger.info("%s; attempt %d of %d in %.3f s", failure, attempt + 2, rule.attempts, wait_s)
-            sleep(wait_s)
-    raise ServerUnreachable(f"{failure} ({rule.attempts} attempts)") from failure
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(ServerUnreachable),
+        stop=tenacity.stop_after_attempt(rule.attempts),
+        wait=lambda state: rule.wait_s(state.attempt_number - 1, float(jitter.random())),
+        sleep=sleep,
+        before_sleep=tenacity.before_sleep_log(logger, logging.INFO),
+        retry_error_callback=_give_up,
+    )
+    return retrying(_accepted, transport, method, path, body)
+
+
+def _accepted(transport: Transport, method: str, path: str, body: bytes) -> Reply:
+    reply = transport.exchange(method, path, body)
+    if reply.status in TRY_AGAIN:
+        raise ServerUnreachable(f"the server answered {reply.status} to {method} {path}")
+    if reply.status != 200:
+        raise _refused(reply)
+    return reply
+
+
+def _give_up(state: tenacity.RetryCallState) -> Reply:
+    assert state.outcome is not None
+    failure = state.outcome.exception()
+    raise ServerUnreachable(f"{failure} ({state.attempt_number} attempts)") from failure
 
 
 def _refused(reply: Reply) -> RequestRefused:

@@ -44,7 +44,14 @@ from raysplit.serving.service import (
     status_of,
     write_answer,
 )
-from raysplit.serving.transport import HttpTransport, Reply, RequestRefused, RetryRule, ServerUnreachable
+from raysplit.serving.transport import (
+    HttpTransport,
+    Reply,
+    RequestRefused,
+    RetryRule,
+    ServerUnreachable,
+    exchange_with_retries,
+)
 
 CLASSES = {"age": ("young", "old"), "gender": ("f", "m"), "mood": ("sad", "calm", "glad")}
 META = ServingMeta(backbone="small", image_size=64, classes=CLASSES, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.25))
@@ -358,17 +365,28 @@ def echo() -> Iterator[str]:
         thread.join()
 
 
-def test_the_connection_stays_open_and_is_opened_anew_after_a_failure(echo: str) -> None:
+def test_the_connection_stays_open_and_is_opened_anew_when_the_server_closes_it(echo: str) -> None:
     transport = HttpTransport(echo)
     reply = transport.exchange("POST", "/infer", b"body")
     assert (reply.status, reply.body, reply.headers["x-path"]) == (200, b"body", "/base/infer")
     transport.exchange("POST", "/infer", b"last")
-    with pytest.raises(ServerUnreachable):  # the server has closed it meanwhile
-        transport.exchange("POST", "/infer", b"lost")
-    assert transport.exchange("POST", "/infer", b"again").body == b"again"
+    rule, jitter = RetryRule(first_wait_s=0.0), np.random.default_rng(0)
+    again = exchange_with_retries(
+        transport, "POST", "/infer", b"again", rule=rule, jitter=jitter, sleep=lambda seconds: None
+    )
+    assert again.body == b"again"
     transport.close()
-    first, second, third = _Echo.clients
-    assert first == second != third
+    first, second, *_, last = _Echo.clients
+    assert first == second != last
+
+
+def test_a_server_that_says_nothing_is_given_up_after_the_time() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        with pytest.raises(ServerUnreachable, match=f"no answer from http://127.0.0.1:{port}: .*timed out"):
+            HttpTransport(f"http://127.0.0.1:{port}", timeout_s=0.05).exchange("POST", "/infer", b"x")
 
 
 def test_no_server_is_a_named_failure() -> None:
@@ -376,8 +394,9 @@ def test_no_server_is_a_named_failure() -> None:
         port = closed.server_address[1]
     with pytest.raises(ServerUnreachable, match=f"no answer from http://127.0.0.1:{port}"):
         HttpTransport(f"http://127.0.0.1:{port}").exchange("POST", "/infer", b"x")
-    with pytest.raises(ValueError, match="'localhost:8000' is no server address"):
-        HttpTransport("localhost:8000")
+    for wrong in ("localhost:8000", "http://", "http://127.0.0.1:port"):
+        with pytest.raises(ValueError, match=f"'{wrong}' is no server address"):
+            HttpTransport(wrong)
 
 
 # --- exported folders --------------------------------------------------------------------------------------------
