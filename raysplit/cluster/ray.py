@@ -18,11 +18,20 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from raysplit.cluster.contract import Handle, LinkTraffic, NoRoom, PartySpec, PlaceLost, current_party
+from raysplit.cluster.contract import Handle, Healed, LinkTraffic, NoRoom, PartySpec, PlaceLost, current_party
 from raysplit.cluster.emulation import Emulate, Emulation, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalHandle, LocalPromise
@@ -30,6 +39,11 @@ from raysplit.cluster.topology import Layout, PlaceSpec
 from raysplit.cluster.wire import Envelope, TrafficMeter, difference, merge_traffic, num_bytes
 
 logger = logging.getLogger(__name__)
+
+# How Ray says that a process or a machine is gone, and with it what it held.
+_GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
+
+_PULSE = "pulse"
 
 _meter = TrafficMeter()  # of this process
 _here: Place | None = None  # the place that this process is, if it is one
@@ -52,7 +66,7 @@ class RayPromise:
             envelope = yield from self.ref.__await__()
         except RayTaskError as error:
             raise _cause(error) from None
-        except RayActorError as error:
+        except _GONE as error:
             raise PlaceLost(self.place, _first_line(error)) from None
         _meter.add(envelope.source, current_party.get(), envelope.num_bytes)
         if _network is not None and envelope.num_bytes:
@@ -154,6 +168,10 @@ class Place:
             result = await result
         return Envelope(party, result, _now_s())
 
+    @ray.method(concurrency_group=_PULSE)  # type: ignore[untyped-decorator]
+    async def pulse(self) -> None:
+        """Answered beside all work, so a place that answers is there however busy it is."""
+
     async def traffic(self) -> list[LinkTraffic]:
         return _meter.records()
 
@@ -182,12 +200,12 @@ class Places:
         self._strategy = strategy
         self._timeout_s = timeout_s
         self._group: Any = None
-        self._specs: tuple[PlaceSpec, ...] = ()
+        self.specs: tuple[PlaceSpec, ...] = ()
         self.actors: dict[str, Any] = {}
 
     async def open(self, specs: tuple[PlaceSpec, ...]) -> None:
         """Have exactly these places running; raises `PlacementError` when there is no room for them."""
-        if specs == self._specs:
+        if specs == self.specs:
             return
         self.close()
         self._group = placement_group([place.bundle() for place in specs], strategy=self._strategy)
@@ -196,7 +214,7 @@ class Places:
             self.close()
             raise PlacementError(missing)
         self.actors = {place.name: self._start(place, index) for index, place in enumerate(specs)}
-        self._specs = specs
+        self.specs = specs
 
     def close(self) -> None:
         """End the places. Idempotent."""
@@ -204,11 +222,18 @@ class Places:
             ray.kill(actor)
         if self._group is not None:
             remove_placement_group(self._group)
-        self.actors, self._group, self._specs = {}, None, ()
+        self.actors, self._group, self.specs = {}, None, ()
+
+    def renew(self, name: str) -> Any:
+        """End one place, if it is still there, and start it again in its bundle; Ray moves that off a lost machine."""
+        ray.kill(self.actors[name])
+        (index,) = [i for i, place in enumerate(self.specs) if place.name == name]
+        self.actors[name] = self._start(self.specs[index], index)
+        return self.actors[name]
 
     def _start(self, place: PlaceSpec, index: int) -> Any:
         where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
-        options = ray.remote(Place).options(
+        options = ray.remote(concurrency_groups={_PULSE: 1})(Place).options(
             num_cpus=place.cpus,
             num_gpus=place.gpus,
             memory=place.memory_bytes or None,
@@ -246,6 +271,8 @@ class RayCluster:
         self._lay_out = lay_out
         self._emulate = emulate
         self.log = EventLog()
+        self._placement_timeout_s = placement_timeout_s
+        self._emulation: Emulation | None = None
         self._own = places is None
         self._new_places = partial(Places, strategy=strategy, timeout_s=placement_timeout_s)
         self._places = places or self._new_places()
@@ -258,9 +285,9 @@ class RayCluster:
         layout = self._lay_out(parties)
         await self._places.open(layout.places)
         actors = self._places.actors
-        emulation = self._emulate(parties) if self._emulate is not None else None
+        self._emulation = self._emulate(parties) if self._emulate is not None else None
         made = {
-            name: actor.make.remote([p for p in parties if layout.place_of[p.name] == name], emulation)
+            name: actor.make.remote([p for p in parties if layout.place_of[p.name] == name], self._emulation)
             for name, actor in actors.items()
         }
         for name, done in made.items():
@@ -334,6 +361,32 @@ class RayCluster:
             name: actor for places in (self._places, *self._apart.values()) for name, actor in places.actors.items()
         }
 
+    async def watch(self, silence_s: float) -> None:
+        while True:
+            for name, reason in (await _silent(self._actors(), silence_s)).items():
+                raise PlaceLost(name, reason)
+            await asyncio.sleep(silence_s / 2)
+
+    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+        """Make lost places of the first parties anew; what was added apart cannot be."""
+        gone = await _silent({name: actor for name, actor in self._actors().items() if name != lost}, silence_s)
+        if lost in self._place_of.values():
+            gone[lost] = "given up"
+        for name, reason in gone.items():
+            if name not in self._places.actors:
+                raise PlaceLost(name, reason)
+            actor = self._places.renew(name)
+            made = actor.make.remote([p for p in parties if self._place_of[p.name] == name], self._emulation)
+            try:
+                await asyncio.wait_for(_unwrapped(made, name), self._placement_timeout_s)
+            except TimeoutError:
+                specs = [place for place in self._places.specs if place.name == name]
+                raise PlaceLost(name, _explain(specs, self._placement_timeout_s)) from None
+            logger.info("place %s is made anew", name)
+        self._before = await self._counted()
+        remade = tuple(party.name for party in parties if self._place_of[party.name] in gone)
+        return Healed(handles=self._handles(parties), remade=remade)
+
     async def traffic(self) -> list[LinkTraffic]:
         return difference(await self._counted(), self._before)
 
@@ -364,12 +417,30 @@ async def _asked(actors: Mapping[str, Any], verb: str) -> list[Any]:
     return [await _unwrapped(ref, name) for name, ref in asked.items()]
 
 
+async def _silent(actors: Mapping[str, Any], silence_s: float) -> dict[str, str]:
+    """The places that do not answer, and why that is known."""
+    pulses = {name: asyncio.ensure_future(_unwrapped(actor.pulse.remote(), name)) for name, actor in actors.items()}
+    if not pulses:
+        return {}
+    await asyncio.wait(pulses.values(), timeout=silence_s)
+    found = {}
+    for name, pulse in pulses.items():
+        if not pulse.done():
+            pulse.cancel()
+            found[name] = f"it has not answered for {silence_s:g} s"
+        elif isinstance(error := pulse.exception(), PlaceLost):
+            found[name] = error.reason
+        elif error is not None:
+            raise error
+    return found
+
+
 async def _unwrapped(ref: Any, place: str) -> Any:
     try:
         return await ref
     except RayTaskError as error:
         raise _cause(error) from None
-    except RayActorError as error:
+    except _GONE as error:
         raise PlaceLost(place, _first_line(error)) from None
 
 
@@ -377,7 +448,7 @@ def _cause(error: RayTaskError) -> BaseException:
     cause = error.cause
     while isinstance(cause, RayTaskError):
         cause = cause.cause
-    if isinstance(cause, RayActorError):
+    if isinstance(cause, _GONE):
         return PlaceLost("unknown", _first_line(cause))
     return cause if isinstance(cause, BaseException) else RuntimeError(str(error))
 
