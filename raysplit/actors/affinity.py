@@ -53,7 +53,7 @@ def measure(
 
     Parameters and gradients stay as they are, bit for bit, and so does torch's random state. Buffers do when
     `freeze_running_statistics`; otherwise BatchNorm sees each of the n look-ahead passes, as in the published code.
-    A task whose loss is 0 has nothing to gain: its column is 0.
+    A task whose loss is 0 has nothing to gain: its column is 0. Raises FloatingPointError when a loss is not finite.
     """
     parameters = {f"encoder.{name}": p for name, p in model.encoder.named_parameters() if p.requires_grad}
     num_tasks = len(model.tasks)
@@ -80,6 +80,8 @@ def measure(
                 after = torch.stack([losses[task](ahead[task], targets[task]).double() for task in model.tasks])
                 before = torch.stack([values[task].detach().double() for task in model.tasks])
                 gain = torch.where(before == 0, 0.0, 1 - after / before)
+            if not gain.isfinite().all():
+                raise FloatingPointError(f"looking ahead for task {source} gives the losses {after.tolist()}")
             rows.append(tuple((gain / lr if normalise_by_lr else gain).tolist()))
     return Affinity(tasks=model.tasks, values=tuple(rows))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.records import RoundTask
+from raysplit.actors.robust import UpdateRules
 from raysplit.models.mas_net import decoder_state, encoder_state, group_state
 from raysplit.models.mas_spec import MultiTaskSpec
 from raysplit.schedulers.regroup import Affinity
@@ -20,8 +21,8 @@ from raysplit.schedulers.regroup import Affinity
 class GroupAggregator(Aggregator):
     """Begins with the initial weights of the group's model."""
 
-    def __init__(self, *, name: str, spec: MultiTaskSpec) -> None:
-        super().__init__(name=name, state=spec.build().state_dict())
+    def __init__(self, *, name: str, spec: MultiTaskSpec, rules: UpdateRules) -> None:
+        super().__init__(name=name, state=spec.build().state_dict(), rules=rules)
         self._affinities: dict[str, Affinity] = {}
 
     def begin(self, task: RoundTask) -> None:

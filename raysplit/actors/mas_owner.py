@@ -6,6 +6,7 @@ owner's, so two groups see the same batches in the same round, and which groups 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from raysplit.actors.data_owner import Batch, DataOwner, LocalTraining, Program
 from raysplit.actors.device import Device, Inline
 from raysplit.actors.mas_device import MeteredDevice, processor_time
 from raysplit.actors.part import on_device
-from raysplit.actors.records import OwnerReport, RoundTask, Tag
+from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundTask, Tag
 from raysplit.actors.stage import PartRecipe
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
@@ -68,7 +69,10 @@ class GroupLearner(DataOwner):
                 freeze_running_statistics=rule.freeze_running_statistics,
             )
 
-        measured: Affinity = await self.first.compute("affinity", tag, look_ahead)
+        try:
+            measured: Affinity = await self.first.compute("affinity", tag, look_ahead)
+        except FloatingPointError as error:
+            raise NonFiniteLoss(tag.owner, tag.round, tag.step, math.nan) from error
         return measured
 
     async def train_batch_balanced(self, tag: Tag, batch: Batch) -> None:
@@ -115,6 +119,11 @@ class MultiTaskOwner:
             device = MeteredDevice(self._device, processor_time(recipe.device))
             self._learners[recipe.spec] = GroupLearner(recipe=recipe, device=device, **self._held)
         return await self._learners[recipe.spec].learn(program, team, task, state)
+
+    def progress(self) -> int | None:
+        """How many steps of a round are done, by the learner that has done most; None between rounds."""
+        steps = [step for learner in self._learners.values() if (step := learner.progress()) is not None]
+        return max(steps, default=None)
 
     def forget(self, recipes: Sequence[PartRecipe]) -> None:
         """Let the learners of these groups go."""

@@ -209,7 +209,7 @@ class GroupTraining(Algorithm):
 
     def _group_aggregator(self, tasks: Sequence[str], round: int) -> PartySpec:
         name = _at(f"{AGGREGATOR}-{label_of(tasks)}", round)
-        arguments = {"spec": self.group_recipe(tasks).spec}
+        arguments = {"spec": self.group_recipe(tasks).spec, "rules": self.setting.updates}
         return PartySpec(name=name, role="aggregator", build=GroupAggregator, arguments=arguments)
 
     # -- what came of it -----------------------------------------------------------------------------------------
