@@ -13,6 +13,7 @@ from torch import Tensor
 from raysplit.actors.device import Device, Inline
 from raysplit.actors.evaluator import Evaluation, evaluate
 from raysplit.actors.losses import resolve_loss, wire_labels
+from raysplit.actors.owner_store import STORE, OwnerParts
 from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag
 from raysplit.actors.stage import PartRecipe, Stage, require_finite
 from raysplit.data.samples import Samples
@@ -86,7 +87,8 @@ class DataOwner:
         self._eval_transform = eval_transform or transform
         self._recipes = recipes
         self._training = training
-        self._stages = [recipe.build(device or Inline()) for recipe in recipes]
+        rests = type(self) is DataOwner  # others may hold on to their modules
+        self._parts = OwnerParts(recipes, device or Inline(), STORE if rests else None)
         self._dtype: torch.dtype = getattr(torch, recipes[0].spec.dtype)
         self._loss = resolve_loss(training.loss)
         self._running: asyncio.Future[Any] | None = None
@@ -98,6 +100,12 @@ class DataOwner:
         self, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor] | None = None
     ) -> OwnerReport:
         """Start from ``state`` (or from where this owner is), run the program ``(owner, team, task)``, report."""
+        with self._parts.busy():
+            return await self._round(program, team, task, state)
+
+    async def _round(
+        self, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor] | None
+    ) -> OwnerReport:
         self._reset_counts()
         if state is not None:
             self.load_parts(state)
@@ -167,6 +175,11 @@ class DataOwner:
         return Batch(x=self._transform(samples.x, gen).to(self._dtype), y=wire_labels(samples.y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------
+
+    @property
+    def _stages(self) -> list[Stage]:
+        """All parts held here; in a round they stay at hand, at other times they may be packed while others work."""
+        return self._parts.stages
 
     @property
     def first(self) -> Stage:

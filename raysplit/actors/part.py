@@ -6,10 +6,10 @@ Chained parts apply the same kernels to the same values as the uncut model, so t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,25 @@ def on_device(value: Any, device: torch.device | str) -> Any:
 def gradients(inputs: tuple[Tensor, ...]) -> Tensors:
     """The gradients that belong to the crossing tensors; zero for one that the loss does not depend on."""
     return untuple(tuple(torch.zeros_like(v) if v.grad is None else v.grad for v in inputs))
+
+
+class PackedPart(NamedTuple):
+    """What a part has between two rounds, without its module; tensors are copies in main memory.
+
+    Attributes:
+        tensors: all parameters and buffers in the module's order.
+        optimizer: the optimiser's state; None where nothing is trained.
+    """
+
+    tensors: list[Tensor]
+    optimizer: dict[str, Any] | None
+
+    @property
+    def num_bytes(self) -> int:
+        """The weight of all tensors."""
+        states = (self.optimizer or {}).get("state", {}).values()
+        own = [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in [*self.tensors, *own])
 
 
 class TrainablePart:
@@ -191,6 +210,22 @@ class TrainablePart:
         self.load(snapshot["weights"])
         self.load_optimizer(snapshot["optimizer"])
 
+    def pack(self) -> PackedPart:
+        """Let the module go; between rounds only. `unpack` before any other use."""
+        optimizer = self.optimizer_state() if self._optimizer is not None else None
+        tensors = [tensor.detach().to("cpu", copy=True) for tensor in _tensors(self.module)]
+        self.abandon()
+        del self.module, self._optimizer
+        return PackedPart(tensors=tensors, optimizer=optimizer)
+
+    def unpack(self, module: nn.Module, packed: PackedPart) -> None:
+        """Be as before `pack`, bit for bit, in a module of the same kind whatever it holds."""
+        self.module = module.to(self.device)
+        fill(self.module, packed.tensors)
+        self._optimizer = self._spec.build(self.module.parameters())
+        if packed.optimizer is not None:
+            self.load_optimizer(packed.optimizer)
+
     def abandon(self) -> None:
         """Forget the batch in flight and the gradients that were not applied."""
         self._inputs = self._outputs = ()
@@ -201,3 +236,14 @@ class TrainablePart:
         """Take over a state from `optimizer_state` (a copy: torch would alias the given tensors)."""
         if self._optimizer is not None:
             self._optimizer.load_state_dict(deepcopy(dict(state)))
+
+
+def fill(module: nn.Module, tensors: Sequence[Tensor]) -> None:
+    """Copy values into all parameters and buffers of a module, in its order."""
+    with torch.no_grad():
+        for own, value in zip(_tensors(module), tensors, strict=True):
+            own.copy_(value)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from raysplit.actors.device import Device, Work, WorkKind
 from raysplit.actors.losses import Loss
 from raysplit.actors.optim import OptimizerSpec
-from raysplit.actors.part import BufferPolicy, Tensors, TrainablePart
+from raysplit.actors.part import BufferPolicy, Tensors, TrainablePart, fill
 from raysplit.actors.records import NonFiniteLoss, Tag
 from raysplit.models.spec import ModelSpec
 
@@ -40,8 +41,19 @@ class PartRecipe:
     buffers: BufferPolicy = "average"
     device: str = "cpu"
 
+    def module(self) -> nn.Module:
+        """A new module of this part, with the run's initial weights."""
+        return self.spec.parts(self.cuts)[self.index]
+
     def build(self, device: Device) -> Stage:
-        module = self.spec.parts(self.cuts)[self.index]
+        return self._stage(self.module(), device)
+
+    def build_in(self, module: nn.Module, device: Device) -> Stage:
+        """The same in a used module of this part: its weights become the run's initial ones."""
+        fill(module, initial_tensors(self.spec, self.cuts, self.index))
+        return self._stage(module, device)
+
+    def _stage(self, module: nn.Module, device: Device) -> Stage:
         part = TrainablePart(
             module,
             self.optimizer,
@@ -50,6 +62,13 @@ class PartRecipe:
             device=self.device,
         )
         return Stage(part, device, self)
+
+
+@lru_cache(maxsize=8)
+def initial_tensors(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> list[Tensor]:
+    """All parameters and buffers of a part as a run starts with them; never written to."""
+    module = spec.parts(cuts)[index]
+    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
 
 
 class Stage:

@@ -1,0 +1,195 @@
+"""Thousands of logical owners in one process: only so many have their parts of the model at hand.
+
+An owner costs its shard. Its parts are built when it first computes. When more than a limit are at hand, those of the
+owner that has been idle longest are packed: their tensors are kept, in memory up to a limit and in an unnamed file
+beyond, and the module (hundreds of Python objects) goes to the next owner that needs one of this kind. What is packed
+and unpacked is bitwise the same, so results depend neither on the limits nor on how owners are spread over processes.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import weakref
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import torch
+from torch import nn
+
+from raysplit.actors.device import Device
+from raysplit.actors.part import PackedPart
+from raysplit.actors.stage import PartRecipe, Stage
+
+MAX_AT_HAND = 64
+MAX_PACKED_BYTES = 256 * 2**20
+
+
+class OwnerParts:
+    """The stages of one owner, at hand whenever they are asked for.
+
+    Args:
+        recipes: of its parts, in order.
+        device: where they compute.
+        store: the process's store; None keeps the parts at hand for ever, for owners that hold on to their modules.
+    """
+
+    def __init__(self, recipes: Sequence[PartRecipe], device: Device, store: OwnerStore | None) -> None:
+        self._recipes = recipes
+        self._device = device
+        self._store = store
+        self._stages: list[Stage] = []
+        self._num_busy = 0
+        if store is not None:
+            weakref.finalize(self, store.forget, id(self)).atexit = False
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages, built or unpacked if need be; ask again after every wait outside of `busy`."""
+        if self._store is None:
+            if not self._stages:
+                self._stages = [recipe.build(self._device) for recipe in self._recipes]
+        else:
+            self._store.bring(self)
+        return self._stages
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """While this lasts, the parts stay at hand."""
+        self._num_busy += 1
+        try:
+            yield
+        finally:
+            self._num_busy -= 1
+            if self._store is not None:
+                self._store.make_room()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._num_busy > 0
+
+    def unpack(self, shells: Sequence[nn.Module | None], packed: Sequence[PackedPart] | None) -> None:
+        """Have the parts at hand, in modules that another owner has let go where there are some."""
+        if not self._stages:
+            self._stages = [
+                recipe.build(self._device) if shell is None else recipe.build_in(shell, self._device)
+                for recipe, shell in zip(self._recipes, shells, strict=True)
+            ]
+            return
+        assert packed is not None
+        for stage, recipe, shell, content in zip(self._stages, self._recipes, shells, packed, strict=True):
+            stage.part.unpack(recipe.module() if shell is None else shell, content)
+
+    def pack(self) -> tuple[list[nn.Module], list[PackedPart]]:
+        """Let the modules go; what was in them."""
+        modules = [stage.part.module for stage in self._stages]
+        return modules, [stage.part.pack() for stage in self._stages]
+
+    @property
+    def kinds(self) -> list[Any]:
+        """What a module must have in common with a part's to take its tensors."""
+        return [(recipe.spec, recipe.cuts, recipe.index, recipe.device) for recipe in self._recipes]
+
+
+class OwnerStore:
+    """Of one process: who has its parts at hand, and the packed parts of the others.
+
+    Args:
+        max_at_hand: owners whose parts stay at hand while they are idle; those at work are always at hand.
+        max_packed_bytes: of packed parts in memory; the longest idle go to an unnamed temporary file.
+    """
+
+    def __init__(self, *, max_at_hand: int = MAX_AT_HAND, max_packed_bytes: int = MAX_PACKED_BYTES) -> None:
+        self.max_at_hand = max_at_hand
+        self.max_packed_bytes = max_packed_bytes
+        self._at_hand: OrderedDict[int, weakref.ref[OwnerParts]] = OrderedDict()  # longest idle first
+        self._packed: OrderedDict[int, list[PackedPart]] = OrderedDict()
+        self._packed_bytes = 0
+        self._spilled: dict[int, tuple[int, int]] = {}  # place and length in the file
+        self._gaps: defaultdict[int, list[int]] = defaultdict(list)  # places that are free again, by length
+        self._file: IO[bytes] | None = None
+        self._shells: defaultdict[Any, list[nn.Module]] = defaultdict(list)
+
+    @property
+    def num_at_hand(self) -> int:
+        return len(self._at_hand)
+
+    @property
+    def num_spilled(self) -> int:
+        return len(self._spilled)
+
+    def bring(self, parts: OwnerParts) -> None:
+        """Have these parts at hand, as the latest used."""
+        key = id(parts)
+        if key in self._at_hand:
+            self._at_hand.move_to_end(key)
+            return
+        shells = [self._shells[kind].pop() if self._shells[kind] else None for kind in parts.kinds]
+        parts.unpack(shells, self._taken(key))
+        self._at_hand[key] = weakref.ref(parts)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Pack the longest idle owners until no more than the limit are at hand, or all are at work."""
+        excess = len(self._at_hand) - self.max_at_hand
+        if excess <= 0:
+            return
+        idle = [key for key, ref in self._at_hand.items() if (parts := ref()) is not None and not parts.is_busy]
+        for key in idle[:-1][:excess]:  # the latest may be in somebody's hands
+            parts = self._at_hand.pop(key)()
+            assert parts is not None
+            self._pack(key, parts)
+
+    def forget(self, key: int) -> None:
+        """The owner is gone."""
+        self._at_hand.pop(key, None)
+        self._packed_bytes -= sum(part.num_bytes for part in self._packed.pop(key, ()))
+        if key in self._spilled:
+            self._free(key)
+
+    def _pack(self, key: int, parts: OwnerParts) -> None:
+        modules, packed = parts.pack()
+        for kind, module in zip(parts.kinds, modules, strict=True):
+            if len(self._shells[kind]) < max(1, self.max_at_hand):
+                self._shells[kind].append(module)
+        self._packed[key] = packed
+        self._packed_bytes += sum(part.num_bytes for part in packed)
+        while self._packed_bytes > self.max_packed_bytes and self._packed:
+            oldest, content = self._packed.popitem(last=False)
+            self._packed_bytes -= sum(part.num_bytes for part in content)
+            self._spill(oldest, content)
+
+    def _taken(self, key: int) -> list[PackedPart] | None:
+        if key in self._spilled:
+            assert self._file is not None
+            place, length = self._spilled[key]
+            self._file.seek(place)
+            content = torch.load(io.BytesIO(self._file.read(length)), weights_only=True)
+            self._free(key)
+            return [PackedPart(**part) for part in content]
+        packed = self._packed.pop(key, None)
+        if packed is not None:
+            self._packed_bytes -= sum(part.num_bytes for part in packed)
+        return packed
+
+    def _spill(self, key: int, content: Sequence[PackedPart]) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="raysplit-owners-")  # noqa: SIM115
+        buffer = io.BytesIO()
+        torch.save([part._asdict() for part in content], buffer)
+        raw = buffer.getvalue()
+        gaps = self._gaps[len(raw)]
+        place = gaps.pop() if gaps else self._file.seek(0, io.SEEK_END)
+        self._file.seek(place)
+        self._file.write(raw)
+        self._spilled[key] = (place, len(raw))
+
+    def _free(self, key: int) -> None:
+        place, length = self._spilled.pop(key)
+        self._gaps[length].append(place)
+
+
+STORE = OwnerStore()
+"""The store of this process."""
