@@ -118,13 +118,15 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
         summary = folder / "summary.json"
         stopped = json.loads(summary.read_text(encoding="utf-8"))["stopped"] if summary.exists() else CUT_SHORT
         settings = dict(_flat(config))
-        algorithm, rounds_planned = settings["algorithm.name"], settings["training.rounds"]
+        algorithm = settings["algorithm.name"]
+        trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
+        planned = len(rows) if stopped == "all rounds done" else settings["training.rounds"] * trainings
         content = {
             "folder": folder,
             "algorithm": algorithm,
             "partition": _partition(config["partition"]),
             "rounds": len(rows),
-            "rounds_planned": rounds_planned,
+            "rounds_planned": planned,
             "stopped": stopped,
             "num_bytes": sum(row["bytes"] for row in rows),
             "seconds": sum(row["seconds"] for row in rows),
