@@ -1,0 +1,177 @@
+"""Emulated devices and links, drawn: who does what when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raysplit.actors.device import Work
+from raysplit.cluster.clock import VirtualClock, run_virtual
+from raysplit.cluster.contract import PartySpec, gather
+from raysplit.cluster.emulation import Emulation, Interface, Machine
+from raysplit.cluster.local import LocalCluster
+
+COSTS: Any = {(1, "forward"): 2.0, (1, "backward"): 3.0, (1, "update"): 1.0}
+Drawn = list[tuple[float, float, str]]
+
+
+class Sized:
+    def __init__(self, num_bytes: int) -> None:
+        self.num_bytes = num_bytes
+
+
+class Worker:
+    """Does pieces of work, and makes values of a size."""
+
+    def __init__(self, *, name: str, device: Any = None) -> None:
+        self._device = device
+
+    async def do(self, kind: Any, owner: str) -> Sized:
+        await self._device.run(Work(kind=kind, owner=owner, part=1), lambda: None)
+        return Sized(100)
+
+    async def make(self, num_bytes: int) -> Sized:
+        return Sized(num_bytes)
+
+    async def take(self, *values: Sized) -> None:
+        """Has them."""
+
+
+def run(machines: dict[str, Machine], program: Any, **options: Any) -> Drawn:
+    """Run ``program(handles, clock)`` on these machines; what happened as (start, end, what)."""
+    clock = VirtualClock()
+    cluster = LocalCluster(lambda parties: Emulation(machines, clock, **options))
+
+    async def main() -> None:
+        parties = [PartySpec(name=name, role="node", build=Worker) for name in machines]
+        await program(await cluster.deploy(parties), clock)
+
+    run_virtual(main())
+    return [
+        (e.start_s, e.end_s, e.device if e.kind == "transfer" else f"{e.kind} {e.owner}")
+        for e in sorted(cluster.log, key=lambda e: (e.start_s, e.end_s))
+    ]
+
+
+def node(**changes: Any) -> Machine:
+    return Machine(**{"device": "n", "costs": COSTS, **changes})
+
+
+async def four_tasks(handles: Any, clock: VirtualClock) -> None:
+    """Two batches forward at 0, one back at 1 with its update behind it, one more forward at 1.5."""
+    n = handles["n"]
+    first = [n.do("forward", "ann"), n.do("forward", "bob")]
+    await clock.reach(1.0)
+    later = [n.do("backward", "cy")]
+    await clock.reach(1.5)
+    later.append(n.do("forward", "dan"))
+    await gather(*first, *later)
+
+
+def test_one_worker_first_come_first_served() -> None:
+    assert run({"n": node()}, four_tasks) == [
+        (0, 2, "forward ann"),
+        (2, 4, "forward bob"),
+        (4, 7, "backward cy"),
+        (7, 9, "forward dan"),
+    ]
+
+
+def test_backward_first() -> None:
+    assert run({"n": node(policy="backward_first")}, four_tasks) == [
+        (0, 2, "forward ann"),
+        (2, 5, "backward cy"),
+        (5, 7, "forward bob"),
+        (7, 9, "forward dan"),
+    ]
+
+
+def test_fair_serves_whoever_had_least() -> None:
+    async def greedy(handles: Any, clock: VirtualClock) -> None:
+        n = handles["n"]
+        await gather(*[n.do("forward", owner) for owner in ("ann", "ann", "ann", "bob", "cy")])
+
+    assert [what for _, _, what in run({"n": node(policy="fair")}, greedy)] == [
+        "forward ann",
+        "forward bob",
+        "forward cy",
+        "forward ann",
+        "forward ann",
+    ]
+
+
+def test_an_update_overtakes_what_waits() -> None:
+    """The update becomes ready in the same instant in which the device is free: it goes first all the same."""
+
+    async def program(handles: Any, clock: VirtualClock) -> None:
+        n = handles["n"]
+        back, waiting = n.do("backward", "ann"), n.do("forward", "bob")
+        await back
+        await gather(n.do("update", "ann"), waiting)
+
+    assert run({"n": node()}, program) == [(0, 3, "backward ann"), (3, 4, "update ann"), (4, 6, "forward bob")]
+
+
+def test_parties_on_one_processor_take_turns_and_hosts_have_so_many_cores() -> None:
+    async def both(handles: Any, clock: VirtualClock) -> None:
+        await gather(*[handles[name].do("forward", name) for name in handles])
+
+    shared = {name: node(device="one processor") for name in ("a", "b")}
+    assert run(shared, both) == [(0, 2, "forward a"), (2, 4, "forward b")]
+    apart = {name: node(device=name) for name in ("a", "b")}
+    assert run(apart, both) == [(0, 2, "forward a"), (0, 2, "forward b")]
+    three = {name: node(device=name, host="laptop") for name in ("a", "b", "c")}
+    assert run(three, both, host_cores={"laptop": 2}) == [(0, 2, "forward a"), (0, 2, "forward b"), (2, 4, "forward c")]
+
+
+def test_a_transfer_takes_latency_and_the_slower_end() -> None:
+    slow = Interface(up_bytes_per_s=50, down_bytes_per_s=10, latency_s=0.5)
+    fast = Interface(up_bytes_per_s=1000, down_bytes_per_s=1000, latency_s=0.25)
+    machines = {"slow": node(interface=slow), "fast": node(interface=fast)}
+
+    async def there_and_back(handles: Any, clock: VirtualClock) -> None:
+        await handles["fast"].take(handles["slow"].make(100))
+        await handles["slow"].take(handles["fast"].make(100))
+
+    assert run(machines, there_and_back) == [(0, 2.75, "slow -> fast"), (2.75, 13.5, "fast -> slow")]
+
+
+def test_transfers_overlap_unless_the_link_is_serial() -> None:
+    async def two(handles: Any, clock: VirtualClock) -> None:
+        a, b, c = (handles[name] for name in "abc")
+        await gather(b.take(a.make(100)), c.take(a.make(100)))
+
+    def machines(serial: bool) -> dict[str, Machine]:
+        link = Interface(up_bytes_per_s=100, down_bytes_per_s=100)
+        return {"a": node(interface=Interface(up_bytes_per_s=100, serial=serial))} | {
+            name: node(interface=link) for name in "bc"
+        }
+
+    assert run(machines(False), two) == [(0, 1, "a -> b"), (0, 1, "a -> c")]
+    assert run(machines(True), two) == [(0, 1, "a -> b"), (1, 2, "a -> c")]
+
+
+def test_a_value_travels_while_its_user_is_busy() -> None:
+    """Made at 0, 4 s under way; the user asks for it at 3 and has it at 4."""
+
+    async def program(handles: Any, clock: VirtualClock) -> None:
+        value = handles["a"].make(400)
+        await clock.reach(3.0)
+        await handles["b"].take(value)
+
+    machines = {name: node(interface=Interface(up_bytes_per_s=100)) for name in "ab"}
+    assert run(machines, program) == [(0, 4, "a -> b")]
+
+
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        ({"up_bytes_per_s": 0}, "carries 0 bytes/s up and inf down; both must be more than 0"),
+        ({"down_bytes_per_s": -1}, "more than 0"),
+        ({"latency_s": -0.1}, "latency of -0.1 s; it cannot be negative"),
+    ],
+)
+def test_impossible_links(link: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Interface(**link)

@@ -1,0 +1,327 @@
+"""The simulator: the published figures, the bounds that always hold, and the very order of a real run."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import same, settings, weights
+
+from raysplit.actors.sketch import sketched
+from raysplit.cluster.clock import VirtualClock, run_virtual
+from raysplit.cluster.events import EventLog
+from raysplit.cluster.local import LocalCluster
+from raysplit.schedulers.profiles import Profile, UnitProfile
+from raysplit.train.closed_form import closed_form
+from raysplit.train.config import RunConfig, check_config
+from raysplit.train.config_topology import TopologyConfig
+from raysplit.train.emulated import emulation, observation
+from raysplit.train.planned import with_planned_cuts
+from raysplit.train.run import RunResult, run
+from raysplit.train.setup import prepare
+from raysplit.train.simulate import simulate, sketch_algorithm
+
+# -- the testbed of MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) ---------------------------------------
+
+
+def raspberries(cuts: list[int], owners: int | dict[str, int], **topology: Any) -> RunConfig:
+    """ResNet-101 on its published profiles; owners on Raspberry Pis with 8 Mbit/s, 32 batches of 128 each."""
+    pi = {"bandwidth_mbit_per_s": 8}
+    return check_config(
+        {
+            "model": {"name": "resnet101_mpsl"},
+            "partition": {"name": "iid", "num_owners": owners if isinstance(owners, int) else sum(owners.values())},
+            "algorithm": {"name": "mpsl", "cuts": cuts},
+            "training": {"batch_size": 128, "local_epochs": 2},
+            "topology": {
+                "devices": {
+                    "pi": {"profile": "resnet101_mpsl_d1", **pi},
+                    "d1": {"times": "d1_slow", **pi},
+                    "d2": {"times": "d2_slow", **pi},
+                    "vm": {"profile": "resnet101_mpsl_vm", "bandwidth_mbit_per_s": 7130},
+                },
+                "owners": "pi" if isinstance(owners, int) else owners,
+                "nodes": ["vm"] * (len(cuts) - 1),
+                "samples_per_owner": 16 * 128,
+                **topology,
+            },
+        }
+    )
+
+
+def minutes(config: RunConfig) -> float:
+    return simulate(config).round_s[0] / 60
+
+
+@pytest.mark.parametrize(
+    ("cuts", "owners", "expected_min"),
+    [
+        ([2, 26, 35], 10, 5.90),
+        ([2, 26, 35], 30, 17.53),
+        ([2, 26, 35], 50, 29.17),
+        ([2, 16, 26, 35], 10, 4.86),
+        ([2, 16, 26, 35], 50, 23.91),
+    ],
+)
+def test_epochs_of_the_raspberries(cuts: list[int], owners: int, expected_min: float) -> None:
+    """Found once before by another event simulation on the same profiles."""
+    assert minutes(raspberries(cuts, owners)) == pytest.approx(expected_min, abs=0.012)
+
+
+def test_few_owners_leave_the_pipeline_empty() -> None:
+    """With 5 owners the owner's own loop dominates: 3.9 minutes, where equation (4) says 3.0."""
+    config = raspberries([2, 26, 35], 5)
+    formulas = closed_form(config)
+    assert formulas is not None
+    assert minutes(config) == pytest.approx(3.89, rel=0.015)
+    assert formulas.training_s / 60 == pytest.approx(3.00, abs=0.01)
+    assert formulas.saturation_owners == pytest.approx(6.5, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "low_min", "high_min"), [([2, 26, 35], 17.57, 17.81), ([2, 16, 26, 35], 14.43, 14.90)]
+)
+@pytest.mark.parametrize("slow", [0, 10, 30])
+def test_slower_owners_hardly_matter(cuts: list[int], low_min: float, high_min: float, slow: int) -> None:
+    """Owners that take 3.15 s and 7.25 s per batch, 30 in all: the nodes are the bottleneck whatever the mix."""
+    mix = {name: count for name, count in (("d1", 30 - slow), ("d2", slow)) if count}
+    assert low_min * 0.997 < minutes(raspberries(cuts, mix)) < high_min * 1.003
+
+
+def test_one_owner_takes_its_loop_for_every_batch() -> None:
+    """Owner 0.4054 s, nodes 1.9487 s, four transfers of 4.7250 s in all, two hops of 0.5901 ms."""
+    loop_s = 0.40542 + 1.94868 + 2 * (2098.757568e3 + 263.749632e3) / 1e6 + 2 * 525.893632e3 * 8 / 7.13e9
+    assert simulate(raspberries([2, 26, 35], 1)).round_s[0] == pytest.approx(32 * loop_s, rel=1e-4)
+
+
+@pytest.mark.parametrize("owners", [1, 3, 8, 20])
+@pytest.mark.parametrize("cuts", [[2, 35], [2, 26, 35], [2, 10, 18, 26, 35]])
+def test_no_round_is_shorter_than_the_bound_and_full_pipelines_follow_equation_4(cuts: list[int], owners: int) -> None:
+    config = raspberries(cuts, owners)
+    formulas, round_s = closed_form(config), simulate(config).round_s[0]
+    assert formulas is not None
+    assert round_s >= formulas.lower_bound_s * (1 - 1e-9)
+    same_bottleneck = cuts in ([2, 35], [2, 26, 35])
+    if same_bottleneck and owners >= 2 * formulas.saturation_owners:
+        assert round_s == pytest.approx(formulas.training_s, rel=0.02)
+
+
+def test_the_aggregator_adds_its_transfers() -> None:
+    """Equation (5): 10 downloads one after the other and the last upload, 70,764 bytes each at 8 Mbit/s."""
+    owners = 10
+    without = simulate(raspberries([2, 26, 35], owners)).round_s[0]
+    devices = {"a": {"bandwidth_mbit_per_s": 8, "serial_link": True}}
+    base = raspberries([2, 26, 35], owners).topology
+    assert base is not None
+    tree = base.model_dump(mode="json")
+    tree |= {"devices": {**tree["devices"], **devices}, "aggregator": "a"}
+    with_it = simulate(
+        raspberries([2, 26, 35], owners).model_copy(update={"topology": TopologyConfig.model_validate(tree)})
+    )
+    assert 0 < with_it.round_s[0] - without < 2 * owners * 0.0708
+
+
+def test_planned_cuts() -> None:
+    """Known optimum for units 2 to 35 on three equal machines."""
+    config = raspberries([2, 3, 4, 36], 4)
+    algorithm = {"name": "mpsl", "cuts": "auto", "units": [2, 35]}
+    config = check_config({**config.model_dump(mode="json"), "algorithm": algorithm})
+    planned = with_planned_cuts(config)
+    assert planned.algorithm.options["cuts"] == [2, 18, 31, 36]
+    assert simulate(planned).round_s[0] > 0
+
+
+# -- order and times of a small real run ---------------------------------------------------------------------------------
+
+ROWS = 16
+WIDTHS = (16, 12, 10, 5)  # of the network 10-16-12-10-5
+SECONDS = ((2, 1, 0.5), (3, 4, 0.25), (1, 2, 0.125), (1, 1, 1))  # forward, backward, update of each unit
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> str:
+    """The profile of a small network in double precision, with times that are easy to add."""
+    weights_in = (10, *WIDTHS)
+    units = tuple(
+        UnitProfile(
+            name=f"unit{i}",
+            forward_ms=1e3 * forward,
+            backward_ms=1e3 * backward,
+            update_ms=1e3 * update,
+            activation_bytes=8 * ROWS * WIDTHS[i],
+            parameter_bytes=8 * (weights_in[i] + 1) * WIDTHS[i],
+        )
+        for i, (forward, backward, update) in enumerate(SECONDS)
+    )
+    path = tmp_path / "toy.parquet"
+    Profile(model="toy", device="toy", batch_size=ROWS, units=units).to_parquet(path)
+    return str(path)
+
+
+def small(toy: str, algorithm: dict[str, Any], *, nodes: int = 2, speed: float = 1.0, **changes: Any) -> RunConfig:
+    slowdown = speed or 1e-12
+    link = {} if not speed else {"up_mbit_per_s": 0.016, "down_mbit_per_s": 0.032}
+    topology = {
+        "devices": {
+            "owner": {"profile": toy, "slowdown": slowdown, **link},
+            **{
+                f"n{i}": {"profile": toy, "slowdown": slowdown * (1 + 0.3 * i), **({"latency_ms": 7} if speed else {})}
+                for i in range(nodes)
+            },
+        },
+        "owners": "owner",
+        "nodes": [f"n{i}" for i in range(nodes)],
+        "aggregator": "n0",
+    }
+    return check_config(
+        settings(
+            model={"name": "mlp", "hidden": [16, 12, 10], "dtype": "float64"},
+            algorithm=algorithm,
+            topology=topology,
+            **{"training__rounds": 1, "data__num_samples": 192, **changes},
+        )
+    )
+
+
+def really(config: RunConfig) -> tuple[EventLog, RunResult]:
+    """Train with tensors on the same machines, in virtual time."""
+    assert config.topology is not None
+    topology = config.topology
+    cluster = LocalCluster(
+        lambda parties: emulation(
+            parties, topology=topology, clock=VirtualClock(), batch_size=config.training.batch_size
+        )
+    )
+    result = run_virtual(run(config, prepare(config), cluster))
+    return cluster.log, result
+
+
+ALGORITHMS: list[dict[str, Any]] = [
+    {"name": "mpsl", "cuts": [1, 2, 3]},
+    {"name": "mpsl", "cuts": [1, 2, 3], "queue": "backward_first"},
+    {"name": "mpsl", "cuts": [1, 2, 3], "queue": "fair"},
+    {"name": "mpsl", "cuts": [1, 2, 3], "owner_routes": {"owner-1": {"cuts": [2, 4], "nodes": ["node-2"]}}},
+    {"name": "fedavg"},
+    {"name": "splitnn", "cut": 2},
+    {"name": "splitfed_v1", "cut": 2},
+    {"name": "splitfed_v2", "cut": 2},
+]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: "-".join(map(str, a.values()))[:40])
+def test_a_simulation_is_the_real_run_event_by_event(toy: str, algorithm: dict[str, Any]) -> None:
+    """Same parties, same devices and links: every start, end, owner, step and byte agrees with the run that computes."""
+    config = small(toy, algorithm)
+    log, _ = really(config)
+    events, simulated = list(log), list(simulate(config).log)
+    evaluated = [event for event in events if event.party.startswith("evaluator")]
+    assert not evaluated
+    assert len(simulated) > 25
+    assert simulated == events[: len(simulated)]
+    assert {event.party for event in events[len(simulated) :]} <= {"coordinator"}
+
+
+def test_the_order_is_the_same_where_nothing_takes_time(toy: str) -> None:
+    """Tensors and sketches on machines as they are, not as described: only the order is left."""
+    config = small(toy, {"name": "mpsl", "cuts": [1, 2, 3]})
+    plain = LocalCluster(lambda parties: observation(parties, clock=VirtualClock()))
+    run_virtual(run(config, prepare(config), plain))
+    sketch = LocalCluster(lambda parties: observation(parties, clock=VirtualClock()))
+    algorithm = sketch_algorithm(config)
+
+    async def one_round() -> None:
+        algorithm.attach(await sketch.deploy(sketched(algorithm.parties())))
+        await algorithm.round(algorithm.task(0, list(algorithm.setting.owners)))
+
+    run_virtual(one_round())
+    orders = [[(e.party, e.kind, e.owner, e.step) for e in c.log if e.kind != "transfer"] for c in (plain, sketch)]
+    assert orders[0] == orders[1]
+    assert len(orders[0]) == 3 * 4 * (2 * 3 + 5)  # owners, batches; nodes' work, and the owner's own
+
+
+@pytest.mark.parametrize("queue", ["fifo", "backward_first", "fair"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_delays_and_queues_never_change_the_weights(toy: str, queue: str, seed: int) -> None:
+    """Machines and links of random speed give the weights of FedAvg, bit for bit."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    config = small(toy, {"name": "mpsl", "cuts": [1, 2, 3], "queue": queue}, training__local_epochs=2)
+    assert config.topology is not None
+    tree = config.topology.model_dump(mode="json", exclude_none=True)
+    tree["devices"] |= {
+        f"o{i}": {
+            "profile": toy,
+            "slowdown": float(rng.exponential()) + 0.01,
+            "bandwidth_mbit_per_s": float(rng.exponential()) / 20 + 1e-3,
+            "latency_ms": float(rng.exponential() * 1000),
+            "serial_link": bool(rng.integers(2)),
+        }
+        for i in range(3)
+    }
+    tree["owners"] = {f"o{i}": 1 for i in range(3)}
+    config = config.model_copy(update={"topology": TopologyConfig.model_validate(tree)})
+    _, slow = really(config)
+    plain = check_config({**config.model_dump(mode="json"), "algorithm": {"name": "fedavg"}, "topology": None})
+    fedavg = asyncio.run(run(plain, prepare(plain), LocalCluster()))
+    assert same(slow, fedavg)
+    assert set(weights(slow)) == set(weights(fedavg))
+
+
+def test_a_joint_step_takes_its_batches_one_after_the_other(toy: str) -> None:
+    """MiniBatch-SFL with three owners: the server is at work for 3 x (2 + 3) s and one update per step."""
+    config = small(toy, {"name": "minibatch_sfl", "cut": 2})
+    events = [e for e in simulate(config).log if e.party == "server"]
+    assert sum(e.end_s - e.start_s for e in events if e.step == 0) == pytest.approx(3 * (2 + 3) + 1.125)
+
+
+# -- bad input -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nodes": ["n0"]}, "topology.nodes has 1 devices and the run has 2 compute nodes, node-2 among them"),
+        ({"nodes": ["n0", "ownr"]}, "no device 'ownr' in topology.devices; did you mean 'owner'"),
+        ({"owners": {"owner": 2}}, "puts 2 owners on devices and partition.num_owners is 3"),
+        ({"devices": {"owner": {}, "n0": {}, "n1": {}}}, "no device of the topology has a profile"),
+        ({"devices": {"owner": {"times": "d9"}, "n0": {}, "n1": {}}}, "no shipped times 'd9'; there are d1, d2"),
+        ({"devices": {"owner": {"bandwidth_mbit_per_s": 0}, "n0": {}, "n1": {}}}, "greater than 0"),
+        ({"devices": {"owner": {"host": "x"}, "n0": {}, "n1": {}}}, "is on host 'x' and topology.hosts does not"),
+    ],
+)
+def test_bad_topologies(toy: str, change: dict[str, Any], message: str) -> None:
+    tree = small(toy, {"name": "mpsl", "cuts": [1, 2, 3]}).model_dump(mode="json", exclude_none=True)
+    tree["topology"] |= change
+    with pytest.raises(ValueError, match=message):
+        simulate(check_config(tree))
+
+
+def test_a_device_without_times(toy: str) -> None:
+    tree = small(toy, {"name": "mpsl", "cuts": [1, 2, 3]}).model_dump(mode="json", exclude_none=True)
+    tree["topology"]["devices"]["n1"] = {}
+    with pytest.raises(ValueError, match="device 'n1' has no times: give it a profile"):
+        simulate(check_config(tree))
+
+
+def test_cuts_that_the_profile_does_not_have(toy: str) -> None:
+    with pytest.raises(ValueError, match="cut 7 is not a number of units from 0 to 4"):
+        simulate(small(toy, {"name": "mpsl", "cuts": [1, 2, 7]}))
+    with pytest.raises(ValueError, match="cut 'hidden2' is not a number of units"):
+        simulate(small(toy, {"name": "mpsl", "cuts": [1, "hidden2", 3]}))
+
+
+def test_owners_times_are_for_both_ends(toy: str) -> None:
+    tree = small(toy, {"name": "fedavg"}, nodes=1).model_dump(mode="json", exclude_none=True)
+    tree["topology"]["devices"]["owner"] = {"times": "d1"}
+    with pytest.raises(ValueError, match="two ends of a model only"):
+        simulate(check_config(tree))
+
+
+def test_planning_needs_to_know_what_owners_keep() -> None:
+    config = raspberries([2, 3, 4, 36], 4)
+    config = check_config({**config.model_dump(mode="json"), "algorithm": {"name": "mpsl", "cuts": "auto"}})
+    with pytest.raises(ValueError, match="give algorithm.units, the first and last unit that the nodes run, or memory"):
+        with_planned_cuts(config)

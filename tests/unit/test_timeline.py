@@ -1,0 +1,109 @@
+"""Timelines: use of devices, bubbles, files that are read back, and predicted against measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raysplit.cluster.events import Event, EventLog
+from raysplit.train.timeline import Timeline, compare, read_timeline, timeline_of
+from raysplit.train.timeline_picture import draw_timeline
+
+#        0    1    2    3    4    5    6    7    8    9    10
+# node-1      [F ann  ]         [B ann       ][U]
+# node-2                [F ann ]
+# ann    [F ]==============                       ==[B ]      (= receives)
+EVENTS = [
+    ("owner-0", "owner-0", "forward", "ann", 0, 0, 0.0, 1.0, 0),
+    ("node-1", "owner-0 -> node-1", "transfer", "", -1, -1, 0.5, 1.0, 64),
+    ("node-1", "node-1", "forward", "ann", 0, 0, 1.0, 3.0, 0),
+    ("node-2", "node-2", "forward", "ann", 0, 0, 3.0, 4.5, 0),
+    ("node-1", "node-1", "backward", "ann", 0, 0, 5.0, 8.0, 0),
+    ("node-1", "node-1", "update", "ann", 0, 0, 8.0, 8.5, 0),
+    ("owner-0", "owner-0", "backward", "ann", 0, 0, 9.0, 10.0, 0),
+    ("owner-0", "owner-0", "forward", "ann", 1, 0, 20.0, 21.0, 0),
+]
+
+
+@pytest.fixture
+def timeline() -> Timeline:
+    return timeline_of(_log(EVENTS[:-1]))
+
+
+def _log(rows: list[tuple[str, str, str, str, int, int, float, float, int]]) -> EventLog:
+    log = EventLog()
+    for row in rows:
+        log.add(*row)
+    return log
+
+
+def test_use_of_devices(timeline: Timeline) -> None:
+    uses = {use.device: use for use in timeline.uses()}
+    assert list(uses) == ["node-1", "node-2", "owner-0"]
+    node = uses["node-1"]
+    assert (node.busy_s, node.idle_s, node.longest_idle_s, node.num_tasks) == (5.5, 4.5, 2.0, 3)
+    assert node.utilisation == 0.55
+    assert (uses["owner-0"].busy_s, uses["owner-0"].longest_idle_s) == (2.0, 8.0)
+    bottleneck = timeline.bottleneck()
+    assert bottleneck is not None
+    assert bottleneck.device == "node-1"
+    assert timeline.span_s == 10.0
+
+
+def test_rounds_apart() -> None:
+    whole = timeline_of(_log(EVENTS))
+    assert [whole.of_round(0).span_s, whole.of_round(1).span_s] == [10.0, 1.0]
+    assert len(whole.of_round(0)) == 7
+    assert len(whole.of_round(5)) == 0
+
+
+def test_a_log_keeps_everything_and_grows_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysplit.cluster.events._CHUNK", 64)
+    log = EventLog()
+    for i in range(200):
+        log.add(f"owner-{i % 3}", "d", "forward", "o", 0, i, float(i), i + 0.5)
+    assert len(log) == 200
+    events = list(log)
+    last = Event(party="owner-1", device="d", kind="forward", owner="o", round=0, step=199, start_s=199.0, end_s=199.5)
+    assert events[-1] == last
+    other = EventLog()
+    other.extend(log)
+    assert list(other) == events
+
+
+def test_parquet_is_read_back(timeline: Timeline, tmp_path: Path) -> None:
+    timeline.write_parquet(tmp_path / "t.parquet")
+    again = read_timeline(tmp_path / "t.parquet")
+    assert again.table().to_pylist() == timeline.table().to_pylist()
+    assert again.table().to_pylist()[2]["party"] == "node-1"
+
+
+def test_a_trace_opens_in_perfetto(timeline: Timeline, tmp_path: Path) -> None:
+    timeline.write_trace(tmp_path / "t.json")
+    trace = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    names = {e["args"]["name"]: e["pid"] for e in trace if e["name"] == "process_name"}
+    assert list(names) == ["node-1", "node-2", "owner-0"]
+    (work,) = [e for e in trace if e["ph"] == "X" and e["cat"] == "update"]
+    assert (work["ts"], work["dur"], work["pid"], work["name"]) == (8e6, 5e5, names["node-1"], "update ann")
+    (moved,) = [e for e in trace if e["ph"] == "X" and e["cat"] == "transfer"]
+    assert (moved["args"], moved["name"], moved["tid"]) == ({"bytes": 64}, "receive from owner-0", 2)
+
+
+def test_predicted_against_measured(timeline: Timeline) -> None:
+    slower = timeline_of(_log([(*row[:6], 2 * row[6], 2 * row[7], row[8]) for row in EVENTS[:-1]]))
+    comparison = compare(timeline, slower, predicted_s=[9.0, 11.0], measured_s=[12.0, 13.0])
+    assert comparison.round_s == (10.0, 12.5)
+    assert comparison.error == pytest.approx(-0.2)
+    assert comparison.busy_s == {"node-1": (5.5, 11.0), "node-2": (1.5, 3.0), "owner-0": (2.0, 4.0)}
+
+
+def test_an_empty_timeline() -> None:
+    empty = timeline_of(EventLog())
+    assert (empty.span_s, empty.uses(), empty.bottleneck()) == (0.0, [], None)
+
+
+def test_a_picture_is_drawn(timeline: Timeline, tmp_path: Path) -> None:
+    draw_timeline(timeline, tmp_path / "t.png", title="one batch")
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
