@@ -20,12 +20,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import yaml
 from torch import Tensor
 
 from raysplit.cluster.contract import LinkTraffic
 
 Row = dict[str, Any]
+CUT_SHORT = "cut short"
+"""Why a run ended that an error or a person interrupted."""
+
 _PACKAGES = ("raysplit", "ray", "torch", "torchvision", "numpy", "pyarrow", "pulp", "pydantic")
 
 
@@ -49,6 +51,14 @@ class RunFolder:
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
         self._rows: list[Row] = []
+
+    @classmethod
+    def reopen(cls, path: Path, rows: Sequence[Row]) -> RunFolder:
+        """The folder of a run that goes on after these rounds."""
+        folder = cls.__new__(cls)
+        folder.path = path
+        folder.replace_rows(rows)
+        return folder
 
     def write_text(self, name: str, text: str) -> None:
         """Write aside, then rename: a reader sees the old file or the new one, never half of it."""
@@ -120,10 +130,9 @@ def finished(folder: Path) -> bool:
     """Whether the folder holds a run that went to its end: its last round, or a reason to stop before."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except OSError:
         return False
-    return bool(summary["rounds"] == config["training"]["rounds"] or summary["stopped"] != "all rounds done")
+    return bool(summary["stopped"] != CUT_SHORT)
 
 
 def read_metrics(folder: Path) -> list[Row]:

@@ -80,7 +80,8 @@ class Safety:
         forgetful = sorted({p.build.__name__ for p in self._own if not hasattr(p.build, "snapshot")})
         if forgetful and section.checkpoint_every:
             logger.info("no checkpoints: %s cannot say what it goes on from", ", ".join(forgetful))
-        self.is_on = section.checkpoint_every is not None and not forgetful
+        # What is kept would travel over the described links of a paced run.
+        self.is_on = section.checkpoint_every is not None and not forgetful and config.topology is None
         self.fingerprint = fingerprint(config)
         self.last: Checkpoint | None = None
         self.attempts = 0

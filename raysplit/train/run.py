@@ -27,6 +27,7 @@ from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import RunConfig, dump_config
 from raysplit.train.controls import majority_accuracy, to_targets
 from raysplit.train.divergence import measure_divergence
+from raysplit.train.folder import CUT_SHORT as CUT_SHORT
 from raysplit.train.folder import Row, RunFolder
 from raysplit.train.ledger import Ledger
 from raysplit.train.recovery import RECOVERABLE, Safety
@@ -35,9 +36,6 @@ from raysplit.train.setup import Prepared
 from raysplit.train.timeline import Comparison
 
 logger = logging.getLogger(__name__)
-
-CUT_SHORT = "cut short"
-"""Why a run ended that an error or a person interrupted."""
 
 
 class Observer(Protocol):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,11 +18,13 @@ from raysplit.cluster.events import EventLog
 from raysplit.cluster.launch import RayOptions, connect, disconnect
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.topology import Layout, lay_out
-from raysplit.train.config import RunConfig
+from raysplit.train.checkpoint import Checkpoints
+from raysplit.train.config import RunConfig, load_config
 from raysplit.train.emulated import with_resources
-from raysplit.train.folder import RunFolder
+from raysplit.train.folder import RunFolder, finished
 from raysplit.train.planned import with_planned_cuts
 from raysplit.train.prediction import Pacing, write_timeline
+from raysplit.train.recovery import fingerprint
 from raysplit.train.run import Observer, RunResult, run
 from raysplit.train.setup import Prepared, prepare
 
@@ -46,15 +49,53 @@ def run_config(
         RayUnreachable, PlacementError: no cluster, or no room on it.
         NonFiniteLoss: training diverged; metrics and the last good weights are in the folder.
     """
-    torch.set_num_threads(1)  # as in every place: bitwise equality is promised at equal thread counts
     config = with_planned_cuts(config)
-    written = RunFolder(folder, overwrite=config.output.overwrite) if folder is not None else None
+    if folder is None:
+        return _execute(config, run, observers, keep_ray)
+    written = RunFolder(folder, overwrite=config.output.overwrite)
+    to_end = partial(run, folder=written, checkpoints=checkpoints_of(config, folder))
+    return _execute(config, to_end, observers, keep_ray)
+
+
+def resume_run(folder: Path, *, observers: Sequence[Observer] = (), keep_ray: bool = False) -> RunResult:
+    """Go on with a run that was cut short, from its newest good checkpoint, to the weights it would have ended with.
+
+    Without a checkpoint it begins anew, to the same end. Raises ``ValueError`` for a folder that holds no run, or a
+    run that has finished; otherwise as `run_config`.
+    """
+    if not (folder / "config.yaml").exists():
+        raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
+    if finished(folder):
+        raise ValueError(f"{folder} holds a run that has finished; there is nothing left to do")
+    config = load_config(folder / "config.yaml")
+    checkpoints = checkpoints_of(config, folder)
+    start = checkpoints.newest(fingerprint(config))
+    written = RunFolder.reopen(folder, start.rows if start else ())
+    rest = partial(run, folder=written, checkpoints=checkpoints, start=start)
+    return _execute(config, rest, observers, keep_ray)
+
+
+def checkpoints_of(config: RunConfig, folder: Path) -> Checkpoints:
+    """Where the run in a folder keeps its round ends."""
+    place = config.reliability.checkpoint_location
+    location = f"{place.rstrip('/')}/{folder.name}" if place else folder / "checkpoints"
+    return Checkpoints(location, keep_last=config.reliability.keep_last)
+
+
+def _execute(
+    config: RunConfig,
+    work: Callable[..., Coroutine[Any, Any, RunResult]],
+    observers: Sequence[Observer],
+    keep_ray: bool,
+) -> RunResult:
+    """Get hold of the cluster, prepare, do the work ``(config, prepared, cluster, ...)``, let go."""
+    torch.set_num_threads(1)  # as in every place: bitwise equality is promised at equal thread counts
     if config.cluster.kind == "local":
         device = "cuda" if config.cluster.device != "cpu" and torch.cuda.is_available() else "cpu"
         prepared = prepare(config, device=device)
         pacing = Pacing(config, config.topology) if config.topology else None
         local = LocalCluster(pacing.emulate if pacing else None)
-        result = asyncio.run(run(config, prepared, local, folder=written, observers=observers))
+        result = asyncio.run(work(config, prepared, local, observers=observers))
         return _with_prediction(result, pacing, local.log, prepared)
     resources = connect(ray_options(config))
     try:
@@ -62,7 +103,7 @@ def run_config(
         layout = ray_layout(config, resources)
         pacing = Pacing(config, config.topology, layout) if config.topology else None
         cluster = ray_cluster(config, layout, pacing.emulate if pacing else None)
-        result = asyncio.run(run(config, prepared, cluster, folder=written, observers=observers, resources=resources))
+        result = asyncio.run(work(config, prepared, cluster, observers=observers, resources=resources))
         return _with_prediction(result, pacing, cluster.log, prepared)
     finally:
         if not keep_ray:
