@@ -23,7 +23,7 @@ from raysplit.train.run import RunResult, run
 from raysplit.train.setup import prepare
 from raysplit.train.simulate import simulate, sketch_algorithm
 
-# -- the testbed of MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) ---------------------------------------
+# -- the testbed of MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) ---------------------------------
 
 
 def raspberries(cuts: list[int], owners: int | dict[str, int], **topology: Any) -> RunConfig:
@@ -133,7 +133,7 @@ def test_planned_cuts() -> None:
     assert simulate(planned).round_s[0] > 0
 
 
-# -- order and times of a small real run ---------------------------------------------------------------------------------
+# -- order and times of a small real run ---------------------------------------------------------------------------
 
 ROWS = 16
 WIDTHS = (16, 12, 10, 5)  # of the network 10-16-12-10-5
@@ -212,7 +212,7 @@ ALGORITHMS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: "-".join(map(str, a.values()))[:40])
 def test_a_simulation_is_the_real_run_event_by_event(toy: str, algorithm: dict[str, Any]) -> None:
-    """Same parties, same devices and links: every start, end, owner, step and byte agrees with the run that computes."""
+    """Same parties, same devices and links: every start, end, owner, step and byte agrees."""
     config = small(toy, algorithm)
     log, _ = really(config)
     events, simulated = list(log), list(simulate(config).log)
@@ -277,7 +277,7 @@ def test_a_joint_step_takes_its_batches_one_after_the_other(toy: str) -> None:
     assert sum(e.end_s - e.start_s for e in events if e.step == 0) == pytest.approx(3 * (2 + 3) + 1.125)
 
 
-# -- bad input -----------------------------------------------------------------------------------------------------------
+# -- bad input -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -323,5 +323,7 @@ def test_owners_times_are_for_both_ends(toy: str) -> None:
 def test_planning_needs_to_know_what_owners_keep() -> None:
     config = raspberries([2, 3, 4, 36], 4)
     config = check_config({**config.model_dump(mode="json"), "algorithm": {"name": "mpsl", "cuts": "auto"}})
-    with pytest.raises(ValueError, match="give algorithm.units, the first and last unit that the nodes run, or memory"):
+    with pytest.raises(
+        ValueError, match=r"give algorithm\.units, the first and last unit that the nodes run, or memory"
+    ):
         with_planned_cuts(config)
