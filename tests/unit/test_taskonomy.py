@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from raysplit.data.datasets import load_dataset
 from raysplit.data.taskonomy import FOLDER_OF, taskonomy
 from raysplit.models.mas_losses import TASKS
 
@@ -95,3 +96,16 @@ def test_errors_name_the_folder_and_the_way_out(root: Path) -> None:
         taskonomy(root, buildings=("uvalda",), image_size=4)
     with pytest.raises(ValueError, match="letters of sdnkterca"):
         taskonomy(root, buildings=("uvalda",), tasks=("q",))
+
+
+def test_as_a_data_set_every_building_is_an_owner(root: Path) -> None:
+    options = {"buildings": ["uvalda", "allensville"], "tasks": "sd", "image_size": 4, "num_val": 1, "num_test": 2}
+    data = load_dataset("taskonomy", root=str(root), num_train=2, **options)
+    assert data.natural_owner is not None
+    assert data.natural_owner.tolist() == ["uvalda"] * 2 + ["allensville"] * 2
+    assert data.val is not None
+    assert [len(side) for side in (data.train, data.val, data.test)] == [4, 2, 4]
+    assert data.input_shape == (3, 4, 4)
+    assert list(data.train.y) == ["s", "d"]
+    first, second = data.train.x[:2, 2, 0, 0].tolist()  # images 3 and 4: the first and the middle one of three
+    assert [first, second] == pytest.approx([0.4, 0.2])
