@@ -19,6 +19,11 @@ import raysplit
 COMMANDS = {
     "demo": "raysplit.cli.demo:demo",
     "train": "raysplit.cli.train:train",
+    "resume": "raysplit.cli.resume:resume",
+    "list": "raysplit.cli.runs:list_runs",
+    "show": "raysplit.cli.show:show",
+    "export": "raysplit.cli.export:export",
+    "doctor": "raysplit.cli.doctor:doctor",
     "sweep": "raysplit.cli.sweep:sweep",
     "compare": "raysplit.cli.compare:compare",
     "cluster": "raysplit.cli.cluster:cluster",

@@ -235,7 +235,9 @@ class Safety:
             self._bad_updates[error.owner] += 1
             return BadUpdate(owner=error.owner, reason=str(error), times=self._bad_updates[error.owner])
         if isinstance(error, RoundOverdue):
-            return LostPlace(place=", ".join(error.waits_for), reason=str(error), parties=error.waits_for)
+            return LostPlace(
+                place=", ".join(error.waits_for), reason="it did not come in time", parties=error.waits_for
+            )
         assert isinstance(error, PlaceLost)
         return LostPlace(place=error.place, reason=error.reason, parties=remade)
 

@@ -1,0 +1,168 @@
+"""``raysplit doctor``: whether this machine can run raysplit, and what to do where it cannot."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import click
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from raysplit.cli.progress import human_bytes
+
+_GIB = 2**30
+_PLACE_BYTES = int(0.25 * _GIB)  # a process with torch and an optimiser
+_DASHBOARD_PORT = 8265
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check found; ``advice`` where something should be done."""
+
+    name: str
+    state: Literal["good", "warning", "bad"]
+    found: str
+    advice: str = ""
+
+
+@click.command()
+@click.option("--start", is_flag=True, help="Also start Ray and one process on it.")
+def doctor(start: bool) -> None:
+    """Check Python, packages, Ray, memory, disk, GPUs and ports, and say what to do about each.
+
+    \b
+    Examples:
+      raysplit doctor
+      raysplit doctor --start
+    """
+    checks: list[Callable[[], Finding]] = [*CHECKS, *([ray_starts] if start else [])]
+    findings = [check() for check in checks]
+    table = Table("", "check", "found", "what to do")
+    marks = {"good": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "bad": "[red]bad[/red]"}
+    for finding in findings:
+        table.add_row(marks[finding.state], finding.name, finding.found, finding.advice)
+    Console().print(table)
+    if any(finding.state == "bad" for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def python() -> Finding:
+    found = sys.version.split()[0]
+    good = (3, 11) <= sys.version_info[:2] <= (3, 14)
+    return Finding(
+        name="Python", state="good" if good else "bad", found=found, advice="" if good else "take Python 3.11 to 3.14"
+    )
+
+
+def packages() -> Finding:
+    names = ("torch", "torchvision", "ray", "numpy", "pyarrow", "pydantic")
+    found = {name: _version(name) for name in names}
+    missing = [name for name, have in found.items() if have is None]
+    text = ", ".join(f"{name} {have}" for name, have in found.items() if have)
+    advice = f"install {', '.join(missing)}" if missing else ""
+    return Finding(name="packages", state="bad" if missing else "good", found=text, advice=advice)
+
+
+def shared_memory() -> Finding:
+    path = Path("/dev/shm")
+    if not path.exists():
+        return Finding(name="shared memory", state="warning", found="no /dev/shm", advice="Ray takes slower files")
+    free = shutil.disk_usage(path).free
+    advice = "" if free > 600 * 2**20 else "set cluster.object_store_mib below it, or docker run --shm-size=1g"
+    return Finding(
+        name="shared memory", state="warning" if advice else "good", found=f"{human_bytes(free)} free", advice=advice
+    )
+
+
+def memory() -> Finding:
+    free, cpus = psutil.virtual_memory().available, os.cpu_count() or 1
+    places = max(0, int((free - _GIB) / _PLACE_BYTES))
+    advice = "" if places >= cpus else f"set cluster.places to at most {max(1, places)}"
+    found = f"{human_bytes(free)} free, room for about {places} places; {cpus} CPUs"
+    return Finding(name="memory", state="warning" if advice else "good", found=found, advice=advice)
+
+
+def disk() -> Finding:
+    spaces = {str(path): shutil.disk_usage(path).free for path in (Path.cwd(), Path(tempfile.gettempdir()))}
+    short = [path for path, free in spaces.items() if free < 2 * _GIB]
+    found = ", ".join(f"{human_bytes(free)} free at {path}" for path, free in spaces.items())
+    advice = f"make room at {', '.join(short)}: Ray stops below 5 % free" if short else ""
+    return Finding(name="disk", state="warning" if short else "good", found=found, advice=advice)
+
+
+def writable() -> Finding:
+    good = os.access(Path.cwd(), os.W_OK)
+    advice = "" if good else "go to a folder of your own, or set output.root"
+    return Finding(name="run folder", state="good" if good else "bad", found=f"{Path.cwd()}/runs", advice=advice)
+
+
+def gpus() -> Finding:
+    import torch
+
+    count = torch.cuda.device_count()
+    found = ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "none; parts compute on CPUs"
+    return Finding(name="GPUs", state="good", found=found, advice="set cluster.device to auto" if count else "")
+
+
+def open_files() -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    advice = "" if soft == resource.RLIM_INFINITY or soft >= 4096 else "ulimit -n 65536 for more than 50 places"
+    return Finding(name="open files", state="warning" if advice else "good", found=str(soft), advice=advice)
+
+
+def ports() -> Finding:
+    with socket.socket() as probe:
+        is_free = probe.connect_ex(("127.0.0.1", _DASHBOARD_PORT)) != 0
+    found = f"{_DASHBOARD_PORT} is {'free' if is_free else 'taken'} (Ray's dashboard)"
+    advice = "" if is_free else "another Ray may be running here: cluster.address auto joins it"
+    return Finding(name="ports", state="good" if is_free else "warning", found=found, advice=advice)
+
+
+def ray_environment() -> Finding:
+    address = os.environ.get("RAY_ADDRESS")
+    found = f"RAY_ADDRESS is {address}" if address else "RAY_ADDRESS is not set: runs start a Ray of their own"
+    return Finding(name="Ray address", state="good", found=found, advice="")
+
+
+def ray_starts() -> Finding:
+    from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, disconnect
+
+    try:
+        resources = connect(RayOptions())
+    except RayUnreachable as error:
+        return Finding(name="Ray starts", state="bad", found="no", advice=str(error))
+    disconnect()
+    text = ", ".join(f"{name} {resources[name]:g}" for name in ("CPU", "GPU") if name in resources)
+    return Finding(name="Ray starts", state="good", found=text)
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    python,
+    packages,
+    shared_memory,
+    memory,
+    disk,
+    writable,
+    gpus,
+    open_files,
+    ports,
+    ray_environment,
+)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,45 @@
+"""``raysplit resume``: go on with a run that was cut short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from raysplit.cli.progress import JsonLines, LiveProgress
+from raysplit.cli.train import result_line
+from raysplit.train.run import Observer
+
+
+@click.command()
+@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary, nothing else.")
+def resume(run: Path, quiet: bool, as_json: bool) -> None:
+    """Go on with RUN (its folder, or its name below runs/) from its newest good checkpoint.
+
+    It ends with the same weights as if it had never been interrupted.
+
+    \b
+    Examples:
+      raysplit resume digits
+      raysplit resume runs/digits --json
+    """
+    observers: list[Observer] = [JsonLines()] if as_json else []
+    live = LiveProgress(Console(stderr=True)) if not quiet and not as_json else None
+    observers += [live] if live else []
+    from raysplit.train.session import resume_run
+
+    try:
+        result = resume_run(run_folder(run), observers=observers)
+    finally:
+        if live:
+            live.close()
+    if not as_json:
+        Console().print(result_line(result))
+
+
+def run_folder(run: Path) -> Path:
+    """A run by its folder, or by its name below ``runs``."""
+    return run if run.exists() else Path("runs") / run
