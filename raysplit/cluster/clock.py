@@ -162,7 +162,7 @@ class VirtualClock:
             await self._loop.timer(when_s)
 
 
-_reached_s: ContextVar[float] = ContextVar("reached_s", default=0.0)
+_reached_s: ContextVar[float | None] = ContextVar("reached_s", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,10 +189,12 @@ class WallClock:
         return (time.time() - self.started_s) / self.time_scale
 
     def now_s(self) -> float:
-        return max(_reached_s.get(), self.time_s() - self.slack_real_s / self.time_scale)
+        reached_s, time_s = _reached_s.get(), self.time_s()
+        return time_s if reached_s is None else max(reached_s, time_s - self.slack_real_s / self.time_scale)
 
     async def reach(self, when_s: float) -> None:
         missing_s = (when_s - self.time_s()) * self.time_scale
         if missing_s > 0:
             await asyncio.sleep(missing_s)
-        _reached_s.set(max(when_s, _reached_s.get()))
+        reached_s = _reached_s.get()
+        _reached_s.set(when_s if reached_s is None else max(when_s, reached_s))

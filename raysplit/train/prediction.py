@@ -46,17 +46,18 @@ class Pacing:
         return observation(parties, clock=clock)
 
     def compared(self, rows: Sequence[Row], log: EventLog, shard_sizes: Sequence[int]) -> tuple[Comparison, Timeline]:
-        """Predict the rounds that were run; the comparison, and the measured timeline."""
+        """Predict the rounds that were run; the comparison, and the measured timeline.
+
+        The first of several rounds is left out: in it, processes build their parts.
+        """
         predicted = simulate(self._config, rounds=len(rows), shard_sizes=shard_sizes, places=self._places)
         scale = self._topology.time_scale if self._topology.pace else 1.0
-        measured = timeline_of(log)
-        comparison = compare(
-            timeline_of(predicted.log),
-            measured,
-            predicted_s=predicted.round_s,
-            measured_s=[row["seconds"] / scale for row in rows],
-        )
-        return comparison, measured
+        measured_s = [row["seconds"] / scale for row in rows]
+        first = min(1, len(rows) - 1)
+        timelines = [timeline_of(predicted.log), timeline_of(log)]
+        before, after = (timeline.since_round(first) for timeline in timelines)
+        comparison = compare(before, after, predicted_s=predicted.round_s[first:], measured_s=measured_s[first:])
+        return comparison, timelines[1]
 
 
 def write_timeline(folder: Path, comparison: Comparison, measured: Timeline) -> None:

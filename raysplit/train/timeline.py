@@ -72,17 +72,9 @@ class Timeline:
         """Transfers only."""
         return self.where(self.columns["kind"] == self._number(TRANSFER))
 
-    def of_round(self, round: int) -> Timeline:
-        """The work of one round, and the transfers within its time."""
-        of_round = self.columns["round"] == round
-        if not of_round.any():
-            return self.where(of_round)
-        end_s = self.columns["end_s"][of_round].max()
-        start_s = self.columns["end_s"][(self.columns["round"] >= 0) & (self.columns["round"] < round)].max(
-            initial=-1.0
-        )
-        inside = (self.columns["start_s"] >= start_s) & (self.columns["start_s"] < end_s)
-        return self.where(of_round | ((self.columns["round"] < 0) & inside))
+    def since_round(self, round: int) -> Timeline:
+        """The work of this round and of those after it."""
+        return self.where(self.columns["round"] >= round)
 
     @property
     def span_s(self) -> float:

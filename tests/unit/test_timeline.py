@@ -52,11 +52,10 @@ def test_use_of_devices(timeline: Timeline) -> None:
     assert timeline.span_s == 10.0
 
 
-def test_rounds_apart() -> None:
+def test_rounds_from_one_on() -> None:
     whole = timeline_of(_log(EVENTS))
-    assert [whole.of_round(0).span_s, whole.of_round(1).span_s] == [10.0, 1.0]
-    assert len(whole.of_round(0)) == 7
-    assert len(whole.of_round(5)) == 0
+    assert [len(whole.since_round(round)) for round in (0, 1, 2)] == [7, 1, 0]  # transfers belong to no round
+    assert whole.since_round(1).span_s == 1.0
 
 
 def test_a_log_keeps_everything_and_grows_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
