@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from raysplit.data.noise import unit_pixels
 from raysplit.data.samples import Samples
 from raysplit.data.stratify import stratified_split
 from raysplit.data.streams import generator
 from raysplit.data.task_set import TaskSet
-from raysplit.data.transforms import ToUnit
 
 SIDE = 64
 TASKS = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
@@ -31,14 +31,15 @@ def load_dsprites(
     path: Path,
     *,
     tasks: Sequence[str] = ("scale", "shape"),
+    noise: str | None = None,
     num_train: int | None = None,
     num_test: int | None = None,
     seed: int = 0,
 ) -> TaskSet:
     """dSprites from the .npz at `path`, or from the first dsprites*.npz of a folder; a fifth is held out.
 
-    `num_train` and `num_test` draw that many of each side. Raises ValueError for a missing file, another layout, an
-    unknown task and more pictures than there are.
+    `noise` as in `noise_named` disturbs both sides; `num_train` and `num_test` draw that many of each. Raises
+    ValueError for a missing file, another layout, an unknown task or noise and more pictures than there are.
     """
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks or len(set(tasks)) != len(tasks):
@@ -65,7 +66,8 @@ def load_dsprites(
         for side, count, name in zip(sides, (num_train, num_test), ("train", "test"), strict=True)
     )
     classes = {task: SHAPES if task == "shape" else tuple(map(str, range(TASKS[task]))) for task in tasks}
-    return TaskSet(train=train, test=test, classes=classes, transform=ToUnit(), eval_transform=ToUnit())
+    transform = unit_pixels(noise)
+    return TaskSet(train=train, test=test, classes=classes, transform=transform, eval_transform=transform)
 
 
 def _samples(flat: Bytes, latents: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tasks: Sequence[str]) -> Samples:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raysplit.data.transforms import Transform
+from raysplit.data.transforms import Compose, ToUnit, Transform
 
 PEPPER, SALT = 0.02, 0.98
 
@@ -39,6 +39,11 @@ class UniformDrawNoise:
         r = torch.rand(x.shape, generator=gen, device=gen.device).to(x.device)
         peppered = torch.where(r < self.probability / 2, 0.0, x)
         return torch.where(r >= 1 - self.probability / 2, 1.0, peppered)
+
+
+def unit_pixels(noise: str | None) -> Transform:
+    """Pictures of bytes in 0..1, disturbed by the noise of that name if one is given."""
+    return Compose(steps=(ToUnit(), noise_named(noise))) if noise else ToUnit()
 
 
 def noise_named(name: str) -> Transform:

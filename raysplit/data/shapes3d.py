@@ -16,13 +16,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from raysplit.data.noise import noise_named
+from raysplit.data.noise import unit_pixels
 from raysplit.data.samples import Samples
 from raysplit.data.shapes3d_grid import FACTORS, GRIDS, Grid, Indices
 from raysplit.data.shapes3d_render import IMAGE_SIZE, Pictures, Weights, colour_in, hue_colour, weights
 from raysplit.data.streams import generator
 from raysplit.data.task_set import TaskSet
-from raysplit.data.transforms import Compose, ToUnit, Transform
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +175,7 @@ def load_shapes3d(
         raise ValueError(f"tasks {list(tasks)}: name at least one factor, each once, of {', '.join(FACTORS)}")
     layout = GRIDS[grid]
     classes = {task: layout.class_names(task) for task in tasks}
-    transform: Transform = Compose(steps=(ToUnit(), *([noise_named(noise)] if noise else [])))
+    transform = unit_pixels(noise)
     source = picture_source(layout, root, None if cache is None else Path(cache).expanduser())
     train, test = layout.split()
     return TaskSet(

@@ -62,6 +62,12 @@ def test_fewer_sprites_on_request(tmp_path: Path) -> None:
     assert data.train.x.equal(load_dsprites(_packed_file(tmp_path), num_train=10, num_test=3, seed=1).train.x)
 
 
+def test_sprites_can_be_disturbed(tmp_path: Path) -> None:
+    data = load_dsprites(_packed_file(tmp_path), noise="uniform_1.0")
+    disturbed = data.transform(data.train.x, torch.Generator().manual_seed(0))
+    assert disturbed.mean().item() == pytest.approx(0.5, abs=0.02)  # almost black before
+
+
 def test_mistakes_with_sprites_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no file .*none\.npz"):
         load_dsprites(tmp_path / "none.npz")
