@@ -95,7 +95,7 @@ def _values(field: FieldInfo) -> str:
 
 
 def _type(annotation: Any) -> str:
-    words = {int: "whole number", float: "number", str: "text", bool: "true, false", type(None): "none"}
+    words = {int: "whole number", float: "number", str: "text", bool: "true, false", type(None): "null"}
     if annotation in words:
         return words[annotation]
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
@@ -135,7 +135,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
+    return re.sub(r"\bNone\b", "null", " ".join(text.split())).replace("``", "`").replace("|", "\\|")
 
 
 def _names(names: list[str]) -> str:
