@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 import torch
+from ray._private.state import available_resources_per_node
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -35,10 +36,13 @@ from raysplit.cluster.contract import Handle, Healed, LinkTraffic, NoRoom, Party
 from raysplit.cluster.emulation import Emulate, Emulation, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalHandle, LocalPromise
+from raysplit.cluster.placement_text import MachineRoom, no_room, short_of
 from raysplit.cluster.topology import Layout, PlaceSpec
 from raysplit.cluster.wire import Envelope, TrafficMeter, difference, merge_traffic, num_bytes
 
 logger = logging.getLogger(__name__)
+
+_GROUP_LABEL = "ray.io/node-group"  # on machines that an autoscaler has started
 
 # How Ray says that a process or a machine is gone, and with it what it held.
 _GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
@@ -208,9 +212,14 @@ class Places:
         if specs == self.specs:
             return
         self.close()
-        self._group = placement_group([place.bundle() for place in specs], strategy=self._strategy)
+        labels = [dict(place.labels) for place in specs]
+        self._group = placement_group(
+            [place.bundle() for place in specs],
+            strategy=self._strategy,
+            bundle_label_selector=labels if any(labels) else None,
+        )
         if not await asyncio.to_thread(self._group.wait, self._timeout_s):
-            missing = _explain(specs, self._timeout_s)
+            missing = _explain(specs, self._timeout_s, self._strategy)
             self.close()
             raise PlacementError(missing)
         self.actors = {place.name: self._start(place, index) for index, place in enumerate(specs)}
@@ -314,7 +323,7 @@ class RayCluster:
             for label, layout in layouts.items()
         }
         wanted = [place for places in specs.values() for place in places]
-        if _short_of(wanted):
+        if short_of(wanted, _machines()):
             raise PlacementError(_explain(wanted, 0.0))
         try:
             for label, places in specs.items():
@@ -457,19 +466,23 @@ def _first_line(error: RayError) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _short_of(places: Sequence[PlaceSpec]) -> list[str]:
-    """What the cluster has too little of at this moment."""
-    total, free = ray.cluster_resources(), ray.available_resources()
-    wanted: Counter[str] = Counter()
-    for place in places:
-        wanted.update(place.bundle())
+def _machines() -> list[MachineRoom]:
+    """The machines that are alive; a kind is its label ``kind``, else its group under an autoscaler, else its name."""
+    free = available_resources_per_node()
     return [
-        f"{name}: {amount:g} wanted, {free.get(name, 0.0):g} free of {total.get(name, 0.0):g}"
-        for name, amount in wanted.items()
-        if free.get(name, 0.0) < amount
+        MachineRoom(
+            kind=labels.get("kind") or labels.get(_GROUP_LABEL) or node["NodeName"],
+            total=node["Resources"],
+            free=free.get(node["NodeID"], {}),
+            labels=labels,
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+        for labels in [node["Labels"]]
     ]
 
 
-def _explain(places: Sequence[PlaceSpec], waited_s: float) -> str:
-    reason = "; ".join(_short_of(places)) or "no single machine has room for one of the places"
-    return f"no room for {len(places)} places after {waited_s:g} s ({reason}); ask for fewer places or a larger cluster"
+def _explain(places: Sequence[PlaceSpec], waited_s: float, strategy: str = "PACK") -> str:
+    machines = _machines()
+    autoscaled = any(_GROUP_LABEL in machine.labels for machine in machines)
+    return no_room(places, machines, strategy=strategy, waited_s=waited_s, autoscaled=autoscaled)

@@ -24,6 +24,7 @@ class PlaceSpec:
         cpus, gpus: what the bundle reserves; fractions are bookkeeping, not throttles.
         memory_bytes: reserved memory, 0 for none.
         resources: custom resources, for example ``{"raspberry_pi_4": 1}``.
+        labels: labels that the machine must have, for example ``{"site": "north"}``.
     """
 
     name: str
@@ -31,6 +32,7 @@ class PlaceSpec:
     gpus: float = 0.0
     memory_bytes: int = 0
     resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def bundle(self) -> dict[str, float]:
         """The resources of the placement-group bundle."""

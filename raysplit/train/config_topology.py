@@ -45,6 +45,7 @@ class DeviceConfig(BaseModel):
         serial_link: one transfer at a time in each direction.
         host: shares the cores of that host with the others on it.
         resources: custom Ray resources that its place must offer, for example ``{raspberry_pi_4: 1}``.
+        labels: Ray labels that its machine must have, for example ``{site: north}``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +62,7 @@ class DeviceConfig(BaseModel):
     serial_link: bool = False
     host: str | None = None
     resources: dict[str, float] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod

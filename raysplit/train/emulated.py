@@ -13,7 +13,7 @@ from raysplit.actors.sketch import unit_counts
 from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.emulation import Costs, Emulation, Interface, Machine
-from raysplit.cluster.topology import Layout
+from raysplit.cluster.topology import Layout, PlaceSpec
 from raysplit.schedulers.profiles import OwnerTimes, Profile
 from raysplit.train.config_topology import DeviceConfig, TopologyConfig
 
@@ -88,15 +88,41 @@ def party_devices(topology: TopologyConfig, parties: Sequence[PartySpec]) -> dic
 
 
 def with_resources(layout: Layout, topology: TopologyConfig, parties: Sequence[PartySpec]) -> Layout:
-    """The layout whose places ask Ray for what the devices of their parties need."""
+    """The layout whose places ask Ray for what the devices of their parties need.
+
+    A place whose parties need different machines becomes one place for each kind of them, with an equal share of its
+    processors.
+    """
     device_of = party_devices(topology, parties)
-    wanted: defaultdict[str, dict[str, float]] = defaultdict(dict)
-    for party, device in device_of.items():
-        of_place = wanted[layout.place_of[party]]
-        for resource, amount in topology.devices[device].resources.items():
-            of_place[resource] = max(amount, of_place.get(resource, 0.0))
-    places = tuple(replace(place, resources={**place.resources, **wanted[place.name]}) for place in layout.places)
-    return replace(layout, places=places)
+    needs = {
+        party: device
+        for party, device in device_of.items()
+        if topology.devices[device].resources or topology.devices[device].labels
+    }
+    kinds: defaultdict[str, dict[str | None, None]] = defaultdict(dict)
+    for party, name in layout.place_of.items():
+        kinds[name][needs.get(party)] = None
+    places: list[PlaceSpec] = []
+    for place in layout.places:
+        parts = kinds[place.name]
+        for kind in parts:
+            device = topology.devices[kind] if kind is not None else None
+            places.append(
+                replace(
+                    place,
+                    name=_part_name(place.name, kind, parts),
+                    cpus=int(place.cpus / len(parts) * 10_000) / 10_000,
+                    gpus=int(place.gpus / len(parts) * 10_000) / 10_000,
+                    resources={**place.resources, **(device.resources if device else {})},
+                    labels={**place.labels, **(device.labels if device else {})},
+                )
+            )
+    place_of = {party: _part_name(name, needs.get(party), kinds[name]) for party, name in layout.place_of.items()}
+    return replace(layout, places=tuple(places), place_of=place_of)
+
+
+def _part_name(place: str, kind: str | None, kinds: Mapping[str | None, None]) -> str:
+    return place if len(kinds) == 1 or kind is None else f"{place}-{kind}"
 
 
 def node_device(topology: TopologyConfig, node: str, index: int, num_nodes: int) -> str:
