@@ -61,8 +61,8 @@ def _spread(values: Sequence[float]) -> str:
 def serving_tables(measured: dict[str, Any]) -> str:
     """Requests per second and latency on loopback, then the same with the bytes on slower links."""
     lines = [
-        "| what is sent | heads | pictures | clients | requests/s | p50 ms | p99 ms | edge p50 | server p50 | up bytes | "
-        "down bytes |",
+        "| what is sent | heads | pictures | clients | requests/s | p50 ms | p99 ms | edge p50 | server p50 | "
+        "up bytes | down bytes |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in measured["rows"]:
