@@ -49,7 +49,7 @@ class GroupLearner(DataOwner):
         self._metered.seconds.clear()
         report = await self.run_round(program, team, task, state)
         seconds = self._metered.seconds
-        measuring = seconds["affinity"]
+        measuring = float(seconds["affinity"])
         return replace(report, values=((COMPUTE_S, seconds.total() - measuring), (AFFINITY_S, measuring)))
 
     async def measure_affinity(self, tag: Tag, batch: Batch, rule: AffinityRule, lr_scale: float) -> Affinity:
