@@ -30,6 +30,7 @@ from raysplit.cluster.contract import Cluster, Handle, PartySpec, Promise, gathe
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
+from raysplit.schedulers.cohort import CohortRules
 from raysplit.schedulers.learning_rate import SCHEDULES
 
 Cut = int | str
@@ -75,6 +76,8 @@ class Setting:
         local_epochs: passes over an owner's data per round.
         max_steps: at most so many mini-batches per owner and round.
         rounds, lr_schedule: of one training, see `raysplit.schedulers.learning_rate`.
+        updates: which updates are taken, and how they become one.
+        cohort: for whom a round waits.
         validators: evaluators of samples that decisions may look at, which the test set is not for.
     """
 
@@ -94,6 +97,7 @@ class Setting:
     rounds: int = 1
     lr_schedule: str = "constant"
     updates: UpdateRules = field(default_factory=UpdateRules)
+    cohort: CohortRules = field(default_factory=CohortRules)
 
     def num_samples(self, owner: str) -> int:
         return len(self.owners[owner].shard)
@@ -126,6 +130,8 @@ class Algorithm(Memory, ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     options_type: ClassVar[type[Options]] = Options
+    works_apart: ClassVar[bool] = False
+    """Owners do not need one another in a round, so that it can go on without some."""
     lockstep: ClassVar[bool] = False
     """Owners meet at every step, so all take as many steps as the largest data set of the cohort needs."""
     trainings: ClassVar[int] = 1

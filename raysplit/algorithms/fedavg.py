@@ -18,8 +18,10 @@ from pydantic import Field
 from torch import Tensor
 
 from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.open_aggregator import OpenAggregator
 from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import AGGREGATOR, Algorithm, Options, OwnerData, RoundReport, Setting, Team
+from raysplit.algorithms.open_round import OpenRounds
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.data.samples import Samples
 
@@ -37,17 +39,36 @@ async def train_and_submit(owner: DataOwner, team: Team, task: RoundTask) -> Non
 class FedAvg(Algorithm):
     name = "fedavg"
     title = "FedAvg"
+    works_apart = True
+
+    def __init__(self, setting: Setting, options: Options) -> None:
+        super().__init__(setting, options)
+        self._open = OpenRounds(setting.cohort)
 
     def parties(self) -> list[PartySpec]:
-        return [*self.owner_parties(self.recipe(0)), self.aggregator_party(0)]
+        return [*self.owner_parties(self.recipe(0)), self.averaging_party()]
+
+    def averaging_party(self) -> PartySpec:
+        """The aggregator, one that closes a round in time where that is wanted."""
+        party, rules = self.aggregator_party(0), self.setting.cohort
+        if not rules.is_open:
+            return party
+        return replace(party, build=OpenAggregator, arguments={**party.arguments, "cohort_rules": rules})
+
+    def available(self, round: int) -> list[str]:
+        return self._open.idle(super().available(round))
 
     async def round(self, task: RoundTask) -> RoundReport:
         aggregator = self.handles[AGGREGATOR]
         await aggregator.begin(task)
-        reports = await self.run_owners(
-            train_and_submit, Team(peers={AGGREGATOR: aggregator}), task, aggregator.current()
-        )
-        return RoundReport(owners=reports)
+        team = Team(peers={AGGREGATOR: aggregator})
+        if not self.setting.cohort.is_open:
+            return RoundReport(owners=await self.run_owners(train_and_submit, team, task, aggregator.current()))
+        runs = {
+            name: self.handles[name].run_round(train_and_submit, team, task, aggregator.current())
+            for name in task.cohort
+        }
+        return RoundReport(owners=await self._open.run(runs, task, aggregator, self.handles))
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
         return self.without_idle_owners(parties)
@@ -69,7 +90,7 @@ class FedProx(FedAvg):
 
     def parties(self) -> list[PartySpec]:
         recipe = self.recipe(0, proximal_mu=self.options.proximal_mu)
-        return [*self.owner_parties(recipe), self.aggregator_party(0)]
+        return [*self.owner_parties(recipe), self.averaging_party()]
 
 
 class LocalOnly(Algorithm):

@@ -27,7 +27,7 @@ class Fault:
         at_call: it strikes at this call of the party, counted from 1.
         verb: of calls of this verb only; None counts all.
         kind: the party ``die``s; this call's answer is lost for good (``silence``); or the call is put off
-            (``delay``) until ``turns`` turns of the event loop have passed.
+            (``delay``) until ``turns`` turns of the event loop and ``delay_s`` on its clock have passed.
         turns: a party dies so many turns of the event loop after the call has begun, in the middle of its work.
         life: of parties that were made anew after a loss: after how many losses.
     """
@@ -37,6 +37,7 @@ class Fault:
     verb: str | None = None
     kind: Kind = "die"
     turns: int = 0
+    delay_s: float = 0.0
     life: int = 0
 
 
@@ -74,6 +75,7 @@ class Doomed:
             await asyncio.get_running_loop().create_future()
         if fault is not None and fault.kind == "delay":
             await _turns(fault.turns)
+            await asyncio.sleep(fault.delay_s)
         work = asyncio.ensure_future(self._work(verb, args, kwargs))
         self._running.add(work)
         work.add_done_callback(self._running.discard)

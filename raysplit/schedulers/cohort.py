@@ -1,8 +1,11 @@
-"""Who takes part in a round."""
+"""Who takes part in a round, and for whom it waits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Literal
 
 from numpy.random import Generator
 
@@ -13,3 +16,76 @@ def choose_cohort(owners: Sequence[str], size: int | None, rng: Generator) -> tu
         return tuple(owners)
     chosen = sorted(rng.choice(len(owners), size=size, replace=False).tolist())
     return tuple(owners[i] for i in chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortRules:
+    """For whom a round waits (Bonawitz et al., "Towards Federated Learning at Scale", 2019, arXiv 1902.01046).
+
+    Attributes:
+        size: how many owners a round wants; None wants all of them, but for the share of ``over_selection``.
+        over_selection: draw this share more owners than are wanted, and take the first to come.
+        deadline_s: after so long a round goes on with those who came, if they are a quorum; None waits.
+        quorum: the share of the wanted owners that must come.
+        late: who comes too late is left out (``drop``), or counts in the next round (``merge``).
+    """
+
+    size: int | None = None
+    over_selection: float = 0.0
+    deadline_s: float | None = None
+    quorum: float = 0.5
+    late: Literal["drop", "merge"] = "drop"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a round may go on without some of its cohort."""
+        return self.over_selection > 0 or self.deadline_s is not None
+
+    def num_drawn(self, available: int) -> int:
+        """How many owners to draw so that the wanted number comes."""
+        return available if self.size is None else min(available, ceil(self.size * (1 + self.over_selection) - 1e-9))
+
+    def num_wanted(self, drawn: int) -> int:
+        """How many of the owners drawn are waited for."""
+        return min(drawn, self.size) if self.size else max(1, floor(drawn / (1 + self.over_selection) + 1e-9))
+
+    def num_needed(self, wanted: int) -> int:
+        """How many make a quorum."""
+        return max(1, ceil(wanted * self.quorum - 1e-9))
+
+
+class Gathering:
+    """Who of a cohort has come, who will not come, and whether the wait is over. Knows no clock but what it is told."""
+
+    def __init__(self, rules: CohortRules, cohort: Sequence[str]) -> None:
+        self._rules = rules
+        self._cohort = tuple(cohort)
+        self._wanted = rules.num_wanted(len(cohort))
+        self._needed = rules.num_needed(self._wanted)
+        self._came: set[str] = set()
+        self._gone: set[str] = set()
+
+    @property
+    def came(self) -> tuple[str, ...]:
+        """In owner order."""
+        return tuple(name for name in self._cohort if name in self._came)
+
+    def arrive(self, owner: str) -> None:
+        self._came.add(owner)
+
+    def lose(self, owner: str) -> None:
+        """It will not come."""
+        self._gone.add(owner)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Too few are left for a quorum."""
+        return len(self._cohort) - len(self._gone - self._came) < self._needed
+
+    def is_over(self, elapsed_s: float) -> bool:
+        """All who are wanted or can still come are there; or time is up and there is a quorum."""
+        num_possible = len(self._cohort) - len(self._gone - self._came)
+        if self._came and len(self._came) >= min(self._wanted, num_possible):
+            return True
+        deadline_s = self._rules.deadline_s
+        return deadline_s is not None and elapsed_s >= deadline_s and len(self._came) >= self._needed

@@ -207,6 +207,11 @@ class RunConfig(Section):
         owners, cohort = self.partition.num_owners, self.training.cohort_size
         if cohort is not None and cohort > owners:
             raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; take at most all")
+        if self.reliability.cohort_rules(cohort).is_open and not resolve_algorithm(self.algorithm.name).works_apart:
+            raise ValueError(
+                f"in {self.algorithm.name} owners need one another, so a round cannot go on without some; leave "
+                f"reliability.round_deadline_s and over_selection out, or take fedavg or fedprox"
+            )
         if self.owners.noisy > owners:
             raise ValueError(f"owners.noisy is {self.owners.noisy} and there are {owners} owners; take at most all")
         return self

@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from raysplit.actors.robust import UpdateRules
+from raysplit.schedulers.cohort import CohortRules
+
 
 class ReliabilityConfig(BaseModel):
     """How a run survives.
@@ -21,6 +24,10 @@ class ReliabilityConfig(BaseModel):
         exclude_after: an owner that was dropped so often for bad updates takes part no more.
         restarts_per_round, restarts_per_run: more losses than that end the run.
         quorum: the share of a cohort that must be left for a round to go on without the others.
+        over_selection: draw this share of owners more than ``training.cohort_size`` and take the first to come.
+        round_deadline_s: after so long a round goes on with those who came, if they are a quorum. Both are for
+            methods whose owners work apart from one another (fedavg, fedprox), and make results depend on time.
+        late: an update that comes too late is left out (``drop``), or counts in the next round (``merge``).
         place_timeout_s: a place that answers nothing for so long is lost.
         round_timeout_s: a round that takes longer is broken off, naming whom it waits for; None lets it take its time.
         max_update_norm: an update further than this (Euclidean norm) from the average before is refused.
@@ -31,6 +38,20 @@ class ReliabilityConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def cohort_rules(self, size: int | None) -> CohortRules:
+        """For whom a round waits that wants so many owners (None: all)."""
+        return CohortRules(
+            size=size,
+            over_selection=self.over_selection,
+            deadline_s=self.round_deadline_s,
+            quorum=self.quorum,
+            late=self.late,
+        )
+
+    def update_rules(self) -> UpdateRules:
+        """Which updates are taken, and how they become one."""
+        return UpdateRules(max_norm=self.max_update_norm, aggregation=self.aggregation, tolerated=self.tolerated)
+
     checkpoint_every: int | None = Field(default=1, ge=1)
     checkpoint_location: str | None = None
     keep_last: int = Field(default=2, ge=1)
@@ -40,6 +61,9 @@ class ReliabilityConfig(BaseModel):
     restarts_per_round: int = Field(default=3, ge=0)
     restarts_per_run: int = Field(default=20, ge=0)
     quorum: float = Field(default=0.5, gt=0, le=1)
+    over_selection: float = Field(default=0.0, ge=0)
+    round_deadline_s: float | None = Field(default=None, gt=0)
+    late: Literal["drop", "merge"] = "drop"
     place_timeout_s: float = Field(default=60.0, gt=0)
     round_timeout_s: float | None = Field(default=None, gt=0)
     max_update_norm: float | None = Field(default=None, gt=0)

@@ -48,7 +48,7 @@ RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
 def fingerprint(config: RunConfig) -> str:
     """Of all settings that a run's numbers depend on."""
     tree = config.model_dump(mode="json", exclude={"cluster", "output"})
-    kept = ("aggregation", "tolerated", "max_update_norm")
+    kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 

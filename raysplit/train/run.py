@@ -168,7 +168,7 @@ class _Loop:
         config, safety = self._config, self._safety
         rng = generator(config.seed, "round", round, "cohort")
         owners = safety.candidates(self._algorithm.available(round))
-        drawn = choose_cohort(owners, config.training.cohort_size, rng)
+        drawn = choose_cohort(owners, self._algorithm.setting.cohort.num_drawn(len(owners)), rng)
         try:
             row, moved = await safety.watched(self._round(round, safety.left(round, drawn)), round)
             best = is_best(self._ledger.rows, row)

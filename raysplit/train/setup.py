@@ -12,7 +12,6 @@ from torch import Tensor
 
 from raysplit.actors.data_owner import LocalTraining
 from raysplit.actors.evaluator import Evaluator
-from raysplit.actors.robust import UpdateRules
 from raysplit.algorithms.base import OwnerData, Setting
 from raysplit.cluster.contract import PartySpec
 from raysplit.data.datasets import load_dataset
@@ -119,11 +118,8 @@ def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], d
         validators=_evaluators("validator", data.val, config, spec, data, device) if data.val is not None else (),
         rounds=training.rounds,
         lr_schedule=training.lr_schedule,
-        updates=UpdateRules(
-            max_norm=config.reliability.max_update_norm,
-            aggregation=config.reliability.aggregation,
-            tolerated=config.reliability.tolerated,
-        ),
+        updates=config.reliability.update_rules(),
+        cohort=config.reliability.cohort_rules(training.cohort_size),
     )
 
 

@@ -1,0 +1,102 @@
+"""An aggregator that does not wait for everybody: a round closes with those who came in time.
+
+Over-selection, deadline and quorum as in Bonawitz et al., "Towards Federated Learning at Scale" (2019,
+arXiv 1902.01046). The mean is over those who came, their weights scaled to sum to 1. A late update is left out, or
+merged into the next mean with the weight that it had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from raysplit.actors.aggregator import Aggregator
+from raysplit.actors.records import RoundTask, StaleCall
+from raysplit.schedulers.cohort import CohortRules, Gathering
+
+
+class OpenAggregator(Aggregator):
+    """Averages a round over those who came in time."""
+
+    def __init__(self, *, cohort_rules: CohortRules, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._cohort_rules = cohort_rules
+        self._gathering = Gathering(cohort_rules, ())
+        self._began_s = 0.0
+        self._closed: asyncio.Future[tuple[str, ...]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._updates: dict[str, Mapping[str, Tensor]] = {}
+        self._late: dict[str, tuple[float, Mapping[str, Tensor]]] = {}
+
+    def begin(self, task: RoundTask) -> None:
+        super().begin(task)
+        loop = asyncio.get_running_loop()
+        self._gathering = Gathering(self._cohort_rules, task.cohort)
+        self._began_s = loop.time()
+        self._closed = loop.create_future()
+        if self._cohort_rules.deadline_s is not None:
+            self._timer = loop.call_later(self._cohort_rules.deadline_s, self._look)
+
+    def _abandon(self) -> None:
+        super()._abandon()
+        self._updates = {}
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._closed is not None and not self._closed.done():
+            self._closed.cancel()
+
+    async def submit(self, task: RoundTask, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
+        """Bring an owner's state; whoever comes late is told nothing else."""
+        update = {key: value for state in states for key, value in state.items()}
+        self._rules.check(owner, task.round, update, self._current)
+        now, closed = self._task, self._closed
+        if now is None or closed is None or task.attempt != now.attempt or task.round > now.round:
+            raise StaleCall(f"{self.name} is not in round {task.round}, attempt {task.attempt}")
+        if task.round < now.round or closed.done():
+            if self._cohort_rules.late == "merge":
+                self._late[owner] = task.weight(owner), {key: value.clone() for key, value in update.items()}
+            return
+        self._updates[owner] = update
+        self._gathering.arrive(owner)
+        self._look()
+
+    def lose(self, task: RoundTask, owner: str) -> bool:
+        """Go on without an owner; whether that still makes a quorum."""
+        self._check(task)
+        self._gathering.lose(owner)
+        self._look()
+        return not self._gathering.is_hopeless
+
+    async def closed(self, task: RoundTask) -> tuple[str, ...]:
+        """Who came in time, once the round is closed."""
+        self._check(task)
+        assert self._closed is not None
+        return await asyncio.shield(self._closed)
+
+    def absent(self) -> list[str]:
+        cohort = self._task.cohort if self._task else ()
+        return [name for name in cohort if name not in self._updates]
+
+    async def snapshot(self) -> dict[str, Any]:
+        return {**await super().snapshot(), "late": dict(self._late)}
+
+    async def restore(self, snapshot: Mapping[str, Any]) -> None:
+        await super().restore(snapshot)
+        self._late = {owner: (weight, dict(update)) for owner, (weight, update) in snapshot["late"].items()}
+
+    def _look(self) -> None:
+        elapsed_s = asyncio.get_running_loop().time() - self._began_s
+        task, closed = self._task, self._closed
+        if task is None or closed is None or closed.done() or not self._gathering.is_over(elapsed_s):
+            return
+        came = self._gathering.came
+        merged = [pair for owner, pair in sorted(self._late.items()) if owner not in came]
+        weights = [*(task.weight(name) for name in came), *(weight for weight, _ in merged)]
+        updates = [*(self._updates[name] for name in came), *(update for _, update in merged)]
+        self._current = self._rules.combine(updates, [weight / sum(weights) for weight in weights])
+        self._late.clear()
+        self._updates.clear()
+        closed.set_result(came)

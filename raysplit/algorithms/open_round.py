@@ -1,0 +1,80 @@
+"""A round that goes on without those who do not come in time, for methods whose owners work apart from one another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.cluster.contract import Handle, Promise, gather
+from raysplit.schedulers.cohort import CohortRules
+
+
+class OpenRounds:
+    """Starts owners, takes the reports of those who come in time, and remembers who is still at work."""
+
+    def __init__(self, rules: CohortRules) -> None:
+        self._rules = rules
+        self._at_work: dict[str, asyncio.Future[Any]] = {}
+
+    def idle(self, owners: list[str]) -> list[str]:
+        """Those who do not work on an earlier round any more."""
+        return [name for name in owners if name not in self._at_work or self._at_work[name].done()]
+
+    async def run(
+        self, runs: Mapping[str, Promise], task: RoundTask, aggregator: Handle, handles: Mapping[str, Handle]
+    ) -> tuple[OwnerReport, ...]:
+        """The reports of the owners whose updates are in the mean. An owner that fails is gone on without, unless too
+        few are left: then its error is raised."""
+        waits = {name: asyncio.ensure_future(_value(run)) for name, run in runs.items()}
+        watched = [asyncio.ensure_future(_without_failed(aggregator, task, name, wait)) for name, wait in waits.items()]
+        closed = asyncio.ensure_future(_value(aggregator.closed(task)))
+        try:
+            await _first_error(closed, watched)
+            came: tuple[str, ...] = await closed
+            reports = [await waits[name] for name in came]
+        finally:
+            for task_ in (closed, *watched):
+                task_.cancel()
+            await asyncio.wait([closed, *watched])
+        await self._leave(task, came, waits, handles)
+        return tuple(reports)
+
+    async def _leave(
+        self,
+        task: RoundTask,
+        came: tuple[str, ...],
+        waits: Mapping[str, asyncio.Future[Any]],
+        handles: Mapping[str, Handle],
+    ) -> None:
+        """Late owners are stopped, or go on if their updates are to count in the next round."""
+        late = [name for name in task.cohort if name not in came and not waits[name].done()]
+        if self._rules.late == "merge":
+            self._at_work |= {name: waits[name] for name in late}
+        else:
+            await gather(*[handles[name].restore({}) for name in late])
+            for name in late:
+                waits[name].cancel()
+
+
+async def _value(promise: Promise) -> Any:
+    return await promise
+
+
+async def _without_failed(aggregator: Handle, task: RoundTask, owner: str, wait: asyncio.Future[Any]) -> None:
+    """Raise an owner's error only if the round cannot go on without it."""
+    await asyncio.wait([wait])
+    if wait.cancelled() or wait.exception() is None:
+        return
+    if not await aggregator.lose(task, owner):
+        wait.result()
+
+
+async def _first_error(closed: asyncio.Future[Any], watched: Sequence[asyncio.Future[None]]) -> None:
+    """Return when the round is closed, or raise what makes that impossible."""
+    waiting: set[asyncio.Future[Any]] = {closed, *watched}
+    while not closed.done():
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for future in done:
+            future.result()
