@@ -26,12 +26,8 @@ _TASK_KINDS: dict[WorkKind, Literal["forward", "backward", "update"]] = {
 
 class _Waiting(NamedTuple):
     arrival: int
-    work: Work
-    ready_s: float
+    task: WaitingTask
     turn: asyncio.Future[None]
-
-    def task(self) -> WaitingTask:
-        return WaitingTask(owner=self.work.owner, kind=_kind(self.work), ready_s=self.ready_s)
 
 
 class WorkQueue:
@@ -81,9 +77,11 @@ class WorkQueue:
     def _join(self, work: Work) -> asyncio.Future[None]:
         """Within a lane the first to come is the first to go, so only its head is up for choice."""
         loop = asyncio.get_running_loop()
-        lane = f"{_kind(work)} {work.owner}" if self.policy == "fair" else _kind(work)
+        kind = _TASK_KINDS.get(work.kind, "forward")
+        lane = f"{kind} {work.owner}" if self.policy == "fair" else kind
+        task = WaitingTask(owner=work.owner, kind=kind, ready_s=loop.time())
         turn: asyncio.Future[None] = loop.create_future()
-        self._lanes.setdefault(lane, deque()).append(_Waiting(self._num_arrivals, work, loop.time(), turn))
+        self._lanes.setdefault(lane, deque()).append(_Waiting(self._num_arrivals, task, turn))
         self._num_arrivals += 1
         return turn
 
@@ -98,7 +96,7 @@ class WorkQueue:
         if waiting.turn.done():  # whoever waited has given up
             self._next()
         else:
-            self._served[waiting.work.owner] += 1
+            self._served[waiting.task.owner] += 1
             waiting.turn.set_result(None)
 
     def _lane(self) -> str:
@@ -106,11 +104,7 @@ class WorkQueue:
         if len(self._lanes) == 1:
             return next(iter(self._lanes))
         heads = sorted((lane[0].arrival, name) for name, lane in self._lanes.items())
-        return heads[self._choose([self._lanes[name][0].task() for _, name in heads], self._served)][1]
-
-
-def _kind(work: Work) -> Literal["forward", "backward", "update"]:
-    return _TASK_KINDS.get(work.kind, "forward")
+        return heads[self._choose([self._lanes[name][0].task for _, name in heads], self._served)][1]
 
 
 class QueueDevice:

@@ -55,14 +55,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._now_s = 0.0
+        self.now_s = 0.0
         self._due: deque[_Due] = deque()
         self._instant: deque[_Timer] = deque()
         self._timers: list[tuple[float, int, _Timer | asyncio.Future[None]]] = []
         self._numbers = count()
 
     def time(self) -> float:
-        return self._now_s
+        return self.now_s
 
     def call_soon(  # type: ignore[override]  # nobody takes back what is due
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -73,7 +73,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Timer:
         timer = _Timer(callback, args, context)
-        if when <= self._now_s:
+        if when <= self.now_s:
             self._instant.append(timer)
         else:
             heappush(self._timers, (when, next(self._numbers), timer))
@@ -93,7 +93,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Timer:
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
 
     def _run_once(self) -> None:
         """Run until somebody stops the loop: all that is due, then the rest of the instant, then the next timer."""
@@ -108,7 +108,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if instant:
                 timer = instant.popleft()
             elif timers:
-                self._now_s, _, timer = heappop(timers)
+                self.now_s, _, timer = heappop(timers)
             else:
                 raise Deadlock("every party waits for another one and nothing is under way; the round cannot end")
             if isinstance(timer, _Timer):
@@ -153,12 +153,12 @@ class VirtualClock:
         return loop
 
     def time_s(self) -> float:
-        return self._loop.time()
+        return self._loop.now_s
 
     now_s = time_s
 
     async def reach(self, when_s: float) -> None:
-        if when_s > self._loop.time():
+        if when_s > self._loop.now_s:
             await self._loop.timer(when_s)
 
 

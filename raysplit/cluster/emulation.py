@@ -146,14 +146,14 @@ class PacedDevice:
             self._queue.leave()
 
     async def _perform(self, work: Work, compute: Callable[[], Any]) -> Any:
-        clock, queue = self._clock, self._queue
+        clock, queue, machine = self._clock, self._queue, self._machine
         began_s = clock.time_s()
         starts_s = max(clock.now_s(), queue.free_s)
         result = compute()
-        await clock.reach(starts_s + self._machine.seconds(work))
+        await clock.reach(starts_s + machine.seconds(work))
         queue.free_s = clock.now_s()
         kind, owner, _, round, step = work
-        self._log.add(self._party, self._machine.device, kind, owner, round, step, began_s, clock.time_s())
+        self._log.add(self._party, machine.device, kind, owner, round, step, began_s, clock.time_s())
         return result
 
 

@@ -51,7 +51,8 @@ class LocalHandle:
     def __getattr__(self, verb: str) -> Callable[..., LocalPromise]:
         if verb.startswith("_"):
             raise AttributeError(verb)
-        return partial(self._call, verb)
+        call = self.__dict__[verb] = partial(self._call, verb)  # found without asking from now on
+        return call
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> LocalPromise:
         task = asyncio.get_running_loop().create_task(self._run(current_party.get(), verb, args, kwargs))
