@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
 from raysplit.actors.records import StaleCall
+from raysplit.cluster.clock import go_on_from, reached_s
 
 
 class Barrier:
@@ -40,10 +41,12 @@ class Barrier:
         if len(brought) == len(expected):
             del self._brought[key], self._outcome[key], self._expected[key]
             try:
-                outcome.set_result(await work([brought[who] for who in expected]))
+                outcome.set_result((await work([brought[who] for who in expected]), reached_s()))
             except Exception as error:
                 outcome.set_exception(error)
-        return await asyncio.shield(outcome)
+        result, when_s = await asyncio.shield(outcome)
+        go_on_from(when_s)  # of a paced run: nobody leaves before the work is done
+        return result
 
     def absent(self) -> list[str]:
         """Who has not come where others wait."""
