@@ -1,0 +1,132 @@
+"""What pipelining over processes costs: MP-SL on Ray against one plain process, ResNet-18 for CIFAR, batches of 32.
+
+    python benchmarks/mpsl/pipelining.py [--owners 4] [--steps 6]
+
+CPU efficiency: CPU seconds per sample of the plain process over those of all Ray processes together (driver, raylet,
+GCS and places). Speed: samples per second of a round against the plain process. Prints one JSON line per number of nodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import torch.nn.functional as F
+
+from raysplit.cluster.launch import RayOptions, connect, disconnect
+from raysplit.cluster.topology import lay_out
+from raysplit.data.streams import torch_generator
+from raysplit.models.spec import ModelSpec
+from raysplit.train.config import check_config
+from raysplit.train.run import run
+from raysplit.train.setup import prepare
+
+BATCH = 32
+CUTS = {2: [1, 3, 5], 3: [1, 2, 3, 5]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--owners", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=6)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = Path(tempfile.mkdtemp(prefix="rq", dir="/tmp"))
+    resources = connect(RayOptions(address="local", num_cpus=2, temp_dir=str(folder)))
+    try:
+        for num_nodes, cuts in CUTS.items():
+            plain = [_plain(arguments.steps)]
+            pipelined = _pipelined(cuts, arguments.owners, arguments.steps, resources)
+            plain.append(_plain(arguments.steps))
+            cpu, wall = (sum(values) / 2 for values in zip(*plain, strict=True))
+            record = {
+                "nodes": num_nodes,
+                "plain_cpu_s_per_sample": round(cpu, 5),
+                "plain_samples_per_s": round(1 / wall, 1),
+                "ray_cpu_s_per_sample": round(pipelined[0], 5),
+                "ray_samples_per_s": round(1 / pipelined[1], 1),
+                "cpu_efficiency": round(cpu / pipelined[0], 3),
+                "speed": round(wall / pipelined[1], 3),
+                "load_average": os.getloadavg()[0],
+            }
+            print(json.dumps(record), flush=True)
+    finally:
+        disconnect()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plain(steps: int) -> tuple[float, float]:
+    """CPU and wall seconds per sample of a training loop without anything around it."""
+    model = ModelSpec(name="resnet18_cifar", input_shape=(3, 32, 32), num_classes=10, seed=0).build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    gen = torch_generator(0, "benchmark")
+    x, y = torch.randn(BATCH, 3, 32, 32, generator=gen), torch.randint(10, (BATCH,), generator=gen)
+    cpu = wall = 0.0
+    for step in range(steps + 1):
+        if step == 1:  # the first one allocates
+            cpu, wall = time.process_time(), time.perf_counter()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    samples = steps * BATCH
+    return (time.process_time() - cpu) / samples, (time.perf_counter() - wall) / samples
+
+
+class _Meter:
+    """Watches a run: CPU seconds of all processes, and wall seconds of its rounds, the first left out."""
+
+    def __init__(self) -> None:
+        self.cpu_s: list[float] = []
+
+    def started(self, config: Any, prepared: Any) -> None: ...
+
+    def round_done(self, row: Any) -> None:
+        self.cpu_s.append(_cpu_s())
+
+    def finished(self, result: Any) -> None: ...
+
+
+def _cpu_s() -> float:
+    total = 0.0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _pipelined(cuts: list[int], owners: int, steps: int, resources: dict[str, float]) -> tuple[float, float]:
+    from raysplit.cluster.ray import RayCluster
+
+    config = check_config(
+        {
+            "model": {"name": "resnet18_cifar"},
+            "data": {"name": "random", "num_classes": 10, "num_samples": 2048, "input_shape": [3, 32, 32]},
+            "partition": {"name": "iid", "num_owners": owners},
+            "algorithm": {"name": "mpsl", "cuts": cuts},
+            "training": {"rounds": 3, "batch_size": BATCH, "max_steps": steps},
+            "evaluation": {"every": 100},
+        }
+    )
+    meter = _Meter()
+    cluster = RayCluster(partial(lay_out, num_places=2, cpus=resources["CPU"]))
+    result = asyncio.run(run(config, prepare(config), cluster, observers=[meter]))
+    samples = owners * steps * BATCH
+    cpu = meter.cpu_s[1] - meter.cpu_s[0]
+    return cpu / samples, result.rows[1]["seconds"] / samples
+
+
+if __name__ == "__main__":
+    main()
