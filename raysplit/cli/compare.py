@@ -12,6 +12,7 @@ from rich.table import Table
 
 from raysplit.cli.compare_picture import draw_runs
 from raysplit.cli.progress import human_bytes
+from raysplit.cli.run_argument import run_paths
 from raysplit.train.report import RunReport, as_json, differing_settings, read_runs
 from raysplit.train.run import CUT_SHORT
 
@@ -19,7 +20,7 @@ _NOTHING = "–"
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, callback=run_paths)
 @click.option("--target", type=click.FloatRange(0, 1, min_open=True), help="Accuracy to reach: what did it take?")
 @click.option(
     "--figure",
@@ -28,7 +29,7 @@ _NOTHING = "–"
 )
 @click.option("--json", "json_wanted", is_flag=True, help="Print JSON and nothing else.")
 def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, json_wanted: bool) -> None:
-    """Compare RUNS, the folders of finished or interrupted runs.
+    """Compare RUNS, the folders or URIs of finished or interrupted runs.
 
     \b
     Example:

@@ -13,11 +13,11 @@ from raysplit.train.run import Observer
 
 
 @click.command()
-@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("run")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary, nothing else.")
-def resume(run: Path, quiet: bool, as_json: bool) -> None:
-    """Go on with RUN (its folder, or its name below runs/) from its newest good checkpoint.
+def resume(run: str, quiet: bool, as_json: bool) -> None:
+    """Go on with RUN (its folder or URI, or its name below runs/) from its newest good checkpoint.
 
     It ends with the same weights as if it had never been interrupted.
 
@@ -29,15 +29,18 @@ def resume(run: Path, quiet: bool, as_json: bool) -> None:
     observers: list[Observer] = [JsonLines()] if as_json else []
     live = LiveProgress(Console(stderr=True)) if not quiet and not as_json else None
     observers += [live] if live else []
+    from raysplit.train.mirror import existing_folder
     from raysplit.train.session import resume_run
 
+    location = run if "://" in run else str(run_folder(Path(run)))
     try:
-        result = resume_run(run_folder(run), observers=observers)
+        with existing_folder(location) as (folder, mirrors):
+            result = resume_run(folder, observers=[*mirrors, *observers])
     finally:
         if live:
             live.close()
     if not as_json:
-        Console().print(result_line(result))
+        Console().print(result_line(result, location))
 
 
 def run_folder(run: Path) -> Path:

@@ -43,27 +43,29 @@ def train(
     changes += [f"output.name={name}"] if name else []
     changes += ["output.overwrite=true"] if overwrite else []
     checked = load_config(config, changes)
-    folder = run_folder(checked, config)
+    location = run_location(checked, config)
     console = Console(stderr=True)
     observers: list[Observer] = [JsonLines()] if as_json else []
     live = LiveProgress(console) if not quiet and not as_json else None
     observers += [live] if live else []
+    from raysplit.train.mirror import new_folder
     from raysplit.train.session import run_config
 
     try:
-        result = run_config(checked, observers=observers, folder=folder)
+        with new_folder(location, overwrite=checked.output.overwrite) as (folder, mirrors):
+            result = run_config(checked, observers=[*mirrors, *observers], folder=folder)
     finally:
         if live:
             live.close()
     if not as_json:
-        Console().print(result_line(result))
+        Console().print(result_line(result, location))
         if result.comparison is not None:
             Console().print(comparison_table(result.comparison))
 
 
-def run_folder(config: RunConfig, source: Path | None) -> Path:
-    """``<root>/<name>``."""
-    return Path(config.output.root) / run_name(config, source)
+def run_location(config: RunConfig, source: Path | None) -> str:
+    """``<root>/<name>``, a path or a URI."""
+    return f"{config.output.root.rstrip('/')}/{run_name(config, source)}"
 
 
 def run_name(config: RunConfig, source: Path | None) -> str:
@@ -72,13 +74,13 @@ def run_name(config: RunConfig, source: Path | None) -> str:
     return config.output.name or f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def result_line(result: RunResult) -> str:
+def result_line(result: RunResult, location: str | Path) -> str:
     """The outcome in two lines."""
     last = result.rows[-1]
     return (
         f"[bold]{_outcome(last)}[/bold] after {last['round']} rounds ({result.stopped}), "
         f"{last['train_seconds_total']:.1f} s of training, {human_bytes(last['bytes_total'])} sent\n"
-        f"run folder: {result.folder}"
+        f"run folder: {location}"
     )
 
 

@@ -1,0 +1,113 @@
+"""Run folders by URI: the same files as in a local folder, compared and resumed from there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support import settings
+
+from raysplit.cli.compare import compare
+from raysplit.cli.resume import resume
+from raysplit.cli.train import train
+from raysplit.train.folder import RunFolderUsed
+from raysplit.train.mirror import Mirror, fetched, new_folder
+
+
+def command(verb: Any, *arguments: str) -> str:
+    ended = CliRunner().invoke(verb, list(arguments), catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    return ended.output
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps(settings()))
+    return str(path)
+
+
+def test_a_run_at_a_uri_is_the_run_of_a_folder(tmp_path: Path, config: str) -> None:
+    store = f"file://{tmp_path}/store"
+    told = command(train, config, "--quiet", "--name", "a", "--set", f"output.root={store}")
+    command(train, config, "--quiet", "--name", "a", "--set", f"output.root={tmp_path}/here")
+    there, here = tmp_path / "store" / "a", tmp_path / "here" / "a"
+    assert f"{store}/a" in told.replace("\n", "")
+    assert names(there) == names(here)
+    assert (there / "model.pt").read_bytes() == (here / "model.pt").read_bytes()
+    assert not any(name.endswith(".part") for name in names(there))
+
+
+def test_runs_at_uris_are_compared(tmp_path: Path, config: str) -> None:
+    store = f"file://{tmp_path}/store"
+    for name, algorithm in (("a", "fedavg"), ("b", "splitnn")):
+        changes = ("--set", f"output.root={store}", "--set", f"algorithm.name={algorithm}")
+        command(train, config, "--quiet", "--name", name, *changes)
+    found = json.loads(command(compare, f"{store}/a", f"{store}/b", "--json", "--figure", str(tmp_path / "figure.png")))
+    assert [run["algorithm"] for run in found["runs"]] == ["fedavg", "splitnn"]
+
+
+def test_a_run_is_resumed_from_a_uri(tmp_path: Path, config: str) -> None:
+    """Cut short after its first round, by taking the end away."""
+    store = f"file://{tmp_path}/store"
+    for name in ("whole", "torn"):
+        command(train, config, "--quiet", "--name", name, "--set", f"output.root={store}")
+    torn, whole = tmp_path / "store" / "torn", tmp_path / "store" / "whole"
+    (torn / "summary.json").unlink()
+    (torn / "model.pt").unlink()
+    for path in (torn / "checkpoints").glob("*"):
+        if "2" in path.stem or path.stem == "best":
+            path.unlink()
+    command(resume, f"{store}/torn", "--quiet")
+    assert (torn / "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
+
+
+def test_what_is_at_a_uri_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    store = tmp_path / "store" / "run"
+    store.mkdir(parents=True)
+    uri = f"file://{store}"
+    (store / "notes.txt").write_text("mine")
+    for overwrite, message in ((False, "already holds a run"), (True, "not a run folder; it is left alone")):
+        with pytest.raises(RunFolderUsed, match=message), new_folder(uri, overwrite=overwrite):
+            raise AssertionError("it was not refused")
+    (store / "config.yaml").write_text("")
+    with new_folder(uri, overwrite=True) as (local, mirrors):
+        assert local.name == "run"
+        assert len(mirrors) == 1
+        local.mkdir()
+        (local / "config.yaml").write_text("seed: 1")
+    assert names(store) == {"config.yaml"}
+    assert (store / "config.yaml").read_text() == "seed: 1"
+
+
+def test_only_what_changed_is_copied_and_what_is_gone_is_removed(tmp_path: Path) -> None:
+    local, store = tmp_path / "local", tmp_path / "store"
+    (local / "deep").mkdir(parents=True)
+    (local / "a").write_text("1")
+    (local / "deep" / "b").write_text("2")
+    (local / "c.part").write_text("half")
+    mirror = Mirror(local, f"file://{store}")
+    mirror.push()
+    assert names(store) == {"a", "deep/b"}
+    (store / "a").write_text("untouched since")
+    (local / "deep" / "b").unlink()
+    mirror.push()
+    assert names(store) == {"a"}
+    assert (store / "a").read_text() == "untouched since"
+    (local / "a").write_text("new")
+    mirror.push()
+    assert (fetched(f"file://{store}", tmp_path / "copy") / "a").read_text() == "new"
+
+
+def test_nothing_at_a_uri_and_no_such_store(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no run at file://"):
+        fetched(f"file://{tmp_path}/none")
+    with pytest.raises(ValueError, match="give a path, s3://"):
+        fetched("ftp9://host/run")
