@@ -3,7 +3,7 @@
     python benchmarks/mpsl/pipelining.py [--owners 4] [--steps 6]
 
 CPU efficiency: CPU seconds per sample of the plain process over those of all Ray processes together (driver, raylet,
-GCS and places). Speed: samples per second of a round against the plain process. Prints one JSON line per number of nodes.
+GCS and places). Speed: samples per second of a round against the plain process. One JSON line per number of nodes.
 """
 
 from __future__ import annotations

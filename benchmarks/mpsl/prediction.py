@@ -34,21 +34,21 @@ from raysplit.train.setup import prepare
 
 BATCH = 32
 MODELS: dict[str, dict[str, Any]] = {
-    "cnn8": {"shape": (1, 8, 8), "classes": 10, "data": {"name": "digits"}, "slowdown": 100, "mbit_per_s": 8},
+    "cnn8": {"shape": (1, 8, 8), "classes": 10, "data": {"name": "digits"}, "slowdown": 300, "mbit_per_s": 2},
     "resnet18_cifar": {
         "shape": (3, 32, 32),
         "classes": 10,
         "data": {"name": "random", "num_classes": 10, "num_samples": 2048, "input_shape": [3, 32, 32]},
-        "slowdown": 6,
-        "mbit_per_s": 400,
+        "slowdown": 24,
+        "mbit_per_s": 100,
     },
 }
 CASES = [  # model, cuts, owners, batches per owner and round
-    ("cnn8", [1, 2, 3], 2, 8),
-    ("cnn8", [1, 2, 3], 4, 8),
-    ("cnn8", [1, 2, 3, 4], 4, 8),
+    ("cnn8", [1, 2, 3], 2, 6),
+    ("cnn8", [1, 2, 3], 4, 6),
+    ("cnn8", [1, 2, 3, 4], 4, 6),
     ("cnn8", [1, 2, 3, 4], 8, 4),
-    ("resnet18_cifar", [1, 2, 4], 2, 3),
+    ("resnet18_cifar", [1, 2, 4], 2, 2),
     ("resnet18_cifar", [1, 2, 3, 4], 4, 2),
     ("resnet18_cifar", [1, 2, 3, 4], 8, 2),
     ("resnet18_cifar", [1, 2, 3, 4, 5], 4, 2),
@@ -136,7 +136,7 @@ def _config(name: str, cuts: list[int], owners: int, batches: int, profile: str,
             "data": model["data"],
             "partition": {"name": "iid", "num_owners": owners},
             "algorithm": {"name": "mpsl", "cuts": cuts},
-            "training": {"rounds": 4, "batch_size": BATCH, "max_steps": batches},
+            "training": {"rounds": 3, "batch_size": BATCH, "max_steps": batches},
             "evaluation": {"every": 100},
             "topology": {
                 "devices": {
