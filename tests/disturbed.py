@@ -6,6 +6,7 @@ from typing import Any
 
 from support import same
 
+from raysplit.train.folder import Row
 from raysplit.train.run import RunResult
 
 KEPT = {
@@ -48,3 +49,24 @@ def equal(a: RunResult, b: RunResult) -> bool:
     """The same bits, the same losses, the same traffic."""
     labels = a.states.keys() == b.states.keys() and all(same(a.states[k], b.states[k]) for k in a.states)
     return labels and [r["train_loss"] for r in a.rows] == [r["train_loss"] for r in b.rows] and a.traffic == b.traffic
+
+
+class Killed(Exception):
+    """Stands for whatever ends the driver."""
+
+
+class Killer:
+    """Ends the run once a round has been recorded."""
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+
+    def started(self, *_: Any) -> None:
+        pass
+
+    def round_done(self, row: Row) -> None:
+        if row["round"] == self._after:
+            raise Killed
+
+    def finished(self, _: RunResult) -> None:
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -15,7 +16,8 @@ from raysplit.actors.joint import JointRule, joint_gradients
 from raysplit.actors.losses import resolve_loss
 from raysplit.actors.part import Tensors, as_tuple
 from raysplit.actors.records import RoundTask, StaleCall, Tag
-from raysplit.actors.stage import PartRecipe, Stage, require_finite, weighted_mean
+from raysplit.actors.robust import UpdateRules, is_finite
+from raysplit.actors.stage import PartRecipe, Stage, require_finite
 
 Copies = Literal["per_owner", "shared"]
 SHARED = "all owners"
@@ -30,6 +32,7 @@ class ComputeNode:
         loss: name or import path, for the node that holds the last part.
         restart_optimizer: forget momentum at the start of each round.
         joint: how a joint step is computed.
+        rules: which replicas are taken into an average, and how they become one.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class ComputeNode:
         loss: str = "cross_entropy",
         restart_optimizer: bool = False,
         joint: JointRule | None = None,
+        rules: UpdateRules | None = None,
         device: Device | None = None,
     ) -> None:
         self.name = name
@@ -49,6 +53,7 @@ class ComputeNode:
         self._loss = resolve_loss(loss)
         self._restart_optimizer = restart_optimizer
         self._joint = joint or JointRule()
+        self._rules = rules or UpdateRules()
         self._device = device or Inline()
         self._stages: dict[str, Stage] = {}
         self._state: dict[str, Tensor] | None = None  # what a new replica starts from
@@ -135,7 +140,10 @@ class ComputeNode:
         await self._barrier.meet(("average", task.round, task.attempt), owner, None, served, work)
 
     async def _mean_of_replicas(self, task: RoundTask, owners: tuple[str, ...]) -> dict[str, Tensor]:
-        return weighted_mean([self._stage(name).part.state() for name in owners], task.weights)
+        states = [self._stage(name).part.state() for name in owners]
+        for name, state in zip(owners, states, strict=True):
+            self._rules.check(name, task.round, state, self._state or state)
+        return self._rules.combine(states, task.weights)
 
     def _served(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the owners that this node works for: all of them."""
@@ -178,8 +186,10 @@ class ComputeNode:
         result = await stage.compute(
             "loss", tags[0], lambda: joint_gradients(stage.part, zs, ys, self._loss, self._joint, stream=stream)
         )
-        for tag, loss in zip(tags, result.losses, strict=True):
-            require_finite(tag, loss)
+        if not all(math.isfinite(loss) for loss in result.losses):
+            by_blame = sorted(zip(tags, result.losses, zs, strict=True), key=lambda row: is_finite(row[2]))
+            for tag, loss, _ in by_blame:  # where all losses are bad, of those whose smashed data are bad
+                require_finite(tag, loss)
         await self._combine(tags[0], stage, sum(len(as_tuple(z)[0]) for z in zs))
         await stage.update(tags[0])
         self._num_steps += 1

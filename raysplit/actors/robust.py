@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from raysplit.actors.part import Tensors, as_tuple
 from raysplit.actors.stage import weighted_mean
 
 State = Mapping[str, Tensor]
@@ -83,6 +84,11 @@ def fault_of(update: State, before: State, max_norm: float | None) -> str | None
     if max_norm is not None and squares**0.5 > max_norm:
         return f"it lies {squares**0.5:.4g} from the average before, and the limit is {max_norm:g}"
     return None
+
+
+def is_finite(values: Tensors) -> bool:
+    """Whether all numbers are."""
+    return all(bool(torch.isfinite(v).all()) for v in as_tuple(values) if v.is_floating_point())
 
 
 def trimmed_mean(states: Sequence[State], cut_off: int) -> dict[str, Tensor]:

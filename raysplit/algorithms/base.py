@@ -199,7 +199,12 @@ class Algorithm(Memory, ABC):
             name=name,
             role="node",
             build=ComputeNode,
-            arguments={"recipe": recipe, "loss": self.setting.training.loss, **arguments},
+            arguments={
+                "recipe": recipe,
+                "loss": self.setting.training.loss,
+                "rules": self.setting.updates,
+                **arguments,
+            },
         )
 
     def aggregator_party(self, *indices: int) -> PartySpec:

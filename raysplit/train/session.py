@@ -77,8 +77,8 @@ def resume_run(folder: Path, *, observers: Sequence[Observer] = (), keep_ray: bo
 
 def checkpoints_of(config: RunConfig, folder: Path) -> Checkpoints:
     """Where the run in a folder keeps its round ends."""
-    place = config.reliability.checkpoint_location
-    location = f"{place.rstrip('/')}/{folder.name}" if place else folder / "checkpoints"
+    place, mark, options = (config.reliability.checkpoint_location or "").partition("?")  # a URI may have options
+    location = f"{place.rstrip('/')}/{folder.name}{mark}{options}" if place else folder / "checkpoints"
     return Checkpoints(location, keep_last=config.reliability.keep_last)
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from disturbed import Killed, Killer, changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import fs
+from support import same, train
+from support import settings as settings_of
 
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.train.checkpoint import Checkpoint, CheckpointRefused, Checkpoints, decoded
+from raysplit.train.config import check_config
+from raysplit.train.session import resume_run, run_config
 
 MAGIC = b"raysplit checkpoint 1\n"
 
@@ -143,3 +150,42 @@ def test_no_fuzzed_file_is_loaded(data: st.DataObject) -> None:
 def test_a_place_that_nobody_knows_is_an_error_with_its_name() -> None:
     with pytest.raises(ValueError, match="checkpoints cannot go to nowhere://bucket/folder"):
         Checkpoints("nowhere://bucket/folder")
+
+
+@pytest.fixture
+def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 server on this machine, with a bucket: the URI of a folder in it."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    options = f"endpoint_override={host}%3A{port}&scheme=http&region=us-east-1"
+    fs.FileSystem.from_uri(f"s3://kept?{options}&allow_bucket_creation=true")[0].create_dir("kept")
+    yield f"s3://kept/runs?{options}"
+    server.stop()
+
+
+def test_an_object_store_is_like_a_folder(object_store: str) -> None:
+    place = Checkpoints(object_store, keep_last=2)
+    assert place.newest("f") is None
+    for rounds in (1, 2, 3):
+        place.save(checkpoint(rounds), is_best=rounds == 1)
+    assert place.names() == ["round-000003.ckpt", "round-000002.ckpt"]
+    assert place.load("best.ckpt").rounds == 1
+    found = place.newest("f")
+    assert found is not None
+    assert found.rounds == 3
+    place.drop_after(2)
+    assert place.names() == ["round-000002.ckpt"]
+
+
+def test_a_run_goes_on_from_an_object_store(object_store: str, tmp_path: Path) -> None:
+    """The folder of the run has moved meanwhile, its name has not."""
+    more = changes("fedavg", reliability={"checkpoint_location": object_store})
+    with pytest.raises(Killed):
+        run_config(check_config(settings_of(**more)), folder=tmp_path / "here" / "run", observers=[Killer(2)])
+    assert not (tmp_path / "here" / "run" / "checkpoints").exists()
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert same(resume_run(tmp_path / "there" / "run"), train(**changes("fedavg")))

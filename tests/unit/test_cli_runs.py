@@ -7,29 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from disturbed import changes
+from disturbed import Killed, Killer, changes
 from support import same, settings
 
 from raysplit.cli import doctor as doctor_module
 from raysplit.cli.doctor import Finding
 from raysplit.cli.main import main
 from raysplit.train.config import check_config
-from raysplit.train.folder import Row
 from raysplit.train.session import run_config
-
-
-class Interrupted(Exception):
-    pass
-
-
-class Interrupter:
-    def started(self, *_: object) -> None: ...
-
-    def finished(self, _: object) -> None: ...
-
-    def round_done(self, row: Row) -> None:
-        if row["round"] == 2:
-            raise Interrupted
 
 
 @pytest.fixture
@@ -39,8 +24,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "200")
     config = check_config(settings(**changes("fedavg")))
     run_config(config, folder=Path("runs/whole"))
-    with pytest.raises(Interrupted):
-        run_config(config, folder=Path("runs/cut"), observers=[Interrupter()])
+    with pytest.raises(Killed):
+        run_config(config, folder=Path("runs/cut"), observers=[Killer(2)])
     return tmp_path
 
 

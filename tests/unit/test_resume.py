@@ -12,34 +12,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from disturbed import ALGORITHMS, KEPT, changes
+from disturbed import ALGORITHMS, KEPT, Killed, Killer, changes
 from support import same, settings
 
 from raysplit.train.config import check_config
 from raysplit.train.folder import Row, read_metrics
 from raysplit.train.run import RunResult
 from raysplit.train.session import resume_run, run_config
-
-
-class Killed(Exception):
-    """Stands for whatever ends the driver."""
-
-
-class Killer:
-    """Ends the run once a round has been recorded."""
-
-    def __init__(self, after: int) -> None:
-        self._after = after
-
-    def started(self, *_: Any) -> None:
-        pass
-
-    def round_done(self, row: Row) -> None:
-        if row["round"] == self._after:
-            raise Killed
-
-    def finished(self, _: RunResult) -> None:
-        pass
 
 
 def run_in(folder: Path, **more: Any) -> RunResult:
