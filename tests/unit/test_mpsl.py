@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from support import same, train, weights
+import torch
+from support import same, settings, train, weights
+
+from raysplit.actors.records import StaleCall, Tag
+from raysplit.algorithms import resolve_algorithm
+from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.wire import num_bytes
+from raysplit.train.config import check_config
+from raysplit.train.setup import prepare
 
 MODEL = {"name": "mlp", "hidden": [16, 14, 12, 10, 8], "dtype": "float64"}  # six units
 TRAINING = {
@@ -127,3 +136,49 @@ def test_traffic_of_a_batch() -> None:
 def test_bad_input(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run({"name": "mpsl", **options})
+
+
+def deployed(algorithm: dict[str, Any], program: Any, **changes: Any) -> None:
+    """Run ``program(algorithm, parties by name)`` with the algorithm deployed in this process."""
+    config = check_config(settings(**{"model": MODEL, "training": TRAINING, "algorithm": algorithm, **changes}))
+
+    async def main() -> None:
+        made = resolve_algorithm(config.algorithm.name)(prepare(config).setting, config.algorithm.resolved_options())
+        handles = await LocalCluster().deploy(made.parties())
+        made.attach(handles)
+        await program(made, {name: handle._party for name, handle in handles.items()})  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+
+
+def test_an_owner_has_one_batch_in_flight() -> None:
+    async def program(algorithm: Any, parties: Any) -> None:
+        task = algorithm.task(0, ["owner-0", "owner-1"])
+        node, z = parties["node-1"], torch.zeros(16, 16, dtype=torch.float64)
+        node.begin(task)
+        first, second = (Tag(owner="owner-0", round=0, step=step) for step in (0, 1))
+        await node.forward(first, z)
+        await node.forward(Tag(owner="owner-1", round=0, step=0), z)  # another owner's may be there too
+        with pytest.raises(StaleCall, match="owner-0 has a batch in flight at node-1"):
+            await node.forward(second, z)
+        await node.backward(first, torch.zeros(16, 12, dtype=torch.float64))
+        await node.forward(second, z)
+
+    deployed(mpsl(1, 3, 5), program)
+
+
+def test_a_node_holds_a_replica_of_its_part_for_each_owner() -> None:
+    """Units are 10-16-14-12-10-8-5 wide; node 1 has 16 -> 14 -> 12, node 2 has 12 -> 10 -> 8, in 8-byte numbers."""
+
+    async def program(algorithm: Any, parties: Any) -> None:
+        await algorithm.round(algorithm.task(0, list(algorithm.setting.owners)))
+        held = {
+            name: sum(num_bytes(stage.part.state()) for stage in parties[name]._stages.values())
+            for name in ("node-1", "node-2")
+        }
+        assert held == {
+            "node-1": 3 * 8 * (17 * 14 + 15 * 12),
+            "node-2": 3 * 8 * (13 * 10 + 11 * 8),
+        }
+
+    deployed(mpsl(1, 3, 5), program)
