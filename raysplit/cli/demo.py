@@ -54,7 +54,7 @@ def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -
     draw_runs(runs, picture, title=f"handwritten digits, {runs[0].partition}", target=TARGET)
     print_runs(console, runs, TARGET)
     console.print(f"runs:    {folder}\npicture: {picture}", highlight=False, soft_wrap=True)
-    console.print(f"[bold]{verdict(runs, TARGET)}[/bold]", highlight=False)
+    console.print(f"[bold]{verdict(runs, TARGET)}[/bold]", highlight=False, soft_wrap=True)
 
 
 def demo_configs(*, seed: int, rounds: int, cluster: Literal["ray", "local"]) -> dict[str, RunConfig]:
