@@ -161,7 +161,7 @@ class DataOwner:
         size = self._training.batch_size
         if self._training.shuffle:
             keys = (self.name, "round", round, "epoch", epoch, "order")
-            order = torch.from_numpy(generator(self._training.seed, *keys).permutation(len(self._shard)))
+            order = torch.from_numpy(self._shard.shuffled(generator(self._training.seed, *keys)))
         else:
             order = torch.arange(len(self._shard))
         batches = list(torch.split(order, size))

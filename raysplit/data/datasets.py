@@ -23,6 +23,7 @@ from raysplit.data.rooms import load_rooms
 from raysplit.data.samples import DataSet
 from raysplit.data.shapes3d import load_shapes3d
 from raysplit.data.stand_ins import load_faces_like, load_medic_like
+from raysplit.data.stream import STREAMED
 from raysplit.data.streams import generator
 from raysplit.data.task_set import TaskSet
 from raysplit.data.taskonomy import load_taskonomy
@@ -31,7 +32,7 @@ from raysplit.data.torchvision_sets import load_torchvision, torchvision_names
 
 def dataset_names() -> list[str]:
     """The names that ``load_dataset`` knows, beside file paths and import paths."""
-    return [*BUILT_IN, *IN_FOLDERS, *TASK_SETS, *torchvision_names()]
+    return [*BUILT_IN, *IN_FOLDERS, *TASK_SETS, STREAMED, *torchvision_names()]
 
 
 def load_dataset(

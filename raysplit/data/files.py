@@ -65,10 +65,11 @@ def _read_parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
-    return {name: _to_numpy(table[name], f"{path}, column {name}") for name in table.column_names}
+    return {name: to_numpy(table[name], f"{path}, column {name}") for name in table.column_names}
 
 
-def _to_numpy(column: Any, source: str) -> npt.NDArray[Any]:
+def to_numpy(column: Any, source: str) -> npt.NDArray[Any]:
+    """A Parquet column as an array; lists become further dimensions. Raises ``ValueError`` naming ``source``."""
     if column.null_count:
         raise ValueError(f"{source}: {column.null_count} values are missing; fill or drop those rows")
     values = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

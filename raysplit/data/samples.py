@@ -48,6 +48,10 @@ class Samples:
             return Samples(x=self.x[chosen], y=self.y[chosen])
         return Samples(x=self.x[chosen], y={task: target[chosen] for task, target in self.y.items()})
 
+    def shuffled(self, rng: np.random.Generator) -> Indices:
+        """An order of all samples."""
+        return rng.permutation(len(self))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DataSet:

@@ -22,8 +22,10 @@ def majority_accuracy(owners: Mapping[str, OwnerData]) -> float | None:
     """
     shares = []
     for data in owners.values():
+        if data.test is None:
+            continue
         y = data.shard.y
-        if data.test is not None and isinstance(y, Tensor) and isinstance(data.test.y, Tensor):
+        if isinstance(y, Tensor) and isinstance(data.test.y, Tensor):
             shares.append(float((data.test.y == y.mode().values).double().mean()))
     return sum(shares) / len(shares) if shares else None
 

@@ -18,12 +18,14 @@ from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
 from raysplit.data.partition import partition, partition_test
 from raysplit.data.samples import DataSet, Samples
+from raysplit.data.stream import STREAMED
 from raysplit.data.streams import derive, generator
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.models.classifier_spec import ClassifierSpec
 from raysplit.models.mas_spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.train.config import RunConfig
+from raysplit.train.setup_streamed import streamed_owners
 
 NUM_EVALUATORS = 4
 """The test set is always dealt out to so many evaluators, whatever the number of places, so that sums agree."""
@@ -40,6 +42,8 @@ class Prepared:
 
 def prepare(config: RunConfig, *, device: str = "cpu") -> Prepared:
     """Load and partition the data and describe model and training. Raises ``ValueError`` for what does not fit."""
+    if config.data.name == STREAMED:
+        return _prepare_streamed(config, device)
     data = _load(config)
     labels = _labels(data.train)
     split = config.partition
@@ -51,6 +55,13 @@ def prepare(config: RunConfig, *, device: str = "cpu") -> Prepared:
         f"owner-{i}": _owner_data(config, data, i, data.train.take(part), data.test.take(tests[i]) if tests else None)
         for i, part in enumerate(parts)
     }
+    setting = _setting(config, _model_spec(config, data), owners, data, device)
+    return Prepared(setting=setting, parts=tuple(parts), num_classes=data.num_classes)
+
+
+def _prepare_streamed(config: RunConfig, device: str) -> Prepared:
+    data, shards, parts = streamed_owners(config)
+    owners = {f"owner-{i}": _owner_data(config, data, i, shard, None) for i, shard in enumerate(shards)}
     setting = _setting(config, _model_spec(config, data), owners, data, device)
     return Prepared(setting=setting, parts=tuple(parts), num_classes=data.num_classes)
 
