@@ -30,6 +30,7 @@ from raysplit.train.divergence import measure_divergence
 from raysplit.train.folder import CUT_SHORT as CUT_SHORT
 from raysplit.train.folder import Row, RunFolder
 from raysplit.train.ledger import Ledger
+from raysplit.train.preflight import expected_needs, refuse_too_little
 from raysplit.train.recovery import RECOVERABLE, Safety
 from raysplit.train.scores import is_best, merit, tested
 from raysplit.train.setup import Prepared
@@ -95,6 +96,8 @@ async def run(
     try:
         setting = algorithm.setting
         parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
+        if config.reliability.preflight and resources:
+            refuse_too_little(expected_needs(config, parties, resources), resources)
         algorithm.attach(await cluster.deploy(parties), cluster)
         safety = Safety(config, algorithm, parties, cluster, checkpoints)
         for observer in observers:

@@ -1,0 +1,64 @@
+"""The memory estimate against sizes worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support import settings
+
+from raysplit.actors.optim import OptimizerSpec
+from raysplit.algorithms import resolve_algorithm
+from raysplit.train.config import check_config
+from raysplit.train.preflight import PROCESS_BYTES, Needs, TooLittleMemory, _state_copies, estimate, refuse_too_little
+from raysplit.train.setup import prepare
+
+WEIGHTS = 8 * (10 * 16 + 16), 8 * (16 * 12 + 12 + 12 * 5 + 5)  # of the base network 10-16-12-5, cut after 16
+
+
+def needs(name: str, **more: Any) -> Needs:
+    config = check_config(settings(algorithm={"name": name, "cut": 1}, **more))
+    algorithm = resolve_algorithm(name)(prepare(config).setting, config.algorithm.resolved_options())
+    return estimate(algorithm.parties(), batch_size=16, num_owners=3, num_places=2)
+
+
+def outputs(*widths: int) -> int:
+    """Flatten puts out the input, Linear and ReLU the width each, the last layer has no ReLU; 16 samples of 8 bytes."""
+    return 16 * 8 * sum(widths)
+
+
+def test_one_shared_part() -> None:
+    """Weights and gradients (plain SGD keeps nothing) of three fronts and one top."""
+    found = needs("minibatch_sfl")
+    front = 2 * WEIGHTS[0] + outputs(10, 16, 16)
+    top = 2 * WEIGHTS[1] + outputs(12, 12, 5)
+    assert found.models_bytes == 3 * front + top
+    assert found.processes_bytes == 2 * PROCESS_BYTES
+    assert found.in_flight_bytes == 2 * 3 * 16 * 16 * 8
+    assert found.samples_bytes >= 3 * 80 * 10 * 4
+
+
+def test_a_replica_per_owner_with_momentum() -> None:
+    found = needs("splitfed_v1", training__optimizer={"lr": 0.1, "momentum": 0.9})
+    front = 3 * WEIGHTS[0] + outputs(10, 16, 16)
+    top = 3 * WEIGHTS[1] + outputs(12, 12, 5)
+    assert found.models_bytes == 3 * front + 3 * top
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "copies"),
+    [("sgd", {}, 0), ("sgd", {"momentum": 0.9}, 1), ("adam", {}, 2), ("adam", {"amsgrad": True}, 3)],
+)
+def test_what_optimisers_keep(name: str, options: dict[str, Any], copies: int) -> None:
+    assert _state_copies(OptimizerSpec(name=name, lr=0.1, options=options)) == copies
+
+
+def test_too_little_is_refused_with_numbers_and_the_way_out() -> None:
+    mib = 2**20
+    found = Needs(models_bytes=600 * mib, samples_bytes=100 * mib, processes_bytes=500 * mib, in_flight_bytes=90 * mib)
+    refuse_too_little(found, {"memory": 1200 * mib, "object_store_memory": 90 * mib})
+    refuse_too_little(found, {})
+    with pytest.raises(TooLittleMemory, match=r"needs about 1,200 MiB of memory \(600 MiB for weights.*has 1,199 MiB"):
+        refuse_too_little(found, {"memory": 1199 * mib})
+    with pytest.raises(TooLittleMemory, match=r"up to 90 MiB of tensors.*has 89 MiB; raise cluster\.object_store_mib"):
+        refuse_too_little(found, {"object_store_memory": 89 * mib})
