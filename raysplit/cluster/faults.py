@@ -120,13 +120,16 @@ class FaultyCluster:
         cluster: where the parties live.
         faults: what strikes whom, and when.
         death: what else dies with a party: `end_process` on a cluster of processes.
+
+    Attributes:
+        num_healed: how often the cluster has been made whole again.
     """
 
     def __init__(self, cluster: Cluster, faults: Sequence[Fault], *, death: Callable[[], None] = stay) -> None:
         self._cluster = cluster
         self._faults = faults
         self._death = death
-        self._life = 0
+        self.num_healed = 0
 
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         return await self._cluster.deploy(self._doomed(parties))
@@ -147,7 +150,7 @@ class FaultyCluster:
         await self._cluster.watch(silence_s)
 
     async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
-        self._life += 1
+        self.num_healed += 1
         return await self._cluster.heal(self._doomed(parties), lost, silence_s)
 
     async def close(self) -> None:
@@ -157,7 +160,7 @@ class FaultyCluster:
         return [self._with_faults(party) for party in parties]
 
     def _with_faults(self, party: PartySpec) -> PartySpec:
-        faults = tuple(f for f in self._faults if f.party == party.name and f.life == self._life)
+        faults = tuple(f for f in self._faults if f.party == party.name and f.life == self.num_healed)
         if not faults:
             return party
         given = {"build": party.build, "faults": faults, "death": self._death, **party.arguments}
