@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,30 @@ def run_tasks(
             running[task.remote(*job)] = index
         (ready,), _ = ray.wait(list(running), num_returns=1)
         yield running.pop(ready), ray.get(ready)
+
+
+def publisher(
+    counters: Mapping[str, str], gauges: Mapping[str, str], labels: Mapping[str, str]
+) -> Callable[[str, float], None]:
+    """Publishes ``(name, value)`` with Ray's metrics under these labels, from the connected process.
+
+    ``counters`` add up, ``gauges`` keep the latest value; both map names to descriptions.
+    """
+    from ray.util import metrics
+
+    made: dict[str, Any] = {}
+    for kind, named in ((metrics.Counter, counters), (metrics.Gauge, gauges)):
+        for name, description in named.items():
+            made[name] = kind(name, description=description, tag_keys=tuple(labels))
+            made[name].set_default_tags(dict(labels))
+
+    def publish(name: str, value: float) -> None:
+        if name in gauges:
+            made[name].set(value)
+        elif value > 0:  # Ray's counters refuse to stand still
+            made[name].inc(value)
+
+    return publish
 
 
 def _init(ray: Any, options: RayOptions, address: str | None) -> None:

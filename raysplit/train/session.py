@@ -15,13 +15,14 @@ import torch
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.emulation import Emulate
 from raysplit.cluster.events import EventLog
-from raysplit.cluster.launch import RayOptions, connect, disconnect
+from raysplit.cluster.launch import RayOptions, connect, disconnect, publisher
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.topology import Layout, lay_out
 from raysplit.train.checkpoint import Checkpoints
 from raysplit.train.config import RunConfig, load_config
 from raysplit.train.emulated import with_resources
 from raysplit.train.folder import RunFolder, finished
+from raysplit.train.operations import METRICS, Operations, Publish
 from raysplit.train.planned import with_planned_cuts
 from raysplit.train.prediction import Pacing, write_timeline
 from raysplit.train.recovery import fingerprint
@@ -103,11 +104,18 @@ def _execute(
         layout = ray_layout(config, resources)
         pacing = Pacing(config, config.topology, layout) if config.topology else None
         cluster = ray_cluster(config, layout, pacing.emulate if pacing else None)
-        result = asyncio.run(work(config, prepared, cluster, observers=observers, resources=resources))
+        told = [*observers, Operations(_publisher(config))]
+        result = asyncio.run(work(config, prepared, cluster, observers=told, resources=resources))
         return _with_prediction(result, pacing, cluster.log, prepared)
     finally:
         if not keep_ray:
             disconnect()
+
+
+def _publisher(config: RunConfig) -> Publish:
+    labels = {"run": config.output.name or "unnamed", "algorithm": config.algorithm.name}
+    by_kind = {kind: {m.name: m.description for m in METRICS if m.kind == kind} for kind in ("counter", "gauge")}
+    return publisher(by_kind["counter"], by_kind["gauge"], labels)
 
 
 def ray_options(config: RunConfig) -> RayOptions:
