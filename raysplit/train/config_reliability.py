@@ -30,6 +30,8 @@ class ReliabilityConfig(BaseModel):
         late: an update that comes too late is left out (``drop``), or counts in the next round (``merge``).
         place_timeout_s: a place that answers nothing for so long is lost.
         round_timeout_s: a round that takes longer is broken off, naming whom it waits for; None lets it take its time.
+        stall_timeout_s: a round in which everybody answers and nobody comes any further for so long is broken off
+            likewise; None lets it stand.
         max_update_norm: an update further than this (Euclidean norm) from the average before is refused.
         aggregation: ``mean``, or one that bears wrong updates: ``median``, ``trimmed_mean``, ``krum``.
         tolerated: how many wrong updates ``trimmed_mean`` and ``krum`` bear.
@@ -66,6 +68,7 @@ class ReliabilityConfig(BaseModel):
     late: Literal["drop", "merge"] = "drop"
     place_timeout_s: float = Field(default=60.0, gt=0)
     round_timeout_s: float | None = Field(default=None, gt=0)
+    stall_timeout_s: float | None = Field(default=600.0, gt=0)
     max_update_norm: float | None = Field(default=None, gt=0)
     aggregation: Literal["mean", "median", "trimmed_mean", "krum"] = "mean"
     tolerated: int = Field(default=1, ge=0)

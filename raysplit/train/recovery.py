@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -29,15 +29,16 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _ANSWER_S = 5.0
+_UNKNOWN = "unknown"
 
 
 class RoundOverdue(RuntimeError):
     """A round takes longer than it may; the message names whom it waits for."""
 
-    def __init__(self, round: int, limit_s: float, waits_for: Sequence[str], detail: str) -> None:
+    def __init__(self, what: str, waits_for: Sequence[str], detail: str) -> None:
         super().__init__(
-            f"round {round} has not ended in {limit_s:g} s and waits for {detail or 'nobody that is known'}; raise "
-            f"reliability.round_timeout_s, or set reliability.on_lost_place to drop to go on without them"
+            f"{what}, waiting for {detail or 'nobody that is known'}; raise reliability.round_timeout_s or "
+            f"stall_timeout_s, or set reliability.on_lost_place to drop to go on without them"
         )
         self.waits_for = tuple(waits_for)
 
@@ -156,33 +157,58 @@ class Safety:
     async def watched(self, work: Coroutine[Any, Any, T], round: int) -> T:
         """The work's value; `PlaceLost` or `RoundOverdue` when nobody else would notice."""
         running = asyncio.ensure_future(work)
-        watch = asyncio.ensure_future(self._cluster.watch(self._section.place_timeout_s))
-        limit_s = self._section.round_timeout_s
-        both = {running, watch}
+        watches = {asyncio.ensure_future(watch) for watch in self._watches(round)}
         try:
-            done, _ = await asyncio.wait(both, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-            if running in done:
-                return running.result()
-            if watch in done:
-                watch.result()
-            assert limit_s is not None
-            raise await self._overdue(round, limit_s)
+            done, _ = await asyncio.wait({running, *watches}, return_when=asyncio.FIRST_COMPLETED)
+            if running not in done:
+                for task in done:
+                    task.result()
+            return await running
         finally:
-            for task in both:
+            for task in (running, *watches):
                 task.cancel()
-            await asyncio.wait(both)
+            await asyncio.wait({running, *watches})
 
-    async def _overdue(self, round: int, limit_s: float) -> RoundOverdue:
+    def _watches(self, round: int) -> list[Coroutine[Any, Any, None]]:
+        """Each raises when there is a reason to end the round."""
+        section = self._section
+        watches = [self._cluster.watch(section.place_timeout_s)]
+        if section.round_timeout_s is not None:
+            watches.append(self._in_time(round, section.round_timeout_s))
+        if section.stall_timeout_s is not None:
+            watches.append(self._in_motion(round, section.stall_timeout_s))
+        return watches
+
+    async def _in_time(self, round: int, limit_s: float) -> None:
+        await asyncio.sleep(limit_s)
+        raise await self._overdue(f"round {round} has not ended in {limit_s:g} s", await self._progress())
+
+    async def _in_motion(self, round: int, limit_s: float) -> None:
+        """Everybody answers, somebody is in the midst of a round, and nobody has come any further."""
+        before: dict[str, Any] = {}
+        while True:
+            await asyncio.sleep(limit_s)
+            now = await self._progress()
+            is_at_work = any(step is not None for step in now.values())
+            if now == before and is_at_work and _UNKNOWN not in now.values():
+                raise await self._overdue(f"nothing has moved in round {round} for {limit_s:g} s", now)
+            before = now
+
+    async def _progress(self) -> dict[str, Any]:
+        """The step that every owner is at; None for one that is not in a round."""
+        handles = self._algorithm.handles
+        owners = [party.name for party in self._own if hasattr(party.build, "progress")]
+        return dict(zip(owners, await gather(*[_answer(handles[name].progress()) for name in owners]), strict=True))
+
+    async def _overdue(self, what: str, progress: Mapping[str, Any]) -> RoundOverdue:
         """Who is absent where others wait; where nobody waits, who has not finished."""
         handles = self._algorithm.handles
-        owners = [party.name for party in self._own if party.role == "owner"]
-        others = [party.name for party in self._own if party.role != "owner"]
-        absent = [await _answer(handles[name].absent()) for name in others]
-        progress = {name: await _answer(handles[name].progress()) for name in owners}
+        others = [party.name for party in self._own if hasattr(party.build, "absent")]
+        absent = await gather(*[_answer(handles[name].absent()) for name in others])
         at_work = {name: step for name, step in progress.items() if step is not None}
-        names = sorted({name for found in absent if isinstance(found, list) for name in found} & at_work.keys())
+        names = sorted({name for found in absent if found != _UNKNOWN for name in found} & at_work.keys())
         names = names or sorted(at_work)
-        return RoundOverdue(round, limit_s, names, ", ".join(f"{name} (at step {at_work[name]})" for name in names))
+        return RoundOverdue(what, names, ", ".join(f"{name} (at step {at_work[name]})" for name in names))
 
     # -- after a loss --------------------------------------------------------------------------------------------
 
@@ -251,7 +277,7 @@ async def _answer(promise: Awaitable[Any]) -> Any:
     try:
         return await asyncio.wait_for(_value(promise), _ANSWER_S)
     except (TimeoutError, PlaceLost):
-        return "unknown"
+        return _UNKNOWN
 
 
 async def _value(promise: Awaitable[Any]) -> Any:
