@@ -39,7 +39,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "shape": (3, 32, 32),
         "classes": 10,
         "data": {"name": "random", "num_classes": 10, "num_samples": 2048, "input_shape": [3, 32, 32]},
-        "slowdown": 24,
+        "slowdown": 6,
         "mbit_per_s": 100,
     },
 }
@@ -59,10 +59,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--places", type=int, default=2)
     parser.add_argument("--only", choices=["paced", "unpaced"])
+    parser.add_argument("--model", choices=list(MODELS))
+    parser.add_argument("--rounds", type=int, default=3, help="the first is left out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="rp", dir="/tmp"))
-    profiles = {name: _profile(name, folder) for name in MODELS}
+    profiles = {name: _profile(name, folder) for name in MODELS if arguments.model in (None, name)}
     resources = connect(RayOptions(address="local", num_cpus=arguments.places, temp_dir=str(folder / "ray")))
     from raysplit.cluster.ray import Places
 
@@ -70,8 +72,9 @@ def main() -> None:
     errors: dict[str, list[float]] = {"paced": [], "unpaced": []}
     try:
         for kind in errors if arguments.only is None else [arguments.only]:
-            for case in CASES:
-                record = _measure(case, profiles, places, resources, arguments.places, pace=kind == "paced")
+            for case in [case for case in CASES if arguments.model in (None, case[0])]:
+                config = _config(*case, profiles[case[0]], rounds=arguments.rounds, pace=kind == "paced")
+                record = _measure(config, places, resources, arguments.places)
                 errors[kind].append(abs(record["error"]))
                 print(json.dumps({"kind": kind, **record}), flush=True)
     finally:
@@ -94,19 +97,9 @@ def _profile(name: str, folder: Path) -> str:
     return str(path)
 
 
-def _measure(
-    case: tuple[str, list[int], int, int],
-    profiles: dict[str, str],
-    places: Any,
-    resources: dict[str, float],
-    num_places: int,
-    *,
-    pace: bool,
-) -> dict[str, Any]:
+def _measure(config: RunConfig, places: Any, resources: dict[str, float], num_places: int) -> dict[str, Any]:
     from raysplit.cluster.ray import RayCluster
 
-    name, cuts, owners, batches = case
-    config = _config(name, cuts, owners, batches, profiles[name], pace=pace)
     assert config.topology is not None
     layout = partial(lay_out, num_places=num_places, cpus=resources["CPU"])
     pacing = Pacing(config, config.topology, layout)
@@ -116,16 +109,18 @@ def _measure(
     comparison, _ = pacing.compared(result.rows, cluster.log, [len(part) for part in prepared.parts])
     predicted, measured = comparison.round_s
     return {
-        "model": name,
-        "hops": len(cuts) - 1,
-        "owners": owners,
+        "model": config.model.name,
+        "hops": len(config.topology.nodes),
+        "owners": config.partition.num_owners,
         "predicted_s": round(predicted, 3),
         "measured_s": round(measured, 3),
         "error": round(comparison.error, 4),
     }
 
 
-def _config(name: str, cuts: list[int], owners: int, batches: int, profile: str, *, pace: bool) -> RunConfig:
+def _config(
+    name: str, cuts: list[int], owners: int, batches: int, profile: str, *, rounds: int, pace: bool
+) -> RunConfig:
     model = MODELS[name]
     slowdown, rate = (model["slowdown"], model["mbit_per_s"]) if pace else (1.0, None)
     device = {"profile": profile, "slowdown": slowdown}
@@ -136,7 +131,7 @@ def _config(name: str, cuts: list[int], owners: int, batches: int, profile: str,
             "data": model["data"],
             "partition": {"name": "iid", "num_owners": owners},
             "algorithm": {"name": "mpsl", "cuts": cuts},
-            "training": {"rounds": 3, "batch_size": BATCH, "max_steps": batches},
+            "training": {"rounds": rounds, "batch_size": BATCH, "max_steps": batches},
             "evaluation": {"every": 100},
             "topology": {
                 "devices": {
