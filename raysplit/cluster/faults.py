@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,6 +45,11 @@ class Fault:
 def end_process() -> None:
     """The death of a party that takes its process along, as a killed machine would."""
     os._exit(1)
+
+
+def freeze_process() -> None:
+    """The death of a party whose process goes on existing and answers nothing."""
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def stay() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import run_on, same, train
 
-from raysplit.cluster.faults import Fault, FaultyCluster, end_process
+from raysplit.cluster.faults import Fault, FaultyCluster, end_process, freeze_process
 from raysplit.cluster.ray import RayCluster
 from raysplit.train.run import RunResult
 
@@ -73,6 +73,14 @@ def test_a_process_that_dies_leaves_no_trace(name: str, fault: Fault, make_clust
 @pytest.mark.parametrize(("name", "fault"), MATRIX, ids=[f"{name}-{fault.party}" for name, fault in MATRIX])
 def test_no_process_that_dies_leaves_a_trace(name: str, fault: Fault, make_cluster: Make) -> None:
     assert equal(killed(make_cluster(3), [fault], **changes(name)), train(**changes(name)))
+
+
+@pytest.mark.slow
+def test_a_process_that_freezes_is_noticed_and_replaced(make_cluster: Make) -> None:
+    cluster = FaultyCluster(make_cluster(3), [Fault(party="server", at_call=12)], death=freeze_process)
+    found = run_on(cluster, **changes("minibatch_sfl", reliability={"place_timeout_s": 15}))
+    assert equal(found, train(**changes("minibatch_sfl")))
+    assert cluster.num_healed >= 1
 
 
 @pytest.mark.slow
