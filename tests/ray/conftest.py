@@ -15,6 +15,8 @@ import pytest
 from raysplit.cluster.launch import RayOptions, connect, disconnect
 from raysplit.cluster.topology import Sharing
 
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it once, at the import that a test module may begin with
+
 MakeCluster = Callable[..., object]
 _CPUS = 4
 
