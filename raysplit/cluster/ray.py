@@ -8,189 +8,33 @@ passed on goes from its maker's process to its user's and never through the driv
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import ray
-import torch
 from ray._private.state import available_resources_per_node
-from ray.exceptions import (
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from raysplit.cluster.contract import Handle, Healed, LinkTraffic, NoRoom, PartySpec, PlaceLost, current_party
-from raysplit.cluster.emulation import Emulate, Emulation, Network
+from raysplit.cluster.contract import Handle, Healed, LinkTraffic, NoRoom, PartySpec, PlaceLost
+from raysplit.cluster.emulation import Emulate, Emulation
 from raysplit.cluster.events import EventLog
-from raysplit.cluster.local import LocalHandle, LocalPromise
 from raysplit.cluster.placement_text import MachineRoom, no_room, short_of
+from raysplit.cluster.ray_place import METER, PULSE, Place, RayHandle, asked, silent, unwrapped
 from raysplit.cluster.topology import Layout, PlaceSpec
-from raysplit.cluster.wire import Envelope, TrafficMeter, difference, merge_traffic, num_bytes
+from raysplit.cluster.wire import difference, merge_traffic
 
 logger = logging.getLogger(__name__)
 
 _GROUP_LABEL = "ray.io/node-group"  # on machines that an autoscaler has started
 
-# How Ray says that a process or a machine is gone, and with it what it held.
-_GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
-
-_PULSE = "pulse"
-
-_meter = TrafficMeter()  # of this process
-_here: Place | None = None  # the place that this process is, if it is one
-_network: Network | None = None  # the described links of an emulated run
-
 
 class PlacementError(NoRoom):
     """The cluster has no room for a place; the message says what is missing."""
-
-
-class RayPromise:
-    """The result of an actor call; awaiting it brings the value here and counts it."""
-
-    def __init__(self, ref: Any, place: str) -> None:
-        self.ref = ref
-        self.place = place
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        try:
-            envelope = yield from self.ref.__await__()
-        except RayTaskError as error:
-            raise _cause(error) from None
-        except _GONE as error:
-            raise PlaceLost(self.place, _first_line(error)) from None
-        _meter.add(envelope.source, current_party.get(), envelope.num_bytes)
-        if _network is not None and envelope.num_bytes:
-            carried = _network.carry(envelope.source, current_party.get(), envelope.num_bytes, envelope.made_s)
-            yield from carried.__await__()
-        return envelope.value
-
-
-class RayHandle:
-    """The handle of a party in a place; picklable, it may travel to other parties."""
-
-    def __init__(self, name: str, place: str, actor: Any) -> None:
-        self.name = name
-        self._place = place
-        self._actor = actor
-
-    def __getattr__(self, verb: str) -> Callable[..., RayPromise | LocalPromise]:
-        if verb.startswith("_"):
-            raise AttributeError(verb)
-        return partial(self._call, verb)
-
-    def __reduce__(self) -> tuple[type[RayHandle], tuple[str, str, Any]]:
-        return RayHandle, (self.name, self._place, self._actor)
-
-    def _call(self, verb: str, *args: Any, **kwargs: Any) -> RayPromise | LocalPromise:
-        if _here is not None and _here.name == self._place:
-            return LocalHandle(self.name, _here.parties[self.name], _meter, _network)._call(verb, *args, **kwargs)
-        if any(isinstance(value, LocalPromise) for value in (*args, *kwargs.values())):
-            return LocalPromise(
-                asyncio.ensure_future(self._call_with_local_promises(verb, args, kwargs)), _meter, _network
-            )
-        return RayPromise(self._submit(verb, args, kwargs), self._place)
-
-    def _submit(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        caller = current_party.get()
-        sent = [_outgoing(caller, value) for value in args]
-        named = {key: _outgoing(caller, value) for key, value in kwargs.items()}
-        return self._actor.call.remote(self.name, verb, *sent, **named)
-
-    async def _call_with_local_promises(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Envelope:
-        """A promise of this process means nothing to Ray: its value is sent instead, under its maker's name."""
-        args = [await _made_here(value) for value in args]
-        kwargs = {key: await _made_here(value) for key, value in kwargs.items()}
-        envelope: Envelope = await _unwrapped(self._submit(verb, args, kwargs), self._place)
-        return envelope
-
-
-async def _made_here(value: Any) -> Any:
-    return await value.envelope() if isinstance(value, LocalPromise) else value
-
-
-def _outgoing(caller: str, value: Any) -> Any:
-    if isinstance(value, RayPromise):
-        return value.ref
-    if isinstance(value, Envelope) or not num_bytes(value):
-        return value
-    return Envelope(caller, value, _now_s())
-
-
-def _now_s() -> float:
-    return _network.now_s() if _network is not None else 0.0
-
-
-class Place:
-    """The actor: parties by name, and the count of what reached them."""
-
-    def __init__(self, name: str) -> None:
-        global _here
-        torch.set_num_threads(1)
-        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of modules
-        self.name = name
-        self.parties: dict[str, Any] = {}
-        self._emulation: Emulation | None = None
-        _here = self
-
-    async def make(self, specs: Sequence[PartySpec], emulation: Emulation | None) -> None:
-        global _network
-        self.parties.clear()
-        self._emulation = emulation
-        _network = None
-        if emulation is not None:
-            _network = emulation.network
-        await self.add(specs)
-
-    async def add(self, specs: Sequence[PartySpec]) -> None:
-        for spec in self._emulation.equip(specs) if self._emulation is not None else specs:
-            self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
-
-    async def drop(self, names: Sequence[str]) -> None:
-        for name in names:
-            del self.parties[name]
-
-    async def call(self, party: str, verb: str, *args: Any, **kwargs: Any) -> Envelope:
-        current_party.set(party)
-        received = [await _received(party, value) for value in args]
-        named = {key: await _received(party, value) for key, value in kwargs.items()}
-        result = getattr(self.parties[party], verb)(*received, **named)
-        if inspect.isawaitable(result):
-            result = await result
-        return Envelope(party, result, _now_s())
-
-    @ray.method(concurrency_group=_PULSE)  # type: ignore[untyped-decorator]
-    async def pulse(self) -> None:
-        """Answered beside all work, so a place that answers is there however busy it is."""
-
-    async def traffic(self) -> list[LinkTraffic]:
-        return _meter.records()
-
-    async def events(self) -> EventLog:
-        """What has happened here in an emulated run."""
-        return self._emulation.log if self._emulation is not None else EventLog()
-
-
-async def _received(party: str, value: Any) -> Any:
-    if not isinstance(value, Envelope):
-        return value
-    _meter.add(value.source, party, value.num_bytes)
-    if _network is not None:
-        await _network.carry(value.source, party, value.num_bytes, value.made_s)
-    return value.value
 
 
 class Places:
@@ -242,7 +86,7 @@ class Places:
 
     def _start(self, place: PlaceSpec, index: int) -> Any:
         where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
-        options = ray.remote(concurrency_groups={_PULSE: 1})(Place).options(
+        options = ray.remote(concurrency_groups={PULSE: 1})(Place).options(
             num_cpus=place.cpus,
             num_gpus=place.gpus,
             memory=place.memory_bytes or None,
@@ -300,7 +144,7 @@ class RayCluster:
             for name, actor in actors.items()
         }
         for name, done in made.items():
-            await _unwrapped(done, name)
+            await unwrapped(done, name)
         self._before = await self._counted()
         logger.info("%d parties on %d places", len(parties), len(actors))
         self._place_of = dict(layout.place_of)
@@ -341,11 +185,11 @@ class RayCluster:
         actors = self._actors()
         for name in names:
             place = self._place_of.pop(name)
-            await _unwrapped(actors[place].drop.remote([name]), place)
+            await unwrapped(actors[place].drop.remote([name]), place)
         inhabited = set(self._place_of.values())
         for label in [label for label, places in self._apart.items() if not inhabited & places.actors.keys()]:
             places = self._apart.pop(label)
-            self._ended = merge_traffic([self._ended, *await _asked(places.actors, "traffic")])
+            self._ended = merge_traffic([self._ended, *await asked(places.actors, "traffic")])
             places.close()
 
     async def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
@@ -357,7 +201,7 @@ class RayCluster:
             for name, actor in actors.items()
         }
         for name, done in made.items():
-            await _unwrapped(done, name)
+            await unwrapped(done, name)
         return self._handles(parties)
 
     def _handles(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
@@ -372,13 +216,13 @@ class RayCluster:
 
     async def watch(self, silence_s: float) -> None:
         while True:
-            for name, reason in (await _silent(self._actors(), silence_s)).items():
+            for name, reason in (await silent(self._actors(), silence_s)).items():
                 raise PlaceLost(name, reason)
             await asyncio.sleep(silence_s / 2)
 
     async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
         """Make lost places of the first parties anew; what was added apart cannot be."""
-        gone = await _silent({name: actor for name, actor in self._actors().items() if name != lost}, silence_s)
+        gone = await silent({name: actor for name, actor in self._actors().items() if name != lost}, silence_s)
         if lost in self._place_of.values():
             gone[lost] = "given up"
         for name, reason in gone.items():
@@ -387,7 +231,7 @@ class RayCluster:
             actor = self._places.renew(name)
             made = actor.make.remote([p for p in parties if self._place_of[p.name] == name], self._emulation)
             try:
-                await asyncio.wait_for(_unwrapped(made, name), self._placement_timeout_s)
+                await asyncio.wait_for(unwrapped(made, name), self._placement_timeout_s)
             except TimeoutError:
                 specs = [place for place in self._places.specs if place.name == name]
                 raise PlaceLost(name, _explain(specs, self._placement_timeout_s)) from None
@@ -400,13 +244,13 @@ class RayCluster:
         return difference(await self._counted(), self._before)
 
     async def _counted(self) -> list[LinkTraffic]:
-        return merge_traffic([_meter.records(), self._ended, *await _asked(self._actors(), "traffic")])
+        return merge_traffic([METER.records(), self._ended, *await asked(self._actors(), "traffic")])
 
     async def _collect(self) -> None:
         """The events of all places that still answer."""
         for name, actor in self._actors().items():
             try:
-                self.log.extend(await _unwrapped(actor.events.remote(), name))
+                self.log.extend(await unwrapped(actor.events.remote(), name))
             except PlaceLost as lost:
                 logger.warning("the events of %s are lost with it: %s", lost.place, lost.reason)
 
@@ -418,52 +262,6 @@ class RayCluster:
         self._apart.clear()
         if self._own:
             self._places.close()
-
-
-async def _asked(actors: Mapping[str, Any], verb: str) -> list[Any]:
-    """What all places answer."""
-    asked = {name: getattr(actor, verb).remote() for name, actor in actors.items()}
-    return [await _unwrapped(ref, name) for name, ref in asked.items()]
-
-
-async def _silent(actors: Mapping[str, Any], silence_s: float) -> dict[str, str]:
-    """The places that do not answer, and why that is known."""
-    pulses = {name: asyncio.ensure_future(_unwrapped(actor.pulse.remote(), name)) for name, actor in actors.items()}
-    if not pulses:
-        return {}
-    await asyncio.wait(pulses.values(), timeout=silence_s)
-    found = {}
-    for name, pulse in pulses.items():
-        if not pulse.done():
-            pulse.cancel()
-            found[name] = f"it has not answered for {silence_s:g} s"
-        elif isinstance(error := pulse.exception(), PlaceLost):
-            found[name] = error.reason
-        elif error is not None:
-            raise error
-    return found
-
-
-async def _unwrapped(ref: Any, place: str) -> Any:
-    try:
-        return await ref
-    except RayTaskError as error:
-        raise _cause(error) from None
-    except _GONE as error:
-        raise PlaceLost(place, _first_line(error)) from None
-
-
-def _cause(error: RayTaskError) -> BaseException:
-    cause = error.cause
-    while isinstance(cause, RayTaskError):
-        cause = cause.cause
-    if isinstance(cause, _GONE):
-        return PlaceLost("unknown", _first_line(cause))
-    return cause if isinstance(cause, BaseException) else RuntimeError(str(error))
-
-
-def _first_line(error: RayError) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _machines() -> list[MachineRoom]:

@@ -1,0 +1,224 @@
+"""A place, and how calls reach it: the actor that parties live in, their handles, and the promises of their answers.
+
+A call to a party in the same process is a plain call; any other is an actor call whose promise is an ``ObjectRef``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, current_party
+from raysplit.cluster.emulation import Emulation, Network
+from raysplit.cluster.events import EventLog
+from raysplit.cluster.local import LocalHandle, LocalPromise
+from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
+
+# How Ray says that a process or a machine is gone, and with it what it held.
+_GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
+
+PULSE = "pulse"
+"""The concurrency group of the call that a place answers beside all work."""
+
+METER = TrafficMeter()
+"""Counts what reaches this process."""
+
+_here: Place | None = None  # the place that this process is, if it is one
+_network: Network | None = None  # the described links of an emulated run
+
+
+class RayPromise:
+    """The result of an actor call; awaiting it brings the value here and counts it."""
+
+    def __init__(self, ref: Any, place: str) -> None:
+        self.ref = ref
+        self.place = place
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            envelope = yield from self.ref.__await__()
+        except RayTaskError as error:
+            raise _cause(error) from None
+        except _GONE as error:
+            raise PlaceLost(self.place, _first_line(error)) from None
+        METER.add(envelope.source, current_party.get(), envelope.num_bytes)
+        if _network is not None and envelope.num_bytes:
+            carried = _network.carry(envelope.source, current_party.get(), envelope.num_bytes, envelope.made_s)
+            yield from carried.__await__()
+        return envelope.value
+
+
+class RayHandle:
+    """The handle of a party in a place; picklable, it may travel to other parties."""
+
+    def __init__(self, name: str, place: str, actor: Any) -> None:
+        self.name = name
+        self._place = place
+        self._actor = actor
+
+    def __getattr__(self, verb: str) -> Callable[..., RayPromise | LocalPromise]:
+        if verb.startswith("_"):
+            raise AttributeError(verb)
+        return partial(self._call, verb)
+
+    def __reduce__(self) -> tuple[type[RayHandle], tuple[str, str, Any]]:
+        return RayHandle, (self.name, self._place, self._actor)
+
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> RayPromise | LocalPromise:
+        if _here is not None and _here.name == self._place:
+            return LocalHandle(self.name, _here.parties[self.name], METER, _network)._call(verb, *args, **kwargs)
+        if any(isinstance(value, LocalPromise) for value in (*args, *kwargs.values())):
+            return LocalPromise(
+                asyncio.ensure_future(self._call_with_local_promises(verb, args, kwargs)), METER, _network
+            )
+        return RayPromise(self._submit(verb, args, kwargs), self._place)
+
+    def _submit(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        caller = current_party.get()
+        sent = [_outgoing(caller, value) for value in args]
+        named = {key: _outgoing(caller, value) for key, value in kwargs.items()}
+        return self._actor.call.remote(self.name, verb, *sent, **named)
+
+    async def _call_with_local_promises(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Envelope:
+        """A promise of this process means nothing to Ray: its value is sent instead, under its maker's name."""
+        args = [await _made_here(value) for value in args]
+        kwargs = {key: await _made_here(value) for key, value in kwargs.items()}
+        envelope: Envelope = await unwrapped(self._submit(verb, args, kwargs), self._place)
+        return envelope
+
+
+async def _made_here(value: Any) -> Any:
+    return await value.envelope() if isinstance(value, LocalPromise) else value
+
+
+def _outgoing(caller: str, value: Any) -> Any:
+    if isinstance(value, RayPromise):
+        return value.ref
+    if isinstance(value, Envelope) or not num_bytes(value):
+        return value
+    return Envelope(caller, value, _now_s())
+
+
+def _now_s() -> float:
+    return _network.now_s() if _network is not None else 0.0
+
+
+class Place:
+    """The actor: parties by name, and the count of what reached them."""
+
+    def __init__(self, name: str) -> None:
+        global _here
+        torch.set_num_threads(1)
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of modules
+        self.name = name
+        self.parties: dict[str, Any] = {}
+        self._emulation: Emulation | None = None
+        _here = self
+
+    async def make(self, specs: Sequence[PartySpec], emulation: Emulation | None) -> None:
+        global _network
+        self.parties.clear()
+        self._emulation = emulation
+        _network = None
+        if emulation is not None:
+            _network = emulation.network
+        await self.add(specs)
+
+    async def add(self, specs: Sequence[PartySpec]) -> None:
+        for spec in self._emulation.equip(specs) if self._emulation is not None else specs:
+            self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
+
+    async def drop(self, names: Sequence[str]) -> None:
+        for name in names:
+            del self.parties[name]
+
+    async def call(self, party: str, verb: str, *args: Any, **kwargs: Any) -> Envelope:
+        current_party.set(party)
+        received = [await _received(party, value) for value in args]
+        named = {key: await _received(party, value) for key, value in kwargs.items()}
+        result = getattr(self.parties[party], verb)(*received, **named)
+        if inspect.isawaitable(result):
+            result = await result
+        return Envelope(party, result, _now_s())
+
+    @ray.method(concurrency_group=PULSE)  # type: ignore[untyped-decorator]
+    async def pulse(self) -> None:
+        """Answered beside all work, so a place that answers is there however busy it is."""
+
+    async def traffic(self) -> list[LinkTraffic]:
+        return METER.records()
+
+    async def events(self) -> EventLog:
+        """What has happened here in an emulated run."""
+        return self._emulation.log if self._emulation is not None else EventLog()
+
+
+async def _received(party: str, value: Any) -> Any:
+    if not isinstance(value, Envelope):
+        return value
+    METER.add(value.source, party, value.num_bytes)
+    if _network is not None:
+        await _network.carry(value.source, party, value.num_bytes, value.made_s)
+    return value.value
+
+
+async def unwrapped(ref: Any, place: str) -> Any:
+    try:
+        return await ref
+    except RayTaskError as error:
+        raise _cause(error) from None
+    except _GONE as error:
+        raise PlaceLost(place, _first_line(error)) from None
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    cause = error.cause
+    while isinstance(cause, RayTaskError):
+        cause = cause.cause
+    if isinstance(cause, _GONE):
+        return PlaceLost("unknown", _first_line(cause))
+    return cause if isinstance(cause, BaseException) else RuntimeError(str(error))
+
+
+def _first_line(error: RayError) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+async def asked(actors: Mapping[str, Any], verb: str) -> list[Any]:
+    """What all places answer."""
+    calls = {name: getattr(actor, verb).remote() for name, actor in actors.items()}
+    return [await unwrapped(ref, name) for name, ref in calls.items()]
+
+
+async def silent(actors: Mapping[str, Any], silence_s: float) -> dict[str, str]:
+    """The places that do not answer, and why that is known."""
+    pulses = {name: asyncio.ensure_future(unwrapped(actor.pulse.remote(), name)) for name, actor in actors.items()}
+    if not pulses:
+        return {}
+    await asyncio.wait(pulses.values(), timeout=silence_s)
+    found = {}
+    for name, pulse in pulses.items():
+        if not pulse.done():
+            pulse.cancel()
+            found[name] = f"it has not answered for {silence_s:g} s"
+        elif isinstance(error := pulse.exception(), PlaceLost):
+            found[name] = error.reason
+        elif error is not None:
+            raise error
+    return found
