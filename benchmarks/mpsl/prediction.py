@@ -60,6 +60,8 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=2)
     parser.add_argument("--only", choices=["paced", "unpaced"])
     parser.add_argument("--model", choices=list(MODELS))
+    parser.add_argument("--slowdown", type=float, default=1.0, help="describe machines slower by this factor")
+    parser.add_argument("--least-owners", type=int, default=0, help="only cases with so many owners or more")
     parser.add_argument("--rounds", type=int, default=3, help="the first is left out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,8 +74,11 @@ def main() -> None:
     errors: dict[str, list[float]] = {"paced": [], "unpaced": []}
     try:
         for kind in errors if arguments.only is None else [arguments.only]:
-            for case in [case for case in CASES if arguments.model in (None, case[0])]:
-                config = _config(*case, profiles[case[0]], rounds=arguments.rounds, pace=kind == "paced")
+            for case in CASES:
+                if arguments.model not in (None, case[0]) or case[2] < arguments.least_owners:
+                    continue
+                slowdown = MODELS[case[0]]["slowdown"] * arguments.slowdown if kind == "paced" else 1.0
+                config = _config(*case, profiles[case[0]], rounds=arguments.rounds, slowdown=slowdown)
                 record = _measure(config, places, resources, arguments.places)
                 errors[kind].append(abs(record["error"]))
                 print(json.dumps({"kind": kind, **record}), flush=True)
@@ -119,10 +124,11 @@ def _measure(config: RunConfig, places: Any, resources: dict[str, float], num_pl
 
 
 def _config(
-    name: str, cuts: list[int], owners: int, batches: int, profile: str, *, rounds: int, pace: bool
+    name: str, cuts: list[int], owners: int, batches: int, profile: str, *, rounds: int, slowdown: float
 ) -> RunConfig:
     model = MODELS[name]
-    slowdown, rate = (model["slowdown"], model["mbit_per_s"]) if pace else (1.0, None)
+    pace = slowdown > 1
+    rate = model["mbit_per_s"] if pace else None
     device = {"profile": profile, "slowdown": slowdown}
     message = {} if pace else {"latency_ms": 0.8}  # both ends of a call between processes
     return check_config(

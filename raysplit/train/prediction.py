@@ -54,7 +54,7 @@ class Pacing:
         scale = self._topology.time_scale if self._topology.pace else 1.0
         measured_s = [row["seconds"] / scale for row in rows]
         first = min(1, len(rows) - 1)
-        timelines = [timeline_of(predicted.log), timeline_of(log)]
+        timelines = [timeline_of(predicted.log), timeline_of(log).from_zero()]
         before, after = (timeline.since_round(first) for timeline in timelines)
         comparison = compare(before, after, predicted_s=predicted.round_s[first:], measured_s=measured_s[first:])
         return comparison, timelines[1]

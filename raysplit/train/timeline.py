@@ -72,6 +72,12 @@ class Timeline:
         """Transfers only."""
         return self.where(self.columns["kind"] == self._number(TRANSFER))
 
+    def from_zero(self) -> Timeline:
+        """The same, with the first event at 0."""
+        first_s = self.columns["start_s"].min(initial=float("inf"))
+        shifted = {key: self.columns[key] - first_s for key in ("start_s", "end_s")}
+        return Timeline(names=self.names, columns=self.columns | shifted)
+
     def since_round(self, round: int) -> Timeline:
         """The work of this round and of those after it."""
         return self.where(self.columns["round"] >= round)

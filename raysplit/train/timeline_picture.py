@@ -109,5 +109,6 @@ def _first_batches(timeline: Timeline) -> tuple[float, float]:
     """From the start until the median owner is through its third batch, or all of a short run."""
     work = timeline.work
     start, end = float(timeline.columns["start_s"].min()), float(timeline.columns["end_s"].max())
-    third = work.columns["end_s"][work.columns["step"] == 2]
+    rounds = work.columns["round"]
+    third = work.columns["end_s"][(work.columns["step"] == 2) & (rounds == rounds.min(initial=0))]
     return start, min(end, float(np.median(third))) if len(third) else end

@@ -58,6 +58,11 @@ def test_rounds_from_one_on() -> None:
     assert whole.since_round(1).span_s == 1.0
 
 
+def test_a_timeline_from_zero(timeline: Timeline) -> None:
+    late = timeline_of(_log([(*row[:6], row[6] + 25, row[7] + 25, row[8]) for row in EVENTS[:-1]]))
+    assert late.from_zero().table().to_pylist() == timeline.table().to_pylist()
+
+
 def test_a_log_keeps_everything_and_grows_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raysplit.cluster.events._CHUNK", 64)
     log = EventLog()
