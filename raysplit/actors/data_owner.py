@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raysplit.actors.device import Device, Inline
 from raysplit.actors.evaluator import Evaluation, evaluate
+from raysplit.actors.gradient_record import GradientRecord
 from raysplit.actors.losses import resolve_loss, wire_labels
 from raysplit.actors.owner_store import STORE, OwnerParts
 from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag
@@ -92,6 +93,7 @@ class DataOwner:
         self._dtype: torch.dtype = getattr(torch, recipes[0].spec.dtype)
         self._loss = resolve_loss(training.loss)
         self._running: asyncio.Future[Any] | None = None
+        self._mean_gradient = torch.zeros(0)
         self._reset_counts()
 
     # -- a round -------------------------------------------------------------------------------------------------
@@ -113,11 +115,14 @@ class DataOwner:
             if self._training.restart_optimizer:
                 stage.part.restart_optimizer()
             stage.part.scale_learning_rate(task.lr_scale)
+        record = GradientRecord(self.first.part) if task.record_gradients else None
         try:
             await self._run(program(self, team, task), task)
         except Exception as error:
             error.add_note(f"at {self.name}, round {task.round + 1}, step {self._num_steps + 1}")
             raise
+        if record is not None:
+            self._mean_gradient = record.close()
         return self._report()
 
     async def _run(self, work: Awaitable[Any], task: RoundTask) -> None:
@@ -276,6 +281,10 @@ class DataOwner:
             loss.backward()  # type: ignore[no-untyped-call]
         flat = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]
         return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])
+
+    async def mean_gradient(self) -> Tensor:
+        """Mean [dim] of the first part's mini-batch gradients in the last round that recorded them."""
+        return self._mean_gradient
 
     def _report(self) -> OwnerReport:
         mean = self._loss_sum / max(1, self._num_samples)

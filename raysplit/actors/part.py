@@ -158,6 +158,11 @@ class TrainablePart:
     # -- state ---------------------------------------------------------------------------------------------------
 
     @property
+    def optimizer(self) -> torch.optim.Optimizer | None:
+        """The present optimiser; None for a part without weights."""
+        return self._optimizer
+
+    @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.module.parameters())
 

@@ -32,6 +32,7 @@ class RoundTask:
         weights: their weights in every average, positive, summing to 1 over the cohort.
         num_steps: mini-batches per owner; owners that must keep step cycle a smaller data set.
         lr_scale: the schedule's factor on every learning rate in this round.
+        record_gradients: owners keep the mean of this round's mini-batch gradients of their first part.
     """
 
     round: int
@@ -40,6 +41,7 @@ class RoundTask:
     num_steps: tuple[int, ...]
     lr_scale: float = 1.0
     attempt: int = 0
+    record_gradients: bool = False
 
     def weight(self, owner: str) -> float:
         return self.weights[self.cohort.index(owner)]

@@ -37,7 +37,7 @@ class EvaluationConfig(Section):
         target_accuracy: stop when the test accuracy reaches it.
         targets: accuracies whose steps and bytes the summary tells, without stopping.
         patience: stop after so many evaluations without a better accuracy.
-        divergence_every: measure the gradient divergence at the start of every so many rounds; None never.
+        divergence_every: measure the gradient divergence every so many rounds; None never.
     """
 
     every: int = Field(default=1, ge=1)

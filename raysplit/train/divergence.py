@@ -6,6 +6,8 @@ owner n's mean loss at one common model, restricted to the owner's part, and G t
 * raw = sum_n p_n |G_n - G|^2, which at one and the same model can only grow with a later cut (more coordinates),
 * rms = sqrt(raw / dim), per parameter, comparable across cuts,
 * rel = raw / |G|^2.
+
+The figures named ``batch`` are the same for the mean of the mini-batch gradients that each owner took in the round.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import gather
 
@@ -37,8 +40,21 @@ def divergence(gradients: Sequence[Tensor], weights: Sequence[float]) -> dict[st
 
 async def measure_divergence(algorithm: Algorithm) -> dict[str, float]:
     """Divergence of all owners' full-batch gradients at the present global model."""
-    states: list[Any] = algorithm.models()["global"]
+    models = algorithm.models()
+    if "global" not in models:
+        raise ValueError(
+            f"evaluation.divergence_every compares owners at one common model and {algorithm.name} trains "
+            f"{len(models)}; leave it out, or take a method with one global model"
+        )
+    states: list[Any] = models["global"]
     owners = algorithm.setting.owners
     gradients = await gather(*[algorithm.handles[name].local_gradient(*states) for name in owners])
     total = sum(algorithm.setting.num_samples(name) for name in owners)
     return divergence(gradients, [algorithm.setting.num_samples(name) / total for name in owners])
+
+
+async def measure_batch_divergence(algorithm: Algorithm, task: RoundTask) -> dict[str, float]:
+    """Divergence of the mean mini-batch gradients of the cohort in a round that recorded them."""
+    gradients = await gather(*[algorithm.handles[name].mean_gradient() for name in task.cohort])
+    figures = divergence(gradients, task.weights)
+    return {name.replace("divergence", "divergence_batch"): value for name, value in figures.items()}

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from raysplit.schedulers.cohort import choose_cohort
 from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import RunConfig, dump_config
 from raysplit.train.controls import majority_accuracy, to_targets
-from raysplit.train.divergence import measure_divergence
+from raysplit.train.divergence import measure_batch_divergence, measure_divergence
 from raysplit.train.folder import CUT_SHORT as CUT_SHORT
 from raysplit.train.folder import Row, RunFolder
 from raysplit.train.ledger import Ledger
@@ -189,15 +189,16 @@ class _Loop:
 
     async def _round(self, round: int, cohort: Sequence[str]) -> tuple[Row, list[LinkTraffic]]:
         config, algorithm = self._config, self._algorithm
-        divergence: dict[str, float] = {}
-        if config.evaluation.divergence_every and round % config.evaluation.divergence_every == 0:
-            divergence = await measure_divergence(algorithm)
+        every = config.evaluation.divergence_every
+        measured = every is not None and round % every == 0
+        divergence = await measure_divergence(algorithm) if measured else {}
         before = await self._cluster.traffic()
         started = time.perf_counter()
         task = algorithm.task(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
-        report = await algorithm.round(task)
+        report = await algorithm.round(replace(task, record_gradients=measured))
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
+        divergence |= await measure_batch_divergence(algorithm, task) if measured else {}
         row = self._ledger.entry(task, report, seconds, moved) | divergence
         last = round == algorithm.num_rounds - 1
         if last or (round + 1) % config.evaluation.every == 0:

@@ -6,7 +6,7 @@ from math import sqrt
 
 import pytest
 import torch
-from support import train
+from support import same, train
 
 from raysplit.train.divergence import divergence
 
@@ -37,3 +37,26 @@ def test_at_one_model_the_raw_value_grows_with_the_cut() -> None:
     assert raw[0] == 0
     assert raw == sorted(raw)
     assert raw[1] < raw[2] < raw[3]
+
+
+def test_batch_figures_of_one_full_batch_are_those_of_the_whole_shard() -> None:
+    """One step on everything an owner has: its mini-batch gradient is its full gradient."""
+    row = train(
+        algorithm={"name": "minibatch_sfl", "cut": 2},
+        training={"rounds": 1, "batch_size": 80, "optimizer": {"lr": 0.1}},
+        evaluation={"divergence_every": 1},
+    ).rows[0]
+    for figure in ("raw", "rms", "rel"):
+        assert row[f"divergence_batch_{figure}"] == pytest.approx(row[f"divergence_{figure}"], rel=1e-9)
+
+
+def test_measuring_changes_no_weight() -> None:
+    skewed = {"name": "noniid_ratio", "num_owners": 3, "ratio": 0.9}
+    measured = train(partition=skewed, evaluation={"divergence_every": 1})
+    assert same(measured, train(partition=skewed))
+    assert measured.rows[1]["divergence_batch_raw"] > 0
+
+
+def test_methods_without_a_common_model_say_so() -> None:
+    with pytest.raises(ValueError, match="divergence_every compares owners at one common model and local trains 3"):
+        train(algorithm={"name": "local"}, evaluation={"divergence_every": 1})
