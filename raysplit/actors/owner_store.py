@@ -14,6 +14,7 @@ import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import IO, Any
 
 import torch
@@ -25,6 +26,7 @@ from raysplit.actors.stage import PartRecipe, Stage
 
 MAX_AT_HAND = 64
 MAX_PACKED_BYTES = 256 * 2**20
+_KEYS = count()  # never used twice, as addresses are
 
 
 class OwnerParts:
@@ -42,8 +44,9 @@ class OwnerParts:
         self._store = store
         self._stages: list[Stage] = []
         self._num_busy = 0
+        self.key = next(_KEYS)
         if store is not None:
-            weakref.finalize(self, store.forget, id(self)).atexit = False
+            weakref.finalize(self, store.forget, self.key).atexit = False
 
     @property
     def stages(self) -> list[Stage]:
@@ -111,18 +114,22 @@ class OwnerStore:
         self._gaps: defaultdict[int, list[int]] = defaultdict(list)  # places that are free again, by length
         self._file: IO[bytes] | None = None
         self._shells: defaultdict[Any, list[nn.Module]] = defaultdict(list)
+        self._gone: list[int] = []  # owners that are no more
 
     @property
     def num_at_hand(self) -> int:
+        self._forget_those_gone()
         return len(self._at_hand)
 
     @property
     def num_spilled(self) -> int:
+        self._forget_those_gone()
         return len(self._spilled)
 
     def bring(self, parts: OwnerParts) -> None:
         """Have these parts at hand, as the latest used."""
-        key = id(parts)
+        key = parts.key
+        self._forget_those_gone()
         if key in self._at_hand:
             self._at_hand.move_to_end(key)
             return
@@ -133,21 +140,27 @@ class OwnerStore:
 
     def make_room(self) -> None:
         """Pack the longest idle owners until no more than the limit are at hand, or all are at work."""
+        self._forget_those_gone()
         excess = len(self._at_hand) - self.max_at_hand
         if excess <= 0:
             return
-        idle = [key for key, ref in self._at_hand.items() if (parts := ref()) is not None and not parts.is_busy]
-        for key in idle[:-1][:excess]:  # the latest may be in somebody's hands
-            parts = self._at_hand.pop(key)()
-            assert parts is not None
+        present = [(key, ref()) for key, ref in self._at_hand.items()]
+        idle = [(key, parts) for key, parts in present if parts is not None and not parts.is_busy]
+        for key, parts in idle[:-1][:excess]:  # the latest may be in somebody's hands
+            del self._at_hand[key]
             self._pack(key, parts)
 
     def forget(self, key: int) -> None:
-        """The owner is gone."""
-        self._at_hand.pop(key, None)
-        self._packed_bytes -= sum(part.num_bytes for part in self._packed.pop(key, ()))
-        if key in self._spilled:
-            self._free(key)
+        """The owner is gone: noted now, and acted on later, since the collector may call this amid other work."""
+        self._gone.append(key)
+
+    def _forget_those_gone(self) -> None:
+        while self._gone:
+            key = self._gone.pop()
+            self._at_hand.pop(key, None)
+            self._packed_bytes -= sum(part.num_bytes for part in self._packed.pop(key, ()))
+            if key in self._spilled:
+                self._free(key)
 
     def _pack(self, key: int, parts: OwnerParts) -> None:
         modules, packed = parts.pack()

@@ -18,7 +18,7 @@ from rich.console import Console
 from raysplit.cli.compare import print_runs
 from raysplit.cli.compare_picture import draw_runs
 from raysplit.cli.progress import LiveProgress
-from raysplit.cluster.launch import disconnect
+from raysplit.cluster.launch import ray_left_as_found
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.report import RunReport, read_runs
 from raysplit.train.session import run_config
@@ -44,11 +44,9 @@ def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -
     where = "on Ray" if cluster == "ray" else "in this process"
     console.print(f"Ten data owners, each with the images of one handwritten digit, learn all ten, {where}.")
     configs = demo_configs(seed=seed, rounds=rounds, cluster=cluster)
-    try:
+    with ray_left_as_found():
         for name, config in configs.items():
             train_shown(console, config, folder / name)
-    finally:
-        disconnect()
     runs = read_runs([folder / name for name in configs])
     picture = folder / "comparison.png"
     draw_runs(runs, picture, title=f"handwritten digits, {runs[0].partition}", target=TARGET)

@@ -136,13 +136,13 @@ def ray_environment() -> Finding:
 
 
 def ray_starts() -> Finding:
-    from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, disconnect
+    from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, ray_left_as_found
 
     try:
-        resources = connect(RayOptions())
+        with ray_left_as_found():
+            resources = connect(RayOptions())
     except RayUnreachable as error:
         return Finding(name="Ray starts", state="bad", found="no", advice=str(error))
-    disconnect()
     text = ", ".join(f"{name} {resources[name]:g}" for name in ("CPU", "GPU") if name in resources)
     return Finding(name="Ray starts", state="good", found=text)
 

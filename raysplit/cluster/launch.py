@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,17 @@ def connected() -> bool:
     """Whether this process is part of a Ray session."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
+
+
+@contextmanager
+def ray_left_as_found() -> Iterator[None]:
+    """At the end, leave a Ray session that was joined or started meanwhile; one that was there before stays."""
+    was_connected = connected()
+    try:
+        yield
+    finally:
+        if not was_connected:
+            disconnect()
 
 
 def disconnect() -> None:

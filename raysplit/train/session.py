@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.emulation import Emulate
 from raysplit.cluster.events import EventLog
-from raysplit.cluster.launch import RayOptions, connect, disconnect, publisher
+from raysplit.cluster.launch import RayOptions, connect, publisher, ray_left_as_found
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.topology import Layout, lay_out
 from raysplit.train.checkpoint import Checkpoints
@@ -43,7 +44,7 @@ def run_config(
     """Train as configured and return the result; with a ``folder``, everything is recorded there.
 
     Args:
-        keep_ray: stay connected to Ray for further runs; otherwise a local Ray that was started here ends with it.
+        keep_ray: stay connected to Ray for further runs; otherwise Ray is left as it was found.
 
     Raises:
         ConfigError, ValueError: the configuration does not fit data or model.
@@ -98,8 +99,8 @@ def _execute(
         local = LocalCluster(pacing.emulate if pacing else None)
         result = asyncio.run(work(config, prepared, local, observers=observers))
         return _with_prediction(result, pacing, local.log, prepared)
-    resources = connect(ray_options(config))
-    try:
+    with nullcontext() if keep_ray else ray_left_as_found():
+        resources = connect(ray_options(config))
         prepared = prepare(config, device=choose_device(config, resources))
         layout = ray_layout(config, resources)
         pacing = Pacing(config, config.topology, layout) if config.topology else None
@@ -107,9 +108,6 @@ def _execute(
         told = [*observers, Operations(_publisher(config))]
         result = asyncio.run(work(config, prepared, cluster, observers=told, resources=resources))
         return _with_prediction(result, pacing, cluster.log, prepared)
-    finally:
-        if not keep_ray:
-            disconnect()
 
 
 def _publisher(config: RunConfig) -> Publish:

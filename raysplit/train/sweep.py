@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from raysplit.cluster.launch import connected, disconnect, run_tasks
+from raysplit.cluster.launch import ray_left_as_found, run_tasks
 from raysplit.train.config import RunConfig, check_config, dump_config, load_config
 from raysplit.train.config_errors import ConfigError
 from raysplit.train.folder import finished
@@ -107,17 +107,13 @@ def run_cells(
         if cell not in waiting:
             done(cell, True)
     failures = {}
-    keep_ray = connected()
-    try:
+    with ray_left_as_found():
         for cell, error in _one_by_one(waiting, folder) if parallel == 1 else _as_tasks(waiting, folder, parallel):
             if error is None:
                 done(cell, False)
             else:
                 failures[cell.name] = error
                 logger.error("%s failed: %s", cell.name, error)
-    finally:
-        if not keep_ray:
-            disconnect()
     return failures
 
 

@@ -127,3 +127,21 @@ def test_limits_leave_no_trace_in_a_run(name: str, max_packed_bytes: int, limits
     tight = run_on(LocalCluster(), **changes)
     for label, state in free.states.items():
         assert same(state, tight.states[label])
+
+
+def test_an_owner_that_goes_while_others_are_packed_harms_nobody() -> None:
+    """The collector may end owners of an earlier run at any moment; the store once fell over the missing entry."""
+    store = OwnerStore(max_at_hand=3)
+    owners = [owner(store) for _ in range(4)]
+    for parts in owners[:3]:
+        step(parts, 0)
+    victim, pack = owners.pop(1), store._pack
+
+    def pack_while_one_goes(key: int, parts: OwnerParts) -> None:
+        store.forget(victim.key)
+        pack(key, parts)
+
+    store._pack = pack_while_one_goes  # type: ignore[method-assign]
+    store.max_at_hand = 0
+    step(owners[-1], 0)
+    assert store.num_at_hand <= 1
