@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, disconnect
+from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, ray_left_as_found
 from raysplit.models.export import load_serving
 
 
@@ -36,32 +36,31 @@ def serve(
     address: str | None,
 ) -> None:
     """Serve the heads of the export in RUN (model.pt, serving.json) until interrupted."""
-    try:
-        meta = load_serving(run).meta
-        if address is None:
-            check_port_is_free(host, port)
-        connect(RayOptions(address=address))
-        from raysplit.serving import server  # imports Ray, which `connect` must find fresh
+    with ray_left_as_found():
+        try:
+            meta = load_serving(run).meta
+            if address is None:
+                check_port_is_free(host, port)
+            connect(RayOptions(address=address))
+            from raysplit.serving import server  # imports Ray, which `connect` must find fresh
 
-        options = server.ServerOptions(
-            host=host,
-            port=port,
-            replicas_per_head=replicas,
-            num_unsplit_replicas=unsplit_replicas,
-            max_batch=max_batch,
-            cpus_per_replica=cpus,
-        )
-        server.start(run, options)
-    except (ValueError, RayUnreachable) as mistake:
-        disconnect()
-        raise click.ClickException(str(mistake)) from mistake
-    click.echo(f"serving {', '.join(meta.tasks)} at http://{host}:{port}; stop with Ctrl-C")
-    done = threading.Event()
-    for stop_signal in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop_signal, lambda *_: done.set())
-    done.wait()
-    server.stop()
-    disconnect()
+            options = server.ServerOptions(
+                host=host,
+                port=port,
+                replicas_per_head=replicas,
+                num_unsplit_replicas=unsplit_replicas,
+                max_batch=max_batch,
+                cpus_per_replica=cpus,
+            )
+            server.start(run, options)
+        except (ValueError, RayUnreachable) as mistake:
+            raise click.ClickException(str(mistake)) from mistake
+        click.echo(f"serving {', '.join(meta.tasks)} at http://{host}:{port}; stop with Ctrl-C")
+        done = threading.Event()
+        for stop_signal in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stop_signal, lambda *_: done.set())
+        done.wait()
+        server.stop()
 
 
 def check_port_is_free(host: str, port: int) -> None:

@@ -21,6 +21,7 @@ MakeCluster = Callable[..., object]
 _CPUS = 4
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "ray" in item.path.parts:
