@@ -30,12 +30,16 @@ demo: $(READY)  ## train MiniBatch-SFL, FedAvg and SplitFed V2 on Ray on non-IID
 	@$(BIN)/raysplit demo
 
 test: lint types  ## lint, types and all tests but the slow ones
-	@echo "==> tests"
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+	@echo "==> tests without Ray, on two workers"
+	@$(BIN)/python -m pytest -m "not slow" -n 2 tests/unit
+	@echo "==> tests on Ray, in one session"
+	@$(BIN)/python -m pytest -m "not slow" tests/ray
 
 test-all: lint types  ## lint, types and all tests
-	@echo "==> tests, the slow ones too"
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@echo "==> tests without Ray, the slow ones too, on two workers"
+	@$(BIN)/python -m pytest -n 2 tests/unit
+	@echo "==> tests on Ray, the slow ones too, in one session"
+	@$(BIN)/python -m pytest tests/ray
 
 lint: $(READY)  ## ruff: rules and format
 	@echo "==> lint"

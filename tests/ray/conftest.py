@@ -21,12 +21,10 @@ MakeCluster = Callable[..., object]
 _CPUS = 4
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "ray" in item.path.parts:
             item.add_marker(pytest.mark.ray)
-            item.add_marker(pytest.mark.xdist_group("ray"))  # one worker, one session
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,9 @@ class Sink:
     async def total(self, value: torch.Tensor) -> float:
         return float(value.sum())
 
+    async def fetch(self, source: Any) -> float:
+        return await self.total(await source.make(4))
+
 
 async def _with(cluster: RayCluster, work: Callable[[dict[str, Any]], Any]) -> Any:
     specs = [
@@ -98,6 +101,14 @@ def test_a_promise_passed_on_goes_from_maker_to_user(make_cluster: Make) -> None
     total, traffic = asyncio.run(_with(cluster, work))
     assert total == pytest.approx(before, rel=1e-6)
     assert [(t.source, t.num_bytes) for t in traffic] == [("source", 2**20)]
+
+
+def test_a_handle_is_an_argument_like_any_other(make_cluster: Make) -> None:
+    async def work(handles: dict[str, Any]) -> float:
+        fetched: float = await handles["sink"].fetch(handles["source"])
+        return fetched
+
+    assert asyncio.run(_with(make_cluster(2), work)) == 6
 
 
 def test_a_dead_place_is_named(make_cluster: Make) -> None:
