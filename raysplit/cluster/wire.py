@@ -19,6 +19,11 @@ from torch import Tensor
 
 from raysplit.cluster.contract import LinkTraffic
 
+with warnings.catch_warnings():
+    # Torch warns, once in a process, of memory that must not be written to. Nobody writes to received tensors.
+    warnings.simplefilter("ignore", UserWarning)
+    torch.from_numpy(np.frombuffer(b"\0", np.uint8))
+
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """Apply a function to every tensor in nested tuples, lists, mappings; other values pass through."""
@@ -69,9 +74,7 @@ class Packed:
 def _unpack(raw: np.ndarray[Any, Any], dtype: torch.dtype, shape: tuple[int, ...], channels_last: bool) -> Tensor:
     if not raw.size:
         return torch.empty(shape, dtype=dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "not writable": nobody writes to received tensors
-        tensor = torch.from_numpy(raw)
+    tensor = torch.from_numpy(raw)
     tensor = tensor.view(dtype).reshape(shape)
     return tensor.permute(0, 3, 1, 2) if channels_last else tensor
 

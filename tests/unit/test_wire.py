@@ -1,0 +1,84 @@
+"""Tensors as they cross a process border: out of band, bit for bit, and counted."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.wire import Envelope, TrafficMeter, difference, merge_traffic, num_bytes
+
+GEN = torch.Generator().manual_seed(0)
+IMAGE = torch.randn(2, 3, 4, 5, generator=GEN)
+TENSORS = {
+    "float32": IMAGE,
+    "float64": IMAGE.double(),
+    "float16": IMAGE.half(),
+    "bfloat16": IMAGE.bfloat16(),
+    "int32": torch.arange(7, dtype=torch.int32),
+    "bool": torch.tensor([True, False, True]),
+    "scalar": torch.tensor(3.5),
+    "empty": torch.empty(0, 4),
+    "channels last": IMAGE.to(memory_format=torch.channels_last),
+    "transposed": IMAGE.transpose(1, 3),
+    "with gradient": IMAGE.clone().requires_grad_(),
+}
+
+
+def across(value: Any) -> tuple[Envelope, list[pickle.PickleBuffer]]:
+    """Pickled and unpickled over read-only buffers, as shared memory is; the envelope and its buffers."""
+    buffers: list[pickle.PickleBuffer] = []
+    stream = pickle.dumps(Envelope("owner-0", value), protocol=5, buffer_callback=buffers.append)
+    frozen = [bytes(buffer.raw()) for buffer in buffers]
+    return pickle.loads(stream, buffers=frozen), buffers
+
+
+@pytest.mark.parametrize("name", list(TENSORS))
+def test_a_tensor_arrives_bit_for_bit(name: str) -> None:
+    sent = TENSORS[name]
+    envelope, buffers = across(sent)
+    got: Tensor = envelope.value
+    assert got.dtype == sent.dtype
+    assert torch.equal(got, sent.detach())
+    assert not got.requires_grad
+    assert envelope.num_bytes == sent.numel() * sent.element_size()
+    assert len(buffers) == (1 if sent.numel() else 0) or name == "empty"
+
+
+def test_memory_order_survives_where_it_can() -> None:
+    envelope, _ = across(TENSORS["channels last"])
+    assert envelope.value.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_nested_values_keep_their_form() -> None:
+    sent = {"z": (IMAGE, [torch.arange(3)]), "step": 4, "name": "x"}
+    envelope, buffers = across(sent)
+    assert envelope.source == "owner-0"
+    assert envelope.value["step"] == 4
+    assert isinstance(envelope.value["z"], tuple)
+    assert torch.equal(envelope.value["z"][1][0], torch.arange(3))
+    assert envelope.num_bytes == num_bytes(sent) == 2 * 3 * 4 * 5 * 4 + 3 * 8
+    assert len(buffers) == 2
+
+
+def test_a_million_bytes_are_not_copied_into_the_stream() -> None:
+    stream = pickle.dumps(Envelope("a", torch.zeros(250_000)), protocol=5, buffer_callback=lambda _: None)
+    assert len(stream) < 1000
+
+
+def test_traffic_is_counted_by_link_and_a_party_s_own_calls_are_not() -> None:
+    meter = TrafficMeter()
+    meter.add("owner-0", "server", 100)
+    meter.add("owner-0", "server", 50)
+    meter.add("server", "server", 999)
+    meter.add("server", "owner-0", 0)
+    counted = [LinkTraffic(source="owner-0", destination="server", num_bytes=150, num_messages=2)]
+    assert meter.records() == counted
+    assert merge_traffic([counted, counted])[0].num_bytes == 300
+    earlier = [LinkTraffic(source="owner-0", destination="server", num_bytes=100, num_messages=1)]
+    assert difference(counted, earlier)[0].num_bytes == 50
+    assert difference(counted, counted) == []
