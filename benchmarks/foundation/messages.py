@@ -1,7 +1,8 @@
 """What a message costs: an owner-node-owner round trip through handles against bare numpy between two Ray actors.
 
-The party answers with a new tensor of the same size; so does the bare actor with a new array. The two kinds of round
-trip are interleaved; printed are medians in milliseconds and the ratio with its quartiles.
+The party answers with a new tensor of the same size; so does the bare actor with a new array. The node is bare twice:
+as an async actor, which places are since parties wait for one another in them, and as a plain one that runs one call
+at a time. The three kinds of round trip are interleaved; printed are medians in milliseconds and ratios with quartiles.
 
     python benchmarks/foundation/messages.py [--repeats 60]
 """
@@ -54,6 +55,11 @@ class BareNode:
         return value + 1
 
 
+class BareAsyncNode:
+    async def answer(self, value: np.ndarray) -> np.ndarray:
+        return value + 1
+
+
 class BareOwner:
     async def round_trip(self, node: Any, size_bytes: int) -> float:
         if getattr(self, "_array", np.zeros(0)).nbytes != size_bytes:
@@ -71,30 +77,32 @@ async def compare(repeats: int) -> list[dict[str, Any]]:
     cluster = RayCluster(partial(lay_out, num_places=2, cpus=1, sharing="alone"))
     specs = [PartySpec(name="owner", role="owner", build=Owner), PartySpec(name="node", role="node", build=Node)]
     handles = await cluster.deploy(specs)
-    bare_node, bare_owner = ray.remote(BareNode).remote(), ray.remote(BareOwner).remote()
+    bare = {"async": ray.remote(BareAsyncNode).remote(), "plain": ray.remote(BareNode).remote()}
+    bare_owner = ray.remote(BareOwner).remote()
     rows = []
     try:
         for size in SIZES_BYTES:
-            ours, bare = [], []
+            times: dict[str, list[float]] = {"raysplit": [], **{kind: [] for kind in bare}}
             for i in range(repeats + 10):
-                a = await handles["owner"].round_trip(handles["node"], size)
-                b = await bare_owner.round_trip.remote(bare_node, size)
+                took = {"raysplit": await handles["owner"].round_trip(handles["node"], size)}
+                took |= {kind: await bare_owner.round_trip.remote(node, size) for kind, node in bare.items()}
                 if i >= 10:
-                    ours.append(a)
-                    bare.append(b)
-            quartiles = statistics.quantiles([a / b for a, b in zip(ours, bare, strict=True)], n=4)
-            rows.append(
-                {
-                    "size_kib": size // 1024,
-                    "raysplit_ms": round(statistics.median(ours) * 1e3, 3),
-                    "bare_ms": round(statistics.median(bare) * 1e3, 3),
-                    "ratio_of_medians": round(statistics.median(ours) / statistics.median(bare), 3),
-                    "ratio_quartiles": [round(q, 3) for q in quartiles],
-                }
-            )
+                    for kind, seconds in took.items():
+                        times[kind].append(seconds)
+            rows.append({"size_kib": size // 1024, **figures(times)})
     finally:
         await cluster.close()
     return rows
+
+
+def figures(times: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians in milliseconds, and ours over each bare kind: ratio of medians, quartiles of the ratios."""
+    found: dict[str, Any] = {f"{kind}_ms": round(statistics.median(ts) * 1e3, 3) for kind, ts in times.items()}
+    for kind in times.keys() - {"raysplit"}:
+        ratios = [a / b for a, b in zip(times["raysplit"], times[kind], strict=True)]
+        found[f"ratio_to_{kind}"] = round(statistics.median(times["raysplit"]) / statistics.median(times[kind]), 3)
+        found[f"quartiles_to_{kind}"] = [round(q, 3) for q in statistics.quantiles(ratios, n=4)]
+    return found
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ from raysplit.train.config import RunConfig, check_config
 from raysplit.train.setup import prepare
 
 CASES: dict[str, dict[str, Any]] = {
-    "resnet18": {"model": "resnet18_cifar", "shape": [3, 32, 32], "owners": 4, "steps": 4, "cuts": [1, 2, 3, 4]},
+    "resnet18": {"model": "resnet18_cifar", "shape": [3, 32, 32], "owners": 4, "steps": 12, "cuts": [1, 2, 3, 4]},
     "cnn": {"model": "cnn", "shape": [1, 28, 28], "owners": 10, "steps": 20, "cuts": [1, 2]},
     "cnn4": {"model": "cnn4", "shape": [1, 28, 28], "owners": 10, "steps": 20, "cuts": [1, 2, 3]},
 }
