@@ -5,7 +5,7 @@ round of each in turn, so that whatever else the machine does hits all three ali
 of all processes together. Printed: samples/s relative to plain, and CPU efficiency (plain CPU seconds per sample over
 those of the cluster), medians with the lowest and highest round.
 
-    python benchmarks/foundation/overhead.py [--case resnet18|cnn] [--rounds 7] [--cut 4] [--servers 2]
+    python benchmarks/foundation/overhead.py [--case resnet18|cnn4|cnn] [--cut 4] [--servers 2] [--steps 12]
 """
 
 from __future__ import annotations
@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--algorithm", choices=["minibatch_sfl", "splitfed_v1"], action="append")
     parser.add_argument("--cut", type=int, action="append", help="default: all of the case's cuts")
     parser.add_argument("--servers", type=int, action="append", help="default: 1 and 2")
+    parser.add_argument("--steps", type=int, help="mini-batches per owner and round; default: the case's")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--places", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
@@ -216,7 +217,8 @@ def main() -> None:
             for algorithm in arguments.algorithm or ["minibatch_sfl", "splitfed_v1"]:
                 for cut in arguments.cut or CASES[name]["cuts"]:
                     for servers in arguments.servers or [1, 2]:
-                        config = configure(CASES[name], algorithm, cut, servers)
+                        case = CASES[name] | ({"steps": arguments.steps} if arguments.steps else {})
+                        config = configure(case, algorithm, cut, servers)
                         result = asyncio.run(compare(config, arguments.rounds, arguments.places))
                         row = {"case": name, "algorithm": algorithm, "cut": cut, "servers": servers}
                         print(json.dumps(row | result), flush=True)
