@@ -38,6 +38,10 @@ COMMANDS = {
 }
 
 
+SERVE_PACKAGES = {"httpx", "tenacity", "ray.serve"}
+"""What the extra ``serve`` brings."""
+
+
 class LazyGroup(click.Group):
     """Loads a command's module when it is asked for; ``raysplit --help`` reads docstrings and waits for nothing."""
 
@@ -86,6 +90,12 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if error.name not in SERVE_PACKAGES:
+            raise
+        text = f"this command needs {error.name}, which is not installed; pip install 'raysplit[serve]' brings it"
+        Console(stderr=True).print(f"[red]error:[/red] {_escaped(text)}", highlight=False)
+        sys.exit(1)
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         logging.getLogger("raysplit").debug("traceback", exc_info=True)
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))

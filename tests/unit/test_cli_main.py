@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import raysplit
-from raysplit.cli.main import COMMANDS, cli, summary
+from raysplit.cli.main import COMMANDS, cli, main, summary
 
 
 @pytest.mark.parametrize("target", COMMANDS.values(), ids=COMMANDS)
@@ -37,3 +37,15 @@ def test_help_lists_all_and_does_not_import_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [name for name in COMMANDS if name not in result.stdout] == []
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`raysplit edge` on an installation without the extra ended in a bare ImportError."""
+    for name in [name for name in sys.modules if name.startswith("raysplit.serving") or name == "raysplit.cli.edge"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # `main` puts the working folder in front
+    with pytest.raises(SystemExit) as ended:
+        main(["edge", "--help"])
+    assert ended.value.code == 1
+    assert "pip install 'raysplit[serve]' brings it" in " ".join(capsys.readouterr().err.split())
