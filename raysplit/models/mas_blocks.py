@@ -69,6 +69,15 @@ class Block(nn.Module):
         return body + skip
 
 
+class ChannelsLast(nn.Sequential):
+    """Computes in channels-last memory: depthwise and transposed convolutions on CPUs, here and in the decoders that
+    follow, take about half the time. Shapes are not touched."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-untyped-call]
+        return y
+
+
 def xception_encoder(*, in_channels: int, image_size: int, width: float) -> nn.Sequential:
     """[B, in_channels, S, S] -> [B, 256, S/16, S/16]; below 128 pixels 96 channels, below 64 pixels S/8.
 
@@ -79,7 +88,7 @@ def xception_encoder(*, in_channels: int, image_size: int, width: float) -> nn.S
     stride = 2 if image_size >= 64 else 1
     if image_size % (8 * stride):
         raise ValueError(f"image_size must be a multiple of {8 * stride}, got {image_size}; resize the images")
-    return nn.Sequential(
+    return ChannelsLast(
         nn.Conv2d(in_channels, stem, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(stem), nn.ReLU(),
         nn.Conv2d(stem, c1, 3, padding=1, bias=False), nn.BatchNorm2d(c1), nn.ReLU(),
         Block(c1, c2, stride=2, first_relu=False), Block(c2, c3, stride=2), Block(c3, deep, stride=2),
