@@ -34,9 +34,9 @@ NOISES = ("uniform_0.05", "gauss_0.08")
 
 def cells(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Seed by seed, and within a seed all three networks of a cell together: a run cut short can be reported."""
-    data_sets = ["shapes3d", *(["dsprites"] if options.dsprites else [])]
+    data_sets = ["dsprites"] if options.dsprites else ["shapes3d"]
     for seed, data, noise, backbone, tasks in product(
-        range(options.seeds), data_sets, NOISES, options.backbones, NETWORKS
+        range(options.seeds), data_sets, options.noises, options.backbones, NETWORKS
     ):
         yield {"data": data, "noise": noise, "backbone": backbone, "seed": seed, "tasks": list(tasks)}
 
@@ -81,7 +81,8 @@ def finished(output: Path) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--dsprites", type=Path, help="a dSprites .npz, or its folder")
+    parser.add_argument("--dsprites", type=Path, help="a dSprites .npz, or its folder; 3D Shapes otherwise")
+    parser.add_argument("--noises", nargs="+", choices=NOISES, default=NOISES)
     parser.add_argument("--backbones", nargs="+", default=["small", "mobilenet_v3_small", "resnet18"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8)
