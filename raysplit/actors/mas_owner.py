@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import Tensor
@@ -51,6 +51,17 @@ class GroupLearner(DataOwner):
         seconds = self._metered.seconds
         measuring = float(seconds["affinity"])
         return replace(report, values=((COMPUTE_S, seconds.total() - measuring), (AFFINITY_S, measuring)))
+
+    async def snapshot(self) -> dict[str, Any]:
+        """What this learner goes on from: its parts, where they outlive a round, and GradNorm's weights."""
+        keeps_parts = not self._training.restart_optimizer or self._recipe.buffers == "local"
+        parts = await super().snapshot() if keeps_parts else {}
+        return {**parts, "balance": asdict(self._balance)}
+
+    async def restore(self, snapshot: Mapping[str, Any]) -> None:
+        await super().restore(snapshot)
+        if "balance" in snapshot:
+            self._balance = mas_gradnorm.GradNormState(**snapshot["balance"])
 
     async def measure_affinity(self, tag: Tag, batch: Batch, rule: AffinityRule, lr_scale: float) -> Affinity:
         """Look ahead from the present weights on this batch; training goes on as if nothing had been measured."""
@@ -115,10 +126,26 @@ class MultiTaskOwner:
         self, recipe: PartRecipe, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor]
     ) -> OwnerReport:
         """A round for the group whose model the recipe describes, from ``state`` on."""
+        return await self._learner(recipe).learn(program, team, task, state)
+
+    def _learner(self, recipe: PartRecipe) -> GroupLearner:
         if recipe.spec not in self._learners:
             device = MeteredDevice(self._device, processor_time(recipe.device))
             self._learners[recipe.spec] = GroupLearner(recipe=recipe, device=device, **self._held)
-        return await self._learners[recipe.spec].learn(program, team, task, state)
+        return self._learners[recipe.spec]
+
+    async def snapshot(self, recipe: PartRecipe) -> dict[str, Any]:
+        """What the learner of a group goes on from after a round; nothing where there has been none."""
+        learner = self._learners.get(recipe.spec)
+        return {} if learner is None else await learner.snapshot()
+
+    async def restore(self, recipes: Sequence[PartRecipe], snapshots: Sequence[Mapping[str, Any]]) -> None:
+        """Give up what is under way, and have learners as at these snapshots and no others."""
+        for learner in self._learners.values():
+            await learner.restore({})
+        self._learners.clear()
+        for recipe, snapshot in zip(recipes, snapshots, strict=True):
+            await self._learner(recipe).restore(snapshot)
 
     def progress(self) -> int | None:
         """How many steps of a round are done, by the learner that has done most; None between rounds."""

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import Options, Setting
-from raysplit.algorithms.mas_measuring import MeasuringOptions, MeasuringTraining
+from raysplit.algorithms.mas_measuring import MeasuringOptions, MeasuringTraining, plain_affinity
 from raysplit.algorithms.mas_phase import Inheritance, Phase
 from raysplit.data.streams import generator
 from raysplit.schedulers.regroup import (
@@ -115,6 +115,20 @@ class MAS(MeasuringTraining):
             self._trials.append(await self.collect(task))
             return self._admit(self._on_trial) if len(self._trials) == self.options.trial_rounds else None
         return self._try_newcomer(done)
+
+    def memory(self) -> dict[str, Any]:
+        return {
+            **super().memory(),
+            "affinity": self._affinity and plain_affinity(self._affinity),
+            "trials": [[plain_affinity(affinity) for affinity in trial] for trial in self._trials],
+            "waiting": dict(self._waiting),
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        super().recall(memory)
+        self._affinity = memory["affinity"] and Affinity(**memory["affinity"])
+        self._trials = [tuple(Affinity(**affinity) for affinity in trial) for trial in memory["trials"]]
+        self._waiting = dict(memory["waiting"])
 
     # -- the split -----------------------------------------------------------------------------------------------
 

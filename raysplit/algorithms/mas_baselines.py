@@ -7,9 +7,9 @@ arXiv 1905.07553. GradNorm: Chen et al., ICML 2018, arXiv 1711.02257.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -137,6 +137,13 @@ class HOA(GroupTraining):
         if done == self.num_rounds:
             await self.serve_best()
         return following
+
+    def memory(self) -> dict[str, Any]:
+        return {**super().memory(), "chosen": self._chosen}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        super().recall(memory)
+        self._chosen = memory["chosen"]
 
     async def _pair_losses(self) -> PairLosses:
         losses = {group.tasks: await self.validation_losses(group) for group in self.groups}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -19,19 +19,16 @@ from pydantic import field_validator
 
 from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluator import Evaluation
-from raysplit.actors.mas_aggregator import GroupAggregator
-from raysplit.actors.mas_owner import MultiTaskOwner
 from raysplit.actors.records import OwnerReport, RoundTask
-from raysplit.actors.stage import PartRecipe
-from raysplit.algorithms.base import AGGREGATOR, Algorithm, Options, RoundReport, Setting, Team
+from raysplit.algorithms.base import AGGREGATOR, Options, RoundReport, Setting, Team
 from raysplit.algorithms.fedavg import train_and_submit
 from raysplit.algorithms.mas_ledger import Ledger, watts_of
-from raysplit.algorithms.mas_phase import Phase, TaskGroup, inherit, label_of
-from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, Promise, gather
+from raysplit.algorithms.mas_parties import LiveGroups
+from raysplit.algorithms.mas_phase import Phase, TaskGroup, inherit, label_of, plain_phase
+from raysplit.cluster.contract import Promise, gather
 from raysplit.models.mas_spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import SCHEDULES
-from raysplit.schedulers.regroup import Groups
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +56,7 @@ class GroupOptions(Options):
         return value
 
 
-class GroupTraining(Algorithm):
+class GroupTraining(LiveGroups):
     """A method says with which phase it begins and, after each round, whether another follows."""
 
     options_type: ClassVar[type[Options]] = GroupOptions
@@ -74,12 +71,9 @@ class GroupTraining(Algorithm):
         self.spec: MultiTaskSpec = setting.spec
         self.ledger = Ledger(watts_of(list(setting.owners), options.devices))
         self.phase = self.first_phase()
-        self.groups: tuple[TaskGroup, ...] = ()
-        self.kept: tuple[TaskGroup, ...] = ()
         self.serving: dict[str, TaskGroup] = {}
         self.decisions: list[dict[str, Any]] = []
         self._entered: Phase | None = None
-        self._side_by_side = False
 
     # -- what a method decides -----------------------------------------------------------------------------------
 
@@ -95,14 +89,7 @@ class GroupTraining(Algorithm):
         """The owner's round."""
         return train_and_submit
 
-    def group_recipe(self, tasks: Sequence[str]) -> PartRecipe:
-        """The model of a group and how it is trained."""
-        return self.recipe(0, spec=self.spec.of(tasks))
-
     # -- the coordinator's round ---------------------------------------------------------------------------------
-
-    def parties(self) -> list[PartySpec]:
-        return [self._multi_task_owner(name, name) for name in self.setting.owners]
 
     def lr_scale(self, round: int) -> float:
         schedule = SCHEDULES[self.setting.lr_schedule]
@@ -111,7 +98,7 @@ class GroupTraining(Algorithm):
     async def round(self, task: RoundTask) -> RoundReport:
         if self.phase is not self._entered:
             await self.regroup(task.round)
-        if self._side_by_side:
+        if self.side_by_side:
             reports: list[tuple[OwnerReport, ...]] = await gather(*[self._train(g, task) for g in self.groups])
         else:
             reports = [await self._train(group, task) for group in self.groups]
@@ -133,84 +120,17 @@ class GroupTraining(Algorithm):
     async def regroup(self, round: int) -> None:
         """Have the groups of the present phase, with what they inherit, and let others go."""
         phase, before = self.phase, self.groups
-        self.groups = await self._open(phase.groups, round)
+        self.groups = tuple(await self.open_groups([(tasks, round) for tasks in phase.groups]))
         for group in self.groups:
             await inherit(group, before, phase.inherit)
         candidates = (*self.kept, *before)
         self.kept = tuple(group for group in candidates if group.tasks in phase.keep)
-        await self._close([group for group in candidates if group not in self.kept])
+        await self.close_groups([group for group in candidates if group not in self.kept])
         everybody = (*self.groups, *self.kept)
         self.serving = {task: next(g for g in everybody if task in g.tasks) for task in _tasks(everybody)}
         self._entered = phase
-        how = "side by side" if self._side_by_side else "one after another"
+        how = "side by side" if self.side_by_side else "one after another"
         logger.info("round %d: groups %s, %s", round, [group.label for group in self.groups], how)
-
-    async def _open(self, groups: Groups, round: int) -> tuple[TaskGroup, ...]:
-        mode = self.options.run_groups
-        self._side_by_side = mode == "concurrent"
-        if mode == "auto" and len(groups) > 1:
-            try:
-                opened = await self._open_apart(groups, round)
-            except NoRoom as missing:
-                logger.info("the groups take turns: %s", missing)
-            else:
-                self._side_by_side = True
-                return opened
-        aggregators = [self._group_aggregator(tasks, round) for tasks in groups]
-        handles = await self._live_cluster.add(aggregators)
-        owners = {name: self.handles[name] for name in self.setting.owners}
-        return tuple(
-            TaskGroup(
-                tasks=tasks,
-                recipe=self.group_recipe(tasks),
-                aggregator=handles[party.name],
-                owners=owners,
-                added=(party.name,),
-            )
-            for tasks, party in zip(groups, aggregators, strict=True)
-        )
-
-    async def _open_apart(self, groups: Groups, round: int) -> tuple[TaskGroup, ...]:
-        """Every group with copies of the owners' parties in places of its own."""
-        sets: dict[str, list[PartySpec]] = {}
-        for tasks in groups:
-            label = _at(label_of(tasks), round)
-            copies = [self._multi_task_owner(_at(name, label), name) for name in self.setting.owners]
-            sets[label] = [*copies, self._group_aggregator(tasks, round)]
-        handles = await self._live_cluster.add_apart(sets)
-        return tuple(
-            TaskGroup(
-                tasks=tasks,
-                recipe=self.group_recipe(tasks),
-                aggregator=handles[parties[-1].name],
-                owners={name: handles[p.name] for name, p in zip(self.setting.owners, parties, strict=False)},
-                added=tuple(party.name for party in parties),
-            )
-            for tasks, parties in zip(groups, sets.values(), strict=True)
-        )
-
-    async def _close(self, groups: Sequence[TaskGroup]) -> None:
-        if not groups:
-            return
-        recipes = [group.recipe for group in groups]
-        await gather(*[self.handles[name].forget(recipes) for name in self.setting.owners])
-        await self._live_cluster.remove([name for group in groups for name in group.added])
-
-    @property
-    def _live_cluster(self) -> Cluster:
-        assert self.cluster is not None, "attach the cluster: groups are made while the run goes on"
-        return self.cluster
-
-    def _multi_task_owner(self, name: str, owner: str) -> PartySpec:
-        data = self.setting.owners[owner]
-        arguments = {"owner": owner, "shard": data.shard, "transform": data.transform}
-        arguments["training"] = self.local_training(owner)
-        return PartySpec(name=name, role="owner", build=MultiTaskOwner, arguments=arguments)
-
-    def _group_aggregator(self, tasks: Sequence[str], round: int) -> PartySpec:
-        name = _at(f"{AGGREGATOR}-{label_of(tasks)}", round)
-        arguments = {"spec": self.group_recipe(tasks).spec, "rules": self.setting.updates}
-        return PartySpec(name=name, role="aggregator", build=GroupAggregator, arguments=arguments)
 
     # -- what came of it -----------------------------------------------------------------------------------------
 
@@ -260,6 +180,27 @@ class GroupTraining(Algorithm):
         self.decisions.append({"reason": reason, **content})
         logger.info("decision: %s", self.decisions[-1])
 
+    # -- what outlives a round -----------------------------------------------------------------------------------
+
+    def memory(self) -> dict[str, Any]:
+        return {
+            "groups": [(group.tasks, group.opened) for group in self.groups],
+            "kept": [(group.tasks, group.opened) for group in self.kept],
+            "serving": {task: group.key for task, group in self.serving.items()},
+            "phase": plain_phase(self.phase),
+            "has_entered": self._entered is self.phase,
+            "decisions": list(self.decisions),
+            "charges": self.ledger.rows(),
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        there = {group.key: group for group in (*self.groups, *self.kept)}
+        self.serving = {task: there[key] for task, key in memory["serving"].items()}
+        self.phase = Phase(**memory["phase"])
+        self._entered = self.phase if memory["has_entered"] else None
+        self.decisions = list(memory["decisions"])
+        self.ledger.have(memory["charges"])
+
     def tables(self) -> dict[str, pa.Table]:
         return {"charges.parquet": self.ledger.table()}
 
@@ -271,11 +212,6 @@ class GroupTraining(Algorithm):
 def _tasks(groups: Sequence[TaskGroup]) -> tuple[str, ...]:
     """All tasks of these groups, as they first appear."""
     return tuple(dict.fromkeys(task for group in groups for task in group.tasks))
-
-
-def _at(name: str, round: int | str) -> str:
-    """A party's name that no other has: it came in this round, or for this group."""
-    return f"{name}@{round}"
 
 
 def _summed(reports: Sequence[tuple[OwnerReport, ...]]) -> tuple[OwnerReport, ...]:

@@ -37,6 +37,7 @@ _CHARGES = pa.schema(
         ("watts", pa.float64()),
     ]
 )
+_SEPARATOR = "+"  # of the tasks of a group
 
 
 def watts_of(owners: Sequence[str], devices: Sequence[str | float]) -> dict[str, float]:
@@ -68,17 +69,37 @@ class Ledger:
         """Charge a group's round; what it took in all, for the round's metrics."""
         for report in reports:
             seconds, watts = dict(report.values), self._watts[report.owner]
-            total = seconds[COMPUTE_S] + seconds[AFFINITY_S]
-            self.charges.append(Charge(owner=report.owner, group=group, round=round, seconds=total, watts=watts))
-            row = [round, report.owner, "+".join(group), len(group), report.num_steps]
+            row = [round, report.owner, _SEPARATOR.join(group), len(group), report.num_steps]
             row += [seconds[COMPUTE_S], seconds[AFFINITY_S], watts]
-            self._rows.append(dict(zip(_CHARGES.names, row, strict=True)))
+            self._charge(dict(zip(_CHARGES.names, row, strict=True)))
         charges, rows = self.charges[-len(reports) :], self._rows[-len(reports) :]
         return {
             "device_s": sum(charge.seconds for charge in charges),
             "affinity_s": sum(row["affinity_s"] for row in rows),
             "joules": sum(charge.joules for charge in charges),
         }
+
+    def _charge(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        self.charges.append(
+            Charge(
+                owner=row["owner"],
+                group=tuple(row["group"].split(_SEPARATOR)),
+                round=row["round"],
+                seconds=row["training_s"] + row["affinity_s"],
+                watts=row["watts"],
+            )
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All charges as plain values."""
+        return list(self._rows)
+
+    def have(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Have these charges and no others."""
+        self._rows, self.charges = [], []
+        for row in rows:
+            self._charge(row)
 
     def table(self) -> pa.Table:
         """One line for each owner, group and round."""

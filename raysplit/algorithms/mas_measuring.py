@@ -6,6 +6,7 @@ round, then over rounds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -46,6 +47,11 @@ class MeasuringOptions(GroupOptions):
         )
 
 
+def plain_affinity(affinity: Affinity) -> dict[str, Any]:
+    """As plain values."""
+    return {"tasks": affinity.tasks, "values": affinity.values}
+
+
 class MeasuringTraining(GroupTraining):
     """Keeps the affinities of the rounds that measured some."""
 
@@ -76,6 +82,15 @@ class MeasuringTraining(GroupTraining):
                 for recipient, value in zip(affinity.tasks, row, strict=True)
             ]
         return tuple(means)
+
+    def memory(self) -> dict[str, Any]:
+        history = [plain_affinity(affinity) for affinity in self.history]
+        return {**super().memory(), "history": history, "by_owner": list(self._by_owner)}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        super().recall(memory)
+        self.history = [Affinity(**affinity) for affinity in memory["history"]]
+        self._by_owner = list(memory["by_owner"])
 
     def tables(self) -> dict[str, pa.Table]:
         tables = super().tables()

@@ -7,11 +7,11 @@ learning-rate schedule (Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, and i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from raysplit.actors.stage import PartRecipe
-from raysplit.cluster.contract import Handle
+from raysplit.cluster.contract import Handle, PartySpec, name_at
 from raysplit.schedulers.regroup import Groups
 
 Inheritance = Literal["all", "encoder", "nothing"]
@@ -41,19 +41,36 @@ class TaskGroup:
     """A group with its parties.
 
     Attributes:
+        opened: the round in which it began.
         owners: who trains it, by owner: the owners' own parties, or copies in places of the group's own.
-        added: the names of the parties that were made for this group alone.
+        added: the parties that were made for this group alone: copies of the owners', if any, and the aggregator.
     """
 
     tasks: tuple[str, ...]
+    opened: int
     recipe: PartRecipe
     aggregator: Handle
     owners: Mapping[str, Handle]
-    added: tuple[str, ...]
+    added: tuple[PartySpec, ...]
 
     @property
     def label(self) -> str:
         return label_of(self.tasks)
+
+    @property
+    def key(self) -> str:
+        """Its name among all groups of the run."""
+        return name_at(self.label, self.opened)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it has places of its own."""
+        return len(self.added) > 1
+
+
+def plain_phase(phase: Phase) -> dict[str, Any]:
+    """As plain values."""
+    return {field.name: getattr(phase, field.name) for field in fields(phase)}
 
 
 def label_of(tasks: Sequence[str]) -> str:

@@ -1,6 +1,8 @@
 """What of an algorithm outlives a round: the parties whose state does, and what the coordinator remembers.
 
 Random streams are keyed by round, so nothing else is needed to go on after any round as if nothing had happened.
+Most algorithms say which parties are durable and what their coordinator remembers; one whose parties come and go says
+how to have them again.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from raysplit.cluster.contract import Handle, PartySpec
+from raysplit.cluster.contract import Handle, PartySpec, gather
 
 if TYPE_CHECKING:
     from raysplit.algorithms.base import Setting
@@ -26,6 +28,21 @@ class Memory:
         Leave a party out only if every round gives it all it needs.
         """
         return [party.name for party in parties]
+
+    def latecomers(self) -> list[PartySpec]:
+        """Parties that have been added to those deployed."""
+        return []
+
+    async def snapshots(self, parties: list[PartySpec]) -> dict[str, Any]:
+        """What every durable party goes on from, by name."""
+        names = self.durable(parties)
+        return dict(zip(names, await gather(*[self.handles[name].snapshot() for name in names]), strict=True))
+
+    async def go_back(self, parties: list[PartySpec], snapshots: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
+        """Set every party and the coordinator to a round end, whatever is under way; the handles have been attached."""
+        told = [party.name for party in parties if party.role == "owner" or party.name in snapshots]
+        await gather(*[self.handles[name].restore(snapshots.get(name, {})) for name in told])
+        self.recall(memory)
 
     def memory(self) -> dict[str, Any]:
         """What the coordinator remembers from round to round: plain values, lists, mappings and tensors."""

@@ -24,6 +24,18 @@ current_party: ContextVar[str] = ContextVar("current_party", default=COORDINATOR
 
 Role = Literal["owner", "node", "aggregator", "evaluator"]
 
+_COPY_MARK = "@"
+
+
+def name_at(name: str, where: str | int) -> str:
+    """The name of a copy of a party, or of a party that comes for a while: ``owner-3@depth``."""
+    return f"{name}{_COPY_MARK}{where}"
+
+
+def original(name: str) -> str:
+    """The party whose copy this is; for any other party, itself."""
+    return name.partition(_COPY_MARK)[0]
+
 
 class Promise(Protocol):
     """A value under way: awaitable, and accepted as a top-level argument of any verb."""
@@ -69,7 +81,12 @@ class LinkTraffic:
 
 @dataclass(frozen=True, kw_only=True)
 class Healed:
-    """A cluster that is whole again: all handles, and the names of the parties that had to be made anew."""
+    """A cluster that is whole again.
+
+    Attributes:
+        handles: of all the parties that there are, those among them that were added.
+        remade: the names of the parties that had to be made anew.
+    """
 
     handles: Mapping[str, Handle]
     remade: tuple[str, ...]
@@ -91,7 +108,7 @@ class Cluster(Protocol):
         ...
 
     async def remove(self, names: Sequence[str]) -> None:
-        """Let added parties go, and the places that were made for them alone."""
+        """Let added parties go, and the places that were made for them alone; names that nobody has are passed over."""
         ...
 
     async def traffic(self) -> list[LinkTraffic]:
@@ -103,9 +120,11 @@ class Cluster(Protocol):
         ...
 
     async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
-        """Make every place anew that is gone, the place ``lost`` among them, with its parties as described.
+        """Make every place anew that is gone, the place ``lost`` among them, with its parties.
 
-        The others stay as they are. Counts of traffic begin anew. Raises `PlaceLost` where that is impossible.
+        The others stay as they are. ``parties`` describes those that were deployed; the others are made as they were
+        when they were added. A set that was added apart goes as a whole where its places find no room any more. Counts
+        of traffic begin anew. Raises `PlaceLost` where the cluster cannot be made whole.
         """
         ...
 

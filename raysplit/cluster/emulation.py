@@ -15,7 +15,7 @@ from typing import Any
 from raysplit.actors.device import Work, WorkKind
 from raysplit.actors.device_queue import WorkQueue
 from raysplit.cluster.clock import Clock
-from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.contract import PartySpec, original
 from raysplit.cluster.events import TRANSFER, EventLog
 
 Costs = Mapping[tuple[int, WorkKind], float]
@@ -90,17 +90,17 @@ class Emulation:
         self._hosts: dict[str, asyncio.Semaphore] = {}
 
     def equip(self, parties: Sequence[PartySpec]) -> list[PartySpec]:
-        """The same parties, computing on their machines."""
+        """The same parties, computing on their machines; copies compute on those of their originals."""
         return [
             replace(party, arguments={**party.arguments, "device": self.device(party.name)})
-            if party.name in self._machines and party.role in ("owner", "node")
+            if original(party.name) in self._machines and party.role in ("owner", "node")
             else party
             for party in parties
         ]
 
     def device(self, party: str) -> PacedDevice:
         """The party's device; parties on the same device share its queue."""
-        machine = self._machines[party]
+        machine = self._machines[original(party)]
         queue = self._queues.setdefault(machine.device, WorkQueue(machine.policy))
         host = None
         if machine.host is not None:
@@ -173,6 +173,7 @@ class Network:
 
     async def carry(self, source: str, destination: str, num_bytes: int, made_s: float) -> None:
         """Return when that many bytes, ready to leave since ``made_s``, have arrived."""
+        source, destination = original(source), original(destination)
         sender, receiver = self._interfaces.get(source), self._interfaces.get(destination)
         if sender is None or receiver is None or source == destination:
             return

@@ -135,18 +135,23 @@ class FaultyCluster:
         self._cluster = cluster
         self._faults = faults
         self._death = death
+        self._added: dict[str, PartySpec] = {}
         self.num_healed = 0
 
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         return await self._cluster.deploy(self._doomed(parties))
 
     async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        self._added |= {party.name: party for party in parties}
         return await self._cluster.add(self._doomed(parties))
 
     async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
+        self._added |= {party.name: party for parties in sets.values() for party in parties}
         return await self._cluster.add_apart({label: self._doomed(parties) for label, parties in sets.items()})
 
     async def remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._added.pop(name, None)
         await self._cluster.remove(names)
 
     async def traffic(self) -> list[LinkTraffic]:
@@ -157,7 +162,8 @@ class FaultyCluster:
 
     async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
         self.num_healed += 1
-        return await self._cluster.heal(self._doomed(parties), lost, silence_s)
+        there = {**self._added, **{party.name: party for party in parties}}
+        return await self._cluster.heal(self._doomed(list(there.values())), lost, silence_s)
 
     async def close(self) -> None:
         await self._cluster.close()

@@ -89,6 +89,7 @@ class LocalCluster:
         self._meter = TrafficMeter()
         self._emulate = emulate
         self._handles: dict[str, Handle] = {}
+        self._added: dict[str, PartySpec] = {}
         self._emulation: Emulation | None = None
 
     @property
@@ -102,15 +103,17 @@ class LocalCluster:
         return self._made(parties)
 
     async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        self._added |= {party.name: party for party in parties}
         return self._made(parties)
 
     async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
         """There is one place, and room in it."""
-        return self._made([party for parties in sets.values() for party in parties])
+        return await self.add([party for parties in sets.values() for party in parties])
 
     async def remove(self, names: Sequence[str]) -> None:
         for name in names:
-            del self._handles[name]
+            self._handles.pop(name, None)
+            self._added.pop(name, None)
 
     def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         network = None
@@ -129,7 +132,8 @@ class LocalCluster:
 
     async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
         """Here every party is a place of its own."""
-        remade = [party for party in parties if party.name == lost]
+        described = {**self._added, **{party.name: party for party in parties}}
+        remade = [described[lost]] if lost in described else []
         self._made(remade)
         return Healed(handles=dict(self._handles), remade=tuple(party.name for party in remade))
 

@@ -10,92 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import ray
-from ray._private.state import available_resources_per_node
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-from raysplit.cluster.contract import Handle, Healed, LinkTraffic, NoRoom, PartySpec, PlaceLost
+from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, PlaceLost
 from raysplit.cluster.emulation import Emulate, Emulation
 from raysplit.cluster.events import EventLog
-from raysplit.cluster.placement_text import MachineRoom, no_room, short_of
-from raysplit.cluster.ray_place import METER, PULSE, Place, RayHandle, asked, silent, unwrapped
-from raysplit.cluster.topology import Layout, PlaceSpec
+from raysplit.cluster.placement_text import short_of
+from raysplit.cluster.ray_place import METER, RayHandle, asked, silent, unwrapped
+from raysplit.cluster.ray_places import PlacementError as PlacementError
+from raysplit.cluster.ray_places import Places as Places
+from raysplit.cluster.ray_places import explain, machines
+from raysplit.cluster.topology import Layout
 from raysplit.cluster.wire import difference, merge_traffic
 
 logger = logging.getLogger(__name__)
-
-_GROUP_LABEL = "ray.io/node-group"  # on machines that an autoscaler has started
-
-
-class PlacementError(NoRoom):
-    """The cluster has no room for a place; the message says what is missing."""
-
-
-class Places:
-    """The running places of a layout: actors in one placement group.
-
-    A run's places end with it. Runs that follow each other can share them, since a process takes seconds to start:
-    give every `RayCluster` the same ``Places`` and close it at the end.
-    """
-
-    def __init__(self, *, strategy: str = "PACK", timeout_s: float = 60.0) -> None:
-        self._strategy = strategy
-        self._timeout_s = timeout_s
-        self._group: Any = None
-        self.specs: tuple[PlaceSpec, ...] = ()
-        self.actors: dict[str, Any] = {}
-
-    async def open(self, specs: tuple[PlaceSpec, ...]) -> None:
-        """Have exactly these places running; raises `PlacementError` when there is no room for them."""
-        if specs == self.specs:
-            return
-        self.close()
-        labels = [dict(place.labels) for place in specs]
-        self._group = placement_group(
-            [place.bundle() for place in specs],
-            strategy=self._strategy,
-            bundle_label_selector=labels if any(labels) else None,
-        )
-        if not await asyncio.to_thread(self._group.wait, self._timeout_s):
-            missing = _explain(specs, self._timeout_s, self._strategy)
-            self.close()
-            raise PlacementError(missing)
-        self.actors = {place.name: self._start(place, index) for index, place in enumerate(specs)}
-        self.specs = specs
-
-    def close(self) -> None:
-        """End the places. Idempotent."""
-        for actor in self.actors.values():
-            ray.kill(actor)
-        if self._group is not None:
-            remove_placement_group(self._group)
-        self.actors, self._group, self.specs = {}, None, ()
-
-    def renew(self, name: str) -> Any:
-        """End one place, if it is still there, and start it again in its bundle; Ray moves that off a lost machine."""
-        ray.kill(self.actors[name])
-        (index,) = [i for i, place in enumerate(self.specs) if place.name == name]
-        self.actors[name] = self._start(self.specs[index], index)
-        return self.actors[name]
-
-    def _start(self, place: PlaceSpec, index: int) -> Any:
-        where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
-        options = ray.remote(concurrency_groups={PULSE: 1})(Place).options(
-            num_cpus=place.cpus,
-            num_gpus=place.gpus,
-            memory=place.memory_bytes or None,
-            resources=dict(place.resources),
-            max_concurrency=10_000,
-            max_restarts=0,
-            scheduling_strategy=where,
-        )
-        return options.remote(place.name)
 
 
 class RayCluster:
@@ -130,6 +61,7 @@ class RayCluster:
         self._new_places = partial(Places, strategy=strategy, timeout_s=placement_timeout_s)
         self._places = places or self._new_places()
         self._apart: dict[str, Places] = {}  # by set of parties that came later
+        self._added: dict[str, PartySpec] = {}
         self._place_of: dict[str, str] = {}
         self._before: list[LinkTraffic] = []
         self._ended: list[LinkTraffic] = []  # what places that are no more have counted
@@ -148,16 +80,18 @@ class RayCluster:
         self._before = await self._counted()
         logger.info("%d parties on %d places", len(parties), len(actors))
         self._place_of = dict(layout.place_of)
-        return self._handles(parties)
+        return self._handles(layout.place_of)
 
     async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         """More parties, each in the place of the first ones that has the fewest."""
         crowd = Counter(place for place in self._place_of.values() if place in self._places.actors)
+        place_of = {}
         for party in parties:
             place = min(sorted(self._places.actors), key=lambda name: crowd[name])
             crowd[place] += 1
-            self._place_of[party.name] = place
-        return await self._made(parties)
+            place_of[party.name] = place
+        await self._make_more(parties, place_of, self._places.actors)
+        return self._handles([party.name for party in parties])
 
     async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
         """Every set in a placement group of its own, laid out as the first parties were."""
@@ -167,46 +101,63 @@ class RayCluster:
             for label, layout in layouts.items()
         }
         wanted = [place for places in specs.values() for place in places]
-        if short_of(wanted, _machines()):
-            raise PlacementError(_explain(wanted, 0.0))
+        if short_of(wanted, machines()):
+            raise PlacementError(explain(wanted, 0.0))
+        opened = {label: self._new_places() for label in specs}
+        place_of = {
+            party: f"{label}-{place}" for label, layout in layouts.items() for party, place in layout.place_of.items()
+        }
+        parties = [party for members in sets.values() for party in members]
         try:
-            for label, places in specs.items():
-                self._apart[label] = self._new_places()
-                await self._apart[label].open(places)
-        except PlacementError:
-            for label in specs.keys() & self._apart.keys():
-                self._apart.pop(label).close()
+            for label, places in opened.items():
+                await places.open(specs[label])
+            actors = {name: actor for places in opened.values() for name, actor in places.actors.items()}
+            await self._make_more(parties, place_of, actors)
+        except BaseException:  # a round that is broken off meanwhile, too
+            for places in opened.values():
+                places.close()
             raise
-        for label, layout in layouts.items():
-            self._place_of |= {party: f"{label}-{place}" for party, place in layout.place_of.items()}
-        return await self._made([party for parties in sets.values() for party in parties])
+        self._apart |= opened
+        return self._handles([party.name for party in parties])
 
     async def remove(self, names: Sequence[str]) -> None:
-        actors = self._actors()
-        for name in names:
-            place = self._place_of.pop(name)
-            await unwrapped(actors[place].drop.remote([name]), place)
+        """First nobody knows them any more, then they go: whatever happens meanwhile, none is left over."""
+        there = self._actors()
+        homes = {name: self._place_of.pop(name) for name in names if name in self._place_of}
+        for name in homes:
+            self._added.pop(name, None)
         inhabited = set(self._place_of.values())
-        for label in [label for label, places in self._apart.items() if not inhabited & places.actors.keys()]:
-            places = self._apart.pop(label)
-            self._ended = merge_traffic([self._ended, *await asked(places.actors, "traffic")])
-            places.close()
+        empty = [label for label, places in self._apart.items() if not inhabited & places.actors.keys()]
+        ended = [self._apart.pop(label) for label in empty]
+        ending = {name: actor for places in ended for name, actor in places.actors.items()}
+        dropped = {
+            name: (place, there[place].drop.remote([name])) for name, place in homes.items() if place not in ending
+        }
+        try:
+            for place, done in dropped.values():
+                await unwrapped(done, place)
+            self._ended = merge_traffic([self._ended, *await asked(ending, "traffic")])
+        finally:
+            for places in ended:
+                places.close()
 
-    async def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        """Have added parties made where they belong."""
-        homes = {self._place_of[party.name] for party in parties}
-        actors = {name: actor for name, actor in self._actors().items() if name in homes}
+    async def _make_more(
+        self, parties: Sequence[PartySpec], place_of: Mapping[str, str], actors: Mapping[str, Any]
+    ) -> None:
+        """Have parties made in these places; they are there once all are made."""
         made = {
-            name: actor.add.remote([p for p in parties if self._place_of[p.name] == name])
+            name: actor.add.remote([p for p in parties if place_of[p.name] == name], self._emulation)
             for name, actor in actors.items()
+            if name in place_of.values()
         }
         for name, done in made.items():
             await unwrapped(done, name)
-        return self._handles(parties)
+        self._place_of |= place_of
+        self._added |= {party.name: party for party in parties}
 
-    def _handles(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+    def _handles(self, names: Iterable[str]) -> dict[str, Handle]:
         place_of, actors = self._place_of, self._actors()
-        return {p.name: RayHandle(p.name, place_of[p.name], actors[place_of[p.name]]) for p in parties}
+        return {name: RayHandle(name, place_of[name], actors[place_of[name]]) for name in names}
 
     def _actors(self) -> dict[str, Any]:
         """All places by name."""
@@ -221,24 +172,41 @@ class RayCluster:
             await asyncio.sleep(silence_s / 2)
 
     async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
-        """Make lost places of the first parties anew; what was added apart cannot be."""
+        described = {**self._added, **{party.name: party for party in parties}}
         gone = await silent({name: actor for name, actor in self._actors().items() if name != lost}, silence_s)
         if lost in self._place_of.values():
             gone[lost] = "given up"
-        for name, reason in gone.items():
-            if name not in self._places.actors:
-                raise PlaceLost(name, reason)
-            actor = self._places.renew(name)
-            made = actor.make.remote([p for p in parties if self._place_of[p.name] == name], self._emulation)
+        remade = tuple(name for name, place in self._place_of.items() if place in gone)
+        for places in (self._places, *self._apart.values()):
+            lost_here = [name for name in places.actors if name in gone]
             try:
-                await asyncio.wait_for(unwrapped(made, name), self._placement_timeout_s)
-            except TimeoutError:
-                specs = [place for place in self._places.specs if place.name == name]
-                raise PlaceLost(name, _explain(specs, self._placement_timeout_s)) from None
-            logger.info("place %s is made anew", name)
+                for name in lost_here:
+                    await self._renew(places, name, described)
+            except PlacementError as missing:
+                if places is self._places:
+                    raise PlaceLost(lost_here[0], str(missing)) from missing
+                logger.warning("%s cannot be made anew: %s", ", ".join(lost_here), missing)
+                self._give_up(places)
         self._before = await self._counted()
-        remade = tuple(party.name for party in parties if self._place_of[party.name] in gone)
-        return Healed(handles=self._handles(parties), remade=remade)
+        return Healed(handles=self._handles(self._place_of), remade=remade)
+
+    async def _renew(self, places: Places, name: str, described: Mapping[str, PartySpec]) -> None:
+        inhabitants = [described[party] for party, place in self._place_of.items() if place == name]
+        made = places.renew(name).make.remote(inhabitants, self._emulation)
+        try:
+            await asyncio.wait_for(unwrapped(made, name), self._placement_timeout_s)
+        except TimeoutError:
+            specs = [place for place in places.specs if place.name == name]
+            raise PlacementError(explain(specs, self._placement_timeout_s)) from None
+        logger.info("place %s is made anew", name)
+
+    def _give_up(self, places: Places) -> None:
+        """Go on without a set that was added apart."""
+        names = places.actors.keys()
+        for party in [party for party, place in self._place_of.items() if place in names]:
+            del self._place_of[party], self._added[party]
+        self._apart = {label: others for label, others in self._apart.items() if others is not places}
+        places.close()
 
     async def traffic(self) -> list[LinkTraffic]:
         return difference(await self._counted(), self._before)
@@ -262,25 +230,3 @@ class RayCluster:
         self._apart.clear()
         if self._own:
             self._places.close()
-
-
-def _machines() -> list[MachineRoom]:
-    """The machines that are alive; a kind is its label ``kind``, else its group under an autoscaler, else its name."""
-    free = available_resources_per_node()
-    return [
-        MachineRoom(
-            kind=labels.get("kind") or labels.get(_GROUP_LABEL) or node["NodeName"],
-            total=node["Resources"],
-            free=free.get(node["NodeID"], {}),
-            labels=labels,
-        )
-        for node in ray.nodes()
-        if node["Alive"]
-        for labels in [node["Labels"]]
-    ]
-
-
-def _explain(places: Sequence[PlaceSpec], waited_s: float, strategy: str = "PACK") -> str:
-    machines = _machines()
-    autoscaled = any(_GROUP_LABEL in machine.labels for machine in machines)
-    return no_room(places, machines, strategy=strategy, waited_s=waited_s, autoscaled=autoscaled)

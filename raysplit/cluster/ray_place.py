@@ -132,15 +132,15 @@ class Place:
         _here = self
 
     async def make(self, specs: Sequence[PartySpec], emulation: Emulation | None) -> None:
-        global _network
         self.parties.clear()
-        self._emulation = emulation
-        _network = None
-        if emulation is not None:
-            _network = emulation.network
-        await self.add(specs)
+        self._emulation = None
+        await self.add(specs, emulation)
 
-    async def add(self, specs: Sequence[PartySpec]) -> None:
+    async def add(self, specs: Sequence[PartySpec], emulation: Emulation | None) -> None:
+        global _network
+        if self._emulation is None:
+            self._emulation = emulation
+            _network = emulation.network if emulation is not None else None
         for spec in self._emulation.equip(specs) if self._emulation is not None else specs:
             self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
 

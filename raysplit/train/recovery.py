@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from raysplit.actors.records import NonFiniteLoss
 from raysplit.actors.robust import UpdateRefused
 from raysplit.algorithms.base import Algorithm
-from raysplit.cluster.contract import Cluster, LinkTraffic, PartySpec, PlaceLost, gather
+from raysplit.cluster.contract import Cluster, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.wire import map_tensors
 from raysplit.schedulers.failure import BadUpdate, FailureRules, LostPlace, Standing, Stop, decide
 from raysplit.train.checkpoint import Checkpoint, Checkpoints
@@ -116,13 +116,10 @@ class Safety:
         every = self._section.checkpoint_every
         if not self.is_on or not every or (rounds % every and rounds < self._algorithm.num_rounds):
             return
-        names = self._algorithm.durable(self._own)
-        handles = self._algorithm.handles
-        snapshots = await gather(*[handles[name].snapshot() for name in names])
-        parties = {name: map_tensors(lambda t: t.clone(), part) for name, part in zip(names, snapshots, strict=True)}
+        snapshots = await self._algorithm.snapshots(self._own)
         self.last = Checkpoint(
             fingerprint=self.fingerprint,
-            parties=parties,
+            parties=map_tensors(lambda t: t.clone(), snapshots),
             memory=self._algorithm.memory(),
             attempts=self.attempts,
             excluded=sorted(self._excluded),
@@ -146,11 +143,7 @@ class Safety:
         self.last = checkpoint
         self.attempts = max(self.attempts, checkpoint.attempts)
         self._excluded |= set(checkpoint.excluded)
-        algorithm = self._algorithm
-        kept = checkpoint.parties
-        told = [party.name for party in self._own if party.role == "owner" or party.name in kept]
-        await gather(*[algorithm.handles[name].restore(kept.get(name, {})) for name in told])
-        algorithm.recall(checkpoint.memory)
+        await self._algorithm.go_back(self._own, checkpoint.parties, checkpoint.memory)
 
     # -- a round under watch -------------------------------------------------------------------------------------
 
@@ -194,16 +187,20 @@ class Safety:
                 raise await self._overdue(f"nothing has moved in round {round} for {limit_s:g} s", now)
             before = now
 
+    @property
+    def _there(self) -> list[PartySpec]:
+        return [*self._own, *self._algorithm.latecomers()]
+
     async def _progress(self) -> dict[str, Any]:
         """The step that every owner is at; None for one that is not in a round."""
         handles = self._algorithm.handles
-        owners = [party.name for party in self._own if hasattr(party.build, "progress")]
+        owners = [party.name for party in self._there if hasattr(party.build, "progress")]
         return dict(zip(owners, await gather(*[_answer(handles[name].progress()) for name in owners]), strict=True))
 
     async def _overdue(self, what: str, progress: Mapping[str, Any]) -> RoundOverdue:
         """Who is absent where others wait; where nobody waits, who has not finished."""
         handles = self._algorithm.handles
-        others = [party.name for party in self._own if hasattr(party.build, "absent")]
+        others = [party.name for party in self._there if hasattr(party.build, "absent")]
         absent = await gather(*[_answer(handles[name].absent()) for name in others])
         at_work = {name: step for name, step in progress.items() if step is not None}
         names = sorted({name for found in absent if found != _UNKNOWN for name in found} & at_work.keys())
@@ -234,7 +231,7 @@ class Safety:
         healed = None
         if not isinstance(error, NonFiniteLoss | UpdateRefused) and self._rules.on_lost_place != "stop":
             healed = await self._cluster.heal(self._parties, place, self._section.place_timeout_s)
-            self._algorithm.attach({**self._algorithm.handles, **healed.handles}, self._cluster)
+            self._algorithm.attach(healed.handles, self._cluster)
         failure = self._failure(error, healed.remade if healed else ())
         standing = Standing(
             drawn=tuple(drawn),
@@ -261,11 +258,11 @@ class Safety:
             self._bad_updates[error.owner] += 1
             return BadUpdate(owner=error.owner, reason=str(error), times=self._bad_updates[error.owner])
         if isinstance(error, RoundOverdue):
-            return LostPlace(
-                place=", ".join(error.waits_for), reason="it did not come in time", parties=error.waits_for
-            )
-        assert isinstance(error, PlaceLost)
-        return LostPlace(place=error.place, reason=error.reason, parties=remade)
+            place, reason, parties = ", ".join(error.waits_for), "it did not come in time", error.waits_for
+        else:
+            assert isinstance(error, PlaceLost)
+            place, reason, parties = error.place, error.reason, remade
+        return LostPlace(place=place, reason=reason, parties=tuple({original(name): None for name in parties}))
 
 
 class RunStopped(RuntimeError):

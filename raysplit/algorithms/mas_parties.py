@@ -1,0 +1,169 @@
+"""The parties of groups of tasks: made while a run goes on, let go with their group, and found again after a loss.
+
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: the merged task becomes groups live. A group has an aggregator of its
+own. It trains at the owners' own parties, or with copies of them in places of its own where the cluster has room.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raysplit.actors.mas_aggregator import GroupAggregator
+from raysplit.actors.mas_owner import MultiTaskOwner
+from raysplit.actors.stage import PartRecipe
+from raysplit.algorithms.base import AGGREGATOR, Algorithm
+from raysplit.algorithms.mas_phase import TaskGroup, label_of
+from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, gather, name_at, original
+from raysplit.models.mas_spec import MultiTaskSpec
+
+logger = logging.getLogger(__name__)
+
+Opening = tuple[tuple[str, ...], int]
+"""The tasks of a group, and the round in which it opens."""
+
+
+class LiveGroups(Algorithm):
+    """Opens and closes groups.
+
+    Attributes:
+        groups: those in training; ``kept`` ones serve though they train no more.
+    """
+
+    spec: MultiTaskSpec
+    groups: tuple[TaskGroup, ...] = ()
+    kept: tuple[TaskGroup, ...] = ()
+
+    def group_recipe(self, tasks: Sequence[str]) -> PartRecipe:
+        """The model of a group and how it is trained."""
+        return self.recipe(0, spec=self.spec.of(tasks))
+
+    def parties(self) -> list[PartySpec]:
+        return [self._multi_task_owner(name, name) for name in self.setting.owners]
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether groups train at the same time."""
+        return self.options.run_groups == "concurrent" or all(group.is_apart for group in self.groups)
+
+    # -- groups come and go --------------------------------------------------------------------------------------
+
+    async def open_groups(self, openings: Sequence[Opening]) -> list[TaskGroup]:
+        """New groups, with their parties as the options want them and the cluster has room."""
+        if self.options.run_groups == "auto" and len(openings) > 1:
+            try:
+                return await self._open_apart(openings)
+            except NoRoom as missing:
+                logger.info("the groups take turns: %s", missing)
+        return await self._open_here(openings)
+
+    async def _open_here(self, openings: Sequence[Opening]) -> list[TaskGroup]:
+        """Groups that train at the owners' own parties."""
+        added = [(self._group_aggregator(*opening),) for opening in openings]
+        self.handles |= await self._live_cluster.add([party for (party,) in added])
+        return [self._group(opening, parties) for opening, parties in zip(openings, added, strict=True)]
+
+    async def _open_apart(self, openings: Sequence[Opening]) -> list[TaskGroup]:
+        """Every group with copies of the owners' parties in places of its own. Raises `NoRoom`."""
+        sets = {name_at(label_of(tasks), opened): self._apart(tasks, opened) for tasks, opened in openings}
+        self.handles |= await self._live_cluster.add_apart(sets)
+        return [self._group(opening, parties) for opening, parties in zip(openings, sets.values(), strict=True)]
+
+    def _group(self, opening: Opening, added: Sequence[PartySpec]) -> TaskGroup:
+        """A group whose parties there are."""
+        tasks, opened = opening
+        *copies, aggregator = added
+        names = [copy.name for copy in copies] or list(self.setting.owners)
+        return TaskGroup(
+            tasks=tasks,
+            opened=opened,
+            recipe=self.group_recipe(tasks),
+            aggregator=self.handles[aggregator.name],
+            owners={owner: self.handles[name] for owner, name in zip(self.setting.owners, names, strict=True)},
+            added=tuple(added),
+        )
+
+    async def close_groups(self, groups: Sequence[TaskGroup]) -> None:
+        """Let groups go, with what owners keep for them."""
+        if not groups:
+            return
+        recipes = [group.recipe for group in groups]
+        await gather(*[self.handles[name].forget(recipes) for name in self.setting.owners])
+        await self._let_go([party.name for group in groups for party in group.added])
+
+    async def _let_go(self, names: Sequence[str]) -> None:
+        for name in names:
+            del self.handles[name]
+        await self._live_cluster.remove(names)
+
+    @property
+    def _live_cluster(self) -> Cluster:
+        assert self.cluster is not None, "attach the cluster: groups are made while the run goes on"
+        return self.cluster
+
+    # -- their parties -------------------------------------------------------------------------------------------
+
+    def _multi_task_owner(self, name: str, owner: str) -> PartySpec:
+        data = self.setting.owners[owner]
+        arguments = {"owner": owner, "shard": data.shard, "transform": data.transform}
+        arguments["training"] = self.local_training(owner)
+        return PartySpec(name=name, role="owner", build=MultiTaskOwner, arguments=arguments)
+
+    def _group_aggregator(self, tasks: Sequence[str], opened: int) -> PartySpec:
+        name = name_at(f"{AGGREGATOR}-{label_of(tasks)}", opened)
+        arguments = {"spec": self.group_recipe(tasks).spec, "rules": self.setting.updates}
+        return PartySpec(name=name, role="aggregator", build=GroupAggregator, arguments=arguments)
+
+    def _apart(self, tasks: Sequence[str], opened: int) -> list[PartySpec]:
+        where = name_at(label_of(tasks), opened)
+        copies = [self._multi_task_owner(name_at(name, where), name) for name in self.setting.owners]
+        return [*copies, self._group_aggregator(tasks, opened)]
+
+    # -- what outlives a round -----------------------------------------------------------------------------------
+
+    def latecomers(self) -> list[PartySpec]:
+        return [party for group in (*self.groups, *self.kept) for party in group.added]
+
+    async def snapshots(self, parties: list[PartySpec]) -> dict[str, Any]:
+        """What every group goes on from, by group: its aggregator's state, and that of its learners by owner."""
+        kept: dict[str, Any] = {}
+        for group in (*self.groups, *self.kept):
+            kept[group.key] = {"aggregator": await group.aggregator.snapshot(), "owners": {}}
+        for group in self.groups:
+            learners = await gather(*[handle.snapshot(group.recipe) for handle in group.owners.values()])
+            kept[group.key]["owners"] = dict(zip(group.owners, learners, strict=True))
+        return kept
+
+    async def go_back(self, parties: list[PartySpec], snapshots: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
+        owners = [name for name in self.handles if original(name) in self.setting.owners]
+        await gather(*[self.handles[name].restore([], []) for name in owners])
+        wanted = [[(tuple(tasks), opened) for tasks, opened in memory[kind]] for kind in ("groups", "kept")]
+        found = {opening: party for opening in (*wanted[0], *wanted[1]) if (party := self._found(opening))}
+        first = {*self.setting.owners, *(p.name for p in (*self.setting.evaluators, *self.setting.validators))}
+        staying = first | {party.name for added in found.values() for party in added}
+        await self._let_go([name for name in self.handles if name not in staying])
+        there = {opening: self._group(opening, added) for opening, added in found.items()}
+        for openings, having in zip(wanted, (self.open_groups, self._open_here), strict=True):
+            missing = [opening for opening in openings if opening not in there]
+            there |= dict(zip(missing, await having(missing), strict=True)) if missing else {}
+        self.groups, self.kept = (tuple(there[opening] for opening in openings) for openings in wanted)
+        await self._restore(snapshots)
+        self.recall(memory)
+
+    def _found(self, opening: Opening) -> Sequence[PartySpec]:
+        """The parties of a group, if they are there."""
+        for added in (self._apart(*opening), [self._group_aggregator(*opening)]):
+            if all(party.name in self.handles for party in added):
+                return added
+        return ()
+
+    async def _restore(self, snapshots: Mapping[str, Any]) -> None:
+        learners: defaultdict[str, list[tuple[PartRecipe, Any]]] = defaultdict(list)
+        for group in (*self.groups, *self.kept):
+            await group.aggregator.restore(snapshots[group.key]["aggregator"])
+            for owner, kept in snapshots[group.key]["owners"].items():
+                learners[group.owners[owner].name].append((group.recipe, kept))
+        for name, kept in learners.items():
+            await self.handles[name].restore([recipe for recipe, _ in kept], [snapshot for _, snapshot in kept])

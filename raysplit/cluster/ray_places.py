@@ -1,0 +1,107 @@
+"""The running places of a cluster: Ray actors in one placement group, a bundle each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray._private.state import available_resources_per_node
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from raysplit.cluster.contract import NoRoom
+from raysplit.cluster.placement_text import MachineRoom, no_room
+from raysplit.cluster.ray_place import PULSE, Place
+from raysplit.cluster.topology import PlaceSpec
+
+_GROUP_LABEL = "ray.io/node-group"  # on machines that an autoscaler has started
+
+
+class PlacementError(NoRoom):
+    """The cluster has no room for a place; the message says what is missing."""
+
+
+class Places:
+    """The running places of a layout: actors in one placement group.
+
+    A run's places end with it. Runs that follow each other can share them, since a process takes seconds to start:
+    give every `RayCluster` the same ``Places`` and close it at the end.
+    """
+
+    def __init__(self, *, strategy: str = "PACK", timeout_s: float = 60.0) -> None:
+        self._strategy = strategy
+        self._timeout_s = timeout_s
+        self._group: Any = None
+        self.specs: tuple[PlaceSpec, ...] = ()
+        self.actors: dict[str, Any] = {}
+
+    async def open(self, specs: tuple[PlaceSpec, ...]) -> None:
+        """Have exactly these places running; raises `PlacementError` when there is no room for them."""
+        if specs == self.specs:
+            return
+        self.close()
+        labels = [dict(place.labels) for place in specs]
+        self._group = placement_group(
+            [place.bundle() for place in specs],
+            strategy=self._strategy,
+            bundle_label_selector=labels if any(labels) else None,
+        )
+        if not await asyncio.to_thread(self._group.wait, self._timeout_s):
+            missing = explain(specs, self._timeout_s, self._strategy)
+            self.close()
+            raise PlacementError(missing)
+        self.actors = {place.name: self._start(place, index) for index, place in enumerate(specs)}
+        self.specs = specs
+
+    def close(self) -> None:
+        """End the places. Idempotent."""
+        for actor in self.actors.values():
+            ray.kill(actor)
+        if self._group is not None:
+            remove_placement_group(self._group)
+        self.actors, self._group, self.specs = {}, None, ()
+
+    def renew(self, name: str) -> Any:
+        """End one place, if it is still there, and start it again in its bundle; Ray moves that off a lost machine."""
+        ray.kill(self.actors[name])
+        (index,) = [i for i, place in enumerate(self.specs) if place.name == name]
+        self.actors[name] = self._start(self.specs[index], index)
+        return self.actors[name]
+
+    def _start(self, place: PlaceSpec, index: int) -> Any:
+        where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=index)
+        options = ray.remote(concurrency_groups={PULSE: 1})(Place).options(
+            num_cpus=place.cpus,
+            num_gpus=place.gpus,
+            memory=place.memory_bytes or None,
+            resources=dict(place.resources),
+            max_concurrency=10_000,
+            max_restarts=0,
+            scheduling_strategy=where,
+        )
+        return options.remote(place.name)
+
+
+def machines() -> list[MachineRoom]:
+    """The machines that are alive; a kind is its label ``kind``, else its group under an autoscaler, else its name."""
+    free = available_resources_per_node()
+    return [
+        MachineRoom(
+            kind=labels.get("kind") or labels.get(_GROUP_LABEL) or node["NodeName"],
+            total=node["Resources"],
+            free=free.get(node["NodeID"], {}),
+            labels=labels,
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+        for labels in [node["Labels"]]
+    ]
+
+
+def explain(places: Sequence[PlaceSpec], waited_s: float, strategy: str = "PACK") -> str:
+    """Why there is no room for these places."""
+    there = machines()
+    autoscaled = any(_GROUP_LABEL in machine.labels for machine in there)
+    return no_room(places, there, strategy=strategy, waited_s=waited_s, autoscaled=autoscaled)
