@@ -25,7 +25,7 @@ import pulp
 
 from raysplit.schedulers.cuts_dp import SAME_TIME, plan_from
 from raysplit.schedulers.cuts_problem import CutProblem, FreeOwnerCuts
-from raysplit.schedulers.cuts_segments import Costs, Segments
+from raysplit.schedulers.cuts_segments import Costs, Floats, Segments
 from raysplit.schedulers.plan import Plan
 
 Solver = Literal["cbc", "highs"]
@@ -37,6 +37,8 @@ class _Model:
 
     programme: pulp.LpProblem
     chosen: dict[tuple[int, int, int], pulp.LpVariable]
+    starts: list[pulp.LpVariable]
+    ends: list[pulp.LpVariable]
     cost: pulp.LpAffineExpression
     price_per_hour: pulp.LpAffineExpression
 
@@ -57,6 +59,25 @@ def cheapest_by_ilp(problem: CutProblem, segments: Segments, costs: Costs, solve
         return None
     model.programme.addConstraint(model.price_per_hour <= cheapest.price_per_hour * SAME_TIME)
     return _minimise(problem, segments, model, model.cost, solver)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moves:
+    """What a plan costs beside its time: `segments` [C, P, P] for what runs where, `starts` and `ends` [P] for what the
+    owner keeps; `batches` weighs the time per batch against it."""
+
+    batches: int
+    segments: Floats
+    starts: Floats
+    ends: Floats
+
+
+def best_with_moves(problem: CutProblem, segments: Segments, costs: Costs, moves: Moves, solver: Solver) -> Plan | None:
+    """A plan of lowest cost of `batches` batches and of getting there, None if nothing fits."""
+    model = _model(problem, segments, costs)
+    there = pulp.lpSum(moves.segments[key] * variable for key, variable in model.chosen.items())
+    kept = pulp.lpDot(list(moves.starts), model.starts) + pulp.lpDot(list(moves.ends), model.ends)
+    return _minimise(problem, segments, model, moves.batches * model.cost + there + kept, solver)
 
 
 def _model(problem: CutProblem, segments: Segments, costs: Costs) -> _Model:
@@ -88,6 +109,8 @@ def _model(problem: CutProblem, segments: Segments, costs: Costs) -> _Model:
     return _Model(
         programme=programme,
         chosen=chosen,
+        starts=starts,
+        ends=ends,
         cost=pulp.lpSum(longest),
         price_per_hour=pulp.lpSum(prices),
     )

@@ -6,6 +6,7 @@ differ in name only are one *class* with a count, so that a planner never tries 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,19 +67,20 @@ class Segments:
         return Costs(first=self.shortage_gib, second=np.zeros_like(self.shortage_gib), allowed=everywhere)
 
 
-def segments_of(problem: CutProblem) -> Segments:
-    """All segments of `problem` on all classes of its nodes."""
+def segments_of(problem: CutProblem, apart: Collection[str] = ()) -> Segments:
+    """All segments of `problem` on all classes of its nodes; each of the nodes ``apart`` is a class of its own."""
     low, high = problem.boundaries
     classes: dict[object, list[ComputeNodeSpec]] = {}
     for node in problem.nodes:
         kind = node.kind
-        key = (kind.memory_bytes, kind.slowdown, kind.price_per_hour, node.profile, node.link_bytes_per_s)
+        own = node.name if node.name in apart else None
+        key = (kind.memory_bytes, kind.slowdown, kind.price_per_hour, node.profile, node.link_bytes_per_s, own)
         classes.setdefault(key, []).append(node)
     costs = [_costs(problem, nodes[0]) for nodes in classes.values()]
     replica = [problem.replica_bytes(unit) for unit in problem.profile.units]
-    needed = problem.owners * _sums(replica[low:high])
+    needed = problem.owners * sums(replica[low:high])
     memory = np.array([nodes[0].kind.memory_bytes for nodes in classes.values()])
-    owner_bytes = sum(replica) - _sums(replica[low:high])
+    owner_bytes = sum(replica) - sums(replica[low:high])
     real = np.triu(np.ones_like(needed, dtype=bool), k=1)
     return Segments(
         offset=low,
@@ -97,8 +99,8 @@ def _costs(problem: CutProblem, node: ComputeNodeSpec) -> tuple[Floats, Floats, 
     low, high = problem.boundaries
     units = problem.units_on(node)[low:high]
     slowdown = problem.slowdown_on(node)
-    forward = slowdown * _sums([unit.forward_ms for unit in units])
-    backward = slowdown * _sums([unit.backward_ms + unit.update_ms for unit in units])
+    forward = slowdown * sums([unit.forward_ms for unit in units])
+    backward = slowdown * sums([unit.backward_ms + unit.update_ms for unit in units])
     if node.link_bytes_per_s is None:
         return forward, backward, forward + backward
     crossing = [unit.activation_bytes for unit in problem.profile.units[low - 1 : high]]
@@ -120,7 +122,7 @@ def _owner_fits(problem: CutProblem, owner_bytes: Floats) -> Bools:
     return whole
 
 
-def _sums(values: list[float] | list[int]) -> Floats:
+def sums(values: list[float] | list[int]) -> Floats:
     """[P, P]: entry (start, end) is the sum of `values[start:end]`."""
     prefix = np.concatenate([[0.0], np.cumsum(np.array(values, dtype=np.float64))])
     sums: Floats = prefix[None, :] - prefix[:, None]
