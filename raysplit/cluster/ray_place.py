@@ -28,7 +28,7 @@ from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, current
 from raysplit.cluster.emulation import Emulation, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalHandle, LocalPromise
-from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
+from raysplit.cluster.wire import Envelope, Sealed, TrafficMeter, opened
 
 # How Ray says that a process or a machine is gone, and with it what it held.
 _GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
@@ -52,7 +52,7 @@ class RayPromise:
 
     def __await__(self) -> Generator[Any, None, Any]:
         try:
-            envelope = yield from self.ref.__await__()
+            envelope = opened((yield from self.ref.__await__()))
         except RayTaskError as error:
             raise _cause(error) from None
         except _GONE as error:
@@ -90,29 +90,26 @@ class RayHandle:
         return RayPromise(self._submit(verb, args, kwargs), self._place)
 
     def _submit(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """One argument, since each costs; promises stand beside it, so that Ray puts their answers in their places."""
         caller = current_party.get()
-        sent = [_outgoing(caller, value) for value in args]
-        named = {key: _outgoing(caller, value) for key, value in kwargs.items()}
-        return self._actor.call.remote(self.name, verb, *sent, **named)
+        values = [*args, *kwargs.values()]
+        sent = [None if isinstance(value, RayPromise) else _outgoing(caller, value) for value in values]
+        answers = [value.ref for value in values if isinstance(value, RayPromise)]
+        return self._actor.call.remote((self.name, verb, sent, tuple(kwargs)), *answers)
 
     async def _call_with_local_promises(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Envelope:
         """A promise of this process means nothing to Ray: its value is sent instead, under its maker's name."""
         args = [await _made_here(value) for value in args]
         kwargs = {key: await _made_here(value) for key, value in kwargs.items()}
-        envelope: Envelope = await unwrapped(self._submit(verb, args, kwargs), self._place)
-        return envelope
+        return opened(await unwrapped(self._submit(verb, args, kwargs), self._place))
 
 
 async def _made_here(value: Any) -> Any:
     return await value.envelope() if isinstance(value, LocalPromise) else value
 
 
-def _outgoing(caller: str, value: Any) -> Any:
-    if isinstance(value, RayPromise):
-        return value.ref
-    if isinstance(value, Envelope) or not num_bytes(value):
-        return value
-    return Envelope(caller, value, _now_s())
+def _outgoing(caller: str, value: Any) -> Sealed:
+    return (value if isinstance(value, Envelope) else Envelope(caller, value, _now_s())).sealed()
 
 
 def _now_s() -> float:
@@ -148,14 +145,17 @@ class Place:
         for name in names:
             del self.parties[name]
 
-    async def call(self, party: str, verb: str, *args: Any, **kwargs: Any) -> Envelope:
+    async def call(self, request: tuple[str, str, Sequence[Sealed | None], Sequence[str]], *answers: Sealed) -> Sealed:
+        """Run a verb of a party: its name, the verb, the arguments (None: the next answer), names of the last ones."""
+        party, verb, sent, names = request
         current_party.set(party)
-        received = [await _received(party, value) for value in args]
-        named = {key: await _received(party, value) for key, value in kwargs.items()}
-        result = getattr(self.parties[party], verb)(*received, **named)
+        later = iter(answers)
+        values = [await _received(party, next(later) if sealed is None else sealed) for sealed in sent]
+        first = len(values) - len(names)
+        result = getattr(self.parties[party], verb)(*values[:first], **dict(zip(names, values[first:], strict=True)))
         if inspect.isawaitable(result):
             result = await result
-        return Envelope(party, result, _now_s())
+        return Envelope(party, result, _now_s()).sealed()
 
     @ray.method(concurrency_group=PULSE)  # type: ignore[untyped-decorator]
     async def pulse(self) -> None:
@@ -169,13 +169,13 @@ class Place:
         return self._emulation.log if self._emulation is not None else EventLog()
 
 
-async def _received(party: str, value: Any) -> Any:
-    if not isinstance(value, Envelope):
-        return value
-    METER.add(value.source, party, value.num_bytes)
-    if _network is not None:
-        await _network.carry(value.source, party, value.num_bytes, value.made_s)
-    return value.value
+async def _received(party: str, sealed: Sealed) -> Any:
+    envelope = opened(sealed)
+    if envelope.num_bytes:
+        METER.add(envelope.source, party, envelope.num_bytes)
+        if _network is not None:
+            await _network.carry(envelope.source, party, envelope.num_bytes, envelope.made_s)
+    return envelope.value
 
 
 async def unwrapped(ref: Any, place: str) -> Any:

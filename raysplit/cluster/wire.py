@@ -1,9 +1,12 @@
 """What crosses a link: tensors as raw buffers beside the pickle stream, and a count of their bytes.
 
-A torch tensor pickles through an in-band copy that costs several times a memory copy. `Packed` hands its memory to
-pickle protocol 5 as one out-of-band buffer instead; on the receiving side the tensor is a view of the transport's
-(shared, read-only) memory. Parts therefore never write to what they receive: they detach it into a leaf and every
-in-place operation on it is rewritten when a model is cut.
+A torch tensor pickles through an in-band copy that costs several times a memory copy. It travels as a numpy array
+over the same memory instead, which pickle protocol 5 hands on as one out-of-band buffer; on the receiving side the
+tensor is a view of the transport's (shared, read-only) memory. Parts therefore never write to what they receive: they
+detach it into a leaf and every in-place operation on it is rewritten when a model is cut.
+
+A message is a tuple of built-in types and arrays, which pickle in C: a class of one's own would cost a tenth of a
+small round trip.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -27,15 +32,18 @@ with warnings.catch_warnings():
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """Apply a function to every tensor in nested tuples, lists, mappings; other values pass through."""
-    if isinstance(value, Tensor):
-        return function(value)
+    return function(value) if isinstance(value, Tensor) else _mapped(partial(map_tensors, function), value)
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """Apply a function to what tuples, lists and mappings hold; other values pass through."""
     if isinstance(value, tuple):
-        items = [map_tensors(function, item) for item in value]
+        items = [function(item) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if isinstance(value, list):
-        return [map_tensors(function, item) for item in value]
+        return [function(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: map_tensors(function, item) for key, item in value.items()}
+        return {key: function(item) for key, item in value.items()}
     return value
 
 
@@ -51,32 +59,60 @@ def num_bytes(value: Any) -> int:
     return size if isinstance(size, int) else 0  # a handle has any verb one asks for
 
 
-class Packed:
-    """A tensor on its way: pickled as one out-of-band buffer, unpickled as the tensor itself."""
-
-    __slots__ = ("tensor",)
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-    def __reduce__(self) -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
-        tensor = self.tensor.detach().cpu()
-        channels_last = (
-            tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
-        )
-        if channels_last:
-            tensor = tensor.permute(0, 2, 3, 1)
-        shape = tuple(tensor.shape)
-        raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
-        return _unpack, (raw, tensor.dtype, shape, channels_last)
+# What numpy has a name for; tensors of other types travel as their bytes.
+_ARRAYS = frozenset(
+    {torch.float32, torch.float64, torch.float16, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+    | {torch.bool}
+)
 
 
-def _unpack(raw: np.ndarray[Any, Any], dtype: torch.dtype, shape: tuple[int, ...], channels_last: bool) -> Tensor:
-    if not raw.size:
-        return torch.empty(shape, dtype=dtype)
-    tensor = torch.from_numpy(raw)
-    tensor = tensor.view(dtype).reshape(shape)
-    return tensor.permute(0, 3, 1, 2) if channels_last else tensor
+class _Raw(NamedTuple):
+    """A tensor that numpy cannot hold, or whose memory order is to survive."""
+
+    raw: npt.NDArray[np.uint8]
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    channels_last: bool
+
+
+class _Array(NamedTuple):
+    """An array that was an array."""
+
+    array: npt.NDArray[Any]
+
+
+def pack(value: Any) -> Any:
+    """The same nested value with arrays in the place of tensors, over the same memory where that is contiguous."""
+    if isinstance(value, Tensor):
+        return _packed(value)
+    if isinstance(value, np.ndarray):
+        return _Array(value)
+    return _mapped(pack, value)
+
+
+def unpack(value: Any) -> Any:
+    """What `pack` was given, with tensors that view the arrays' memory and must not be written to."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, _Raw):
+        raw = torch.from_numpy(value.raw) if value.raw.size else torch.empty(0, dtype=torch.uint8)
+        tensor = raw.view(value.dtype).reshape(value.shape)
+        return tensor.permute(0, 3, 1, 2) if value.channels_last else tensor
+    return _mapped(unpack, value)
+
+
+def _packed(tensor: Tensor) -> npt.NDArray[Any] | _Raw:
+    tensor = tensor.detach().cpu()
+    if tensor.is_contiguous() and tensor.dtype in _ARRAYS:
+        return tensor.numpy()
+    channels_last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    if channels_last:
+        tensor = tensor.permute(0, 2, 3, 1)
+    shape = tuple(tensor.shape)
+    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
+    return _Raw(raw, tensor.dtype, shape, channels_last)
 
 
 class Envelope:
@@ -87,18 +123,24 @@ class Envelope:
 
     __slots__ = ("made_s", "num_bytes", "source", "value")
 
-    def __init__(self, source: str, value: Any, made_s: float = 0.0) -> None:
+    def __init__(self, source: str, value: Any, made_s: float = 0.0, size_bytes: int | None = None) -> None:
         self.source = source
         self.value = value
         self.made_s = made_s
-        self.num_bytes = num_bytes(value)
+        self.num_bytes = num_bytes(value) if size_bytes is None else size_bytes
 
-    def __reduce__(self) -> tuple[Callable[..., Envelope], tuple[Any, ...]]:
-        return _envelope, (self.source, map_tensors(Packed, self.value), self.made_s)
+    def sealed(self) -> Sealed:
+        """As it crosses the border of a process."""
+        return self.source, self.made_s, self.num_bytes, pack(self.value) if self.num_bytes else self.value
 
 
-def _envelope(source: str, value: Any, made_s: float) -> Envelope:
-    return Envelope(source, value, made_s)
+Sealed = tuple[str, float, int, Any]
+"""An envelope under way: source, time, bytes, packed value (the value itself where it holds no tensors)."""
+
+
+def opened(sealed: Sealed) -> Envelope:
+    source, made_s, size_bytes, value = sealed
+    return Envelope(source, unpack(value) if size_bytes else value, made_s, size_bytes)
 
 
 class TrafficMeter:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from raysplit.cluster.contract import LinkTraffic
-from raysplit.cluster.wire import Envelope, TrafficMeter, difference, merge_traffic, num_bytes
+from raysplit.cluster.wire import Envelope, TrafficMeter, difference, merge_traffic, num_bytes, opened
 
 GEN = torch.Generator().manual_seed(0)
 IMAGE = torch.randn(2, 3, 4, 5, generator=GEN)
@@ -32,9 +33,9 @@ TENSORS = {
 def across(value: Any) -> tuple[Envelope, list[pickle.PickleBuffer]]:
     """Pickled and unpickled over read-only buffers, as shared memory is; the envelope and its buffers."""
     buffers: list[pickle.PickleBuffer] = []
-    stream = pickle.dumps(Envelope("owner-0", value), protocol=5, buffer_callback=buffers.append)
+    stream = pickle.dumps(Envelope("owner-0", value).sealed(), protocol=5, buffer_callback=buffers.append)
     frozen = [bytes(buffer.raw()) for buffer in buffers]
-    return pickle.loads(stream, buffers=frozen), buffers
+    return opened(pickle.loads(stream, buffers=frozen)), buffers
 
 
 @pytest.mark.parametrize("name", list(TENSORS))
@@ -65,8 +66,29 @@ def test_nested_values_keep_their_form() -> None:
     assert len(buffers) == 2
 
 
+class Point(NamedTuple):
+    at: Tensor
+    marks: np.ndarray[Any, Any]
+
+
+def test_an_array_stays_an_array_beside_a_tensor_and_a_named_tuple_its_kind() -> None:
+    envelope, _ = across(Point(at=torch.ones(2), marks=np.arange(3)))
+    assert isinstance(envelope.value, Point)
+    assert torch.equal(envelope.value.at, torch.ones(2))
+    assert envelope.value.marks.tolist() == [0, 1, 2]
+
+
+def test_a_value_without_tensors_travels_as_it_is() -> None:
+    value = {"step": 3, "marks": np.arange(3), "nothing": torch.empty(0)}
+    envelope, _ = across(value)
+    assert envelope.num_bytes == 0
+    assert envelope.value["marks"].tolist() == [0, 1, 2]
+    assert envelope.value["nothing"].shape == (0,)
+
+
 def test_a_million_bytes_are_not_copied_into_the_stream() -> None:
-    stream = pickle.dumps(Envelope("a", torch.zeros(250_000)), protocol=5, buffer_callback=lambda _: None)
+    sealed = Envelope("a", torch.zeros(250_000)).sealed()
+    stream = pickle.dumps(sealed, protocol=5, buffer_callback=lambda _: None)
     assert len(stream) < 1000
 
 
