@@ -20,10 +20,10 @@ from raysplit.actors.data_owner import LocalTraining
 from raysplit.actors.sketch import SketchShard, SketchSpec, sketched
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm, OwnerData, Setting
-from raysplit.cluster.clock import VirtualClock, run_virtual
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.virtual import VirtualClock, run_virtual
 from raysplit.data.streams import generator
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.schedulers.profiles import Profile

@@ -13,9 +13,9 @@ from support import settings, train, weights
 
 from raysplit.actors.open_aggregator import OpenAggregator
 from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall
-from raysplit.cluster.clock import run_virtual
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.virtual import run_virtual
 from raysplit.data.streams import generator
 from raysplit.schedulers.cohort import CohortRules, Gathering, choose_cohort
 from raysplit.train.config import ConfigError, check_config

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from raysplit.actors.device import Work
-from raysplit.cluster.clock import VirtualClock, run_virtual
 from raysplit.cluster.contract import PartySpec, gather
 from raysplit.cluster.emulation import Emulation, Interface, Machine
 from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.virtual import VirtualClock, run_virtual
 
 COSTS: Any = {(1, "forward"): 2.0, (1, "backward"): 3.0, (1, "update"): 1.0}
 Drawn = list[tuple[float, float, str]]

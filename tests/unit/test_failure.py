@@ -10,9 +10,9 @@ from disturbed import changes, equal
 from support import run_on, settings, train
 
 from raysplit.actors.records import NonFiniteLoss
-from raysplit.cluster.clock import run_virtual
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.virtual import run_virtual
 from raysplit.schedulers.failure import (
     BadUpdate,
     FailureRules,

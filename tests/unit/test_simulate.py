@@ -10,9 +10,9 @@ import pytest
 from support import same, settings, weights
 
 from raysplit.actors.sketch import sketched
-from raysplit.cluster.clock import VirtualClock, run_virtual
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.virtual import VirtualClock, run_virtual
 from raysplit.schedulers.profiles import Profile, UnitProfile
 from raysplit.train.closed_form import closed_form
 from raysplit.train.config import RunConfig, check_config
