@@ -150,6 +150,7 @@ class MTLSplit(Algorithm):
         return {"best": list(self._best)} if self._best else {}
 
     def recall(self, memory: Mapping[str, Any]) -> None:
+        self._best = None
         if "best" in memory:
             loss, round, state = memory["best"]
             self._best = loss, round, dict(state)
