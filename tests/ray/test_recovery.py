@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import run_on, same, train
+from disturbed import EVERYTHING, MULTI_TASK, changes, deaths
+from mas_support import same_models
+from support import run_on, train
 
 from raysplit.cluster.faults import Fault, FaultyCluster, end_process, freeze_process
 from raysplit.cluster.ray import RayCluster
@@ -18,68 +20,43 @@ from raysplit.train.run import RunResult
 
 Make = Callable[..., RayCluster]
 
-TRAINING = {
-    "rounds": 3,
-    "batch_size": 16,
-    "owner_optimizer_state": "keep",
-    "optimizer": {"lr": 0.1, "momentum": 0.9},
-}
-MODEL = {"name": "mlp", "hidden": [16, 12, 8], "dtype": "float64"}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "mpsl": {"cuts": [1, 2]},
-    "mtsl": {"learning_rates": {"every": 4}},
-    "minibatch_sfl": {"sync_every": 3},
-}
-OWNER = Fault(party="owner-0", verb="run_round", at_call=2, turns=3)
-AGGREGATOR = Fault(party="aggregator", at_call=6)
+SAMPLE = [("fedavg", 0), ("minibatch_sfl", 1), ("mpsl", 2), ("mtl_split", 1), ("mas", 2)]
+LEFT_OUT = {"splitfed_v1 on two servers", "minibatch_sfl on two servers", "mpsl with routes", "mas when ready"}
+MATRIX = [(name, who) for name in EVERYTHING if name not in LEFT_OUT for who in range(len(deaths(name)))]
 
 
-def node(name: str) -> Fault:
-    return Fault(party="node-1" if name == "mpsl" else "server", at_call=12)
+def killed(cluster: RayCluster, fault: Fault, **more: Any) -> RunResult:
+    faulty = FaultyCluster(cluster, [fault], death=end_process)
+    result = run_on(faulty, **more)
+    assert faulty.num_healed >= 1
+    return result
 
 
-def changes(name: str, **more: Any) -> dict[str, Any]:
-    return {"algorithm": {"name": name, **OPTIONS.get(name, {})}, "training": TRAINING, "model": MODEL, **more}
-
-
-def killed(cluster: RayCluster, faults: Sequence[Fault], **more: Any) -> RunResult:
-    return run_on(FaultyCluster(cluster, faults, death=end_process), **more)
-
-
-def equal(a: RunResult, b: RunResult) -> bool:
-    weights = a.states.keys() == b.states.keys() and all(same(a.states[k], b.states[k]) for k in a.states)
-    return weights and [row["train_loss"] for row in a.rows] == [row["train_loss"] for row in b.rows]
-
-
-SAMPLE = [("fedavg", OWNER), ("minibatch_sfl", node("minibatch_sfl")), ("mpsl", AGGREGATOR)]
-MATRIX = [
-    (name, fault)
-    for name in ("local", "fedavg", "splitnn", "splitfed_v1", "splitfed_v2", "minibatch_sfl", "mpsl", "mtsl")
-    for fault in (OWNER, node(name), AGGREGATOR)
-    if not (fault.party == "server" and name in ("local", "fedavg"))
-    and not (fault.party == "aggregator" and name in ("local", "splitnn", "mtsl"))
-]
-
-
-@pytest.mark.parametrize(("name", "fault"), SAMPLE, ids=[name for name, _ in SAMPLE])
-def test_a_process_that_dies_leaves_no_trace(name: str, fault: Fault, make_cluster: Make) -> None:
-    there = killed(make_cluster(2), [fault], **changes(name))
+def assert_no_trace(name: str, who: int, cluster: RayCluster) -> None:
+    there = killed(cluster, deaths(name)[who], **changes(name))
     here = train(**changes(name))
-    assert equal(there, here)
+    assert same_models(there.states, here.states)
+    assert [row["train_loss"] for row in there.rows] == [row["train_loss"] for row in here.rows]
     assert there.traffic == here.traffic
 
 
+@pytest.mark.parametrize(("name", "who"), SAMPLE)
+def test_a_process_that_dies_leaves_no_trace(name: str, who: int, make_cluster: Make) -> None:
+    assert_no_trace(name, who, make_cluster(1 if name == "mas" else 2))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "fault"), MATRIX, ids=[f"{name}-{fault.party}" for name, fault in MATRIX])
-def test_no_process_that_dies_leaves_a_trace(name: str, fault: Fault, make_cluster: Make) -> None:
-    assert equal(killed(make_cluster(3), [fault], **changes(name)), train(**changes(name)))
+@pytest.mark.parametrize(("name", "who"), MATRIX)
+def test_no_process_that_dies_leaves_a_trace(name: str, who: int, make_cluster: Make) -> None:
+    """Methods with groups have room for copies of one place for each group, and no more."""
+    assert_no_trace(name, who, make_cluster(1 if name in MULTI_TASK else 2))
 
 
 @pytest.mark.slow
 def test_a_process_that_freezes_is_noticed_and_replaced(make_cluster: Make) -> None:
     cluster = FaultyCluster(make_cluster(3), [Fault(party="server", at_call=12)], death=freeze_process)
     found = run_on(cluster, **changes("minibatch_sfl", reliability={"place_timeout_s": 15}))
-    assert equal(found, train(**changes("minibatch_sfl")))
+    assert same_models(found.states, train(**changes("minibatch_sfl")).states)
     assert cluster.num_healed >= 1
 
 
