@@ -13,7 +13,7 @@ from rich.table import Table
 from raysplit.cli.compare_picture import draw_runs
 from raysplit.cli.progress import human_bytes
 from raysplit.cli.run_argument import run_paths
-from raysplit.train.report import RunReport, as_json, differing_settings, read_runs
+from raysplit.train.report import Figure, RunReport, as_json, common_figure, differing_settings, read_runs
 from raysplit.train.run import CUT_SHORT
 
 _NOTHING = "–"
@@ -67,26 +67,29 @@ def print_runs(console: Console, runs: Sequence[RunReport], target: float | None
 
 
 def results_table(runs: Sequence[RunReport]) -> Table:
-    """One row per run; a column for the partition only where it differs."""
+    """One row per run; columns for the partition where it differs, and for losses where a run has nothing else."""
     shared = shared_partition(runs)
     table = Table(title=shared, title_style="bold", title_justify="left")
     table.add_column("algorithm")
     if shared is None:
         table.add_column("partition")
-    for name in ("rounds", "best", "last", "sent", "training", "samples/s"):
+    by_loss = common_figure(runs) == "loss"
+    by_accuracy = not by_loss or any(run.last_accuracy is not None for run in runs)
+    tested = (["best", "last"] if by_accuracy else []) + (["best loss", "last loss"] if by_loss else [])
+    for name in ("rounds", *tested, "sent", "training", "samples/s"):
         table.add_column(name, justify="right")
-    best = max((run.last_accuracy for run in runs if run.last_accuracy is not None), default=None)
+    best = _best_run(runs, common_figure(runs))
     for run in runs:
         table.add_row(
             run.label,
             *([run.partition] if shared is None else []),
             str(run.rounds) if run.rounds == run.rounds_planned else f"{run.rounds} of {run.rounds_planned}",
-            _percent(run.best_accuracy),
-            _percent(run.last_accuracy),
+            *([_percent(run.best_accuracy), _percent(run.last_accuracy)] if by_accuracy else []),
+            *([_number(run.best_loss), _number(run.last_loss)] if by_loss else []),
             human_bytes(run.num_bytes),
             f"{run.seconds:.1f} s",
             f"{run.samples_per_s:,.0f}",
-            style="bold" if run.last_accuracy is not None and run.last_accuracy == best else None,
+            style="bold" if run is best else None,
         )
     return table
 
@@ -102,6 +105,21 @@ def target_table(runs: Sequence[RunReport], target: float) -> Table:
         row = (str(point.round), human_bytes(point.num_bytes), f"{point.seconds:.1f} s") if point else (_NOTHING,) * 3
         table.add_row(run.label, *row)
     return table
+
+
+def _best_run(runs: Sequence[RunReport], figure: Figure) -> RunReport | None:
+    """The run that ended with the highest accuracy, or the lowest loss."""
+    if figure == "loss":
+        return min(
+            (run for run in runs if run.last_loss is not None), key=lambda run: run.last_loss or 0.0, default=None
+        )
+    return max(
+        (run for run in runs if run.last_accuracy is not None), key=lambda run: run.last_accuracy or 0.0, default=None
+    )
+
+
+def _number(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.4g}"
 
 
 def _percent(value: float | None) -> str:

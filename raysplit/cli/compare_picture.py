@@ -1,4 +1,4 @@
-"""Draw runs: test accuracy against rounds, against bytes sent, and against training time."""
+"""Draw runs: test accuracy, or test loss, against rounds, against bytes sent, and against training time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from raysplit.train.report import Point, RunReport
+from raysplit.train.report import Figure as Shown
+from raysplit.train.report import Point, RunReport, common_figure
 
 # Okabe and Ito's palette, readable with every kind of colour vision; yellow left out, it is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -21,24 +22,29 @@ _SECONDS = ((3600, "h"), (60, "min"))
 
 
 def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: float | None = None) -> None:
-    """Write a picture of three panels to ``path``; the file's ending says in which format."""
+    """Write a picture of three panels to ``path``; the file's ending says in which format.
+
+    A run that has a test loss alone makes it a picture of losses, without the target.
+    """
+    shown = common_figure(runs)
     figure = Figure(figsize=(12, 4.3), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
     num_bytes = [run.num_bytes for run in runs]
     byte, byte_unit = _unit(max(num_bytes), _BYTES, "bytes")
     second, second_unit = _unit(max(run.seconds for run in runs), _SECONDS, "s")
-    _panel(panels[0], runs, lambda point: point.round, "rounds")
-    _panel(panels[1], runs, lambda point: point.num_bytes / byte, f"tensors sent, {byte_unit}")
-    _panel(panels[2], runs, lambda point: point.seconds / second, f"training time, {second_unit}")
+    _panel(panels[0], runs, shown, lambda point: point.round, "rounds")
+    _panel(panels[1], runs, shown, lambda point: point.num_bytes / byte, f"tensors sent, {byte_unit}")
+    _panel(panels[2], runs, shown, lambda point: point.seconds / second, f"training time, {second_unit}")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    panels[0].set_ylabel("test accuracy")
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    panels[0].set_ylim(0, 1.02 if max(run.best_accuracy or 0 for run in runs) > 0.6 else None)
+    panels[0].set_ylabel(f"test {shown}")
+    if shown == "accuracy":
+        panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        panels[0].set_ylim(0, 1.02 if max(run.best_accuracy or 0 for run in runs) > 0.6 else None)
     for axes in panels:
         axes.set_xlim(left=0)
     if min(num_bytes) > 0 and max(num_bytes) > _LOG_FROM * min(num_bytes):
         panels[1].set_xscale("log")
-    if target is not None:
+    if target is not None and shown == "accuracy":
         for axes in panels:
             axes.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
         panels[0].annotate(
@@ -52,15 +58,16 @@ def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: floa
     figure.savefig(path, dpi=130)
 
 
-def _panel(axes: Axes, runs: Sequence[RunReport], along: Callable[[Point], float], label: str) -> None:
+def _panel(axes: Axes, runs: Sequence[RunReport], shown: Shown, along: Callable[[Point], float], label: str) -> None:
     for index, run in enumerate(runs):
+        points = [point for point in run.curve if getattr(point, shown) is not None]
         axes.plot(
-            [along(point) for point in run.curve],
-            [point.accuracy for point in run.curve],
+            [along(point) for point in points],
+            [getattr(point, shown) for point in points],
             color=COLOURS[index % len(COLOURS)],
             linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
             linewidth=2,
-            marker="o" if len(run.curve) <= 30 else None,
+            marker="o" if len(points) <= 30 else None,
             markersize=3.5,
             label=run.label,
         )

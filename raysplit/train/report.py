@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -18,17 +18,23 @@ from raysplit.algorithms import ALGORITHMS
 from raysplit.train.folder import read_metrics
 from raysplit.train.run import CUT_SHORT
 
+Figure = Literal["accuracy", "loss"]
+
 _NOT_COMPARED = ("algorithm.", "output.", "cluster.", "evaluation.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The state of a run at one evaluation; bytes and seconds since its start, in training alone."""
+    """The state of a run at one evaluation; bytes and seconds since its start, in training alone.
+
+    ``accuracy`` is there where answers are right or wrong; ``loss`` is the test loss, over all tasks together.
+    """
 
     round: int
     num_bytes: int
     seconds: float
-    accuracy: float
+    accuracy: float | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +65,28 @@ class RunReport:
 
     @property
     def best_accuracy(self) -> float | None:
-        return max((point.accuracy for point in self.curve), default=None)
+        return max(self.values("accuracy"), default=None)
 
     @property
     def last_accuracy(self) -> float | None:
         return self.curve[-1].accuracy if self.curve else None
 
+    @property
+    def best_loss(self) -> float | None:
+        return min(self.values("loss"), default=None)
+
+    @property
+    def last_loss(self) -> float | None:
+        return self.curve[-1].loss if self.curve else None
+
+    def values(self, figure: Figure) -> list[float]:
+        """The figure at the evaluations that have it."""
+        found = [getattr(point, figure) for point in self.curve]
+        return [value for value in found if value is not None]
+
     def reached(self, accuracy: float) -> Point | None:
         """The first evaluation with at least this accuracy."""
-        return next((point for point in self.curve if point.accuracy >= accuracy), None)
+        return next((point for point in self.curve if (point.accuracy or 0.0) >= accuracy), None)
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunReport]:
@@ -78,6 +97,11 @@ def read_runs(folders: Sequence[Path]) -> list[RunReport]:
         RunReport(**content, label=title if times[title] == 1 else f"{title} ({content['folder'].name})")
         for title, content in found
     ]
+
+
+def common_figure(runs: Sequence[RunReport]) -> Figure:
+    """What these runs can be compared by: accuracy, unless there is one that has a test loss alone."""
+    return "loss" if any(run.curve and not run.values("accuracy") for run in runs) else "accuracy"
 
 
 def differing_settings(runs: Sequence[RunReport]) -> dict[str, list[Any]]:
@@ -99,6 +123,8 @@ def as_json(run: RunReport, target: float | None = None) -> dict[str, Any]:
         "stopped": run.stopped,
         "best_accuracy": run.best_accuracy,
         "last_accuracy": run.last_accuracy,
+        "best_loss": run.best_loss,
+        "last_loss": run.last_loss,
         "bytes": run.num_bytes,
         "seconds": run.seconds,
         "samples_per_s": run.samples_per_s,
@@ -147,9 +173,9 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
     for row in rows:
         num_bytes += row["bytes"]
         seconds += row["seconds"]
-        if "test_accuracy" in row:
-            accuracy = float(row["test_accuracy"])
-            points.append(Point(round=row["round"], num_bytes=num_bytes, seconds=seconds, accuracy=accuracy))
+        tested = {name: float(row[f"test_{name}"]) for name in get_args(Figure) if f"test_{name}" in row}
+        if tested:
+            points.append(Point(round=row["round"], num_bytes=num_bytes, seconds=seconds, **tested))
     return tuple(points)
 
 

@@ -25,6 +25,7 @@ def written(
     num_bytes: int = MIB,
     rounds: int = 4,
     stopped: str | None = "all rounds done",
+    tested: str = "test_accuracy",
     **changes: Any,
 ) -> Path:
     """A run folder with one row per accuracy; None for a round without evaluation."""
@@ -41,8 +42,8 @@ def written(
     rows: list[dict[str, Any]] = [
         {"round": i, "bytes": num_bytes, "seconds": seconds, "num_samples": 100} for i in range(1, len(accuracies) + 1)
     ]
-    for row, accuracy in zip(rows, accuracies, strict=True):
-        row |= {} if accuracy is None else {"test_accuracy": accuracy}
+    for row, value in zip(rows, accuracies, strict=True):
+        row |= {} if value is None else {tested: value}
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     if stopped is not None:
         (folder / "summary.json").write_text(json.dumps({"stopped": stopped}), encoding="utf-8")
@@ -120,6 +121,42 @@ def test_json_is_one_document(two_runs: list[Path], tmp_path: Path) -> None:
     assert [run["to_target"]["reached"] for run in content["runs"]] == [
         None,
         {"rounds": 3, "bytes": 3 * MIB, "seconds": 6.0},
+    ]
+
+
+def test_runs_that_have_a_loss_alone_are_compared_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that are not classes: the table had two empty columns and there was no picture."""
+    drawn: dict[str, list[list[float]]] = {}
+
+    def plot(axes: Any, x: list[float], y: list[float], *, label: str, **_: Any) -> None:
+        drawn.setdefault(label, []).append([*x, *y])
+
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", plot)
+    mas = written(tmp_path / "a", "mas", [3.0, 1.25, 1.5], seconds=1.0, rounds=3, tested="test_loss")
+    merged = written(tmp_path / "b", "all_in_one", [2.5, None, 1.75], rounds=3, tested="test_loss")
+    result = CliRunner().invoke(compare, [str(mas), str(merged)], env={"COLUMNS": "100"})
+    assert result.exit_code == 0, result.output
+    lines = [line.split("│")[1:-1] for line in result.output.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in line] for line in lines] == [
+        ["MAS", "3", "1.25", "1.5", "3.0 MiB", "3.0 s", "100"],
+        ["All in one", "3", "1.75", "1.75", "3.0 MiB", "6.0 s", "50"],
+    ]
+    assert "best loss" in result.output
+    assert drawn == {
+        "MAS": [[1, 2, 3, 3.0, 1.25, 1.5], [1, 2, 3, 3.0, 1.25, 1.5], [1, 2, 3, 3.0, 1.25, 1.5]],
+        "All in one": [[1, 3, 2.5, 1.75], [1, 3, 2.5, 1.75], [2, 6, 2.5, 1.75]],
+    }
+    assert (tmp_path / "comparison.png").exists()
+
+
+def test_a_run_with_a_loss_alone_among_others_has_a_column_of_its_own(tmp_path: Path) -> None:
+    one = written(tmp_path / "a", "mas", [2.0], rounds=1, tested="test_loss")
+    other = written(tmp_path / "b", "fedavg", [0.5], rounds=1)
+    result = CliRunner().invoke(compare, [str(one), str(other)], env={"COLUMNS": "120"})
+    lines = [line.split("│")[1:-1] for line in result.output.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in line][2:6] for line in lines] == [
+        ["–", "–", "2", "2"],
+        ["50.0%", "50.0%", "–", "–"],
     ]
 
 
