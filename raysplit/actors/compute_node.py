@@ -243,6 +243,12 @@ class ComputeNode:
         for stage in self._stages.values():
             stage.load(self._state)
 
+    async def recut(self, recipe: PartRecipe) -> None:
+        """Give up what is under way, and hold another part from now on, as it is made."""
+        self._abandon(f"{self.name} gets another part")
+        self._recipe, self._state = recipe, None
+        self._stages.clear()
+
     async def snapshot(self) -> dict[str, Any]:
         """What this node goes on from after a round: the average of its replicas, and where replicas or a shared part
         keep something of their own, that too."""

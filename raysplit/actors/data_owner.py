@@ -236,6 +236,11 @@ class DataOwner:
     async def load(self, state: Mapping[str, Tensor]) -> None:
         self.load_parts(state)
 
+    async def recut(self, recipes: tuple[PartRecipe, ...]) -> None:
+        """Give up a round that is under way, and hold other parts from now on, as they are made."""
+        await self.restore({})
+        self._recipes, self._parts = recipes, self._parts.recut(recipes)
+
     async def snapshot(self) -> dict[str, Any]:
         """What this owner goes on from after a round; random streams begin anew in each."""
         return {"parts": [stage.part.snapshot() for stage in self._stages]}

@@ -58,6 +58,10 @@ class OwnerParts:
             self._store.bring(self)
         return self._stages
 
+    def recut(self, recipes: Sequence[PartRecipe]) -> OwnerParts:
+        """Other parts in their stead."""
+        return OwnerParts(recipes, self._device, self._store)
+
     @contextmanager
     def busy(self) -> Iterator[None]:
         """While this lasts, the parts stay at hand."""

@@ -39,6 +39,7 @@ async def train_and_submit(owner: DataOwner, team: Team, task: RoundTask) -> Non
 class FedAvg(Algorithm):
     name = "fedavg"
     title = "FedAvg"
+    comes_and_goes = True
     works_apart = True
 
     def __init__(self, setting: Setting, options: Options) -> None:

@@ -8,7 +8,7 @@ how to have them again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raysplit.cluster.contract import Handle, PartySpec, gather
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 class Memory:
     """The part of an `Algorithm` that checkpoints ask."""
+
+    comes_and_goes: ClassVar[bool] = False
+    """A round asks nothing of owners outside its cohort, so that they may come and go between rounds."""
 
     setting: Setting
     handles: dict[str, Handle]

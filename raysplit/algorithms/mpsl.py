@@ -22,6 +22,7 @@ from raysplit.actors.records import RoundTask, Tag
 from raysplit.actors.routed_node import RoutedNode
 from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import AGGREGATOR, Algorithm, Cut, Options, RoundReport, Setting, Team
+from raysplit.algorithms.moving import refuse_to_move, whole_state
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 
 QueueName = Literal["fifo", "backward_first", "fair"]
@@ -99,6 +100,7 @@ class MPSLOptions(Options):
         nodes: names of the compute nodes in the order of their parts; None takes ``node-1``, ``node-2``, ...
         units: first and last unit that the nodes run, for ``cuts: auto``.
         queue: which waiting task a node runs next.
+        on_offer: in an elastic run, all compute nodes that parts may move to; ``cuts: auto`` takes the topology's.
         owner_routes: other cuts, or fewer nodes, for single owners. Weights are then averaged at the aggregator.
     """
 
@@ -106,6 +108,7 @@ class MPSLOptions(Options):
     nodes: tuple[str, ...] | None = None
     units: tuple[int, int] | None = None
     queue: QueueName = "fifo"
+    on_offer: tuple[str, ...] | None = None
     owner_routes: dict[str, Route] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -124,6 +127,7 @@ class MPSLOptions(Options):
 class MPSL(Algorithm):
     name = "mpsl"
     title = "MP-SL"
+    comes_and_goes = True
     options_type: ClassVar[type[Options]] = MPSLOptions
 
     def __init__(self, setting: Setting, options: MPSLOptions) -> None:
@@ -134,6 +138,8 @@ class MPSL(Algorithm):
         self._routes = {name: options.owner_routes.get(name, default) for name in setting.owners}
         self._distinct = tuple(dict.fromkeys(self._routes.values()))
         self._uniform = len(self._distinct) == 1
+        if options.on_offer is not None:
+            refuse_to_move(setting, self._distinct, options.on_offer)
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -151,8 +157,14 @@ class MPSL(Algorithm):
 
     # -- who is deployed where -----------------------------------------------------------------------------------
 
+    @property
+    def on_offer(self) -> tuple[str, ...]:
+        """The compute nodes among which parts may move; none where they stay."""
+        return self.options.on_offer or ()
+
     def parties(self) -> list[PartySpec]:
-        return [*self._owners(), *map(self._node, self.node_names), self._aggregator()]
+        spares = [name for name in self.on_offer if name not in self.node_names]
+        return [*self._owners(), *map(self._node, [*self.node_names, *spares]), self._aggregator()]
 
     def _owners(self) -> list[PartySpec]:
         ends = {route: (self._part(route, 0), self._part(route, len(route.cuts))) for route in self._distinct}
@@ -171,7 +183,7 @@ class MPSL(Algorithm):
             if name in route.node_names
         }
         if self._uniform:
-            return self.node_party(name, parts[self._distinct[0]], **rules)
+            return self.node_party(name, parts.get(self._distinct[0]) or self._part(self._distinct[0], 1), **rules)
         recipes = {owner: parts[route] for owner, route in self._routes.items() if route in parts}
         return PartySpec(name=name, role="node", build=RoutedNode, arguments={"recipes": recipes, **rules})
 
@@ -201,6 +213,35 @@ class MPSL(Algorithm):
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
         return self.without_idle_owners(parties)
+
+    # -- parts that move -----------------------------------------------------------------------------------------
+
+    def take_route(self, route: Route) -> None:
+        """Have all owners go this way; `go_back` puts the parts there."""
+        self._distinct, self._routes = (route,), dict.fromkeys(self._routes, route)
+
+    def memory(self) -> dict[str, Any]:
+        return {"nodes": list(self.node_names)} if self.on_offer else {}
+
+    async def go_back(self, parties: list[PartySpec], snapshots: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
+        """As for all algorithms; parts that may move come together first, and then go where they are to be."""
+        if not self.on_offer:
+            await super().go_back(parties, snapshots, memory)
+            return
+        (route,) = self._distinct
+        last = len(route.cuts)
+        state = whole_state(self.setting.spec, snapshots, memory["nodes"])
+        held = [part.state_dict().keys() for part in self.setting.spec.parts(route.cuts)]
+        ends = (self._part(route, 0), self._part(route, last))
+        owners = [self.handles[party.name] for party in parties if party.role == "owner"]
+        nodes = [self.handles[name] for name in route.node_names]
+        kept = {key: state[key] for key in (*held[0], *held[last])}
+        await gather(
+            self.handles[AGGREGATOR].restore({"current": kept}),
+            *[owner.recut(ends) for owner in owners],
+            *[node.recut(self._part(route, i)) for i, node in enumerate(nodes, start=1)],
+        )
+        await gather(*[node.load({key: state[key] for key in held[i]}) for i, node in enumerate(nodes, start=1)])
 
     def models(self) -> dict[str, list[Promise]]:
         nodes = self.node_names if self._uniform else ()

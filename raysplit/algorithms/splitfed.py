@@ -75,6 +75,7 @@ class SharedServerOptions(SplitOptions):
 class SplitFedV1(Algorithm):
     name = "splitfed_v1"
     title = "SplitFed V1"
+    comes_and_goes = True
     options_type: ClassVar[type[Options]] = SharedServerOptions
 
     @property

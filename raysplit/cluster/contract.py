@@ -92,6 +92,21 @@ class Healed:
     remade: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Roll:
+    """Who is there.
+
+    Attributes:
+        handles: of all parties that have a place.
+        came: those among them that were made since the roll was last called.
+        num_places: how many places are up.
+    """
+
+    handles: Mapping[str, Handle]
+    came: tuple[str, ...]
+    num_places: int
+
+
 class Cluster(Protocol):
     """Where parties live and how their calls travel."""
 
@@ -126,6 +141,10 @@ class Cluster(Protocol):
         when they were added. A set that was added apart goes as a whole where its places find no room any more. Counts
         of traffic begin anew. Raises `PlaceLost` where the cluster cannot be made whole.
         """
+        ...
+
+    async def roll(self) -> Roll:
+        """Who is there, between rounds; of a cluster whose places come one by one, those for whom there was room."""
         ...
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from raysplit.cluster.contract import Cluster, Handle, Healed, LinkTraffic, PartySpec, PlaceLost
+from raysplit.cluster.contract import Cluster, Handle, Healed, LinkTraffic, PartySpec, PlaceLost, Roll
 
 Kind = Literal["die", "silence", "delay"]
 
@@ -164,6 +164,9 @@ class FaultyCluster:
         self.num_healed += 1
         there = {**self._added, **{party.name: party for party in parties}}
         return await self._cluster.heal(self._doomed(list(there.values())), lost, silence_s)
+
+    async def roll(self) -> Roll:
+        return await self._cluster.roll()
 
     async def close(self) -> None:
         await self._cluster.close()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, current_party
+from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, Roll, current_party
 from raysplit.cluster.emulation import Emulate, Emulation, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
@@ -136,6 +136,9 @@ class LocalCluster:
         remade = [described[lost]] if lost in described else []
         self._made(remade)
         return Healed(handles=dict(self._handles), remade=tuple(party.name for party in remade))
+
+    async def roll(self) -> Roll:
+        return Roll(handles=dict(self._handles), came=(), num_places=1)
 
     async def traffic(self) -> list[LinkTraffic]:
         return self._meter.records()

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, PlaceLost
+from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, PlaceLost, Roll
 from raysplit.cluster.emulation import Emulate, Emulation
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.placement_text import short_of
@@ -207,6 +207,9 @@ class RayCluster:
             del self._place_of[party], self._added[party]
         self._apart = {label: others for label, others in self._apart.items() if others is not places}
         places.close()
+
+    async def roll(self) -> Roll:
+        return Roll(handles=self._handles(self._place_of), came=(), num_places=len(self._actors()))
 
     async def traffic(self) -> list[LinkTraffic]:
         return difference(await self._counted(), self._before)

@@ -42,18 +42,30 @@ class Places:
         if specs == self.specs:
             return
         self.close()
+        self.ask(specs)
+        if not await asyncio.to_thread(self._group.wait, self._timeout_s):
+            missing = explain(specs, self._timeout_s, self._strategy)
+            self.close()
+            raise PlacementError(missing)
+        self.begin()
+
+    def ask(self, specs: tuple[PlaceSpec, ...]) -> None:
+        """Ask Ray for room; the request stands until there is some, for an autoscaler to see."""
         labels = [dict(place.labels) for place in specs]
         self._group = placement_group(
             [place.bundle() for place in specs],
             strategy=self._strategy,
             bundle_label_selector=labels if any(labels) else None,
         )
-        if not await asyncio.to_thread(self._group.wait, self._timeout_s):
-            missing = explain(specs, self._timeout_s, self._strategy)
-            self.close()
-            raise PlacementError(missing)
-        self.actors = {place.name: self._start(place, index) for index, place in enumerate(specs)}
         self.specs = specs
+
+    def has_room(self) -> bool:
+        """Whether there is room now."""
+        return bool(self._group.wait(0))
+
+    def begin(self) -> None:
+        """Start the places that room was found for."""
+        self.actors = {place.name: self._start(place, index) for index, place in enumerate(self.specs)}
 
     def close(self) -> None:
         """End the places. Idempotent."""

@@ -78,6 +78,33 @@ def lay_out(
     return Layout(places=places, place_of=names)
 
 
+def lay_out_elastic(
+    parties: Sequence[PartySpec],
+    *,
+    num_places: int | None,
+    min_places: int,
+    cpus_per_place: float,
+    gpus_per_place: float,
+) -> Layout:
+    """Put parties on places that come one by one: owners on all, everybody else on the first ``min_places``.
+
+    Args:
+        num_places: None gives every party a place of its own.
+    """
+    if num_places is None:
+        alone = {party.name: f"place-{party.name}" for party in parties}
+        places = tuple(PlaceSpec(name=name, cpus=cpus_per_place, gpus=gpus_per_place) for name in alone.values())
+        return Layout(places=places, place_of=alone)
+    if min_places > num_places:
+        raise ValueError(f"a run of {num_places} places cannot begin with {min_places}; lower min_places or add places")
+    owners = [party for party in parties if party.role == "owner"]
+    others = [party for party in parties if party.role != "owner"]
+    place_of = {**_shared(owners, num_places), **_shared(others, min_places)}
+    names = [name for name in (f"place-{i}" for i in range(num_places)) if name in place_of.values()]
+    places = tuple(PlaceSpec(name=name, cpus=cpus_per_place, gpus=gpus_per_place) for name in names)
+    return Layout(places=places, place_of=place_of)
+
+
 def _rounded(share: float) -> float:
     return int(share * 10_000) / 10_000  # Ray keeps four decimals; never round up past what there is
 

@@ -21,7 +21,7 @@ class ElasticRules:
     Attributes:
         min_owners, min_places: a round begins with so many at least.
         wait_s: for so long it is waited for them, and for whom no round can do without.
-        return_s: for so long owners are waited for that were lost in the round that is to be repeated.
+        return_s: for so long it is waited for those who were lost in the round that is to be repeated.
     """
 
     min_owners: int = 1
@@ -37,7 +37,7 @@ class RollCall:
     Attributes:
         owners: with a place, in owner order.
         missing: why no round can do without somebody who has no place; empty when everybody needed is there.
-        awaited: owners that were lost in the round that is to be repeated and are wanted back.
+        awaited: who was lost in the round that is to be repeated, is wanted back and not there yet.
         num_places: places that are up.
         waited_s: since the run began to wait.
     """
@@ -95,9 +95,8 @@ def decide(roll: RollCall, before: Sequence[str], rules: ElasticRules) -> Begin 
         )
     if lacks:
         return Wait(reason="; ".join(lacks))
-    absent = [name for name in roll.awaited if name not in roll.owners]
-    if absent and roll.waited_s < rules.return_s:
-        return Wait(reason=f"{_named(absent)} may come back")
+    if roll.awaited and roll.waited_s < rules.return_s:
+        return Wait(reason=f"{_named(roll.awaited)} may come back")
     return Begin(
         members=roll.owners,
         came=tuple(name for name in roll.owners if name not in before),

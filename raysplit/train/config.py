@@ -212,9 +212,32 @@ class RunConfig(Section):
                 f"in {self.algorithm.name} owners need one another, so a round cannot go on without some; leave "
                 f"reliability.round_deadline_s and over_selection out, or take fedavg or fedprox"
             )
+        if self.cluster.elastic is not None:
+            self._fit_for_elastic(self.cluster)
         if self.owners.noisy > owners:
             raise ValueError(f"owners.noisy is {self.owners.noisy} and there are {owners} owners; take at most all")
         return self
+
+    def _fit_for_elastic(self, cluster: ClusterConfig) -> None:
+        """Raises ``ValueError`` for what cannot be where owners come and go."""
+        method = resolve_algorithm(self.algorithm.name)
+        if not method.comes_and_goes:
+            able = [name for name, other in ALGORITHMS.items() if other.comes_and_goes]
+            raise ValueError(
+                f"{self.algorithm.name} needs all its owners throughout, so cluster.elastic is not for it; take one "
+                f"of {', '.join(able)}, or leave it out"
+            )
+        if cluster.kind == "ray" and cluster.places == "auto" and cluster.sharing == "auto":
+            raise ValueError("an elastic run grows to cluster.places, which is auto; give a number, or sharing: alone")
+        if self.reliability.checkpoint_every is None:
+            raise ValueError(
+                "an elastic run goes on from the last checkpoint when owners leave or come back, and "
+                "reliability.checkpoint_every is null; set it to 1"
+            )
+        if self.topology is not None and self.topology.pace:
+            raise ValueError(
+                "topology.pace is on, and a paced run is not elastic; set pace: false or leave elastic out"
+            )
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:

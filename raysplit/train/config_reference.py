@@ -23,6 +23,7 @@ from raysplit.data.datasets import dataset_names
 from raysplit.data.partition import partition_names
 from raysplit.models.zoo import model_names
 from raysplit.train.config import RunConfig
+from raysplit.train.config_sections import Section
 
 _INTRODUCTION = """# Configuration
 
@@ -41,10 +42,21 @@ def reference() -> str:
     for name, field in RunConfig.model_fields.items():
         if (kind := _model_in(field.annotation)) is not None:
             parts.append(_section(name, kind))
+            parts += [_section(f"{name}.{key}", inner) for key, inner in _optional_sections(kind)]
     parts.append(_algorithms())
     parts.append(f"## Names\n\nModels: {_names(model_names())}.\n\nData sets: {_names(dataset_names())}.\n")
     parts.append(f"Partitions: {_names(partition_names())}.\n")
     return "\n".join(parts)
+
+
+def _optional_sections(kind: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
+    """The keys of a section that hold one of their own, or null."""
+    found = [(key, _model_in(field.annotation), field.annotation) for key, field in kind.model_fields.items()]
+    return [
+        (key, inner)
+        for key, inner, whole in found
+        if inner is not None and issubclass(inner, Section) and type(None) in typing.get_args(whole)
+    ]
 
 
 def descriptions(kind: type[BaseModel]) -> dict[str, str]:

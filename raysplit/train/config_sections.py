@@ -47,6 +47,28 @@ class EvaluationConfig(Section):
     divergence_every: int | None = Field(default=None, ge=1)
 
 
+class ElasticConfig(Section):
+    """A run that begins with those for whom there is room, takes in others, and goes on without those who leave.
+
+    Attributes:
+        min_owners, min_places: a round begins with so many at least; whoever is no owner lives in the first
+            ``min_places`` places.
+        wait_s: seconds to wait for them, and for whom no round can do without.
+        cpus_per_place: what every place reserves, beside what its devices need.
+        min_gain: where compute nodes come or leave and ``cuts`` are planned, parts move to other nodes if that saves
+            this share of the time that is left, the move included.
+        move_mbit_per_s, move_pause_s: what a move takes: its weights over a link, and a pause.
+    """
+
+    min_owners: int = Field(default=1, ge=1)
+    min_places: int = Field(default=1, ge=1)
+    wait_s: float = Field(default=600.0, ge=0)
+    cpus_per_place: float = Field(default=1.0, ge=0)
+    min_gain: float = Field(default=0.05, ge=0, lt=1)
+    move_mbit_per_s: float = Field(default=100.0, gt=0)
+    move_pause_s: float = Field(default=1.0, ge=0)
+
+
 class ClusterConfig(Section):
     """Where parties live.
 
@@ -62,6 +84,7 @@ class ClusterConfig(Section):
         dashboard: start Ray's dashboard with a local Ray.
         device: where parts compute; ``auto`` takes CUDA where Ray offers GPUs.
         gpus_per_place: share of a GPU that each place reserves when the device is CUDA.
+        elastic: null has the run wait for room for all its places.
     """
 
     kind: Literal["ray", "local"] = "ray"
@@ -75,6 +98,7 @@ class ClusterConfig(Section):
     dashboard: bool = False
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     gpus_per_place: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    elastic: ElasticConfig | None = None
 
 
 class OutputConfig(Section):

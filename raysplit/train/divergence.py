@@ -47,7 +47,7 @@ async def measure_divergence(algorithm: Algorithm) -> dict[str, float]:
             f"{len(models)}; leave it out, or take a method with one global model"
         )
     states: list[Any] = models["global"]
-    owners = algorithm.setting.owners
+    owners = [name for name in algorithm.setting.owners if name in algorithm.handles]
     gradients = await gather(*[algorithm.handles[name].local_gradient(*states) for name in owners])
     total = sum(algorithm.setting.num_samples(name) for name in owners)
     return divergence(gradients, [algorithm.setting.num_samples(name) / total for name in owners])

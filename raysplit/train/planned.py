@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from raysplit.algorithms.mpsl import MPSLOptions
 from raysplit.schedulers.cuts import ComputeNodeSpec, CutProblem, FreeOwnerCuts, solve_ilp
@@ -22,9 +23,12 @@ def with_planned_cuts(config: RunConfig) -> RunConfig:
     options = config.algorithm.resolved_options()
     if not isinstance(options, MPSLOptions) or options.cuts != "auto":
         return config
-    plan = solve_ilp(cut_problem(config))
+    problem = cut_problem(config)
+    plan = solve_ilp(problem)
     logger.info("planned cuts %s on %s", list(plan.cuts), ", ".join(plan.nodes))
-    chosen = {"cuts": list(plan.cuts), "nodes": list(plan.nodes)}
+    chosen: dict[str, Any] = {"cuts": list(plan.cuts), "nodes": list(plan.nodes)}
+    if config.cluster.elastic is not None:
+        chosen["on_offer"] = [node.name for node in problem.nodes]
     algorithm = AlgorithmConfig(**config.algorithm.model_dump() | chosen)
     return config.model_copy(update={"algorithm": algorithm})
 
@@ -52,7 +56,7 @@ def cut_problem(config: RunConfig, *, objective: Objective = "sum_of_max") -> Cu
 
 
 def _any_cuts(algorithm: AlgorithmConfig) -> AlgorithmConfig:
-    return AlgorithmConfig(**algorithm.model_dump() | {"cuts": [1, 2], "nodes": None})
+    return AlgorithmConfig(**algorithm.model_dump() | {"cuts": [1, 2], "nodes": None, "on_offer": None})
 
 
 def _node(node: str, name: str, topology: TopologyConfig, batch_size: int) -> ComputeNodeSpec:

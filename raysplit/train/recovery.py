@@ -1,4 +1,4 @@
-"""What keeps a run going: a round end to go back to, a watch over every round, and the way back after a loss.
+"""What keeps a run going: a round end to go back to, and the way back there after a loss.
 
 A loss ends the round's attempt. Lost places are made anew, every party is set to the last good round end and the round
 is repeated; as all random streams are keyed by round, the weights at the end are those of an undisturbed run.
@@ -11,37 +11,23 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
 
 from raysplit.actors.records import NonFiniteLoss
 from raysplit.actors.robust import UpdateRefused
 from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.mpsl import MPSL, Route
 from raysplit.cluster.contract import Cluster, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.wire import map_tensors
 from raysplit.schedulers.failure import BadUpdate, FailureRules, LostPlace, Standing, Stop, decide
 from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import RunConfig
+from raysplit.train.elastic import Everybody, Members
 from raysplit.train.folder import Row
+from raysplit.train.watch import RoundOverdue
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-_ANSWER_S = 5.0
-_UNKNOWN = "unknown"
-
-
-class RoundOverdue(RuntimeError):
-    """A round takes longer than it may; the message names whom it waits for."""
-
-    def __init__(self, what: str, waits_for: Sequence[str], detail: str) -> None:
-        super().__init__(
-            f"{what}, waiting for {detail or 'nobody that is known'}; raise reliability.round_timeout_s or "
-            f"stall_timeout_s, or set reliability.on_lost_place to drop to go on without them"
-        )
-        self.waits_for = tuple(waits_for)
-
 
 RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
 
@@ -60,6 +46,7 @@ class Safety:
     Args:
         parties: all that were deployed, the evaluators among them.
         checkpoints: where round ends are written; None keeps the last one in memory alone.
+        members: who has to be there before a round.
     """
 
     def __init__(
@@ -69,6 +56,7 @@ class Safety:
         parties: Sequence[PartySpec],
         cluster: Cluster,
         checkpoints: Checkpoints | None,
+        members: Everybody | Members,
     ) -> None:
         section = config.reliability
         self._section = section
@@ -77,12 +65,14 @@ class Safety:
         self._own = [party for party in parties if party.role != "evaluator"]
         self._cluster = cluster
         self._checkpoints = checkpoints
+        self._members = members
         self._rules = FailureRules(**{name: getattr(section, name) for name in FailureRules.__dataclass_fields__})
         forgetful = sorted({p.build.__name__ for p in self._own if not hasattr(p.build, "snapshot")})
         if forgetful and section.checkpoint_every:
             logger.info("no checkpoints: %s cannot say what it goes on from", ", ".join(forgetful))
-        # What is kept would travel over the described links of a paced run.
-        self.is_on = section.checkpoint_every is not None and not forgetful and config.topology is None
+        # What is kept would travel over the described links of a run that is paced or watched.
+        unobserved = config.topology is None or config.cluster.elastic is not None
+        self.is_on = section.checkpoint_every is not None and not forgetful and unobserved
         self.fingerprint = fingerprint(config)
         self.last: Checkpoint | None = None
         self.attempts = 0
@@ -93,9 +83,10 @@ class Safety:
 
     # -- who is left ---------------------------------------------------------------------------------------------
 
-    def candidates(self, owners: Sequence[str]) -> list[str]:
-        """Owners that take part at all."""
-        return [name for name in owners if name not in self._excluded]
+    def candidates(self, owners: Sequence[str], round: int) -> list[str]:
+        """Owners that may be drawn."""
+        there = self._members.among(owners, sorted(self._without.get(round, ())))
+        return [name for name in there if name not in self._excluded]
 
     def left(self, round: int, drawn: Sequence[str]) -> tuple[str, ...]:
         """Of the cohort as drawn, those without whom the round is not to be repeated."""
@@ -116,7 +107,19 @@ class Safety:
         every = self._section.checkpoint_every
         if not self.is_on or not every or (rounds % every and rounds < self._algorithm.num_rounds):
             return
-        snapshots = await self._algorithm.snapshots(self._own)
+        await self._keep(rounds, rows, traffic, cohort)
+        if self._checkpoints is not None and rounds:
+            assert self.last is not None
+            await asyncio.to_thread(self._checkpoints.save, self.last, is_best=is_best)
+
+    async def _keep(
+        self, rounds: int, rows: Sequence[Row], traffic: Sequence[LinkTraffic], cohort: Sequence[str] = ()
+    ) -> None:
+        """In memory; of those who are not there, what was kept when they were."""
+        before = self.last.parties if self.last is not None else {}
+        snapshots = await self._algorithm.snapshots(self._present)
+        absent = [p.name for p in self._own if p.name not in self._algorithm.handles]
+        snapshots |= {name: before[name] for name in absent if name in before}
         self.last = Checkpoint(
             fingerprint=self.fingerprint,
             parties=map_tensors(lambda t: t.clone(), snapshots),
@@ -128,84 +131,41 @@ class Safety:
             traffic=traffic,
             cohort=cohort,
         )
-        if self._checkpoints is not None and self.last.rounds:
-            await asyncio.to_thread(self._checkpoints.save, self.last, is_best=is_best)
 
-    async def start(self, checkpoint: Checkpoint | None) -> None:
-        """Begin after a kept round end, or with parties as they were made."""
-        if checkpoint is not None:
-            await self.go_to(checkpoint)
-        else:
+    @property
+    def _present(self) -> list[PartySpec]:
+        return [party for party in self._own if party.name in self._algorithm.handles]
+
+    async def begin(self, checkpoint: Checkpoint | None) -> None:
+        """Wait until the first round may begin, and be as after a kept round end, or as parties were made."""
+        settled = await self._members.settle(checkpoint.rows if checkpoint else ())
+        if checkpoint is None:
             await self.keep(rounds=0, rows=(), traffic=())
+        kept = checkpoint or (self.last if settled.route else None)
+        if kept is not None:
+            await self._go_to(kept, settled.route)
 
-    async def go_to(self, checkpoint: Checkpoint) -> None:
-        """Set every party and the coordinator to a kept round end."""
+    async def take_in(self, rows: Sequence[Row], traffic: Sequence[LinkTraffic]) -> None:
+        """Before a round: wait until it may begin, have newcomers as they were, and parts where they are to be."""
+        settled = await self._members.settle(rows)
+        if settled.route is not None:
+            if self.last is None or self.last.rounds < len(rows):
+                await self._keep(len(rows), rows, traffic)
+            assert self.last is not None
+            await self._go_to(self.last, settled.route)
+        elif self.last is not None:
+            kept = self.last.parties
+            known = [name for name in settled.newcomers if name in kept and name in self._algorithm.handles]
+            await gather(*[self._algorithm.handles[name].restore(kept[name]) for name in known])
+
+    async def _go_to(self, checkpoint: Checkpoint, route: Route | None) -> None:
+        """Set every party and the coordinator to a kept round end; with a route, parts are there from now on."""
+        if route is not None and isinstance(self._algorithm, MPSL):
+            self._algorithm.take_route(route)
         self.last = checkpoint
         self.attempts = max(self.attempts, checkpoint.attempts)
         self._excluded |= set(checkpoint.excluded)
-        await self._algorithm.go_back(self._own, checkpoint.parties, checkpoint.memory)
-
-    # -- a round under watch -------------------------------------------------------------------------------------
-
-    async def watched(self, work: Coroutine[Any, Any, T], round: int) -> T:
-        """The work's value; `PlaceLost` or `RoundOverdue` when nobody else would notice."""
-        running = asyncio.ensure_future(work)
-        watches = {asyncio.ensure_future(watch) for watch in self._watches(round)}
-        try:
-            done, _ = await asyncio.wait({running, *watches}, return_when=asyncio.FIRST_COMPLETED)
-            if running not in done:
-                for task in done:
-                    task.result()
-            return await running
-        finally:
-            for task in (running, *watches):
-                task.cancel()
-            await asyncio.wait({running, *watches})
-
-    def _watches(self, round: int) -> list[Coroutine[Any, Any, None]]:
-        """Each raises when there is a reason to end the round."""
-        section = self._section
-        watches = [self._cluster.watch(section.place_timeout_s)]
-        if section.round_timeout_s is not None:
-            watches.append(self._in_time(round, section.round_timeout_s))
-        if section.stall_timeout_s is not None:
-            watches.append(self._in_motion(round, section.stall_timeout_s))
-        return watches
-
-    async def _in_time(self, round: int, limit_s: float) -> None:
-        await asyncio.sleep(limit_s)
-        raise await self._overdue(f"round {round} has not ended in {limit_s:g} s", await self._progress())
-
-    async def _in_motion(self, round: int, limit_s: float) -> None:
-        """Everybody answers, somebody is in the midst of a round, and nobody has come any further."""
-        before: dict[str, Any] = {}
-        while True:
-            await asyncio.sleep(limit_s)
-            now = await self._progress()
-            is_at_work = any(step is not None for step in now.values())
-            if now == before and is_at_work and _UNKNOWN not in now.values():
-                raise await self._overdue(f"nothing has moved in round {round} for {limit_s:g} s", now)
-            before = now
-
-    @property
-    def _there(self) -> list[PartySpec]:
-        return [*self._own, *self._algorithm.latecomers()]
-
-    async def _progress(self) -> dict[str, Any]:
-        """The step that every owner is at; None for one that is not in a round."""
-        handles = self._algorithm.handles
-        owners = [party.name for party in self._there if hasattr(party.build, "progress")]
-        return dict(zip(owners, await gather(*[_answer(handles[name].progress()) for name in owners]), strict=True))
-
-    async def _overdue(self, what: str, progress: Mapping[str, Any]) -> RoundOverdue:
-        """Who is absent where others wait; where nobody waits, who has not finished."""
-        handles = self._algorithm.handles
-        others = [party.name for party in self._there if hasattr(party.build, "absent")]
-        absent = await gather(*[_answer(handles[name].absent()) for name in others])
-        at_work = {name: step for name, step in progress.items() if step is not None}
-        names = sorted({name for found in absent if found != _UNKNOWN for name in found} & at_work.keys())
-        names = names or sorted(at_work)
-        return RoundOverdue(what, names, ", ".join(f"{name} (at step {at_work[name]})" for name in names))
+        await self._algorithm.go_back(self._present, checkpoint.parties, checkpoint.memory)
 
     # -- after a loss --------------------------------------------------------------------------------------------
 
@@ -215,8 +175,8 @@ class Safety:
             if not self.is_on:
                 raise error
             try:
-                await self._repeat(error, round, drawn)
-                await self.start(self.last)
+                lost = await self._repeat(error, round, drawn)
+                await self._start_again(lost)
             except PlaceLost as another:
                 error = another
             else:
@@ -225,8 +185,16 @@ class Safety:
                     await asyncio.to_thread(self._checkpoints.drop_after, self.last.rounds)
                 return self.last
 
-    async def _repeat(self, error: Exception, round: int, drawn: Sequence[str]) -> None:
-        """Decide, and make the cluster whole."""
+    async def _start_again(self, lost: Sequence[str]) -> None:
+        """At the last kept round end, without those of the lost who do not come back."""
+        if self.last is None:
+            await self.begin(None)
+        else:
+            settled = await self._members.settle(self.last.rows, awaited=lost)
+            await self._go_to(self.last, settled.route)
+
+    async def _repeat(self, error: Exception, round: int, drawn: Sequence[str]) -> tuple[str, ...]:
+        """Decide, and make the cluster whole; the parties that were lost and are wanted back."""
         place = error.place if isinstance(error, PlaceLost) else ""
         healed = None
         if not isinstance(error, NonFiniteLoss | UpdateRefused) and self._rules.on_lost_place != "stop":
@@ -252,6 +220,7 @@ class Safety:
         without = f" without {', '.join(decision.without)}" if decision.without else ""
         first = self.last.rounds + 1 if self.last is not None else 1
         logger.warning("%s; back to round %d and on%s", decision.reason, first, without)
+        return failure.parties if isinstance(failure, LostPlace) and not decision.without else ()
 
     def _failure(self, error: Exception, remade: tuple[str, ...]) -> LostPlace | BadUpdate:
         if isinstance(error, NonFiniteLoss | UpdateRefused):
@@ -267,15 +236,3 @@ class Safety:
 
 class RunStopped(RuntimeError):
     """A loss that the rules do not let the run survive; the message says why and what to do."""
-
-
-async def _answer(promise: Awaitable[Any]) -> Any:
-    """What somebody answers before long."""
-    try:
-        return await asyncio.wait_for(_value(promise), _ANSWER_S)
-    except (TimeoutError, PlaceLost):
-        return _UNKNOWN
-
-
-async def _value(promise: Awaitable[Any]) -> Any:
-    return await promise

@@ -27,14 +27,16 @@ from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import RunConfig, dump_config
 from raysplit.train.controls import majority_accuracy, to_targets
 from raysplit.train.divergence import measure_batch_divergence, measure_divergence
+from raysplit.train.elastic import Everybody, Members, members_of
 from raysplit.train.folder import CUT_SHORT as CUT_SHORT
 from raysplit.train.folder import Row, RunFolder
 from raysplit.train.ledger import Ledger
 from raysplit.train.preflight import expected_needs, refuse_too_little
 from raysplit.train.recovery import RECOVERABLE, Safety
-from raysplit.train.scores import is_best, merit, tested
+from raysplit.train.scores import is_best, stop_reason, tested
 from raysplit.train.setup import Prepared
 from raysplit.train.timeline import Comparison
+from raysplit.train.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -96,13 +98,15 @@ async def run(
     try:
         setting = algorithm.setting
         parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
-        if config.reliability.preflight and resources:
+        if config.reliability.preflight and resources and config.cluster.elastic is None:
             refuse_too_little(expected_needs(config, parties, resources), resources)
         algorithm.attach(await cluster.deploy(parties), cluster)
-        safety = Safety(config, algorithm, parties, cluster, checkpoints)
+        members = members_of(config, algorithm, parties, cluster)
+        safety = Safety(config, algorithm, parties, cluster, checkpoints, members)
         for observer in observers:
             observer.started(config, prepared)
-        result = await _Loop(config, algorithm, cluster, safety, folder, observers).run(start)
+        watch = Watch(config.reliability, algorithm, [p for p in parties if p.role != "evaluator"], cluster)
+        result = await _Loop(config, algorithm, cluster, safety, members, watch, folder, observers).run(start)
     finally:
         await cluster.close()
     for observer in observers:
@@ -117,6 +121,8 @@ class _Loop:
         algorithm: Algorithm,
         cluster: Cluster,
         safety: Safety,
+        members: Everybody | Members,
+        watch: Watch,
         folder: RunFolder | None,
         observers: Sequence[Observer],
     ) -> None:
@@ -124,6 +130,8 @@ class _Loop:
         self._algorithm = algorithm
         self._cluster = cluster
         self._safety = safety
+        self._members = members
+        self._watch = watch
         self._folder = folder
         self._observers = observers
         self._ledger = Ledger()
@@ -151,7 +159,7 @@ class _Loop:
 
     async def _begin(self, start: Checkpoint | None) -> None:
         try:
-            await self._safety.start(start)
+            await self._safety.begin(start)
         except PlaceLost as lost:
             await self._safety.recover(lost, start.rounds if start else 0, list(self._algorithm.setting.owners))
         if start is None:
@@ -163,17 +171,16 @@ class _Loop:
     def _over(self) -> str | None:
         """Why there is no further round, if there is none."""
         rows = self._ledger.rows
-        reason = stop_reason(rows, self._config) if rows else None
+        reason = stop_reason(rows, self._config.evaluation) if rows else None
         return reason or ("all rounds done" if len(rows) >= self._algorithm.num_rounds else None)
 
     async def _attempt(self, round: int) -> None:
         """A round, recorded and kept; or the way back to the last one that was kept."""
-        config, safety = self._config, self._safety
-        rng = generator(config.seed, "round", round, "cohort")
-        owners = safety.candidates(self._algorithm.available(round))
-        drawn = choose_cohort(owners, self._algorithm.setting.cohort.num_drawn(len(owners)), rng)
+        safety, drawn = self._safety, list[str]()
         try:
-            row, moved = await safety.watched(self._round(round, safety.left(round, drawn)), round)
+            await safety.take_in(self._ledger.rows, self._ledger.traffic)
+            drawn = self._drawn(round)
+            row, moved = await self._watch.watched(self._round(round, safety.left(round, drawn)), round)
             best = is_best(self._ledger.rows, row)
             rows, traffic = [*self._ledger.rows, row], merge_traffic([self._ledger.traffic, moved])
             await safety.keep(rounds=round + 1, rows=rows, traffic=traffic, cohort=drawn, is_best=best)
@@ -181,6 +188,11 @@ class _Loop:
             self._go_back(await safety.recover(error, round, drawn))
         else:
             self._record(row, moved)
+
+    def _drawn(self, round: int) -> list[str]:
+        rng = generator(self._config.seed, "round", round, "cohort")
+        owners = self._safety.candidates(self._algorithm.available(round), round)
+        return list(choose_cohort(owners, self._algorithm.setting.cohort.num_drawn(len(owners)), rng))
 
     def _go_back(self, kept: Checkpoint) -> None:
         self._ledger.go_back(kept.rows, kept.traffic)
@@ -199,7 +211,7 @@ class _Loop:
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
         divergence |= await measure_batch_divergence(algorithm, task) if measured else {}
-        row = self._ledger.entry(task, report, seconds, moved) | divergence
+        row = self._ledger.entry(task, report, seconds, moved) | divergence | self._members.row()
         last = round == algorithm.num_rounds - 1
         if last or (round + 1) % config.evaluation.every == 0:
             row |= await self._evaluate()
@@ -233,7 +245,7 @@ class _Loop:
     async def _on_own_tests(self, label: str, states: list[Any]) -> list[Evaluation]:
         """A global model is tested on every owner's samples, an owner's model on this owner's."""
         handles, owners = self._algorithm.handles, self._algorithm.setting.owners
-        names = [label] if label in owners else list(owners)
+        names = [label] if label in owners else [name for name in owners if name in handles]
         return await gather(*[handles[name].evaluate(*states) for name in names])
 
     def _record(self, row: Row, moved: list[LinkTraffic]) -> None:
@@ -272,16 +284,3 @@ class _Loop:
 async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
     """The whole model's weights out of promises of the parts'; copies, so that nothing pins shared memory."""
     return {key: value.clone() for state in await gather(*states) for key, value in state.items()}
-
-
-def stop_reason(rows: Sequence[Row], config: RunConfig) -> str | None:
-    """Why a run should stop before its last round, if it should."""
-    evaluated = [value for row in rows if (value := merit(row)) is not None]
-    if not evaluated or merit(rows[-1]) is None:
-        return None
-    target, patience = config.evaluation.target_accuracy, config.evaluation.patience
-    if target is not None and rows[-1].get("test_accuracy", 0.0) >= target:
-        return f"target accuracy {target:g} reached"
-    if patience is not None and len(evaluated) > patience and max(evaluated[-patience:]) <= max(evaluated[:-patience]):
-        return f"no better {'accuracy' if 'test_accuracy' in rows[-1] else 'loss'} in {patience} evaluations"
-    return None

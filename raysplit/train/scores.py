@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysplit.actors.evaluator import Evaluation
+from raysplit.train.config_sections import EvaluationConfig
 
 
 def tested(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -50,3 +51,16 @@ def merit(row: dict[str, Any]) -> float | None:
     if "test_accuracy" in row:
         return float(row["test_accuracy"])
     return -float(row["test_loss"]) if "test_loss" in row else None
+
+
+def stop_reason(rows: Sequence[dict[str, Any]], rules: EvaluationConfig) -> str | None:
+    """Why a run should stop before its last round, if it should."""
+    evaluated = [value for row in rows if (value := merit(row)) is not None]
+    if not evaluated or merit(rows[-1]) is None:
+        return None
+    target, patience = rules.target_accuracy, rules.patience
+    if target is not None and rows[-1].get("test_accuracy", 0.0) >= target:
+        return f"target accuracy {target:g} reached"
+    if patience is not None and len(evaluated) > patience and max(evaluated[-patience:]) <= max(evaluated[:-patience]):
+        return f"no better {'accuracy' if 'test_accuracy' in rows[-1] else 'loss'} in {patience} evaluations"
+    return None

@@ -18,7 +18,7 @@ from raysplit.cluster.emulation import Emulate
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.launch import RayOptions, connect, publisher, ray_left_as_found
 from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.topology import Layout, lay_out
+from raysplit.cluster.topology import Layout, lay_out, lay_out_elastic
 from raysplit.train.checkpoint import Checkpoints
 from raysplit.train.config import RunConfig, load_config
 from raysplit.train.emulated import with_resources
@@ -95,7 +95,7 @@ def _execute(
     if config.cluster.kind == "local":
         device = "cuda" if config.cluster.device != "cpu" and torch.cuda.is_available() else "cpu"
         prepared = prepare(config, device=device)
-        pacing = Pacing(config, config.topology) if config.topology else None
+        pacing = Pacing(config, config.topology) if config.topology and not config.cluster.elastic else None
         local = LocalCluster(pacing.emulate if pacing else None)
         result = asyncio.run(work(config, prepared, local, observers=observers))
         return _with_prediction(result, pacing, local.log, prepared)
@@ -103,7 +103,7 @@ def _execute(
         resources = connect(ray_options(config))
         prepared = prepare(config, device=choose_device(config, resources))
         layout = ray_layout(config, resources)
-        pacing = Pacing(config, config.topology, layout) if config.topology else None
+        pacing = Pacing(config, config.topology, layout) if config.topology and not config.cluster.elastic else None
         cluster = ray_cluster(config, layout, pacing.emulate if pacing else None)
         told = [*observers, Operations(_publisher(config))]
         result = asyncio.run(work(config, prepared, cluster, observers=told, resources=resources))
@@ -132,15 +132,28 @@ def ray_layout(config: RunConfig, resources: dict[str, float]) -> Callable[[Sequ
     section = config.cluster
     on_cuda = choose_device(config, resources) == "cuda"
 
-    def layout(parties: Sequence[PartySpec]) -> Layout:
-        plain = lay_out(
+    def plain_layout(parties: Sequence[PartySpec]) -> Layout:
+        gpus_per_place = None if section.gpus_per_place == "auto" else section.gpus_per_place
+        num_places = None if section.places == "auto" else section.places
+        if section.elastic is not None:
+            return lay_out_elastic(
+                parties,
+                num_places=None if section.sharing == "alone" else num_places,
+                min_places=section.elastic.min_places,
+                cpus_per_place=section.elastic.cpus_per_place,
+                gpus_per_place=(gpus_per_place or 0.0) if on_cuda else 0.0,
+            )
+        return lay_out(
             parties,
-            num_places=None if section.places == "auto" else section.places,
+            num_places=num_places,
             cpus=resources.get("CPU", 1.0),
             gpus=resources.get("GPU", 0.0) if on_cuda else 0.0,
-            gpus_per_place=None if section.gpus_per_place == "auto" else section.gpus_per_place,
+            gpus_per_place=gpus_per_place,
             sharing=section.sharing,
         )
+
+    def layout(parties: Sequence[PartySpec]) -> Layout:
+        plain = plain_layout(parties)
         return with_resources(plain, config.topology, parties) if config.topology else plain
 
     return layout
@@ -151,8 +164,11 @@ def ray_cluster(
 ) -> RayCluster:
     """A cluster of the configured places on the connected Ray."""
     from raysplit.cluster.ray import RayCluster  # imports ray, whose environment `connect` has prepared
+    from raysplit.cluster.ray_elastic import ElasticRayCluster
 
     section = config.cluster
+    if section.elastic is not None:
+        return ElasticRayCluster(layout)
     return RayCluster(
         layout, strategy=section.strategy, placement_timeout_s=section.placement_timeout_s, emulate=emulate
     )

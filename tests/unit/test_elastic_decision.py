@@ -48,7 +48,7 @@ def test_the_lost_are_waited_for_and_then_gone_on_without() -> None:
     """That they may come back is no reason to give up."""
     lost = {"awaited": ("b",)}
     assert decide(roll("a", "c", **lost, waited_s=9), ["a", "b", "c"], RULES) == Wait(reason="b may come back")
-    assert decide(roll("a", "b", "c", **lost), ["a", "b", "c"], RULES) == Begin(members=("a", "b", "c"))
+    assert decide(roll("a", "b", "c"), ["a", "b", "c"], RULES) == Begin(members=("a", "b", "c"))
     assert decide(roll("a", "c", **lost, waited_s=10), ["a", "b", "c"], RULES) == Begin(members=("a", "c"), left=("b",))
 
 

@@ -1,0 +1,106 @@
+"""`ElasticRayCluster`: places that come one by one, as Ray finds room for them, and leave when they are lost.
+
+Every place has a placement group of its own, which pends until there is room (an autoscaler sees it pend). A place
+that is lost is asked for again at once, and comes back with its parties as they are described.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from raysplit.cluster.contract import Handle, Healed, PartySpec, PlaceLost, Roll
+from raysplit.cluster.ray import RayCluster
+from raysplit.cluster.ray_place import silent, unwrapped
+from raysplit.cluster.ray_places import Places
+from raysplit.cluster.topology import Layout, PlaceSpec
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+
+
+class ElasticRayCluster(RayCluster):
+    """Parties of whom those are there that have a place; `roll` takes in who has come.
+
+    Args:
+        lay_out: puts parties on places; Ray's placement strategies do not hold between them.
+    """
+
+    def __init__(self, lay_out: Callable[[Sequence[PartySpec]], Layout]) -> None:
+        super().__init__(lay_out)
+        self._layout = Layout(places=(), place_of={})
+        self._described: dict[str, PartySpec] = {}
+        self._coming: dict[str, asyncio.Task[Places]] = {}
+
+    async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        """Ask for all places; who has come says `roll`."""
+        self._layout = self._lay_out(parties)
+        self._described = {party.name: party for party in parties}
+        self._before = await self._counted()
+        for place in self._layout.places:
+            self._ask(place)
+        return {}
+
+    async def roll(self) -> Roll:
+        came: list[str] = []
+        for name in [name for name, coming in self._coming.items() if coming.done()]:
+            self._apart[name] = await self._coming.pop(name)
+            inhabitants = self._inhabitants(name)
+            self._place_of |= dict.fromkeys(inhabitants, name)
+            came += inhabitants
+            logger.info("place %s is up with %d parties", name, len(inhabitants))
+        return Roll(handles=self._handles(self._place_of), came=tuple(came), num_places=len(self._apart))
+
+    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+        """Lost places leave, and are asked for again."""
+        self._described = {party.name: party for party in parties}
+        gone = await silent({name: actor for name, actor in self._actors().items() if name != lost}, silence_s)
+        if lost in self._apart:
+            gone[lost] = "given up"
+        left = tuple(name for name, place in self._place_of.items() if place in gone)
+        for name, reason in gone.items():
+            logger.warning("place %s has left with %d parties: %s", name, len(self._inhabitants(name)), reason)
+            self._apart.pop(name).close()
+            self._ask(next(place for place in self._layout.places if place.name == name))
+        for name in left:
+            del self._place_of[name]
+        self._before = await self._counted()
+        return Healed(handles=self._handles(self._place_of), remade=left)
+
+    def _ask(self, place: PlaceSpec) -> None:
+        self._coming[place.name] = asyncio.ensure_future(self._come(place))
+
+    async def _come(self, place: PlaceSpec) -> Places:
+        """The place with its parties, once there is room; a machine that is lost meanwhile is no end of it."""
+        while True:
+            places = self._new_places()
+            try:
+                places.ask((place,))
+                while not places.has_room():
+                    await asyncio.sleep(_POLL_S)
+                places.begin()
+                inhabitants = [self._described[name] for name in self._inhabitants(place.name)]
+                await unwrapped(places.actors[place.name].make.remote(inhabitants, None), place.name)
+            except PlaceLost as lost:
+                places.close()
+                logger.warning("place %s was lost as it came: %s", place.name, lost.reason)
+            except BaseException:
+                places.close()
+                raise
+            else:
+                return places
+
+    def _inhabitants(self, place: str) -> list[str]:
+        return [name for name, home in self._layout.place_of.items() if home == place]
+
+    async def close(self) -> None:
+        coming = list(self._coming.values())
+        self._coming.clear()
+        for task in coming:
+            task.cancel()
+        for ended in await asyncio.gather(*coming, return_exceptions=True):
+            if isinstance(ended, Places):  # it came in the very moment
+                ended.close()
+        await super().close()
