@@ -14,6 +14,7 @@ from raysplit.cli.train import run_name
 from raysplit.cluster.jobs import JobClient, files_to_send
 from raysplit.cluster.submit import NOT_SENT, Package, results_root, stage, training_job
 from raysplit.train.config import dump_config, load_config
+from raysplit.train.storage import below
 
 
 @click.command()
@@ -58,7 +59,7 @@ def submit(
       raysplit submit my.yaml --address http://127.0.0.1:8265 --working-dir . --set output.root=s3://bucket/runs
     """
     checked = load_config(config, [*overrides, *([f"output.name={name}"] if name else [])])
-    folder = f"{results_root(checked.output.root, address)}/{run_name(checked, config)}"
+    folder = below(results_root(checked.output.root, address), run_name(checked, config))
     here = checked.model_copy(update={"cluster": checked.cluster.model_copy(update={"address": None})})
     client = JobClient(address)
     files = files_to_send(code, NOT_SENT) if code is not None else []

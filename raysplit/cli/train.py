@@ -65,7 +65,9 @@ def train(
 
 def run_location(config: RunConfig, source: Path | None) -> str:
     """``<root>/<name>``, a path or a URI."""
-    return f"{config.output.root.rstrip('/')}/{run_name(config, source)}"
+    from raysplit.train.storage import below
+
+    return below(config.output.root, run_name(config, source))
 
 
 def run_name(config: RunConfig, source: Path | None) -> str:

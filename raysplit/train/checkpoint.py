@@ -17,12 +17,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 from pyarrow import fs
 
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.train.folder import Row
+from raysplit.train.storage import opened
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Checkpoints:
     def __init__(self, location: str | Path, *, keep_last: int = 2) -> None:
         self.location = str(location)
         self._keep_last = keep_last
-        self._fs, self._folder = _open(self.location)
+        self._fs, self._folder = opened(self.location, "checkpoints")
 
     def save(self, checkpoint: Checkpoint, *, is_best: bool = False) -> None:
         """Write it; on return it is whole, and what need not stay is gone. Raises ``OSError`` with the place."""
@@ -153,13 +153,3 @@ class Checkpoints:
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
-
-
-def _open(location: str) -> tuple[Any, str]:
-    if "://" not in location:
-        return fs.LocalFileSystem(), str(Path(location).absolute())
-    try:
-        found, folder = fs.FileSystem.from_uri(location)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise ValueError(f"checkpoints cannot go to {location}: {error}; give a path, s3://... or gs://...") from error
-    return found, folder.rstrip("/")

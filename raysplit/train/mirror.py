@@ -14,22 +14,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 from pyarrow import fs
 
 from raysplit.train.config import RunConfig
 from raysplit.train.folder import Row, RunFolderUsed
 from raysplit.train.run import Observer, RunResult
 from raysplit.train.setup import Prepared
+from raysplit.train.storage import is_uri, opened
 
 logger = logging.getLogger(__name__)
-
-
-def is_uri(location: str) -> bool:
-    """Whether this names a folder by URI."""
-    return "://" in location
 
 
 class Mirror:
@@ -37,7 +31,7 @@ class Mirror:
 
     def __init__(self, local: Path, uri: str) -> None:
         self._local = local
-        self._fs, self._folder = _opened(uri)
+        self._fs, self._folder = opened(uri, "run folders")
         self._copied: dict[str, tuple[int, int]] = {}  # size and time of change, by name
 
     def started(self, config: RunConfig, prepared: Prepared) -> None:
@@ -76,7 +70,7 @@ def new_folder(location: str, *, overwrite: bool) -> Iterator[tuple[Path, Sequen
         return
     _make_free(location, overwrite)
     with tempfile.TemporaryDirectory(prefix="raysplit-run-") as scratch:
-        local = Path(scratch) / location.rstrip("/").rpartition("/")[2]
+        local = Path(scratch) / opened(location, "run folders")[1].rpartition("/")[2]
         with _mirrored(local, location) as mirror:
             yield local, (mirror,)
 
@@ -108,7 +102,7 @@ def fetched(uri: str, into: Path | None = None) -> Path:
     Args:
         into: the folder that gets it; None takes one below the temporary folder that later calls use again.
     """
-    source, folder = _opened(uri)
+    source, folder = opened(uri, "run folders")
     if into is None:
         digest = hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:12]
         into = Path(tempfile.gettempdir()) / "raysplit-runs" / digest
@@ -127,7 +121,7 @@ def fetched(uri: str, into: Path | None = None) -> Path:
 
 
 def _make_free(uri: str, overwrite: bool) -> None:
-    target, folder = _opened(uri)
+    target, folder = opened(uri, "run folders")
     names = {entry.base_name for entry in target.get_file_info(fs.FileSelector(folder, allow_not_found=True))}
     if not names:
         return
@@ -139,11 +133,3 @@ def _make_free(uri: str, overwrite: bool) -> None:
     if "config.yaml" not in names:
         raise RunFolderUsed(f"{uri} is not empty and not a run folder; it is left alone, give another name")
     target.delete_dir_contents(folder)
-
-
-def _opened(uri: str) -> tuple[Any, str]:
-    try:
-        found, folder = fs.FileSystem.from_uri(uri)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise ValueError(f"run folder {uri} cannot be opened: {error}; give a path, s3://... or gs://...") from error
-    return found, folder.rstrip("/")

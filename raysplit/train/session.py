@@ -29,6 +29,7 @@ from raysplit.train.prediction import Pacing, write_timeline
 from raysplit.train.recovery import fingerprint
 from raysplit.train.run import Observer, RunResult, run
 from raysplit.train.setup import Prepared, prepare
+from raysplit.train.storage import below
 
 if TYPE_CHECKING:
     from raysplit.cluster.ray import RayCluster
@@ -79,8 +80,8 @@ def resume_run(folder: Path, *, observers: Sequence[Observer] = (), keep_ray: bo
 
 def checkpoints_of(config: RunConfig, folder: Path) -> Checkpoints:
     """Where the run in a folder keeps its round ends."""
-    place, mark, options = (config.reliability.checkpoint_location or "").partition("?")  # a URI may have options
-    location = f"{place.rstrip('/')}/{folder.name}{mark}{options}" if place else folder / "checkpoints"
+    elsewhere = config.reliability.checkpoint_location
+    location = below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
     return Checkpoints(location, keep_last=config.reliability.keep_last)
 
 
@@ -142,6 +143,7 @@ def ray_layout(config: RunConfig, resources: dict[str, float]) -> Callable[[Sequ
                 min_places=section.elastic.min_places,
                 cpus_per_place=section.elastic.cpus_per_place,
                 gpus_per_place=(gpus_per_place or 0.0) if on_cuda else 0.0,
+                apart=config.algorithm.options.get("on_offer") or (),
             )
         return lay_out(
             parties,

@@ -14,7 +14,7 @@ import torch
 from disturbed import Killed, Killer, changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow import fs
+from object_stores import STORES
 from support import same, train
 from support import settings as settings_of
 
@@ -152,19 +152,10 @@ def test_a_place_that_nobody_knows_is_an_error_with_its_name() -> None:
         Checkpoints("nowhere://bucket/folder")
 
 
-@pytest.fixture
-def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An S3 server on this machine, with a bucket: the URI of a folder in it."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    options = f"endpoint_override={host}%3A{port}&scheme=http&region=us-east-1"
-    fs.FileSystem.from_uri(f"s3://kept?{options}&allow_bucket_creation=true")[0].create_dir("kept")
-    yield f"s3://kept/runs?{options}"
-    server.stop()
+@pytest.fixture(params=STORES)
+def object_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with STORES[request.param](monkeypatch) as uri:
+        yield uri
 
 
 def test_an_object_store_is_like_a_folder(object_store: str) -> None:

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from disturbed import Killed, Killer, changes
+from object_stores import STORES
 from support import settings
 
 from raysplit.cli.compare import compare
 from raysplit.cli.resume import resume
 from raysplit.cli.train import train
+from raysplit.train.config import check_config
 from raysplit.train.folder import RunFolderUsed
 from raysplit.train.mirror import Mirror, fetched, new_folder
+from raysplit.train.session import run_config
 
 
 def command(verb: Any, *arguments: str) -> str:
@@ -67,6 +71,31 @@ def test_a_run_is_resumed_from_a_uri(tmp_path: Path, config: str) -> None:
             path.unlink()
     command(resume, f"{store}/torn", "--quiet")
     assert (torn / "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_run_in_an_object_store(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained there, cut short there, taken up from there, compared: the weights are those of a run on this disk."""
+    more = changes("mas")
+    (tmp_path / "c.yaml").write_text(json.dumps(settings(**more)))
+    config, here = str(tmp_path / "c.yaml"), tmp_path / "here"
+    command(train, config, "--quiet", "--name", "whole", "--set", f"output.root={here}")
+    with STORES[store](monkeypatch) as uri:
+        place, _, options = uri.partition("?")
+        whole, torn = f"{place}/whole?{options}", f"{place}/torn?{options}"
+        told = command(train, config, "--quiet", "--name", "whole", "--set", f"output.root={uri}")
+        assert whole in told.replace("\n", "")
+        with pytest.raises(Killed), new_folder(torn, overwrite=False) as (folder, mirrors):
+            run_config(check_config(settings(**more)), folder=folder, observers=[*mirrors, Killer(2)])
+        command(resume, torn, "--quiet")
+        arguments = ["--json", "--figure", str(tmp_path / "figure.png")]
+        compared = json.loads(command(compare, whole, torn, *arguments))
+        assert [run["rounds"] for run in compared["runs"]] == [3, 3]
+        for name, location in (("whole", whole), ("torn", torn)):
+            found = fetched(location, tmp_path / name)
+            assert (found / "model.pt").read_bytes() == (here / "whole" / "model.pt").read_bytes()
+        with pytest.raises(RunFolderUsed, match="already holds a run"), new_folder(whole, overwrite=False):
+            raise AssertionError("it was not refused")
 
 
 def test_what_is_at_a_uri_is_not_overwritten_unasked(tmp_path: Path) -> None:
