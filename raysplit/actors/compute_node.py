@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -95,10 +96,7 @@ class ComputeNode:
 
     async def forward(self, tag: Tag, z: Tensors) -> Tensors:
         """The owner's replica forward: its output, on the way to the next party."""
-        self._check(tag)
-        if tag.owner in self._in_flight:
-            raise StaleCall(f"{tag.owner} has a batch in flight at {self.name}: {self._in_flight[tag.owner]}")
-        self._in_flight[tag.owner] = tag
+        self._enter(tag)
         await self._updated(tag.owner)
         return await self._stage(tag.owner).forward(tag, z)
 
@@ -119,10 +117,10 @@ class ComputeNode:
 
     async def loss_gradient(self, tag: Tag, z: Tensors, y: Any) -> tuple[float, Tensors]:
         """Last part, own replica: forward, loss, backward and update in one; the loss and the gradient of ``z``."""
-        self._check(tag)
-        stage = self._stage(tag.owner)
-        loss, g = await stage.loss_gradient(tag, z, y, self._loss)
-        await stage.update(tag)
+        with self._under_way(tag):
+            stage = self._stage(tag.owner)
+            loss, g = await stage.loss_gradient(tag, z, y, self._loss)
+            await stage.update(tag)
         self._num_steps += 1
         return loss, g
 
@@ -153,10 +151,10 @@ class ComputeNode:
 
     async def shared_step(self, tag: Tag, turn: int, z: Tensors, y: Any) -> tuple[float, Tensors]:
         """A step of the shared part on one owner's batch, taken when all earlier turns are done."""
-        self._check(tag)
-        await self._turn_comes(turn)
-        loss, g = await self._stage(SHARED).loss_gradient(tag, z, y, self._loss)
-        await self._stage(SHARED).update(tag)
+        with self._under_way(tag):
+            await self._turn_comes(turn)
+            loss, g = await self._stage(SHARED).loss_gradient(tag, z, y, self._loss)
+            await self._stage(SHARED).update(tag)
         self._num_steps += 1
         self._pass_turn()
         return loss, g
@@ -167,15 +165,15 @@ class ComputeNode:
         Steps are taken in their order, also when owners that were absent from one come early to the next.
         Returns this owner's mean loss and the gradient of its smashed data.
         """
-        self._check(tag)
-        await self._turn_comes(tag.step)
 
         async def work(brought: list[tuple[Tag, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
             return await self._joint_work(brought)
 
         key = ("joint", tag.round, tag.attempt, tag.step)
-        met = self._barrier.meet(key, tag.owner, (tag, z, y), self._served(present), work)
-        outcome: dict[str, tuple[float, Tensors]] = await met
+        with self._under_way(tag):
+            await self._turn_comes(tag.step)
+            met = self._barrier.meet(key, tag.owner, (tag, z, y), self._served(present), work)
+            outcome: dict[str, tuple[float, Tensors]] = await met
         return outcome[tag.owner]
 
     async def _joint_work(self, brought: list[tuple[Tag, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
@@ -277,6 +275,22 @@ class ComputeNode:
             if self._task is not None:
                 self._open(stage, self._task)
         return self._stages[key]
+
+    def _enter(self, tag: Tag) -> None:
+        """Take up an owner's batch: one at a time, which bounds what is under way on every link."""
+        self._check(tag)
+        if tag.owner in self._in_flight:
+            raise StaleCall(f"{tag.owner} has a batch in flight at {self.name}: {self._in_flight[tag.owner]}")
+        self._in_flight[tag.owner] = tag
+
+    @contextmanager
+    def _under_way(self, tag: Tag) -> Iterator[None]:
+        self._enter(tag)
+        try:
+            yield
+        finally:
+            if self._in_flight.get(tag.owner) is tag:
+                del self._in_flight[tag.owner]
 
     def _check(self, tag: Tag) -> None:
         task = self._task

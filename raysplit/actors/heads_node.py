@@ -27,11 +27,11 @@ class HeadsNode(ComputeNode):
 
         The gradients of `z`, one per head and all at the weights before the step, wait for `add_gradients`.
         """
-        self._check(tag)
-        copies = (z,) * len(y)
-        loss, gradients = await self._stage(SHARED).loss_gradient(tag, copies, y, self._loss)
-        self._gradients = tag, as_tuple(gradients)
-        await self._stage(SHARED).update(tag)
+        with self._under_way(tag):
+            copies = (z,) * len(y)
+            loss, gradients = await self._stage(SHARED).loss_gradient(tag, copies, y, self._loss)
+            self._gradients = tag, as_tuple(gradients)
+            await self._stage(SHARED).update(tag)
         self._num_steps += 1
         return loss
 
