@@ -7,7 +7,7 @@ Results never depend on the layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,23 +84,23 @@ def lay_out_elastic(
     num_places: int | None,
     min_places: int,
     cpus_per_place: float,
-    gpus_per_place: float,
+    gpus_per_place: float = 0.0,
+    apart: Collection[str] = (),
 ) -> Layout:
     """Put parties on places that come one by one: owners on all, everybody else on the first ``min_places``.
 
     Args:
-        num_places: None gives every party a place of its own.
+        num_places: beside those of the parties ``apart``, who have one each; None gives every party its own.
     """
-    if num_places is None:
-        alone = {party.name: f"place-{party.name}" for party in parties}
-        places = tuple(PlaceSpec(name=name, cpus=cpus_per_place, gpus=gpus_per_place) for name in alone.values())
-        return Layout(places=places, place_of=alone)
-    if min_places > num_places:
-        raise ValueError(f"a run of {num_places} places cannot begin with {min_places}; lower min_places or add places")
-    owners = [party for party in parties if party.role == "owner"]
-    others = [party for party in parties if party.role != "owner"]
-    place_of = {**_shared(owners, num_places), **_shared(others, min_places)}
-    names = [name for name in (f"place-{i}" for i in range(num_places)) if name in place_of.values()]
+    alone = [party for party in parties if num_places is None or party.name in apart]
+    place_of = {party.name: f"place-{party.name}" for party in alone}
+    if num_places is not None:
+        if min_places > num_places:
+            raise ValueError(f"a run of {num_places} places cannot begin with {min_places}; lower min_places")
+        others = [party for party in parties if party.name not in place_of]
+        place_of |= _shared([party for party in others if party.role == "owner"], num_places)
+        place_of |= _shared([party for party in others if party.role != "owner"], min_places)
+    names = sorted(set(place_of.values()))
     places = tuple(PlaceSpec(name=name, cpus=cpus_per_place, gpus=gpus_per_place) for name in names)
     return Layout(places=places, place_of=place_of)
 

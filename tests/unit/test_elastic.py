@@ -14,8 +14,9 @@ from disturbed import KEPT, Killed, Killer
 from support import run_on, same, settings, train
 
 from raysplit.algorithms.base import Algorithm
-from raysplit.cluster.contract import Cluster, NoRoom
+from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, Role
 from raysplit.cluster.faults import Fault, FaultyCluster
+from raysplit.cluster.topology import lay_out_elastic
 from raysplit.schedulers.profiles import Profile, UnitProfile
 from raysplit.train.checkpoint import Checkpoints
 from raysplit.train.config import check_config
@@ -121,6 +122,31 @@ def test_resumed_it_goes_on_with_who_is_there_then(tmp_path: Path, monkeypatch: 
     resumed = asyncio.run(run(config, prepare(config), rest, start=start))
     assert same(resumed, with_members(monkeypatch, PRESENT, **changes("fedavg")))
     assert [row["left"] for row in resumed.rows] == [[], [], ["owner-0"], []]
+
+
+def test_owners_live_everywhere_others_in_the_first_places_and_movable_nodes_alone() -> None:
+    roles: list[tuple[str, Role]] = [(f"owner-{i}", "owner") for i in range(4)]
+    roles += [("aggregator", "aggregator"), ("evaluator-0", "evaluator"), ("node-1", "node")]
+    parties = [PartySpec(name=name, role=role, build=object) for name, role in roles]
+    found = lay_out_elastic(parties, num_places=3, min_places=1, cpus_per_place=2, apart=["node-1"])
+    assert found.place_of == {
+        "node-1": "place-node-1",
+        "owner-0": "place-0",
+        "owner-1": "place-1",
+        "owner-2": "place-2",
+        "owner-3": "place-0",
+        "evaluator-0": "place-0",
+        "aggregator": "place-0",
+    }
+    assert [(place.name, place.cpus) for place in found.places] == [
+        ("place-0", 2),
+        ("place-1", 2),
+        ("place-2", 2),
+        ("place-node-1", 2),
+    ]
+    assert len(lay_out_elastic(parties, num_places=None, min_places=1, cpus_per_place=1).places) == 7
+    with pytest.raises(ValueError, match="a run of 3 places cannot begin with 4"):
+        lay_out_elastic(parties, num_places=3, min_places=4, cpus_per_place=1)
 
 
 @pytest.mark.parametrize(
