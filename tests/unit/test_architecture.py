@@ -29,7 +29,13 @@ BELOW = {
 }
 # Of the cluster's files, parties and algorithms see the contract alone.
 CONTRACT_ONLY = {"actors", "algorithms"}
-MAY_IMPORT_RAY = {"cluster/ray_places.py", "cluster/ray_place.py", "cluster/launch.py", "cluster/jobs.py", "serving/server.py"}
+MAY_IMPORT_RAY = {
+    "cluster/ray_places.py",
+    "cluster/ray_place.py",
+    "cluster/launch.py",
+    "cluster/jobs.py",
+    "serving/server.py",
+}
 MAX_LINES = 300
 
 

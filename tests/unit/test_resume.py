@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from disturbed import EVERYTHING, KEPT, Killed, Killer, changes
+from killed_driver import kill_driver
 from support import same, settings
 
 from raysplit.train.config import check_config
@@ -87,31 +83,10 @@ def test_a_finished_run_and_a_stranger_are_refused(tmp_path: Path) -> None:
         resume_run(tmp_path)
 
 
-SUICIDE = """
-import os, signal, sys
-from pathlib import Path
-from raysplit.train.config import load_config
-from raysplit.train.session import run_config
-
-class Suicide:
-    def started(self, *_): pass
-    def finished(self, _): pass
-    def round_done(self, row):
-        if row["round"] == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-run_config(load_config(Path(sys.argv[1])), folder=Path(sys.argv[2]), observers=[Suicide()])
-"""
-
-
 def test_a_driver_that_is_killed_leaves_enough_behind(tmp_path: Path) -> None:
     """SIGKILL: nothing is cleaned up, nothing is written at the end."""
     more = changes("minibatch_sfl")
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(**more)), encoding="utf-8")
-    arguments = [sys.executable, "-c", SUICIDE, str(tmp_path / "c.yaml"), str(tmp_path / "cut")]
-    ended = subprocess.run(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, timeout=250)
-    assert ended.returncode == -signal.SIGKILL
-    assert not (tmp_path / "cut" / "summary.json").exists()
+    kill_driver(tmp_path / "cut", **more)
     result = resume_run(tmp_path / "cut")
     assert_equal(result, run_in(tmp_path / "whole", **more))
     one, other = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("cut", "whole"))
