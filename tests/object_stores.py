@@ -20,8 +20,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     options = f"endpoint_override={host}%3A{port}&scheme=http&region=us-east-1"
     fs.FileSystem.from_uri(f"s3://kept?{options}&allow_bucket_creation=true")[0].create_dir("kept")
-    yield f"s3://kept/runs?{options}"
-    server.stop()
+    try:
+        yield f"s3://kept/runs?{options}"
+    finally:
+        server.stop()
 
 
 @contextmanager
@@ -32,8 +34,10 @@ def gs(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         port = probe.getsockname()[1]
     server = create_server("127.0.0.1", port, in_memory=True, default_bucket="kept")
     server.start()
-    yield f"gs://anonymous@kept/runs?endpoint_override=127.0.0.1%3A{port}&scheme=http&retry_limit_seconds=20"
-    server.stop()
+    try:
+        yield f"gs://anonymous@kept/runs?endpoint_override=127.0.0.1%3A{port}&scheme=http&retry_limit_seconds=20"
+    finally:
+        server.stop()
 
 
 STORES: dict[str, Callable[[pytest.MonkeyPatch], AbstractContextManager[str]]] = {"s3": s3, "gs": gs}

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from raysplit.cli.compare_picture import draw_runs
 from raysplit.cli.progress import human_bytes
-from raysplit.cli.run_argument import run_paths
+from raysplit.cli.run_argument import run_records
 from raysplit.train.report import Figure, RunReport, as_json, common_figure, differing_settings, read_runs
 from raysplit.train.run import CUT_SHORT
 
@@ -20,7 +20,7 @@ _NOTHING = "–"
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, callback=run_paths)
+@click.argument("runs", nargs=-1, required=True, callback=run_records)
 @click.option("--target", type=click.FloatRange(0, 1, min_open=True), help="Accuracy to reach: what did it take?")
 @click.option(
     "--figure",

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from raysplit.cli.progress import JsonLines, LiveProgress
+from raysplit.cli.run_argument import run_folder
 from raysplit.cli.train import result_line
 from raysplit.train.run import Observer
 
@@ -41,8 +42,3 @@ def resume(run: str, quiet: bool, as_json: bool) -> None:
             live.close()
     if not as_json:
         Console().print(result_line(result, location))
-
-
-def run_folder(run: Path) -> Path:
-    """A run by its folder, or by its name below ``runs``."""
-    return run if run.exists() else Path("runs") / run

@@ -12,44 +12,45 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.progress import accuracy_text
-from raysplit.cli.resume import run_folder
+from raysplit.cli.run_argument import NamedRun, runs_in
 from raysplit.train.folder import CUT_SHORT, Row, read_metrics
 
 
 @click.command("list")
-@click.option("--root", default="runs", type=click.Path(file_okay=False, path_type=Path), help="Where the runs are.")
-def list_runs(root: Path) -> None:
+@click.option("--root", default="runs", help="Where the runs are: a folder or a URI.")
+def list_runs(root: str) -> None:
     """List the runs and how far they came.
 
     \b
-    Example:
+    Examples:
       raysplit list --root runs
+      raysplit list --root s3://bucket/runs
     """
-    folders = sorted(path.parent for path in root.glob("*/config.yaml"))
-    if not folders:
+    runs = runs_in(root)
+    if not runs:
         raise ValueError(f"there are no runs in {root}; raysplit train makes one, --root looks elsewhere")
     table = Table("run", "algorithm", "rounds", "result", "state")
-    for folder in folders:
-        config, rows = config_of(folder), rows_of(folder)
+    for run in runs:
+        config, rows = config_of(run.folder), rows_of(run.folder)
         rounds = f"{len(rows)} of {config['training']['rounds']}"
-        table.add_row(folder.name, config["algorithm"]["name"], rounds, result_of(rows), state_of(folder))
+        table.add_row(run.folder.name, config["algorithm"]["name"], rounds, result_of(rows), state_of(run))
     Console().print(table)
 
 
-def state_of(folder: Path) -> str:
+def state_of(run: NamedRun) -> str:
     """Finished, or cut short, and why."""
     try:
-        stopped: str = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["stopped"]
+        stopped: str = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))["stopped"]
     except OSError:
         stopped = CUT_SHORT
-    return f"{CUT_SHORT}; raysplit resume {folder}" if stopped == CUT_SHORT else stopped
+    return f"{CUT_SHORT}; raysplit resume {run.location}" if stopped == CUT_SHORT else stopped
 
 
-def existing(run: Path) -> Path:
-    folder = run_folder(run)
-    if not (folder / "config.yaml").exists():
-        raise ValueError(f"{folder} is not a run folder: it has no config.yaml; raysplit list names the runs")
-    return folder
+def existing(run: NamedRun) -> Path:
+    """The folder of a run that there is."""
+    if not (run.folder / "config.yaml").exists():
+        raise ValueError(f"{run.location} is not a run folder: it has no config.yaml; raysplit list names the runs")
+    return run.folder
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from raysplit.cli.run_argument import NamedRun, whole_run
 from raysplit.cli.runs import config_of, existing, result_of, rows_of, state_of
 
 
 @click.command()
-@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
-def show(run: Path) -> None:
-    """Show what RUN (its folder, or its name below runs/) came to, and what it can be resumed from.
+@click.argument("run", callback=whole_run)
+def show(run: NamedRun) -> None:
+    """Show what RUN (its folder or URI, or its name below runs/) came to, and what it can be resumed from.
 
     \b
     Example:
@@ -22,7 +23,7 @@ def show(run: Path) -> None:
     folder = existing(run)
     config, rows = config_of(folder), rows_of(folder)
     console = Console()
-    console.print(f"[bold]{folder}[/bold]: {config['algorithm']['name']}, {state_of(folder)}")
+    console.print(f"[bold]{run.location}[/bold]: {config['algorithm']['name']}, {state_of(run)}")
     console.print(f"{len(rows)} of {config['training']['rounds']} rounds, {result_of(rows)}")
     for row in rows[-3:]:
         console.print(f"  round {row['round']}: loss {row['train_loss']:.4f}, {result_of([row])}")

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +21,12 @@ from raysplit.train.config import RunConfig
 from raysplit.train.folder import Row, RunFolderUsed
 from raysplit.train.run import Observer, RunResult
 from raysplit.train.setup import Prepared
-from raysplit.train.storage import is_uri, opened
+from raysplit.train.storage import below, is_uri, opened
 
 logger = logging.getLogger(__name__)
+
+RECORDS = ("config.yaml", "metrics.jsonl", "summary.json")
+"""What tells how a run was set up and how it went; small beside its weights."""
 
 
 class Mirror:
@@ -96,11 +99,20 @@ def _mirrored(local: Path, location: str) -> Iterator[Mirror]:
         mirror.push()  # what a failed run has reached, too
 
 
-def fetched(uri: str, into: Path | None = None) -> Path:
+def runs_below(uri: str) -> list[str]:
+    """The URIs of the runs in the folder at a URI, by name."""
+    source, folder = opened(uri, "run folders")
+    entries = source.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
+    paths = [entry.path.removeprefix(f"{folder}/").split("/") for entry in entries]
+    return [below(uri, path[0]) for path in sorted(paths) if len(path) == 2 and path[1] == "config.yaml"]
+
+
+def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -> Path:
     """A copy of the folder at a URI, under its own name. Raises ``ValueError`` where there is none.
 
     Args:
         into: the folder that gets it; None takes one below the temporary folder that later calls use again.
+        only: the files to copy, where not all are wanted.
     """
     source, folder = opened(uri, "run folders")
     if into is None:
@@ -109,6 +121,7 @@ def fetched(uri: str, into: Path | None = None) -> Path:
     local = into / folder.rpartition("/")[2]
     entries = source.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
     files = [entry for entry in entries if entry.type == fs.FileType.File]
+    files = [entry for entry in files if not only or entry.path.removeprefix(f"{folder}/") in only]
     if not files:
         raise ValueError(f"there is no run at {uri}")
     shutil.rmtree(local, ignore_errors=True)

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from disturbed import Killed, Killer, changes
 from object_stores import STORES
-from support import settings
+from pyarrow import fs
+from support import same, settings
 
 from raysplit.cli.compare import compare
+from raysplit.cli.export import export
 from raysplit.cli.resume import resume
+from raysplit.cli.runs import list_runs
+from raysplit.cli.show import show
 from raysplit.cli.train import train
 from raysplit.train.config import check_config
 from raysplit.train.folder import RunFolderUsed
@@ -96,6 +101,36 @@ def test_a_run_in_an_object_store(store: str, tmp_path: Path, monkeypatch: pytes
             assert (found / "model.pt").read_bytes() == (here / "whole" / "model.pt").read_bytes()
         with pytest.raises(RunFolderUsed, match="already holds a run"), new_folder(whole, overwrite=False):
             raise AssertionError("it was not refused")
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_runs_in_an_object_store_are_listed_shown_and_exported(
+    store: str, tmp_path: Path, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with STORES[store](monkeypatch) as uri:
+        for name, algorithm in (("a", "fedavg"), ("b", "splitnn")):
+            changes = ("--set", f"output.root={uri}", "--set", f"algorithm.name={algorithm}")
+            command(train, config, "--quiet", "--name", name, *changes)
+        place, _, options = uri.partition("?")
+        source, folder = fs.FileSystem.from_uri(f"{place}/b?{options}")
+        source.delete_file(f"{folder}/summary.json")
+        listed = command(list_runs, "--root", uri)
+        assert [word in listed for word in ("fedavg", "splitnn", "2 of 2", "all rounds done")] == [True] * 4
+        assert f"cut short; raysplit resume {place}/b" in listed
+        shown = command(show, f"{place}/a?{options}")
+        assert f"{place}/a?{options}: fedavg, all rounds done" in shown
+        assert "checkpoint round-000002.ckpt: whole, after round 2" in shown
+        command(export, f"{place}/a?{options}", str(tmp_path / "a.pt"))
+        with pytest.raises(ValueError, match="there is no run at"):
+            command(show, f"{place}/none?{options}")
+        with pytest.raises(ValueError, match="there are no runs in"):
+            command(list_runs, "--root", f"{place}/a?{options}")
+    command(
+        train, config, "--quiet", "--name", "a", "--set", "algorithm.name=fedavg", "--set", f"output.root={tmp_path}"
+    )
+    here, there = (torch.load(tmp_path / name, weights_only=True) for name in ("a/model.pt", "a.pt"))
+    assert same(here, there)
 
 
 def test_what_is_at_a_uri_is_not_overwritten_unasked(tmp_path: Path) -> None:
