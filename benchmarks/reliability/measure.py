@@ -1,8 +1,9 @@
 """What reliability costs and what it is worth: checkpoints, recovery, faults survived, memory over many rounds.
 
-* checkpoints: seconds per round with one after every round against none, the two in turns, in percent (medians);
-* recovery: seconds that a run on Ray takes longer when a process dies in it, and a kept place's start among them;
-* faults: so many drawn at random calls of random parties, in one process; how many runs end with the undisturbed bits;
+* checkpoints: processor seconds per round with one after every round against none, in turns, in percent (medians);
+* recovery: seconds that a run on Ray takes longer when a process dies in it, the start of its successor among them;
+* faults: deaths at calls drawn at random of parties drawn at random, in one process: how many struck, and how many runs
+  ended with the undisturbed bits, by method;
 * soak: private memory of this process and of all places over hundreds of rounds.
 
     python benchmarks/reliability/measure.py checkpoints|recovery|faults|soak [--rounds N] [--json FILE]
@@ -16,6 +17,9 @@ import json
 import statistics
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,7 @@ from typing import Any
 import psutil
 import torch
 
-from raysplit.cluster.contract import Cluster
+from raysplit.cluster.contract import Cluster, Handle, PartySpec
 from raysplit.cluster.faults import Fault, FaultyCluster, end_process
 from raysplit.cluster.launch import RayOptions, connect, disconnect
 from raysplit.cluster.local import LocalCluster
@@ -44,16 +48,32 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "minibatch_sfl": {"cut": 1},
     "mpsl": {"cuts": [1, 2]},
     "mtsl": {"cut": 1},
+    "mtl_split": {},
+    "one_by_one": {},
+    "tag": {"affinity_every": 1},
+    "mas": {"affinity_every": 1, "merged_rounds": 1},
 }
+_DIGITS: dict[str, Any] = {"data": {"name": "digits"}, "partition": {"name": "iid", "num_owners": 4}}
+_ROOMS: dict[str, Any] = {
+    "model": {"name": "mas", "width": 0.05},
+    "data": {"name": "rooms", "tasks": "sdn", "image_size": 32, "num_buildings": 2, "num_train": 16},
+    "partition": {"name": "natural_id", "num_owners": 2},
+}
+_ROOMS["data"] |= {"num_val": 4, "num_test": 4}
+_SHAPES: dict[str, Any] = {
+    "model": {"name": "multi_task", "backbone": "small"},
+    "data": {"name": "shapes3d", "grid": "reduced", "tasks": ["scale", "shape"], "num_train": 80, "num_test": 16},
+    "partition": {"num_owners": 1},
+}
+_OTHER_DATA = {"mtl_split": _SHAPES, "one_by_one": _ROOMS, "tag": _ROOMS, "mas": _ROOMS}
 
 
 def configured(name: str, rounds: int, model: str = "cnn8", **sections: Any) -> dict[str, Any]:
+    more = {"batch_size": 8, "loss": "task_sum"} if _OTHER_DATA.get(name) is _ROOMS else {}
     return {
-        "model": {"name": model},
-        "data": {"name": "digits"},
-        "partition": {"name": "iid", "num_owners": 4},
+        **_OTHER_DATA.get(name, {**_DIGITS, "model": {"name": model}}),
         "algorithm": {"name": name, **ALGORITHMS[name]},
-        "training": {"rounds": rounds, "optimizer": {"lr": 0.05, "momentum": 0.9}},
+        "training": {"rounds": rounds, "optimizer": {"lr": 0.05, "momentum": 0.9}, **more},
         "evaluation": {"every": rounds},
         **sections,
     }
@@ -106,39 +126,51 @@ def recovery(rounds: int) -> dict[str, Any]:
     return {"recovery_s": statistics.median(longer), "all_s": longer, "same_bits": all(same)}
 
 
+class Counted:
+    """A party whose calls are counted."""
+
+    def __init__(self, *, name: str, build: Callable[..., Any], calls: Counter[str], **given: Any) -> None:
+        self._name = name
+        self._calls = calls
+        self._party = build(name=name, **given)
+
+    def __getattr__(self, verb: str) -> Any:
+        self._calls[self._name] += 1
+        return getattr(self._party, verb)
+
+
+class Roll(LocalCluster):
+    """Counts the calls of all parties, those that come later among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        arguments = [{"build": party.build, "calls": self.calls, **party.arguments} for party in parties]
+        counted = [replace(p, build=Counted, arguments=given) for p, given in zip(parties, arguments, strict=True)]
+        return super()._made(counted)
+
+
 def faults(number: int) -> dict[str, Any]:
-    """Drawn faults: the party, the call, the place within it, and a second one in every third run."""
+    """One death in a run, two in every third; of any party, at any of its calls, a few turns of the loop into it."""
     rng = generator(0, "faults")
-    whole = {name: go(configured(name, 3, "mlp"), LocalCluster()) for name in ALGORITHMS}
-    survived, struck = 0, 0
+    found: dict[str, Counter[str]] = {name: Counter() for name in ALGORITHMS}
+    rolls = {name: Roll() for name in ALGORITHMS}
+    whole = {name: go(configured(name, 3, "mlp"), roll) for name, roll in rolls.items()}
     for index in range(number):
         name = list(ALGORITHMS)[index % len(ALGORITHMS)]
-        config = check_config(configured(name, 3, "mlp"))
-        parties = ["owner-0", "owner-1", "owner-2", "owner-3"]
-        parties += [p for p in ("server", "node-1", "aggregator") if p in roles(name)]
-        drawn = [
-            Fault(
-                party=str(rng.choice(parties)),
-                at_call=int(rng.integers(1, 30)),
-                turns=int(rng.integers(0, 12)),
-                life=life,
-            )
-            for life in range(2 if index % 3 == 2 else 1)
-        ]
+        calls = {party: count for party, count in rolls[name].calls.items() if "evaluator" not in party}
+        drawn = []
+        for _ in range(2 if index % 3 == 2 else 1):
+            party = str(rng.choice(sorted(calls)))
+            drawn.append(Fault(party=party, at_call=int(rng.integers(calls[party])) + 1, turns=int(rng.integers(12))))
         cluster = FaultyCluster(LocalCluster(), drawn)
-        result = asyncio.run(run(config, prepare(config), cluster))
-        struck += cluster.num_healed
-        survived += equal(result, whole[name])
-    return {"runs": number, "faults_struck": struck, "runs_with_the_undisturbed_bits": survived}
-
-
-def roles(name: str) -> set[str]:
-    return {
-        "fedavg": {"aggregator"},
-        "mpsl": {"node-1", "aggregator"},
-        "splitnn": {"server"},
-        "mtsl": {"server"},
-    }.get(name, {"server", "aggregator"})
+        result = go(configured(name, 3, "mlp"), cluster)
+        same = equal(result, whole[name])
+        found[name].update(runs=1, faults=len(drawn), losses_healed=cluster.num_healed, same_bits=same)
+    total = sum(found.values(), Counter())
+    return {"total": dict(total), "by_method": {name: dict(counts) for name, counts in found.items()}}
 
 
 def equal(a: RunResult, b: RunResult) -> bool:
@@ -180,7 +212,7 @@ def soak(rounds: int) -> dict[str, Any]:
 MEASUREMENTS = {
     "checkpoints": (checkpoints, 10),
     "recovery": (recovery, 4),
-    "faults": (faults, 42),
+    "faults": (faults, 88),
     "soak": (soak, 300),
 }
 

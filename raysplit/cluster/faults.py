@@ -85,6 +85,7 @@ class Doomed:
         work = asyncio.ensure_future(self._work(verb, args, kwargs))
         self._running.add(work)
         work.add_done_callback(self._running.discard)
+        work.add_done_callback(_heard)
         if fault is not None and fault.kind == "die":
             await _turns(fault.turns)
             self._die()
@@ -112,6 +113,12 @@ class Doomed:
         self._is_dead = True
         for work in self._running:
             work.cancel()
+
+
+def _heard(work: asyncio.Task[Any]) -> None:
+    """Take note of how it ended, for a caller that has gone."""
+    if not work.cancelled():
+        work.exception()
 
 
 async def _turns(number: int) -> None:
