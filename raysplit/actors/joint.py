@@ -71,37 +71,42 @@ def joint_gradients(
         total_rows: rows of the whole giant batch when this part sees only some of it; default all rows given.
     """
     module = part.module
-    module.train()
+    if not module.training:
+        module.train()
     rows = [len(as_tuple(z)[0]) for z in zs]
     total = total_rows or sum(rows)
     weights = [b / total for b in rows] if rule.reduction == "sample_mean" else [1.0] * len(rows)
-    inputs = [leaves(z, part.device) for z in zs]
     ys = [on_device(y, part.device) for y in ys]
-
-    def passes() -> list[Tensors]:
-        with dropout_stream(stream):
-            if rule.server_forward == "grad_avg":
-                return [module(*z) for z in inputs]
-            joined = module(*(torch.cat(column) for column in zip(*inputs, strict=True)))
-        return _split(joined, rows)
-
-    outputs = passes()
-    losses = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
-    if rule.reduction == "sample_mean" and rule.server_forward == "concat" and total == sum(rows):
-        target = loss(_cat(outputs), _cat(ys))  # one mean over all rows, as a centralised batch has it
+    one_mean = rule.reduction == "sample_mean" and rule.server_forward == "concat" and total == sum(rows)
+    with dropout_stream(stream):
+        if rule.server_forward == "grad_avg":
+            inputs = [leaves(z, part.device) for z in zs]
+            outputs: list[Any] = [module(*z) for z in inputs]
+        else:
+            columns = zip(*(as_tuple(z) for z in zs), strict=True)
+            inputs = [leaves(tuple(torch.cat(column) for column in columns), part.device)]
+            joined = module(*inputs[0])
+            outputs = _split(joined, rows)
+    if one_mean:  # as a centralised batch has it; the owners' own losses are only looked at
+        target = loss(joined, _cat(ys))
+        with torch.no_grad():
+            losses = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
     else:
+        losses = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
         target = torch.stack([w * value for w, value in zip(weights, losses, strict=True)]).sum()
     target.backward()  # type: ignore[no-untyped-call]
     if rule.reduction == "client_mean":
         for parameter in module.parameters():
             if parameter.grad is not None:
                 parameter.grad.div_(len(zs))
-    sent = [gradients(z) for z in inputs]
     if rule.grad_source == "per_client":
         sent = _own_gradients(part, zs, ys, loss, stream=stream)
-    elif rule.client_grad_scale == "per_client_mean":
-        sent = [_scaled(g, 1.0 / w) for g, w in zip(sent, weights, strict=True)]
-    return JointResult(losses=tuple(float(value.detach()) for value in losses), gradients=tuple(sent))
+    else:
+        sent = _split(gradients(inputs[0]), rows) if len(inputs) == 1 else [gradients(z) for z in inputs]
+        if rule.client_grad_scale == "per_client_mean":
+            sent = [_scaled(g, 1.0 / w) for g, w in zip(sent, weights, strict=True)]
+    values = torch.stack([value.detach() for value in losses]).tolist()
+    return JointResult(losses=tuple(values), gradients=tuple(sent))
 
 
 def _own_gradients(

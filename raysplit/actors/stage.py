@@ -15,6 +15,7 @@ from raysplit.actors.losses import Loss
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.actors.part import BufferPolicy, Tensors, TrainablePart, fill
 from raysplit.actors.records import NonFiniteLoss, Tag
+from raysplit.models.dropout import draws_masks
 from raysplit.models.spec import ModelSpec
 
 
@@ -78,6 +79,7 @@ class Stage:
         self.part = part
         self._device = device
         self._recipe = recipe
+        self._draws_masks = draws_masks(part.module)
 
     async def forward(self, tag: Tag, z: Tensors) -> Tensors:
         output: Tensors = await self.compute("forward", tag, lambda: self.part.forward(z, stream=self._stream(tag)))
@@ -102,7 +104,7 @@ class Stage:
         self.part.load(state, buffers=self._recipe.buffers)
 
     def _stream(self, tag: Tag) -> int:
-        return tag.stream(self._recipe.seed, "dropout")
+        return tag.stream(self._recipe.seed, "dropout") if self._draws_masks else 0
 
     async def compute(self, kind: WorkKind, tag: Tag, compute: Callable[[], Any]) -> Any:
         """Any other work on this part, done in turn on its device."""

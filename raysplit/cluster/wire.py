@@ -47,14 +47,19 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return value
 
 
+_WEIGHTLESS = (str, int, float)
+
+
 def num_bytes(value: Any) -> int:
     """Payload bytes of all tensors in a nested value; values that know their own size say so (``num_bytes``)."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
+    if value is None or isinstance(value, _WEIGHTLESS):
+        return 0
     if isinstance(value, tuple | list):
-        return sum(num_bytes(item) for item in value)
+        return sum([num_bytes(item) for item in value])
     if isinstance(value, Mapping):
-        return sum(num_bytes(item) for item in value.values())
+        return sum([num_bytes(item) for item in value.values()])
     size = getattr(value, "num_bytes", 0)
     return size if isinstance(size, int) else 0  # a handle has any verb one asks for
 

@@ -69,6 +69,11 @@ class SeededDropout(nn.Module):
         return f"path={self.path!r}, p={self.p}, grain={self.grain!r}"
 
 
+def draws_masks(root: nn.Module) -> bool:
+    """Whether a forward of the module asks for a step's seed at all."""
+    return any(isinstance(module, SeededDropout) for module in root.modules())
+
+
 class SteadyDropout(SeededDropout):
     """Dropout that a model applies in evaluation too, as ``F.dropout(x)`` without ``training`` does."""
 
