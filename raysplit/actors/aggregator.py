@@ -47,7 +47,7 @@ class Aggregator:
         """
         self._check(task)
         submitted = self._submitted.setdefault(meeting, {})
-        if owner in submitted or owner not in task.cohort:
+        if owner in submitted or owner not in task:
             raise StaleCall(f"{self.name} takes one state from each of {list(task.cohort)}, not again from {owner}")
         update = {key: value for state in states for key, value in state.items()}
         self._rules.check(owner, task.round, update, self._current)

@@ -16,7 +16,7 @@ class Barrier:
     def __init__(self) -> None:
         self._brought: dict[Hashable, dict[str, Any]] = {}
         self._outcome: dict[Hashable, asyncio.Future[Any]] = {}
-        self._expected: dict[Hashable, Sequence[str]] = {}
+        self._expected: dict[Hashable, dict[str, None]] = {}
 
     async def meet(
         self,
@@ -30,13 +30,14 @@ class Barrier:
 
         A failure of the joint work reaches everybody who waits.
         """
-        if name not in expected:
+        if key not in self._expected:
+            self._expected[key] = dict.fromkeys(expected)
+        if name not in self._expected[key]:
             raise StaleCall(f"{name} came to {key!r} where only {list(expected)} are expected")
         brought = self._brought.setdefault(key, {})
         if name in brought:
             raise StaleCall(f"{name} came to {key!r} twice")
         brought[name] = value
-        self._expected[key] = expected
         outcome = self._outcome.setdefault(key, asyncio.get_running_loop().create_future())
         if len(brought) == len(expected):
             del self._brought[key], self._outcome[key], self._expected[key]

@@ -6,7 +6,7 @@ described machine would take.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
 WorkKind = Literal["forward", "backward", "update", "loss", "average", "affinity"]
@@ -25,7 +25,7 @@ class Work(NamedTuple):
 class Device(Protocol):
     """Runs one piece of work at a time."""
 
-    async def run(self, work: Work, compute: Callable[[], Any]) -> Any: ...
+    def run(self, work: Work, compute: Callable[[], Any]) -> Awaitable[Any]: ...
 
 
 class Inline:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, Protocol
 
 from raysplit.actors.device import Work, WorkKind
 from raysplit.schedulers.queue import WaitingTask, queue_policy
@@ -24,14 +24,16 @@ _TASK_KINDS: dict[WorkKind, Literal["forward", "backward", "update"]] = {
 }
 
 
-class _Waiting(NamedTuple):
-    arrival: int
-    task: WaitingTask
-    turn: asyncio.Future[None]
+class Turn(Protocol):
+    """What is told that its turn has come, by ``set_result(None)``, unless it is done with waiting: a future, say."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: None, /) -> None: ...
 
 
 class WorkQueue:
-    """Lets one piece of work in at a time: `enter`, `wait` where it has to, work, `leave`.
+    """Lets one piece of work in at a time: await `turn`, work, `leave`.
 
     The choice of the next falls when everything else that happens at the same instant has happened: an update that
     follows a backward pass is in the queue by then.
@@ -48,63 +50,70 @@ class WorkQueue:
         self.free_s = 0.0
         self._choose = queue_policy(policy)
         self._busy = False
-        self._lanes: dict[str, deque[_Waiting]] = {}
+        self._lanes: dict[str, deque[tuple[int, WaitingTask, Turn]]] = {}
         self._num_arrivals = 0
         self._served: Counter[str] = Counter()
 
-    def enter(self, work: Work) -> asyncio.Future[None] | None:
-        """None when it is this work's turn at once, else its turn to come, for `wait`."""
-        if self._busy:
-            return self._join(work)
-        self._busy = True
-        self._served[work.owner] += 1
-        return None
-
-    async def wait(self, turn: asyncio.Future[None]) -> None:
-        """Return when the turn has come."""
+    async def turn(self, work: Work) -> None:
+        """Return when it is this work's turn."""
+        if self.enter(work):
+            return
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self.join(work, turn, loop.time())
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # given up in the very moment it came
-                self._next()
+                self.pass_on()
             raise
 
     def leave(self) -> None:
         """The worker is free for the next."""
         loop = asyncio.get_running_loop()
-        loop.call_at(loop.time(), self._next)
+        loop.call_at(loop.time(), self.pass_on)
 
-    def _join(self, work: Work) -> asyncio.Future[None]:
-        """Within a lane the first to come is the first to go, so only its head is up for choice."""
-        loop = asyncio.get_running_loop()
+    def enter(self, work: Work) -> bool:
+        """Whether it is this work's turn at once; else it has to `join`."""
+        if self._busy:
+            return False
+        self._busy = True
+        self._served[work.owner] += 1
+        return True
+
+    def join(self, work: Work, turn: Turn, ready_s: float) -> None:
+        """Wait behind others. In a lane the first to come is the first to go, so only its head is up for choice."""
         kind = _TASK_KINDS.get(work.kind, "forward")
         lane = f"{kind} {work.owner}" if self.policy == "fair" else kind
-        task = WaitingTask(owner=work.owner, kind=kind, ready_s=loop.time())
-        turn: asyncio.Future[None] = loop.create_future()
-        self._lanes.setdefault(lane, deque()).append(_Waiting(self._num_arrivals, task, turn))
+        waiting = self._num_arrivals, WaitingTask(work.owner, kind, ready_s), turn
         self._num_arrivals += 1
-        return turn
+        if lane in self._lanes:
+            self._lanes[lane].append(waiting)
+        else:
+            self._lanes[lane] = deque((waiting,))
 
-    def _next(self) -> None:
+    def pass_on(self) -> None:
+        """Choose the next, now."""
         if not self._lanes:
             self._busy = False
             return
-        lane = self._lane()
-        waiting = self._lanes[lane].popleft()
-        if not self._lanes[lane]:
-            del self._lanes[lane]
-        if waiting.turn.done():  # whoever waited has given up
-            self._next()
+        name = self._lane()
+        lane = self._lanes[name]
+        _, task, turn = lane.popleft()
+        if not lane:
+            del self._lanes[name]
+        if turn.done():  # whoever waited has given up
+            self.pass_on()
         else:
-            self._served[waiting.task.owner] += 1
-            waiting.turn.set_result(None)
+            self._served[task.owner] += 1
+            turn.set_result(None)
 
     def _lane(self) -> str:
         """The lane whose head goes next; heads are shown to the policy in the order of their arrival."""
         if len(self._lanes) == 1:
             return next(iter(self._lanes))
-        heads = sorted((lane[0].arrival, name) for name, lane in self._lanes.items())
-        return heads[self._choose([self._lanes[name][0].task for _, name in heads], self._served)][1]
+        heads = sorted((lane[0][0], name) for name, lane in self._lanes.items())
+        return heads[self._choose([self._lanes[name][0][1] for _, name in heads], self._served)][1]
 
 
 class QueueDevice:
@@ -115,9 +124,7 @@ class QueueDevice:
         self._queue = WorkQueue(policy)
 
     async def run(self, work: Work, compute: Callable[[], Any]) -> Any:
-        turn = self._queue.enter(work)
-        if turn is not None:
-            await self._queue.wait(turn)
+        await self._queue.turn(work)
         try:
             return compute()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from raysplit.data.streams import derive
 
@@ -43,11 +44,19 @@ class RoundTask:
     attempt: int = 0
     record_gradients: bool = False
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {owner: place for place, owner in enumerate(self.cohort)}
+
+    def __contains__(self, owner: str) -> bool:
+        """Whether the owner takes part."""
+        return owner in self._places
+
     def weight(self, owner: str) -> float:
-        return self.weights[self.cohort.index(owner)]
+        return self.weights[self._places[owner]]
 
     def steps(self, owner: str) -> int:
-        return self.num_steps[self.cohort.index(owner)]
+        return self.num_steps[self._places[owner]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,21 +6,23 @@ its size. On a virtual clock this makes a simulator of whatever the algorithm do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.device import Device, Work
+from raysplit.actors.device import Device, Work, WorkKind
 from raysplit.actors.records import RoundTask, Tag
 from raysplit.actors.stage import PartRecipe
 from raysplit.cluster.contract import PartySpec
 from raysplit.schedulers.profiles import UnitProfile
 
 _LABEL_BYTES = 4
+T = TypeVar("T")
 
 
 class Sketch:
@@ -81,14 +83,19 @@ def unit_counts(cuts: Sequence[int | str], num_units: int) -> list[int]:
     return [cut for cut in cuts if isinstance(cut, int)]
 
 
+def _sketches(row_bytes: float) -> Callable[[int], Sketch]:
+    """Of so many rows; each made once."""
+    return cache(lambda num_rows: Sketch(round(row_bytes * num_rows), num_rows))
+
+
 class SketchPart:
     """The units of one part: what a `TrainablePart` and its module are asked beside computing."""
 
     def __init__(self, spec: SketchSpec, first: int, end: int) -> None:
         self._names = tuple(unit.name for unit in spec.units[first:end])
         self._weights = {f"unit {i}": Sketch(spec.units[i].parameter_bytes) for i in range(first, end)}
-        self.row_bytes_in = spec.row_bytes(first)
-        self.row_bytes_out = spec.row_bytes(end)
+        self.input = _sketches(spec.row_bytes(first))
+        self.output = _sketches(spec.row_bytes(end))
 
     @property
     def module(self) -> SketchPart:
@@ -129,30 +136,23 @@ class SketchStage:
         self._device = device
         self._index = recipe.index
 
-    async def forward(self, tag: Tag, z: Sketch) -> Sketch:
-        await self._device.run(self._work("forward", tag), _nothing)
-        return Sketch(round(self.part.row_bytes_out * z.num_rows), z.num_rows)
+    def forward(self, tag: Tag, z: Sketch) -> Awaitable[Sketch]:
+        return self._run("forward", tag, self.part.output(z.num_rows))
 
-    async def backward(self, tag: Tag, g: Sketch) -> Sketch:
-        await self._device.run(self._work("backward", tag), _nothing)
-        return Sketch(round(self.part.row_bytes_in * g.num_rows), g.num_rows)
+    def backward(self, tag: Tag, g: Sketch) -> Awaitable[Sketch]:
+        return self._run("backward", tag, self.part.input(g.num_rows))
 
-    async def update(self, tag: Tag) -> None:
-        await self._device.run(self._work("update", tag), _nothing)
+    def update(self, tag: Tag) -> Awaitable[None]:
+        return self._run("update", tag, None)
 
-    async def loss_gradient(self, tag: Tag, z: Sketch, y: Any, loss: Any) -> tuple[float, Sketch]:
-        await self._device.run(self._work("loss", tag), _nothing)
-        return 0.0, Sketch(round(self.part.row_bytes_in * z.num_rows), z.num_rows)
+    def loss_gradient(self, tag: Tag, z: Sketch, y: Any, loss: Any) -> Awaitable[tuple[float, Sketch]]:
+        return self._run("loss", tag, (0.0, self.part.input(z.num_rows)))
+
+    def _run(self, kind: WorkKind, tag: Tag, result: T) -> Awaitable[T]:
+        return self._device.run(Work(kind, tag.owner, self._index, tag.round, tag.step), lambda: result)
 
     def load(self, state: State) -> None:
         """Weights have no values."""
-
-    def _work(self, kind: Any, tag: Tag) -> Work:
-        return Work(kind=kind, owner=tag.owner, part=self._index, round=tag.round, step=tag.step)
-
-
-def _nothing() -> None:
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from raysplit.actors.device import Work, WorkKind
+from raysplit.actors.device import Device, Work, WorkKind
 from raysplit.actors.device_queue import WorkQueue
 from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import PartySpec, original
@@ -88,6 +88,8 @@ class Emulation:
         self._host_cores = host_cores or {}
         self._queues: dict[str, WorkQueue] = {}
         self._hosts: dict[str, asyncio.Semaphore] = {}
+        self.unshared: MakeDevice = PacedDevice
+        """Makes the devices that share no host."""
 
     def equip(self, parties: Sequence[PartySpec]) -> list[PartySpec]:
         """The same parties, computing on their machines; copies compute on those of their originals."""
@@ -98,16 +100,19 @@ class Emulation:
             for party in parties
         ]
 
-    def device(self, party: str) -> PacedDevice:
+    def device(self, party: str) -> Device:
         """The party's device; parties on the same device share its queue."""
         machine = self._machines[original(party)]
         queue = self._queues.setdefault(machine.device, WorkQueue(machine.policy))
-        host = None
-        if machine.host is not None:
-            cores = self._host_cores[machine.host]
-            host = self._hosts.setdefault(machine.host, asyncio.Semaphore(cores))
+        if machine.host is None:
+            return self.unshared(party=party, machine=machine, queue=queue, clock=self.clock, log=self.log)
+        cores = self._host_cores[machine.host]
+        host = self._hosts.setdefault(machine.host, asyncio.Semaphore(cores))
         return PacedDevice(party=party, machine=machine, queue=queue, clock=self.clock, log=self.log, host=host)
 
+
+MakeDevice = Callable[..., Device]
+"""Of what `PacedDevice` takes, without ``host``."""
 
 Emulate = Callable[[Sequence[PartySpec]], Emulation]
 """Describes the machines of the parties that are to be deployed."""
@@ -134,9 +139,7 @@ class PacedDevice:
         self._host = host
 
     async def run(self, work: Work, compute: Callable[[], Any]) -> Any:
-        turn = self._queue.enter(work)
-        if turn is not None:
-            await self._queue.wait(turn)
+        await self._queue.turn(work)
         try:
             if self._host is None:
                 return await self._perform(work, compute)
@@ -157,6 +160,21 @@ class PacedDevice:
         return result
 
 
+class _Link(NamedTuple):
+    """From one party to another; ``serial`` has the ends that carry one transfer at a time, and until when they do."""
+
+    receiver: str
+    name: str
+    bytes_per_s: float
+    sender_latency_s: float
+    receiver_latency_s: float
+    serial: tuple[tuple[dict[str, float], str], ...]
+
+
+Transfer = tuple[float, _Link, float, int]
+"""Something under way: when it arrives, over which link, when it began to leave, its bytes."""
+
+
 class Network:
     """The links between described machines."""
 
@@ -164,6 +182,7 @@ class Network:
         self._interfaces = interfaces
         self._clock = clock
         self._log = log
+        self._links: dict[tuple[str, str], _Link | None] = {}
         self._up_free_s: dict[str, float] = {}
         self._down_free_s: dict[str, float] = {}
 
@@ -173,21 +192,46 @@ class Network:
 
     async def carry(self, source: str, destination: str, num_bytes: int, made_s: float) -> None:
         """Return when that many bytes, ready to leave since ``made_s``, have arrived."""
-        source, destination = original(source), original(destination)
-        sender, receiver = self._interfaces.get(source), self._interfaces.get(destination)
-        if sender is None or receiver is None or source == destination:
-            return
+        transfer = self.depart(source, destination, num_bytes, made_s)
+        if transfer is not None:
+            await self._clock.reach(transfer[0])
+            self.arrived(transfer, self._clock.time_s())
+
+    def depart(self, source: str, destination: str, num_bytes: int, made_s: float) -> Transfer | None:
+        """Send that many bytes, ready to leave since ``made_s``; None where it takes no time."""
+        ends = source, destination
+        link = self._links[ends] if ends in self._links else self._link(source, destination)
+        if link is None:
+            return None
         start_s = made_s
-        if sender.serial:
-            start_s = max(start_s, self._up_free_s.get(source, 0.0))
-        if receiver.serial:
-            start_s = max(start_s, self._down_free_s.get(destination, 0.0))
-        left_s = start_s + num_bytes / min(sender.up_bytes_per_s, receiver.down_bytes_per_s)
-        if sender.serial:
-            self._up_free_s[source] = left_s
-        if receiver.serial:
-            self._down_free_s[destination] = left_s
-        arrived_s = left_s + sender.latency_s + receiver.latency_s
-        await self._clock.reach(arrived_s)
-        link, now_s = f"{source} -> {destination}", self._clock.time_s()
-        self._log.add(destination, link, TRANSFER, "", -1, -1, start_s, max(start_s, now_s), num_bytes)
+        for free_s, end in link.serial:
+            start_s = max(start_s, free_s.get(end, 0.0))
+        left_s = start_s + num_bytes / link.bytes_per_s
+        for free_s, end in link.serial:
+            free_s[end] = left_s
+        return left_s + link.sender_latency_s + link.receiver_latency_s, link, start_s, num_bytes
+
+    def arrived(self, transfer: Transfer, now_s: float) -> None:
+        """Log it: it is received at last."""
+        _, link, start_s, num_bytes = transfer
+        end_s = now_s if now_s > start_s else start_s
+        self._log.add(link.receiver, link.name, TRANSFER, "", -1, -1, start_s, end_s, num_bytes)
+
+    def _link(self, source: str, destination: str) -> _Link | None:
+        """The link between two parties, found once; None where nothing takes time."""
+        sender, receiver = original(source), original(destination)
+        up, down = self._interfaces.get(sender), self._interfaces.get(receiver)
+        link = None
+        if up is not None and down is not None and sender != receiver:
+            serial = [(self._up_free_s, sender)] if up.serial else []
+            serial += [(self._down_free_s, receiver)] if down.serial else []
+            link = _Link(
+                receiver=receiver,
+                name=f"{sender} -> {receiver}",
+                bytes_per_s=min(up.up_bytes_per_s, down.down_bytes_per_s),
+                sender_latency_s=up.latency_s,
+                receiver_latency_s=down.latency_s,
+                serial=tuple(serial),
+            )
+        self._links[source, destination] = link
+        return link

@@ -43,14 +43,26 @@ _CHUNK = 65_536
 _Row = tuple[str, str, str, str, int, int, float, float, int]
 
 
+class _Codes(dict[str, int]):
+    """Numbers of names; a new name gets the next one."""
+
+    def __missing__(self, name: str) -> int:
+        code = self[name] = len(self)
+        return code
+
+
 class EventLog:
     """Events in the order in which they were logged; see `columns`."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self._codes: dict[str, int] = {}
+        self._codes = _Codes()
         self._rows: list[_Row] = []  # those that are not in the columns yet
         self._columns = tuple(array(kind) for kind in "iiiiiiddq")
+
+    @property
+    def names(self) -> list[str]:
+        """All names, each at its number."""
+        return list(self._codes)
 
     def __len__(self) -> int:
         return len(self._columns[0]) + len(self._rows)
@@ -83,20 +95,12 @@ class EventLog:
             self.add(*[getattr(event, column) for column in COLUMNS])
 
     def __iter__(self) -> Iterator[Event]:
-        columns = self.columns()
+        columns, names = self.columns(), self.names
         for values in zip(*columns.values(), strict=True):
             row = dict(zip(columns, values, strict=True))
-            yield Event(**row | {column: self.names[row[column]] for column in NAME_COLUMNS})
+            yield Event(**row | {column: names[row[column]] for column in NAME_COLUMNS})
 
     def _store(self) -> None:
-        codes, names = self._codes, self.names
-        for index, values in enumerate(zip(*self._rows, strict=True)):
-            if COLUMNS[index] not in NAME_COLUMNS:
-                self._columns[index].extend(values)
-                continue
-            for name in values:
-                if name not in codes:
-                    codes[name] = len(names)
-                    names.append(name)
-            self._columns[index].extend([codes[name] for name in values])
+        for name, column, values in zip(COLUMNS, self._columns, zip(*self._rows, strict=True), strict=False):
+            column.extend(map(self._codes.__getitem__, values) if name in NAME_COLUMNS else values)
         self._rows.clear()

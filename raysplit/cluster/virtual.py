@@ -14,7 +14,7 @@ from contextvars import Context, copy_context
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from raysplit.cluster.virtual_task import Callback, VirtualFuture, VirtualTask
 
@@ -28,13 +28,10 @@ class Deadlock(RuntimeError):
 class VirtualTimer:
     """A callback to come, which may be taken back; the contract of `asyncio.TimerHandle`."""
 
-    __slots__ = ("args", "callback", "context", "when_s")
-
-    def __init__(self, when_s: float, callback: Callable[..., Any], args: tuple[Any, ...], context: Context) -> None:
-        self.when_s = when_s
-        self.callback: Callable[..., Any] | None = callback
-        self.args = args
-        self.context = context
+    callback: Callable[..., Any] | None
+    args: tuple[Any, ...]
+    context: Context
+    when_s: float
 
     def when(self) -> float:
         return self.when_s
@@ -46,6 +43,17 @@ class VirtualTimer:
     def cancelled(self) -> bool:
         return self.callback is None
 
+    def ring(self, number: int = 0) -> None:
+        """Its time has come."""
+        if self.callback is not None:
+            self.context.run(self.callback, *self.args)
+
+
+class Ringing(Protocol):
+    """What a timer is for; it is told the number of the timer."""
+
+    def ring(self, number: int) -> None: ...
+
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop without a world outside: no threads, no sockets, and time that jumps.
@@ -56,6 +64,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     Attributes:
         now_s: the time it is.
         due: what runs next, tasks and callbacks.
+        instant: what runs when nothing is due, before the time moves on.
         timers: a heap of what is to come, by time and number.
         unfinished: all tasks that have not ended.
     """
@@ -64,21 +73,27 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now_s = 0.0
         self.due: deque[VirtualTask | Callback] = deque()
-        self.timers: list[tuple[float, int, VirtualTask | VirtualTimer]] = []
+        self.instant: deque[Callable[[], None]] = deque()
+        self.timers: list[tuple[float, int, Ringing]] = []
         self.numbers = count()
         self.unfinished: set[VirtualTask] = set()
-        self._instant: deque[VirtualTimer] = deque()
 
     def time(self) -> float:
         return self.now_s
 
     def create_future(self) -> VirtualFuture:  # type: ignore[override]
-        return VirtualFuture(self)
+        future = VirtualFuture()
+        future._loop = self
+        return future
 
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> VirtualTask:
-        return VirtualTask(coro, self, name=name, context=context)
+        task = VirtualTask()
+        if name is not None:
+            task.set_name(name)
+        task.begin(coro, self, copy_context() if context is None else context)  # an empty context is false
+        return task
 
     def call_soon(  # type: ignore[override]  # nobody takes back what is due
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -88,9 +103,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> VirtualTimer:
-        timer = VirtualTimer(when, callback, args, copy_context() if context is None else context)
+        timer = VirtualTimer()
+        timer.when_s, timer.callback, timer.args = when, callback, args
+        timer.context = copy_context() if context is None else context
         if when <= self.now_s:
-            self._instant.append(timer)
+            self.instant.append(timer.ring)
         else:
             heappush(self.timers, (when, next(self.numbers), timer))
         return timer
@@ -102,29 +119,24 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """Run until somebody stops the loop: all that is due, then the rest of the instant, then the next timer."""
-        due, instant, timers = self.due, self._instant, self.timers
-        timer: VirtualTask | VirtualTimer
+        due, instant, timers = self.due, self.instant, self.timers
         while not self._stopping:  # type: ignore[attr-defined]
             while due:
                 entry = due.popleft()
-                if isinstance(entry, VirtualTask):
-                    entry.step()
-                else:
+                if isinstance(entry, tuple):
                     context, callback, args = entry
                     context.run(callback, *args)
+                else:
+                    entry.step()
             if self._stopping:  # type: ignore[attr-defined]
                 return
             if instant:
-                timer, number = instant.popleft(), 0
+                instant.popleft()()
             elif timers:
                 self.now_s, number, timer = heappop(timers)
+                timer.ring(number)
             else:
                 raise Deadlock("every party waits for another one and nothing is under way; the round cannot end")
-            if isinstance(timer, VirtualTask):
-                if timer.timer == number:
-                    timer.step()
-            elif timer.callback is not None:
-                timer.context.run(timer.callback, *timer.args)
 
     def _write_to_self(self) -> None:
         """Nothing outside this thread can wake the loop."""
@@ -140,8 +152,7 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
 
 
 async def _end_the_rest() -> None:
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualLoop)
+    loop = virtual_loop()
     this: Any = asyncio.current_task()
     rest = loop.unfinished - {this}
     for task in rest:
@@ -149,14 +160,19 @@ async def _end_the_rest() -> None:
     await asyncio.gather(*rest, return_exceptions=True)
 
 
+def virtual_loop() -> VirtualLoop:
+    """The loop that is running."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
+
+
 class VirtualClock:
     """The time of the `VirtualLoop` on which it is first asked."""
 
     @cached_property
     def _loop(self) -> VirtualLoop:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
-        return loop
+        return virtual_loop()
 
     def time_s(self) -> float:
         return self._loop.now_s

@@ -6,6 +6,7 @@ order, at a fraction of the cost: there is one loop, one thread, and nothing to 
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import CancelledError, InvalidStateError, _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from raysplit.cluster.virtual import VirtualLoop
 
 Callback = tuple[Context, Callable[..., Any], tuple[Any, ...]]
+Steps = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
 _NOBODYS = Context()  # in which a task is woken; it steps in its own
 
 
@@ -26,16 +28,14 @@ class VirtualFuture:
     Those who wait go on in the order in which they came, behind all that is due at this instant already.
     """
 
-    __slots__ = ("_cancel_message", "_done", "_error", "_loop", "_value", "_waiting")
+    # Made by the million: what most of them never need is left with the class, and whoever makes one sets its loop.
     _asyncio_future_blocking = False  # by this, asyncio knows a future
-
-    def __init__(self, loop: VirtualLoop) -> None:
-        self._loop = loop
-        self._waiting: list[VirtualTask | Callback] = []
-        self._done = False
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._cancel_message: Any = None
+    _loop: VirtualLoop
+    _done = False
+    _value: Any = None
+    _error: BaseException | None = None
+    _waiting: list[VirtualTask | Callback] | None = None
+    _cancel_message: Any = None
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self._done:
@@ -70,7 +70,7 @@ class VirtualFuture:
             raise InvalidStateError("it is done already")
         self._value = value
         self._done = True
-        if self._waiting:
+        if self._waiting is not None:
             self._loop.due.extend(self._waiting)
 
     def set_exception(self, error: BaseException | type[BaseException]) -> None:
@@ -91,14 +91,21 @@ class VirtualFuture:
         return CancelledError() if self._cancel_message is None else CancelledError(self._cancel_message)
 
     def add_done_callback(self, callback: Callable[[Any], Any], *, context: Context | None = None) -> None:
-        entry = (copy_context() if context is None else context, callback, (self,))
-        (self._loop.due if self._done else self._waiting).append(entry)
+        self.wake_when_done((copy_context() if context is None else context, callback, (self,)))
+
+    def wake_when_done(self, waiting: VirtualTask | Callback) -> None:
+        """Have this task or callback due when this is done."""
+        if self._done:
+            self._loop.due.append(waiting)
+        elif self._waiting is None:
+            self._waiting = [waiting]
+        else:
+            self._waiting.append(waiting)
 
     def remove_done_callback(self, callback: Callable[[Any], Any]) -> int:
-        kept = [entry for entry in self._waiting if not (isinstance(entry, tuple) and entry[1] == callback)]
-        num_removed = len(self._waiting) - len(kept)
-        self._waiting = kept
-        return num_removed
+        waiting = self._waiting or []
+        self._waiting = [entry for entry in waiting if not (isinstance(entry, tuple) and entry[1] == callback)]
+        return len(waiting) - len(self._waiting)
 
 
 class VirtualTask(VirtualFuture):
@@ -107,37 +114,29 @@ class VirtualTask(VirtualFuture):
     What the coroutine waits for is a future, or a number: the time at which it goes on.
     """
 
-    __slots__ = (
-        "_awaited",
-        "_context",
-        "_coroutine",
-        "_log_destroy_pending",
-        "_must_cancel",
-        "_name",
-        "_num_cancels",
-        "_resume",
-        "timer",
-    )
+    _coroutine: Steps
+    _context: Context
+    _resume: Callable[[], Any]
+    _name = "call"  # a number for each takes long
+    _awaited: Any = None
+    _must_cancel = False
+    _num_cancels = 0
+    timer = -1  # the number of the timer that it waits for
 
-    def __init__(
-        self,
-        coroutine: Coroutine[Any, Any, Any],
-        loop: VirtualLoop,
-        *,
-        name: str | None = None,
-        context: Context | None = None,
+    def begin(
+        self, coroutine: Steps, loop: VirtualLoop, context: Context, *, after: VirtualFuture | None = None
     ) -> None:
-        super().__init__(loop)
+        """Have this coroutine run, from now on or when ``after`` is done."""
+        self._loop = loop
         self._coroutine = coroutine
-        self._context = copy_context() if context is None else context  # an empty context is false
-        self._resume: Callable[[], Any] = partial(self._context.run, coroutine.send, None)
-        self._name = name or "call"  # a number for each takes long
-        self._awaited: Any = None
-        self._must_cancel = False
-        self._num_cancels = 0
-        self.timer = -1  # the number of the timer that it waits for
+        self._context = context
+        self._resume = partial(context.run, coroutine.send, None)
         loop.unfinished.add(self)
-        loop.due.append(self)
+        if after is None or after._done:
+            loop.due.append(self)
+        else:
+            self._awaited = after
+            after.wake_when_done(self)
 
     def get_name(self) -> str:
         return self._name
@@ -145,7 +144,7 @@ class VirtualTask(VirtualFuture):
     def set_name(self, name: str) -> None:
         self._name = name
 
-    def get_coro(self) -> Coroutine[Any, Any, Any]:
+    def get_coro(self) -> Steps:
         return self._coroutine
 
     def get_context(self) -> Context:
@@ -198,28 +197,29 @@ class VirtualTask(VirtualFuture):
             loop.unfinished.discard(self)
             self.set_exception(error)
         else:
-            self._wait_for(awaited)
+            if type(awaited) is float:
+                self.timer = number = next(loop.numbers)
+                heappush(loop.timers, (awaited, number, self))
+            elif awaited is None:  # others go first
+                loop.due.append(self)
+            else:
+                self._awaited = awaited
+                if isinstance(awaited, asyncio.Future):
+                    awaited._asyncio_future_blocking = False
+                    awaited.add_done_callback(self._wake, context=_NOBODYS)
+                else:
+                    awaited.wake_when_done(self)
+            if self._must_cancel:  # asked for in this very step
+                self._must_cancel = False
+                self._num_cancels -= 1
+                self.cancel(self._cancel_message)
         finally:
             _leave_task(loop, self)  # type: ignore[arg-type]
 
-    def _wait_for(self, awaited: Any) -> None:
-        loop, kind = self._loop, type(awaited)
-        if kind is float:
-            self.timer = number = next(loop.numbers)
-            heappush(loop.timers, (awaited, number, self))
-        elif kind is VirtualTask or kind is VirtualFuture:
-            self._awaited = awaited
-            (loop.due if awaited._done else awaited._waiting).append(self)
-        elif awaited is None:  # others go first
-            loop.due.append(self)
-        else:
-            self._awaited = awaited
-            awaited._asyncio_future_blocking = False
-            awaited.add_done_callback(self._wake, context=_NOBODYS)
-        if self._must_cancel:  # asked for in this very step
-            self._must_cancel = False
-            self._num_cancels -= 1
-            self.cancel(self._cancel_message)
-
     def _wake(self, _: Any) -> None:
         self.step()
+
+    def ring(self, number: int) -> None:
+        """The timer of this number goes off."""
+        if number == self.timer:
+            self.step()

@@ -22,7 +22,7 @@ from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm, OwnerData, Setting
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.events import EventLog
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.simulated import SimulatedCluster
 from raysplit.cluster.virtual import VirtualClock, run_virtual
 from raysplit.data.streams import generator
 from raysplit.schedulers.cohort import choose_cohort
@@ -68,7 +68,7 @@ def simulate(
     topology = required_topology(config)
     algorithm = sketch_algorithm(config, shard_sizes)
     parties = sketched(algorithm.parties())
-    cluster = LocalCluster(
+    cluster = SimulatedCluster(
         partial(
             emulation,
             topology=topology,
@@ -85,7 +85,7 @@ def simulate(
 
 
 async def _rounds(
-    config: RunConfig, algorithm: Algorithm, cluster: LocalCluster, parties: Sequence[Any], rounds: int
+    config: RunConfig, algorithm: Algorithm, cluster: SimulatedCluster, parties: Sequence[Any], rounds: int
 ) -> tuple[list[float], list[LinkTraffic]]:
     clock, lengths = VirtualClock(), []
     algorithm.attach(await cluster.deploy(parties))

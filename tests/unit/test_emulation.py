@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from raysplit.actors.device import Work
 from raysplit.cluster.contract import PartySpec, gather
 from raysplit.cluster.emulation import Emulation, Interface, Machine
 from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.simulated import SimulatedCluster
 from raysplit.cluster.virtual import VirtualClock, run_virtual
 
 COSTS: Any = {(1, "forward"): 2.0, (1, "backward"): 3.0, (1, "update"): 1.0}
@@ -39,19 +42,27 @@ class Worker:
 
 
 def run(machines: dict[str, Machine], program: Any, **options: Any) -> Drawn:
-    """Run ``program(handles, clock)`` on these machines; what happened as (start, end, what)."""
-    clock = VirtualClock()
-    cluster = LocalCluster(lambda parties: Emulation(machines, clock, **options))
+    """Run ``program(handles, clock)`` on these machines, waiting and simulated; what happened as (start, end, what)."""
+    drawn = []
+    for kind in (LocalCluster, SimulatedCluster):
+        clock = VirtualClock()
+        cluster = kind(partial(described, machines=machines, clock=clock, **options))
+        run_virtual(played(cluster, machines, program, clock))
+        events = sorted(cluster.log, key=lambda e: (e.start_s, e.end_s))
+        drawn.append(
+            [(e.start_s, e.end_s, e.device if e.kind == "transfer" else f"{e.kind} {e.owner}") for e in events]
+        )
+    assert drawn[0] == drawn[1]
+    return drawn[0]
 
-    async def main() -> None:
-        parties = [PartySpec(name=name, role="node", build=Worker) for name in machines]
-        await program(await cluster.deploy(parties), clock)
 
-    run_virtual(main())
-    return [
-        (e.start_s, e.end_s, e.device if e.kind == "transfer" else f"{e.kind} {e.owner}")
-        for e in sorted(cluster.log, key=lambda e: (e.start_s, e.end_s))
-    ]
+def described(_: Any, machines: dict[str, Machine], clock: VirtualClock, **options: Any) -> Emulation:
+    return Emulation(machines, clock, **options)
+
+
+async def played(cluster: LocalCluster, machines: dict[str, Machine], program: Any, clock: VirtualClock) -> None:
+    parties = [PartySpec(name=name, role="node", build=Worker) for name in machines]
+    await program(await cluster.deploy(parties), clock)
 
 
 def node(**changes: Any) -> Machine:
@@ -111,6 +122,27 @@ def test_an_update_overtakes_what_waits() -> None:
         await gather(n.do("update", "ann"), waiting)
 
     assert run({"n": node()}, program) == [(0, 3, "backward ann"), (3, 4, "update ann"), (4, 6, "forward bob")]
+
+
+@pytest.mark.parametrize("given_up_s", [1.0, 2.0, 2.5])
+def test_who_gives_up_leaves_the_machine_to_the_next(given_up_s: float) -> None:
+    """Bob is cancelled while he waits, in the moment his turn comes, or at work; ann works from 0 to 2."""
+
+    async def program(handles: Any, clock: VirtualClock) -> None:
+        n = handles["n"]
+        first, waiting = n.do("forward", "ann"), asyncio.ensure_future(having(n.do("forward", "bob")))
+        last = n.do("forward", "cy")
+        await clock.reach(given_up_s)
+        waiting.cancel()
+        await gather(first, last)
+        assert (await asyncio.gather(waiting, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+
+    cy = 2.5 if given_up_s == 2.5 else 2.0
+    assert run({"n": node()}, program) == [(0, 2, "forward ann"), (cy, cy + 2, "forward cy")]
+
+
+async def having(promise: Any) -> Any:
+    return await promise
 
 
 def test_parties_on_one_processor_take_turns_and_hosts_have_so_many_cores() -> None:

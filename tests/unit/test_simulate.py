@@ -12,6 +12,7 @@ from support import same, settings, weights
 from raysplit.actors.sketch import sketched
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.simulated import SimulatedCluster
 from raysplit.cluster.virtual import VirtualClock, run_virtual
 from raysplit.schedulers.profiles import Profile, UnitProfile
 from raysplit.train.closed_form import closed_form
@@ -228,7 +229,7 @@ def test_the_order_is_the_same_where_nothing_takes_time(toy: str) -> None:
     config = small(toy, {"name": "mpsl", "cuts": [1, 2, 3]})
     plain = LocalCluster(lambda parties: observation(parties, clock=VirtualClock()))
     run_virtual(run(config, prepare(config), plain))
-    sketch = LocalCluster(lambda parties: observation(parties, clock=VirtualClock()))
+    sketch = SimulatedCluster(lambda parties: observation(parties, clock=VirtualClock()))
     algorithm = sketch_algorithm(config)
 
     async def one_round() -> None:

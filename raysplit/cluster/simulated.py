@@ -1,0 +1,243 @@
+"""`SimulatedCluster`: a `LocalCluster` for millions of calls in virtual time.
+
+Parties, programs and what a call means are those of `LocalCluster`, and everything happens in the same order. There,
+calls, transfers and work are coroutines that ask a clock; here they know their loop: a call is its own promise, and a
+piece of work stands in the loop's list of timers, where no coroutine attends to it.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Callable, Generator, Sequence
+from contextvars import copy_context
+from functools import partial
+from heapq import heappush
+from typing import Any
+
+from raysplit.actors.device import Work
+from raysplit.actors.device_queue import WorkQueue
+from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.sketch import Sketch
+from raysplit.cluster.clock import Clock
+from raysplit.cluster.contract import Handle, PartySpec, current_party
+from raysplit.cluster.emulation import Emulate, Emulation, Machine, Network
+from raysplit.cluster.events import EventLog
+from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.virtual import virtual_loop
+from raysplit.cluster.virtual_task import VirtualTask
+from raysplit.cluster.wire import TrafficMeter, num_bytes
+
+_WEIGHTLESS = frozenset({Tag, RoundTask, str, int, float, bool, type(None)})
+
+
+def _weight(value: Any) -> int:
+    """Like `num_bytes`, with the usual answers at hand."""
+    if type(value) is Sketch:
+        return value.num_bytes
+    return 0 if type(value) in _WEIGHTLESS else num_bytes(value)
+
+
+class SimulatedDevice:
+    """Takes as long over a piece of work as the described machine, like `PacedDevice`."""
+
+    def __init__(self, *, party: str, machine: Machine, queue: WorkQueue, clock: Clock, log: EventLog) -> None:
+        self.party = party
+        self.machine = machine
+        self.queue = queue
+        self.log = log
+        self.loop = virtual_loop()
+
+    def run(self, work: Work, compute: Callable[[], Any]) -> SimulatedWork:
+        done = SimulatedWork()
+        done._device, done._work, done._compute = self, work, compute
+        if self.queue.enter(work):
+            done.set_result(None)
+        else:
+            self.queue.join(work, done, self.loop.now_s)
+        return done
+
+
+class SimulatedWork:
+    """A piece of work, until it is done: a future. To its queue it is the turn that it waits for."""
+
+    _asyncio_future_blocking = False  # by this, asyncio knows a future
+    _device: SimulatedDevice
+    _work: Work
+    _compute: Callable[[], Any]
+    _waiting: VirtualTask | None = None
+    _began_s = 0.0
+    _timer = -1
+    _result: Any = None
+    _is_done = False
+    _is_cancelled = False
+
+    def done(self) -> bool:
+        return self._is_cancelled
+
+    def set_result(self, _: None) -> None:
+        """Its turn has come."""
+        device = self._device
+        loop, queue = device.loop, device.queue
+        self._began_s = began_s = loop.now_s
+        self._result = self._compute()
+        ends_s = (began_s if began_s > queue.free_s else queue.free_s) + device.machine.seconds(self._work)
+        if ends_s > began_s:
+            self._timer = number = next(loop.numbers)
+            heappush(loop.timers, (ends_s, number, self))
+        else:
+            self._end()
+            if self._waiting is not None:
+                loop.due.append(self._waiting)
+
+    def ring(self, number: int) -> None:
+        """The described machine would be done with it."""
+        if number == self._timer:
+            self._end()
+            if self._waiting is not None:
+                self._waiting.step()
+
+    def _end(self) -> None:
+        device, work = self._device, self._work
+        now_s = device.loop.now_s
+        self._is_done = True
+        device.queue.free_s = now_s
+        kind, owner, _, round, step = work
+        device.log.add(device.party, device.machine.device, kind, owner, round, step, self._began_s, now_s)
+        device.loop.instant.append(device.queue.pass_on)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self._is_done:
+            yield self
+        if self._is_cancelled:
+            raise CancelledError
+        return self._result
+
+    def wake_when_done(self, task: VirtualTask) -> None:
+        self._waiting = task
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give it up; a machine that has begun it is free again."""
+        if self._is_done:
+            return False
+        self._is_done = self._is_cancelled = True
+        if self._timer >= 0:
+            self._timer = -1
+            self._device.loop.instant.append(self._device.queue.pass_on)
+        if self._waiting is not None:
+            self._device.loop.due.append(self._waiting)
+        return True
+
+
+class SimulatedCall(VirtualTask):
+    """A running call and its promise; the value is counted on the link from its maker to whoever awaits it."""
+
+    _calls: _Calls
+    _made_s = 0.0
+
+    def set_result(self, value: Any) -> None:
+        self._made_s = self._loop.now_s
+        super().set_result(value)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self._done:
+            yield self
+        value = self.result()
+        if size := _weight(value):
+            calls = self._calls
+            receiver = current_party.get()
+            calls.meter.add(calls.name, receiver, size)
+            transfer = calls.network.depart(calls.name, receiver, size, self._made_s)
+            if transfer is not None:
+                if transfer[0] > self._loop.now_s:
+                    yield transfer[0]
+                calls.network.arrived(transfer, self._loop.now_s)
+        return value
+
+
+class _Calls:
+    """The calls of one party's verbs; they run in one context, in which they act on behalf of that party."""
+
+    def __init__(self, name: str, party: Any, meter: TrafficMeter, network: Network) -> None:
+        self.name = name
+        self.meter = meter
+        self.network = network
+        self._party = party
+        self._loop = virtual_loop()
+        self._context = copy_context()
+        self._context.run(current_party.set, name)
+
+    def start(self, verb: str, *args: Any, **kwargs: Any) -> SimulatedCall:
+        caller, sent_bytes = current_party.get(), 0
+        values = [*args, *kwargs.values()]
+        promises = []
+        for i, value in enumerate(values):
+            if isinstance(value, SimulatedCall):
+                promises.append(i)
+            elif size := _weight(value):
+                self.meter.add(caller, self.name, size)
+                sent_bytes += size
+        call = SimulatedCall()
+        call._calls = self
+        coroutine = self._run(caller, sent_bytes, promises, verb, values, tuple(kwargs))
+        first = values[promises[0]] if promises and not sent_bytes else None  # what it waits for, and nothing else
+        call.begin(coroutine, self._loop, self._context, after=first)
+        return call
+
+    def _run(
+        self, caller: str, sent_bytes: int, promises: list[int], verb: str, values: list[Any], names: tuple[str, ...]
+    ) -> Generator[Any, None, Any]:
+        """Bring the arguments here, then have the party do what the verb says."""
+        if sent_bytes:
+            loop, network = self._loop, self.network
+            transfer = network.depart(caller, self.name, sent_bytes, loop.now_s)
+            if transfer is not None:
+                if transfer[0] > loop.now_s:
+                    yield transfer[0]
+                network.arrived(transfer, loop.now_s)
+        for i in promises:
+            values[i] = yield from values[i].__await__()
+        named = {}
+        if names:
+            named = dict(zip(names, values[-len(names) :], strict=True))
+            del values[-len(names) :]
+        result = getattr(self._party, verb)(*values, **named)
+        if hasattr(result, "__await__"):
+            result = yield from result.__await__()
+        return result
+
+
+class SimulatedHandle:
+    """The handle of a party in a simulation."""
+
+    def __init__(self, name: str, calls: _Calls) -> None:
+        self.name = name
+        self._calls = calls
+
+    def __getattr__(self, verb: str) -> Callable[..., SimulatedCall]:
+        if verb.startswith("_"):
+            raise AttributeError(verb)
+        call = self.__dict__[verb] = partial(self._calls.start, verb)  # found without asking from now on
+        return call
+
+
+class SimulatedCluster(LocalCluster):
+    """All parties in one thread, on a `VirtualLoop`; see `LocalCluster`."""
+
+    def __init__(self, emulate: Emulate) -> None:
+        super().__init__(self._emulated)
+        self._described = emulate
+
+    def _emulated(self, parties: Sequence[PartySpec]) -> Emulation:
+        emulation = self._described(parties)
+        emulation.unshared = SimulatedDevice
+        return emulation
+
+    def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        assert self._emulation is not None
+        network = self._emulation.network
+        made: dict[str, Handle] = {}
+        for party in self._emulation.equip(parties):
+            built = party.build(name=party.name, **party.arguments)
+            made[party.name] = SimulatedHandle(party.name, _Calls(party.name, built, self._meter, network))
+        self._handles |= made
+        return made
