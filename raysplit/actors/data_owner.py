@@ -15,7 +15,7 @@ from raysplit.actors.evaluator import Evaluation, evaluate
 from raysplit.actors.gradient_record import GradientRecord
 from raysplit.actors.losses import resolve_loss, wire_labels
 from raysplit.actors.owner_store import STORE, OwnerParts
-from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag
+from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag, told
 from raysplit.actors.stage import PartRecipe, Stage, require_finite
 from raysplit.data.samples import Samples
 from raysplit.data.streams import derive, generator
@@ -123,7 +123,7 @@ class DataOwner:
             raise
         if record is not None:
             self._mean_gradient = record.close()
-        return self._report()
+        return told(task, self._report())
 
     async def _run(self, work: Awaitable[Any], task: RoundTask) -> None:
         """The program as a task of its own, which a loss elsewhere can end while it waits for somebody."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 
 from raysplit.data.streams import derive
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,19 @@ class OwnerReport:
     num_samples: int
     num_steps: int
     values: tuple[tuple[str, float], ...] = ()
+
+
+def told(task: RoundTask, report: OwnerReport) -> OwnerReport:
+    """The report, after a line about it in the log of the place where the owner lives."""
+    logger.debug(
+        "%s, round %d: loss %.4f over %d samples in %d steps",
+        report.owner,
+        task.round + 1,
+        report.loss,
+        report.num_samples,
+        report.num_steps,
+    )
+    return report
 
 
 class NonFiniteLoss(ArithmeticError):

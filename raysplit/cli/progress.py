@@ -60,6 +60,32 @@ class LiveProgress:
         self._progress.stop()
 
 
+class RoundLines:
+    """A line per round, where nobody watches a bar: in a job's log, in a file."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._num_rounds = 0
+
+    def started(self, config: RunConfig, prepared: Prepared) -> None:
+        self._num_rounds = resolve_algorithm(config.algorithm.name).trainings * config.training.rounds
+
+    def round_done(self, row: Row) -> None:
+        line = f"round {row['round']} of {self._num_rounds}: {status_line(row)}"
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def finished(self, result: RunResult) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def progress_on(console: Console) -> LiveProgress | RoundLines:
+    """What suits the console."""
+    return LiveProgress(console) if console.is_terminal else RoundLines(console)
+
+
 class JsonLines:
     """One JSON object per round on standard output, nothing else."""
 

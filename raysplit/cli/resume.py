@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from raysplit.cli.progress import JsonLines, LiveProgress
+from raysplit.cli.progress import JsonLines, progress_on
 from raysplit.cli.run_argument import run_folder
 from raysplit.cli.train import result_line
 from raysplit.train.run import Observer
@@ -28,7 +28,7 @@ def resume(run: str, quiet: bool, as_json: bool) -> None:
       raysplit resume runs/digits --json
     """
     observers: list[Observer] = [JsonLines()] if as_json else []
-    live = LiveProgress(Console(stderr=True)) if not quiet and not as_json else None
+    live = progress_on(Console(stderr=True)) if not quiet and not as_json else None
     observers += [live] if live else []
     from raysplit.train.mirror import existing_folder
     from raysplit.train.session import resume_run

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from raysplit.cli.prediction import comparison_table
-from raysplit.cli.progress import JsonLines, LiveProgress, accuracy_text, human_bytes
+from raysplit.cli.progress import JsonLines, accuracy_text, human_bytes, progress_on
 from raysplit.train.config import RunConfig, load_config
 from raysplit.train.folder import Row
 from raysplit.train.run import Observer, RunResult
@@ -46,7 +46,7 @@ def train(
     location = run_location(checked, config)
     console = Console(stderr=True)
     observers: list[Observer] = [JsonLines()] if as_json else []
-    live = LiveProgress(console) if not quiet and not as_json else None
+    live = progress_on(console) if not quiet and not as_json else None
     observers += [live] if live else []
     from raysplit.train.mirror import new_folder
     from raysplit.train.session import run_config

@@ -80,6 +80,20 @@ class LinkTraffic:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Strain:
+    """How hard a party was pressed since it was last asked.
+
+    Attributes:
+        wait_s: how long it waited for an answer of somebody else, whatever the number of answers that were out.
+        peak_calls: how many calls it had taken and not answered at the most.
+    """
+
+    party: str
+    wait_s: float
+    peak_calls: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Healed:
     """A cluster that is whole again.
 
@@ -128,6 +142,10 @@ class Cluster(Protocol):
 
     async def traffic(self) -> list[LinkTraffic]:
         """Everything counted so far, one record per link, sorted by source and destination."""
+        ...
+
+    async def strain(self) -> list[Strain]:
+        """Sorted by party, since it was last asked; empty where all share one process and nobody measures."""
         ...
 
     async def watch(self, silence_s: float) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from raysplit.cluster.contract import Cluster, Handle, Healed, LinkTraffic, PartySpec, PlaceLost, Roll
+from raysplit.cluster.contract import Cluster, Handle, Healed, LinkTraffic, PartySpec, PlaceLost, Roll, Strain
 
 Kind = Literal["die", "silence", "delay"]
 
@@ -163,6 +163,9 @@ class FaultyCluster:
 
     async def traffic(self) -> list[LinkTraffic]:
         return await self._cluster.traffic()
+
+    async def strain(self) -> list[Strain]:
+        return await self._cluster.strain()
 
     async def watch(self, silence_s: float) -> None:
         await self._cluster.watch(silence_s)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 logger = logging.getLogger(__name__)
 
@@ -120,26 +120,32 @@ def run_tasks(
         yield running.pop(ready), ray.get(ready)
 
 
-def publisher(
-    counters: Mapping[str, str], gauges: Mapping[str, str], labels: Mapping[str, str]
-) -> Callable[[str, float], None]:
-    """Publishes ``(name, value)`` with Ray's metrics under these labels, from the connected process.
+class PublishedMetric(NamedTuple):
+    """A metric that is published: a counter adds up, a gauge is the latest value; ``keys`` tell its values apart."""
 
-    ``counters`` add up, ``gauges`` keep the latest value; both map names to descriptions.
-    """
+    name: str
+    kind: Literal["counter", "gauge"]
+    description: str
+    keys: tuple[str, ...] = ()
+
+
+def publisher(named: Sequence[PublishedMetric], labels: Mapping[str, str]) -> Callable[..., None]:
+    """Publishes ``(name, value, **keys)`` with Ray's metrics under these labels, from the connected process."""
     from ray.util import metrics
 
+    kinds = {"counter": metrics.Counter, "gauge": metrics.Gauge}
     made: dict[str, Any] = {}
-    for kind, named in ((metrics.Counter, counters), (metrics.Gauge, gauges)):
-        for name, description in named.items():
-            made[name] = kind(name, description=description, tag_keys=tuple(labels))
-            made[name].set_default_tags(dict(labels))
+    for metric in named:
+        keys = (*labels, *metric.keys)
+        made[metric.name] = kinds[metric.kind](metric.name, description=metric.description, tag_keys=keys)
+        made[metric.name].set_default_tags(dict(labels))
+    gauges = {metric.name for metric in named if metric.kind == "gauge"}
 
-    def publish(name: str, value: float) -> None:
+    def publish(name: str, value: float, **keys: str) -> None:
         if name in gauges:
-            made[name].set(value)
+            made[name].set(value, tags=keys)
         elif value > 0:  # Ray's counters refuse to stand still
-            made[name].inc(value)
+            made[name].inc(value, tags=keys)
 
     return publish
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
-from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, Roll, current_party
+from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, Roll, Strain, current_party
 from raysplit.cluster.emulation import Emulate, Emulation, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
@@ -42,6 +42,8 @@ class LocalPromise:
 class LocalHandle:
     """The handle of a party that lives in this process."""
 
+    promise: ClassVar[type[LocalPromise]] = LocalPromise
+
     def __init__(self, name: str, party: Any, meter: TrafficMeter, network: Network | None = None) -> None:
         self.name = name
         self._party = party
@@ -56,7 +58,7 @@ class LocalHandle:
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> LocalPromise:
         task = asyncio.get_running_loop().create_task(self._run(current_party.get(), verb, args, kwargs))
-        return LocalPromise(task, self._meter, self._network)
+        return self.promise(task, self._meter, self._network)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         current_party.set(self.name)  # this task's own context
@@ -125,6 +127,9 @@ class LocalCluster:
         }
         self._handles |= made
         return made
+
+    async def strain(self) -> list[Strain]:
+        return []
 
     async def watch(self, silence_s: float) -> None:
         """This process is there as long as anybody asks."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, PlaceLost, Roll
+from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, PlaceLost, Roll, Strain
 from raysplit.cluster.emulation import Emulate, Emulation
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.placement_text import short_of
@@ -23,6 +23,7 @@ from raysplit.cluster.ray_place import METER, RayHandle, asked, silent, unwrappe
 from raysplit.cluster.ray_places import PlacementError as PlacementError
 from raysplit.cluster.ray_places import Places as Places
 from raysplit.cluster.ray_places import explain, machines
+from raysplit.cluster.strain import merge_strains
 from raysplit.cluster.topology import Layout
 from raysplit.cluster.wire import difference, merge_traffic
 
@@ -213,6 +214,9 @@ class RayCluster:
 
     async def traffic(self) -> list[LinkTraffic]:
         return difference(await self._counted(), self._before)
+
+    async def strain(self) -> list[Strain]:
+        return merge_strains(await asked(self._actors(), "strain"))
 
     async def _counted(self) -> list[LinkTraffic]:
         return merge_traffic([METER.records(), self._ended, *await asked(self._actors(), "traffic")])

@@ -24,10 +24,12 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, current_party
+from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, Strain, current_party
 from raysplit.cluster.emulation import Emulation, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalHandle, LocalPromise
+from raysplit.cluster.place_log import label_logs
+from raysplit.cluster.strain import StrainMeter
 from raysplit.cluster.wire import Envelope, Sealed, TrafficMeter, opened
 
 # How Ray says that a process or a machine is gone, and with it what it held.
@@ -38,6 +40,9 @@ PULSE = "pulse"
 
 METER = TrafficMeter()
 """Counts what reaches this process."""
+
+STRAIN = StrainMeter()
+"""Measures how hard the parties of this process are pressed."""
 
 _here: Place | None = None  # the place that this process is, if it is one
 _network: Network | None = None  # the described links of an emulated run
@@ -52,7 +57,8 @@ class RayPromise:
 
     def __await__(self) -> Generator[Any, None, Any]:
         try:
-            envelope = opened((yield from self.ref.__await__()))
+            with STRAIN.waiting(current_party.get()):
+                envelope = opened((yield from self.ref.__await__()))
         except RayTaskError as error:
             raise _cause(error) from None
         except _GONE as error:
@@ -62,6 +68,24 @@ class RayPromise:
             carried = _network.carry(envelope.source, current_party.get(), envelope.num_bytes, envelope.made_s)
             yield from carried.__await__()
         return envelope.value
+
+
+class _PlacePromise(LocalPromise):
+    """The result of a call in this process, in a place that measures."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        with STRAIN.waiting(current_party.get()):
+            return (yield from super().__await__())
+
+
+class _PlaceHandle(LocalHandle):
+    """The handle of a party in this process, in a place that measures."""
+
+    promise = _PlacePromise
+
+    async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
+        with STRAIN.answering(self.name):
+            return await super()._run(caller, verb, args, kwargs)
 
 
 class RayHandle:
@@ -82,9 +106,9 @@ class RayHandle:
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> RayPromise | LocalPromise:
         if _here is not None and _here.name == self._place:
-            return LocalHandle(self.name, _here.parties[self.name], METER, _network)._call(verb, *args, **kwargs)
+            return _PlaceHandle(self.name, _here.parties[self.name], METER, _network)._call(verb, *args, **kwargs)
         if any(isinstance(value, LocalPromise) for value in (*args, *kwargs.values())):
-            return LocalPromise(
+            return _PlacePromise(
                 asyncio.ensure_future(self._call_with_local_promises(verb, args, kwargs)), METER, _network
             )
         return RayPromise(self._submit(verb, args, kwargs), self._place)
@@ -123,6 +147,7 @@ class Place:
         global _here
         torch.set_num_threads(1)
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of modules
+        label_logs(name)
         self.name = name
         self.parties: dict[str, Any] = {}
         self._emulation: Emulation | None = None
@@ -149,12 +174,14 @@ class Place:
         """Run a verb of a party: its name, the verb, the arguments (None: the next answer), names of the last ones."""
         party, verb, sent, names = request
         current_party.set(party)
-        later = iter(answers)
-        values = [await _received(party, next(later) if sealed is None else sealed) for sealed in sent]
-        first = len(values) - len(names)
-        result = getattr(self.parties[party], verb)(*values[:first], **dict(zip(names, values[first:], strict=True)))
-        if inspect.isawaitable(result):
-            result = await result
+        with STRAIN.answering(party):
+            later = iter(answers)
+            values = [await _received(party, next(later) if sealed is None else sealed) for sealed in sent]
+            first = len(values) - len(names)
+            named = dict(zip(names, values[first:], strict=True))
+            result = getattr(self.parties[party], verb)(*values[:first], **named)
+            if inspect.isawaitable(result):
+                result = await result
         return Envelope(party, result, _now_s()).sealed()
 
     @ray.method(concurrency_group=PULSE)  # type: ignore[untyped-decorator]
@@ -163,6 +190,10 @@ class Place:
 
     async def traffic(self) -> list[LinkTraffic]:
         return METER.records()
+
+    async def strain(self) -> list[Strain]:
+        """How hard the parties here were pressed since this was last asked."""
+        return STRAIN.taken()
 
     async def events(self) -> EventLog:
         """What has happened here in an emulated run."""

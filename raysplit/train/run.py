@@ -15,7 +15,7 @@ from torch import Tensor
 from raysplit.actors.evaluator import Evaluation
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm
-from raysplit.cluster.contract import Cluster, LinkTraffic, PlaceLost, gather
+from raysplit.cluster.contract import Cluster, LinkTraffic, PlaceLost, Strain, gather
 from raysplit.cluster.wire import difference, merge_traffic
 from raysplit.data.partition import save_partition
 from raysplit.data.streams import generator
@@ -51,6 +51,12 @@ class Observer(Protocol):
     def finished(self, result: RunResult) -> None: ...
 
 
+class Meter(Protocol):
+    """Is told of every round what has crossed the links, and how hard the parties were pressed."""
+
+    def round_measured(self, moved: Sequence[LinkTraffic], strains: Sequence[Strain]) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
     """What a run ends with: its metrics by round, the trained weights by label, traffic by link and why it stopped.
@@ -78,6 +84,7 @@ async def run(
     *,
     folder: RunFolder | None = None,
     observers: Sequence[Observer] = (),
+    meter: Meter | None = None,
     resources: Mapping[str, float] | None = None,
     checkpoints: Checkpoints | None = None,
     start: Checkpoint | None = None,
@@ -106,7 +113,7 @@ async def run(
         for observer in observers:
             observer.started(config, prepared)
         watch = Watch(config.reliability, algorithm, [p for p in parties if p.role != "evaluator"], cluster)
-        result = await _Loop(config, algorithm, cluster, safety, members, watch, folder, observers).run(start)
+        result = await _Loop(config, algorithm, cluster, safety, members, watch, folder, observers, meter).run(start)
     finally:
         await cluster.close()
     for observer in observers:
@@ -125,6 +132,7 @@ class _Loop:
         watch: Watch,
         folder: RunFolder | None,
         observers: Sequence[Observer],
+        meter: Meter | None,
     ) -> None:
         self._config = config
         self._algorithm = algorithm
@@ -134,6 +142,7 @@ class _Loop:
         self._watch = watch
         self._folder = folder
         self._observers = observers
+        self._meter = meter
         self._ledger = Ledger()
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracy(algorithm.setting.owners)
@@ -210,6 +219,8 @@ class _Loop:
         report = await algorithm.round(replace(task, record_gradients=measured))
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
+        if self._meter is not None:
+            self._meter.round_measured(moved, await self._cluster.strain())
         divergence |= await measure_batch_divergence(algorithm, task) if measured else {}
         row = self._ledger.entry(task, report, seconds, moved) | divergence | self._members.row()
         last = round == algorithm.num_rounds - 1

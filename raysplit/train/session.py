@@ -16,7 +16,7 @@ import torch
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.emulation import Emulate
 from raysplit.cluster.events import EventLog
-from raysplit.cluster.launch import RayOptions, connect, publisher, ray_left_as_found
+from raysplit.cluster.launch import PublishedMetric, RayOptions, connect, publisher, ray_left_as_found
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.topology import Layout, lay_out, lay_out_elastic
 from raysplit.train.checkpoint import Checkpoints
@@ -106,15 +106,15 @@ def _execute(
         layout = ray_layout(config, resources)
         pacing = Pacing(config, config.topology, layout) if config.topology and not config.cluster.elastic else None
         cluster = ray_cluster(config, layout, pacing.emulate if pacing else None)
-        told = [*observers, Operations(_publisher(config))]
-        result = asyncio.run(work(config, prepared, cluster, observers=told, resources=resources))
+        told = Operations(_publisher(config))
+        running = work(config, prepared, cluster, observers=[*observers, told], meter=told, resources=resources)
+        result = asyncio.run(running)
         return _with_prediction(result, pacing, cluster.log, prepared)
 
 
 def _publisher(config: RunConfig) -> Publish:
     labels = {"run": config.output.name or "unnamed", "algorithm": config.algorithm.name}
-    by_kind = {kind: {m.name: m.description for m in METRICS if m.kind == kind} for kind in ("counter", "gauge")}
-    return publisher(by_kind["counter"], by_kind["gauge"], labels)
+    return publisher([PublishedMetric(m.name, m.kind, m.description, m.keys) for m in METRICS], labels)
 
 
 def ray_options(config: RunConfig) -> RayOptions:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextvars import copy_context
+from typing import Any
 
 from support import settings
 
+from raysplit.cluster.contract import LinkTraffic, Strain, current_party
 from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.place_log import Labels
+from raysplit.cluster.strain import StrainMeter, merge_strains
 from raysplit.train.config import check_config
-from raysplit.train.operations import METRICS, Operations, measured
+from raysplit.train.operations import MAX_LABELLED, METRICS, Operations, by_link, by_party, measured
 from raysplit.train.run import run
 from raysplit.train.setup import prepare
 
@@ -26,7 +32,7 @@ def test_a_row_is_told_by_the_names_of_its_columns() -> None:
 async def _published() -> list[tuple[str, float]]:
     told: list[tuple[str, float]] = []
     config = check_config(settings())
-    observer = Operations(lambda name, value: told.append((name, value)))
+    observer = Operations(lambda name, value, **_: told.append((name, value)))
     await run(config, prepare(config), LocalCluster(), observers=[observer])
     return told
 
@@ -34,4 +40,93 @@ async def _published() -> list[tuple[str, float]]:
 def test_a_run_tells_every_round() -> None:
     told = asyncio.run(_published())
     assert [value for name, value in told if name == "raysplit_round"] == [1.0, 2.0]
-    assert {name for name, _ in told} == {metric.name for metric in METRICS}
+    assert {name for name, _ in told} == {metric.name for metric in METRICS if metric.column is not None}
+
+
+def link(source: str, destination: str, num_bytes: int) -> LinkTraffic:
+    return LinkTraffic(source=source, destination=destination, num_bytes=num_bytes, num_messages=1)
+
+
+def test_links_and_parties_are_told_by_name() -> None:
+    """The party that is not there any more has no queue."""
+    told: list[tuple[Any, ...]] = []
+    observer = Operations(lambda name, value, **keys: told.append((name, value, *keys.values())))
+    observer.round_measured(
+        [link("owner-0", "server", 10), link("server", "owner-0", 20)],
+        [Strain(party="owner-0", wait_s=1.5, peak_calls=1), Strain(party="server", wait_s=0.0, peak_calls=4)],
+    )
+    assert told == [
+        ("raysplit_link_bytes", 10, "owner-0", "server"),
+        ("raysplit_link_bytes", 20, "server", "owner-0"),
+        ("raysplit_wait_seconds", 1.5, "owner-0"),
+        ("raysplit_queue_depth", 1, "owner-0"),
+        ("raysplit_wait_seconds", 0.0, "server"),
+        ("raysplit_queue_depth", 4, "server"),
+    ]
+    told.clear()
+    observer.round_measured([], [Strain(party="server", wait_s=0.0, peak_calls=2)])
+    assert ("raysplit_queue_depth", 0.0, "owner-0") in told
+
+
+def test_many_parties_are_told_by_role() -> None:
+    owners = [f"owner-{i}" for i in range(MAX_LABELLED)]
+    assert by_link([link(name, "server", 2) for name in owners]) == {("owner", "server"): 2 * MAX_LABELLED}
+    strains = [Strain(party=f"owner-{i}@copy", wait_s=0.5, peak_calls=i) for i in range(MAX_LABELLED + 1)]
+    assert by_party(strains) == {"owner": (0.5 * (MAX_LABELLED + 1), MAX_LABELLED)}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_waits_that_overlap_count_once_and_calls_at_once_are_counted() -> None:
+    """
+    party a waits   |--one--|
+                        |--two--|     |--three-- asked here
+    seconds         0   1   2   3     5          7
+    """
+    clock = Clock()
+    meter = StrainMeter(clock)
+    one, two, three = (meter.waiting("a") for _ in range(3))
+    calls = [meter.answering("b") for _ in range(3)]
+    one.__enter__()
+    for call in calls:
+        call.__enter__()
+    clock.now = 1.0
+    two.__enter__()
+    clock.now = 2.0
+    one.__exit__(None, None, None)
+    clock.now = 3.0
+    two.__exit__(None, None, None)
+    for call in calls[:2]:
+        call.__exit__(None, None, None)
+    clock.now = 5.0
+    three.__enter__()
+    clock.now = 7.0
+    assert meter.taken() == [Strain(party="a", wait_s=5.0, peak_calls=0), Strain(party="b", wait_s=0.0, peak_calls=3)]
+    clock.now = 8.0
+    three.__exit__(None, None, None)
+    assert meter.taken() == [Strain(party="a", wait_s=1.0, peak_calls=0), Strain(party="b", wait_s=0.0, peak_calls=1)]
+    assert merge_strains([[Strain(party="a", wait_s=1.0, peak_calls=2)], meter.taken()]) == [
+        Strain(party="a", wait_s=1.0, peak_calls=2),
+        Strain(party="b", wait_s=0.0, peak_calls=1),
+    ]
+
+
+def test_lines_of_a_place_have_its_name_and_that_of_the_party() -> None:
+    labels = Labels("place-1")
+
+    def line() -> str:
+        record = logging.LogRecord("raysplit.x", logging.INFO, "", 0, "hello", None, None)
+        assert labels.filter(record)
+        return logging.Formatter("[%(place)s %(party)s] %(message)s").format(record)
+
+    def line_of(party: str) -> str:
+        current_party.set(party)
+        return line()
+
+    assert line() == "[place-1 -] hello"
+    assert copy_context().run(line_of, "owner-3") == "[place-1 owner-3] hello"

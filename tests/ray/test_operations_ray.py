@@ -1,0 +1,81 @@
+"""What Ray's Prometheus endpoint tells of a run, and what the places write to their logs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+_RUN = """
+import re, sys, time, urllib.request
+from pathlib import Path
+
+import ray
+from support import settings
+
+from raysplit.train.config import check_config
+from raysplit.train.session import run_config
+
+port = int(sys.argv[1])
+ray.init(
+    address="local",
+    num_cpus=2,
+    object_store_memory=100 * 2**20,
+    include_dashboard=False,
+    log_to_driver=False,
+    _metrics_export_port=port,
+    _system_config={"metrics_report_interval_ms": 500},
+)
+config = check_config(settings(cluster={"places": 2}, output={"name": "scraped"}))
+run_config(config)  # joins the session, and stays
+wanted = set(sys.argv[2:])
+deadline_s = time.monotonic() + 60
+while time.monotonic() < deadline_s:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
+        page = reply.read().decode()
+    missing = [name for name in wanted if not re.search(name, page)]
+    if not missing:
+        break
+    time.sleep(0.2)
+print("missing", missing)
+logs = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
+for path in sorted(logs.glob("worker-*.err")):
+    print(path.read_text())
+ray.shutdown()
+"""
+
+
+def test_metrics_are_scraped_and_logs_are_labelled(tmp_path: Path) -> None:
+    """In a process of its own, whose Ray has a metrics port of its own: rounds, speed, links, queues and waits."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = tmp_path / "run.py"
+    script.write_text(_RUN, encoding="utf-8")
+    labels = 'algorithm="minibatch_sfl",.*run="scraped"'
+    wanted = [
+        rf"ray_raysplit_round{{.*{labels}.*}} 2\.0",
+        rf"ray_raysplit_samples_per_s{{.*{labels}.*}} \d",
+        r'ray_raysplit_link_bytes(_total)?{.*destination="server".*source="owner-2".*} \d',
+        r'ray_raysplit_queue_depth{.*party="server".*} [1-9]',
+        r'ray_raysplit_wait_seconds(_total)?{.*party="owner-0".*} \d',
+    ]
+    path = os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, str(script), str(port), *wanted],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "missing []" in done.stdout, done.stdout[-3000:]
+    lines = [line for line in done.stdout.splitlines() if "samples in" in line]
+    assert len(lines) == 6  # three owners, two rounds
+    assert any("DEBUG [place-1 owner-1] raysplit.actors.records: owner-1, round 2: loss" in line for line in lines)
