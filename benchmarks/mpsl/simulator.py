@@ -39,14 +39,16 @@ def main() -> None:
         planned_and_manual()
 
 
-def raspberries(cuts: list[int], owners: dict[str, int], model: str = "resnet101_mpsl") -> RunConfig:
+def raspberries(
+    cuts: list[int], owners: dict[str, int], model: str = "resnet101_mpsl", *, queue: str = "fifo"
+) -> RunConfig:
     """Owners on Raspberry Pis, nodes on virtual machines in one cluster, 32 batches of 128 per owner and round."""
     pi = {"bandwidth_mbit_per_s": OWNER_MBIT}
     return check_config(
         {
             "model": {"name": model},
             "partition": {"name": "iid", "num_owners": sum(owners.values())},
-            "algorithm": {"name": "mpsl", "cuts": cuts},
+            "algorithm": {"name": "mpsl", "cuts": cuts, "queue": queue},
             "training": {"batch_size": 128, "local_epochs": 2},
             "topology": {
                 "devices": {
@@ -80,7 +82,10 @@ def epochs() -> None:
 
 def mixes() -> None:
     """Thirty owners, more and more of them 2.3 times slower; sequential split learning beside it."""
-    print("\n| fast + slow owners | 2 nodes min | 3 nodes min | sequential SplitNN min |\n| --- | --- | --- | --- |")
+    cases = [(cuts, queue) for cuts in ([2, 26, 35], [2, 16, 26, 35]) for queue in ("fifo", "fair")]
+    titles = [f"{len(cuts) - 1} nodes, {queue} min" for cuts, queue in cases]
+    print(f"\n| fast + slow owners | {' | '.join(titles)} | sequential SplitNN min |\n| {'--- | ' * 6}")
+    rows = []
     profile = load_profile("resnet101_mpsl_vm")
     middle = profile.units[2:35]
     node = Stage(
@@ -90,10 +95,13 @@ def mixes() -> None:
     )
     for slow in (0, 10, 15, 20, 30):
         mix = {name: count for name, count in (("d1_slow", 30 - slow), ("d2_slow", slow)) if count}
-        minutes = [simulate(raspberries(cuts, mix)).round_s[0] / 60 for cuts in ([2, 26, 35], [2, 16, 26, 35])]
+        minutes = [simulate(raspberries(cuts, mix, queue=queue)).round_s[0] / 60 for cuts, queue in cases]
         loads = [_load(name, profile.units) for name, count in mix.items() for _ in range(count)]
         sequential = sequential_round_ms(node, loads, BATCHES, handover_ms=0.0) / 60_000
-        print(f"| {30 - slow} + {slow} | {minutes[0]:.2f} | {minutes[1]:.2f} | {sequential:.1f} |")
+        rows.append((*minutes, sequential))
+        print(f"| {30 - slow} + {slow} | {' | '.join(f'{m:.2f}' for m in minutes)} | {sequential:.1f} |", flush=True)
+    spreads = [(max(column) - min(column)) / min(column) for column in zip(*rows, strict=True)]
+    print(f"| longest over shortest | {' | '.join(f'{spread:+.1%}' for spread in spreads)} |")
 
 
 def _load(name: str, units: Any) -> OwnerLoad:

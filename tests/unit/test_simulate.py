@@ -27,14 +27,14 @@ from raysplit.train.simulate import simulate, sketch_algorithm
 # -- the testbed of MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) ---------------------------------
 
 
-def raspberries(cuts: list[int], owners: int | dict[str, int], **topology: Any) -> RunConfig:
+def raspberries(cuts: list[int], owners: int | dict[str, int], queue: str = "fifo", **topology: Any) -> RunConfig:
     """ResNet-101 on its published profiles; owners on Raspberry Pis with 8 Mbit/s, 32 batches of 128 each."""
     pi = {"bandwidth_mbit_per_s": 8}
     return check_config(
         {
             "model": {"name": "resnet101_mpsl"},
             "partition": {"name": "iid", "num_owners": owners if isinstance(owners, int) else sum(owners.values())},
-            "algorithm": {"name": "mpsl", "cuts": cuts},
+            "algorithm": {"name": "mpsl", "cuts": cuts, "queue": queue},
             "training": {"batch_size": 128, "local_epochs": 2},
             "topology": {
                 "devices": {
@@ -89,6 +89,18 @@ def test_slower_owners_hardly_matter(cuts: list[int], low_min: float, high_min: 
     """Owners that take 3.15 s and 7.25 s per batch, 30 in all: the nodes are the bottleneck whatever the mix."""
     mix = {name: count for name, count in (("d1", 30 - slow), ("d2", slow)) if count}
     assert low_min * 0.997 < minutes(raspberries(cuts, mix)) < high_min * 1.003
+
+
+@pytest.mark.parametrize("cuts", [[2, 26, 35], [2, 16, 26, 35]])
+def test_a_fair_queue_leaves_no_slow_owners_behind(cuts: list[int]) -> None:
+    """Whatever the mix, a round of 30 owners then takes the time of its busiest node and one percent of way in and out.
+
+    First come, first served lets the slow ones fall behind, and the last of them do not fill the pipeline.
+    """
+    mixes = [{name: count for name, count in (("d1", 30 - slow), ("d2", slow)) if count} for slow in (0, 10, 20, 30)]
+    fair = [minutes(raspberries(cuts, mix, queue="fair")) for mix in mixes]
+    assert max(fair) < 1.006 * min(fair)
+    assert minutes(raspberries(cuts, mixes[1])) > 1.01 * fair[1]
 
 
 def test_one_owner_takes_its_loop_for_every_batch() -> None:
