@@ -6,7 +6,7 @@ turns a batch into the ``float32`` input of the model. Labels are class indices,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from raysplit.data.transforms import Transform
 
 Indices = npt.NDArray[np.int64]
+_Raw = tuple[bytearray, torch.dtype, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +48,11 @@ class Samples:
         if isinstance(self.y, Tensor):
             return Samples(x=self.x[chosen], y=self.y[chosen])
         return Samples(x=self.x[chosen], y={task: target[chosen] for task, target in self.y.items()})
+
+    def __reduce__(self) -> tuple[Callable[..., Samples], tuple[_Raw, _Raw | dict[str, _Raw]]]:
+        """As bare memory: torch's own pickling takes a third of a millisecond per tensor, and shards are many."""
+        y = self.y
+        return _samples, (_raw(self.x), _raw(y) if isinstance(y, Tensor) else {task: _raw(y[task]) for task in y})
 
     def shuffled(self, rng: np.random.Generator) -> Indices:
         """An order of all samples."""
@@ -81,6 +87,22 @@ class DataSet:
             raise ValueError(
                 f"{len(self.natural_owner)} owner ids for {len(self.train)} training samples; there is one per sample"
             )
+
+
+def _samples(x: _Raw, y: _Raw | dict[str, _Raw]) -> Samples:
+    return Samples(x=_tensor(x), y={task: _tensor(y[task]) for task in y} if isinstance(y, dict) else _tensor(y))
+
+
+def _raw(tensor: Tensor) -> _Raw:
+    """Memory, type and shape."""
+    flat = tensor.contiguous().reshape(-1)
+    return bytearray(flat.view(torch.uint8).numpy()) if len(flat) else bytearray(), tensor.dtype, tuple(tensor.shape)
+
+
+def _tensor(raw: _Raw) -> Tensor:
+    """On the very memory that was unpickled."""
+    memory, dtype, shape = raw
+    return torch.frombuffer(memory, dtype=dtype).reshape(shape) if memory else torch.empty(shape, dtype=dtype)
 
 
 def _targets(y: Tensor | Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:

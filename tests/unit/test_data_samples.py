@@ -46,6 +46,28 @@ def test_many_tasks_are_taken_together() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "samples",
+    [
+        _samples(),
+        _samples(0),
+        Samples(
+            x=torch.rand(3, 2, dtype=torch.float64).t().reshape(3, 2), y={"a": torch.rand(3, 4), "b": torch.arange(3)}
+        ),
+        Samples(x=torch.rand(4, 3, 2).permute(0, 2, 1), y=torch.arange(4)),
+    ],
+)
+def test_what_is_unpickled_is_what_was_pickled_and_may_be_written_to(samples: Samples) -> None:
+    found: Samples = pickle.loads(pickle.dumps(samples))
+    assert found.x.dtype == samples.x.dtype
+    assert torch.equal(found.x, samples.x)
+    here, there = (s.y if isinstance(s.y, dict) else {"y": s.y} for s in (samples, found))
+    assert here.keys() == there.keys()
+    assert all(torch.equal(here[task], there[task]) for task in here)
+    found.x.zero_()
+    assert pickle.loads(pickle.dumps(samples)).x.equal(samples.x)
+
+
 def test_pickle_of_a_part_is_as_small_as_the_part() -> None:
     whole = Samples(x=torch.zeros(10_000, 100), y=torch.zeros(10_000, dtype=torch.int64))
     data = pickle.dumps(whole.take([1, 2, 3]))
