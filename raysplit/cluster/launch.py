@@ -51,7 +51,12 @@ def token_path() -> Path:
 
 
 def prepare_environment(address: str | None) -> None:
-    """Quiet, un-deduplicated logs, and the token sent wherever one exists. Call before Ray is first imported."""
+    """Quiet, un-deduplicated logs, and the token sent wherever one exists. Call before Ray is first imported.
+
+    A Ray that is started here carries values below half a MiB in the message itself: a round trip of 200 to 400 kB
+    costs a quarter to a half less processor time than one by way of shared memory, of 800 kB more.
+    """
+    os.environ.setdefault("RAY_max_direct_call_object_size", str(_MIB // 2))
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
