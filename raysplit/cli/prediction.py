@@ -17,6 +17,9 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(column, justify="right")
     predicted, measured = comparison.round_s
     table.add_row("a round", f"{predicted:.3f}", f"{measured:.3f}", f"{comparison.error:+.2%}", style="bold")
+    if comparison.lateness:
+        late = sum(lateness.num_late for lateness in comparison.lateness.values())
+        table.add_row("late steps", "0", str(late), "", style="" if late == 0 else "red")
     for party, (before, after) in list(comparison.busy_s.items())[:_MAX_ROWS]:
         error = f"{(before - after) / after:+.2%}" if after else ""
         table.add_row(f"{party} at work", f"{before:.3f}", f"{after:.3f}", error)

@@ -16,7 +16,7 @@ from raysplit.actors.device import Device, Work, WorkKind
 from raysplit.actors.device_queue import WorkQueue
 from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import PartySpec, original
-from raysplit.cluster.events import TRANSFER, EventLog
+from raysplit.cluster.events import TRANSFER, EventLog, Lateness
 
 Costs = Mapping[tuple[int, WorkKind], float]
 """Seconds of one batch, by part of the model and kind of work."""
@@ -153,11 +153,25 @@ class PacedDevice:
         began_s = clock.time_s()
         starts_s = max(clock.now_s(), queue.free_s)
         result = compute()
-        await clock.reach(starts_s + machine.seconds(work))
+        described_s = machine.seconds(work)
+        if described_s > 0:  # else it has no pace to keep
+            self._note_lateness(work.round, clock.time_s(), starts_s + described_s, began_s + described_s)
+        await clock.reach(starts_s + described_s)
         queue.free_s = clock.now_s()
         kind, owner, _, round, step = work
         self._log.add(self._party, machine.device, kind, owner, round, step, began_s, clock.time_s())
         return result
+
+    def _note_lateness(self, round: int, ready_s: float, due_s: float, soonest_s: float) -> None:
+        late_s = max(0.0, ready_s - due_s)
+        step = Lateness(
+            num_steps=1,
+            num_late=int(late_s > 0),
+            num_too_slow=int(ready_s > soonest_s),
+            late_s=late_s,
+            worst_late_s=late_s,
+        )
+        self._log.add_lateness(self._party, round, step)
 
 
 class _Link(NamedTuple):

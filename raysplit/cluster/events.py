@@ -43,6 +43,33 @@ _CHUNK = 65_536
 _Row = tuple[str, str, str, str, int, int, float, float, int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lateness:
+    """How far real machines fell behind the described ones whose part they play.
+
+    Attributes:
+        num_steps: pieces of work that the described machine takes time for.
+        num_late: those whose result was there later than it should have been, for whatever reason.
+        num_too_slow: those whose computing alone took longer than described.
+        late_s, worst_late_s: by how much those were late, in described seconds: together, and at most.
+    """
+
+    num_steps: int = 0
+    num_late: int = 0
+    num_too_slow: int = 0
+    late_s: float = 0.0
+    worst_late_s: float = 0.0
+
+    def __add__(self, other: Lateness) -> Lateness:
+        return Lateness(
+            num_steps=self.num_steps + other.num_steps,
+            num_late=self.num_late + other.num_late,
+            num_too_slow=self.num_too_slow + other.num_too_slow,
+            late_s=self.late_s + other.late_s,
+            worst_late_s=max(self.worst_late_s, other.worst_late_s),
+        )
+
+
 class _Codes(dict[str, int]):
     """Numbers of names; a new name gets the next one."""
 
@@ -52,9 +79,14 @@ class _Codes(dict[str, int]):
 
 
 class EventLog:
-    """Events in the order in which they were logged; see `columns`."""
+    """Events in the order in which they were logged; see `columns`.
+
+    Attributes:
+        lateness: of a paced run, by party and round.
+    """
 
     def __init__(self) -> None:
+        self.lateness: dict[tuple[str, int], Lateness] = {}
         self._codes = _Codes()
         self._rows: list[_Row] = []  # those that are not in the columns yet
         self._columns = tuple(array(kind) for kind in "iiiiiiddq")
@@ -93,6 +125,20 @@ class EventLog:
         """Append the events of another log, for example another place's."""
         for event in other:
             self.add(*[getattr(event, column) for column in COLUMNS])
+        for (party, round), lateness in other.lateness.items():
+            self.add_lateness(party, round, lateness)
+
+    def add_lateness(self, party: str, round: int, lateness: Lateness) -> None:
+        """Count some steps of a party in a round."""
+        self.lateness[party, round] = self.lateness.get((party, round), Lateness()) + lateness
+
+    def lateness_since(self, round: int) -> dict[str, Lateness]:
+        """By party, in this round and those after it."""
+        found: dict[str, Lateness] = {}
+        for (party, when), lateness in sorted(self.lateness.items()):
+            if when >= round:
+                found[party] = found.get(party, Lateness()) + lateness
+        return found
 
     def __iter__(self) -> Iterator[Event]:
         columns, names = self.columns(), self.names

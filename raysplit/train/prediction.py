@@ -6,9 +6,10 @@ The same topology paces the run (or, with ``pace: false``, only watches it) and 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from raysplit.cluster.clock import WallClock
@@ -23,6 +24,8 @@ from raysplit.train.folder import Row
 from raysplit.train.simulate import simulate
 from raysplit.train.timeline import Comparison, Timeline, compare, timeline_of
 from raysplit.train.timeline_picture import draw_timeline
+
+logger = logging.getLogger(__name__)
 
 LayOut = Callable[[Sequence[PartySpec]], Layout]
 
@@ -57,6 +60,10 @@ class Pacing:
         timelines = [timeline_of(predicted.log), timeline_of(log).from_zero()]
         before, after = (timeline.since_round(first) for timeline in timelines)
         comparison = compare(before, after, predicted_s=predicted.round_s[first:], measured_s=measured_s[first:])
+        if self._topology.pace:
+            comparison = replace(comparison, lateness=log.lateness_since(first))
+        if comparison.pace is not None:
+            logger.warning(comparison.pace)
         return comparison, timelines[1]
 
 
@@ -65,5 +72,5 @@ def write_timeline(folder: Path, comparison: Comparison, measured: Timeline) -> 
     measured.write_parquet(folder / "timeline.parquet")
     measured.write_trace(folder / "timeline.json")
     draw_timeline(measured, folder / "timeline.png", title=f"measured, a round takes {comparison.round_s[1]:.4g} s")
-    record = asdict(comparison) | {"error": comparison.error}
+    record = asdict(comparison) | {"error": comparison.error, "pace": comparison.pace}
     (folder / "prediction.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysplit.cluster.events import COLUMNS, NAME_COLUMNS, TRANSFER, EventLog
+from raysplit.cluster.events import COLUMNS, NAME_COLUMNS, TRANSFER, EventLog, Lateness
+
+_PARTIES_NAMED = 4
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -207,10 +209,28 @@ class Comparison:
     Attributes:
         round_s: predicted and measured length of a round, in described seconds.
         busy_s: predicted and measured time at work by party.
+        lateness: of a paced run, by party: where this machine could not act the described one.
     """
 
     round_s: tuple[float, float]
     busy_s: dict[str, tuple[float, float]]
+    lateness: dict[str, Lateness] = field(default_factory=dict)
+
+    @property
+    def pace(self) -> str | None:
+        """In a sentence, what is wrong with the pace of a paced run; None where nothing is."""
+        late = {party: found for party, found in self.lateness.items() if found.num_late}
+        if not late:
+            return None
+        total = sum(self.lateness.values(), Lateness())
+        worst = sorted(late, key=lambda party: -late[party].num_late)
+        parties = ", ".join(f"{party} {late[party].num_late}" for party in worst[:_PARTIES_NAMED])
+        others = f" and {len(worst) - _PARTIES_NAMED} more parties" if len(worst) > _PARTIES_NAMED else ""
+        return (
+            f"this machine cannot keep the pace described: {total.num_late} of {total.num_steps} steps were late, by "
+            f"{total.worst_late_s:.3g} described s at most ({parties}{others}); the computing alone took too long in "
+            f"{total.num_too_slow}. Describe slower devices (slowdown), raise topology.time_scale or use more machines"
+        )
 
     @property
     def error(self) -> float:

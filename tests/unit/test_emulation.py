@@ -11,6 +11,7 @@ import pytest
 from raysplit.actors.device import Work
 from raysplit.cluster.contract import PartySpec, gather
 from raysplit.cluster.emulation import Emulation, Interface, Machine
+from raysplit.cluster.events import EventLog, Lateness
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.simulated import SimulatedCluster
 from raysplit.cluster.virtual import VirtualClock, run_virtual
@@ -207,3 +208,60 @@ def test_a_value_travels_while_its_user_is_busy() -> None:
 def test_impossible_links(link: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Interface(**link)
+
+
+# -- late steps ----------------------------------------------------------------------------------------------------
+
+
+def paced(described_s: float, computing_s: float) -> EventLog:
+    """Two forward passes and an update that takes no described time, on a wall clock that moves only by computing."""
+    clock = ByHand()
+    machine = Machine(device="n", costs={(1, "forward"): described_s, (1, "update"): 0.0})
+    emulation = Emulation({"n": machine}, clock)
+    device = emulation.device("n")
+
+    async def main() -> None:
+        for step, kind in enumerate(("forward", "update", "forward")):
+            work = Work(kind=kind, owner="ann", part=1, round=2, step=step)  # type: ignore[arg-type]
+            await device.run(work, lambda: clock.pass_by(computing_s))
+
+    asyncio.run(main())
+    return emulation.log
+
+
+class ByHand:
+    """A clock for tests: time passes when told to; a call goes on from where it was to be."""
+
+    def __init__(self) -> None:
+        self._time_s = self._reached_s = 0.0
+
+    def pass_by(self, seconds: float) -> None:
+        self._time_s += seconds
+
+    def time_s(self) -> float:
+        return self._time_s
+
+    def now_s(self) -> float:
+        return self._reached_s
+
+    async def reach(self, when_s: float) -> None:
+        self._time_s = max(self._time_s, when_s)
+        self._reached_s = when_s
+
+
+def test_steps_in_time_are_not_late() -> None:
+    assert paced(2.0, 0.5).lateness == {("n", 2): Lateness(num_steps=2)}
+
+
+def test_a_machine_too_slow_is_late_and_later() -> None:
+    """Computing takes 3 s where 2 are described: ready at 3, not at 2; then, an update between, at 9, not at 4."""
+    expected = Lateness(num_steps=2, num_late=2, num_too_slow=2, late_s=1.0 + 5.0, worst_late_s=5.0)
+    assert paced(2.0, 3.0).lateness == {("n", 2): expected}
+
+
+def test_lateness_of_several_places_adds_up() -> None:
+    log = paced(2.0, 3.0)
+    log.extend(paced(2.0, 0.5))
+    assert log.lateness_since(3) == {}
+    found = log.lateness_since(2)["n"]
+    assert (found.num_steps, found.num_late, found.worst_late_s) == (4, 2, 5.0)

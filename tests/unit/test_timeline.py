@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from raysplit.cluster.events import Event, EventLog
+from raysplit.cluster.events import Event, EventLog, Lateness
 from raysplit.train.timeline import Timeline, compare, read_timeline, timeline_of
 from raysplit.train.timeline_picture import draw_timeline
 
@@ -101,6 +102,18 @@ def test_predicted_against_measured(timeline: Timeline) -> None:
     assert comparison.round_s == (10.0, 12.5)
     assert comparison.error == pytest.approx(-0.2)
     assert comparison.busy_s == {"node-1": (5.5, 11.0), "node-2": (1.5, 3.0), "owner-0": (2.0, 4.0)}
+
+
+def test_a_pace_that_was_not_kept_is_said_in_a_sentence(timeline: Timeline) -> None:
+    comparison = compare(timeline, timeline, predicted_s=[9.0], measured_s=[9.0])
+    assert comparison.pace is None
+    in_time = Lateness(num_steps=10)
+    late = Lateness(num_steps=6, num_late=4, num_too_slow=1, late_s=2.0, worst_late_s=1.25)
+    assert replace(comparison, lateness={"owner-0": in_time}).pace is None
+    found = replace(comparison, lateness={"owner-0": in_time, "node-1": late, "node-2": replace(late, num_late=5)})
+    assert found.pace is not None
+    assert "9 of 22 steps were late, by 1.25 described s at most (node-2 5, node-1 4); " in found.pace
+    assert "the computing alone took too long in 2" in found.pace
 
 
 def test_an_empty_timeline() -> None:
