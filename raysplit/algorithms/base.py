@@ -138,9 +138,9 @@ class Algorithm(Memory, ABC):
     """How many trainings follow one another: what a method learns in one it may use in the next."""
 
     def __init__(self, setting: Setting, options: Options) -> None:
+        super().__init__()
         self.setting = setting
         self.options: Any = options
-        self.handles: dict[str, Handle] = {}
         self.cluster: Cluster | None = None
 
     # -- who is deployed where -----------------------------------------------------------------------------------

@@ -128,17 +128,17 @@ class LiveGroups(Algorithm):
 
     async def snapshots(self, parties: list[PartySpec]) -> dict[str, Any]:
         """What every group goes on from, by group: its aggregator's state, and that of its learners by owner."""
-        kept: dict[str, Any] = {}
-        for group in (*self.groups, *self.kept):
-            kept[group.key] = {"aggregator": await group.aggregator.snapshot(), "owners": {}}
+        everybody = (*self.groups, *self.kept)
+        states = await self.answers({group.aggregator.name: group.aggregator.snapshot() for group in everybody})
+        kept: dict[str, Any] = {g.key: {"aggregator": states[g.aggregator.name], "owners": {}} for g in everybody}
         for group in self.groups:
-            learners = await gather(*[handle.snapshot(group.recipe) for handle in group.owners.values()])
-            kept[group.key]["owners"] = dict(zip(group.owners, learners, strict=True))
+            learners = await self.answers({h.name: h.snapshot(group.recipe) for h in group.owners.values()})
+            kept[group.key]["owners"] = dict(zip(group.owners, learners.values(), strict=True))
         return kept
 
     async def go_back(self, parties: list[PartySpec], snapshots: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
         owners = [name for name in self.handles if original(name) in self.setting.owners]
-        await gather(*[self.handles[name].restore([], []) for name in owners])
+        await self.answers({name: self.handles[name].restore([], []) for name in owners})
         wanted = [[(tuple(tasks), opened) for tasks, opened in memory[kind]] for kind in ("groups", "kept")]
         found = {opening: party for opening in (*wanted[0], *wanted[1]) if (party := self._found(opening))}
         first = {*self.setting.owners, *(p.name for p in (*self.setting.evaluators, *self.setting.validators))}
@@ -161,9 +161,11 @@ class LiveGroups(Algorithm):
 
     async def _restore(self, snapshots: Mapping[str, Any]) -> None:
         learners: defaultdict[str, list[tuple[PartRecipe, Any]]] = defaultdict(list)
+        told = {}
         for group in (*self.groups, *self.kept):
-            await group.aggregator.restore(snapshots[group.key]["aggregator"])
+            told[group.aggregator.name] = group.aggregator.restore(snapshots[group.key]["aggregator"])
             for owner, kept in snapshots[group.key]["owners"].items():
                 learners[group.owners[owner].name].append((group.recipe, kept))
-        for name, kept in learners.items():
-            await self.handles[name].restore([recipe for recipe, _ in kept], [snapshot for _, snapshot in kept])
+        for name, known in learners.items():
+            told[name] = self.handles[name].restore([recipe for recipe, _ in known], [kept for _, kept in known])
+        await self.answers(told)

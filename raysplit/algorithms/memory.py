@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from raysplit.cluster.contract import Handle, PartySpec, gather
+from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 
 if TYPE_CHECKING:
     from raysplit.algorithms.base import Setting
@@ -23,7 +23,10 @@ class Memory:
     """A round asks nothing of owners outside its cohort, so that they may come and go between rounds."""
 
     setting: Setting
-    handles: dict[str, Handle]
+
+    def __init__(self) -> None:
+        self.handles: dict[str, Handle] = {}
+        self.awaited: set[str] = set()
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
         """Of the deployed parties, those whose state the next round goes on from: all, unless the algorithm says less.
@@ -38,14 +41,24 @@ class Memory:
 
     async def snapshots(self, parties: list[PartySpec]) -> dict[str, Any]:
         """What every durable party goes on from, by name."""
-        names = self.durable(parties)
-        return dict(zip(names, await gather(*[self.handles[name].snapshot() for name in names]), strict=True))
+        return await self.answers({name: self.handles[name].snapshot() for name in self.durable(parties)})
 
     async def go_back(self, parties: list[PartySpec], snapshots: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
         """Set every party and the coordinator to a round end, whatever is under way; the handles have been attached."""
         told = [party.name for party in parties if party.role == "owner" or party.name in snapshots]
-        await gather(*[self.handles[name].restore(snapshots.get(name, {})) for name in told])
+        await self.answers({name: self.handles[name].restore(snapshots.get(name, {})) for name in told})
         self.recall(memory)
+
+    async def answers(self, promises: Mapping[str, Promise]) -> dict[str, Any]:
+        """What parties answer, by name; meanwhile ``awaited`` are those who have not."""
+        self.awaited = set(promises)
+
+        async def answer(name: str) -> Any:
+            value = await promises[name]
+            self.awaited.discard(name)
+            return value
+
+        return dict(zip(promises, await gather(*[answer(name) for name in promises]), strict=True))
 
     def memory(self) -> dict[str, Any]:
         """What the coordinator remembers from round to round: plain values, lists, mappings and tensors."""

@@ -70,7 +70,7 @@ class RayCluster:
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         layout = self._lay_out(parties)
         await self._places.open(layout.places)
-        actors = self._places.actors
+        actors, self._place_of = self._places.actors, dict(layout.place_of)
         self._emulation = self._emulate(parties) if self._emulate is not None else None
         made = {
             name: actor.make.remote([p for p in parties if layout.place_of[p.name] == name], self._emulation)
@@ -80,7 +80,6 @@ class RayCluster:
             await unwrapped(done, name)
         self._before = await self._counted()
         logger.info("%d parties on %d places", len(parties), len(actors))
-        self._place_of = dict(layout.place_of)
         return self._handles(layout.place_of)
 
     async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:

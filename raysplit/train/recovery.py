@@ -11,23 +11,27 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from raysplit.actors.records import NonFiniteLoss
 from raysplit.actors.robust import UpdateRefused
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl import MPSL, Route
-from raysplit.cluster.contract import Cluster, LinkTraffic, PartySpec, PlaceLost, gather, original
+from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.wire import map_tensors
 from raysplit.schedulers.failure import BadUpdate, FailureRules, LostPlace, Standing, Stop, decide
 from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import RunConfig
+from raysplit.train.config_reliability import ReliabilityConfig
 from raysplit.train.elastic import Everybody, Members
 from raysplit.train.folder import Row
-from raysplit.train.watch import RoundOverdue
+from raysplit.train.watch import RoundOverdue, attended
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
 
@@ -38,6 +42,17 @@ def fingerprint(config: RunConfig) -> str:
     kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+async def deployed(parties: Sequence[PartySpec], cluster: Cluster, section: ReliabilityConfig) -> Mapping[str, Handle]:
+    """All handles; a place that is lost before it has begun is made anew once."""
+    try:
+        return await cluster.deploy(parties)
+    except PlaceLost as lost:
+        if section.on_lost_place == "stop":
+            raise
+        logger.warning("%s; it is made anew", lost)
+        return (await cluster.heal(parties, lost.place, section.place_timeout_s)).handles
 
 
 class Safety:
@@ -117,7 +132,7 @@ class Safety:
     ) -> None:
         """In memory; of those who are not there, what was kept when they were."""
         before = self.last.parties if self.last is not None else {}
-        snapshots = await self._algorithm.snapshots(self._present)
+        snapshots = await self._attended(self._algorithm.snapshots(self._present))
         absent = [p.name for p in self._own if p.name not in self._algorithm.handles]
         snapshots |= {name: before[name] for name in absent if name in before}
         self.last = Checkpoint(
@@ -165,7 +180,21 @@ class Safety:
         self.last = checkpoint
         self.attempts = max(self.attempts, checkpoint.attempts)
         self._excluded |= set(checkpoint.excluded)
-        await self._algorithm.go_back(self._present, checkpoint.parties, checkpoint.memory)
+        await self._attended(self._algorithm.go_back(self._present, checkpoint.parties, checkpoint.memory))
+
+    async def _attended(self, work: Coroutine[Any, Any, T]) -> T:
+        """The work's value; `PlaceLost` when a place falls silent meanwhile, `RoundOverdue` when somebody does."""
+        return await attended(work, self._cluster.watch(self._section.place_timeout_s), self._answered())
+
+    async def _answered(self) -> None:
+        """Everybody gives or takes a state before a round counts as stalled."""
+        limit_s = self._section.stall_timeout_s
+        if limit_s is None:
+            await asyncio.get_running_loop().create_future()
+            return
+        await asyncio.sleep(limit_s)
+        names = sorted(self._algorithm.awaited)
+        raise RoundOverdue(f"between two rounds nothing has come for {limit_s:g} s", names, ", ".join(names))
 
     # -- after a loss --------------------------------------------------------------------------------------------
 
@@ -176,14 +205,18 @@ class Safety:
                 raise error
             try:
                 lost = await self._repeat(error, round, drawn)
-                await self._start_again(lost)
             except PlaceLost as another:
                 error = another
-            else:
-                assert self.last is not None
-                if self._checkpoints is not None:
-                    await asyncio.to_thread(self._checkpoints.drop_after, self.last.rounds)
-                return self.last
+                continue
+            try:
+                await self._start_again(lost)
+            except (PlaceLost, RoundOverdue) as another:
+                error = another
+                continue
+            assert self.last is not None
+            if self._checkpoints is not None:
+                await asyncio.to_thread(self._checkpoints.drop_after, self.last.rounds)
+            return self.last
 
     async def _start_again(self, lost: Sequence[str]) -> None:
         """At the last kept round end, without those of the lost who do not come back."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from raysplit.actors.evaluator import Evaluation
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm
-from raysplit.cluster.contract import Cluster, LinkTraffic, PlaceLost, Strain, gather
+from raysplit.cluster.contract import Cluster, LinkTraffic, Strain, gather
 from raysplit.cluster.wire import difference, merge_traffic
 from raysplit.data.partition import save_partition
 from raysplit.data.streams import generator
@@ -32,7 +32,7 @@ from raysplit.train.folder import CUT_SHORT as CUT_SHORT
 from raysplit.train.folder import Row, RunFolder
 from raysplit.train.ledger import Ledger
 from raysplit.train.preflight import expected_needs, refuse_too_little
-from raysplit.train.recovery import RECOVERABLE, Safety
+from raysplit.train.recovery import RECOVERABLE, Safety, deployed
 from raysplit.train.scores import is_best, stop_reason, tested
 from raysplit.train.setup import Prepared
 from raysplit.train.timeline import Comparison
@@ -107,7 +107,7 @@ async def run(
         parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
         if config.reliability.preflight and resources and config.cluster.elastic is None:
             refuse_too_little(expected_needs(config, parties, resources), resources)
-        algorithm.attach(await cluster.deploy(parties), cluster)
+        algorithm.attach(await deployed(parties, cluster, config.reliability), cluster)
         members = members_of(config, algorithm, parties, cluster)
         safety = Safety(config, algorithm, parties, cluster, checkpoints, members)
         for observer in observers:
@@ -169,7 +169,7 @@ class _Loop:
     async def _begin(self, start: Checkpoint | None) -> None:
         try:
             await self._safety.begin(start)
-        except PlaceLost as lost:
+        except RECOVERABLE as lost:
             await self._safety.recover(lost, start.rounds if start else 0, list(self._algorithm.setting.owners))
         if start is None:
             return

@@ -26,6 +26,22 @@ class RoundOverdue(RuntimeError):
         self.waits_for = tuple(waits_for)
 
 
+async def attended(work: Coroutine[Any, Any, T], *watches: Coroutine[Any, Any, None]) -> T:
+    """The work's value; or what the first of the watches raises, which ends the work."""
+    running = asyncio.ensure_future(work)
+    watching = {asyncio.ensure_future(watch) for watch in watches}
+    try:
+        done, _ = await asyncio.wait({running, *watching}, return_when=asyncio.FIRST_COMPLETED)
+        if running not in done:
+            for task in done:
+                task.result()
+        return await running
+    finally:
+        for task in (running, *watching):
+            task.cancel()
+        await asyncio.wait({running, *watching})
+
+
 class Watch:
     """Over the rounds of one run.
 
@@ -43,18 +59,7 @@ class Watch:
 
     async def watched(self, work: Coroutine[Any, Any, T], round: int) -> T:
         """The work's value; `PlaceLost` or `RoundOverdue` when nobody else would notice."""
-        running = asyncio.ensure_future(work)
-        watches = {asyncio.ensure_future(watch) for watch in self._watches(round)}
-        try:
-            done, _ = await asyncio.wait({running, *watches}, return_when=asyncio.FIRST_COMPLETED)
-            if running not in done:
-                for task in done:
-                    task.result()
-            return await running
-        finally:
-            for task in (running, *watches):
-                task.cancel()
-            await asyncio.wait({running, *watches})
+        return await attended(work, *self._watches(round))
 
     def _watches(self, round: int) -> list[Coroutine[Any, Any, None]]:
         """Each raises when there is a reason to end the round."""

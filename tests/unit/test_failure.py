@@ -10,6 +10,7 @@ from disturbed import changes, equal
 from support import run_on, settings, train
 
 from raysplit.actors.records import NonFiniteLoss
+from raysplit.cluster.contract import Handle, PartySpec, PlaceLost
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.virtual import run_virtual
@@ -135,6 +136,37 @@ def test_a_round_in_which_nothing_moves_is_broken_off_by_itself() -> None:
     more = changes("minibatch_sfl", reliability={"on_lost_place": "stop"})
     with pytest.raises(RoundOverdue, match=r"moved in round 0 for 600 s, waiting for owner-2 \(at step 1\)"):
         virtually([silent], **more)
+
+
+@pytest.mark.parametrize("name", ["minibatch_sfl", "mas"])
+@pytest.mark.parametrize("verb", ["snapshot", "restore"])
+def test_a_state_that_does_not_come_is_noticed(verb: str, name: str) -> None:
+    """Between rounds nobody watched: a process that lived and did not answer held the run up for ever."""
+    party, owner_round = ("server", "run_round") if name == "minibatch_sfl" else ("aggregator-s+d+k@0", "train")
+    faults = [Fault(party="owner-0", verb=owner_round, at_call=2, turns=3)] if verb == "restore" else []
+    faults += [Fault(party=party, verb=verb, at_call=1, kind="silence")]
+    assert equal(virtually(faults, **changes(name)), train(**changes(name)))
+
+
+def test_or_named_when_the_run_is_to_end() -> None:
+    silent = Fault(party="server", verb="snapshot", at_call=2, kind="silence")
+    more = changes("minibatch_sfl", reliability={"on_lost_place": "stop"})
+    with pytest.raises(RoundOverdue, match="between two rounds nothing has come for 600 s, waiting for server"):
+        virtually([silent], **more)
+
+
+class LosesAPlace(LocalCluster):
+    """One that dies as it comes."""
+
+    async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
+        await super().deploy(parties)
+        raise PlaceLost("server", "it died as it came")
+
+
+def test_a_place_that_is_lost_before_it_has_begun_is_made_anew() -> None:
+    assert equal(run_on(LosesAPlace(), **changes("minibatch_sfl")), train(**changes("minibatch_sfl")))
+    with pytest.raises(PlaceLost, match="it died as it came"):
+        run_on(LosesAPlace(), **changes("minibatch_sfl", reliability={"on_lost_place": "stop"}))
 
 
 def test_slow_is_not_stalled() -> None:
