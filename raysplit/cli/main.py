@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": "raysplit.cli.doctor:doctor",
     "sweep": "raysplit.cli.sweep:sweep",
     "compare": "raysplit.cli.compare:compare",
+    "report": "raysplit.cli.report:report",
     "cluster": "raysplit.cli.cluster:cluster",
     "submit": "raysplit.cli.submit:submit",
     "plan": "raysplit.cli.plan:plan",

@@ -25,7 +25,7 @@ from raysplit.train.storage import below, is_uri, opened
 
 logger = logging.getLogger(__name__)
 
-RECORDS = ("config.yaml", "metrics.jsonl", "summary.json")
+RECORDS = ("config.yaml", "metrics.jsonl", "summary.json", "environment.json", "traffic.parquet")
 """What tells how a run was set up and how it went; small beside its weights."""
 
 
