@@ -41,6 +41,13 @@ def trained(*arguments: str) -> Result:
     return result
 
 
+def test_where_nobody_watches_a_line_is_printed_per_round() -> None:
+    lines = [line for line in trained("--name", "one").stderr.splitlines() if line.startswith("round ")]
+    assert [line.split(":")[0] for line in lines] == ["round 1 of 2", "round 2 of 2"]
+    assert "samples/s" in lines[0]
+    assert trained("--name", "two", "--quiet").stderr == ""
+
+
 def test_the_folder_of_a_run_holds_everything() -> None:
     trained("--name", "one", "--quiet")
     folder = Path("runs/one")
