@@ -133,7 +133,8 @@ class Centralised(LocalOnly):
 def pool(owners: Mapping[str, OwnerData]) -> OwnerData:
     """All owners' samples as one owner's, in owner order."""
     data = list(owners.values())
-    return replace(data[0], shard=_concatenate([d.shard for d in data]), test=None)
+    shard = data[0].shard if len(data) == 1 else _concatenate([d.shard for d in data])
+    return replace(data[0], shard=shard, test=None)
 
 
 def _concatenate(shards: list[Samples]) -> Samples:

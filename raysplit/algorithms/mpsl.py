@@ -99,6 +99,8 @@ class MPSLOptions(Options):
         cuts: one more than there are compute nodes, or ``auto``: planned from the profile of the topology.
         nodes: names of the compute nodes in the order of their parts; None takes ``node-1``, ``node-2``, ...
         units: first and last unit that the nodes run, for ``cuts: auto``.
+        plan_links: whether ``cuts: auto`` and ``raysplit plan`` take the nodes' links for stages of the pipeline, like
+            their processors; the paper leaves them out.
         queue: which waiting task a node runs next.
         on_offer: in an elastic run, all compute nodes that parts may move to; ``cuts: auto`` takes the topology's.
         owner_routes: other cuts, or fewer nodes, for single owners. Weights are then averaged at the aggregator.
@@ -107,6 +109,7 @@ class MPSLOptions(Options):
     cuts: tuple[Cut, ...] | Literal["auto"] = (1, 2, 3)
     nodes: tuple[str, ...] | None = None
     units: tuple[int, int] | None = None
+    plan_links: Literal["left_out", "stages"] = "left_out"
     queue: QueueName = "fifo"
     on_offer: tuple[str, ...] | None = None
     owner_routes: dict[str, Route] = Field(default_factory=dict)

@@ -83,7 +83,10 @@ def party_devices(topology: TopologyConfig, parties: Sequence[PartySpec]) -> dic
     """The device of every owner and compute node."""
     owners = [party.name for party in parties if party.role == "owner"]
     nodes = [party.name for party in parties if party.role == "node"]
-    devices = dict(zip(owners, topology.owner_devices(len(owners)), strict=True))
+    if len(owners) == 1 and not isinstance(topology.owners, str):  # of a centralised run: the first owner's
+        devices = {owners[0]: next(iter(topology.owners))}
+    else:
+        devices = dict(zip(owners, topology.owner_devices(len(owners)), strict=True))
     return devices | {name: node_device(topology, name, i, len(nodes)) for i, name in enumerate(nodes)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf, isfinite
 from typing import Any
 
 from raysplit.algorithms.mpsl import MPSLOptions
@@ -13,6 +14,7 @@ from raysplit.schedulers.cuts_problem import Objective
 from raysplit.schedulers.profiles import BYTES_PER_GIB, Profile
 from raysplit.train.config import AlgorithmConfig, ConfigError, RunConfig
 from raysplit.train.config_topology import TopologyConfig
+from raysplit.train.emulated import interface
 from raysplit.train.simulate import reference_profile, required_topology, sketch_algorithm
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,10 @@ def cut_problem(config: RunConfig, *, objective: Objective = "sum_of_max") -> Cu
         raise ConfigError(f"algorithm.name is {config.algorithm.name}; cuts and nodes are planned for mpsl")
     topology = required_topology(config)
     batch_size = config.training.batch_size
-    nodes = tuple(_node(f"node-{i}", name, topology, batch_size) for i, name in enumerate(topology.nodes, start=1))
+    with_links = options.plan_links == "stages"
+    nodes = tuple(
+        _node(f"node-{i}", name, topology, batch_size, with_links) for i, name in enumerate(topology.nodes, start=1)
+    )
     if not nodes:
         raise ConfigError("topology.nodes is empty; name the device of each compute node on offer")
     algorithm = sketch_algorithm(config.model_copy(update={"algorithm": _any_cuts(config.algorithm)}))
@@ -59,13 +64,15 @@ def _any_cuts(algorithm: AlgorithmConfig) -> AlgorithmConfig:
     return AlgorithmConfig(**algorithm.model_dump() | {"cuts": [1, 2], "nodes": None, "on_offer": None})
 
 
-def _node(node: str, name: str, topology: TopologyConfig, batch_size: int) -> ComputeNodeSpec:
+def _node(node: str, name: str, topology: TopologyConfig, batch_size: int, with_links: bool) -> ComputeNodeSpec:
     device = topology.devices[name]
     if device.measured is None:
         raise ConfigError(f"device {name!r} of {node} has no profile; raysplit profile measures one on that machine")
     kind = device.node_kind(name)
     profile = scaled(device.measured, batch_size=batch_size, slowdown=kind.slowdown)
-    return ComputeNodeSpec(name=node, kind=kind, profile=profile)
+    access = interface(device)
+    rate = min(access.up_bytes_per_s, access.down_bytes_per_s) if with_links else inf
+    return ComputeNodeSpec(name=node, kind=kind, profile=profile, link_bytes_per_s=rate if isfinite(rate) else None)
 
 
 def scaled(profile: Profile, *, batch_size: int, slowdown: float = 1.0) -> Profile:

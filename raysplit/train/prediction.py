@@ -21,7 +21,7 @@ from raysplit.train.config import RunConfig
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.emulated import emulation, observation
 from raysplit.train.folder import Row
-from raysplit.train.simulate import simulate
+from raysplit.train.simulate import SIMULATED, simulate
 from raysplit.train.timeline import Comparison, Timeline, compare, timeline_of
 from raysplit.train.timeline_picture import draw_timeline
 
@@ -38,6 +38,11 @@ class Pacing:
         self._topology = topology
         self._lay_out = lay_out
         self._places: Mapping[str, str] | None = None
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a simulation of this run to compare it with."""
+        return self._config.algorithm.name in SIMULATED
 
     def emulate(self, parties: Sequence[PartySpec]) -> Emulation:
         """The emulation of a run that starts now."""

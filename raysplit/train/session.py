@@ -177,7 +177,7 @@ def ray_cluster(
 
 
 def _with_prediction(result: RunResult, pacing: Pacing | None, log: EventLog, prepared: Prepared) -> RunResult:
-    if pacing is None:
+    if pacing is None or not pacing.predicts:
         return result
     comparison, measured = pacing.compared(result.rows, log, [len(part) for part in prepared.parts])
     if result.folder is not None:

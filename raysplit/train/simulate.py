@@ -32,6 +32,19 @@ from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.emulated import emulation
 from raysplit.train.setup import prepare
 
+SIMULATED = (
+    "centralised",
+    "local",
+    "fedavg",
+    "fedprox",
+    "splitnn",
+    "splitfed_v1",
+    "splitfed_v2",
+    "minibatch_sfl",
+    "mpsl",
+)
+"""The algorithms that can be acted out with sizes instead of tensors."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
@@ -73,7 +86,7 @@ def simulate(
             emulation,
             topology=topology,
             clock=VirtualClock(),
-            batch_size=config.training.batch_size,
+            batch_size=algorithm.setting.training.batch_size,
             processor_of=places,
         )
     )
@@ -110,9 +123,17 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def sketch_algorithm(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Algorithm:
-    """The configured algorithm over tensors that are sizes."""
+    """The configured algorithm over tensors that are sizes. Raises ``ConfigError`` for one that needs more."""
+    if config.algorithm.name not in SIMULATED:
+        raise ConfigError(
+            f"algorithm.name is {config.algorithm.name}, whose course depends on values or on several tasks; what can "
+            f"be simulated is {', '.join(SIMULATED)}"
+        )
     topology = required_topology(config)
-    setting = sketch_setting(config, topology, shard_sizes or _shard_sizes(config, topology))
+    sizes = shard_sizes or _shard_sizes(config, topology)
+    if config.algorithm.name == "centralised":  # one owner has them all
+        sizes = [sum(sizes)]
+    setting = sketch_setting(config, topology, sizes)
     return resolve_algorithm(config.algorithm.name)(setting, config.algorithm.resolved_options())
 
 

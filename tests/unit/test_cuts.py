@@ -52,6 +52,18 @@ def test_published_optima_of_equal_nodes(
 
 
 @pytest.mark.parametrize(
+    ("profile", "units", "num_nodes", "optimum_ms"),
+    [(profile, units, n, row[n - 1]) for profile, units, row in EQUAL_NODES for n in (2, 5)],
+)
+def test_highs_finds_what_cbc_finds(profile: str, units: tuple[int, int], num_nodes: int, optimum_ms: float) -> None:
+    pytest.importorskip("highspy")
+    problem = CutProblem(profile=load_profile(profile), owners=1, nodes=offered(*[UNBOUNDED] * num_nodes), units=units)
+    by_highs, by_cbc = solve_ilp(problem, "highs"), solve_ilp(problem, "cbc")
+    assert by_highs.objective_ms == pytest.approx(optimum_ms, rel=1e-3)
+    assert by_highs.objective_ms == pytest.approx(by_cbc.objective_ms, rel=1e-9)
+
+
+@pytest.mark.parametrize(
     ("profile", "cuts", "l_fwd_ms", "l_bwd_ms"),
     [
         (RESNET, (2, 25, 36), 189.38, 847.54),

@@ -111,6 +111,24 @@ def exhaustive(problem: CutProblem) -> Iterator[tuple[float, float]]:
                         yield (max(stage) if problem.objective == "bottleneck" else max(forward) + max(backward)), price
 
 
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("objective", ["sum_of_max", "bottleneck", "price"])
+def test_highs_finds_what_cbc_finds(seed: int, objective: Objective) -> None:
+    """Nodes that differ, links, free owner cuts, nodes left unused, and problems without a solution."""
+    pytest.importorskip("highspy")
+    problem = random_problem(seed, objective)
+    try:
+        by_cbc = solve_ilp(problem, "cbc")
+    except InfeasibleError:
+        with pytest.raises(InfeasibleError, match=r"lacks|longer|time"):
+            solve_ilp(problem, "highs")
+        return
+    by_highs = solve_ilp(problem, "highs")
+    assert by_highs.objective_ms == pytest.approx(by_cbc.objective_ms, rel=1e-9)
+    assert by_highs.price_per_hour == pytest.approx(by_cbc.price_per_hour, rel=1e-9)
+    assert by_highs.fits
+
+
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("objective", ["sum_of_max", "bottleneck"])
 def test_both_solvers_find_the_fastest_plan(seed: int, objective: Objective) -> None:

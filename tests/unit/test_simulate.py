@@ -14,12 +14,13 @@ from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.simulated import SimulatedCluster
 from raysplit.cluster.virtual import VirtualClock, run_virtual
+from raysplit.schedulers.cuts import solve_dp
 from raysplit.schedulers.profiles import Profile, UnitProfile
 from raysplit.train.closed_form import closed_form
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.emulated import emulation, observation
-from raysplit.train.planned import with_planned_cuts
+from raysplit.train.planned import cut_problem, with_planned_cuts
 from raysplit.train.run import RunResult, run
 from raysplit.train.setup import prepare
 from raysplit.train.simulate import simulate, sketch_algorithm
@@ -146,6 +147,21 @@ def test_planned_cuts() -> None:
     assert simulate(planned).round_s[0] > 0
 
 
+def test_planned_links() -> None:
+    """At 1 Mbit/s the pipeline is as slow as the first cut's 2,098,758 bytes, forward and back: 16.79 s each."""
+    config = raspberries([2, 3, 4, 36], 4)
+    tree = config.model_dump(mode="json", exclude_none=True)
+    tree["algorithm"] = {"name": "mpsl", "cuts": "auto", "units": [2, 35], "plan_links": "stages"}
+    wide = with_planned_cuts(check_config(tree))
+    assert wide.algorithm.options["cuts"] == [2, 18, 31, 36]  # the optimum without links
+    tree["topology"]["devices"]["vm"] |= {"up_mbit_per_s": 1, "down_mbit_per_s": 2}
+    problem = cut_problem(check_config(tree))
+    assert [node.link_bytes_per_s for node in problem.nodes] == [125_000.0] * 3
+    assert solve_dp(problem).objective_ms == pytest.approx(2 * 2_098_757.6 / 125, rel=1e-6)
+    tree["algorithm"]["plan_links"] = "left_out"
+    assert solve_dp(cut_problem(check_config(tree))).objective_ms == pytest.approx(711.46, rel=1e-3)
+
+
 # -- order and times of a small real run ---------------------------------------------------------------------------
 
 ROWS = 16
@@ -217,6 +233,8 @@ ALGORITHMS: list[dict[str, Any]] = [
     {"name": "mpsl", "cuts": [1, 2, 3], "queue": "fair"},
     {"name": "mpsl", "cuts": [1, 2, 3], "owner_routes": {"owner-1": {"cuts": [2, 4], "nodes": ["node-2"]}}},
     {"name": "fedavg"},
+    {"name": "local"},
+    {"name": "centralised"},
     {"name": "splitnn", "cut": 2},
     {"name": "splitfed_v1", "cut": 2},
     {"name": "splitfed_v2", "cut": 2},
@@ -231,7 +249,7 @@ def test_a_simulation_is_the_real_run_event_by_event(toy: str, algorithm: dict[s
     events, simulated = list(log), list(simulate(config).log)
     evaluated = [event for event in events if event.party.startswith("evaluator")]
     assert not evaluated
-    assert len(simulated) > 25
+    assert len(simulated) > 15
     assert simulated == events[: len(simulated)]
     assert {event.party for event in events[len(simulated) :]} <= {"coordinator"}
 
@@ -288,6 +306,11 @@ def test_a_joint_step_takes_its_batches_one_after_the_other(toy: str) -> None:
     config = small(toy, {"name": "minibatch_sfl", "cut": 2})
     events = [e for e in simulate(config).log if e.party == "server"]
     assert sum(e.end_s - e.start_s for e in events if e.step == 0) == pytest.approx(3 * (2 + 3) + 1.125)
+
+
+def test_what_cannot_be_simulated_says_what_can(toy: str) -> None:
+    with pytest.raises(ValueError, match=r"name is mtsl, .* simulated is centralised, local, fedavg, .* mpsl"):
+        simulate(small(toy, {"name": "mtsl", "cut": 2}))
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------
