@@ -1,9 +1,12 @@
 """What pipelining over processes costs: MP-SL on Ray against one plain process, ResNet-18 for CIFAR, batches of 32.
 
-    python benchmarks/mpsl/pipelining.py [--owners 4] [--steps 6]
+    python benchmarks/mpsl/pipelining.py [--owners 4] [--steps 6] [--repeats 1]
 
 CPU efficiency: CPU seconds per sample of the plain process over those of all Ray processes together (driver, raylet,
 GCS and places). Speed: samples per second of a round against the plain process. One JSON line per number of nodes.
+
+The model is profiled first, and the profile goes into the configuration (``topology.devices``, ``pace: false``): by it
+the parties are spread over the two processes, as in any run with a profile, and the speed is predicted.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import os
 import shutil
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,15 @@ import torch
 import torch.nn.functional as F
 
 from raysplit.cluster.launch import RayOptions, connect, disconnect
-from raysplit.cluster.topology import lay_out
 from raysplit.data.streams import torch_generator
+from raysplit.models.profiler import measure_profile
 from raysplit.models.spec import ModelSpec
-from raysplit.train.config import check_config
+from raysplit.models.zoo import build_model
+from raysplit.train.config import RunConfig, check_config
 from raysplit.train.run import run
+from raysplit.train.session import ray_layout
 from raysplit.train.setup import prepare
+from raysplit.train.simulate import reference_profile, simulate, sketch_algorithm
 
 BATCH = 32
 CUTS = {2: [1, 3, 5], 3: [1, 2, 3, 5]}
@@ -39,14 +44,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--owners", type=int, default=4)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="rq", dir="/tmp"))
     resources = connect(RayOptions(address="local", num_cpus=2, temp_dir=str(folder)))
     try:
-        for num_nodes, cuts in CUTS.items():
+        profile = _profile(folder)
+        for num_nodes, cuts in [item for _ in range(arguments.repeats) for item in CUTS.items()]:
             plain = [_plain(arguments.steps)]
-            pipelined = _pipelined(cuts, arguments.owners, arguments.steps, resources)
+            pipelined = _pipelined(_config(cuts, arguments.owners, arguments.steps, profile), resources)
             plain.append(_plain(arguments.steps))
             cpu, wall = (sum(values) / 2 for values in zip(*plain, strict=True))
             record = {
@@ -57,6 +64,8 @@ def main() -> None:
                 "ray_samples_per_s": round(1 / pipelined[1], 1),
                 "cpu_efficiency": round(cpu / pipelined[0], 3),
                 "speed": round(wall / pipelined[1], 3),
+                "predicted_speed": round(pipelined[2], 3),
+                "places": pipelined[3],
                 "load_average": os.getloadavg()[0],
             }
             print(json.dumps(record), flush=True)
@@ -107,10 +116,16 @@ def _cpu_s() -> float:
     return total
 
 
-def _pipelined(cuts: list[int], owners: int, steps: int, resources: dict[str, float]) -> tuple[float, float]:
-    from raysplit.cluster.ray import RayCluster
+def _profile(folder: Path) -> str:
+    path = folder / "resnet18_cifar.parquet"
+    network = build_model("resnet18_cifar", input_shape=(3, 32, 32), num_classes=10)
+    found = measure_profile(network, name="resnet18_cifar", input_shape=(3, 32, 32), batch_size=BATCH, repeats=7)
+    found.to_parquet(path)
+    return str(path)
 
-    config = check_config(
+
+def _config(cuts: list[int], owners: int, steps: int, profile: str) -> RunConfig:
+    return check_config(
         {
             "model": {"name": "resnet18_cifar"},
             "data": {"name": "random", "num_classes": 10, "num_samples": 2048, "input_shape": [3, 32, 32]},
@@ -118,14 +133,36 @@ def _pipelined(cuts: list[int], owners: int, steps: int, resources: dict[str, fl
             "algorithm": {"name": "mpsl", "cuts": cuts},
             "training": {"rounds": 3, "batch_size": BATCH, "max_steps": steps},
             "evaluation": {"every": 100},
+            "topology": {
+                "devices": {"core": {"profile": profile}},
+                "owners": "core",
+                "nodes": ["core"] * (len(cuts) - 1),
+                "pace": False,
+                "samples_per_owner": 2048 // owners,
+            },
+            "cluster": {"places": 2},
         }
     )
-    meter = _Meter()
-    cluster = RayCluster(partial(lay_out, num_places=2, cpus=resources["CPU"]))
-    result = asyncio.run(run(config, prepare(config), cluster, observers=[meter]))
-    samples = owners * steps * BATCH
+
+
+def _pipelined(config: RunConfig, resources: dict[str, float]) -> tuple[float, float, float, str]:
+    """CPU and wall seconds per sample, the predicted speed, and who is in which process."""
+    from raysplit.cluster.ray import RayCluster
+
+    layout, meter = ray_layout(config, resources), _Meter()
+    result = asyncio.run(run(config, prepare(config), RayCluster(layout), observers=[meter]))
+    places = dict(layout(sketch_algorithm(config).parties()).place_of)
+    assert config.topology is not None
+    units = reference_profile(config.topology).units
+    plain_s = sum(unit.forward_ms + unit.backward_ms + unit.update_ms for unit in units) / 1e3
+    num_batches = config.partition.num_owners * (config.training.max_steps or 0)
+    predicted = num_batches * plain_s / simulate(config, places=places).round_s[0]
+    samples = num_batches * BATCH
     cpu = meter.cpu_s[1] - meter.cpu_s[0]
-    return cpu / samples, result.rows[1]["seconds"] / samples
+    together = "; ".join(
+        ", ".join(party for party, there in places.items() if there == place) for place in sorted(set(places.values()))
+    )
+    return cpu / samples, result.rows[1]["seconds"] / samples, predicted, together
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def lay_out(
     gpus: float = 0.0,
     gpus_per_place: float | None = None,
     sharing: Sharing = "auto",
+    work: Mapping[str, float] | None = None,
 ) -> Layout:
     """Put parties on places.
 
@@ -64,11 +65,14 @@ def lay_out(
         cpus: CPUs of the cluster; every place reserves an equal share, at most one.
         gpus: GPUs of the cluster to share likewise, unless ``gpus_per_place`` says how much.
         sharing: ``alone`` gives every party its own place.
+        work: how long each party computes, in any unit; where that is known, every place gets as much of it as another.
     """
     if num_places is not None and num_places < 1:
         raise ValueError(f"a run needs at least 1 place, got {num_places}")
     if sharing == "alone":
         names = {party.name: f"place-{party.name}" for party in parties}
+    elif work is not None:
+        names = _balanced(parties, num_places or max(1, int(cpus)), work)
     else:
         names = _shared(parties, num_places or max(1, int(cpus)))
     used = sorted(set(names.values()))
@@ -120,6 +124,20 @@ def _shared(parties: Sequence[PartySpec], num_places: int) -> dict[str, str]:
         order = range(num_places) if forward else range(num_places - 1, -1, -1)
         for party, place in zip(members, _cycle(list(order), len(members)), strict=True):
             place_of[party.name] = f"place-{place}"
+    return place_of
+
+
+def _balanced(parties: Sequence[PartySpec], num_places: int, work: Mapping[str, float]) -> dict[str, str]:
+    """The heaviest first, each to the place that has least to do so far: at most a third above the best there is.
+
+    (Graham, "Bounds on multiprocessing timing anomalies", 1969.)
+    """
+    load = [0.0] * min(num_places, len(parties))
+    place_of = {}
+    for party in sorted(parties, key=lambda party: -work.get(party.name, 0.0)):
+        place = min(range(len(load)), key=lambda place: load[place])
+        load[place] += work.get(party.name, 0.0)
+        place_of[party.name] = f"place-{place}"
     return place_of
 
 

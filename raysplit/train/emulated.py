@@ -79,6 +79,30 @@ def observation(parties: Sequence[PartySpec], *, clock: Clock) -> Emulation:
     return Emulation(machines, clock)
 
 
+def expected_work(parties: Sequence[PartySpec], topology: TopologyConfig, batch_size: int) -> dict[str, float] | None:
+    """Seconds of computing for one batch of every owner, by party; None where no profile tells.
+
+    A paced run has none either: what its devices are described to take is not what this machine takes.
+    """
+    num_owners = sum(party.role == "owner" for party in parties)
+    device_of = party_devices(topology, parties)
+    if topology.pace or any(topology.devices[device].measured is None for device in device_of.values()):
+        return None
+    work = {}
+    for party in parties:
+        if party.name not in device_of:
+            continue
+        device = device_of[party.name]
+        recipes = party.arguments.get("recipes", (party.arguments.get("recipe"),))
+        seconds = 0.0
+        for recipe in recipes.values() if isinstance(recipes, Mapping) else recipes:
+            costs = part_costs(device, topology.devices[device], tuple(recipe.cuts), recipe.index, batch_size)
+            seconds += costs[recipe.index, "loss"] + costs[recipe.index, "update"]  # a loss: forward and backward
+        for_all = party.role == "node" and not isinstance(recipes, Mapping)
+        work[party.name] = seconds * (num_owners if for_all else 1)
+    return work
+
+
 def party_devices(topology: TopologyConfig, parties: Sequence[PartySpec]) -> dict[str, str]:
     """The device of every owner and compute node."""
     owners = [party.name for party in parties if party.role == "owner"]

@@ -19,7 +19,7 @@ from raysplit.cluster.events import EventLog
 from raysplit.cluster.topology import Layout
 from raysplit.train.config import RunConfig
 from raysplit.train.config_topology import TopologyConfig
-from raysplit.train.emulated import emulation, observation
+from raysplit.train.emulated import emulation, expected_work, observation
 from raysplit.train.folder import Row
 from raysplit.train.simulate import SIMULATED, simulate
 from raysplit.train.timeline import Comparison, Timeline, compare, timeline_of
@@ -70,6 +70,13 @@ class Pacing:
         if comparison.pace is not None:
             logger.warning(comparison.pace)
         return comparison, timelines[1]
+
+
+def known_work(config: RunConfig, parties: Sequence[PartySpec]) -> dict[str, float] | None:
+    """What each party has to compute, where the topology's profiles tell."""
+    if config.topology is None or config.algorithm.name not in SIMULATED:
+        return None
+    return expected_work(parties, config.topology, config.training.batch_size)
 
 
 def write_timeline(folder: Path, comparison: Comparison, measured: Timeline) -> None:

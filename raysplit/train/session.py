@@ -25,7 +25,7 @@ from raysplit.train.emulated import with_resources
 from raysplit.train.folder import RunFolder, finished
 from raysplit.train.operations import METRICS, Operations, Publish
 from raysplit.train.planned import with_planned_cuts
-from raysplit.train.prediction import Pacing, write_timeline
+from raysplit.train.prediction import Pacing, known_work, write_timeline
 from raysplit.train.recovery import fingerprint
 from raysplit.train.run import Observer, RunResult, run
 from raysplit.train.setup import Prepared, prepare
@@ -152,6 +152,7 @@ def ray_layout(config: RunConfig, resources: dict[str, float]) -> Callable[[Sequ
             gpus=resources.get("GPU", 0.0) if on_cuda else 0.0,
             gpus_per_place=gpus_per_place,
             sharing=section.sharing,
+            work=known_work(config, parties),
         )
 
     def layout(parties: Sequence[PartySpec]) -> Layout:
