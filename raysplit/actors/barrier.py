@@ -9,13 +9,16 @@ from typing import Any
 from raysplit.actors.records import StaleCall
 from raysplit.cluster.clock import go_on_from, reached_s
 
+_Outcome = tuple[Any, float | None]
+"""What came of a meeting, and when that was there, in a paced run."""
+
 
 class Barrier:
     """Meetings by key. The last one to arrive does the joint work once; the order of arrival leaves no trace."""
 
     def __init__(self) -> None:
         self._brought: dict[Hashable, dict[str, Any]] = {}
-        self._outcome: dict[Hashable, asyncio.Future[Any]] = {}
+        self._waiting: dict[Hashable, list[asyncio.Future[_Outcome]]] = {}
         self._expected: dict[Hashable, dict[str, None]] = {}
 
     async def meet(
@@ -38,14 +41,13 @@ class Barrier:
         if name in brought:
             raise StaleCall(f"{name} came to {key!r} twice")
         brought[name] = value
-        outcome = self._outcome.setdefault(key, asyncio.get_running_loop().create_future())
-        if len(brought) == len(expected):
-            del self._brought[key], self._outcome[key], self._expected[key]
-            try:
-                outcome.set_result((await work([brought[who] for who in expected]), reached_s()))
-            except Exception as error:
-                outcome.set_exception(error)
-        result, when_s = await asyncio.shield(outcome)
+        if len(brought) < len(expected):
+            mine: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(key, []).append(mine)  # a future each: who gives up takes nobody along
+            result, when_s = await mine
+        else:
+            del self._brought[key], self._expected[key]
+            result, when_s = await _done(work([brought[who] for who in expected]), self._waiting.pop(key, []))
         go_on_from(when_s)  # of a paced run: nobody leaves before the work is done
         return result
 
@@ -58,10 +60,28 @@ class Barrier:
 
     def reset(self, reason: str) -> None:
         """Send everybody away with a `StaleCall`."""
-        for outcome in self._outcome.values():
-            if not outcome.done():
-                outcome.set_exception(StaleCall(reason))
-                outcome.exception()  # retrieved: nobody may be waiting any more
+        for waiting in self._waiting.values():
+            _fail(waiting, StaleCall(reason))
         self._brought.clear()
-        self._outcome.clear()
+        self._waiting.clear()
         self._expected.clear()
+
+
+async def _done(work: Awaitable[Any], waiting: Sequence[asyncio.Future[_Outcome]]) -> _Outcome:
+    """The outcome of the work and when it was there, told to all who wait."""
+    try:
+        outcome = await work, reached_s()
+    except Exception as error:
+        _fail(waiting, error)
+        raise
+    for future in waiting:
+        if not future.done():
+            future.set_result(outcome)
+    return outcome
+
+
+def _fail(waiting: Sequence[asyncio.Future[_Outcome]], error: Exception) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # retrieved: nobody may be waiting any more

@@ -32,7 +32,7 @@ def untuple(values: tuple[Tensor, ...]) -> Tensors:
 
 def leaves(values: Tensors, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
     """Received tensors as leaves of a new graph on a device; floating ones get a gradient."""
-    return tuple(v.detach().to(device).requires_grad_(v.is_floating_point()) for v in as_tuple(values))
+    return tuple([v.detach().to(device).requires_grad_(v.is_floating_point()) for v in as_tuple(values)])
 
 
 def on_device(value: Any, device: torch.device | str) -> Any:
@@ -101,7 +101,7 @@ class TrainablePart:
     def forward(self, z: Tensors, *, stream: int) -> Tensors:
         """Train-mode forward; the graph is kept until `backward`. ``stream`` seeds this step's dropout masks."""
         self._compute(z, stream)
-        return untuple(tuple(output.detach() for output in self._outputs))
+        return untuple(tuple([output.detach() for output in self._outputs]))
 
     def backward(self, g: Tensors) -> Tensors:
         """Gradients of the parameters (accumulated) and, returned, those of the inputs. Call `step` to apply."""
@@ -140,8 +140,10 @@ class TrainablePart:
     def _compute(self, z: Tensors, stream: int) -> None:
         if not self.module.training:
             self.module.train()
-        received = leaves(z, self.device)
-        self._inputs = received if self.input_gradients else tuple(v.detach() for v in received)
+        if self.input_gradients:
+            self._inputs = leaves(z, self.device)
+        else:
+            self._inputs = tuple([v.detach().to(self.device) for v in as_tuple(z)])
         with dropout_stream(stream):
             self._outputs = as_tuple(self.module(*self._inputs))
 

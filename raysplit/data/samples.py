@@ -46,8 +46,9 @@ class Samples:
         """The samples at ``indices``, in that order, copied: the result shares no memory with the whole."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         if isinstance(self.y, Tensor):
-            return Samples(x=self.x[chosen], y=self.y[chosen])
-        return Samples(x=self.x[chosen], y={task: target[chosen] for task, target in self.y.items()})
+            return Samples(x=self.x.index_select(0, chosen), y=self.y.index_select(0, chosen))
+        targets = {task: target.index_select(0, chosen) for task, target in self.y.items()}
+        return Samples(x=self.x.index_select(0, chosen), y=targets)
 
     def __reduce__(self) -> tuple[Callable[..., Samples], tuple[_Raw, _Raw | dict[str, _Raw]]]:
         """As bare memory: torch's own pickling takes a third of a millisecond per tensor, and shards are many."""

@@ -8,8 +8,6 @@ channels: Tompson et al. (2015), arXiv 1411.4280; stochastic depth: Huang et al.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
@@ -23,17 +21,22 @@ Grain = Literal["element", "channel", "row", "batch"]
 _step_seed: ContextVar[int | None] = ContextVar("dropout_seed", default=None)
 
 
-@contextmanager
-def dropout_stream(seed: int) -> Iterator[None]:
+class dropout_stream:
     """Within this context every `SeededDropout` draws its mask from the stream ``(seed, its path)``.
 
     Use one seed per optimisation step and replica. Outside, masks come from torch's global stream, as torch's own do.
     """
-    token = _step_seed.set(seed)
-    try:
-        yield
-    finally:
-        _step_seed.reset(token)
+
+    __slots__ = ("_seed", "_token")
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._token = _step_seed.set(self._seed)
+
+    def __exit__(self, *raised: object) -> None:
+        _step_seed.reset(self._token)
 
 
 class SeededDropout(nn.Module):
