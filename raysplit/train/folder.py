@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,6 +37,27 @@ class RunFolderUsed(ValueError):
     """The run folder already holds a run."""
 
 
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Be the only process that writes to a run folder, which is made if need be; death lets it go.
+
+    Raises `RunFolderUsed` where another process writes there.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise RunFolderUsed(
+            f"another process is writing the run in {path}; wait for it or end it, or give another name"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
 class RunFolder:
     """Writes one run. Raises `RunFolderUsed` when the folder holds something and ``overwrite`` is off."""
 
@@ -48,7 +71,8 @@ class RunFolder:
                 )
             if not (path / "config.yaml").exists():
                 raise RunFolderUsed(f"{path} is not empty and not a run folder; it is left alone, give another name")
-            shutil.rmtree(path)
+            for entry in path.iterdir():  # the folder itself stays, as whoever writes there holds it
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         path.mkdir(parents=True, exist_ok=True)
         self._rows: list[Row] = []
 

@@ -91,6 +91,7 @@ class Safety:
         self.fingerprint = fingerprint(config)
         self.last: Checkpoint | None = None
         self.attempts = 0
+        self._num_written = 0
         self._restarts_in_round: Counter[int] = Counter()
         self._bad_updates: Counter[str] = Counter()
         self._without: dict[int, set[str]] = {}
@@ -124,8 +125,19 @@ class Safety:
             return
         await self._keep(rounds, rows, traffic, cohort)
         if self._checkpoints is not None and rounds:
-            assert self.last is not None
-            await asyncio.to_thread(self._checkpoints.save, self.last, is_best=is_best)
+            await self._write(self._checkpoints, is_best)
+
+    async def _write(self, checkpoints: Checkpoints, is_best: bool) -> None:
+        """Beyond this process; a store that fails later does not end what it is there to save."""
+        assert self.last is not None
+        try:
+            await asyncio.to_thread(checkpoints.save, self.last, is_best=is_best)
+        except OSError as error:
+            if not self._num_written:
+                raise
+            logger.warning("the checkpoint of round %d could not be written: %s", self.last.rounds, error)
+        else:
+            self._num_written += 1
 
     async def _keep(
         self, rounds: int, rows: Sequence[Row], traffic: Sequence[LinkTraffic], cohort: Sequence[str] = ()

@@ -22,7 +22,7 @@ from raysplit.cluster.topology import Layout, lay_out, lay_out_elastic
 from raysplit.train.checkpoint import Checkpoints
 from raysplit.train.config import RunConfig, load_config
 from raysplit.train.emulated import with_resources
-from raysplit.train.folder import RunFolder, finished
+from raysplit.train.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.train.operations import METRICS, Operations, Publish
 from raysplit.train.planned import with_planned_cuts
 from raysplit.train.prediction import Pacing, known_work, write_timeline
@@ -55,9 +55,12 @@ def run_config(
     config = with_planned_cuts(config)
     if folder is None:
         return _execute(config, run, observers, keep_ray)
-    written = RunFolder(folder, overwrite=config.output.overwrite)
-    to_end = partial(run, folder=written, checkpoints=checkpoints_of(config, folder))
-    return _execute(config, to_end, observers, keep_ray)
+    with held(folder):
+        written = RunFolder(folder, overwrite=config.output.overwrite)
+        checkpoints = checkpoints_of(config, folder)
+        _make_free(checkpoints, overwrite=config.output.overwrite)
+        to_end = partial(run, folder=written, checkpoints=checkpoints)
+        return _execute(config, to_end, observers, keep_ray)
 
 
 def resume_run(folder: Path, *, observers: Sequence[Observer] = (), keep_ray: bool = False) -> RunResult:
@@ -70,12 +73,23 @@ def resume_run(folder: Path, *, observers: Sequence[Observer] = (), keep_ray: bo
         raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
     if finished(folder):
         raise ValueError(f"{folder} holds a run that has finished; there is nothing left to do")
-    config = load_config(folder / "config.yaml")
-    checkpoints = checkpoints_of(config, folder)
-    start = checkpoints.newest(fingerprint(config))
-    written = RunFolder.reopen(folder, start.rows if start else ())
-    rest = partial(run, folder=written, checkpoints=checkpoints, start=start)
-    return _execute(config, rest, observers, keep_ray)
+    with held(folder):
+        config = load_config(folder / "config.yaml")
+        checkpoints = checkpoints_of(config, folder)
+        start = checkpoints.newest(fingerprint(config))
+        written = RunFolder.reopen(folder, start.rows if start else ())
+        rest = partial(run, folder=written, checkpoints=checkpoints, start=start)
+        return _execute(config, rest, observers, keep_ray)
+
+
+def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
+    """A new run begins without checkpoints: another run's, kept elsewhere, would count as its newest."""
+    if checkpoints.names() and not overwrite:
+        raise RunFolderUsed(
+            f"{checkpoints.location} holds the checkpoints of another run; give another output.name (--name) or set "
+            f"output.overwrite=true (--overwrite) to replace them"
+        )
+    checkpoints.drop_after(0)
 
 
 def checkpoints_of(config: RunConfig, folder: Path) -> Checkpoints:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ from disturbed import EVERYTHING, KEPT, Killed, Killer, changes
 from killed_driver import kill_driver
 from support import same, settings
 
+from raysplit.cluster.local import LocalCluster
+from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import check_config
-from raysplit.train.folder import Row, read_metrics
-from raysplit.train.run import RunResult
+from raysplit.train.folder import Row, RunFolderUsed, held, read_metrics
+from raysplit.train.run import RunResult, run
 from raysplit.train.session import resume_run, run_config
+from raysplit.train.setup import prepare
 
 
 def run_in(folder: Path, **more: Any) -> RunResult:
@@ -91,3 +96,57 @@ def test_a_driver_that_is_killed_leaves_enough_behind(tmp_path: Path) -> None:
     assert_equal(result, run_in(tmp_path / "whole", **more))
     one, other = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("cut", "whole"))
     assert same(one, other)
+
+
+def test_only_one_process_writes_to_a_run_folder(tmp_path: Path) -> None:
+    """Somebody takes up a run that is thought to be dead and is not: the two wrote into one another's metrics."""
+    folder = tmp_path / "run"
+    cut_short(folder, 2, **changes("fedavg"))
+    before = (folder / "metrics.jsonl").read_bytes()
+    with held(folder):
+        for attempt in (partial(resume_run, folder), partial(run_config, overwriting(folder), folder=folder)):
+            with pytest.raises(RunFolderUsed, match="another process is writing the run in"):
+                attempt()
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    assert resume_run(folder).stopped == "all rounds done"
+
+
+def overwriting(folder: Path) -> Any:
+    return check_config(settings(**changes("fedavg"), output={"overwrite": True, "root": str(folder.parent)}))
+
+
+def test_checkpoints_of_another_run_are_not_taken_for_the_newest(tmp_path: Path) -> None:
+    """Kept elsewhere, they outlived a run that was replaced; of the new run's, none was left."""
+    elsewhere = {"checkpoint_location": str(tmp_path / "elsewhere")}
+    long = changes("fedavg", {**KEPT, "rounds": 9}, reliability=elsewhere)
+    run_in(tmp_path / "run", **long)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    short = changes("fedavg", {**KEPT, "rounds": 4}, reliability=elsewhere)
+    with pytest.raises(RunFolderUsed, match="holds the checkpoints of another run"):
+        run_in(tmp_path / "run", **short)
+    cut_short(tmp_path / "run", 3, output={"overwrite": True}, **short)
+    names = sorted(path.name for path in (tmp_path / "elsewhere" / "run").glob("round-*"))
+    assert names == ["round-000002.ckpt", "round-000003.ckpt"]
+
+
+class Failing(Checkpoints):
+    """A store that cannot be written to from some round on."""
+
+    from_round = 1
+
+    def save(self, checkpoint: Checkpoint, *, is_best: bool = False) -> None:
+        if checkpoint.rounds >= self.from_round:
+            raise OSError("no space left")
+        super().save(checkpoint, is_best=is_best)
+
+
+def test_a_store_that_fails_does_not_end_a_run_that_it_served(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = check_config(settings(**changes("fedavg")))
+    store = Failing(tmp_path)
+    with pytest.raises(OSError, match="no space left"):
+        asyncio.run(run(config, prepare(config), LocalCluster(), checkpoints=store))
+    store.from_round = 2
+    found = asyncio.run(run(config, prepare(config), LocalCluster(), checkpoints=store))
+    assert found.stopped == "all rounds done"
+    assert "the checkpoint of round 3 could not be written: no space left" in caplog.text
+    assert store.names() == ["round-000001.ckpt"]
