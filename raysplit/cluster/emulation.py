@@ -76,14 +76,21 @@ class Emulation:
     Args:
         machines: by party; parties that have none compute and receive at once.
         host_cores: how many devices of a host can work at the same time.
+        place_of: the process of each party, where that matters: inside of one, values take no time.
     """
 
     def __init__(
-        self, machines: Mapping[str, Machine], clock: Clock, *, host_cores: Mapping[str, int] | None = None
+        self,
+        machines: Mapping[str, Machine],
+        clock: Clock,
+        *,
+        host_cores: Mapping[str, int] | None = None,
+        place_of: Mapping[str, str] | None = None,
     ) -> None:
         self.clock = clock
         self.log = EventLog()
-        self.network = Network({party: machine.interface for party, machine in machines.items()}, clock, self.log)
+        interfaces = {party: machine.interface for party, machine in machines.items()}
+        self.network = Network(interfaces, clock, self.log, place_of or {})
         self._machines = machines
         self._host_cores = host_cores or {}
         self._queues: dict[str, WorkQueue] = {}
@@ -192,8 +199,11 @@ Transfer = tuple[float, _Link, float, int]
 class Network:
     """The links between described machines."""
 
-    def __init__(self, interfaces: Mapping[str, Interface], clock: Clock, log: EventLog) -> None:
+    def __init__(
+        self, interfaces: Mapping[str, Interface], clock: Clock, log: EventLog, place_of: Mapping[str, str]
+    ) -> None:
         self._interfaces = interfaces
+        self._place_of = place_of
         self._clock = clock
         self._log = log
         self._links: dict[tuple[str, str], _Link | None] = {}
@@ -236,7 +246,8 @@ class Network:
         sender, receiver = original(source), original(destination)
         up, down = self._interfaces.get(sender), self._interfaces.get(receiver)
         link = None
-        if up is not None and down is not None and sender != receiver:
+        place_of = self._place_of
+        if up is not None and down is not None and place_of.get(sender, sender) != place_of.get(receiver, receiver):
             serial = [(self._up_free_s, sender)] if up.serial else []
             serial += [(self._down_free_s, receiver)] if down.serial else []
             link = _Link(

@@ -41,6 +41,7 @@ class DeviceConfig(BaseModel):
         times: of an owner that keeps both ends of the model: a shipped owner's name.
         kind: a shipped node kind, for memory, slowdown and price.
         slowdown: multiplies all times.
+        step_overhead_ms: what every pass and update takes beside computing, not multiplied: Python and messages.
         up_mbit_per_s, down_mbit_per_s: its link in each direction; ``bandwidth_mbit_per_s`` sets both. None: no time.
         serial_link: one transfer at a time in each direction.
         host: shares the cores of that host with the others on it.
@@ -54,6 +55,7 @@ class DeviceConfig(BaseModel):
     times: str | None = None
     kind: str | None = None
     slowdown: float | None = Field(default=None, gt=0)
+    step_overhead_ms: float = Field(default=0.0, ge=0)
     memory_gib: float | None = Field(default=None, gt=0)
     price_per_hour: float | None = Field(default=None, ge=0)
     up_mbit_per_s: float | None = Field(default=None, gt=0)

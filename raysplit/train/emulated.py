@@ -63,7 +63,7 @@ def emulation(
     if topology.aggregator is not None:
         access = interface(topology.devices[topology.aggregator])
         machines |= {p.name: Machine(device=p.name, interface=access) for p in parties if p.role == "aggregator"}
-    return Emulation(machines, clock, host_cores=topology.hosts)
+    return Emulation(machines, clock, host_cores=topology.hosts, place_of=processor_of)
 
 
 def observation(parties: Sequence[PartySpec], *, clock: Clock) -> Emulation:
@@ -185,7 +185,10 @@ def part_costs(name: str, device: DeviceConfig, cuts: tuple[Any, ...], index: in
         raise ValueError(
             f"device {name!r} has no times: give it a profile (raysplit profile measures one) or, for an owner, times"
         )
-    return {(index, kind): times.get(kind, 0.0) * slowdown * _MS for kind in get_args(WorkKind)}
+    beside = device.step_overhead_ms
+    return {
+        (index, kind): (times[kind] * slowdown + beside) * _MS if kind in times else 0.0 for kind in get_args(WorkKind)
+    }
 
 
 def _units_ms(profile: Profile, cuts: tuple[Any, ...], index: int, rows: float) -> dict[WorkKind, float]:

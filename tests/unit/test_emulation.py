@@ -170,6 +170,16 @@ def test_a_transfer_takes_latency_and_the_slower_end() -> None:
     assert run(machines, there_and_back) == [(0, 2.75, "slow -> fast"), (2.75, 13.5, "fast -> slow")]
 
 
+def test_inside_a_process_values_take_no_time() -> None:
+    async def there_and_away(handles: Any, clock: VirtualClock) -> None:
+        await handles["b"].take(handles["a"].make(100))
+        await handles["c"].take(handles["a"].make(100))
+
+    machines = {name: node(interface=Interface(up_bytes_per_s=50, latency_s=1)) for name in "abc"}
+    places = {"a": "place-0", "b": "place-0", "c": "place-1"}
+    assert run(machines, there_and_away, place_of=places) == [(0, 4, "a -> c")]
+
+
 def test_transfers_overlap_unless_the_link_is_serial() -> None:
     async def two(handles: Any, clock: VirtualClock) -> None:
         a, b, c = (handles[name] for name in "abc")

@@ -301,6 +301,16 @@ def test_delays_and_queues_never_change_the_weights(toy: str, queue: str, seed: 
     assert set(weights(slow)) == set(weights(fedavg))
 
 
+def test_a_step_takes_its_overhead_beside_its_computing(toy: str) -> None:
+    """192 samples are 4 batches, each of them a pass and an update: half a second more for either."""
+    tree = small(toy, {"name": "centralised"}, training__batch_size=48).model_dump(mode="json", exclude_none=True)
+    device = tree["topology"]["devices"]["owner"]
+    computing_s = simulate(check_config(tree)).round_s[0]
+    device |= {"step_overhead_ms": 500, "slowdown": 1.0}
+    with_overhead_s = simulate(check_config(tree)).round_s[0]
+    assert with_overhead_s - computing_s == pytest.approx(4 * 2 * 0.5)
+
+
 def test_a_joint_step_takes_its_batches_one_after_the_other(toy: str) -> None:
     """MiniBatch-SFL with three owners: the server is at work for 3 x (2 + 3) s and one update per step."""
     config = small(toy, {"name": "minibatch_sfl", "cut": 2})
