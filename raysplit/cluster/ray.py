@@ -177,28 +177,29 @@ class RayCluster:
         if lost in self._place_of.values():
             gone[lost] = "given up"
         remade = tuple(name for name, place in self._place_of.items() if place in gone)
-        for places in (self._places, *self._apart.values()):
-            lost_here = [name for name in places.actors if name in gone]
-            try:
-                for name in lost_here:
-                    await self._renew(places, name, described)
-            except PlacementError as missing:
-                if places is self._places:
-                    raise PlaceLost(lost_here[0], str(missing)) from missing
-                logger.warning("%s cannot be made anew: %s", ", ".join(lost_here), missing)
-                self._give_up(places)
+        homes = {name: places for places in (self._places, *self._apart.values()) for name in places.actors}
+        made = {}
+        for name in gone:
+            inhabitants = [described[party] for party, place in self._place_of.items() if place == name]
+            made[name] = homes[name].renew(name).make.remote(inhabitants, self._emulation)
+        for name, done in made.items():
+            if name in self._actors():  # else its set has been given up
+                await self._come_back(name, done, homes[name])
         self._before = await self._counted()
         return Healed(handles=self._handles(self._place_of), remade=remade)
 
-    async def _renew(self, places: Places, name: str, described: Mapping[str, PartySpec]) -> None:
-        inhabitants = [described[party] for party, place in self._place_of.items() if place == name]
-        made = places.renew(name).make.remote(inhabitants, self._emulation)
+    async def _come_back(self, name: str, made: Any, places: Places) -> None:
+        """Wait for a place that has been started again; without it, its set goes."""
         try:
             await asyncio.wait_for(unwrapped(made, name), self._placement_timeout_s)
         except TimeoutError:
-            specs = [place for place in places.specs if place.name == name]
-            raise PlacementError(explain(specs, self._placement_timeout_s)) from None
-        logger.info("place %s is made anew", name)
+            missing = explain([place for place in places.specs if place.name == name], self._placement_timeout_s)
+            if places is self._places:
+                raise PlaceLost(name, missing) from None
+            logger.warning("%s cannot be made anew: %s", name, missing)
+            self._give_up(places)
+        else:
+            logger.info("place %s is made anew", name)
 
     def _give_up(self, places: Places) -> None:
         """Go on without a set that was added apart."""

@@ -21,11 +21,17 @@ from raysplit.cluster.topology import Layout, PlaceSpec
 _STORE_BYTES = 100 * 2**20
 
 
+NEAR = PlaceSpec(name="near", cpus=0.25)
+FAR = PlaceSpec(name="far", cpus=0.25, resources={"far": 0.01})
+
+
 def lay_out(parties: Sequence[PartySpec]) -> Layout:
-    """Every other party on the second machine."""
-    places = (PlaceSpec(name="near", cpus=0.25), PlaceSpec(name="far", cpus=0.25, resources={"far": 0.01}))
+    """Every other party on the second machine; of the groups that come later, those of d, and of s with others."""
     names = sorted(party.name for party in parties)
-    return Layout(places=places, place_of={name: "far" if i % 2 else "near" for i, name in enumerate(names)})
+    if "@" in names[0]:
+        place = FAR if "-d" in names[0] or "-s+" in names[0] else NEAR
+        return Layout(places=(place,), place_of=dict.fromkeys(names, place.name))
+    return Layout(places=(NEAR, FAR), place_of={name: "far" if i % 2 else "near" for i, name in enumerate(names)})
 
 
 class Machines(RayCluster):
@@ -59,7 +65,7 @@ def main(name: str, round: int) -> None:
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": _STORE_BYTES})
     cluster = Machines(machines, round)
     ray.init(address=machines.address, log_to_driver=False)
-    more = changes(name, reliability={"place_timeout_s": 8})
+    more = changes(name, reliability={"place_timeout_s": 20})
     there, here = run_on(cluster, **more), train(**more)
     assert cluster.is_gone
     assert same_models(there.states, here.states)
