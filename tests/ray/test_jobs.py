@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from raysplit.cluster.jobs import JobClient, alive_nodes, files_to_send
 from raysplit.cluster.lab import Lab, lab_from
 from raysplit.cluster.lab_processes import LabError, find, start, stop
 from raysplit.cluster.launch import RayUnreachable
 from raysplit.cluster.submit import Job
+from raysplit.train.config import check_config
+from raysplit.train.session import run_config
 
 _CONFIG = """
 seed: 3
@@ -99,6 +102,19 @@ def test_only_what_ray_would_send_is_sent(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("*.bin\n")
     found = files_to_send(tmp_path, ["__pycache__", "/runs"])
     assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.py", "nets/runs.py"]
+
+
+def test_a_run_on_a_head_that_is_up_has_the_weights_of_one_process(lab: Lab, tmp_path: Path) -> None:
+    """A sample of the matrix below."""
+    tree = yaml.safe_load(_CONFIG) | {"model": {"name": "mlp", "hidden": [8]}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+    attached = [str(Path(sys.executable).parent / "raysplit"), "train", "c.yaml", "--quiet", "--name", "attached"]
+    clean = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_MODE"} | {"RAY_ADDRESS": lab.address}
+    ended = subprocess.run(attached, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    here = run_config(check_config(tree | {"cluster": {"kind": "local"}})).states["global"]
+    there = torch.load(tmp_path / "runs" / "attached" / "model.pt", weights_only=True)
+    assert all(torch.equal(value, there[key]) for key, value in here.items())
 
 
 @pytest.mark.slow
