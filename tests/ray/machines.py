@@ -21,7 +21,8 @@ from raysplit.cluster.topology import Layout, PlaceSpec
 _STORE_BYTES = 100 * 2**20
 
 
-NEAR = PlaceSpec(name="near", cpus=0.25)
+HEAD = {"num_cpus": 4, "resources": {"near": 1}, "object_store_memory": _STORE_BYTES}
+NEAR = PlaceSpec(name="near", cpus=0.25, resources={"near": 0.01})
 FAR = PlaceSpec(name="far", cpus=0.25, resources={"far": 0.01})
 
 
@@ -62,7 +63,7 @@ class Machines(RayCluster):
 
 def main(name: str, round: int) -> None:
     torch.set_num_threads(1)
-    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": _STORE_BYTES})
+    machines = Cluster(initialize_head=True, head_node_args=HEAD)
     cluster = Machines(machines, round)
     ray.init(address=machines.address, log_to_driver=False)
     more = changes(name, reliability={"place_timeout_s": 20})
