@@ -46,7 +46,7 @@ def test_groups_get_places_of_their_own_where_there_is_room(
             return await super().traffic()
 
     cluster = Watched(layout, placement_timeout_s=20)
-    with caplog.at_level("INFO", logger="raysplit.algorithms.mas_groups"):
+    with caplog.at_level("INFO", logger="raysplit.algorithms"):
         there = train(cluster=cluster)
     here = train({"run_groups": "in_turn"})
     assert same_models(there.states, here.states)
