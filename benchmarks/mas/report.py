@@ -200,12 +200,16 @@ def draw(runs: Mapping[str, list[Run]], path: Path) -> None:
         colour = plt.get_cmap("tab20")(number)
         paper = (paper_hours / PAPER["all_in_one"][1], paper_loss / PAPER["all_in_one"][0])
         axes.scatter(*paper, facecolors="none", edgecolors=[colour])
+        axes.annotate(name, paper, xytext=(5, 4), textcoords="offset points", fontsize=8, color="grey")
         if name in runs:
             those = runs[name]
             x, y = mean(run.total_s for run in those) / seconds, mean(run.loss for run in those) / loss
-            axes.scatter(x, y, color=[colour], label=name)
+            axes.scatter(x, y, color=[colour])
+            axes.annotate(name, (x, y), xytext=(5, 4 if number % 2 else -11), textcoords="offset points", fontsize=8)
     axes.set(xlabel="device time / all in one", ylabel="total test loss / all in one", xscale="log")
-    axes.legend(title="filled: here, hollow: paper", fontsize=8)
+    axes.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"], minor=False)
+    axes.minorticks_off()
+    axes.set_title("black, filled: here; grey, hollow: paper", fontsize=10)
     figure.tight_layout()
     figure.savefig(path)
     print(f"\nfigure: {path}")
