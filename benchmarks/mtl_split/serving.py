@@ -149,6 +149,18 @@ def on_links(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def emulated(serving: Serving, address: str, images: Tensor, requests: int) -> list[dict[str, Any]]:
+    """One client asking all heads with float32 features, whose client waits for as long as each link would take."""
+    trunk, tasks, found = serving.model.trunk().eval(), list(serving.meta.tasks), []
+    for rate in RATES_BIT_PER_S:
+        client = EdgeClient(
+            meta=serving.meta, backbone=trunk, transport=HttpTransport(address), link=EdgeLink(rate_bit_per_s=rate)
+        )
+        row = measured(partial(ask_heads, client, tasks), images, requests, 1)
+        found.append({"sent": f"features float32 over an emulated {rate_text(rate)}", "heads": len(tasks), **row})
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
@@ -174,8 +186,12 @@ def main() -> None:
                     for clients in (1, options.clients):
                         rows.append({**name, **measured(ask, images, requests, clients)})
                         print(json.dumps(rows[-1]), flush=True)
+            waited = []
+            for pictures in (1, 32):
+                images = torch.zeros(pictures, 3, options.image, options.image, dtype=torch.uint8)
+                waited += emulated(load_serving(folder), address, images, max(5, options.requests // pictures))
     links = on_links(rows)
-    result = {"backbone": options.backbone, "image": options.image, "rows": rows, "links": links}
+    result = {"backbone": options.backbone, "image": options.image, "rows": rows, "links": links, "emulated": waited}
     options.output.write_text(json.dumps({**result, "ways": list(links[0]["total_s"])}, indent=1) + "\n")
 
 
