@@ -65,7 +65,7 @@ def serving_tables(measured: dict[str, Any]) -> str:
         "up bytes | down bytes |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in measured["rows"]:
+    for row in [*measured["rows"], *measured["emulated"]]:
         ms = [f"{1e3 * row[key]:.1f}" for key in ("p50_s", "p99_s", "edge_p50_s", "server_p50_s")]
         lines.append(
             f"| {row['sent']} | {row['heads']} | {row['pictures']} | {row['clients']} | {row['requests_per_s']:.1f} | "

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+from apart import printed_apart
 from coming import replayed
 from support import run_on, same
 
@@ -85,20 +83,7 @@ def test_machines_come_and_go(name: str, tmp_path: Path) -> None:
     """A cluster in a process of its own: machines are added and removed in the midst of a run."""
     script = tmp_path / "machines.py"
     script.write_text(MACHINES[name], encoding="utf-8")
-    path = os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])
-    environment = {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
-    environment.pop("RAY_ADDRESS", None)
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "equal" in done.stdout
+    assert "equal" in printed_apart(script, cwd=tmp_path)
 
 
 _START = """

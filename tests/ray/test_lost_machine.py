@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from apart import printed_apart
 from disturbed import EVERYTHING
 
 SAMPLE = [("minibatch_sfl", 2)]
@@ -16,13 +14,7 @@ REST = [(name, 2) for name in EVERYTHING if " " not in name and (name, 2) not in
 
 def lose_a_machine(name: str, round: int) -> None:
     """In a process of its own, since this one has a Ray session."""
-    here = str(Path(__file__).parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, here, str(Path(here).parent)])}
-    environment.pop("RAY_ADDRESS", None)
-    arguments = [sys.executable, str(Path(here) / "machines.py"), name, str(round)]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    assert "equal" in done.stdout
+    assert "equal" in printed_apart(Path(__file__).parent / "machines.py", name, round)
 
 
 @pytest.mark.parametrize(("name", "round"), SAMPLE)

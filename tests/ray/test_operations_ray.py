@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
+
+from apart import printed_apart
 
 _RUN = """
 import re, sys, time, urllib.request
@@ -62,20 +61,8 @@ def test_metrics_are_scraped_and_logs_are_labelled(tmp_path: Path) -> None:
         r'ray_raysplit_queue_depth{.*party="server".*} [1-9]',
         r'ray_raysplit_wait_seconds(_total)?{.*party="owner-0".*} \d',
     ]
-    path = os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])
-    environment = {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
-    environment.pop("RAY_ADDRESS", None)
-    done = subprocess.run(
-        [sys.executable, str(script), str(port), *wanted],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "missing []" in done.stdout, done.stdout[-3000:]
-    lines = [line for line in done.stdout.splitlines() if "samples in" in line]
+    printed = printed_apart(script, port, *wanted, cwd=tmp_path, timeout_s=200)
+    assert "missing []" in printed, printed[-3000:]
+    lines = [line for line in printed.splitlines() if "samples in" in line]
     assert len(lines) == 6  # three owners, two rounds
     assert any("DEBUG [place-1 owner-1] raysplit.actors.records: owner-1, round 2: loss" in line for line in lines)
