@@ -1,6 +1,6 @@
 """What pipelining over processes costs: MP-SL on Ray against one plain process, ResNet-18 for CIFAR, batches of 32.
 
-    python benchmarks/mpsl/pipelining.py [--owners 4] [--steps 6] [--repeats 1]
+    python benchmarks/mpsl/pipelining.py [--owners 4] [--steps 16] [--repeats 1]
 
 CPU efficiency: CPU seconds per sample of the plain process over those of all Ray processes together (driver, raylet,
 GCS and places). Speed: samples per second of a round against the plain process. One JSON line per number of nodes.
@@ -43,7 +43,7 @@ CUTS = {2: [1, 3, 5], 3: [1, 2, 3, 5]}
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--owners", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=16, help="batches of every owner in a round")
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -128,7 +128,12 @@ def _config(cuts: list[int], owners: int, steps: int, profile: str) -> RunConfig
     return check_config(
         {
             "model": {"name": "resnet18_cifar"},
-            "data": {"name": "random", "num_classes": 10, "num_samples": 2048, "input_shape": [3, 32, 32]},
+            "data": {
+                "name": "random",
+                "num_classes": 10,
+                "num_samples": 2 * owners * steps * BATCH,  # some are kept for tests
+                "input_shape": [3, 32, 32],
+            },
             "partition": {"name": "iid", "num_owners": owners},
             "algorithm": {"name": "mpsl", "cuts": cuts},
             "training": {"rounds": 3, "batch_size": BATCH, "max_steps": steps},
@@ -138,7 +143,7 @@ def _config(cuts: list[int], owners: int, steps: int, profile: str) -> RunConfig
                 "owners": "core",
                 "nodes": ["core"] * (len(cuts) - 1),
                 "pace": False,
-                "samples_per_owner": 2048 // owners,
+                "samples_per_owner": steps * BATCH,
             },
             "cluster": {"places": 2},
         }
