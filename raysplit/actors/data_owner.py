@@ -19,10 +19,11 @@ from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag, told
 from raysplit.actors.stage import PartRecipe, Stage, require_finite
 from raysplit.data.samples import Samples
 from raysplit.data.streams import derive, generator
-from raysplit.data.transforms import Transform
+from raysplit.data.transforms import Transform, draws
 
 Program = Callable[..., Awaitable[Any]]
 _WHOLE_SHARD_ROWS = 512
+_NO_STREAM = torch.Generator()  # for transforms that draw nothing: to seed one takes as long as to fetch a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,7 @@ class DataOwner:
         self._shard = shard
         self._test = test
         self._transform = transform
+        self._transform_draws = draws(transform)
         self._eval_transform = eval_transform or transform
         self._recipes = recipes
         self._training = training
@@ -176,7 +178,9 @@ class DataOwner:
 
     def _batch(self, tag: Tag, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
-        gen = torch.Generator().manual_seed(tag.stream(self._training.seed, "transform"))
+        gen = _NO_STREAM
+        if self._transform_draws:
+            gen = torch.Generator().manual_seed(tag.stream(self._training.seed, "transform"))
         return Batch(x=self._transform(samples.x, gen).to(self._dtype), y=wire_labels(samples.y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------

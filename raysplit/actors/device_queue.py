@@ -48,7 +48,7 @@ class WorkQueue:
     def __init__(self, policy: str = "fifo") -> None:
         self.policy = policy
         self.free_s = 0.0
-        self._choose = queue_policy(policy)
+        self._rank = queue_policy(policy)
         self._busy = False
         self._lanes: dict[str, deque[tuple[int, WaitingTask, Turn]]] = {}
         self._num_arrivals = 0
@@ -109,11 +109,12 @@ class WorkQueue:
             turn.set_result(None)
 
     def _lane(self) -> str:
-        """The lane whose head goes next; heads are shown to the policy in the order of their arrival."""
-        if len(self._lanes) == 1:
+        """The lane whose head goes next."""
+        lanes = self._lanes.items()
+        if len(lanes) == 1:
             return next(iter(self._lanes))
-        heads = sorted((lane[0][0], name) for name, lane in self._lanes.items())
-        return heads[self._choose([self._lanes[name][0][1] for _, name in heads], self._served)][1]
+        rank, served = self._rank, self._served
+        return min([(rank(lane[0][1], served), lane[0][0], name) for name, lane in lanes])[2]
 
 
 class QueueDevice:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raysplit.actors.losses import Loss
+from raysplit.actors.losses import Loss, losses_apart
 from raysplit.actors.part import Tensors, TrainablePart, as_tuple, gradients, leaves, on_device, untuple
 from raysplit.models.dropout import dropout_stream
 
@@ -88,9 +88,8 @@ def joint_gradients(
             joined = module(*inputs[0])
             outputs = _split(joined, rows)
     if one_mean:  # as a centralised batch has it; the owners' own losses are only looked at
-        target = loss(joined, _cat(ys))
-        with torch.no_grad():
-            losses = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
+        y = _cat(ys)
+        target, losses = loss(joined, y), losses_apart(loss, joined, y, outputs, ys)
     else:
         losses = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
         target = torch.stack([w * value for w, value in zip(weights, losses, strict=True)]).sum()

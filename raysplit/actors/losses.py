@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,15 @@ def cross_entropy(logits: Any, y: Any) -> Tensor:
     if isinstance(logits, Mapping):
         return joint.joint_loss(joint.task_losses(logits, y))
     return F.cross_entropy(logits, y.long())
+
+
+def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Sequence[Any]) -> list[Tensor]:
+    """The mean loss of every one of these batches, without gradients; ``joined`` and ``y`` are all of them at once."""
+    with torch.no_grad():
+        if loss is cross_entropy and isinstance(joined, Tensor):
+            by_sample = F.cross_entropy(joined, y.long(), reduction="none")
+            return [own.mean() for own in torch.split(by_sample, [len(own) for own in ys])]
+        return [loss(output, own) for output, own in zip(outputs, ys, strict=True)]
 
 
 def mse(output: Tensor, y: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -81,17 +81,15 @@ class Stage:
         self._recipe = recipe
         self._draws_masks = draws_masks(part.module)
 
-    async def forward(self, tag: Tag, z: Tensors) -> Tensors:
-        output: Tensors = await self.compute("forward", tag, lambda: self.part.forward(z, stream=self._stream(tag)))
-        return output
+    def forward(self, tag: Tag, z: Tensors) -> Awaitable[Tensors]:
+        return self.compute("forward", tag, lambda: self.part.forward(z, stream=self._stream(tag)))
 
-    async def backward(self, tag: Tag, g: Tensors) -> Tensors:
+    def backward(self, tag: Tag, g: Tensors) -> Awaitable[Tensors]:
         """The gradient of the inputs; apply the parameters' own with `update`."""
-        gradient: Tensors = await self.compute("backward", tag, lambda: self.part.backward(g))
-        return gradient
+        return self.compute("backward", tag, lambda: self.part.backward(g))
 
-    async def update(self, tag: Tag) -> None:
-        await self.compute("update", tag, self.part.step)
+    def update(self, tag: Tag) -> Awaitable[None]:
+        return self.compute("update", tag, self.part.step)
 
     async def loss_gradient(self, tag: Tag, z: Tensors, y: Any, loss: Loss) -> tuple[float, Tensors]:
         """The mean loss of the batch and the gradient of the inputs; raises `NonFiniteLoss`."""
@@ -106,10 +104,10 @@ class Stage:
     def _stream(self, tag: Tag) -> int:
         return tag.stream(self._recipe.seed, "dropout") if self._draws_masks else 0
 
-    async def compute(self, kind: WorkKind, tag: Tag, compute: Callable[[], Any]) -> Any:
+    def compute(self, kind: WorkKind, tag: Tag, compute: Callable[[], Any]) -> Awaitable[Any]:
         """Any other work on this part, done in turn on its device."""
-        work = Work(kind=kind, owner=tag.owner, part=self._recipe.index, round=tag.round, step=tag.step)
-        return await self._device.run(work, compute)
+        work = Work(kind, tag.owner, self._recipe.index, tag.round, tag.step)
+        return self._device.run(work, compute)
 
 
 def require_finite(tag: Tag, loss: float) -> float:

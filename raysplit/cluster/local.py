@@ -64,16 +64,18 @@ class LocalHandle:
         current_party.set(self.name)  # this task's own context
         network, sent_bytes = self._network, 0
         values = [*args, *kwargs.values()]
-        promises = [i for i, value in enumerate(values) if hasattr(value, "__await__")]
+        promises = []
         for i, value in enumerate(values):
-            if i not in promises and (size := num_bytes(value)):
+            if hasattr(value, "__await__"):
+                promises.append(i)
+            elif size := num_bytes(value):
                 self._meter.add(caller, self.name, size)
                 sent_bytes += size
         if network is not None and sent_bytes:
             await network.carry(caller, self.name, sent_bytes, network.now_s())
         for i in promises:
             values[i] = await values[i]
-        named = dict(zip(kwargs, values[len(args) :], strict=True))
+        named = dict(zip(kwargs, values[len(args) :], strict=True)) if kwargs else {}
         result = getattr(self._party, verb)(*values[: len(args)], **named)
         if hasattr(result, "__await__"):
             result = await result

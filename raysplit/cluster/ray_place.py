@@ -6,7 +6,6 @@ A call to a party in the same process is a plain call; any other is an actor cal
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -30,7 +29,7 @@ from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalHandle, LocalPromise
 from raysplit.cluster.place_log import label_logs
 from raysplit.cluster.strain import StrainMeter
-from raysplit.cluster.wire import Envelope, Sealed, TrafficMeter, opened
+from raysplit.cluster.wire import Envelope, Sealed, TrafficMeter, opened, sealed, unpack
 
 # How Ray says that a process or a machine is gone, and with it what it held.
 _GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
@@ -56,18 +55,20 @@ class RayPromise:
         self.place = place
 
     def __await__(self) -> Generator[Any, None, Any]:
+        party = current_party.get()
         try:
-            with STRAIN.waiting(current_party.get()):
-                envelope = opened((yield from self.ref.__await__()))
+            with STRAIN.waiting(party):
+                source, made_s, size_bytes, value = yield from self.ref.__await__()
         except RayTaskError as error:
             raise _cause(error) from None
         except _GONE as error:
             raise PlaceLost(self.place, _first_line(error)) from None
-        METER.add(envelope.source, current_party.get(), envelope.num_bytes)
-        if _network is not None and envelope.num_bytes:
-            carried = _network.carry(envelope.source, current_party.get(), envelope.num_bytes, envelope.made_s)
-            yield from carried.__await__()
-        return envelope.value
+        if not size_bytes:
+            return value
+        METER.add(source, party, size_bytes)
+        if _network is not None:
+            yield from _network.carry(source, party, size_bytes, made_s).__await__()
+        return unpack(value)
 
 
 class _PlacePromise(LocalPromise):
@@ -99,18 +100,19 @@ class RayHandle:
     def __getattr__(self, verb: str) -> Callable[..., RayPromise | LocalPromise]:
         if verb.startswith("_"):
             raise AttributeError(verb)
-        return partial(self._call, verb)
+        call = self.__dict__[verb] = partial(self._call, verb)  # found without asking from now on
+        return call
 
     def __reduce__(self) -> tuple[type[RayHandle], tuple[str, str, Any]]:
         return RayHandle, (self.name, self._place, self._actor)
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> RayPromise | LocalPromise:
         if _here is not None and _here.name == self._place:
-            return _PlaceHandle(self.name, _here.parties[self.name], METER, _network)._call(verb, *args, **kwargs)
-        if any(isinstance(value, LocalPromise) for value in (*args, *kwargs.values())):
-            return _PlacePromise(
-                asyncio.ensure_future(self._call_with_local_promises(verb, args, kwargs)), METER, _network
-            )
+            return _here.handles[self.name]._call(verb, *args, **kwargs)
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, LocalPromise):
+                made_here = self._call_with_local_promises(verb, args, kwargs)
+                return _PlacePromise(asyncio.ensure_future(made_here), METER, _network)
         return RayPromise(self._submit(verb, args, kwargs), self._place)
 
     def _submit(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -133,7 +135,7 @@ async def _made_here(value: Any) -> Any:
 
 
 def _outgoing(caller: str, value: Any) -> Sealed:
-    return (value if isinstance(value, Envelope) else Envelope(caller, value, _now_s())).sealed()
+    return value.sealed() if isinstance(value, Envelope) else sealed(caller, value, _now_s())
 
 
 def _now_s() -> float:
@@ -150,11 +152,13 @@ class Place:
         label_logs(name)
         self.name = name
         self.parties: dict[str, Any] = {}
+        self.handles: dict[str, _PlaceHandle] = {}
         self._emulation: Emulation | None = None
         _here = self
 
     async def make(self, specs: Sequence[PartySpec], emulation: Emulation | None) -> None:
         self.parties.clear()
+        self.handles.clear()
         self._emulation = None
         await self.add(specs, emulation)
 
@@ -164,25 +168,37 @@ class Place:
             self._emulation = emulation
             _network = emulation.network if emulation is not None else None
         for spec in self._emulation.equip(specs) if self._emulation is not None else specs:
-            self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
+            party = self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
+            self.handles[spec.name] = _PlaceHandle(spec.name, party, METER, _network)
 
     async def drop(self, names: Sequence[str]) -> None:
         for name in names:
-            del self.parties[name]
+            del self.parties[name], self.handles[name]
 
     async def call(self, request: tuple[str, str, Sequence[Sealed | None], Sequence[str]], *answers: Sealed) -> Sealed:
         """Run a verb of a party: its name, the verb, the arguments (None: the next answer), names of the last ones."""
         party, verb, sent, names = request
         current_party.set(party)
         with STRAIN.answering(party):
-            later = iter(answers)
-            values = [await _received(party, next(later) if sealed is None else sealed) for sealed in sent]
-            first = len(values) - len(names)
-            named = dict(zip(names, values[first:], strict=True))
-            result = getattr(self.parties[party], verb)(*values[:first], **named)
-            if inspect.isawaitable(result):
+            later, values = iter(answers), []
+            for seal in sent:
+                source, made_s, size_bytes, value = next(later) if seal is None else seal
+                if size_bytes:
+                    METER.add(source, party, size_bytes)
+                    if _network is not None:
+                        await _network.carry(source, party, size_bytes, made_s)
+                    value = unpack(value)
+                values.append(value)
+            if names:
+                first = len(values) - len(names)
+                result = getattr(self.parties[party], verb)(
+                    *values[:first], **dict(zip(names, values[first:], strict=True))
+                )
+            else:
+                result = getattr(self.parties[party], verb)(*values)
+            if hasattr(result, "__await__"):
                 result = await result
-        return Envelope(party, result, _now_s()).sealed()
+        return sealed(party, result, _now_s())
 
     @ray.method(concurrency_group=PULSE)  # type: ignore[untyped-decorator]
     async def pulse(self) -> None:
@@ -198,15 +214,6 @@ class Place:
     async def events(self) -> EventLog:
         """What has happened here in an emulated run."""
         return self._emulation.log if self._emulation is not None else EventLog()
-
-
-async def _received(party: str, sealed: Sealed) -> Any:
-    envelope = opened(sealed)
-    if envelope.num_bytes:
-        METER.add(envelope.source, party, envelope.num_bytes)
-        if _network is not None:
-            await _network.carry(envelope.source, party, envelope.num_bytes, envelope.made_s)
-    return envelope.value
 
 
 async def unwrapped(ref: Any, place: str) -> Any:

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 from raysplit.cluster.contract import Strain
+
+
+class Span:
+    """Calls one function at its beginning and one at its end."""
+
+    __slots__ = ("_begin", "_end", "_party")
+
+    def __init__(self, begin: Callable[[str], None], end: Callable[[str], None], party: str) -> None:
+        self._begin, self._end, self._party = begin, end, party
+
+    def __enter__(self) -> None:
+        self._begin(self._party)
+
+    def __exit__(self, *raised: object) -> None:
+        self._end(self._party)
 
 
 class StrainMeter:
@@ -25,28 +39,30 @@ class StrainMeter:
         self._open: Counter[str] = Counter()
         self._peak: Counter[str] = Counter()
 
-    @contextmanager
-    def waiting(self, party: str) -> Iterator[None]:
+    def waiting(self, party: str) -> Span:
         """While this lasts, the party waits."""
+        return Span(self._wait, self._waited_enough, party)
+
+    def answering(self, party: str) -> Span:
+        """While this lasts, the party has a call that it has not answered."""
+        return Span(self._take, self._answer, party)
+
+    def _wait(self, party: str) -> None:
         self._waits[party] += 1
         if self._waits[party] == 1:
             self._since[party] = self._clock()
-        try:
-            yield
-        finally:
-            self._waits[party] -= 1
-            if not self._waits[party]:
-                self._waited[party] += self._clock() - self._since[party]
 
-    @contextmanager
-    def answering(self, party: str) -> Iterator[None]:
-        """While this lasts, the party has a call that it has not answered."""
+    def _waited_enough(self, party: str) -> None:
+        self._waits[party] -= 1
+        if not self._waits[party]:
+            self._waited[party] += self._clock() - self._since[party]
+
+    def _take(self, party: str) -> None:
         self._open[party] += 1
         self._peak[party] = max(self._peak[party], self._open[party])
-        try:
-            yield
-        finally:
-            self._open[party] -= 1
+
+    def _answer(self, party: str) -> None:
+        self._open[party] -= 1
 
     def taken(self) -> list[Strain]:
         """Since this was last asked, sorted by party."""

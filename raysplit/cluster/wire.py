@@ -53,7 +53,7 @@ _WEIGHTLESS = (str, int, float)
 def num_bytes(value: Any) -> int:
     """Payload bytes of all tensors in a nested value; values that know their own size say so (``num_bytes``)."""
     if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
+        return value.nbytes
     if value is None or isinstance(value, _WEIGHTLESS):
         return 0
     if isinstance(value, tuple | list):
@@ -62,13 +62,6 @@ def num_bytes(value: Any) -> int:
         return sum([num_bytes(item) for item in value.values()])
     size = getattr(value, "num_bytes", 0)
     return size if isinstance(size, int) else 0  # a handle has any verb one asks for
-
-
-# What numpy has a name for; tensors of other types travel as their bytes.
-_ARRAYS = frozenset(
-    {torch.float32, torch.float64, torch.float16, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
-    | {torch.bool}
-)
 
 
 class _Raw(NamedTuple):
@@ -109,15 +102,27 @@ def unpack(value: Any) -> Any:
 
 
 def _packed(tensor: Tensor) -> npt.NDArray[Any] | _Raw:
-    tensor = tensor.detach().cpu()
-    if tensor.is_contiguous() and tensor.dtype in _ARRAYS:
-        return tensor.numpy()
+    array = _array(tensor)
+    if array is None:
+        tensor = tensor.detach().cpu()
+        array = _array(tensor)
+    if array is not None and array.flags.c_contiguous:
+        return array
     channels_last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     if channels_last:
         tensor = tensor.permute(0, 2, 3, 1)
     shape = tuple(tensor.shape)
     raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
     return _Raw(raw, tensor.dtype, shape, channels_last)
+
+
+def _array(tensor: Tensor) -> npt.NDArray[Any] | None:
+    """The tensor's own memory. To try it costs less than to ask the tensor whether it is of a graph or elsewhere."""
+    try:
+        array: npt.NDArray[Any] = tensor.numpy()
+    except (RuntimeError, TypeError):  # or of a type that numpy has no name for
+        return None
+    return array
 
 
 class Envelope:
@@ -141,6 +146,12 @@ class Envelope:
 
 Sealed = tuple[str, float, int, Any]
 """An envelope under way: source, time, bytes, packed value (the value itself where it holds no tensors)."""
+
+
+def sealed(source: str, value: Any, made_s: float = 0.0) -> Sealed:
+    """The value as it crosses the border of a process."""
+    size_bytes = num_bytes(value)
+    return source, made_s, size_bytes, pack(value) if size_bytes else value
 
 
 def opened(sealed: Sealed) -> Envelope:

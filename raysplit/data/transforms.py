@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +24,20 @@ class Transform(Protocol):
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor: ...
 
 
+def draws(transform: Transform) -> bool:
+    """Whether a transform may draw anything; one that does not say (``draws = False``) may."""
+    return getattr(transform, "draws", True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compose:
     """The ``steps``, one after the other."""
 
     steps: tuple[Transform, ...]
+
+    @property
+    def draws(self) -> bool:
+        return any(draws(step) for step in self.steps)
 
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
         for step in self.steps:
@@ -40,6 +49,8 @@ class Compose:
 class ToUnit:
     """``uint8`` images to [0, 1]; floating inputs keep their values. Both become ``float32``."""
 
+    draws: ClassVar[bool] = False
+
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
         return x.float() / 255 if x.dtype == torch.uint8 else x.float()
 
@@ -47,6 +58,8 @@ class ToUnit:
 @dataclass(frozen=True, kw_only=True)
 class Normalise:
     """``(x - mean) / std`` per channel of ``x`` [B, C, ...]; one number serves every channel."""
+
+    draws: ClassVar[bool] = False
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -91,6 +104,8 @@ class RandomHorizontalFlip:
 class PixelPermutation:
     """One fixed permutation of the pixels, the same for every image and channel, named by ``seed``."""
 
+    draws: ClassVar[bool] = False
+
     seed: int
 
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
@@ -110,6 +125,7 @@ class Rotation:
     Quarter turns of square images move pixels exactly, other angles interpolate linearly.
     """
 
+    draws: ClassVar[bool] = False
     angle_deg: float
 
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
@@ -128,6 +144,7 @@ class Rotation:
 class ColourMap:
     """Every pixel's channels times ``matrix`` [C_out][C_in]: mixes, swaps or weights colours."""
 
+    draws: ClassVar[bool] = False
     matrix: tuple[tuple[float, ...], ...]
 
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
@@ -139,6 +156,8 @@ class ColourMap:
 @dataclass(frozen=True, kw_only=True)
 class Invert:
     """``1 - x``: the negative of images in the unit range."""
+
+    draws: ClassVar[bool] = False
 
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
         return 1 - x.float()

@@ -8,7 +8,7 @@ batch. Order cannot change the trained weights, only the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 
@@ -23,28 +23,27 @@ class WaitingTask(NamedTuple):
     ready_s: float
 
 
-QueuePolicy = Callable[[Sequence[WaitingTask], Mapping[str, int]], int]
+QueuePolicy = Callable[[WaitingTask, Mapping[str, int]], tuple[float, ...]]
+"""Ranks a waiting task; the lowest rank goes next, on a tie what came first. The mapping counts each owner's tasks that
+have run."""
 
 
-def fifo(waiting: Sequence[WaitingTask], served: Mapping[str, int]) -> int:
-    """Index of the update, else of the task, that was ready earliest; the first in the list on a tie."""
-    return min(range(len(waiting)), key=lambda i: (waiting[i].kind != "update", waiting[i].ready_s))
+def fifo(task: WaitingTask, served: Mapping[str, int]) -> tuple[float, ...]:
+    """Updates first, then what was ready earliest."""
+    return task.kind != "update", task.ready_s
 
 
-def backward_first(waiting: Sequence[WaitingTask], served: Mapping[str, int]) -> int:
+_BACKWARD_FIRST = {"update": 0, "backward": 1, "forward": 2}
+
+
+def backward_first(task: WaitingTask, served: Mapping[str, int]) -> tuple[float, ...]:
     """Like `fifo`, but a backward pass goes before any forward pass: it frees its activations and its owner."""
-    rank = {"update": 0, "backward": 1, "forward": 2}
-    return min(range(len(waiting)), key=lambda i: (rank[waiting[i].kind], waiting[i].ready_s))
+    return _BACKWARD_FIRST[task.kind], task.ready_s
 
 
-def fair(waiting: Sequence[WaitingTask], served: Mapping[str, int]) -> int:
-    """Like `fifo`, but the owner served least goes first; `served` counts the tasks run for each owner so far."""
-
-    def key(i: int) -> tuple[bool, int, float]:
-        task = waiting[i]
-        return task.kind != "update", served.get(task.owner, 0), task.ready_s
-
-    return min(range(len(waiting)), key=key)
+def fair(task: WaitingTask, served: Mapping[str, int]) -> tuple[float, ...]:
+    """Like `fifo`, but the owner served least goes first."""
+    return task.kind != "update", served.get(task.owner, 0), task.ready_s
 
 
 _POLICIES: dict[str, QueuePolicy] = {"fifo": fifo, "backward_first": backward_first, "fair": fair}

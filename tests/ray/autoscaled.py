@@ -1,6 +1,8 @@
 """Scale up for a run, train, scale down: Ray's autoscaler with its fake machines, in this process's own namespaces.
 
-    unshare --pid --fork --kill-child --mount-proc --mount --net python tests/ray/autoscaled.py FOLDER CONFIG
+    unshare --pid --fork --kill-child --mount-proc --mount --net python tests/ray/autoscaled.py FOLDER CONFIG [preempt]
+
+With ``preempt`` the process of one machine is killed as soon as a round had two places.
 
 Prints one JSON object: the run's exit code, and how many machines there were before, after the run and at the end.
 The head is a child of this process and ends with it; everything else ends with the namespace.
@@ -15,6 +17,10 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from raysplit.cluster.jobs import alive_nodes
 
 PORT = 6379
 _DEADLINE_S = 150
@@ -50,8 +56,6 @@ def fake_cluster() -> dict[str, Any]:
 
 def settled(wanted: int) -> int:
     """The number of machines once it is as wanted, or when time is up."""
-    from raysplit.cluster.jobs import alive_nodes
-
     end, found = time.monotonic() + _DEADLINE_S, -1
     while time.monotonic() < end and found != wanted:
         found = len(alive_nodes(f"127.0.0.1:{PORT}"))
@@ -59,7 +63,20 @@ def settled(wanted: int) -> int:
     return found
 
 
-def main(folder: Path, config: Path) -> None:
+def preempt_one(folder: Path, run: subprocess.Popen[bytes]) -> None:
+    """Kill a machine that the autoscaler has started, once a round has been trained on two places."""
+    metrics = folder / "runs" / "scaled" / "metrics.jsonl"
+    while run.poll() is None:
+        rows = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+        if any(json.loads(row)["num_places"] == 2 for row in rows if row.endswith("}")):
+            raylets = [process for process in psutil.process_iter() if process.name() == "raylet"]
+            min((p for p in raylets if "--head" not in p.cmdline()), key=lambda p: p.pid).kill()
+            return
+        time.sleep(0.05)
+    raise RuntimeError("the run ended before it had two places")
+
+
+def main(folder: Path, config: Path, *, preempts: bool) -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     (folder / "cluster.json").write_text(json.dumps(fake_cluster()))
     environment = os.environ | {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_AUTH_MODE": "token"}
@@ -72,13 +89,16 @@ def main(folder: Path, config: Path) -> None:
         before = settled(1)
         run = [sys.executable, "-m", "raysplit", "train", str(config), "--set", f"output.root={folder}/runs"]
         address = {"RAY_ADDRESS": f"127.0.0.1:{PORT}"}
-        ended = subprocess.run([*run, "--name", "scaled", "--quiet"], env=environment | address, check=False)
-        after = settled(2)
-        print(json.dumps({"exit": ended.returncode, "before": before, "after": after, "end": settled(1)}))
+        with subprocess.Popen([*run, "--name", "scaled", "--quiet"], env=environment | address) as running:
+            if preempts:
+                preempt_one(folder, running)
+            code = running.wait()
+        after = len(alive_nodes(f"127.0.0.1:{PORT}"))
+        print(json.dumps({"exit": code, "before": before, "after": after, "end": settled(1)}))
     finally:
         head.terminate()
         head.wait(60)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), preempts=sys.argv[3:] == ["preempt"])
