@@ -18,12 +18,11 @@ from raysplit.actors.owner_store import STORE, OwnerParts
 from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag, told
 from raysplit.actors.stage import PartRecipe, Stage, require_finite
 from raysplit.data.samples import Samples
-from raysplit.data.streams import derive, generator
-from raysplit.data.transforms import Transform, draws
+from raysplit.data.streams import derive, generator, torch_generator
+from raysplit.data.transforms import Transform, transformed
 
 Program = Callable[..., Awaitable[Any]]
 _WHOLE_SHARD_ROWS = 512
-_NO_STREAM = torch.Generator()  # for transforms that draw nothing: to seed one takes as long as to fetch a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,6 @@ class DataOwner:
         self._shard = shard
         self._test = test
         self._transform = transform
-        self._transform_draws = draws(transform)
         self._eval_transform = eval_transform or transform
         self._recipes = recipes
         self._training = training
@@ -152,7 +150,7 @@ class DataOwner:
 
     def whole_shard(self, purpose: str) -> Iterator[Batch]:
         """All samples once, in stored order and large batches; ``purpose`` names the transform's random stream."""
-        gen = torch.Generator().manual_seed(derive(self._training.seed, self.name, purpose))
+        gen = torch_generator(self._training.seed, self.name, purpose)
         for indices in torch.split(torch.arange(len(self._shard)), _WHOLE_SHARD_ROWS):
             samples = self._shard.take(indices)
             x = self._transform(samples.x, gen).to(self._dtype)
@@ -178,10 +176,8 @@ class DataOwner:
 
     def _batch(self, tag: Tag, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
-        gen = _NO_STREAM
-        if self._transform_draws:
-            gen = torch.Generator().manual_seed(tag.stream(self._training.seed, "transform"))
-        return Batch(x=self._transform(samples.x, gen).to(self._dtype), y=wire_labels(samples.y), indices=indices)
+        x = transformed(samples.x, self._transform, lambda: tag.stream(self._training.seed, "transform"))
+        return Batch(x=x.to(self._dtype), y=wire_labels(samples.y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ adds noise to test inputs as well.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar, Protocol
 
 import torch
@@ -24,9 +25,13 @@ class Transform(Protocol):
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor: ...
 
 
-def draws(transform: Transform) -> bool:
-    """Whether a transform may draw anything; one that does not say (``draws = False``) may."""
-    return getattr(transform, "draws", True)
+_NO_STREAM = torch.Generator()  # to seed one takes as long as to fetch a batch
+
+
+def transformed(x: Tensor, transform: Transform, seed: Callable[[], int]) -> Tensor:
+    """``x`` [B, ...] transformed; a transform that draws nothing says so (``draws = False``), and no seed is needed."""
+    gen = torch.Generator().manual_seed(seed()) if getattr(transform, "draws", True) else _NO_STREAM
+    return transform(x, gen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +40,9 @@ class Compose:
 
     steps: tuple[Transform, ...]
 
-    @property
+    @cached_property
     def draws(self) -> bool:
-        return any(draws(step) for step in self.steps)
+        return any(getattr(step, "draws", True) for step in self.steps)
 
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
         for step in self.steps:
