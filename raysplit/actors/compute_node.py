@@ -97,7 +97,8 @@ class ComputeNode:
     async def forward(self, tag: Tag, z: Tensors) -> Tensors:
         """The owner's replica forward: its output, on the way to the next party."""
         self._enter(tag)
-        await self._updated(tag.owner)
+        if tag.owner in self._updates:
+            await self._updates.pop(tag.owner)
         return await self._stage(tag.owner).forward(tag, z)
 
     async def backward(self, tag: Tag, g: Tensors) -> Tensors:
@@ -268,13 +269,14 @@ class ComputeNode:
 
     def _stage(self, owner: str) -> Stage:
         key = SHARED if self._copies == "shared" else owner
-        if key not in self._stages:
-            stage = self._stages[key] = self._recipe.build(self._device)
+        found = self._stages.get(key)
+        if found is None:
+            found = self._stages[key] = self._recipe.build(self._device)
             if self._state is not None:
-                stage.load(self._state)
+                found.load(self._state)
             if self._task is not None:
-                self._open(stage, self._task)
-        return self._stages[key]
+                self._open(found, self._task)
+        return found
 
     def _enter(self, tag: Tag) -> None:
         """Take up an owner's batch: one at a time, which bounds what is under way on every link."""
