@@ -16,7 +16,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -100,11 +100,13 @@ class Plain:
             output.backward(g * (len(z) / len(output)))
             _step(sgd)
 
-    def _batches(self, name: str, number: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _batches(self, name: str, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each fetched when it is needed, as any training loop does."""
         data, gen = self._setting.owners[name], torch.Generator().manual_seed(0)
         order = torch.from_numpy(generator(0, name, number).permutation(len(data.shard)))
-        chosen = [data.shard.take(indices) for indices in order.split(32)]
-        return [(data.transform(samples.x, gen), samples.y) for samples in chosen]  # type: ignore[misc]
+        for indices in order.split(32):
+            samples = data.shard.take(indices)
+            yield data.transform(samples.x, gen), samples.y  # type: ignore[misc]
 
 
 def _sgd(module: nn.Module) -> torch.optim.Optimizer | None:

@@ -4,9 +4,10 @@
 * recovery: seconds that a run on Ray takes longer when a process dies in it, the start of its successor among them;
 * faults: deaths at calls drawn at random of parties drawn at random, in one process: how many struck, and how many runs
   ended with the undisturbed bits, by method;
+* kills: the same on Ray, where the process dies in which the party lives, and all parties of its place with it;
 * soak: private memory of this process and of all places over hundreds of rounds.
 
-    python benchmarks/reliability/measure.py checkpoints|recovery|faults|soak [--rounds N] [--json FILE]
+    python benchmarks/reliability/measure.py checkpoints|recovery|faults|kills|soak [--rounds N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -152,7 +153,27 @@ class Roll(LocalCluster):
         return super()._made(counted)
 
 
-def faults(number: int) -> dict[str, Any]:
+MakeFaulty = Callable[[Sequence[Fault]], FaultyCluster]
+
+
+def in_this_process(drawn: Sequence[Fault]) -> FaultyCluster:
+    return FaultyCluster(LocalCluster(), drawn)
+
+
+def kills(number: int) -> dict[str, Any]:
+    from raysplit.cluster.ray import Places, RayCluster
+
+    connect(RayOptions(address="local", num_cpus=4, object_store_bytes=200 * _MIB))
+    places = Places(timeout_s=60)
+    layout = partial(lay_out, num_places=2, cpus=2)
+    try:
+        return faults(number, lambda drawn: FaultyCluster(RayCluster(layout, places=places), drawn, death=end_process))
+    finally:
+        places.close()
+        disconnect()
+
+
+def faults(number: int, make: MakeFaulty = in_this_process) -> dict[str, Any]:
     """One death in a run, two in every third; of any party, at any of its calls, a few turns of the loop into it."""
     rng = generator(0, "faults")
     found: dict[str, Counter[str]] = {name: Counter() for name in ALGORITHMS}
@@ -165,7 +186,7 @@ def faults(number: int) -> dict[str, Any]:
         for _ in range(2 if index % 3 == 2 else 1):
             party = str(rng.choice(sorted(calls)))
             drawn.append(Fault(party=party, at_call=int(rng.integers(calls[party])) + 1, turns=int(rng.integers(12))))
-        cluster = FaultyCluster(LocalCluster(), drawn)
+        cluster = make(drawn)
         result = go(configured(name, 3, "mlp"), cluster)
         same = equal(result, whole[name])
         found[name].update(runs=1, faults=len(drawn), losses_healed=cluster.num_healed, same_bits=same)
@@ -213,6 +234,7 @@ MEASUREMENTS = {
     "checkpoints": (checkpoints, 10),
     "recovery": (recovery, 4),
     "faults": (faults, 88),
+    "kills": (kills, 33),
     "soak": (soak, 300),
 }
 
@@ -220,7 +242,7 @@ MEASUREMENTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=MEASUREMENTS)
-    parser.add_argument("--rounds", type=int, help="rounds of a run, or runs of `faults`")
+    parser.add_argument("--rounds", type=int, help="rounds of a run, or runs of `faults` and `kills`")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
     torch.set_num_threads(1)
