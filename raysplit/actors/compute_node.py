@@ -296,6 +296,6 @@ class ComputeNode:
 
     def _check(self, tag: Tag) -> None:
         task = self._task
-        if task is None or (tag.round, tag.attempt) != (task.round, task.attempt):
+        if task is None or tag.round != task.round or tag.attempt != task.attempt:
             now = f"round {task.round}, attempt {task.attempt}" if task else "no round"
             raise StaleCall(f"{self.name} is in {now} and refuses {tag}")

@@ -39,8 +39,8 @@ class Event:
 
 COLUMNS = tuple(field.name for field in fields(Event))
 NAME_COLUMNS = ("party", "device", "kind", "owner")
-_CHUNK = 65_536
-_Row = tuple[str, str, str, str, int, int, float, float, int]
+_WIDTH = len(COLUMNS)
+_CHUNK = 1024 * _WIDTH  # values; few enough to stay in a processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class EventLog:
     def __init__(self) -> None:
         self.lateness: dict[tuple[str, int], Lateness] = {}
         self._codes = _Codes()
-        self._rows: list[_Row] = []  # those that are not in the columns yet
+        self._recent: list[Any] = []  # what is not in the columns yet, event after event
         self._columns = tuple(array(kind) for kind in "iiiiiiddq")
 
     @property
@@ -97,7 +97,7 @@ class EventLog:
         return list(self._codes)
 
     def __len__(self) -> int:
-        return len(self._columns[0]) + len(self._rows)
+        return len(self._columns[0]) + len(self._recent) // _WIDTH
 
     def add(
         self,
@@ -112,8 +112,9 @@ class EventLog:
         num_bytes: int = 0,
     ) -> None:
         """Log one event; the arguments are those of `Event`."""
-        self._rows.append((party, device, kind, owner, round, step, start_s, end_s, num_bytes))
-        if len(self._rows) == _CHUNK:
+        recent = self._recent
+        recent += (party, device, kind, owner, round, step, start_s, end_s, num_bytes)
+        if len(recent) >= _CHUNK:
             self._store()
 
     def columns(self) -> dict[str, array[Any]]:
@@ -147,6 +148,7 @@ class EventLog:
             yield Event(**row | {column: names[row[column]] for column in NAME_COLUMNS})
 
     def _store(self) -> None:
-        for name, column, values in zip(COLUMNS, self._columns, zip(*self._rows, strict=True), strict=False):
-            column.extend(map(self._codes.__getitem__, values) if name in NAME_COLUMNS else values)
-        self._rows.clear()
+        for place, (name, column) in enumerate(zip(COLUMNS, self._columns, strict=True)):
+            values = self._recent[place::_WIDTH]
+            column.fromlist([*map(self._codes.__getitem__, values)] if name in NAME_COLUMNS else values)
+        self._recent.clear()
