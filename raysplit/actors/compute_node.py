@@ -97,8 +97,7 @@ class ComputeNode:
     async def forward(self, tag: Tag, z: Tensors) -> Tensors:
         """The owner's replica forward: its output, on the way to the next party."""
         self._enter(tag)
-        if tag.owner in self._updates:
-            await self._updates.pop(tag.owner)
+        await self._updated(tag.owner)
         return await self._stage(tag.owner).forward(tag, z)
 
     async def backward(self, tag: Tag, g: Tensors) -> Tensors:

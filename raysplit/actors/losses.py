@@ -15,6 +15,8 @@ from raysplit.models.mas_losses import task_losses
 
 Loss = Callable[[Any, Any], Tensor]
 
+_NO_LABEL = -100  # of a sample that cross-entropy leaves out
+
 
 def cross_entropy(logits: Any, y: Any) -> Tensor:
     """Mean cross-entropy; logits [B, C], labels [B] of any integer type. Given both by task, the sum over tasks."""
@@ -28,7 +30,8 @@ def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Se
     with torch.no_grad():
         if loss is cross_entropy and isinstance(joined, Tensor):
             by_sample = F.cross_entropy(joined, y.long(), reduction="none")
-            return [own.mean() for own in torch.split(by_sample, [len(own) for own in ys])]
+            sums = [rows.sum() for rows in torch.split(by_sample, [len(own) for own in ys])]
+            return [total / (own != _NO_LABEL).sum() for total, own in zip(sums, ys, strict=True)]
         return [loss(output, own) for output, own in zip(outputs, ys, strict=True)]
 
 

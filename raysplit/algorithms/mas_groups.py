@@ -20,6 +20,7 @@ from pydantic import field_validator
 from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluator import Evaluation
 from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import AGGREGATOR, Options, RoundReport, Setting, Team
 from raysplit.algorithms.fedavg import train_and_submit
 from raysplit.algorithms.mas_ledger import Ledger, watts_of
@@ -88,6 +89,15 @@ class GroupTraining(LiveGroups):
     def program(self, round: int) -> Program:
         """The owner's round."""
         return train_and_submit
+
+    def learners(self) -> list[PartRecipe]:
+        """The models that an owner trains at the same time at the most: those of the first groups, or of as many even
+        groups as there are to be later."""
+        first = self.phase.groups
+        tasks = tuple(dict.fromkeys(task for group in first for task in group))
+        number = getattr(self.options, "num_groups", 1)
+        later = tuple(tasks[i::number] for i in range(min(number, len(tasks))))
+        return [self.group_recipe(group) for group in max(first, later, key=len)]
 
     # -- the coordinator's round ---------------------------------------------------------------------------------
 

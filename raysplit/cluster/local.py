@@ -31,10 +31,11 @@ class LocalPromise:
         self._meter = meter
         self._network = network
         self._done: asyncio.Future[Envelope] | None = None
+        self._soon: asyncio.Handle | None = None
         if network is not None:
             self._begin()
         else:
-            asyncio.get_running_loop().call_soon(self._begin)
+            self._soon = asyncio.get_running_loop().call_soon(self._begin)
 
     def __await__(self) -> Generator[Any, None, Any]:
         envelope = yield from self._answer()
@@ -58,20 +59,25 @@ class LocalPromise:
     def _answer(self) -> Generator[Any, None, Envelope]:
         if self._done is not None:
             return (yield from self._done.__await__())
+        if self._soon is not None:  # a virtual loop takes nothing back
+            self._soon.cancel()
         self._done = done = asyncio.get_running_loop().create_future()  # for others who await it meanwhile
         party = current_party.get()
         try:
             envelope = yield from self._running.__await__()
         except asyncio.CancelledError:
+            current_party.set(party)
             done.cancel()
             raise
         except Exception as error:
-            done.set_exception(error)
-            done.exception()  # retrieved: there may be no others
-            raise
-        finally:
             current_party.set(party)
-        done.set_result(envelope)
+            if not done.done():  # another one may have given up
+                done.set_exception(error)
+                done.exception()  # retrieved: there may be no others
+            raise
+        current_party.set(party)
+        if not done.done():
+            done.set_result(envelope)
         return envelope
 
 

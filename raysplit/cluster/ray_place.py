@@ -100,8 +100,7 @@ class RayHandle:
     def __getattr__(self, verb: str) -> Callable[..., RayPromise | LocalPromise]:
         if verb.startswith("_"):
             raise AttributeError(verb)
-        call = self.__dict__[verb] = partial(self._call, verb)  # found without asking from now on
-        return call
+        return partial(self._call, verb)
 
     def __reduce__(self) -> tuple[type[RayHandle], tuple[str, str, Any]]:
         return RayHandle, (self.name, self._place, self._actor)

@@ -29,9 +29,14 @@ _NO_STREAM = torch.Generator()  # to seed one takes as long as to fetch a batch
 
 
 def transformed(x: Tensor, transform: Transform, seed: Callable[[], int]) -> Tensor:
-    """``x`` [B, ...] transformed; a transform that draws nothing says so (``draws = False``), and no seed is needed."""
-    gen = torch.Generator().manual_seed(seed()) if getattr(transform, "draws", True) else _NO_STREAM
+    """``x`` [B, ...] transformed; no seed is needed for a transform whose class says ``draws = False``."""
+    gen = torch.Generator().manual_seed(seed()) if _draws(transform) else _NO_STREAM
     return transform(x, gen)
+
+
+def _draws(transform: Transform) -> bool:
+    """Whether it may draw something; what a class says does not hold for its subclasses."""
+    return "draws" not in type(transform).__dict__ or bool(getattr(transform, "draws"))  # noqa: B009
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,7 @@ class Compose:
 
     @cached_property
     def draws(self) -> bool:
-        return any(getattr(step, "draws", True) for step in self.steps)
+        return any(_draws(step) for step in self.steps)
 
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
         for step in self.steps:

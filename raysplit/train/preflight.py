@@ -16,6 +16,8 @@ from torch import Tensor
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.actors.part import as_tuple
 from raysplit.actors.stage import PartRecipe
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.mas_groups import GroupTraining
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.wire import num_bytes
 from raysplit.train.config import RunConfig
@@ -43,13 +45,23 @@ class TooLittleMemory(ValueError):
     """The run needs more than there is; the message has the numbers and the way out."""
 
 
-def estimate(parties: Sequence[PartySpec], *, batch_size: int, num_owners: int, num_places: int) -> Needs:
-    """What these parties need; a node with a replica per owner has ``num_owners`` of them."""
+def estimate(
+    parties: Sequence[PartySpec],
+    *,
+    batch_size: int,
+    num_owners: int,
+    num_places: int,
+    learners: Sequence[PartRecipe] = (),
+) -> Needs:
+    """What these parties need; a node with a replica per owner has ``num_owners`` of them.
+
+    ``learners`` are models that every owner builds only when its groups of tasks open.
+    """
     models = samples = crossing = 0
     known: dict[str, tuple[list[int], list[int], list[int]]] = {}
     for party in parties:
         copies = num_owners if party.arguments.get("copies") == "per_owner" else 1
-        for recipe in _recipes(party):
+        for recipe in [*_recipes(party), *(learners if party.role == "owner" else ())]:
             key = f"{recipe.spec} {recipe.cuts}"
             weights, outputs, sent = known.setdefault(key, _sizes(recipe))
             kept = weights[recipe.index] * (2 + _state_copies(recipe.optimizer))
@@ -64,7 +76,9 @@ def estimate(parties: Sequence[PartySpec], *, batch_size: int, num_owners: int, 
     )
 
 
-def expected_needs(config: RunConfig, parties: Sequence[PartySpec], resources: Mapping[str, float]) -> Needs:
+def expected_needs(
+    config: RunConfig, algorithm: Algorithm, parties: Sequence[PartySpec], resources: Mapping[str, float]
+) -> Needs:
     """The estimate for a configured run on a cluster with these Ray resources."""
     section = config.cluster
     places = max(1, int(resources.get("CPU", 1))) if section.places == "auto" else section.places
@@ -73,6 +87,7 @@ def expected_needs(config: RunConfig, parties: Sequence[PartySpec], resources: M
         batch_size=config.training.batch_size,
         num_owners=config.training.cohort_size or config.partition.num_owners,
         num_places=len(parties) if section.sharing == "alone" else places,
+        learners=algorithm.learners() if isinstance(algorithm, GroupTraining) else (),
     )
 
 
@@ -115,12 +130,16 @@ def _sizes(recipe: PartRecipe) -> tuple[list[int], list[int], list[int]]:
             if not list(module.children())
         ]
         with torch.no_grad():
-            z = part.eval()(*as_tuple(z))
+            output = part.eval()(*as_tuple(z))
         for hook in hooks:
             hook.remove()
         weights.append(num_bytes(part.state_dict()))
         outputs.append(sum(made))
-        sent.append(num_bytes(z))
+        if isinstance(output, Mapping):  # answers by task go nowhere; the next heads take what these took
+            sent.append(0)
+        else:
+            z = output
+            sent.append(num_bytes(z))
     return weights, outputs, sent[:-1] or [0]
 
 

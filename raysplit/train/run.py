@@ -106,7 +106,7 @@ async def run(
         setting = algorithm.setting
         parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
         if config.reliability.preflight and resources and config.cluster.elastic is None:
-            refuse_too_little(expected_needs(config, parties, resources), resources)
+            refuse_too_little(expected_needs(config, algorithm, parties, resources), resources)
         algorithm.attach(await deployed(parties, cluster, config.reliability), cluster)
         members = members_of(config, algorithm, parties, cluster)
         safety = Safety(config, algorithm, parties, cluster, checkpoints, members)

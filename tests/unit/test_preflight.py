@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from disturbed import EVERYTHING, changes
 from support import settings
 
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.algorithms import resolve_algorithm
 from raysplit.train.config import check_config
-from raysplit.train.preflight import PROCESS_BYTES, Needs, TooLittleMemory, _state_copies, estimate, refuse_too_little
+from raysplit.train.preflight import (
+    PROCESS_BYTES,
+    Needs,
+    TooLittleMemory,
+    _state_copies,
+    estimate,
+    expected_needs,
+    refuse_too_little,
+)
 from raysplit.train.setup import prepare
 
 WEIGHTS = 8 * (10 * 16 + 16), 8 * (16 * 12 + 12 + 12 * 5 + 5)  # of the base network 10-16-12-5, cut after 16
@@ -43,6 +52,37 @@ def test_a_replica_per_owner_with_momentum() -> None:
     front = 3 * WEIGHTS[0] + outputs(10, 16, 16)
     top = 3 * WEIGHTS[1] + outputs(12, 12, 5)
     assert found.models_bytes == 3 * front + 3 * top
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_every_method_can_be_estimated(name: str) -> None:
+    config = check_config(settings(**changes(name)))
+    algorithm = resolve_algorithm(config.algorithm.name)(prepare(config).setting, config.algorithm.resolved_options())
+    found = expected_needs(config, algorithm, algorithm.parties(), {"CPU": 2})
+    assert found.models_bytes > 0
+    assert found.samples_bytes > 0
+
+
+def test_an_owner_has_a_model_for_each_of_its_groups() -> None:
+    """One model of three tasks, two of which share an encoder, three of one task: an encoder more each time."""
+    needs = []
+    for name in ("all_in_one", "tag", "one_by_one"):
+        config = check_config(settings(**changes(name)))
+        algorithm = resolve_algorithm(name)(prepare(config).setting, config.algorithm.resolved_options())
+        needs.append(expected_needs(config, algorithm, algorithm.parties(), {"CPU": 2}).models_bytes)
+    assert 0 < needs[0] < needs[1] < needs[2]
+    assert needs[2] - needs[1] == pytest.approx(needs[1] - needs[0], rel=1e-6)
+
+
+def test_heads_side_by_side_take_what_the_trunk_sends() -> None:
+    """One after the other in a node or each in its own: the same weights, the same layers' outputs."""
+    config = check_config(settings(**changes("mtl_split")))
+    found = []
+    for num_nodes in (1, 2, 3):
+        options = config.algorithm.resolved_options().model_copy(update={"num_nodes": num_nodes})
+        algorithm = resolve_algorithm("mtl_split")(prepare(config).setting, options)
+        found.append(expected_needs(config, algorithm, algorithm.parties(), {"CPU": 2}))
+    assert len({(needs.models_bytes, needs.in_flight_bytes) for needs in found}) == 1
 
 
 @pytest.mark.parametrize(
