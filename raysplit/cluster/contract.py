@@ -1,9 +1,8 @@
 """The contract between parties and the cluster that carries their calls.
 
 A party is a plain object whose verbs are methods, most of them coroutines. A party sees others through handles:
-``handle.verb(...)`` starts the call and gives a *promise*. Await it and the value comes here; pass it on as an argument
-of another call and the value goes straight from its maker to its user. A call begins without anybody waiting for it;
-between calls that nobody has awaited yet there is no order.
+``handle.verb(...)`` starts the call at once and gives a *promise*. Await it and the value comes here; pass it on
+as an argument of another call and the value goes straight from its maker to its user.
 
 What a call means is the cluster's business: a direct call on one event loop (`LocalCluster`), a Ray actor call
 (`RayCluster`), or either of them paced like described hardware.

@@ -1,4 +1,4 @@
-"""`LocalCluster`: every party in this process, every call a coroutine on the running event loop.
+"""`LocalCluster`: every party in this process, every call a task on the running event loop.
 
 The reference for bitwise equality, the debugger's friend and the stage of the simulator.
 """
@@ -6,8 +6,7 @@ The reference for bitwise equality, the debugger's friend and the stage of the s
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,27 +17,15 @@ from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
 
 
 class LocalPromise:
-    """A running call; the value is counted on the link from its maker to whoever awaits it.
+    """A running call; the value is counted on the link from its maker to whoever awaits it."""
 
-    A call that is awaited in the very moment it is made runs on in its caller's task, while what it works on is still
-    at hand; any other runs as a task of its own. On described links every call is such a task.
-    """
-
-    def __init__(
-        self, running: Coroutine[Any, Any, Envelope], meter: TrafficMeter, network: Network | None = None
-    ) -> None:
-        self._running = running
+    def __init__(self, task: asyncio.Task[Envelope], meter: TrafficMeter, network: Network | None = None) -> None:
+        self._task = task
         self._meter = meter
         self._network = network
-        self._done: asyncio.Future[Envelope] | None = None
-        self._soon: asyncio.Handle | None = None
-        if network is not None:
-            self._begin()
-        else:
-            self._soon = asyncio.get_running_loop().call_soon(self._begin)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        envelope = yield from self._answer()
+        envelope = yield from self._task.__await__()
         if envelope.num_bytes:
             receiver = current_party.get()
             self._meter.add(envelope.source, receiver, envelope.num_bytes)
@@ -47,38 +34,9 @@ class LocalPromise:
                 yield from carried.__await__()
         return envelope.value
 
-    @types.coroutine
-    def envelope(self) -> Generator[Any, None, Envelope]:
+    async def envelope(self) -> Envelope:
         """The value under its maker's name, uncounted: for sending it on."""
-        return (yield from self._answer())
-
-    def _begin(self) -> None:
-        if self._done is None:
-            self._done = asyncio.get_running_loop().create_task(self._running)
-
-    def _answer(self) -> Generator[Any, None, Envelope]:
-        if self._done is not None:
-            return (yield from self._done.__await__())
-        if self._soon is not None:  # a virtual loop takes nothing back
-            self._soon.cancel()
-        self._done = done = asyncio.get_running_loop().create_future()  # for others who await it meanwhile
-        party = current_party.get()
-        try:
-            envelope = yield from self._running.__await__()
-        except asyncio.CancelledError:
-            current_party.set(party)
-            done.cancel()
-            raise
-        except Exception as error:
-            current_party.set(party)
-            if not done.done():  # another one may have given up
-                done.set_exception(error)
-                done.exception()  # retrieved: there may be no others
-            raise
-        current_party.set(party)
-        if not done.done():
-            done.set_result(envelope)
-        return envelope
+        return await self._task
 
 
 class LocalHandle:
@@ -99,10 +57,11 @@ class LocalHandle:
         return call
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> LocalPromise:
-        return self.promise(self._run(current_party.get(), verb, args, kwargs), self._meter, self._network)
+        task = asyncio.get_running_loop().create_task(self._run(current_party.get(), verb, args, kwargs))
+        return self.promise(task, self._meter, self._network)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
-        current_party.set(self.name)
+        current_party.set(self.name)  # this task's own context
         network, sent_bytes = self._network, 0
         values = [*args, *kwargs.values()]
         promises = []

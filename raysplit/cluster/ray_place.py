@@ -110,7 +110,8 @@ class RayHandle:
             return _here.handles[self.name]._call(verb, *args, **kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
-                return _PlacePromise(self._call_with_local_promises(verb, args, kwargs), METER, _network)
+                made_here = self._call_with_local_promises(verb, args, kwargs)
+                return _PlacePromise(asyncio.ensure_future(made_here), METER, _network)
         return RayPromise(self._submit(verb, args, kwargs), self._place)
 
     def _submit(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

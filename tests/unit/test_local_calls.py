@@ -1,4 +1,4 @@
-"""Calls in a process: run in the caller's task where they are awaited at once, else as tasks; to the same effect."""
+"""Calls within a process: what a promise promises to whoever awaits it, passes it on, or gives up."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Party:
         self.opened = asyncio.Event()
         self.calls: list[str] = []
 
-    async def who(self) -> tuple[str, Any]:
+    async def who(self) -> str:
         self.calls.append("who")
-        return current_party.get(), asyncio.current_task()
+        return current_party.get()
 
     async def held(self) -> torch.Tensor:
         self.calls.append("held")
@@ -47,26 +47,21 @@ async def deployed() -> tuple[LocalCluster, Handle]:
     return cluster, (await cluster.deploy(specs))["server"]
 
 
-def test_a_call_awaited_at_once_runs_in_its_callers_task() -> None:
+def test_a_call_acts_for_its_party_and_leaves_its_caller_alone() -> None:
     async def calls() -> None:
         _, server = await deployed()
-        assert await server.who() == ("server", asyncio.current_task())
+        assert await server.who() == "server"
         assert current_party.get() == COORDINATOR
 
     asyncio.run(calls())
 
 
-def test_a_call_that_nobody_awaits_yet_runs_on_its_own() -> None:
+def test_a_call_needs_nobody_who_awaits_it() -> None:
     async def calls() -> None:
         _, server = await deployed()
         promise = server.who()
-        await asyncio.sleep(0)
-        assert await server.count() == []  # the promise has begun, its first step is to come
-        await asyncio.sleep(0)
-        assert await server.count() == ["who"]
-        party, task = await promise
-        assert party == "server"
-        assert task is not asyncio.current_task()
+        assert await server.count() == ["who"]  # calls begin in their order
+        assert await promise == "server"
 
     asyncio.run(calls())
 
@@ -75,12 +70,9 @@ def test_several_may_await_a_promise_and_each_is_counted() -> None:
     async def calls() -> None:
         cluster, server = await deployed()
         promise = server.held()
-        first = asyncio.ensure_future(_value(promise))  # after the call has begun as a task
-        at_once = server.held()
-        begun = asyncio.ensure_future(_value(server.open()))
-        same = [asyncio.ensure_future(_value(at_once)) for _ in range(2)]
-        values = [await at_once, await first, *[await task for task in same]]
-        await begun
+        others = [asyncio.ensure_future(_value(promise)) for _ in range(3)]
+        await server.open()
+        values = [await promise, *[await other for other in others]]
         assert all(torch.equal(value, torch.ones(4)) for value in values)
         (link,) = await cluster.traffic()
         assert (link.source, link.destination, link.num_messages) == ("server", COORDINATOR, 4)
