@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local import LocalCluster
+from raysplit.schedulers.profiles import Profile, UnitProfile
 from raysplit.train.config import check_config
 from raysplit.train.run import RunResult, run
 from raysplit.train.setup import prepare
@@ -75,3 +77,25 @@ def dropout_net(num_classes: int) -> nn.Module:
     return nn.Sequential(
         nn.Flatten(), nn.Dropout(0.2), nn.Linear(10, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, num_classes)
     )
+
+
+TOY_SECONDS = ((2, 1, 0.5), (3, 4, 0.25), (1, 2, 0.125), (1, 1, 1))
+"""Forward, backward, update of each unit, which are easy to add."""
+
+
+def toy_profile(folder: Path, *, batch_size: int, activations: Sequence[int], parameters: Sequence[int]) -> str:
+    """A profile of four units that take `TOY_SECONDS`, with bytes for each; the path of its file."""
+    units = tuple(
+        UnitProfile(
+            name=f"unit{i}",
+            forward_ms=1e3 * forward,
+            backward_ms=1e3 * backward,
+            update_ms=1e3 * update,
+            activation_bytes=activations[i],
+            parameter_bytes=parameters[i],
+        )
+        for i, (forward, backward, update) in enumerate(TOY_SECONDS)
+    )
+    path = folder / "toy.parquet"
+    Profile(model="toy", device="toy", batch_size=batch_size, units=units).to_parquet(path)
+    return str(path)

@@ -53,7 +53,6 @@ class WorkQueue:
         self._lanes: dict[str, deque[tuple[int, WaitingTask, Turn]]] = {}
         self._num_arrivals = 0
         self._served: Counter[str] = Counter()
-        self._counts = policy == "fair"  # the others do not ask
 
     async def turn(self, work: Work) -> None:
         """Return when it is this work's turn."""
@@ -79,8 +78,7 @@ class WorkQueue:
         if self._busy:
             return False
         self._busy = True
-        if self._counts:
-            self._served[work.owner] += 1
+        self._served[work.owner] += 1
         return True
 
     def join(self, work: Work, turn: Turn, ready_s: float) -> None:
@@ -107,8 +105,7 @@ class WorkQueue:
         if turn.done():  # whoever waited has given up
             self.pass_on()
         else:
-            if self._counts:
-                self._served[task.owner] += 1
+            self._served[task.owner] += 1
             turn.set_result(None)
 
     def _lane(self) -> str:

@@ -188,13 +188,9 @@ class Place:
                         await _network.carry(source, party, size_bytes, made_s)
                     value = unpack(value)
                 values.append(value)
-            if names:
-                first = len(values) - len(names)
-                result = getattr(self.parties[party], verb)(
-                    *values[:first], **dict(zip(names, values[first:], strict=True))
-                )
-            else:
-                result = getattr(self.parties[party], verb)(*values)
+            first = len(values) - len(names)
+            named = dict(zip(names, values[first:], strict=True))
+            result = getattr(self.parties[party], verb)(*values[:first], **named)
             if hasattr(result, "__await__"):
                 result = await result
         return sealed(party, result, _now_s())

@@ -141,7 +141,7 @@ class Envelope:
 
     def sealed(self) -> Sealed:
         """As it crosses the border of a process."""
-        return self.source, self.made_s, self.num_bytes, pack(self.value) if self.num_bytes else self.value
+        return sealed(self.source, self.value, self.made_s)
 
 
 Sealed = tuple[str, float, int, Any]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -34,9 +34,9 @@ def transformed(x: Tensor, transform: Transform, seed: Callable[[], int]) -> Ten
     return transform(x, gen)
 
 
-def _draws(transform: Transform) -> bool:
+def _draws(transform: Any) -> bool:
     """Whether it may draw something; what a class says does not hold for its subclasses."""
-    return "draws" not in type(transform).__dict__ or bool(getattr(transform, "draws"))  # noqa: B009
+    return "draws" not in vars(type(transform)) or bool(transform.draws)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,12 +59,18 @@ def estimate(
     """
     models = samples = crossing = 0
     known: dict[str, tuple[list[int], list[int], list[int]]] = {}
+    state_copies: dict[str, int] = {}
     for party in parties:
         copies = num_owners if party.arguments.get("copies") == "per_owner" else 1
         for recipe in [*_recipes(party), *(learners if party.role == "owner" else ())]:
             key = f"{recipe.spec} {recipe.cuts}"
-            weights, outputs, sent = known.setdefault(key, _sizes(recipe))
-            kept = weights[recipe.index] * (2 + _state_copies(recipe.optimizer))
+            if key not in known:  # most owners share their recipes
+                known[key] = _sizes(recipe)
+            optimizer = str(recipe.optimizer)
+            if optimizer not in state_copies:
+                state_copies[optimizer] = _state_copies(recipe.optimizer)
+            weights, outputs, sent = known[key]
+            kept = weights[recipe.index] * (2 + state_copies[optimizer])
             models += copies * (kept + outputs[recipe.index] * batch_size)
             crossing = max(crossing, *sent)
         samples += sum(num_bytes(getattr(party.arguments.get(name), "x", ())) for name in ("shard", "samples"))

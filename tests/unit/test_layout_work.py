@@ -6,32 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import toy_profile
 
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.topology import lay_out
-from raysplit.schedulers.profiles import Profile, UnitProfile
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.emulated import expected_work
 from raysplit.train.simulate import sketch_algorithm
 
-SECONDS = ((2, 1, 0.5), (3, 4, 0.25), (1, 2, 0.125), (1, 1, 1))  # forward, backward, update of each unit
-
 
 @pytest.fixture
 def profile(tmp_path: Path) -> str:
-    units = tuple(
-        UnitProfile(
-            name=f"unit{i}",
-            forward_ms=1e3 * forward,
-            backward_ms=1e3 * backward,
-            update_ms=1e3 * update,
-            activation_bytes=1000,
-            parameter_bytes=1000,
-        )
-        for i, (forward, backward, update) in enumerate(SECONDS)
-    )
-    Profile(model="toy", device="toy", batch_size=16, units=units).to_parquet(tmp_path / "toy.parquet")
-    return str(tmp_path / "toy.parquet")
+    return toy_profile(tmp_path, batch_size=16, activations=[1000] * 4, parameters=[1000] * 4)
 
 
 def config(profile: str, algorithm: dict[str, Any], **topology: Any) -> RunConfig:

@@ -10,6 +10,7 @@ from support import settings
 
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.algorithms import resolve_algorithm
+from raysplit.train import preflight
 from raysplit.train.config import check_config
 from raysplit.train.preflight import (
     PROCESS_BYTES,
@@ -72,6 +73,14 @@ def test_an_owner_has_a_model_for_each_of_its_groups() -> None:
         needs.append(expected_needs(config, algorithm, algorithm.parties(), {"CPU": 2}).models_bytes)
     assert 0 < needs[0] < needs[1] < needs[2]
     assert needs[2] - needs[1] == pytest.approx(needs[1] - needs[0], rel=1e-6)
+
+
+def test_what_parties_share_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of owners have one recipe; a forward pass for each would take longer than the run."""
+    measured, plain = [], preflight._sizes
+    monkeypatch.setattr(preflight, "_sizes", lambda recipe: (measured.append(recipe), plain(recipe))[1])
+    needs("minibatch_sfl")
+    assert len(measured) == 1
 
 
 def test_heads_side_by_side_take_what_the_trunk_sends() -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import same, settings, weights
+from support import same, settings, toy_profile, weights
 
 from raysplit.actors.sketch import sketched
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.simulated import SimulatedCluster
 from raysplit.cluster.virtual import VirtualClock, run_virtual
-from raysplit.schedulers.profiles import Profile, UnitProfile
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.emulated import emulation, observation
@@ -26,27 +25,18 @@ from raysplit.train.simulate import simulate, sketch_algorithm
 
 ROWS = 16
 WIDTHS = (16, 12, 10, 5)  # of the network 10-16-12-10-5
-SECONDS = ((2, 1, 0.5), (3, 4, 0.25), (1, 2, 0.125), (1, 1, 1))  # forward, backward, update of each unit
 
 
 @pytest.fixture
 def toy(tmp_path: Path) -> str:
     """The profile of a small network in double precision, with times that are easy to add."""
     weights_in = (10, *WIDTHS)
-    units = tuple(
-        UnitProfile(
-            name=f"unit{i}",
-            forward_ms=1e3 * forward,
-            backward_ms=1e3 * backward,
-            update_ms=1e3 * update,
-            activation_bytes=8 * ROWS * WIDTHS[i],
-            parameter_bytes=8 * (weights_in[i] + 1) * WIDTHS[i],
-        )
-        for i, (forward, backward, update) in enumerate(SECONDS)
+    return toy_profile(
+        tmp_path,
+        batch_size=ROWS,
+        activations=[8 * ROWS * width for width in WIDTHS],
+        parameters=[8 * (before + 1) * width for before, width in zip(weights_in, WIDTHS, strict=False)],
     )
-    path = tmp_path / "toy.parquet"
-    Profile(model="toy", device="toy", batch_size=ROWS, units=units).to_parquet(path)
-    return str(path)
 
 
 def small(toy: str, algorithm: dict[str, Any], *, nodes: int = 2, speed: float = 1.0, **changes: Any) -> RunConfig:
