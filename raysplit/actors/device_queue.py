@@ -48,7 +48,7 @@ class WorkQueue:
     def __init__(self, policy: str = "fifo") -> None:
         self.policy = policy
         self.free_s = 0.0
-        self._rank = queue_policy(policy)
+        self._rank, self._by_owner = queue_policy(policy)
         self._busy = False
         self._lanes: dict[str, deque[tuple[int, WaitingTask, Turn]]] = {}
         self._num_arrivals = 0
@@ -78,13 +78,14 @@ class WorkQueue:
         if self._busy:
             return False
         self._busy = True
-        self._served[work.owner] += 1
+        if self._by_owner:
+            self._served[work.owner] += 1
         return True
 
     def join(self, work: Work, turn: Turn, ready_s: float) -> None:
         """Wait behind others. In a lane the first to come is the first to go, so only its head is up for choice."""
         kind = _TASK_KINDS.get(work.kind, "forward")
-        lane = f"{kind} {work.owner}" if self.policy == "fair" else kind
+        lane = f"{kind} {work.owner}" if self._by_owner else kind
         waiting = self._num_arrivals, WaitingTask(work.owner, kind, ready_s), turn
         self._num_arrivals += 1
         if lane in self._lanes:
@@ -94,27 +95,26 @@ class WorkQueue:
 
     def pass_on(self) -> None:
         """Choose the next, now."""
-        if not self._lanes:
+        lanes = self._lanes
+        if not lanes:
             self._busy = False
             return
-        name = self._lane()
-        lane = self._lanes[name]
+        name = next(iter(lanes)) if len(lanes) == 1 else self._lane()
+        lane = lanes[name]
         _, task, turn = lane.popleft()
         if not lane:
-            del self._lanes[name]
+            del lanes[name]
         if turn.done():  # whoever waited has given up
             self.pass_on()
         else:
-            self._served[task.owner] += 1
+            if self._by_owner:
+                self._served[task.owner] += 1
             turn.set_result(None)
 
     def _lane(self) -> str:
         """The lane whose head goes next."""
-        lanes = self._lanes.items()
-        if len(lanes) == 1:
-            return next(iter(self._lanes))
         rank, served = self._rank, self._served
-        return min([(rank(lane[0][1], served), lane[0][0], name) for name, lane in lanes])[2]
+        return min([(rank(lane[0][1], served), lane[0][0], name) for name, lane in self._lanes.items()])[2]
 
 
 class QueueDevice:

@@ -88,14 +88,24 @@ def _sketches(row_bytes: float) -> Callable[[int], Sketch]:
     return cache(lambda num_rows: Sketch(round(row_bytes * num_rows), num_rows))
 
 
+def _outcome(value: T) -> Callable[[], T]:
+    """A computation of which the outcome is known beforehand."""
+    return lambda: value
+
+
+_nothing = _outcome(None)
+
+
 class SketchPart:
     """The units of one part: what a `TrainablePart` and its module are asked beside computing."""
 
     def __init__(self, spec: SketchSpec, first: int, end: int) -> None:
         self._names = tuple(unit.name for unit in spec.units[first:end])
         self._weights = {f"unit {i}": Sketch(spec.units[i].parameter_bytes) for i in range(first, end)}
-        self.input = _sketches(spec.row_bytes(first))
-        self.output = _sketches(spec.row_bytes(end))
+        inputs, outputs = _sketches(spec.row_bytes(first)), _sketches(spec.row_bytes(end))
+        self.forward = cache(lambda num_rows: _outcome(outputs(num_rows)))
+        self.backward = cache(lambda num_rows: _outcome(inputs(num_rows)))
+        self.loss_gradient = cache(lambda num_rows: _outcome((0.0, inputs(num_rows))))
 
     @property
     def module(self) -> SketchPart:
@@ -137,19 +147,19 @@ class SketchStage:
         self._index = recipe.index
 
     def forward(self, tag: Tag, z: Sketch) -> Awaitable[Sketch]:
-        return self._run("forward", tag, self.part.output(z.num_rows))
+        return self._run("forward", tag, self.part.forward(z.num_rows))
 
     def backward(self, tag: Tag, g: Sketch) -> Awaitable[Sketch]:
-        return self._run("backward", tag, self.part.input(g.num_rows))
+        return self._run("backward", tag, self.part.backward(g.num_rows))
 
     def update(self, tag: Tag) -> Awaitable[None]:
-        return self._run("update", tag, None)
+        return self._run("update", tag, _nothing)
 
     def loss_gradient(self, tag: Tag, z: Sketch, y: Any, loss: Any) -> Awaitable[tuple[float, Sketch]]:
-        return self._run("loss", tag, (0.0, self.part.input(z.num_rows)))
+        return self._run("loss", tag, self.part.loss_gradient(z.num_rows))
 
-    def _run(self, kind: WorkKind, tag: Tag, result: T) -> Awaitable[T]:
-        return self._device.run(Work(kind, tag.owner, self._index, tag.round, tag.step), lambda: result)
+    def _run(self, kind: WorkKind, tag: Tag, compute: Callable[[], T]) -> Awaitable[T]:
+        return self._device.run(Work(kind, tag.owner, self._index, tag.round, tag.step), compute)
 
     def load(self, state: State) -> None:
         """Weights have no values."""
@@ -176,15 +186,19 @@ class SketchBatch:
         return self.x.num_rows
 
 
+@cache
+def _batch(num_rows: int) -> SketchBatch:
+    return SketchBatch(x=Sketch(0, num_rows), y=Sketch(_LABEL_BYTES * num_rows, num_rows))
+
+
 class SketchOwner(DataOwner):
     """A data owner whose batches have sizes only."""
 
     def batches(self, task: RoundTask) -> Iterator[tuple[Tag, Any]]:
-        sizes = self._batch_sizes()
+        batches = [_batch(num_rows) for num_rows in self._batch_sizes()]
         for step in range(task.steps(self.name)):
-            rows = sizes[step % len(sizes)]
             tag = Tag(owner=self.name, round=task.round, step=step, attempt=task.attempt)
-            yield tag, SketchBatch(x=Sketch(0, rows), y=Sketch(_LABEL_BYTES * rows, rows))
+            yield tag, batches[step % len(batches)]
 
     def _batch_sizes(self) -> list[int]:
         size, num_samples = self._training.batch_size, len(self._shard)

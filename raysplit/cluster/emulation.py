@@ -166,7 +166,7 @@ class PacedDevice:
         await clock.reach(starts_s + described_s)
         queue.free_s = clock.now_s()
         kind, owner, _, round, step = work
-        self._log.add(self._party, machine.device, kind, owner, round, step, began_s, clock.time_s())
+        self._log.add((self._party, machine.device, kind, owner, round, step, began_s, clock.time_s(), 0))
         return result
 
     def _note_lateness(self, round: int, ready_s: float, due_s: float, soonest_s: float) -> None:
@@ -187,8 +187,7 @@ class _Link(NamedTuple):
     receiver: str
     name: str
     bytes_per_s: float
-    sender_latency_s: float
-    receiver_latency_s: float
+    latency_s: float
     serial: tuple[tuple[dict[str, float], str], ...]
 
 
@@ -224,7 +223,10 @@ class Network:
     def depart(self, source: str, destination: str, num_bytes: int, made_s: float) -> Transfer | None:
         """Send that many bytes, ready to leave since ``made_s``; None where it takes no time."""
         ends = source, destination
-        link = self._links[ends] if ends in self._links else self._link(source, destination)
+        try:
+            link = self._links[ends]
+        except KeyError:
+            link = self._links[ends] = self._link(source, destination)
         if link is None:
             return None
         start_s = made_s
@@ -233,30 +235,27 @@ class Network:
         left_s = start_s + num_bytes / link.bytes_per_s
         for free_s, end in link.serial:
             free_s[end] = left_s
-        return left_s + link.sender_latency_s + link.receiver_latency_s, link, start_s, num_bytes
+        return left_s + link.latency_s, link, start_s, num_bytes
 
     def arrived(self, transfer: Transfer, now_s: float) -> None:
         """Log it: it is received at last."""
         _, link, start_s, num_bytes = transfer
         end_s = now_s if now_s > start_s else start_s
-        self._log.add(link.receiver, link.name, TRANSFER, "", -1, -1, start_s, end_s, num_bytes)
+        self._log.add((link.receiver, link.name, TRANSFER, "", -1, -1, start_s, end_s, num_bytes))
 
     def _link(self, source: str, destination: str) -> _Link | None:
         """The link between two parties, found once; None where nothing takes time."""
         sender, receiver = original(source), original(destination)
         up, down = self._interfaces.get(sender), self._interfaces.get(receiver)
-        link = None
         place_of = self._place_of
-        if up is not None and down is not None and place_of.get(sender, sender) != place_of.get(receiver, receiver):
-            serial = [(self._up_free_s, sender)] if up.serial else []
-            serial += [(self._down_free_s, receiver)] if down.serial else []
-            link = _Link(
-                receiver=receiver,
-                name=f"{sender} -> {receiver}",
-                bytes_per_s=min(up.up_bytes_per_s, down.down_bytes_per_s),
-                sender_latency_s=up.latency_s,
-                receiver_latency_s=down.latency_s,
-                serial=tuple(serial),
-            )
-        self._links[source, destination] = link
-        return link
+        if up is None or down is None or place_of.get(sender, sender) == place_of.get(receiver, receiver):
+            return None
+        serial = [(self._up_free_s, sender)] if up.serial else []
+        serial += [(self._down_free_s, receiver)] if down.serial else []
+        return _Link(
+            receiver=receiver,
+            name=f"{sender} -> {receiver}",
+            bytes_per_s=min(up.up_bytes_per_s, down.down_bytes_per_s),
+            latency_s=up.latency_s + down.latency_s,
+            serial=tuple(serial),
+        )

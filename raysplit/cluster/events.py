@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 TRANSFER = "transfer"
@@ -39,6 +39,9 @@ class Event:
 
 COLUMNS = tuple(field.name for field in fields(Event))
 NAME_COLUMNS = ("party", "device", "kind", "owner")
+EventRow = tuple[str, str, str, str, int, int, float, float, int]
+"""The values of an `Event`, in the order of its columns."""
+
 _WIDTH = len(COLUMNS)
 _CHUNK = 1024 * _WIDTH  # values; few enough to stay in a processor's cache
 
@@ -99,21 +102,10 @@ class EventLog:
     def __len__(self) -> int:
         return len(self._columns[0]) + len(self._recent) // _WIDTH
 
-    def add(
-        self,
-        party: str,
-        device: str,
-        kind: str,
-        owner: str,
-        round: int,
-        step: int,
-        start_s: float,
-        end_s: float,
-        num_bytes: int = 0,
-    ) -> None:
-        """Log one event; the arguments are those of `Event`."""
+    def add(self, row: EventRow) -> None:
+        """Log one event."""
         recent = self._recent
-        recent += (party, device, kind, owner, round, step, start_s, end_s, num_bytes)
+        recent += row
         if len(recent) >= _CHUNK:
             self._store()
 
@@ -125,7 +117,7 @@ class EventLog:
     def extend(self, other: EventLog) -> None:
         """Append the events of another log, for example another place's."""
         for event in other:
-            self.add(*[getattr(event, column) for column in COLUMNS])
+            self.add(astuple(event))
         for (party, round), lateness in other.lateness.items():
             self.add_lateness(party, round, lateness)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import copy_context
 from functools import partial
 from heapq import heappush
+from types import CoroutineType, coroutine
 from typing import Any
 
 from raysplit.actors.device import Work
@@ -42,9 +43,11 @@ class SimulatedDevice:
 
     def __init__(self, *, party: str, machine: Machine, queue: WorkQueue, clock: Clock, log: EventLog) -> None:
         self.party = party
-        self.machine = machine
+        self.name = machine.device
+        self.seconds = machine.seconds
         self.queue = queue
-        self.log = log
+        self.pass_on = queue.pass_on
+        self.log = log.add
         self.loop = virtual_loop()
 
     def run(self, work: Work, compute: Callable[[], Any]) -> SimulatedWork:
@@ -80,7 +83,7 @@ class SimulatedWork:
         loop, queue = device.loop, device.queue
         self._began_s = began_s = loop.now_s
         self._result = self._compute()
-        ends_s = (began_s if began_s > queue.free_s else queue.free_s) + device.machine.seconds(self._work)
+        ends_s = (began_s if began_s > queue.free_s else queue.free_s) + device.seconds(self._work)
         if ends_s > began_s:
             self._timer = number = next(loop.numbers)
             heappush(loop.timers, (ends_s, number, self))
@@ -102,8 +105,8 @@ class SimulatedWork:
         self._is_done = True
         device.queue.free_s = now_s
         kind, owner, _, round, step = work
-        device.log.add(device.party, device.machine.device, kind, owner, round, step, self._began_s, now_s)
-        device.loop.instant.append(device.queue.pass_on)
+        device.log((device.party, device.name, kind, owner, round, step, self._began_s, now_s, 0))
+        device.loop.instant.append(device.pass_on)
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self._is_done:
@@ -122,7 +125,7 @@ class SimulatedWork:
         self._is_done = self._is_cancelled = True
         if self._timer >= 0:
             self._timer = -1
-            self._device.loop.instant.append(self._device.queue.pass_on)
+            self._device.loop.instant.append(self._device.pass_on)
         if self._waiting is not None:
             self._device.loop.due.append(self._waiting)
         return True
@@ -171,18 +174,20 @@ class _Calls:
         values = [*args, *kwargs.values()]
         promises = []
         for i, value in enumerate(values):
-            if isinstance(value, SimulatedCall):
+            kind = type(value)
+            if kind is SimulatedCall:
                 promises.append(i)
-            elif size := _weight(value):
+            elif kind not in _WEIGHTLESS and (size := _weight(value)):
                 self.meter.add(caller, self.name, size)
                 sent_bytes += size
         call = SimulatedCall()
         call._calls = self
-        coroutine = self._run(caller, sent_bytes, promises, verb, values, tuple(kwargs))
+        steps = self._run(caller, sent_bytes, promises, verb, values, tuple(kwargs))
         first = values[promises[0]] if promises and not sent_bytes else None  # what it waits for, and nothing else
-        call.begin(coroutine, self._loop, self._context, after=first)
+        call.begin(steps, self._loop, self._context, after=first)
         return call
 
+    @coroutine
     def _run(
         self, caller: str, sent_bytes: int, promises: list[int], verb: str, values: list[Any], names: tuple[str, ...]
     ) -> Generator[Any, None, Any]:
@@ -201,9 +206,9 @@ class _Calls:
             named = dict(zip(names, values[-len(names) :], strict=True))
             del values[-len(names) :]
         result = getattr(self._party, verb)(*values, **named)
-        if hasattr(result, "__await__"):
-            result = yield from result.__await__()
-        return result
+        if type(result) is CoroutineType:
+            return (yield from result)  # type: ignore[misc]  # as `types.coroutine` allows
+        return (yield from result.__await__()) if hasattr(result, "__await__") else result
 
 
 class SimulatedHandle:

@@ -12,7 +12,6 @@ small round trip.
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -163,18 +162,21 @@ class TrafficMeter:
     """Counts the tensor bytes and messages that each link has carried. A party's calls to itself are not traffic."""
 
     def __init__(self) -> None:
-        self._bytes: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._messages: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._carried: dict[tuple[str, str], list[int]] = {}  # bytes and messages by link
 
     def add(self, source: str, destination: str, size_bytes: int) -> None:
         if size_bytes and source != destination:
-            self._bytes[source, destination] += size_bytes
-            self._messages[source, destination] += 1
+            ends = source, destination
+            carried = self._carried.get(ends)
+            if carried is None:
+                carried = self._carried[ends] = [0, 0]
+            carried[0] += size_bytes
+            carried[1] += 1
 
     def records(self) -> list[LinkTraffic]:
         return [
-            LinkTraffic(source=s, destination=d, num_bytes=self._bytes[s, d], num_messages=self._messages[s, d])
-            for s, d in sorted(self._bytes)
+            LinkTraffic(source=source, destination=destination, num_bytes=num_bytes, num_messages=num_messages)
+            for (source, destination), (num_bytes, num_messages) in sorted(self._carried.items())
         ]
 
 

@@ -23,9 +23,21 @@ class WaitingTask(NamedTuple):
     ready_s: float
 
 
-QueuePolicy = Callable[[WaitingTask, Mapping[str, int]], tuple[float, ...]]
-"""Ranks a waiting task; the lowest rank goes next, on a tie what came first. The mapping counts each owner's tasks that
-have run."""
+Rank = Callable[[WaitingTask, Mapping[str, int]], tuple[float, ...]]
+"""Of a waiting task; the lowest goes next, on a tie what came first. The mapping counts each owner's tasks that have
+run."""
+
+
+class QueuePolicy(NamedTuple):
+    """How a node chooses.
+
+    Attributes:
+        rank: see `Rank`. It rises with the time at which a task became ready, all else being equal.
+        by_owner: whether it counts what owners have had; the mapping is empty otherwise.
+    """
+
+    rank: Rank
+    by_owner: bool = False
 
 
 def fifo(task: WaitingTask, served: Mapping[str, int]) -> tuple[float, ...]:
@@ -46,7 +58,11 @@ def fair(task: WaitingTask, served: Mapping[str, int]) -> tuple[float, ...]:
     return task.kind != "update", served.get(task.owner, 0), task.ready_s
 
 
-_POLICIES: dict[str, QueuePolicy] = {"fifo": fifo, "backward_first": backward_first, "fair": fair}
+_POLICIES = {
+    "fifo": QueuePolicy(fifo),
+    "backward_first": QueuePolicy(backward_first),
+    "fair": QueuePolicy(fair, by_owner=True),
+}
 
 
 def queue_policy(name: str) -> QueuePolicy:

@@ -187,7 +187,7 @@ def read_timeline(path: Path | str) -> Timeline:
     table = pq.read_table(str(path))
     log = EventLog()
     for row in table.to_pylist():
-        log.add(*[row[column] for column in COLUMNS])
+        log.add(tuple(row[column] for column in COLUMNS))
     return timeline_of(log)
 
 

@@ -7,23 +7,23 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from raysplit.schedulers.queue import QueuePolicy, WaitingTask, backward_first, fair, fifo, queue_policy
+from raysplit.schedulers.queue import Rank, WaitingTask, backward_first, fair, fifo, queue_policy
 
 F, B, U = "forward", "backward", "update"
 
 
-def first(policy: QueuePolicy, waiting: Sequence[WaitingTask], served: Mapping[str, int]) -> int:
+def first(rank: Rank, waiting: Sequence[WaitingTask], served: Mapping[str, int]) -> int:
     """Index of the task that goes next."""
-    return min(range(len(waiting)), key=lambda i: policy(waiting[i], served))
+    return min(range(len(waiting)), key=lambda i: rank(waiting[i], served))
 
 
-def order(policy: QueuePolicy, *tasks: tuple[str, str, float]) -> list[str]:
+def order(rank: Rank, *tasks: tuple[str, str, float]) -> list[str]:
     """Run (owner, kind, ready) one after the other; gives "owner kind" in the order run."""
     waiting = [WaitingTask(owner=owner, kind=kind, ready_s=ready) for owner, kind, ready in tasks]  # type: ignore[arg-type]
     served: Counter[str] = Counter()
     ran = []
     while waiting:
-        task = waiting.pop(first(policy, waiting, served))
+        task = waiting.pop(first(rank, waiting, served))
         served[task.owner] += 1
         ran.append(f"{task.owner} {task.kind}")
     return ran
@@ -70,7 +70,7 @@ def test_fair_counts_what_was_served_before() -> None:
 @pytest.mark.parametrize("name", ["fifo", "backward_first", "fair"])
 def test_ties_go_to_the_first_in_the_list(name: str) -> None:
     waiting = [WaitingTask(owner=owner, kind="forward", ready_s=1.0) for owner in ("ann", "bob")]
-    assert first(queue_policy(name), waiting, {}) == 0
+    assert first(queue_policy(name).rank, waiting, {}) == 0
 
 
 @pytest.mark.parametrize("name", ["fifo", "backward_first", "fair"])
@@ -79,7 +79,7 @@ def test_an_update_runs_before_the_same_owners_next_batch(name: str) -> None:
         WaitingTask(owner="ann", kind="forward", ready_s=1.0),
         WaitingTask(owner="ann", kind="update", ready_s=1.0),
     ]
-    assert first(queue_policy(name), waiting, {"ann": 3}) == 1
+    assert first(queue_policy(name).rank, waiting, {"ann": 3}) == 1
 
 
 def test_an_unknown_policy() -> None:

@@ -36,7 +36,7 @@ def timeline() -> Timeline:
 def _log(rows: list[tuple[str, str, str, str, int, int, float, float, int]]) -> EventLog:
     log = EventLog()
     for row in rows:
-        log.add(*row)
+        log.add(row)
     return log
 
 
@@ -68,7 +68,7 @@ def test_a_log_keeps_everything_and_grows_in_chunks(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("raysplit.cluster.events._CHUNK", 64)
     log = EventLog()
     for i in range(200):
-        log.add(f"owner-{i % 3}", "d", "forward", "o", 0, i, float(i), i + 0.5)
+        log.add((f"owner-{i % 3}", "d", "forward", "o", 0, i, float(i), i + 0.5, 0))
     assert len(log) == 200
     events = list(log)
     last = Event(party="owner-1", device="d", kind="forward", owner="o", round=0, step=199, start_s=199.0, end_s=199.5)
