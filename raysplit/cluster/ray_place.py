@@ -23,6 +23,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from raysplit.cluster.allocator import keep_freed_memory
 from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, Strain, current_party
 from raysplit.cluster.emulation import Emulation, Network
 from raysplit.cluster.events import EventLog
@@ -147,6 +148,7 @@ class Place:
     def __init__(self, name: str) -> None:
         global _here
         torch.set_num_threads(1)
+        keep_freed_memory()
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of modules
         label_logs(name)
         self.name = name

@@ -134,9 +134,9 @@ class VirtualTask(VirtualFuture):
     def run(self, coroutine: Steps, loop: VirtualLoop, context: Context, *, after: VirtualFuture | None = None) -> None:
         """Have this coroutine run, from now on or when ``after`` is done."""
         self.begin(loop)
-        self._coroutine = coroutine
+        self._coroutine: Steps = coroutine
         self._context = context
-        self._resume = partial(context.run, coroutine.send, None)
+        self._resume: Callable[[], Any] = partial(context.run, coroutine.send, None)
         self._name = "call"  # a number for each takes long
         self._awaited: Any = None
         self._must_cancel = False
