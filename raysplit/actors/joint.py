@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raysplit.actors.losses import Loss, losses_apart
+from raysplit.actors.losses import Loss, losses_apart, values
 from raysplit.actors.part import Tensors, TrainablePart, as_tuple, gradients, leaves, on_device, untuple
 from raysplit.models.dropout import dropout_stream
 
@@ -91,8 +91,9 @@ def joint_gradients(
         y = _cat(ys)
         target, losses = loss(joined, y), losses_apart(loss, joined, y, outputs, ys)
     else:
-        losses = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
-        target = torch.stack([w * value for w, value in zip(weights, losses, strict=True)]).sum()
+        means = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
+        target = torch.stack([w * mean for w, mean in zip(weights, means, strict=True)]).sum()
+        losses = values(means)
     target.backward()  # type: ignore[no-untyped-call]
     if rule.reduction == "client_mean":
         for parameter in module.parameters():
@@ -104,8 +105,7 @@ def joint_gradients(
         sent = _split(gradients(inputs[0]), rows) if len(inputs) == 1 else [gradients(z) for z in inputs]
         if rule.client_grad_scale == "per_client_mean":
             sent = [_scaled(g, 1.0 / w) for g, w in zip(sent, weights, strict=True)]
-    values = torch.stack([value.detach() for value in losses]).tolist()
-    return JointResult(losses=tuple(values), gradients=tuple(sent))
+    return JointResult(losses=tuple(losses), gradients=tuple(sent))
 
 
 def _own_gradients(

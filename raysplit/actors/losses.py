@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -25,14 +27,25 @@ def cross_entropy(logits: Any, y: Any) -> Tensor:
     return F.cross_entropy(logits, y.long())
 
 
-def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Sequence[Any]) -> list[Tensor]:
-    """The mean loss of every one of these batches, without gradients; ``joined`` and ``y`` are all of them at once."""
+def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Sequence[Any]) -> list[float]:
+    """The mean loss of every one of these batches, without gradients; ``joined`` and ``y`` are all of them at once.
+
+    NaN for a batch without any label.
+    """
     with torch.no_grad():
-        if loss is cross_entropy and isinstance(joined, Tensor):
-            by_sample = F.cross_entropy(joined, y.long(), reduction="none")
-            sums = [rows.sum() for rows in torch.split(by_sample, [len(own) for own in ys])]
-            return [total / (own != _NO_LABEL).sum() for total, own in zip(sums, ys, strict=True)]
-        return [loss(output, own) for output, own in zip(outputs, ys, strict=True)]
+        if not (loss is cross_entropy and isinstance(joined, Tensor)):
+            return values([loss(output, own) for output, own in zip(outputs, ys, strict=True)])
+        by_sample: list[float] = F.cross_entropy(joined, y.long(), reduction="none").tolist()
+        has_label: list[bool] = (y != _NO_LABEL).tolist()
+    ends = [0, *accumulate(len(own) for own in ys)]
+    means = [(sum(by_sample[i:j]), sum(has_label[i:j])) for i, j in pairwise(ends)]
+    return [total / count if count else math.nan for total, count in means]
+
+
+def values(losses: Sequence[Tensor]) -> list[float]:
+    """Losses as numbers, fetched at once."""
+    numbers: list[float] = torch.stack([loss.detach() for loss in losses]).tolist()
+    return numbers
 
 
 def mse(output: Tensor, y: Tensor) -> Tensor:
