@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raysplit.actors.losses import Loss, losses_apart, values
+from raysplit.actors.losses import Loss, loss_values, losses_apart
 from raysplit.actors.part import Tensors, TrainablePart, as_tuple, gradients, leaves, on_device, untuple
 from raysplit.models.dropout import dropout_stream
 
@@ -93,7 +93,7 @@ def joint_gradients(
     else:
         means = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
         target = torch.stack([w * mean for w, mean in zip(weights, means, strict=True)]).sum()
-        losses = values(means)
+        losses = loss_values(means)
     target.backward()  # type: ignore[no-untyped-call]
     if rule.reduction == "client_mean":
         for parameter in module.parameters():

@@ -34,7 +34,7 @@ def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Se
     """
     with torch.no_grad():
         if not (loss is cross_entropy and isinstance(joined, Tensor)):
-            return values([loss(output, own) for output, own in zip(outputs, ys, strict=True)])
+            return loss_values([loss(output, own) for output, own in zip(outputs, ys, strict=True)])
         by_sample: list[float] = F.cross_entropy(joined, y.long(), reduction="none").tolist()
         has_label: list[bool] = (y != _NO_LABEL).tolist()
     ends = [0, *accumulate(len(own) for own in ys)]
@@ -42,7 +42,7 @@ def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Se
     return [total / count if count else math.nan for total, count in means]
 
 
-def values(losses: Sequence[Tensor]) -> list[float]:
+def loss_values(losses: Sequence[Tensor]) -> list[float]:
     """Losses as numbers, fetched at once."""
     numbers: list[float] = torch.stack([loss.detach() for loss in losses]).tolist()
     return numbers

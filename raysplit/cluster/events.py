@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 TRANSFER = "transfer"
@@ -117,7 +117,8 @@ class EventLog:
     def extend(self, other: EventLog) -> None:
         """Append the events of another log, for example another place's."""
         for event in other:
-            self.add(astuple(event))
+            row: Any = tuple(getattr(event, column) for column in COLUMNS)
+            self.add(row)
         for (party, round), lateness in other.lateness.items():
             self.add_lateness(party, round, lateness)
 

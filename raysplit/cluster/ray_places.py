@@ -91,7 +91,7 @@ class Places:
             resources=dict(place.resources),
             max_concurrency=10_000,
             max_restarts=0,
-            enable_task_events=False,  # a call is a message of a batch: millions of them, of which Ray keeps 10,000
+            enable_task_events=False,  # several calls for every batch, of which Ray would keep the latest few
             scheduling_strategy=where,
         )
         return options.remote(place.name)
