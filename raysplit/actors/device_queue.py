@@ -46,7 +46,6 @@ class WorkQueue:
     """
 
     def __init__(self, policy: str = "fifo") -> None:
-        self.policy = policy
         self.free_s = 0.0
         self._rank, self._by_owner = queue_policy(policy)
         self._busy = False
@@ -121,7 +120,6 @@ class QueueDevice:
     """This process's own processor behind a queue with a policy."""
 
     def __init__(self, *, policy: str = "fifo") -> None:
-        self.policy = policy
         self._queue = WorkQueue(policy)
 
     async def run(self, work: Work, compute: Callable[[], Any]) -> Any:

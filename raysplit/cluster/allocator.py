@@ -1,8 +1,8 @@
 """The C library's allocator, which gives freed memory back to the system and fetches it again for the next batch.
 
 In a process's first thread glibc learns to keep what tensors free. A place works in another thread, where it unmaps
-every larger tensor at once, and each batch then waits for the system to map and clear the same pages again (nine page
-faults per sample of a small CNN, a tenth of its processor time).
+every larger tensor at once, and each batch then waits for the system to map and clear the same pages again (eight to
+ten page faults per sample of a small CNN, a tenth of its processor time).
 """
 
 from __future__ import annotations

@@ -116,8 +116,7 @@ class EventLog:
 
     def extend(self, other: EventLog) -> None:
         """Append the events of another log, for example another place's."""
-        for event in other:
-            row: Any = tuple(getattr(event, column) for column in COLUMNS)
+        for row in other.rows():
             self.add(row)
         for (party, round), lateness in other.lateness.items():
             self.add_lateness(party, round, lateness)
@@ -135,10 +134,17 @@ class EventLog:
         return found
 
     def __iter__(self) -> Iterator[Event]:
-        columns, names = self.columns(), self.names
-        for values in zip(*columns.values(), strict=True):
-            row = dict(zip(columns, values, strict=True))
-            yield Event(**row | {column: names[row[column]] for column in NAME_COLUMNS})
+        for row in self.rows():
+            values: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
+            yield Event(**values)
+
+    def rows(self) -> Iterator[EventRow]:
+        """The events as they were logged."""
+        columns, names = self.columns(), self.names  # in this order: columns give names their numbers
+        named = [
+            map(names.__getitem__, values) if column in NAME_COLUMNS else values for column, values in columns.items()
+        ]
+        return zip(*named, strict=True)
 
     def _store(self) -> None:
         for place, (name, column) in enumerate(zip(COLUMNS, self._columns, strict=True)):

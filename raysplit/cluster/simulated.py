@@ -43,11 +43,9 @@ class SimulatedDevice:
 
     def __init__(self, *, party: str, machine: Machine, queue: WorkQueue, clock: Clock, log: EventLog) -> None:
         self.party = party
-        self.name = machine.device
-        self.seconds = machine.seconds
+        self.machine = machine
         self.queue = queue
-        self.pass_on = queue.pass_on
-        self.log = log.add
+        self.log = log
         self.loop = virtual_loop()
 
     def run(self, work: Work, compute: Callable[[], Any]) -> SimulatedWork:
@@ -93,7 +91,7 @@ class SimulatedWork:
         loop, queue = device.loop, device.queue
         self._began_s = began_s = loop.now_s
         self._result = self._compute()
-        ends_s = (began_s if began_s > queue.free_s else queue.free_s) + device.seconds(self._work)
+        ends_s = (began_s if began_s > queue.free_s else queue.free_s) + device.machine.seconds(self._work)
         if ends_s > began_s:
             self._timer = number = next(loop.numbers)
             heappush(loop.timers, (ends_s, number, self))
@@ -115,8 +113,8 @@ class SimulatedWork:
         self._is_done = True
         device.queue.free_s = now_s
         kind, owner, _, round, step = work
-        device.log((device.party, device.name, kind, owner, round, step, self._began_s, now_s, 0))
-        device.loop.instant.append(device.pass_on)
+        device.log.add((device.party, device.machine.device, kind, owner, round, step, self._began_s, now_s, 0))
+        device.loop.instant.append(device.queue.pass_on)
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self._is_done:
@@ -135,7 +133,7 @@ class SimulatedWork:
         self._is_done = self._is_cancelled = True
         if self._timer >= 0:
             self._timer = -1
-            self._device.loop.instant.append(self._device.pass_on)
+            self._device.loop.instant.append(self._device.queue.pass_on)
         if self._waiting is not None:
             self._device.loop.due.append(self._waiting)
         return True
@@ -190,10 +188,9 @@ class _Calls:
         values = [*args, *kwargs.values()]
         promises = []
         for i, value in enumerate(values):
-            kind = type(value)
-            if kind is SimulatedCall:
+            if type(value) is SimulatedCall:
                 promises.append(i)
-            elif kind not in _WEIGHTLESS and (size := _weight(value)):
+            elif size := _weight(value):
                 self.meter.add(caller, self.name, size)
                 sent_bytes += size
         call = SimulatedCall()
