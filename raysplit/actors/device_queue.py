@@ -120,6 +120,7 @@ class QueueDevice:
     """This process's own processor behind a queue with a policy."""
 
     def __init__(self, *, policy: str = "fifo") -> None:
+        self.policy = policy
         self._queue = WorkQueue(policy)
 
     async def run(self, work: Work, compute: Callable[[], Any]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable, Generator, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from heapq import heappush
 from types import CoroutineType, coroutine
@@ -24,8 +24,8 @@ from raysplit.cluster.contract import Handle, PartySpec, current_party
 from raysplit.cluster.emulation import Emulate, Emulation, Machine, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.virtual import virtual_loop
-from raysplit.cluster.virtual_task import VirtualTask
+from raysplit.cluster.virtual import VirtualLoop, virtual_loop
+from raysplit.cluster.virtual_task import Steps, VirtualFuture, VirtualTask
 from raysplit.cluster.wire import TrafficMeter, num_bytes
 
 _WEIGHTLESS = frozenset({Tag, RoundTask, str, int, float, bool, type(None)})
@@ -49,8 +49,7 @@ class SimulatedDevice:
         self.loop = virtual_loop()
 
     def run(self, work: Work, compute: Callable[[], Any]) -> SimulatedWork:
-        done = SimulatedWork()
-        done.begin(self, work, compute)
+        done = SimulatedWork(self, work, compute)
         if self.queue.enter(work):
             done.set_result(None)
         else:
@@ -74,7 +73,7 @@ class SimulatedWork:
     )
     _asyncio_future_blocking = False  # by this, asyncio knows a future
 
-    def begin(self, device: SimulatedDevice, work: Work, compute: Callable[[], Any]) -> None:
+    def __init__(self, device: SimulatedDevice, work: Work, compute: Callable[[], Any]) -> None:
         self._device = device
         self._work = work
         self._compute = compute
@@ -142,11 +141,22 @@ class SimulatedWork:
 class SimulatedCall(VirtualTask):
     """A running call and its promise; the value is counted on the link from its maker to whoever awaits it.
 
-    Every other task of the loop is one, too, by nobody: the interpreter is quicker with objects of one class.
+    Every other task of the loop is one, too, of nobody's calls: the interpreter is quicker with objects of one class.
     """
 
     __slots__ = ("_calls",)
-    _calls: _Calls | None
+
+    def __init__(
+        self,
+        coroutine: Steps,
+        loop: VirtualLoop,
+        context: Context,
+        *,
+        after: VirtualFuture | None = None,
+        calls: _Calls | None = None,
+    ) -> None:
+        self._calls = calls
+        VirtualTask.__init__(self, coroutine, loop, context, after=after)
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self._done:
@@ -161,12 +171,6 @@ class SimulatedCall(VirtualTask):
                     yield transfer[0]
                 calls.network.arrived(transfer, self._loop.now_s)
         return value
-
-
-def _nobodys_call() -> SimulatedCall:
-    call = SimulatedCall()
-    call._calls = None
-    return call
 
 
 class _Calls:
@@ -193,12 +197,9 @@ class _Calls:
             elif size := _weight(value):
                 self.meter.add(caller, self.name, size)
                 sent_bytes += size
-        call = SimulatedCall()
-        call._calls = self
         steps = self._run(caller, sent_bytes, promises, verb, values, tuple(kwargs))
         first = values[promises[0]] if promises and not sent_bytes else None  # what it waits for, and nothing else
-        call.run(steps, self._loop, self._context, after=first)
-        return call
+        return SimulatedCall(steps, self._loop, self._context, after=first, calls=self)
 
     @coroutine
     def _run(
@@ -252,7 +253,7 @@ class SimulatedCluster(LocalCluster):
 
     def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         assert self._emulation is not None
-        virtual_loop().new_task = _nobodys_call
+        virtual_loop().task_type = SimulatedCall
         network = self._emulation.network
         made: dict[str, Handle] = {}
         for party in self._emulation.equip(parties):

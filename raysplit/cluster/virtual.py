@@ -67,7 +67,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         instant: what runs when nothing is due, before the time moves on.
         timers: a heap of what is to come, by time and number.
         unfinished: all tasks that have not ended.
-        new_task: makes tasks, which then `run`.
+        task_type: the class of the tasks that it makes.
     """
 
     def __init__(self) -> None:
@@ -78,21 +78,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.timers: list[tuple[float, int, Ringing]] = []
         self.numbers = count()
         self.unfinished: set[VirtualTask] = set()
-        self.new_task: Callable[[], VirtualTask] = VirtualTask
+        self.task_type: type[VirtualTask] = VirtualTask
 
     def time(self) -> float:
         return self.now_s
 
     def create_future(self) -> VirtualFuture:  # type: ignore[override]
-        future = VirtualFuture()
-        future.begin(self)
-        return future
+        return VirtualFuture(self)
 
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> VirtualTask:
-        task = self.new_task()
-        task.run(coro, self, copy_context() if context is None else context)  # an empty context is false
+        task = self.task_type(coro, self, copy_context() if context is None else context)  # an empty one is false
         if name is not None:
             task.set_name(name)
         return task

@@ -28,12 +28,11 @@ class VirtualFuture:
     Those who wait go on in the order in which they came, behind all that is due at this instant already.
     """
 
-    # Made by the million: slots are the fastest attributes to make and to read, and one method fills them all.
+    # Made by the million: slots are the fastest attributes to make and to read.
     __slots__ = ("_cancel_message", "_done", "_done_s", "_error", "_loop", "_value", "_waiting")
     _asyncio_future_blocking = False  # by this, asyncio knows a future
 
-    def begin(self, loop: VirtualLoop) -> None:
-        """Be pending on this loop; whoever makes one calls this first."""
+    def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._done = False
         self._value: Any = None
@@ -116,7 +115,8 @@ class VirtualFuture:
 class VirtualTask(VirtualFuture):
     """A running coroutine; the contract of `asyncio.Task`.
 
-    What the coroutine waits for is a future, or a number: the time at which it goes on.
+    What the coroutine waits for is a future, or a number: the time at which it goes on. It runs from now on, or when
+    ``after`` is done.
     """
 
     __slots__ = (
@@ -131,9 +131,10 @@ class VirtualTask(VirtualFuture):
         "timer",  # the number of the timer that it waits for
     )
 
-    def run(self, coroutine: Steps, loop: VirtualLoop, context: Context, *, after: VirtualFuture | None = None) -> None:
-        """Have this coroutine run, from now on or when ``after`` is done."""
-        self.begin(loop)
+    def __init__(
+        self, coroutine: Steps, loop: VirtualLoop, context: Context, *, after: VirtualFuture | None = None
+    ) -> None:
+        VirtualFuture.__init__(self, loop)
         self._coroutine: Steps = coroutine
         self._context = context
         self._resume: Callable[[], Any] = partial(context.run, coroutine.send, None)

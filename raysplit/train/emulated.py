@@ -9,6 +9,7 @@ from math import inf
 from typing import Any, get_args
 
 from raysplit.actors.device import WorkKind
+from raysplit.actors.device_queue import QueueDevice
 from raysplit.actors.sketch import unit_counts
 from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import PartySpec
@@ -57,7 +58,7 @@ def emulation(
             costs={} if by_owner else {k: s for recipe in recipes for k, s in costs_of(name, recipe).items()},
             owner_costs={owner: costs_of(name, recipe) for owner, recipe in by_owner.items()},
             interface=interface(topology.devices[name]),
-            policy=getattr(party.arguments.get("device"), "policy", "fifo"),
+            policy=_policy(party),
             host=topology.devices[name].host,
         )
     if topology.aggregator is not None:
@@ -66,13 +67,17 @@ def emulation(
     return Emulation(machines, clock, host_cores=topology.hosts, place_of=processor_of)
 
 
+def _policy(party: PartySpec) -> str:
+    """How a device chooses among what waits for it."""
+    device = party.arguments.get("device")
+    return device.policy if isinstance(device, QueueDevice) else "fifo"
+
+
 def observation(parties: Sequence[PartySpec], *, clock: Clock) -> Emulation:
     """The machines as they are: nothing is slowed down, but everything is logged."""
     nothing: Costs = defaultdict(float)
     machines = {
-        party.name: Machine(
-            device=party.name, costs=nothing, policy=getattr(party.arguments.get("device"), "policy", "fifo")
-        )
+        party.name: Machine(device=party.name, costs=nothing, policy=_policy(party))
         for party in parties
         if party.role != "evaluator"
     }
