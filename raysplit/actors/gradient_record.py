@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,22 +9,21 @@ from raysplit.actors.part import TrainablePart
 
 
 class GradientRecord:
-    """Sums the gradients of every step of a part's present optimiser, from now until `close`."""
+    """Sums the gradients of every step of a part, from now until `close`."""
 
     def __init__(self, part: TrainablePart) -> None:
         self._parameters = list(part.module.parameters())
         self._sum = torch.zeros(sum(p.numel() for p in self._parameters), dtype=torch.float64)
         self._num_steps = 0
-        optimizer = part.optimizer
-        self._hook = optimizer.register_step_pre_hook(self._add) if optimizer is not None else None
+        self._part = part
+        part.before_step = self._add
 
-    def _add(self, *_: Any) -> None:
+    def _add(self) -> None:
         flat = [torch.zeros(p.numel()) if p.grad is None else p.grad.detach().flatten().cpu() for p in self._parameters]
         self._sum += torch.cat(flat)
         self._num_steps += 1
 
     def close(self) -> Tensor:
         """The mean gradient [dim]; zero for a part without weights or steps."""
-        if self._hook is not None:
-            self._hook.remove()
+        self._part.before_step = None
         return self._sum / max(1, self._num_steps)

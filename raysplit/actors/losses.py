@@ -22,9 +22,9 @@ _NO_LABEL = -100  # of a sample that cross-entropy leaves out
 
 def cross_entropy(logits: Any, y: Any) -> Tensor:
     """Mean cross-entropy; logits [B, C], labels [B] of any integer type. Given both by task, the sum over tasks."""
-    if isinstance(logits, Mapping):
-        return joint.joint_loss(joint.task_losses(logits, y))
-    return F.cross_entropy(logits, y.long())
+    if isinstance(logits, Tensor):
+        return F.cross_entropy(logits, y.long())
+    return joint.joint_loss(joint.task_losses(logits, y))
 
 
 def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Sequence[Any]) -> list[float]:
@@ -74,6 +74,6 @@ def resolve_loss(name: str) -> Loss:
 
 def wire_labels(y: Tensor | Mapping[str, Tensor]) -> Any:
     """Labels as they cross a link: class indices in four bytes."""
-    if isinstance(y, Mapping):
-        return {task: wire_labels(target) for task, target in y.items()}
-    return y.to(torch.int32) if y.dtype == torch.int64 else y
+    if isinstance(y, Tensor):
+        return y.to(torch.int32) if y.dtype == torch.int64 else y
+    return {task: wire_labels(target) for task, target in y.items()}

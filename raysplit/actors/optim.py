@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 
 
+@cache
 def _classes() -> dict[str, type[torch.optim.Optimizer]]:
     found = (getattr(torch.optim, name) for name in dir(torch.optim))
     return {

@@ -6,7 +6,7 @@ Chained parts apply the same kernels to the same values as the uncut model, so t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from raysplit.actors.losses import Loss
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.models.dropout import dropout_stream
+from raysplit.models.updates import use_up_gradients
 
 Tensors = Tensor | tuple[Tensor, ...]
 BufferPolicy = Literal["average", "local"]
@@ -37,7 +38,7 @@ def leaves(values: Tensors, device: torch.device | str = "cpu") -> tuple[Tensor,
 
 def on_device(value: Any, device: torch.device | str) -> Any:
     """Labels (a tensor or one per task) on a device."""
-    return {k: v.to(device) for k, v in value.items()} if isinstance(value, Mapping) else value.to(device)
+    return value.to(device) if isinstance(value, Tensor) else {k: v.to(device) for k, v in value.items()}
 
 
 def gradients(inputs: tuple[Tensor, ...]) -> Tensors:
@@ -73,6 +74,9 @@ class TrainablePart:
         input_gradients: whether anybody wants the gradient of the inputs; the part that sees the data saves the work.
         proximal_mu: adds mu * (weight - weight at the last load) to every gradient (FedProx, Li et al. 2020,
             arXiv 1812.06127).
+
+    Attributes:
+        before_step: called when all gradients of a step are there and before they are applied, if set.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class TrainablePart:
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, ...] = ()
         self._anchor: list[Tensor] = []
+        self.before_step: Callable[[], None] | None = None
         self.restart_optimizer()
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -127,8 +132,9 @@ class TrainablePart:
             return
         if self.proximal_mu:
             self._add_proximal_term()
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        if self.before_step is not None:
+            self.before_step()
+        use_up_gradients(self._optimizer)
 
     def predict(self, z: Tensors) -> Tensors:
         """Eval-mode forward without a graph; keeps nothing."""
@@ -234,8 +240,9 @@ class TrainablePart:
             self.load_optimizer(packed.optimizer)
 
     def abandon(self) -> None:
-        """Forget the batch in flight and the gradients that were not applied."""
+        """Forget the batch in flight, the gradients that were not applied, and who wanted to see them."""
         self._inputs = self._outputs = ()
+        self.before_step = None
         for parameter in self.module.parameters():
             parameter.grad = None
 

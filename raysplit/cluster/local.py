@@ -6,80 +6,15 @@ The reference for bitwise equality, the debugger's friend and the stage of the s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import partial
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, Roll, Strain, current_party
+from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, Roll, Strain
+from raysplit.cluster.direct import DirectHandle, Turn
 from raysplit.cluster.emulation import Emulate, Emulation, Network
 from raysplit.cluster.events import EventLog
-from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
-
-
-class LocalPromise:
-    """A running call; the value is counted on the link from its maker to whoever awaits it."""
-
-    def __init__(self, task: asyncio.Task[Envelope], meter: TrafficMeter, network: Network | None = None) -> None:
-        self._task = task
-        self._meter = meter
-        self._network = network
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        envelope = yield from self._task.__await__()
-        if envelope.num_bytes:
-            receiver = current_party.get()
-            self._meter.add(envelope.source, receiver, envelope.num_bytes)
-            if self._network is not None:
-                carried = self._network.carry(envelope.source, receiver, envelope.num_bytes, envelope.made_s)
-                yield from carried.__await__()
-        return envelope.value
-
-    async def envelope(self) -> Envelope:
-        """The value under its maker's name, uncounted: for sending it on."""
-        return await self._task
-
-
-class LocalHandle:
-    """The handle of a party that lives in this process."""
-
-    promise: ClassVar[type[LocalPromise]] = LocalPromise
-
-    def __init__(self, name: str, party: Any, meter: TrafficMeter, network: Network | None = None) -> None:
-        self.name = name
-        self._party = party
-        self._meter = meter
-        self._network = network
-
-    def __getattr__(self, verb: str) -> Callable[..., LocalPromise]:
-        if verb.startswith("_"):
-            raise AttributeError(verb)
-        call = self.__dict__[verb] = partial(self._call, verb)  # found without asking from now on
-        return call
-
-    def _call(self, verb: str, *args: Any, **kwargs: Any) -> LocalPromise:
-        task = asyncio.get_running_loop().create_task(self._run(current_party.get(), verb, args, kwargs))
-        return self.promise(task, self._meter, self._network)
-
-    async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
-        current_party.set(self.name)  # this task's own context
-        network, sent_bytes = self._network, 0
-        values = [*args, *kwargs.values()]
-        promises = []
-        for i, value in enumerate(values):
-            if hasattr(value, "__await__"):
-                promises.append(i)
-            elif size := num_bytes(value):
-                self._meter.add(caller, self.name, size)
-                sent_bytes += size
-        if network is not None and sent_bytes:
-            await network.carry(caller, self.name, sent_bytes, network.now_s())
-        for i in promises:
-            values[i] = await values[i]
-        named = dict(zip(kwargs, values[len(args) :], strict=True)) if kwargs else {}
-        result = getattr(self._party, verb)(*values[: len(args)], **named)
-        if hasattr(result, "__await__"):
-            result = await result
-        return Envelope(self.name, result, network.now_s() if network is not None else 0.0)
+from raysplit.cluster.local_call import LocalHandle
+from raysplit.cluster.wire import TrafficMeter
 
 
 class LocalCluster:
@@ -91,6 +26,7 @@ class LocalCluster:
 
     def __init__(self, emulate: Emulate | None = None) -> None:
         self._meter = TrafficMeter()
+        self._turn = Turn()
         self._emulate = emulate
         self._handles: dict[str, Handle] = {}
         self._added: dict[str, PartySpec] = {}
@@ -125,10 +61,14 @@ class LocalCluster:
             network = self._emulation.network
             parties = self._emulation.equip(parties)
         made: dict[str, Handle] = {
-            p.name: LocalHandle(p.name, p.build(name=p.name, **p.arguments), self._meter, network) for p in parties
+            p.name: self._handle(p.name, p.build(name=p.name, **p.arguments), network) for p in parties
         }
         self._handles |= made
         return made
+
+    def _handle(self, name: str, party: Any, network: Network | None) -> Handle:
+        handle = LocalHandle(name, party, self._meter, network)
+        return handle if self._emulation is not None else DirectHandle(handle, self._turn)
 
     async def strain(self) -> list[Strain]:
         return []

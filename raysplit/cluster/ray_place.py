@@ -27,7 +27,7 @@ from raysplit.cluster.allocator import keep_freed_memory
 from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, Strain, current_party
 from raysplit.cluster.emulation import Emulation, Network
 from raysplit.cluster.events import EventLog
-from raysplit.cluster.local import LocalHandle, LocalPromise
+from raysplit.cluster.local_call import LocalHandle, LocalPromise
 from raysplit.cluster.place_log import label_logs
 from raysplit.cluster.strain import StrainMeter
 from raysplit.cluster.wire import Envelope, Sealed, TrafficMeter, opened, sealed, unpack

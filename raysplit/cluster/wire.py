@@ -46,17 +46,17 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return value
 
 
-_WEIGHTLESS = (str, int, float)
+_WEIGHTLESS = frozenset({str, int, float, bool, type(None)})
 
 
 def num_bytes(value: Any) -> int:
     """Payload bytes of all tensors in a nested value; values that know their own size say so (``num_bytes``)."""
+    if type(value) in _WEIGHTLESS:
+        return 0
     if isinstance(value, Tensor):
         return value.nbytes
-    if value is None or isinstance(value, _WEIGHTLESS):
-        return 0
     if isinstance(value, tuple | list):
-        return sum([num_bytes(item) for item in value])
+        return sum([num_bytes(item) for item in value if type(item) not in _WEIGHTLESS])
     if isinstance(value, Mapping):
         return sum([num_bytes(item) for item in value.values()])
     size = getattr(value, "num_bytes", 0)

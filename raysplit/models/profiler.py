@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from raysplit.data.streams import torch_generator
 from raysplit.models.split import trace
+from raysplit.models.updates import use_up_gradients
 from raysplit.schedulers.profiles import Profile, UnitProfile
 
 Tensors = tuple[Tensor, ...]
@@ -103,10 +104,8 @@ def _train_batch(
         gradients = tuple(torch.zeros_like(z) if z.grad is None else z.grad for z in entering[index])
         start_s = time.perf_counter()
         if optimizer is not None:
-            optimizer.step()
+            use_up_gradients(optimizer)
         unit.update_s.append(time.perf_counter() - start_s)
-        if optimizer is not None:
-            optimizer.zero_grad()
 
 
 def _backward(leaving: Tensors, gradients: Tensors) -> None:

@@ -17,7 +17,8 @@ from raysplit.actors.records import RoundTask, StaleCall, Tag
 from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import Team
 from raysplit.cluster.faults import Fault, FaultyCluster
-from raysplit.cluster.local import LocalCluster, LocalHandle
+from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local_call import LocalHandle
 from raysplit.cluster.virtual import run_virtual
 from raysplit.cluster.wire import Envelope, num_bytes
 from raysplit.models.spec import ModelSpec

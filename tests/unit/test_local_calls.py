@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from raysplit.cluster import direct
 from raysplit.cluster.contract import COORDINATOR, Handle, PartySpec, current_party
 from raysplit.cluster.local import LocalCluster
 
@@ -114,6 +115,96 @@ def test_who_awaits_may_be_cancelled_with_the_call() -> None:
         assert torch.equal(await server.held(), torch.ones(4))
 
     asyncio.run(calls())
+
+
+def test_who_awaits_a_call_makes_it_before_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert who_went(monkeypatch, row_s=60.0) == ["a", "a", "a", "b", "b", "b"]
+
+
+def test_others_go_first_after_a_row_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert who_went(monkeypatch, row_s=-1.0) == ["a", "b", "a", "b", "a", "b"]
+
+
+def who_went(monkeypatch: pytest.MonkeyPatch, *, row_s: float) -> list[str]:
+    """The order of the calls of two who make three calls each, of which none has to wait."""
+    monkeypatch.setattr(direct, "_ROW_S", row_s)
+    went = []
+
+    async def caller(name: str, server: Handle) -> None:
+        for _ in range(3):
+            await server.who()
+            went.append(name)
+
+    async def calls() -> None:
+        _, server = await deployed()
+        await asyncio.gather(caller("a", server), caller("b", server))
+
+    asyncio.run(calls())
+    return went
+
+
+@pytest.mark.parametrize("verb", ["held", "broken"])
+def test_several_may_await_a_call_that_one_of_them_makes(verb: str) -> None:
+    async def calls() -> None:
+        cluster, server = await deployed()
+        promises = []
+
+        async def maker() -> Any:
+            promises.append(getattr(server, verb)())
+            return await promises[0]
+
+        made = asyncio.ensure_future(maker())
+        await asyncio.sleep(0)  # it waits in the midst of the call
+        others = [asyncio.ensure_future(_value(promises[0])) for _ in range(2)]
+        await server.open()
+        values = await asyncio.gather(made, *others, promises[0], return_exceptions=True)
+        values.append(await asyncio.gather(promises[0], return_exceptions=True))  # when it has long been made
+        assert len({id(value) for value in values[:-1]} | {id(values[-1][0])}) == 1
+        if verb == "broken":
+            assert isinstance(values[0], ValueError)
+        else:
+            assert (await cluster.traffic())[0].num_messages == 5
+
+    asyncio.run(calls())
+
+
+def test_who_makes_a_call_may_be_cancelled_with_it() -> None:
+    async def calls() -> None:
+        _, server = await deployed()
+
+        async def maker() -> None:
+            with pytest.raises(asyncio.CancelledError):
+                await server.held()
+            assert current_party.get() == COORDINATOR
+
+        made = asyncio.ensure_future(maker())
+        await asyncio.sleep(0)
+        made.cancel()
+        await made
+        await server.open()
+        assert torch.equal(await server.held(), torch.ones(4))
+
+    asyncio.run(calls())
+
+
+def test_a_cluster_may_be_left_amid_a_call_and_used_on_another_loop() -> None:
+    _, made = asyncio.run(deployed())
+
+    async def leave() -> None:
+        made.who()
+        raise KeyboardInterrupt
+
+    async def go_on() -> None:
+        promise = made.who()
+        await asyncio.sleep(0)
+        assert await promise == "server"
+        assert (await made.count())[-1] == "who"
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(leave())
+    loop.close()
+    asyncio.run(go_on())
 
 
 async def _value(promise: Any) -> Any:

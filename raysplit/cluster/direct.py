@@ -1,0 +1,134 @@
+"""Calls within one process that are made by who awaits them, without a turn of the event loop.
+
+With a task per call all owners go through one part of a model before any of them goes through the next one, and each
+finds the others' activations in the processor's cache. An owner that makes its calls itself goes on to the end of its
+batch, or until it has to wait for somebody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import copy_context
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from raysplit.cluster.contract import current_party
+from raysplit.cluster.local_call import LocalHandle
+from raysplit.cluster.wire import Envelope, TrafficMeter
+
+_ROW_S = 0.05
+_TURN_S = 1.0
+
+
+class Turn:
+    """What has been called since the event loop last went round, and has not begun."""
+
+    def __init__(self) -> None:
+        self._calls: list[DirectPromise] = []
+        self._open_in: asyncio.AbstractEventLoop | None = None
+        self._row_ends_s = self._ends_s = 0.0
+
+    def enter(self, call: DirectPromise) -> None:
+        """Somebody calls, and may or may not await it in this turn."""
+        loop = asyncio.get_running_loop()
+        if self._open_in is not loop:
+            self._open_in = loop
+            self._forget()
+            self._row_ends_s, self._ends_s = 0.0, perf_counter() + _TURN_S
+            loop.call_soon(self._end)
+        self._calls.append(call)
+
+    def begin(self, call: DirectPromise) -> bool:
+        """Whether it may be made now: calls begin in their order, and after a row of them others go first."""
+        now_s = perf_counter()
+        if not self._row_ends_s:
+            self._row_ends_s = now_s + _ROW_S
+        if self._calls[0] is not call or now_s > min(self._row_ends_s, self._ends_s):
+            self._row_ends_s = 0.0
+            self._make_tasks()
+            return False
+        self._calls.clear()
+        return True
+
+    def _make_tasks(self) -> None:
+        for call in self._calls:
+            call.make_task()
+        self._calls.clear()
+
+    def _forget(self) -> None:
+        """What stands here was called on a loop that was left."""
+        for call in self._calls:
+            call.give_up()
+        self._calls.clear()
+
+    def _end(self) -> None:
+        self._open_in = None
+        self._make_tasks()
+
+
+class DirectPromise:
+    """A call that whoever awaits it first makes at once; a task, if nobody has awaited it in the turn of the call."""
+
+    __slots__ = ("_context", "_made", "_meter", "_turn", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, Envelope], turn: Turn, meter: TrafficMeter) -> None:
+        self._work = work
+        self._turn = turn
+        self._meter = meter
+        self._context = copy_context()
+        self._made: asyncio.Future[Envelope] | None = None
+        turn.enter(self)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self._made is None and self._turn.begin(self):
+            envelope = yield from self._make()
+        else:
+            assert self._made is not None
+            envelope = yield from self._made.__await__()
+        if envelope.num_bytes:
+            self._meter.add(envelope.source, current_party.get(), envelope.num_bytes)
+        return envelope.value
+
+    def _make(self) -> Generator[Any, None, Envelope]:
+        self._made = made = asyncio.get_running_loop().create_future()  # for others who await it
+        caller = current_party.get()
+        try:
+            envelope = yield from self._work.__await__()
+        except asyncio.CancelledError:
+            made.cancel()
+            raise
+        except Exception as error:
+            made.set_exception(error)
+            made.exception()  # retrieved: it is raised here
+            raise
+        finally:
+            current_party.set(caller)
+        made.set_result(envelope)
+        return envelope
+
+    def give_up(self) -> None:
+        self._work.close()
+
+    def make_task(self) -> None:
+        self._made = asyncio.get_running_loop().create_task(self._work, context=self._context)
+
+
+class DirectHandle:
+    """The handle of a party in this process where nothing is emulated."""
+
+    def __init__(self, handle: LocalHandle, turn: Turn) -> None:
+        self.name = handle.name
+        self._handle = handle
+        self._turn = turn
+
+    def __getattr__(self, verb: str) -> Callable[..., DirectPromise]:
+        if verb.startswith("_"):
+            raise AttributeError(verb)
+        call = self.__dict__[verb] = partial(self._call, verb)
+        return call
+
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> DirectPromise:
+        handle = self._handle
+        return DirectPromise(handle._run(current_party.get(), verb, args, kwargs), self._turn, handle._meter)
