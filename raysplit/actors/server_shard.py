@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,10 @@ from torch import Tensor
 from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.records import RoundTask, StaleCall, Tag
 from raysplit.actors.stage import Stage
-from raysplit.cluster.contract import Handle, gather
+from raysplit.cluster.contract import Handle, Promise, gather
+
+Offer = tuple[Tensor, int]
+"""A server's gradient [dim] of the mean loss over its rows of a step, and their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,8 @@ class ServerShard(ComputeNode):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._sharing: Sharing | None = None
-        self._offers: dict[int, asyncio.Future[tuple[Tensor, int]]] = {}
+        self._offers: dict[tuple[int, int], asyncio.Future[Offer]] = {}  # by step and server
+        self._sent: dict[int, asyncio.Future[None]] = {}  # the latest to each server
 
     def begin_share(self, task: RoundTask, sharing: Sharing) -> None:
         """Open a round with this share of its cohort."""
@@ -54,6 +59,7 @@ class ServerShard(ComputeNode):
                 offer.set_exception(StaleCall(reason))
                 offer.exception()  # retrieved: nobody may be waiting any more
         self._offers.clear()
+        self._sent.clear()
 
     async def everything(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights, and the optimiser's state where the part is shared: what a server that sat out must catch up on."""
@@ -67,9 +73,16 @@ class ServerShard(ComputeNode):
             self._stage(SHARED).part.load_optimizer(optimizer)
         await self.load(state)
 
-    async def offered(self, step: int) -> tuple[Tensor, int]:
-        """This server's gradient [dim] of the mean loss over its rows of a step, and their number."""
-        return await asyncio.shield(self._offer(step))
+    async def take_offer(self, tag: Tag, index: int, offer: Offer) -> None:
+        """Another server's gradient of this step.
+
+        It is brought here rather than fetched: who has all it waits for goes on computing, and would let a request
+        for its own gradient wait for the whole of its next step.
+        """
+        self._check(tag)
+        awaited = self._offer(tag.step, index)
+        if not awaited.done():
+            awaited.set_result(offer)
 
     def _served(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         assert self._sharing is not None
@@ -81,11 +94,18 @@ class ServerShard(ComputeNode):
         assert self._sharing is not None
         parameters = [p for p in stage.part.module.parameters() if p.grad is not None]
         own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-        self._offer(tag.step).set_result((own, num_rows))
-        self._offers.pop(tag.step - 2, None)  # everybody has taken it: all have finished the step before this one
-        others = [server for i, server in enumerate(self._sharing.servers) if i != self._sharing.index]
-        offers: list[tuple[Tensor, int]] = await gather(*[server.offered(tag.step) for server in others])
-        offers.insert(self._sharing.index, (own, num_rows))
+        mine = self._sharing.index
+        for index, server in enumerate(self._sharing.servers):
+            if index == mine:
+                self._offer(tag.step, mine).set_result((own, num_rows))
+                continue
+            if index in self._sent:
+                await asyncio.wait([self._sent[index]])  # at most one is under way to each
+            sent = self._sent[index] = asyncio.ensure_future(_value(server.take_offer(tag, mine, (own, num_rows))))
+            sent.add_done_callback(partial(_told, self._offer(tag.step, index)))
+        offers = [await self._offer(tag.step, index) for index in range(len(self._sharing.servers))]
+        for index in range(len(offers)):
+            del self._offers[tag.step, index]
         total = sum(rows for _, rows in offers)
         joint = torch.zeros_like(own)
         for gradient, rows in offers:
@@ -100,7 +120,20 @@ class ServerShard(ComputeNode):
         mean: Mapping[str, Tensor] = await aggregator.mean(task)
         return {key: value.clone() for key, value in mean.items()}
 
-    def _offer(self, step: int) -> asyncio.Future[tuple[Tensor, int]]:
-        if step not in self._offers:
-            self._offers[step] = asyncio.get_running_loop().create_future()
-        return self._offers[step]
+    def _offer(self, step: int, index: int) -> asyncio.Future[Offer]:
+        key = step, index
+        if key not in self._offers:
+            self._offers[key] = asyncio.get_running_loop().create_future()
+        return self._offers[key]
+
+
+async def _value(promise: Promise) -> None:
+    await promise
+
+
+def _told(offer: asyncio.Future[Offer], sent: asyncio.Future[None]) -> None:
+    """Who cannot be told anything will not tell anything either."""
+    error = None if sent.cancelled() else sent.exception()
+    if error is not None and not offer.done():
+        offer.set_exception(error)
+        offer.exception()  # retrieved: nobody may be waiting any more

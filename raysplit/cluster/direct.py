@@ -18,8 +18,8 @@ from raysplit.cluster.contract import current_party
 from raysplit.cluster.local_call import LocalHandle
 from raysplit.cluster.wire import Envelope, TrafficMeter
 
-_ROW_S = 0.05
-_TURN_S = 1.0
+_ROW_S = 0.05  # so long one caller goes on before others have their turn
+_TURN_S = 1.0  # and so long all of them together before the event loop looks at timers and signals again
 
 
 class Turn:
@@ -44,8 +44,8 @@ class Turn:
         """Whether it may be made now: calls begin in their order, and after a row of them others go first."""
         now_s = perf_counter()
         if not self._row_ends_s:
-            self._row_ends_s = now_s + _ROW_S
-        if self._calls[0] is not call or now_s > min(self._row_ends_s, self._ends_s):
+            self._row_ends_s = min(now_s + _ROW_S, self._ends_s)
+        if self._calls[0] is not call or now_s > self._row_ends_s:
             self._row_ends_s = 0.0
             self._make_tasks()
             return False

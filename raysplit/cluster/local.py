@@ -1,4 +1,4 @@
-"""`LocalCluster`: every party in this process, every call a task on the running event loop.
+"""`LocalCluster`: every party in this process, on the running event loop.
 
 The reference for bitwise equality, the debugger's friend and the stage of the simulator.
 """

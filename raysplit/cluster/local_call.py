@@ -1,4 +1,4 @@
-"""Calls of parties in one process: a task each on the running event loop."""
+"""Calls within one process that are tasks of the running event loop, one each."""
 
 from __future__ import annotations
 

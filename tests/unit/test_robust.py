@@ -78,6 +78,7 @@ BEFORE = {"w": torch.zeros(2, 3), "b": torch.zeros(3, dtype=torch.float64)}
         ({**BEFORE, "x": torch.ones(1)}, "'x' is unknown"),
         ({**BEFORE, "w": torch.ones(3, 2)}, "w is torch.float32 [3, 2] and should be torch.float32 [2, 3]"),
         ({**BEFORE, "b": torch.ones(3)}, "b is torch.float32 [3] and should be torch.float64 [3]"),
+        ({**BEFORE, "w": torch.full((2, 3), 3e38)}, None),  # finite, and their sum is not
         ({**BEFORE, "w": torch.full((2, 3), float("nan"))}, "w has values that are not finite"),
         ({**BEFORE, "b": torch.tensor([0, 0, float("-inf")]).double()}, "b has values that are not finite"),
     ],
