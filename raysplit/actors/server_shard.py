@@ -59,6 +59,8 @@ class ServerShard(ComputeNode):
                 offer.set_exception(StaleCall(reason))
                 offer.exception()  # retrieved: nobody may be waiting any more
         self._offers.clear()
+        for sent in self._sent.values():
+            sent.cancel()
         self._sent.clear()
 
     async def everything(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -101,6 +103,7 @@ class ServerShard(ComputeNode):
                 continue
             if index in self._sent:
                 await asyncio.wait([self._sent[index]])  # at most one is under way to each
+                self._check(tag)
             sent = self._sent[index] = asyncio.ensure_future(_value(server.take_offer(tag, mine, (own, num_rows))))
             sent.add_done_callback(partial(_told, self._offer(tag.step, index)))
         offers = [await self._offer(tag.step, index) for index in range(len(self._sharing.servers))]

@@ -122,6 +122,15 @@ def test_a_silent_link_is_noticed_and_the_round_repeated() -> None:
     assert equal(virtually([silent], **more), train(**more))
 
 
+@pytest.mark.parametrize("kind", ["silence", "delay", "die"])
+@pytest.mark.parametrize("at_call", [1, 2, 5])
+def test_servers_that_share_the_owners_lose_no_gradient_on_the_way(at_call: int, kind: Any) -> None:
+    """Where it does not arrive, the round is repeated, and nothing of the attempt before gets into the next one."""
+    fault = Fault(party="server-1", verb="take_offer", at_call=at_call, kind=kind, delay_s=30.0)
+    more = changes("minibatch_sfl on two servers")
+    assert equal(virtually([fault], **more), train(**more))
+
+
 def test_or_the_run_ends_with_the_name_of_whom_it_waits_for() -> None:
     """The fourth call opens the second step: the others wait for its owner at the barrier."""
     silent = Fault(party="server", verb="joint_step", at_call=4, kind="silence")
