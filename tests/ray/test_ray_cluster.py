@@ -18,10 +18,18 @@ from raysplit.cluster.topology import Layout, PlaceSpec
 Make = Callable[..., RayCluster]
 
 
-@pytest.mark.parametrize("name", ["fedavg", "splitnn", "splitfed_v1", "splitfed_v2", "minibatch_sfl"])
-def test_ray_and_local_give_the_same_bits_and_the_same_traffic(name: str, make_cluster: Make) -> None:
-    here = train(algorithm={"name": name, "cut": 1})
-    there = run_on(make_cluster(2), algorithm={"name": name, "cut": 1})
+TWO_SERVERS = {"name": "minibatch_sfl", "cut": 1, "num_servers": 2}
+NAMES = ["fedavg", "splitnn", "splitfed_v1", "splitfed_v2", "minibatch_sfl"]
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [*({"name": name, "cut": 1} for name in NAMES), TWO_SERVERS],
+    ids=lambda a: "-".join(map(str, a.values())),
+)
+def test_ray_and_local_give_the_same_bits_and_the_same_traffic(algorithm: dict[str, Any], make_cluster: Make) -> None:
+    here = train(algorithm=algorithm)
+    there = run_on(make_cluster(2), algorithm=algorithm)
     assert same(there, here)
     assert there.traffic == here.traffic
     assert [row["train_loss"] for row in there.rows] == [row["train_loss"] for row in here.rows]
