@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from raysplit.actors.records import StaleCall
@@ -61,7 +61,7 @@ class Barrier:
     def reset(self, reason: str) -> None:
         """Send everybody away with a `StaleCall`."""
         for waiting in self._waiting.values():
-            _fail(waiting, StaleCall(reason))
+            fail(waiting, StaleCall(reason))
         self._brought.clear()
         self._waiting.clear()
         self._expected.clear()
@@ -72,7 +72,7 @@ async def _done(work: Awaitable[Any], waiting: Sequence[asyncio.Future[_Outcome]
     try:
         outcome = await work, reached_s()
     except Exception as error:
-        _fail(waiting, error)
+        fail(waiting, error)
         raise
     for future in waiting:
         if not future.done():
@@ -80,7 +80,8 @@ async def _done(work: Awaitable[Any], waiting: Sequence[asyncio.Future[_Outcome]
     return outcome
 
 
-def _fail(waiting: Sequence[asyncio.Future[_Outcome]], error: Exception) -> None:
+def fail(waiting: Iterable[asyncio.Future[Any]], error: BaseException) -> None:
+    """Let all who still wait have this error."""
     for future in waiting:
         if not future.done():
             future.set_exception(error)

@@ -189,12 +189,12 @@ class DataOwner:
     @property
     def first(self) -> Stage:
         """The part that sees the inputs (the whole model where it is not cut)."""
-        return self._parts.stages[0]
+        return self._stages[0]
 
     @property
     def last(self) -> Stage:
         """The part that sees the labels, when the owner keeps it."""
-        return self._parts.stages[-1]
+        return self._stages[-1]
 
     async def train_batch(self, tag: Tag, batch: Batch) -> None:
         """A step on the whole model, where the owner holds all of it."""

@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raysplit.actors.barrier import fail
 from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.records import RoundTask, StaleCall, Tag
 from raysplit.actors.stage import Stage
-from raysplit.cluster.contract import Handle, Promise, gather
+from raysplit.cluster.contract import Handle, gather, value_of
 
 Offer = tuple[Tensor, int]
 """A server's gradient [dim] of the mean loss over its rows of a step, and their number."""
@@ -54,10 +55,7 @@ class ServerShard(ComputeNode):
 
     def _abandon(self, reason: str) -> None:
         super()._abandon(reason)
-        for offer in self._offers.values():
-            if not offer.done():
-                offer.set_exception(StaleCall(reason))
-                offer.exception()  # retrieved: nobody may be waiting any more
+        fail(self._offers.values(), StaleCall(reason))
         self._offers.clear()
         for sent in self._sent.values():
             sent.cancel()
@@ -96,25 +94,29 @@ class ServerShard(ComputeNode):
         assert self._sharing is not None
         parameters = [p for p in stage.part.module.parameters() if p.grad is not None]
         own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-        mine = self._sharing.index
-        for index, server in enumerate(self._sharing.servers):
-            if index == mine:
-                self._offer(tag.step, mine).set_result((own, num_rows))
-                continue
-            if index in self._sent:
-                await asyncio.wait([self._sent[index]])  # at most one is under way to each
-                self._check(tag)
-            sent = self._sent[index] = asyncio.ensure_future(_value(server.take_offer(tag, mine, (own, num_rows))))
-            sent.add_done_callback(partial(_told, self._offer(tag.step, index)))
-        offers = [await self._offer(tag.step, index) for index in range(len(self._sharing.servers))]
-        for index in range(len(offers)):
-            del self._offers[tag.step, index]
+        offers = await self._exchange(tag, (own, num_rows), self._sharing)
         total = sum(rows for _, rows in offers)
         joint = torch.zeros_like(own)
         for gradient, rows in offers:
             joint.add_(gradient, alpha=rows / total)
         for parameter, values in zip(parameters, torch.split(joint, [p.numel() for p in parameters]), strict=True):
             parameter.grad = values.view_as(parameter)
+
+    async def _exchange(self, tag: Tag, own: Offer, sharing: Sharing) -> list[Offer]:
+        """All servers' gradients of a step, in server order."""
+        others = [(index, server) for index, server in enumerate(sharing.servers) if index != sharing.index]
+        for index, server in others:
+            if index in self._sent:
+                await asyncio.wait([self._sent[index]])  # at most one is under way to each
+                self._check(tag)
+            sent = self._sent[index] = asyncio.ensure_future(value_of(server.take_offer(tag, sharing.index, own)))
+            sent.add_done_callback(partial(_told, self._offer(tag.step, index)))
+        offers = {sharing.index: own}
+        for index, _ in others:
+            offers[index] = await self._offer(tag.step, index)
+            self._check(tag)
+            del self._offers[tag.step, index]
+        return [offers[index] for index in sorted(offers)]
 
     async def _mean_of_replicas(self, task: RoundTask, owners: tuple[str, ...]) -> dict[str, Tensor]:
         assert self._sharing is not None
@@ -130,13 +132,8 @@ class ServerShard(ComputeNode):
         return self._offers[key]
 
 
-async def _value(promise: Promise) -> None:
-    await promise
-
-
 def _told(offer: asyncio.Future[Offer], sent: asyncio.Future[None]) -> None:
     """Who cannot be told anything will not tell anything either."""
     error = None if sent.cancelled() else sent.exception()
-    if error is not None and not offer.done():
-        offer.set_exception(error)
-        offer.exception()  # retrieved: nobody may be waiting any more
+    if error is not None:
+        fail([offer], error)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysplit.actors.records import OwnerReport, RoundTask
-from raysplit.cluster.contract import Handle, Promise, gather
+from raysplit.cluster.contract import Handle, Promise, gather, value_of
 from raysplit.schedulers.cohort import CohortRules
 
 
@@ -27,9 +27,9 @@ class OpenRounds:
     ) -> tuple[OwnerReport, ...]:
         """The reports of the owners whose updates are in the mean. An owner that fails is gone on without, unless too
         few are left: then its error is raised."""
-        waits = {name: asyncio.ensure_future(_value(run)) for name, run in runs.items()}
+        waits = {name: asyncio.ensure_future(value_of(run)) for name, run in runs.items()}
         watched = [asyncio.ensure_future(_without_failed(aggregator, task, name, wait)) for name, wait in waits.items()]
-        closed = asyncio.ensure_future(_value(aggregator.closed(task)))
+        closed = asyncio.ensure_future(value_of(aggregator.closed(task)))
         try:
             await _first_error(closed, watched)
             came: tuple[str, ...] = await closed
@@ -56,10 +56,6 @@ class OpenRounds:
             await gather(*[handles[name].restore({}) for name in late])
             for name in late:
                 waits[name].cancel()
-
-
-async def _value(promise: Promise) -> Any:
-    return await promise
 
 
 async def _without_failed(aggregator: Handle, task: RoundTask, owner: str, wait: asyncio.Future[Any]) -> None:

@@ -188,7 +188,7 @@ class PlaceLost(RuntimeError):
 
 async def gather(*promises: Awaitable[Any]) -> list[Any]:
     """Await all promises; on the first failure cancel the waits for the rest and raise it."""
-    waits = [asyncio.ensure_future(_value(promise)) for promise in promises]
+    waits = [asyncio.ensure_future(value_of(promise)) for promise in promises]
     try:
         return list(await asyncio.gather(*waits))
     except BaseException:
@@ -198,5 +198,6 @@ async def gather(*promises: Awaitable[Any]) -> list[Any]:
         raise
 
 
-async def _value(promise: Awaitable[Any]) -> Any:
+async def value_of(promise: Awaitable[Any]) -> Any:
+    """What is promised: a coroutine, for a task of its own that waits for it."""
     return await promise

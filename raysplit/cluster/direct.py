@@ -8,9 +8,8 @@ batch, or until it has to wait for somebody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from contextvars import copy_context
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -115,20 +114,12 @@ class DirectPromise:
         self._made = asyncio.get_running_loop().create_task(self._work, context=self._context)
 
 
-class DirectHandle:
+class DirectHandle(LocalHandle):
     """The handle of a party in this process where nothing is emulated."""
 
-    def __init__(self, handle: LocalHandle, turn: Turn) -> None:
-        self.name = handle.name
-        self._handle = handle
+    def __init__(self, name: str, party: Any, meter: TrafficMeter, turn: Turn) -> None:
+        super().__init__(name, party, meter)
         self._turn = turn
 
-    def __getattr__(self, verb: str) -> Callable[..., DirectPromise]:
-        if verb.startswith("_"):
-            raise AttributeError(verb)
-        call = self.__dict__[verb] = partial(self._call, verb)
-        return call
-
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> DirectPromise:
-        handle = self._handle
-        return DirectPromise(handle._run(current_party.get(), verb, args, kwargs), self._turn, handle._meter)
+        return DirectPromise(self._run(current_party.get(), verb, args, kwargs), self._turn, self._meter)

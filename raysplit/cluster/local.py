@@ -67,8 +67,9 @@ class LocalCluster:
         return made
 
     def _handle(self, name: str, party: Any, network: Network | None) -> Handle:
-        handle = LocalHandle(name, party, self._meter, network)
-        return handle if self._emulation is not None else DirectHandle(handle, self._turn)
+        if self._emulation is not None:
+            return LocalHandle(name, party, self._meter, network)
+        return DirectHandle(name, party, self._meter, self._turn)
 
     async def strain(self) -> list[Strain]:
         return []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, ClassVar
 
-from raysplit.cluster.contract import current_party
+from raysplit.cluster.contract import Promise, current_party
 from raysplit.cluster.emulation import Network
 from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
 
@@ -46,13 +46,13 @@ class LocalHandle:
         self._party = party
         self._network = network
 
-    def __getattr__(self, verb: str) -> Callable[..., LocalPromise]:
+    def __getattr__(self, verb: str) -> Callable[..., Promise]:
         if verb.startswith("_"):
             raise AttributeError(verb)
         call = self.__dict__[verb] = partial(self._call, verb)  # found without asking from now on
         return call
 
-    def _call(self, verb: str, *args: Any, **kwargs: Any) -> LocalPromise:
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise:
         task = asyncio.get_running_loop().create_task(self._run(current_party.get(), verb, args, kwargs))
         return self.promise(task, self._meter, self._network)
 

@@ -24,7 +24,7 @@ from ray.exceptions import (
 )
 
 from raysplit.cluster.allocator import keep_freed_memory
-from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, Strain, current_party
+from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, Promise, Strain, current_party
 from raysplit.cluster.emulation import Emulation, Network
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.local_call import LocalHandle, LocalPromise
@@ -98,7 +98,7 @@ class RayHandle:
         self._place = place
         self._actor = actor
 
-    def __getattr__(self, verb: str) -> Callable[..., RayPromise | LocalPromise]:
+    def __getattr__(self, verb: str) -> Callable[..., Promise]:
         if verb.startswith("_"):
             raise AttributeError(verb)
         return partial(self._call, verb)
@@ -106,7 +106,7 @@ class RayHandle:
     def __reduce__(self) -> tuple[type[RayHandle], tuple[str, str, Any]]:
         return RayHandle, (self.name, self._place, self._actor)
 
-    def _call(self, verb: str, *args: Any, **kwargs: Any) -> RayPromise | LocalPromise:
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise:
         if _here is not None and _here.name == self._place:
             return _here.handles[self.name]._call(verb, *args, **kwargs)
         for value in (*args, *kwargs.values()):

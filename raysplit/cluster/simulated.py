@@ -26,9 +26,9 @@ from raysplit.cluster.events import EventLog
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.virtual import VirtualLoop, virtual_loop
 from raysplit.cluster.virtual_task import Steps, VirtualFuture, VirtualTask
-from raysplit.cluster.wire import TrafficMeter, num_bytes
+from raysplit.cluster.wire import WEIGHTLESS, TrafficMeter, num_bytes
 
-_WEIGHTLESS = frozenset({Tag, RoundTask, str, int, float, bool, type(None)})
+_WEIGHTLESS = WEIGHTLESS | {Tag, RoundTask}
 
 
 def _weight(value: Any) -> int:

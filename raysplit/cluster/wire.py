@@ -46,17 +46,18 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return value
 
 
-_WEIGHTLESS = frozenset({str, int, float, bool, type(None)})
+WEIGHTLESS: frozenset[type] = frozenset({str, int, float, bool, type(None)})
+"""Types of which no instance holds a tensor, and that are most of what is sent."""
 
 
 def num_bytes(value: Any) -> int:
     """Payload bytes of all tensors in a nested value; values that know their own size say so (``num_bytes``)."""
-    if type(value) in _WEIGHTLESS:
+    if type(value) in WEIGHTLESS:
         return 0
     if isinstance(value, Tensor):
         return value.nbytes
     if isinstance(value, tuple | list):
-        return sum([num_bytes(item) for item in value if type(item) not in _WEIGHTLESS])
+        return sum([num_bytes(item) for item in value if type(item) not in WEIGHTLESS])
     if isinstance(value, Mapping):
         return sum([num_bytes(item) for item in value.values()])
     size = getattr(value, "num_bytes", 0)

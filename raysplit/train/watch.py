@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from raysplit.algorithms.base import Algorithm
-from raysplit.cluster.contract import Cluster, PartySpec, PlaceLost, gather
+from raysplit.cluster.contract import Cluster, PartySpec, PlaceLost, gather, value_of
 from raysplit.train.config_reliability import ReliabilityConfig
 
 T = TypeVar("T")
@@ -111,10 +111,6 @@ class Watch:
 async def _answer(promise: Awaitable[Any]) -> Any:
     """What somebody answers before long."""
     try:
-        return await asyncio.wait_for(_value(promise), _ANSWER_S)
+        return await asyncio.wait_for(value_of(promise), _ANSWER_S)
     except (TimeoutError, PlaceLost):
         return _UNKNOWN
-
-
-async def _value(promise: Awaitable[Any]) -> Any:
-    return await promise

@@ -123,11 +123,13 @@ def test_who_awaits_a_call_makes_it_before_others_go_on(monkeypatch: pytest.Monk
 
 def test_others_go_first_after_a_row_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert who_went(monkeypatch, row_s=-1.0) == ["a", "b", "a", "b", "a", "b"]
+    assert who_went(monkeypatch, row_s=60.0, turn_s=-1.0) == ["a", "b", "a", "b", "a", "b"]
 
 
-def who_went(monkeypatch: pytest.MonkeyPatch, *, row_s: float) -> list[str]:
+def who_went(monkeypatch: pytest.MonkeyPatch, *, row_s: float, turn_s: float = 60.0) -> list[str]:
     """The order of the calls of two who make three calls each, of which none has to wait."""
     monkeypatch.setattr(direct, "_ROW_S", row_s)
+    monkeypatch.setattr(direct, "_TURN_S", turn_s)
     went = []
 
     async def caller(name: str, server: Handle) -> None:

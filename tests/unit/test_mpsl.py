@@ -146,7 +146,7 @@ def deployed(algorithm: dict[str, Any], program: Any, **changes: Any) -> None:
         made = resolve_algorithm(config.algorithm.name)(prepare(config).setting, config.algorithm.resolved_options())
         handles = await LocalCluster().deploy(made.parties())
         made.attach(handles)
-        await program(made, {name: handle._handle._party for name, handle in handles.items()})  # type: ignore[attr-defined]
+        await program(made, {name: handle._party for name, handle in handles.items()})  # type: ignore[attr-defined]
 
     asyncio.run(main())
 
