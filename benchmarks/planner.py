@@ -15,10 +15,10 @@ from dataclasses import replace
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from raysplit.schedulers.baselines import horizontal_scaling, manual_split
-from raysplit.schedulers.cuts import ComputeNodeSpec, CutProblem, pareto_front, solve_dp, solve_ilp
-from raysplit.schedulers.plan import Plan
-from raysplit.schedulers.profiles import BYTES_PER_GIB, NodeKind, load_profile
+from raysplit.schedulers.cuts.baselines import horizontal_scaling, manual_split
+from raysplit.schedulers.cuts.plan import Plan
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, load_profile
+from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, pareto_front, solve_dp, solve_ilp
 
 RESNET, VGG = "resnet101_mpsl_vm", "vgg19_mpsl_vm"
 PRICE_PER_GIB_HOUR = 0.012

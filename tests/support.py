@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local import LocalCluster
-from raysplit.schedulers.profiles import Profile, UnitProfile
+from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.train.config import check_config
 from raysplit.train.run import RunResult, run
 from raysplit.train.setup import prepare

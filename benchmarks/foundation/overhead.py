@@ -32,7 +32,7 @@ from raysplit.cluster.contract import Cluster
 from raysplit.cluster.launch import RayOptions, connect, disconnect
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.topology import lay_out
-from raysplit.data.streams import generator
+from raysplit.seeding import generator
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.setup import prepare
 

@@ -24,9 +24,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pyarrow.parquet as pq
 
-from raysplit.schedulers.regroup import Affinity, exact_x, mean_affinity
-from raysplit.schedulers.regroup_files import read_history
-from raysplit.schedulers.resources import fit_task_cost
+from raysplit.schedulers.energy import fit_task_cost
+from raysplit.schedulers.grouping.files import read_history
+from raysplit.schedulers.grouping.scores import Affinity, exact_x, mean_affinity
 
 EVERY = 5  # batches between two measurements, as in run.py
 PAPER = {  # total test loss and GPU hours, read off the figure published with the authors' code; five Taskonomy tasks

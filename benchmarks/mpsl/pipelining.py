@@ -26,10 +26,10 @@ import torch
 import torch.nn.functional as F
 
 from raysplit.cluster.launch import RayOptions, connect, disconnect
-from raysplit.data.streams import torch_generator
 from raysplit.models.profiler import measure_profile
 from raysplit.models.spec import ModelSpec
 from raysplit.models.zoo import build_model
+from raysplit.seeding import torch_generator
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.run import run
 from raysplit.train.session import ray_layout

@@ -35,9 +35,9 @@ import torch
 
 from raysplit.cluster.launch import RayOptions, connect, disconnect
 from raysplit.cluster.topology import lay_out
-from raysplit.data.streams import torch_generator
 from raysplit.models.profiler import measure_profile
 from raysplit.models.zoo import build_model
+from raysplit.seeding import torch_generator
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.emulated import expected_work
 from raysplit.train.prediction import Pacing

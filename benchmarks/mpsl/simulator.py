@@ -14,10 +14,10 @@ import resource
 import time
 from typing import Any
 
-from raysplit.schedulers.baselines import manual_split, sequential_round_ms
-from raysplit.schedulers.cuts import ComputeNodeSpec, CutProblem, solve_dp
-from raysplit.schedulers.profiles import load_profile, node_kinds, owner_times
-from raysplit.schedulers.time_model import OwnerLoad, Stage
+from raysplit.schedulers.cuts.baselines import manual_split, sequential_round_ms
+from raysplit.schedulers.cuts.profiles import load_profile, node_kinds, owner_times
+from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, solve_dp
+from raysplit.schedulers.cuts.time_model import OwnerLoad, Stage
 from raysplit.train.closed_form import closed_form
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.simulate import simulate

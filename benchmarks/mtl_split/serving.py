@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from raysplit.cluster.launch import RayOptions, connect, disconnect
-from raysplit.models.export import Serving, ServingMeta, load_serving, save_serving
-from raysplit.models.heads import build_classifier
+from raysplit.models.classifier.export import Serving, ServingMeta, load_serving, save_serving
+from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Message, encode, task_mask
 from raysplit.serving.compression import Encoding
 from raysplit.serving.cost_report import rate_text

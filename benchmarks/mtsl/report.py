@@ -18,7 +18,7 @@ from run import SEEDS, experiments
 from raysplit.actors.evaluator import evaluate
 from raysplit.actors.losses import resolve_loss
 from raysplit.cli.sweep_picture import draw_sweep
-from raysplit.data.streams import derive
+from raysplit.seeding import derive
 from raysplit.train.config import load_config
 from raysplit.train.setup import Prepared, prepare
 from raysplit.train.sweep import cells

@@ -26,7 +26,7 @@ from raysplit.algorithms.fedavg import LocalOnly
 from raysplit.algorithms.mtsl import MTSL, MTSLOptions
 from raysplit.cluster.contract import gather
 from raysplit.cluster.local import LocalCluster
-from raysplit.data.streams import generator
+from raysplit.seeding import generator
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare
 from raysplit.train.sweep import Axis, cells, run_cells

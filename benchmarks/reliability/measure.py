@@ -33,7 +33,7 @@ from raysplit.cluster.faults import Fault, FaultyCluster, end_process
 from raysplit.cluster.launch import RayOptions, connect, disconnect
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.topology import lay_out
-from raysplit.data.streams import generator
+from raysplit.seeding import generator
 from raysplit.train.config import check_config
 from raysplit.train.folder import RunFolder
 from raysplit.train.run import RunResult, run

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from raysplit.models.mas_losses import Loss
-from raysplit.models.mas_net import MultiTaskModel
-from raysplit.schedulers.regroup import Affinity
+from raysplit.models.dense.losses import Loss
+from raysplit.models.dense.net import MultiTaskModel
+from raysplit.schedulers.grouping.scores import Affinity
 
 
 @dataclass(frozen=True, kw_only=True)

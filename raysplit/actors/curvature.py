@@ -25,8 +25,8 @@ from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.losses import Loss
 from raysplit.actors.part import Tensors, as_tuple, leaves, on_device, untuple
 from raysplit.actors.records import RoundTask, StaleCall, Tag
-from raysplit.data.streams import torch_generator
-from raysplit.schedulers.lipschitz import Curvature
+from raysplit.schedulers.curvature_rates import Curvature
+from raysplit.seeding import torch_generator
 
 TINY = 1e-30
 

@@ -18,8 +18,8 @@ from raysplit.actors.owner_store import STORE, OwnerParts
 from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag, told
 from raysplit.actors.stage import PartRecipe, Stage, require_finite
 from raysplit.data.samples import Samples
-from raysplit.data.streams import derive, generator, torch_generator
 from raysplit.data.transforms import Transform, transformed
+from raysplit.seeding import derive, generator, torch_generator
 
 Program = Callable[..., Awaitable[Any]]
 _WHOLE_SHARD_ROWS = 512

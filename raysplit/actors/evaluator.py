@@ -11,8 +11,8 @@ from torch import Tensor
 from raysplit.actors.losses import Loss, resolve_loss
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
-from raysplit.models import joint
-from raysplit.models.mas_losses import task_losses
+from raysplit.models.classifier import losses as joint
+from raysplit.models.dense.losses import task_losses
 from raysplit.models.spec import ModelSpec
 
 _BATCH_SIZE = 256

@@ -14,7 +14,7 @@ from torch import Tensor
 from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.part import as_tuple
 from raysplit.actors.records import StaleCall, Tag
-from raysplit.models.heads import in_order
+from raysplit.models.classifier.heads import in_order
 
 
 class HeadsNode(ComputeNode):

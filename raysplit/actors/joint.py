@@ -16,7 +16,7 @@ from torch import Tensor
 
 from raysplit.actors.losses import Loss, loss_values, losses_apart
 from raysplit.actors.part import Tensors, TrainablePart, as_tuple, gradients, leaves, on_device, untuple
-from raysplit.models.dropout import dropout_stream
+from raysplit.models.cutting.dropout import dropout_stream
 
 ServerForward = Literal["concat", "grad_avg"]
 GradSource = Literal["joint", "per_client"]

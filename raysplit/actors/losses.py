@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raysplit.models import joint
-from raysplit.models.mas_losses import task_losses
+from raysplit.models.classifier import losses as joint
+from raysplit.models.dense.losses import task_losses
 
 Loss = Callable[[Any, Any], Tensor]
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.records import RoundTask
 from raysplit.actors.robust import UpdateRules
-from raysplit.models.mas_net import decoder_state, encoder_state, group_state
-from raysplit.models.mas_spec import MultiTaskSpec
-from raysplit.schedulers.regroup import Affinity
+from raysplit.models.dense.net import decoder_state, encoder_state, group_state
+from raysplit.models.dense.spec import MultiTaskSpec
+from raysplit.schedulers.grouping.scores import Affinity
 
 
 class GroupAggregator(Aggregator):

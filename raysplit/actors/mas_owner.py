@@ -22,10 +22,10 @@ from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundTask, Tag
 from raysplit.actors.stage import PartRecipe
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
-from raysplit.models import mas_gradnorm
-from raysplit.models.mas_losses import TASKS
-from raysplit.models.mas_net import MultiTaskModel
-from raysplit.schedulers.regroup import Affinity
+from raysplit.models.dense import gradnorm as mas_gradnorm
+from raysplit.models.dense.losses import TASKS
+from raysplit.models.dense.net import MultiTaskModel
+from raysplit.schedulers.grouping.scores import Affinity
 
 COMPUTE_S, AFFINITY_S = "compute_s", "affinity_s"
 """What a report of a multi-task owner tells beside the loss: seconds of training, and of measuring affinities."""

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from raysplit.actors.losses import Loss
 from raysplit.actors.optim import OptimizerSpec
-from raysplit.models.dropout import dropout_stream
-from raysplit.models.updates import use_up_gradients
+from raysplit.models.cutting.dropout import dropout_stream
+from raysplit.models.optimizer_step import use_up_gradients
 
 Tensors = Tensor | tuple[Tensor, ...]
 BufferPolicy = Literal["average", "local"]

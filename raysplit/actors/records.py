@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 
-from raysplit.data.streams import derive
+from raysplit.seeding import derive
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from raysplit.actors.device import Device, Work, WorkKind
 from raysplit.actors.records import RoundTask, Tag
 from raysplit.actors.stage import PartRecipe
 from raysplit.cluster.contract import PartySpec
-from raysplit.schedulers.profiles import UnitProfile
+from raysplit.schedulers.cuts.profiles import UnitProfile
 
 _LABEL_BYTES = 4
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from raysplit.actors.losses import Loss
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.actors.part import BufferPolicy, Tensors, TrainablePart, fill
 from raysplit.actors.records import NonFiniteLoss, Tag
-from raysplit.models.dropout import draws_masks
+from raysplit.models.cutting.dropout import draws_masks
 from raysplit.models.spec import ModelSpec
 
 

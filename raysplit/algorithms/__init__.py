@@ -15,7 +15,7 @@ from raysplit.algorithms.mtl_split import MTLSplit
 from raysplit.algorithms.mtsl import MTSL
 from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
 from raysplit.algorithms.splitnn import SplitNN
-from raysplit.data.imported import imported
+from raysplit.registry import imported
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     algorithm.name: algorithm

@@ -25,7 +25,7 @@ from raysplit.actors.part import TrainablePart
 from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import AGGREGATOR, Algorithm, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise
-from raysplit.models.dropout import dropout_stream
+from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.mixture import MIXTURE, Mixture, MixtureSpec
 
 

@@ -18,8 +18,7 @@ from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import Options, Setting
 from raysplit.algorithms.mas_measuring import MeasuringOptions, MeasuringTraining, plain_affinity
 from raysplit.algorithms.mas_phase import Inheritance, Phase
-from raysplit.data.streams import generator
-from raysplit.schedulers.regroup import (
+from raysplit.schedulers.grouping.scores import (
     Affinity,
     Groups,
     join,
@@ -28,7 +27,8 @@ from raysplit.schedulers.regroup import (
     random_groups,
     worst_exact_x,
 )
-from raysplit.schedulers.regroup_when import FixedRound, SplitDecision, SplitRule, StableRanking, decide
+from raysplit.schedulers.grouping.when import FixedRound, SplitDecision, SplitRule, StableRanking, decide
+from raysplit.seeding import generator
 
 
 class MASOptions(MeasuringOptions):

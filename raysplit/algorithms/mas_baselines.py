@@ -21,7 +21,7 @@ from raysplit.algorithms.mas_groups import GroupOptions, GroupTraining
 from raysplit.algorithms.mas_measuring import MeasuringOptions, MeasuringTraining
 from raysplit.algorithms.mas_phase import Phase, TaskGroup
 from raysplit.algorithms.mas_rounds import train_balanced
-from raysplit.schedulers.regroup import Groups, PairLosses, hoa, mean_affinity, overlap
+from raysplit.schedulers.grouping.scores import Groups, PairLosses, hoa, mean_affinity, overlap
 
 
 class AllInOneOptions(GroupOptions):

@@ -27,7 +27,7 @@ from raysplit.algorithms.mas_ledger import Ledger, watts_of
 from raysplit.algorithms.mas_parties import LiveGroups
 from raysplit.algorithms.mas_phase import Phase, TaskGroup, inherit, label_of, plain_phase
 from raysplit.cluster.contract import Promise, gather
-from raysplit.models.mas_spec import MultiTaskSpec
+from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import SCHEDULES
 

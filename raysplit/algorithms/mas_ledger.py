@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from raysplit.actors.mas_owner import AFFINITY_S, COMPUTE_S
 from raysplit.actors.records import OwnerReport
-from raysplit.schedulers.profiles import node_kinds
-from raysplit.schedulers.resources import (
+from raysplit.schedulers.cuts.profiles import node_kinds
+from raysplit.schedulers.energy import (
     SECONDS_PER_HOUR,
     Charge,
     Spent,

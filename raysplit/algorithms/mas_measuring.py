@@ -19,8 +19,8 @@ from raysplit.algorithms.base import Options, Setting
 from raysplit.algorithms.fedavg import train_and_submit
 from raysplit.algorithms.mas_groups import GroupOptions, GroupTraining
 from raysplit.algorithms.mas_rounds import train_and_measure
-from raysplit.schedulers.regroup import Affinity, mean_affinity
-from raysplit.schedulers.regroup_files import HISTORY_FILE, history_table
+from raysplit.schedulers.grouping.files import HISTORY_FILE, history_table
+from raysplit.schedulers.grouping.scores import Affinity, mean_affinity
 
 OWNERS_FILE = "owner_affinities.parquet"
 

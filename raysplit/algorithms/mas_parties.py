@@ -17,7 +17,7 @@ from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import AGGREGATOR, Algorithm
 from raysplit.algorithms.mas_phase import TaskGroup, label_of
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, gather, name_at, original
-from raysplit.models.mas_spec import MultiTaskSpec
+from raysplit.models.dense.spec import MultiTaskSpec
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from raysplit.actors.stage import PartRecipe
 from raysplit.cluster.contract import Handle, PartySpec, name_at
-from raysplit.schedulers.regroup import Groups
+from raysplit.schedulers.grouping.scores import Groups
 
 Inheritance = Literal["all", "encoder", "nothing"]
 """What a group takes over from the groups before it: encoder and decoders, the encoder alone, or nothing."""

@@ -10,7 +10,7 @@ from raysplit.actors.affinity import AffinityRule
 from raysplit.actors.mas_owner import GroupLearner
 from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import Team
-from raysplit.schedulers.regroup import mean_affinity
+from raysplit.schedulers.grouping.scores import mean_affinity
 
 
 async def train_and_measure(owner: GroupLearner, team: Team, task: RoundTask, *, rule: AffinityRule) -> None:

@@ -26,7 +26,7 @@ from raysplit.actors.part import Tensors
 from raysplit.actors.records import RoundTask, Tag
 from raysplit.algorithms.base import Algorithm, Cut, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise, gather
-from raysplit.models.classifier_spec import ClassifierSpec
+from raysplit.models.classifier.spec import ClassifierSpec
 
 DECAY_PER_RATE = 0.01
 Groups = tuple[tuple[str, ...], ...]

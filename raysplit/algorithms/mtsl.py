@@ -25,8 +25,8 @@ from raysplit.algorithms.bottoms import Bottom, bottoms_of
 from raysplit.algorithms.joining import Membership, members, take_mean_bottom, taking_mean_bottom
 from raysplit.algorithms.rates import AutoRates, FixedRates, MeasuredRates, Reduction
 from raysplit.cluster.contract import PartySpec, Promise
-from raysplit.data.streams import generator
 from raysplit.models.spec import ModelSpec
+from raysplit.seeding import generator
 
 
 async def mtsl_round(owner: DataOwner, team: Team, task: RoundTask, *, absence: float, seed: int) -> None:

@@ -14,7 +14,7 @@ from raysplit.actors.curvature import measure_bottom
 from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import SERVER, Options, Team
 from raysplit.cluster.contract import Handle, gather
-from raysplit.schedulers.lipschitz import Curvature, block_rates
+from raysplit.schedulers.curvature_rates import Curvature, block_rates
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from raysplit.actors.server_shard import ServerShard, Sharing
 from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import AGGREGATOR, SERVER, Algorithm, Cut, Options, RoundReport, SplitOptions, Team
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
-from raysplit.data.streams import generator
+from raysplit.seeding import generator
 
 Order = Literal["blockwise", "interleaved"]
 SERVER_AGGREGATOR = "server-aggregator"

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from raysplit.cli.affinity_picture import draw_matrix
-from raysplit.schedulers.regroup import (
+from raysplit.schedulers.grouping.files import read_affinity, read_history, read_pair_losses
+from raysplit.schedulers.grouping.scores import (
     Affinity,
     Grouping,
     Groups,
@@ -26,9 +27,8 @@ from raysplit.schedulers.regroup import (
     hoa,
     mean_affinity,
 )
-from raysplit.schedulers.regroup_files import read_affinity, read_history, read_pair_losses
-from raysplit.schedulers.regroup_search import MAX_ENUMERATED_TASKS
-from raysplit.schedulers.regroup_when import SEARCHES
+from raysplit.schedulers.grouping.search import MAX_ENUMERATED_TASKS
+from raysplit.schedulers.grouping.when import SEARCHES
 
 MODES = (*SEARCHES, "hoa")
 

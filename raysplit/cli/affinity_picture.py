@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from raysplit.schedulers.regroup import Affinity, Groups, TaskMatrix
+from raysplit.schedulers.grouping.scores import Affinity, Groups, TaskMatrix
 
 _INK, _FAINT = "#222222", "#999999"
 _OUTLINES = ("#d98b4a", "#4878a8", "#5a9b6b", "#9a6fb0", "#b3564f", "#6f6f6f")

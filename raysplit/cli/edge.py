@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from raysplit.models.export import ServingMeta, load_meta, load_serving, load_trunk
+from raysplit.models.classifier.export import ServingMeta, load_meta, load_serving, load_trunk
 from raysplit.serving.compression import Encoding
 from raysplit.serving.edge import Answer, EdgeClient, Latency, latency_percentiles
 from raysplit.serving.links import EdgeLink

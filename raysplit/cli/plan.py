@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.plan_picture import draw_plan
-from raysplit.schedulers.cuts import ComputeNodeSpec, CutProblem, FreeOwnerCuts, pareto_front, solve_dp, solve_ilp
-from raysplit.schedulers.plan import Plan
-from raysplit.schedulers.profiles import BYTES_PER_GIB, NodeKind, load_profile, node_kinds
+from raysplit.schedulers.cuts.plan import Plan
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, load_profile, node_kinds
+from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, pareto_front, solve_dp, solve_ilp
 from raysplit.train.config import load_config
 from raysplit.train.planned import cut_problem
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from raysplit.schedulers.cuts_problem import CutProblem
-from raysplit.schedulers.plan import Plan
-from raysplit.schedulers.profiles import BYTES_PER_GIB
+from raysplit.schedulers.cuts.plan import Plan
+from raysplit.schedulers.cuts.problem import CutProblem
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
 
 _OWNER, _FORWARD, _BACKWARD, _INK = "#c9ccd1", "#4878a8", "#d98b4a", "#222222"
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from raysplit.models.profiler import measure_profile
 from raysplit.models.zoo import build_model
-from raysplit.schedulers.profiles import Profile
+from raysplit.schedulers.cuts.profiles import Profile
 
 _MIB = 2**20
 

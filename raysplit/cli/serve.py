@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, ray_left_as_found
-from raysplit.models.export import load_serving
+from raysplit.models.classifier.export import load_serving
 
 
 @click.command(name="serve")

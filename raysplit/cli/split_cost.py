@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from raysplit.models.heads import FEATURE_CUTS, FeatureCut, build_classifier
+from raysplit.models.classifier.heads import FEATURE_CUTS, FeatureCut, build_classifier
 from raysplit.serving.cost import model_sizes
 from raysplit.serving.cost_report import cost_report, draw_costs, rate_text
 from raysplit.serving.links import EdgeLink

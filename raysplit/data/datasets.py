@@ -14,20 +14,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from raysplit.data.arrays import data_set, data_set_from_arrays, samples_of, unit_and_normalise
-from raysplit.data.dsprites import load_dsprites
-from raysplit.data.files import SUFFIXES, load_file
-from raysplit.data.image_table import load_image_table
-from raysplit.data.imported import imported
-from raysplit.data.rooms import load_rooms
+from raysplit.data.rendered.rooms import load_rooms
+from raysplit.data.rendered.shapes3d import load_shapes3d
+from raysplit.data.rendered.stand_ins import load_faces_like, load_medic_like
 from raysplit.data.samples import DataSet
-from raysplit.data.shapes3d import load_shapes3d
-from raysplit.data.stand_ins import load_faces_like, load_medic_like
-from raysplit.data.stream import STREAMED
-from raysplit.data.streams import generator
-from raysplit.data.task_set import TaskSet
-from raysplit.data.taskonomy import load_taskonomy
-from raysplit.data.torchvision_sets import load_torchvision, torchvision_names
+from raysplit.data.sources.arrays import data_set, data_set_from_arrays, samples_of, unit_and_normalise
+from raysplit.data.sources.dsprites import load_dsprites
+from raysplit.data.sources.files import SUFFIXES, load_file
+from raysplit.data.sources.image_table import load_image_table
+from raysplit.data.sources.shards import STREAMED
+from raysplit.data.sources.task_set import TaskSet
+from raysplit.data.sources.taskonomy import load_taskonomy
+from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
+from raysplit.registry import imported
+from raysplit.seeding import generator
 
 
 def dataset_names() -> list[str]:

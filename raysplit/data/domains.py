@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from raysplit.data.samples import Samples
-from raysplit.data.streams import derive, generator
 from raysplit.data.transforms import ColourMap, Compose, Invert, PixelPermutation, Rotation, Transform
+from raysplit.seeding import derive, generator
 
 
 def domain_names() -> list[str]:

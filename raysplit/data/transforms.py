@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raysplit.data.streams import generator
+from raysplit.seeding import generator
 
 
 class Transform(Protocol):

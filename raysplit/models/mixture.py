@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from raysplit.data.streams import derive
 from raysplit.models.spec import DTYPES, ModelSpec
+from raysplit.seeding import derive
 
 MIXTURE = "mixture"
 """The buffer [K] with the mixing weights."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from raysplit.data.streams import torch_generator
-from raysplit.models.split import trace
-from raysplit.models.updates import use_up_gradients
-from raysplit.schedulers.profiles import Profile, UnitProfile
+from raysplit.models.cutting.split import trace
+from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
+from raysplit.seeding import torch_generator
 
 Tensors = tuple[Tensor, ...]
 

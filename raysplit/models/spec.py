@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from raysplit.data.streams import derive, torch_generator
-from raysplit.models.split import CutPoint, TracedModel, trace
+from raysplit.models.cutting.split import CutPoint, TracedModel, trace
 from raysplit.models.zoo import build_model
+from raysplit.seeding import derive, torch_generator
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from raysplit.models import deep_nets, mas_net, multitask_zoo, small_nets
+from raysplit.models import deep_nets, small_nets
+from raysplit.models.classifier import build as multitask_zoo
+from raysplit.models.dense import net as mas_net
 
 Builder = Callable[..., nn.Module]
 

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from raysplit.models.heads import HIDDEN, FeatureCut, backbone_kind, num_features, num_parameters
+from raysplit.models.classifier.heads import HIDDEN, FeatureCut, backbone_kind, num_features, num_parameters
 from raysplit.serving.links import EdgeLink
 
 FLOAT_BYTES = 4

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from raysplit.models.heads import backbone_kind
+from raysplit.models.classifier.heads import backbone_kind
 from raysplit.serving.compression import Encoding, payload_bytes
 from raysplit.serving.cost import FLOAT_BYTES, Sizes, Times, activation_bytes, break_even, deployments, latency_s
 from raysplit.serving.links import EdgeLink

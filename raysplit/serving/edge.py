@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raysplit.data.streams import generator
-from raysplit.models.export import ServingMeta, prepared
+from raysplit.models.classifier.export import ServingMeta, prepared
+from raysplit.seeding import generator
 from raysplit.serving.codec import Content, Message, encode, task_mask
 from raysplit.serving.compression import Encoding
 from raysplit.serving.links import EdgeLink

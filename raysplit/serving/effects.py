@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raysplit.models.heads import MultiTaskClassifier
-from raysplit.models.joint import accuracy
+from raysplit.models.classifier.heads import MultiTaskClassifier
+from raysplit.models.classifier.losses import accuracy
 from raysplit.serving.compression import Encoding, pack, unpack
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import torch
 
-from raysplit.data.streams import torch_generator
-from raysplit.models.heads import MultiTaskClassifier
+from raysplit.models.classifier.heads import MultiTaskClassifier
+from raysplit.seeding import torch_generator
 from raysplit.serving.cost import Times
 
 

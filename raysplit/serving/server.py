@@ -26,7 +26,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from raysplit.models.export import load_head, load_meta, load_serving, served_features
+from raysplit.models.classifier.export import load_head, load_meta, load_serving, served_features
 from raysplit.serving.codec import Content, Reason, WireError, check_size
 from raysplit.serving.service import (
     Array,

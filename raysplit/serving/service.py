@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from raysplit.models.export import Serving, ServingMeta, prepared
+from raysplit.models.classifier.export import Serving, ServingMeta, prepared
 from raysplit.serving.codec import (
     HEADER_BYTES,
     Content,

@@ -1,7 +1,7 @@
 """The closed formulas beside a simulation of MP-SL: equations (4) to (6), the lower bound and K*.
 
-`raysplit.schedulers.time_model` has the formulas (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208); here they
-get the same devices, links and cuts as the simulator.
+`raysplit.schedulers.cuts.time_model` has the formulas (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208); here
+they get the same devices, links and cuts as the simulator.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import inf
 from raysplit.actors.device import WorkKind
 from raysplit.algorithms.mpsl import MPSL
 from raysplit.cluster.emulation import Costs, Interface
-from raysplit.schedulers.time_model import (
+from raysplit.schedulers.cuts.time_model import (
     Averaging,
     OwnerLoad,
     Round,

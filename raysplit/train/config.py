@@ -21,7 +21,7 @@ from raysplit.actors.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Options
 from raysplit.data.datasets import dataset_names
-from raysplit.data.partition import partition_names
+from raysplit.data.partition.laws import partition_names
 from raysplit.models.zoo import model_names
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.train.config_errors import ConfigError, explained, known, one_of

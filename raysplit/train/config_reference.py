@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.base import Algorithm
 from raysplit.data.datasets import dataset_names
-from raysplit.data.partition import partition_names
+from raysplit.data.partition.laws import partition_names
 from raysplit.models.zoo import model_names
 from raysplit.train.config import RunConfig
 from raysplit.train.config_sections import Section

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from raysplit.schedulers.profiles import (
+from raysplit.schedulers.cuts.profiles import (
     BYTES_PER_GIB,
     NodeKind,
     OwnerTimes,

@@ -15,7 +15,7 @@ from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.emulation import Costs, Emulation, Interface, Machine
 from raysplit.cluster.topology import Layout, PlaceSpec
-from raysplit.schedulers.profiles import OwnerTimes, Profile
+from raysplit.schedulers.cuts.profiles import OwnerTimes, Profile
 from raysplit.train.config_topology import DeviceConfig, TopologyConfig
 
 _MS = 1e-3

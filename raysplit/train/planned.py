@@ -9,9 +9,9 @@ from math import inf, isfinite
 from typing import Any
 
 from raysplit.algorithms.mpsl import MPSLOptions
-from raysplit.schedulers.cuts import ComputeNodeSpec, CutProblem, FreeOwnerCuts, solve_ilp
-from raysplit.schedulers.cuts_problem import Objective
-from raysplit.schedulers.profiles import BYTES_PER_GIB, Profile
+from raysplit.schedulers.cuts.problem import Objective
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, Profile
+from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, solve_ilp
 from raysplit.train.config import AlgorithmConfig, ConfigError, RunConfig
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.emulated import interface

@@ -1,4 +1,4 @@
-"""Parts of an MP-SL run that move when compute nodes come or leave: `raysplit.schedulers.replan` decides."""
+"""Parts of an MP-SL run that move when compute nodes come or leave: `raysplit.schedulers.cuts.replan` decides."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raysplit.algorithms.mpsl import MPSL, Route
-from raysplit.schedulers.cuts import InfeasibleError
-from raysplit.schedulers.replan import MovingCost, Replan, replan
+from raysplit.schedulers.cuts.replan import MovingCost, Replan, replan
+from raysplit.schedulers.cuts.solve import InfeasibleError
 from raysplit.train.config import RunConfig
 from raysplit.train.folder import Row
 from raysplit.train.planned import cut_problem

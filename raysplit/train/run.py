@@ -17,12 +17,12 @@ from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, LinkTraffic, Strain, gather
 from raysplit.cluster.wire import difference, merge_traffic
-from raysplit.data.partition import save_partition
-from raysplit.data.streams import generator
+from raysplit.data.partition.laws import save_partition
 from raysplit.data.transforms import normalisation
-from raysplit.models.classifier_spec import ClassifierSpec
-from raysplit.models.export import export_trained
+from raysplit.models.classifier.export import export_trained
+from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.schedulers.cohort import choose_cohort
+from raysplit.seeding import generator
 from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import RunConfig, dump_config
 from raysplit.train.controls import majority_accuracy, to_targets

@@ -16,14 +16,14 @@ from raysplit.algorithms.base import OwnerData, Setting
 from raysplit.cluster.contract import PartySpec
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
-from raysplit.data.partition import partition, partition_test
+from raysplit.data.partition.laws import partition, partition_test
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.stream import STREAMED
-from raysplit.data.streams import derive, generator
+from raysplit.data.sources.shards import STREAMED
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
-from raysplit.models.classifier_spec import ClassifierSpec
-from raysplit.models.mas_spec import MultiTaskSpec
+from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
+from raysplit.seeding import derive, generator
 from raysplit.train.config import RunConfig
 from raysplit.train.setup_streamed import streamed_owners
 

@@ -1,4 +1,4 @@
-"""The setting of a run whose owners read their own shards (``data.name: shards``, see `raysplit.data.stream`)."""
+"""Prepare owners that read their own shards (``data.name: shards``, see `raysplit.data.sources.shards`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from raysplit.data.samples import Samples
-from raysplit.data.stream import open_shards
+from raysplit.data.sources.shards import open_shards
 from raysplit.train.config import RunConfig
 
 

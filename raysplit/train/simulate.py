@@ -1,7 +1,7 @@
 """Predict a run: the algorithm's own coroutines in virtual time, on the described machines, without any tensor.
 
 MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) predicts a round by closed formulas
-(`raysplit.schedulers.time_model`); this is the ground truth that they approximate.
+(`raysplit.schedulers.cuts.time_model`); this is the ground truth that they approximate.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.events import EventLog
 from raysplit.cluster.simulated import SimulatedCluster
 from raysplit.cluster.virtual import VirtualClock, run_virtual
-from raysplit.data.streams import generator
 from raysplit.schedulers.cohort import choose_cohort
-from raysplit.schedulers.profiles import Profile
+from raysplit.schedulers.cuts.profiles import Profile
+from raysplit.seeding import generator
 from raysplit.train.config import ConfigError, RunConfig
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.emulated import emulation

@@ -154,7 +154,7 @@ print("equal")
 """,
     "mpsl": _START
     + """
-from raysplit.schedulers.profiles import Profile, UnitProfile
+from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.train.config import check_config
 from raysplit.train.planned import with_planned_cuts
 from raysplit.train.run import run

@@ -13,7 +13,7 @@ from support import run_on, same, settings, train
 from raysplit.cluster.clock import WallClock
 from raysplit.cluster.ray import RayCluster
 from raysplit.cluster.topology import lay_out
-from raysplit.schedulers.profiles import Profile, UnitProfile
+from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.train.config import check_config
 from raysplit.train.emulated import emulation
 from raysplit.train.simulate import simulate

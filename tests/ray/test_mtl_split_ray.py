@@ -22,7 +22,7 @@ from raysplit.cli.edge import edge
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.ray import RayCluster
-from raysplit.models.export import load_serving, prepared
+from raysplit.models.classifier.export import load_serving, prepared
 from raysplit.train.config import check_config
 from raysplit.train.folder import RunFolder
 from raysplit.train.run import RunResult, run

@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from raysplit.cli.edge import edge
-from raysplit.models.export import Serving, ServingMeta, load_serving, prepared, save_serving
-from raysplit.models.heads import build_classifier
+from raysplit.models.classifier.export import Serving, ServingMeta, load_serving, prepared, save_serving
+from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Limits, Message, decode, encode
 from raysplit.serving.compression import Encoding
 from raysplit.serving.edge import Answer, EdgeClient

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.actors.affinity import measure
-from raysplit.models.mas_losses import TASKS, Loss, task_losses
-from raysplit.models.mas_net import MultiTaskModel, build_mas_model
+from raysplit.models.dense.losses import TASKS, Loss, task_losses
+from raysplit.models.dense.net import MultiTaskModel, build_mas_model
 
 
 class Scalar(nn.Module):

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from raysplit.cli.affinity import affinity
-from raysplit.schedulers.regroup import Affinity, mean_affinity
-from raysplit.schedulers.regroup_files import history_table, read_affinity, read_history, read_pair_losses
+from raysplit.schedulers.grouping.files import history_table, read_affinity, read_history, read_pair_losses
+from raysplit.schedulers.grouping.scores import Affinity, mean_affinity
 
 SOURCES = """\
 s,d,n,k,t

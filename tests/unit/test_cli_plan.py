@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from raysplit.cli.plan import parse_bandwidth, parse_bytes, parse_nodes, plan
 from raysplit.cli.profile import profile
-from raysplit.schedulers.profiles import load_profile
+from raysplit.schedulers.cuts.profiles import load_profile
 
 VGG = ["--profile", "vgg19_mpsl_vm", "--units", "3:21", "--owners", "150"]
 

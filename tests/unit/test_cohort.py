@@ -16,8 +16,8 @@ from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local import LocalCluster
 from raysplit.cluster.virtual import run_virtual
-from raysplit.data.streams import generator
 from raysplit.schedulers.cohort import CohortRules, Gathering, choose_cohort
+from raysplit.seeding import generator
 from raysplit.train.config import ConfigError, check_config
 from raysplit.train.run import RunResult, run
 from raysplit.train.setup import prepare

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from raysplit.schedulers.cuts import ComputeNodeSpec, CutProblem, pareto_front, plan_for, solve_dp, solve_ilp
-from raysplit.schedulers.plan import Plan
-from raysplit.schedulers.profiles import BYTES_PER_GIB, NodeKind, Profile, UnitProfile, load_profile
+from raysplit.schedulers.cuts.plan import Plan
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, Profile, UnitProfile, load_profile
+from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, pareto_front, plan_for, solve_dp, solve_ilp
 
 Solve = Callable[[CutProblem], Plan]
 both_solvers = pytest.mark.parametrize("solve", [solve_ilp, solve_dp])

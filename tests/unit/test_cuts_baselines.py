@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from raysplit.schedulers.baselines import (
+from raysplit.schedulers.cuts.baselines import (
     federated_round_ms,
     horizontal_scaling,
     manual_split,
     one_hop,
     sequential_round_ms,
 )
-from raysplit.schedulers.cuts import ComputeNodeSpec, CutProblem, FreeOwnerCuts, InfeasibleError, solve_dp
-from raysplit.schedulers.profiles import BYTES_PER_GIB, NodeKind, Profile, UnitProfile, load_profile
-from raysplit.schedulers.time_model import OwnerLoad, Stage
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, Profile, UnitProfile, load_profile
+from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, InfeasibleError, solve_dp
+from raysplit.schedulers.cuts.time_model import OwnerLoad, Stage
 
 
 def chain(*forward_ms: float) -> Profile:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from raysplit.schedulers.cuts import (
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, Profile, UnitProfile, load_profile
+from raysplit.schedulers.cuts.solve import (
     ComputeNodeSpec,
     CutProblem,
     FreeOwnerCuts,
@@ -16,7 +17,6 @@ from raysplit.schedulers.cuts import (
     solve_dp,
     solve_ilp,
 )
-from raysplit.schedulers.profiles import BYTES_PER_GIB, NodeKind, Profile, UnitProfile, load_profile
 
 
 def chain(num_units: int, gib_per_unit: float) -> Profile:

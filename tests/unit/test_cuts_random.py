@@ -10,8 +10,9 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from raysplit.data.streams import generator
-from raysplit.schedulers.cuts import (
+from raysplit.schedulers.cuts.problem import Objective
+from raysplit.schedulers.cuts.profiles import NodeKind, Profile, UnitProfile
+from raysplit.schedulers.cuts.solve import (
     ComputeNodeSpec,
     CutProblem,
     FreeOwnerCuts,
@@ -20,8 +21,7 @@ from raysplit.schedulers.cuts import (
     solve_dp,
     solve_ilp,
 )
-from raysplit.schedulers.cuts_problem import Objective
-from raysplit.schedulers.profiles import NodeKind, Profile, UnitProfile
+from raysplit.seeding import generator
 
 
 def random_profile(rng: np.random.Generator, num_units: int) -> Profile:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from raysplit.data.arrays import samples_of
 from raysplit.data.domains import flip_labels
+from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.stratify import stratified_split
+from raysplit.data.sources.arrays import samples_of
 from raysplit.data.transforms import ToUnit
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from raysplit.data.domains import domain, domain_names
-from raysplit.data.streams import torch_generator
 from raysplit.data.transforms import (
     ColourMap,
     Compose,
@@ -24,6 +23,7 @@ from raysplit.data.transforms import (
     Transform,
     with_domain,
 )
+from raysplit.seeding import torch_generator
 
 DETERMINISTIC = [
     ToUnit(),

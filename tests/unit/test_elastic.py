@@ -17,7 +17,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, Role
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.topology import lay_out_elastic
-from raysplit.schedulers.profiles import Profile, UnitProfile
+from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.train.checkpoint import Checkpoints
 from raysplit.train.config import check_config
 from raysplit.train.folder import RunFolder

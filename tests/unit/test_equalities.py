@@ -18,7 +18,7 @@ from raysplit.actors.joint import JointRule, joint_gradients
 from raysplit.actors.losses import cross_entropy
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.actors.part import TrainablePart
-from raysplit.data.streams import generator
+from raysplit.seeding import generator
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from raysplit.actors.optim import OptimizerSpec
 from raysplit.algorithms.mtl_split import decaying
-from raysplit.models.heads import (
+from raysplit.models.classifier.heads import (
     BACKBONES,
     MultiTaskClassifier,
     build_classifier,
@@ -21,7 +21,7 @@ from raysplit.models.heads import (
     num_parameters,
     task_head,
 )
-from raysplit.models.joint import accuracy, joint_loss, micro_f1, task_losses
+from raysplit.models.classifier.losses import accuracy, joint_loss, micro_f1, task_losses
 from raysplit.schedulers.learning_rate import SCHEDULES
 
 

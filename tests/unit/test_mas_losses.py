@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from raysplit.models import mas_gradnorm
-from raysplit.models.mas_losses import (
+from raysplit.models.dense import gradnorm as mas_gradnorm
+from raysplit.models.dense.losses import (
     TASKS,
     l1_loss,
     segmentation_loss,
     shift_tolerant_l1_loss,
     task_losses,
 )
-from raysplit.models.mas_net import MultiTaskModel
+from raysplit.models.dense.net import MultiTaskModel
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:

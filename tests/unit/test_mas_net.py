@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from raysplit.models.mas_net import (
+from raysplit.models.dense.net import (
     MultiTaskModel,
     build_mas_model,
     decoder_state,

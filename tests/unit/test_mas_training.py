@@ -14,8 +14,8 @@ from torch import Tensor
 
 from raysplit.algorithms.mas import MAS
 from raysplit.algorithms.mas_groups import GroupTraining
-from raysplit.models.mas_net import group_state
-from raysplit.schedulers.regroup import worst_exact_x
+from raysplit.models.dense.net import group_state
+from raysplit.schedulers.grouping.scores import worst_exact_x
 from raysplit.train.config import check_config
 from raysplit.train.session import run_config
 from raysplit.train.setup import prepare

@@ -19,11 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from raysplit.actors.records import OwnerReport
 from raysplit.algorithms.mas_baselines import HOA, TAG
 from raysplit.algorithms.mas_ledger import Ledger, watts_of
-from raysplit.models.mas_losses import task_losses
-from raysplit.models.mas_net import build_mas_model
-from raysplit.schedulers.regroup import PairLosses, hoa, mean_affinity, overlap
-from raysplit.schedulers.regroup_files import read_history
-from raysplit.schedulers.resources import fit_task_cost
+from raysplit.models.dense.losses import task_losses
+from raysplit.models.dense.net import build_mas_model
+from raysplit.schedulers.energy import fit_task_cost
+from raysplit.schedulers.grouping.files import read_history
+from raysplit.schedulers.grouping.scores import PairLosses, hoa, mean_affinity, overlap
 from raysplit.train.session import run_config
 from raysplit.train.setup import prepare
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from raysplit.models.dropout import Grain, SeededDropout, SteadyDropout, dropout_stream, seed_dropouts
-from raysplit.models.split import trace
+from raysplit.models.cutting.dropout import Grain, SeededDropout, SteadyDropout, dropout_stream, seed_dropouts
+from raysplit.models.cutting.split import trace
 
 
 def draw(dropout: nn.Module, seed: int, shape: tuple[int, ...] = (4, 8, 3)) -> Tensor:

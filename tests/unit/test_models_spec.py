@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from raysplit.models.cutting.split import merge
 from raysplit.models.spec import ModelSpec
-from raysplit.models.split import merge
 
 
 def spec(**changes: object) -> ModelSpec:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raysplit.models.split import TracedModel, trace
+from raysplit.models.cutting.split import TracedModel, trace
 from raysplit.models.zoo import build_model, model_names
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from raysplit.data.dsprites import load_dsprites
-from raysplit.data.image_table import load_image_table
+from raysplit.data.rendered.stand_ins import load_faces_like, load_medic_like
 from raysplit.data.samples import Samples
-from raysplit.data.stand_ins import load_faces_like, load_medic_like
-from raysplit.data.task_set import TaskSet
+from raysplit.data.sources.dsprites import load_dsprites
+from raysplit.data.sources.image_table import load_image_table
+from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.transforms import ToUnit
 
 

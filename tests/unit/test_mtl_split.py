@@ -21,11 +21,11 @@ from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall, Tag
 from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.mtl_split import MTLSplit, dealt
 from raysplit.cluster.local import LocalCluster
-from raysplit.data.streams import generator
-from raysplit.models.classifier_spec import ClassifierSpec
-from raysplit.models.dropout import dropout_stream, seed_dropouts
-from raysplit.models.export import load_meta, load_serving
-from raysplit.models.heads import MultiTaskClassifier
+from raysplit.models.classifier.export import load_meta, load_serving
+from raysplit.models.classifier.heads import MultiTaskClassifier
+from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.cutting.dropout import dropout_stream, seed_dropouts
+from raysplit.seeding import generator
 from raysplit.train.config import check_config
 from raysplit.train.folder import RunFolder
 from raysplit.train.run import RunResult, run

@@ -20,10 +20,10 @@ from raysplit.actors.evaluator import Evaluation, evaluate
 from raysplit.actors.losses import cross_entropy
 from raysplit.data.datasets import load_dataset
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.task_set import TaskSet
+from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.transforms import Compose, Normalise, ToUnit, normalisation
-from raysplit.models.classifier_spec import ClassifierSpec
-from raysplit.models.export import described
+from raysplit.models.classifier.export import described
+from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.serving.cost import model_sizes
 from raysplit.train import scores
 

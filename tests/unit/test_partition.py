@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysplit.data.partition import (
+from raysplit.data.partition.laws import (
     load_partition,
     partition,
     partition_names,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysplit.data.partition import load_partition, partition, partition_names, save_partition
+from raysplit.data.partition.laws import load_partition, partition, partition_names, save_partition
 
 LABELS = np.repeat(np.arange(4), 25)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from raysplit.models.profiler import measure_profile
-from raysplit.schedulers.profiles import (
+from raysplit.schedulers.cuts.profiles import (
     NodeKind,
     Profile,
     UnitProfile,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysplit.schedulers import regroup
-from raysplit.schedulers.regroup import Affinity, PairLosses, partition_score
-from raysplit.schedulers.regroup_search import best_by_enumeration, best_by_subsets, members, partitions
-from raysplit.schedulers.regroup_when import FixedRound, StableRanking, decide, rank_correlation
+from raysplit.schedulers.grouping import scores as regroup
+from raysplit.schedulers.grouping.scores import Affinity, PairLosses, partition_score
+from raysplit.schedulers.grouping.search import best_by_enumeration, best_by_subsets, members, partitions
+from raysplit.schedulers.grouping.when import FixedRound, StableRanking, decide, rank_correlation
 
 RECEIVED = {  # published with task affinity grouping for Taskonomy: recipient -> source -> affinity
     "s": {"d": 0.115374, "n": 0.048910, "k": 0.004547, "t": 0.008776},

@@ -10,10 +10,10 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from raysplit.data.streams import generator
-from raysplit.schedulers.cuts import ComputeNodeSpec, CutProblem, FreeOwnerCuts, InfeasibleError
-from raysplit.schedulers.profiles import NodeKind, Profile, UnitProfile
-from raysplit.schedulers.replan import MovingCost, replan
+from raysplit.schedulers.cuts.profiles import NodeKind, Profile, UnitProfile
+from raysplit.schedulers.cuts.replan import MovingCost, replan
+from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, InfeasibleError
+from raysplit.seeding import generator
 
 FREE = MovingCost(bandwidth_bytes_per_s=math.inf, min_gain=0.0)
 
@@ -196,7 +196,7 @@ def test_the_move_is_the_best_of_all(seed: int) -> None:
 
 def test_with_nothing_to_move_it_is_the_planner_of_a_new_run() -> None:
     """Weights that weigh nothing: the moving cost vanishes from the objective."""
-    from raysplit.schedulers.cuts import solve_dp
+    from raysplit.schedulers.cuts.solve import solve_dp
 
     for seed in range(8):
         case, cuts, nodes, rounds = random_case(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raysplit.schedulers.resources import (
+from raysplit.schedulers.energy import (
     Charge,
     Spent,
     TaskCost,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from raysplit.data import raycast
-from raysplit.data.raycast import Solid, Vector, room_hit, solid_hit
-from raysplit.data.room_images import (
+from raysplit.data.rendered import raycast
+from raysplit.data.rendered.raycast import Solid, Vector, room_hit, solid_hit
+from raysplit.data.rendered.room_images import (
     HEIGHT_M,
     cast_views,
     draw_building,
@@ -19,7 +19,7 @@ from raysplit.data.room_images import (
     render,
     texture_targets,
 )
-from raysplit.data.rooms import rooms
+from raysplit.data.rendered.rooms import rooms
 
 
 def column(*numbers: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from raysplit.cli.edge import edge
 from raysplit.cli.serve import serve
-from raysplit.models.export import (
+from raysplit.models.classifier.export import (
     Serving,
     ServingMeta,
     load_head,
@@ -29,7 +29,7 @@ from raysplit.models.export import (
     save_serving,
     served_features,
 )
-from raysplit.models.heads import build_classifier
+from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Message, Reason, WireError, encode
 from raysplit.serving.compression import Encoding, pack, unpack
 from raysplit.serving.edge import EdgeClient, Latency, latency_percentiles

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from raysplit.data.noise import NormalDrawNoise, UniformDrawNoise, noise_named
-from raysplit.data.shapes3d import BlockCache, H5File, Rendered, load_shapes3d, picture_source
-from raysplit.data.shapes3d_grid import FACTORS, GRIDS, Grid
-from raysplit.data.shapes3d_render import SHAPES, Geometry, Surface, colour_in, hue_colour, trace, weights
+from raysplit.data.rendered.shapes3d import BlockCache, H5File, Rendered, load_shapes3d, picture_source
+from raysplit.data.rendered.shapes3d_grid import FACTORS, GRIDS, Grid
+from raysplit.data.rendered.shapes3d_render import SHAPES, Geometry, Surface, colour_in, hue_colour, trace, weights
 
 FULL, REDUCED = GRIDS["full"], GRIDS["reduced"]
 TINY = Grid(sizes=(2, 2, 2, 2, 2, 3))

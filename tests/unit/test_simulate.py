@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raysplit.schedulers.cuts import solve_dp
+from raysplit.schedulers.cuts.solve import solve_dp
 from raysplit.train.closed_form import closed_form
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.config_topology import TopologyConfig

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raysplit.models.split import CutPoint, merge, trace
+from raysplit.models.cutting.split import CutPoint, merge, trace
 from raysplit.models.zoo import build_model
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from raysplit.cli.split_cost import split_cost
-from raysplit.models.heads import build_classifier
+from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.cost import (
     ActivationBytes,
     BreakEven,

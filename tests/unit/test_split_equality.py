@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raysplit.models.dropout import SeededDropout, dropout_stream
-from raysplit.models.split import TracedModel, merge, trace
+from raysplit.models.cutting.dropout import SeededDropout, dropout_stream
+from raysplit.models.cutting.split import TracedModel, merge, trace
 from raysplit.models.zoo import build_model
 
 SMALL = {

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
-from raysplit.models.split import leaf, trace
+from raysplit.models.cutting.split import leaf, trace
 
 X4 = torch.zeros(2, 4)
 

@@ -17,8 +17,8 @@ from support import run_on, same, settings, train
 
 from raysplit.cluster.local import LocalCluster
 from raysplit.data.samples import Samples
-from raysplit.data.stream import GROUPS_AT_ONCE, StreamedShard, open_shards
-from raysplit.data.streams import generator
+from raysplit.data.sources.shards import GROUPS_AT_ONCE, StreamedShard, open_shards
+from raysplit.seeding import generator
 from raysplit.train.config import check_config
 from raysplit.train.run import run
 from raysplit.train.setup import prepare

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from raysplit.data.datasets import load_dataset
-from raysplit.data.taskonomy import FOLDER_OF, taskonomy
-from raysplit.models.mas_losses import TASKS
+from raysplit.data.sources.taskonomy import FOLDER_OF, taskonomy
+from raysplit.models.dense.losses import TASKS
 
 GREY_16_BIT = {"d": 2500, "k": 150, "t": 1788, "e": 295}
 

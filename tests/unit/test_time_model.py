@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from raysplit.schedulers.profiles import load_profile
-from raysplit.schedulers.time_model import (
+from raysplit.schedulers.cuts.profiles import load_profile
+from raysplit.schedulers.cuts.time_model import (
     Averaging,
     OwnerLoad,
     Round,

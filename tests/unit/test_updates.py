@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raysplit.actors.optim import OptimizerSpec
-from raysplit.models.updates import use_up_gradients
+from raysplit.models.optimizer_step import use_up_gradients
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("sgd", {}),

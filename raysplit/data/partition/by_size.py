@@ -1,0 +1,83 @@
+"""Partitions that do not look at labels: equal shares, skewed sizes, and the owners the data come with.
+
+Parameter names are those of flwr-datasets (its linear, square and exponential partitioners are laws of ``quantity``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from raysplit.data.partition.by_label import MAX_ATTEMPTS, Indices, Labels, positive
+
+SIZE_LAWS = ("linear", "square", "exponential", "dirichlet")
+
+
+def iid(labels: Labels, num_owners: int, rng: np.random.Generator) -> list[Indices]:
+    """All samples shuffled and dealt out; sizes differ by one at most."""
+    return np.array_split(rng.permutation(len(labels)), num_owners)
+
+
+def quantity(
+    labels: Labels,
+    num_owners: int,
+    rng: np.random.Generator,
+    *,
+    law: str = "linear",
+    alpha: float = 1.0,
+    min_partition_size: int = 1,
+) -> list[Indices]:
+    """All samples shuffled; owner ``n`` gets a share that grows as n+1, (n+1)^2 or e^n, or is Dirichlet(``alpha``).
+
+    Raises ``ValueError`` for an unknown law, and when an owner gets fewer than ``min_partition_size`` samples
+    (for ``dirichlet`` after a bounded number of draws).
+    """
+    if law not in SIZE_LAWS:
+        raise ValueError(f"quantity: law {law!r} is none of {', '.join(SIZE_LAWS)}")
+    positive("quantity", alpha=alpha, min_partition_size=min_partition_size)
+    rank = np.arange(num_owners)
+    for _ in range(MAX_ATTEMPTS if law == "dirichlet" else 1):
+        match law:
+            case "linear":
+                share = rank + 1.0
+            case "square":
+                share = (rank + 1.0) ** 2
+            case "exponential":
+                share = np.exp(rank - num_owners + 1.0)
+            case _:
+                share = rng.dirichlet(np.full(num_owners, alpha))
+        sizes = _whole_sizes(share, len(labels))
+        if sizes.min() >= min_partition_size:
+            return np.split(rng.permutation(len(labels)), np.cumsum(sizes)[:-1])
+    raise ValueError(
+        f"quantity with law {law}: owner {sizes.argmin()} gets {sizes.min()} of {len(labels)} samples and "
+        f"min_partition_size is {min_partition_size}; take fewer owners than {num_owners}, more data or a milder law"
+    )
+
+
+def natural_id(
+    labels: Labels, num_owners: int, rng: np.random.Generator, *, natural_owner: npt.NDArray[Any] | None
+) -> list[Indices]:
+    """The owners that the data come with, in the order of their sorted ids.
+
+    Raises ``ValueError`` when the data name no owners or another number of them.
+    """
+    if natural_owner is None:
+        raise ValueError('natural_id: these data name no owners; use an .npz or Parquet file with "owner" per sample')
+    if len(natural_owner) != len(labels):
+        raise ValueError(f"natural_id: {len(natural_owner)} owner ids for {len(labels)} samples; one per sample")
+    ids, owner_of = np.unique(natural_owner, return_inverse=True)
+    if len(ids) != num_owners:
+        raise ValueError(f"natural_id: the data name {len(ids)} owners and num_owners is {num_owners}; set {len(ids)}")
+    return [np.flatnonzero(owner_of == owner) for owner in range(num_owners)]
+
+
+def _whole_sizes(share: npt.NDArray[np.floating[Any]], total: int) -> npt.NDArray[np.int64]:
+    """Whole numbers that sum to ``total``, in proportion to ``share``: floors, then the largest remainders."""
+    exact = share / share.sum() * total
+    sizes: Indices = np.floor(exact).astype(np.int64)
+    largest_remainder = np.argsort(np.round(sizes - exact, 9), kind="stable")  # rounded, so that equal ones tie
+    sizes[largest_remainder[: total - sizes.sum()]] += 1
+    return sizes

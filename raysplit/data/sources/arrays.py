@@ -1,0 +1,145 @@
+"""From raw arrays and map-style sets to ``Samples``: every check that a user's data must pass is here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from raysplit.data.partition.stratify import stratified_split
+from raysplit.data.samples import DataSet, Samples
+from raysplit.data.transforms import Compose, Normalise, ToUnit, Transform
+
+Array = npt.NDArray[Any]
+
+
+def checked_inputs(x: Array, source: str) -> Tensor:
+    """``x`` as a tensor: ``uint8`` images [N, H, W] or [N, H, W, 1|3] become [N, C, H, W], floats keep their shape.
+
+    Other integers become ``float32``. Raises ``ValueError`` for other types, NaN and infinity.
+    """
+    if x.ndim < 2 or x.dtype.kind not in "uifb":
+        raise ValueError(f"{source}: x is {x.dtype} of shape {x.shape}; it holds numbers of shape [N, ...]")
+    if x.dtype == np.uint8:
+        return torch.from_numpy(np.array(_channels_first(x), order="C"))
+    values = np.array(x, np.float32)  # copied: what was read may be read-only
+    if bad := np.count_nonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)):
+        raise ValueError(f"{source}: x has NaN or infinity in {bad} of {len(values)} samples; repair or drop them")
+    return torch.from_numpy(values)
+
+
+def checked_labels(y: Array, num_samples: int, source: str) -> Tensor:
+    """``y`` as int64 [N]. Raises ``ValueError`` for another length, fractions or negative labels."""
+    if y.shape != (num_samples,):
+        raise ValueError(f"{source}: y has shape {y.shape} and x has {num_samples} samples; y is one label per sample")
+    if y.dtype.kind not in "ui" and not (y.dtype.kind == "f" and np.isfinite(y).all() and (y % 1 == 0).all()):
+        raise ValueError(f"{source}: y holds {y.dtype} values such as {y[:3].tolist()}; labels are integers 0..C-1")
+    if num_samples and y.min() < 0:
+        raise ValueError(f"{source}: the smallest label is {y.min()}; labels are integers 0..C-1")
+    return torch.from_numpy(y.astype(np.int64))
+
+
+def data_set_from_arrays(
+    x: Array,
+    y: Array,
+    source: str,
+    *,
+    owner: Array | None = None,
+    split: Array | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> DataSet:
+    """The data set of one array of inputs and one of labels, split by ``split`` or, without it, 80/20 by class.
+
+    ``owner`` [N] becomes the natural owner of each training sample. Raises ``ValueError`` naming ``source``.
+    """
+    inputs = checked_inputs(x, source)
+    samples = Samples(x=inputs, y=checked_labels(y, len(inputs), source))
+    if owner is not None and owner.shape != (len(samples),):
+        raise ValueError(f"{source}: owner has shape {owner.shape} and x has {len(samples)} samples; one id per sample")
+    train, test = stratified_split(y) if split is None else _split_sides(split, len(samples), source)
+    return data_set(
+        samples.take(train),
+        samples.take(test),
+        transform=unit_and_normalise(mean, std),
+        natural_owner=None if owner is None else owner[train],
+    )
+
+
+def data_set(
+    train: Samples,
+    test: Samples,
+    *,
+    transform: Transform,
+    eval_transform: Transform | None = None,
+    num_classes: int | None = None,
+    natural_owner: Array | None = None,
+) -> DataSet:
+    """A data set of single-label samples; the number of classes is the largest label plus one unless given."""
+    shapes = tuple(train.x.shape[1:]), tuple(test.x.shape[1:])
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"training inputs have shape {shapes[0]} and test inputs {shapes[1]}; they must agree")
+    assert isinstance(train.y, Tensor)
+    assert isinstance(test.y, Tensor)
+    return DataSet(
+        train=train,
+        test=test,
+        num_classes=num_classes or int(torch.cat([train.y, test.y]).max()) + 1,
+        input_shape=shapes[0],
+        transform=transform,
+        eval_transform=eval_transform or transform,
+        natural_owner=natural_owner,
+    )
+
+
+def samples_of(dataset: Any, source: str) -> Samples:
+    """Reads a map-style set of (input, class index) pairs into memory; PIL images become ``uint8`` [C, H, W].
+
+    Raises ``ValueError`` when inputs differ in shape or a label is not a class index.
+    """
+    if isinstance(dataset, Samples):
+        return dataset
+    pairs = [dataset[i] for i in range(len(dataset))]
+    if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in pairs):
+        raise ValueError(f"{source}: an item is not a pair; map-style sets give (input, class index)")
+    inputs = [np.asarray(x) for x, _ in pairs]
+    labels = [y.item() if isinstance(y, Tensor | np.generic) else y for _, y in pairs]
+    if shapes := sorted({x.shape for x in inputs})[1:]:
+        raise ValueError(
+            f"{source}: inputs differ in shape, for example {inputs[0].shape} and {shapes[-1]}; "
+            f"make them equal (torchvision sets: option image_size)"
+        )
+    if odd := [y for y in labels if not isinstance(y, int)]:
+        raise ValueError(f"{source}: a label is {odd[0]!r} ({type(odd[0]).__name__}); labels are class indices 0..C-1")
+    x = checked_inputs(np.stack(inputs) if inputs else np.zeros((0, 1)), source)
+    return Samples(x=x, y=checked_labels(np.array(labels, np.int64), len(x), source))
+
+
+def unit_and_normalise(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Compose:
+    """``uint8`` to [0, 1], then normalisation by ``mean`` and ``std``, given both or neither (else ``ValueError``)."""
+    if (mean is None) != (std is None):
+        raise ValueError(f"mean {mean} and std {std}: give both or neither")
+    if mean is None or std is None:
+        return Compose(steps=(ToUnit(),))
+    return Compose(steps=(ToUnit(), Normalise(mean=tuple(mean), std=tuple(std))))
+
+
+def _channels_first(x: Array) -> Array:
+    if x.ndim == 3:
+        return x[:, None]
+    return x.transpose(0, 3, 1, 2) if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3) else x
+
+
+def _split_sides(split: Array, num_samples: int, source: str) -> tuple[Array, Array]:
+    if split.shape != (num_samples,):
+        raise ValueError(f"{source}: split has shape {split.shape} and x has {num_samples} samples; one per sample")
+    sides = split.astype(str)
+    if wrong := sorted(set(sides.tolist()) - {"train", "test"}):
+        raise ValueError(f'{source}: split has {wrong[:3]}; every value is "train" or "test"')
+    train, test = np.flatnonzero(sides == "train"), np.flatnonzero(sides == "test")
+    if not len(train) or not len(test):
+        raise ValueError(f"{source}: {len(train)} training and {len(test)} test samples; both sides need at least one")
+    return train, test

@@ -1,0 +1,86 @@
+"""dSprites as a multi-task data set: white sprites on black, 64 x 64, five tasks on one picture.
+
+Matthey, Higgins, Hassabis, Lerchner, "dSprites" (2017): 3 shapes, 6 scales, 40 orientations, 32 x and 32 y positions.
+Read from a local .npz, either the published one (`imgs`, `latents_classes` with the one colour in front) or a packed
+one (`imgs_packed`: 512 bytes of 8 pixels per picture, `latents_classes` with the five tasks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from raysplit.data.noise import unit_pixels
+from raysplit.data.partition.stratify import stratified_split
+from raysplit.data.samples import Samples
+from raysplit.data.sources.task_set import TaskSet
+from raysplit.seeding import generator
+
+SIDE = 64
+TASKS = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
+SHAPES = ("square", "ellipse", "heart")
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def load_dsprites(
+    path: Path,
+    *,
+    tasks: Sequence[str] = ("scale", "shape"),
+    noise: str | None = None,
+    num_train: int | None = None,
+    num_test: int | None = None,
+    seed: int = 0,
+) -> TaskSet:
+    """dSprites from the .npz at `path`, or from the first dsprites*.npz of a folder; a fifth is held out.
+
+    `noise` as in `noise_named` disturbs both sides; `num_train` and `num_test` draw that many of each. Raises
+    ValueError for a missing file, another layout, an unknown task or noise and more pictures than there are.
+    """
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown or not tasks or len(set(tasks)) != len(tasks):
+        raise ValueError(f"tasks {list(tasks)}: name at least one, each once, of {', '.join(TASKS)}")
+    if path.is_dir():
+        path = next(iter(sorted(path.glob("dsprites*.npz"))), path / "dsprites.npz")
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; give the path of a dSprites .npz")
+    with np.load(path, allow_pickle=False) as archive:
+        layout = next((name for name in ("imgs_packed", "imgs") if name in archive), None)
+        if layout is None or "latents_classes" not in archive:
+            raise ValueError(f"{path} holds {archive.files}; dSprites has imgs (or imgs_packed) and latents_classes")
+        pictures: Bytes = archive[layout]
+        latents = archive["latents_classes"].astype(np.int64)[:, -len(TASKS) :]  # the one colour, if any, falls away
+    flat = pictures.reshape(len(pictures), -1)
+    pixels_per_byte = {"imgs_packed": 8, "imgs": 1}[layout]
+    if flat.shape[1] * pixels_per_byte != SIDE * SIDE or latents.shape != (len(flat), len(TASKS)):
+        raise ValueError(
+            f"{path}: {layout} {pictures.shape} and latents {latents.shape} are not {SIDE} x {SIDE} sprites"
+        )
+    sides = stratified_split(latents[:, list(TASKS).index(tasks[0])], seed)
+    train, test = (
+        _samples(flat, latents, _drawn(side, count, name, seed), tasks)
+        for side, count, name in zip(sides, (num_train, num_test), ("train", "test"), strict=True)
+    )
+    classes = {task: SHAPES if task == "shape" else tuple(map(str, range(TASKS[task]))) for task in tasks}
+    transform = unit_pixels(noise)
+    return TaskSet(train=train, test=test, classes=classes, transform=transform, eval_transform=transform)
+
+
+def _samples(flat: Bytes, latents: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tasks: Sequence[str]) -> Samples:
+    chosen = flat[rows]
+    white = np.unpackbits(chosen, axis=1) if chosen.shape[1] != SIDE * SIDE else chosen
+    grey = torch.from_numpy(white * np.uint8(255)).view(-1, 1, SIDE, SIDE)
+    y = {task: torch.from_numpy(latents[rows, list(TASKS).index(task)]) for task in tasks}
+    return Samples(x=grey.repeat(1, 3, 1, 1), y=y)  # [N, 3, 64, 64]
+
+
+def _drawn(side: npt.NDArray[np.int64], count: int | None, name: str, seed: int) -> npt.NDArray[np.int64]:
+    if count is None:
+        return side
+    if not 0 < count <= len(side):
+        raise ValueError(f"{count} {name} pictures asked for, there are {len(side)}; give 1 to {len(side)}")
+    return np.sort(generator(seed, "dsprites", name).choice(side, size=count, replace=False))

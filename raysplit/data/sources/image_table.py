@@ -1,0 +1,113 @@
+"""A folder of pictures and a table of labels: a user's own multi-task data.
+
+The table is CSV or Parquet with one row per picture: a column of paths inside the folder, one column of labels per
+task, and optionally a column that says "train" or "test". As for MEDIC in Capogrosso et al., "MTL-Split" (2024, arXiv
+2407.05982), a class's number is its rank in the sorted list of class names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from raysplit.data.partition.stratify import stratified_split
+from raysplit.data.samples import Samples
+from raysplit.data.sources.task_set import TaskSet
+from raysplit.data.transforms import ToUnit
+
+
+def load_image_table(
+    folder: Path,
+    table: str | Path,
+    *,
+    tasks: Sequence[str] | Mapping[str, str],
+    image_column: str = "image",
+    split_column: str | None = None,
+    image_size: int = 64,
+    seed: int = 0,
+) -> TaskSet:
+    """Pictures scaled to image_size x image_size in RGB, with the labels of `tasks` in a table below `folder`.
+
+    `tasks` are label columns, or {task: column} to call them otherwise. Without `split_column` a fifth is held out,
+    stratified by the first task. Raises ValueError naming table, column and row for whatever is missing, unreadable or
+    outside the folder, and for a task with fewer than two classes.
+    """
+    table = folder / table  # unless the table's path is absolute
+    columns = dict(tasks) if isinstance(tasks, Mapping) else {task: task for task in tasks}
+    if not columns:
+        raise ValueError(f"{table}: name at least one label column as a task")
+    rows = _read(table)
+    needed = [image_column, *columns.values(), *([split_column] if split_column else [])]
+    missing = [name for name in needed if name not in rows.column_names]
+    if missing:
+        raise ValueError(f"{table} has no column {missing[0]!r}; its columns are {', '.join(rows.column_names)}")
+    values = {name: _complete(rows, name, table) for name in needed}
+    classes, y = {}, {}
+    for task, column in columns.items():
+        names = sorted(set(values[column]))
+        if len(names) < 2:
+            raise ValueError(f"{table}, column {column!r}: {len(names)} class; a task needs at least 2")
+        classes[task] = tuple(map(str, names))
+        y[task] = torch.tensor([names.index(value) for value in values[column]])
+    pictures = [_picture(folder, str(path), row, image_size) for row, path in enumerate(values[image_column], start=1)]
+    everything = Samples(x=torch.from_numpy(np.stack(pictures)), y=y)
+    first = next(iter(y.values())).numpy()
+    train, test = stratified_split(first, seed) if split_column is None else _sides(values[split_column], table)
+    return TaskSet(
+        train=everything.take(train),
+        test=everything.take(test),
+        classes=classes,
+        transform=ToUnit(),
+        eval_transform=ToUnit(),
+    )
+
+
+def _read(table: Path) -> pa.Table:
+    readers = {".csv": pyarrow.csv.read_csv, ".parquet": pyarrow.parquet.read_table}
+    if table.suffix not in readers or not table.is_file():
+        raise ValueError(f"there is no label table {table}; give the path of a .csv or .parquet file")
+    try:
+        rows = readers[table.suffix](table)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{table} cannot be read: {error}") from error
+    if not rows.num_rows:
+        raise ValueError(f"{table} has no rows; give one per picture")
+    return rows
+
+
+def _complete(rows: pa.Table, name: str, table: Path) -> list[Any]:
+    values = rows[name].to_pylist()
+    empty = [row for row, value in enumerate(values, start=1) if value is None or value == ""]
+    if empty:
+        raise ValueError(f"{table}, column {name!r}: no value in row {empty[0]}; fill it or drop the row")
+    return list(values)
+
+
+def _picture(folder: Path, name: str, row: int, size: int) -> npt.NDArray[np.uint8]:
+    """One picture as [3, size, size]."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"row {row}: {name} lies outside {folder}; paths are relative to that folder")
+    try:
+        with Image.open(path) as image:
+            scaled = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    except (OSError, UnidentifiedImageError) as error:
+        raise ValueError(f"row {row}: {path} is no picture that can be read: {error}") from error
+    return np.asarray(scaled, np.uint8).transpose(2, 0, 1)
+
+
+def _sides(split: Sequence[Any], table: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    wrong = [(row, side) for row, side in enumerate(split, start=1) if side not in ("train", "test")]
+    if wrong:
+        raise ValueError(f'{table}, row {wrong[0][0]}: split is {wrong[0][1]!r}; it is "train" or "test"')
+    sides = np.array(split)
+    return np.flatnonzero(sides == "train"), np.flatnonzero(sides == "test")

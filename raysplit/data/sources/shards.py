@@ -1,0 +1,193 @@
+"""Shards that stay where they are: one Parquet file per owner, read by that owner, a few row groups at a time.
+
+``<root>/train/*.parquet`` holds one file per owner, in the order of their names, and ``<root>/test.parquet`` the common
+test samples; the columns are ``x`` and ``y`` as in `raysplit.data.sources.files`. The root is a folder or any URI of
+`pyarrow.fs` (``s3://``, ``gs://``, ``file://``). The coordinator reads the files' footers only, so it never sees a
+training sample, and an owner's memory is bounded by its row groups, whatever the size of its shard.
+
+An epoch's order is drawn in two steps, so that it can be read almost in sequence: the row groups are shuffled, and then
+the rows within every few consecutive groups.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pyarrow import fs
+from torch import Tensor
+
+from raysplit.data.samples import DataSet, Indices, Samples
+from raysplit.data.sources.arrays import checked_inputs, checked_labels, unit_and_normalise
+from raysplit.data.sources.files import to_numpy
+
+STREAMED = "shards"
+"""The name of this kind of data in a configuration."""
+
+GROUPS_AT_ONCE = 4
+"""Consecutive row groups whose rows are shuffled together."""
+
+
+class StreamedShard:
+    """An owner's samples in a Parquet file: what `DataOwner` asks of `Samples`, with few rows in memory.
+
+    Args:
+        uri: of the file.
+        group_sizes: rows of each row group.
+        input_shape: of one stored input; None leaves it as it is.
+    """
+
+    def __init__(self, uri: str, group_sizes: Sequence[int], *, input_shape: tuple[int, ...] | None = None) -> None:
+        self.uri = uri
+        self._starts = np.concatenate([[0], np.cumsum(group_sizes)]).astype(np.int64)
+        self._input_shape = input_shape
+        self._file: Any = None
+        self._groups: OrderedDict[int, Samples] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.uri, np.diff(self._starts).tolist(), self._input_shape)
+
+    @property
+    def num_rows_held(self) -> int:
+        """Rows in memory."""
+        return sum(len(group) for group in self._groups.values())
+
+    def take(self, indices: Sequence[int] | Indices | Tensor) -> Samples:
+        """The samples at ``indices``, in that order."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64).numpy()
+        group_of = np.searchsorted(self._starts, chosen, side="right") - 1
+        pieces, places = [], []
+        for group in dict.fromkeys(group_of.tolist()):
+            where = np.flatnonzero(group_of == group)
+            pieces.append(self._group(group).take(chosen[where] - self._starts[group]))
+            places.append(where)
+        order = torch.from_numpy(np.argsort(np.concatenate(places)))
+        labels = [piece.y for piece in pieces if isinstance(piece.y, Tensor)]
+        return Samples(x=torch.cat([piece.x for piece in pieces])[order], y=torch.cat(labels)[order])
+
+    def shuffled(self, rng: np.random.Generator) -> Indices:
+        """An order of all samples that visits a few row groups at a time."""
+        groups = rng.permutation(len(self._starts) - 1)
+        windows = [groups[i : i + GROUPS_AT_ONCE] for i in range(0, len(groups), GROUPS_AT_ONCE)]
+        rows = [np.concatenate([np.arange(self._starts[g], self._starts[g + 1]) for g in window]) for window in windows]
+        return np.concatenate([rng.permutation(window) for window in rows])
+
+    @property
+    def x(self) -> Tensor:
+        raise self._not_at_once()
+
+    @property
+    def y(self) -> Tensor:
+        raise self._not_at_once()
+
+    def _not_at_once(self) -> ValueError:
+        return ValueError(f"{self.uri} is read row by row; this method needs all samples at once: load them in memory")
+
+    def _group(self, index: int) -> Samples:
+        if index in self._groups:
+            self._groups.move_to_end(index)
+            return self._groups[index]
+        while len(self._groups) >= 2 * GROUPS_AT_ONCE:  # a batch may reach over two windows
+            self._groups.popitem(last=False)
+        if self._file is None:
+            self._file = _parquet(self.uri)
+        self._groups[index] = _samples(self._file.read_row_group(index, ["x", "y"]), self.uri, self._input_shape)
+        return self._groups[index]
+
+
+def _restored(uri: str, group_sizes: list[int], input_shape: tuple[int, ...] | None) -> StreamedShard:
+    return StreamedShard(uri, group_sizes, input_shape=input_shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShardSet:
+    """All owners' shards, and what the coordinator needs beside: the test samples, their shape, the classes.
+
+    ``outline`` is a data set whose training side is the test side: nothing is trained on it.
+    """
+
+    shards: tuple[StreamedShard, ...]
+    outline: DataSet
+
+
+def open_shards(
+    root: str,
+    *,
+    num_classes: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> ShardSet:
+    """The shards below ``root``. Raises ``ValueError`` for a missing or unreadable file.
+
+    ``num_classes`` is the largest label of the test samples plus one unless given.
+    """
+    filesystem, folder = _opened(root)
+    try:
+        entries = filesystem.get_file_info(fs.FileSelector(f"{folder}/train"))
+    except OSError as error:
+        raise ValueError(f"{root} has no folder train with a Parquet file for each owner: {error}") from error
+    names = sorted(entry.base_name for entry in entries if entry.base_name.endswith(".parquet"))
+    if not names:
+        raise ValueError(f"{root}/train has no .parquet file; there is one for each owner")
+    shape = tuple(input_shape) if input_shape is not None else None
+    test = _samples(_parquet(f"{root}/test.parquet").read(["x", "y"]), f"{root}/test.parquet", shape)
+    assert isinstance(test.y, Tensor)
+    transform = unit_and_normalise(mean, std)
+    outline = DataSet(
+        train=test,
+        test=test,
+        num_classes=num_classes or int(test.y.max()) + 1,
+        input_shape=tuple(test.x.shape[1:]),
+        transform=transform,
+        eval_transform=transform,
+    )
+    return ShardSet(shards=tuple(_shard(f"{root}/train/{name}", shape) for name in names), outline=outline)
+
+
+def _shard(uri: str, input_shape: tuple[int, ...] | None) -> StreamedShard:
+    footer = _parquet(uri).metadata
+    sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    if not sum(sizes):
+        raise ValueError(f"{uri} has no rows; an owner needs at least one sample")
+    return StreamedShard(uri, sizes, input_shape=input_shape)
+
+
+def _opened(uri: str) -> tuple[Any, str]:
+    if "://" not in uri:
+        return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    try:
+        found, path = fs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise ValueError(f"{uri} cannot be opened: {error}; give a path, s3://... or gs://...") from error
+    return found, path.rstrip("/")
+
+
+def _parquet(uri: str) -> Any:
+    filesystem, path = _opened(uri)
+    try:
+        file = pq.ParquetFile(filesystem.open_input_file(path))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{uri} cannot be read as Parquet: {error}") from error
+    if missing := {"x", "y"} - set(file.schema_arrow.names):
+        raise ValueError(f"{uri} has the columns {file.schema_arrow.names} and lacks {sorted(missing)}")
+    return file
+
+
+def _samples(table: pa.Table, uri: str, input_shape: tuple[int, ...] | None) -> Samples:
+    x: npt.NDArray[Any] = to_numpy(table["x"], f"{uri}, column x")
+    if input_shape is not None:
+        x = x.reshape(len(x), *input_shape)
+    inputs = checked_inputs(x, uri)
+    return Samples(x=inputs, y=checked_labels(to_numpy(table["y"], f"{uri}, column y"), len(inputs), uri))

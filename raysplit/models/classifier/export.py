@@ -1,0 +1,201 @@
+"""The folder of a multi-task model, from which it is served: `model.pt` and `serving.json`.
+
+`model.pt` is the state dict of a `MultiTaskClassifier` (`backbone.*` and `heads.<task>.*`), read without running code.
+`serving.json` holds the fields of `ServingMeta`:
+
+    format          1
+    backbone        a name in BACKBONES                  image_size   side of the square input, pixels
+    hidden          width of a head's hidden layer       classes      {task: [class names]}, bit j of a mask = task j
+    cut             "flat" or "pooled" features
+    mean, std       per channel, applied to pixels in 0..1; [0, 0, 0] and [1, 1, 1] where nothing is normalised
+    weights_sha256  of model.pt: edge and server compare it, so that features never meet another run's heads
+
+Split after Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982): the edge loads the backbone, a server a head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from raysplit.data.transforms import Normalise
+from raysplit.models.classifier.heads import (
+    BACKBONE,
+    HIDDEN,
+    FeatureCut,
+    MultiTaskClassifier,
+    Trunk,
+    backbone_kind,
+    check_task_name,
+    num_features,
+    task_head,
+)
+from raysplit.models.classifier.spec import ClassifierSpec
+
+WEIGHTS, META = "model.pt", "serving.json"
+Part = TypeVar("Part", bound=nn.Module)
+
+
+class ServingMeta(BaseModel):
+    """What edge and server must agree on. Immutable; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    backbone: str = BACKBONE
+    image_size: int = Field(ge=1)
+    hidden: int = Field(default=HIDDEN, ge=1)
+    cut: FeatureCut = "flat"
+    classes: dict[str, tuple[str, ...]] = Field(min_length=1, max_length=32)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    weights_sha256: str = ""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.classes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Serving:
+    """A model in eval mode with what is needed to serve it."""
+
+    meta: ServingMeta
+    model: MultiTaskClassifier
+
+
+def described(spec: ClassifierSpec, normalisation: Normalise | None = None) -> ServingMeta:
+    """The description of a trained model, given how its training data were normalised."""
+    chosen = {key: value for key, value in dict(spec.options).items() if key in ("backbone", "hidden", "cut")}
+    if normalisation is not None:
+        per_channel = 3 // len(normalisation.mean)  # one number serves every channel
+        chosen |= {"mean": normalisation.mean * per_channel, "std": normalisation.std * per_channel}
+    return ServingMeta(image_size=spec.input_shape[1], classes=dict(spec.classes), **chosen)
+
+
+def save_serving(folder: Path, model: MultiTaskClassifier, meta: ServingMeta) -> ServingMeta:
+    """Write both files, whole or not at all; the description that was written, with the weights' hash.
+
+    Raises ValueError when the description is not that of the model.
+    """
+    if model.tasks != meta.tasks:
+        raise ValueError(f"the model answers {', '.join(model.tasks)}, the description says {', '.join(meta.tasks)}")
+    _check_fit(_blank(meta), model.state_dict(), "the model")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{WEIGHTS}.partial"
+    torch.save({name: value.cpu() for name, value in model.state_dict().items()}, partial)
+    with partial.open("rb") as file:
+        written = meta.model_copy(update={"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()})
+    partial.replace(folder / WEIGHTS)
+    description = folder / f"{META}.partial"
+    description.write_text(json.dumps(written.model_dump(), indent=2) + "\n")
+    description.replace(folder / META)
+    return written
+
+
+def export_trained(
+    folder: Path, spec: ClassifierSpec, state: Mapping[str, Tensor], normalisation: Normalise | None
+) -> ServingMeta:
+    """Write both files for the trained weights of a model; the description that was written."""
+    model = spec.build()
+    assert isinstance(model, MultiTaskClassifier)
+    model.load_state_dict(dict(state))
+    return save_serving(folder, model, described(spec, normalisation))
+
+
+def load_meta(folder: Path) -> ServingMeta:
+    """The description in `folder`. Raises ValueError when there is none, or not a valid one."""
+    path = folder / META
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} has no {META}: no multi-task model was exported there; give the folder of an export"
+        )
+    try:
+        return ServingMeta.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise ValueError(f"{path}: {place}: {first['msg']}") from error
+
+
+def load_serving(folder: Path) -> Serving:
+    """The whole model. Raises ValueError for a folder without heads or with weights that do not fit its description."""
+    meta = load_meta(folder)
+    return Serving(meta=meta, model=_fitted(_blank(meta), _state(folder), str(folder / WEIGHTS)))
+
+
+def load_trunk(folder: Path) -> Trunk:
+    """The backbone alone, for an edge device: pictures to Z_b. Raises ValueError as `load_serving`."""
+    meta, state = load_meta(folder), _state(folder)
+    wanted = {name: value for name, value in state.items() if name.startswith("backbone.")}
+    return _fitted(_blank(meta).trunk(), wanted, str(folder / WEIGHTS))
+
+
+def load_head(folder: Path, task: str) -> nn.Module:
+    """The head of one task, for a server. Raises ValueError as `load_serving`."""
+    meta, state = load_meta(folder), _state(folder)
+    return _fitted(_blank(meta).heads[task], _below(f"heads.{task}.", state), str(folder / WEIGHTS))
+
+
+def served_features(meta: ServingMeta) -> int:
+    """Z_b of the described backbone."""
+    with torch.device("meta"):
+        return num_features(backbone_kind(meta.backbone).build(), meta.image_size, meta.cut)
+
+
+def prepared(x: Tensor, meta: ServingMeta) -> Tensor:
+    """Model input from pictures uint8 [B, 3, S, S]: to 0..1, then normalised."""
+    mean, std = x.new_tensor(meta.mean, dtype=torch.float32), x.new_tensor(meta.std, dtype=torch.float32)
+    return (x.float() / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def _blank(meta: ServingMeta) -> MultiTaskClassifier:
+    """The described model without weights."""
+    for task in meta.tasks:
+        check_task_name(task)
+    with torch.device("meta"):
+        trunk = backbone_kind(meta.backbone).build()
+        features = num_features(trunk, meta.image_size, meta.cut)
+        heads = {task: task_head(features, len(names), hidden=meta.hidden) for task, names in meta.classes.items()}
+    return MultiTaskClassifier(trunk, nn.ModuleDict(heads), meta.cut)
+
+
+def _state(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {WEIGHTS}; give the folder of an export")
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch.load has no error of its own for a damaged file
+        raise ValueError(f"{path} cannot be read: {error}; export the run again") from error
+    if not any(name.startswith("heads.") for name in state):
+        raise ValueError(f"{path} holds no heads, only {len(state)} other weights; export a run of a multi-task model")
+    return state
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _check_fit(blank: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    own = {name: tuple(value.shape) for name, value in blank.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    wrong = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+    if wrong:
+        told = f"{wrong[0]} has shape {given.get(wrong[0])}, {own.get(wrong[0])} is described"
+        raise ValueError(f"{source} does not fit the description: {told} (None: not there)")
+
+
+def _fitted(blank: Part, state: Mapping[str, Tensor], source: str) -> Part:
+    """`blank` with the weights of `state`, in memory of its own, in eval mode."""
+    _check_fit(blank, state, source)
+    blank.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
+    return blank.eval().requires_grad_(False)

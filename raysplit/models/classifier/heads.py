@@ -1,0 +1,297 @@
+"""A shared backbone with one classification head per task.
+
+Capogrosso, Fraccaroli, Chakraborty, Fummi, Cristani, "MTL-Split: Multi-Task Learning for Edge Devices using Split
+Computing" (2024, arXiv 2407.05982). The backbone stays on the edge device; its flattened output Z_b is the only thing
+transmitted; the heads may sit anywhere. A single-task network is the same thing with one head.
+
+Head of task j: Linear(Z_b -> H), Dropout, ReLU, Linear(H -> K_j): dropout comes before the ReLU, the output is logits.
+Cut "pooled", a variant of ours, sends the mean of every channel instead: Z_b = C, and heads s * s times as narrow.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torchvision.models as tv
+from torch import Tensor, nn
+from torch.func import functional_call
+from torchvision.models.vgg import cfgs as vgg_layouts
+from torchvision.models.vgg import make_layers as vgg_layers
+
+from raysplit.seeding import derive
+
+BACKBONE = "mobilenet_v3_small"
+HIDDEN = 256
+DROPOUT = 0.1
+
+FeatureCut = Literal["flat", "pooled"]
+FEATURE_CUTS: Mapping[FeatureCut, Callable[[Tensor], Tensor]] = {
+    "flat": lambda z: z.flatten(1),  # [B, C, s, s] -> [B, C * s * s]
+    "pooled": lambda z: z.mean((2, 3)),  # [B, C, s, s] -> [B, C]
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneKind:
+    """How one backbone is built and how its weights are named in a checkpoint of the whole torchvision network.
+
+    `build` returns the convolutional trunk with fresh random weights. `prefix` stands before the trunk's own
+    parameter names in such a checkpoint.
+    """
+
+    build: Callable[[], nn.Module]
+    out_channels: int
+    prefix: str
+
+
+def _vgg(layout: str, build: Callable[[list[str | int]], nn.Sequential]) -> nn.Sequential:
+    """The convolutions of a VGG, initialised as in torchvision; the 119 million weights behind them are not made."""
+    features = build(vgg_layouts[layout])
+    for module in features.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    return features
+
+
+def _resnet18() -> nn.Sequential:
+    whole = tv.resnet18()
+    trunk = [(name, part) for name, part in whole.named_children() if name not in ("avgpool", "fc")]
+    network = nn.Sequential()
+    for name, part in trunk:
+        network.add_module(name, part)
+    return network
+
+
+def _small() -> nn.Sequential:
+    """The reference for tests: four 3x3 convolutions of stride 2 (16, 32, 64, 128 channels), each with a ReLU."""
+    widths = (3, 16, 32, 64, 128)
+    layers: list[nn.Module] = []
+    for narrow, wide in itertools.pairwise(widths):
+        convolution = nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # torch's own lets it stay at chance
+        layers += [convolution, nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+BACKBONES: Mapping[str, BackboneKind] = {
+    "vgg16": BackboneKind(
+        build=lambda: _vgg("D", lambda layout: vgg_layers(layout, batch_norm=False)),
+        out_channels=512,
+        prefix="features.",
+    ),
+    "vgg16_bn": BackboneKind(
+        build=lambda: _vgg("D", lambda layout: vgg_layers(layout, batch_norm=True)),
+        out_channels=512,
+        prefix="features.",
+    ),
+    "resnet18": BackboneKind(build=_resnet18, out_channels=512, prefix=""),
+    "mobilenet_v3_small": BackboneKind(
+        build=lambda: tv.mobilenet_v3_small().features, out_channels=576, prefix="features."
+    ),
+    "efficientnet_b0": BackboneKind(build=lambda: tv.efficientnet_b0().features, out_channels=1280, prefix="features."),
+    "small": BackboneKind(build=_small, out_channels=128, prefix=""),
+}
+
+
+def backbone_kind(name: str) -> BackboneKind:
+    """The backbone called `name`. Raises ValueError with the known names."""
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(sorted(BACKBONES))}")
+    return BACKBONES[name]
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def num_features(backbone: nn.Module, image_size: int, cut: FeatureCut = "flat") -> int:
+    """Z_b: how many numbers cross the cut for one 3 x image_size x image_size picture. Nothing is computed."""
+    on_meta = {name: value.to("meta") for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]}
+    images = torch.empty(
+        2, 3, image_size, image_size, device="meta"
+    )  # two: batch norm in training refuses 1 x C x 1 x 1
+    try:
+        features: Tensor = functional_call(backbone, on_meta, (images,))
+    except RuntimeError as error:
+        raise ValueError(f"images of {image_size} x {image_size} are too small for this backbone: {error}") from error
+    return FEATURE_CUTS[cut](features).shape[1]
+
+
+def task_head(features: int, num_classes: int, *, hidden: int = HIDDEN, dropout: float = DROPOUT) -> nn.Sequential:
+    """Logits [B, K] from Z_b [B, features]: features * hidden + hidden + hidden * K + K weights."""
+    return nn.Sequential(nn.Linear(features, hidden), nn.Dropout(dropout), nn.ReLU(), nn.Linear(hidden, num_classes))
+
+
+def check_task_name(task: str) -> None:
+    """Raise ValueError where a task cannot be the key of an `nn.ModuleDict`: torch needs the name for itself."""
+    if not task or "." in task or hasattr(nn.ModuleDict, task):
+        free = task.replace(".", "_") + "_task"
+        raise ValueError(f"a task cannot be called {task!r}, torch needs that name; call it for example {free!r}")
+
+
+class _FanOut(torch.autograd.Function):
+    """One tensor for several users; their gradients are summed in the order of the users."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, count: int) -> tuple[Tensor, ...]:
+        return tuple(z.view_as(z) for _ in range(count))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return in_order(gradients), None
+
+
+def fan_out(z: Tensor, count: int) -> tuple[Tensor, ...]:
+    """`z` for each of `count` heads; autograd alone would add their gradients last head first."""
+    copies: tuple[Tensor, ...] = _FanOut.apply(z, count)
+    return copies
+
+
+def in_order(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of at least one tensor, first to last: floating sums depend on it."""
+    first, *others = terms
+    for term in others:
+        first = first + term
+    return first
+
+
+def _still_if_frozen(backbone: nn.Module) -> None:
+    """A frozen backbone stays in eval mode: its batch-norm statistics must not drift."""
+    if not any(p.requires_grad for p in backbone.parameters()):
+        backbone.eval()
+
+
+class Trunk(nn.Module):
+    """The part of a classifier that stays on the edge: images [B, 3, S, S] -> Z_b [B, Z_b]."""
+
+    def __init__(self, backbone: nn.Module, cut: FeatureCut) -> None:
+        super().__init__()
+        self.backbone, self.cut = backbone, cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return FEATURE_CUTS[self.cut](self.backbone(x))
+
+    def train(self, mode: bool = True) -> Trunk:
+        super().train(mode)
+        _still_if_frozen(self.backbone)
+        return self
+
+
+class Heads(nn.Module):
+    """Some of a classifier's heads: Z_b [B, Z_b], or a copy for every head, -> {task: logits [B, K_task]}.
+
+    Whoever gives a copy to every head gets the gradient of every task instead of their sum.
+    """
+
+    def __init__(self, heads: nn.ModuleDict) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, *z: Tensor) -> dict[str, Tensor]:
+        copies = z if len(z) == len(self.heads) else fan_out(z[0], len(self.heads))
+        return {task: head(own) for (task, head), own in zip(self.heads.items(), copies, strict=True)}
+
+
+class MultiTaskClassifier(nn.Module):
+    """One backbone, one head per task; images [B, 3, S, S] -> {task: logits [B, K_task]}."""
+
+    def __init__(self, backbone: nn.Module, heads: nn.ModuleDict, cut: FeatureCut = "flat") -> None:
+        super().__init__()
+        if not heads:
+            raise ValueError("a multi-task classifier needs at least one head, got none; name a task and its classes")
+        self.backbone = backbone
+        self.heads = heads
+        self.cut = cut
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.heads)
+
+    def trunk(self) -> Trunk:
+        """The edge's part; it shares its weights with this model."""
+        return Trunk(self.backbone, self.cut)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Z_b, what crosses the link: [B, Z_b]."""
+        return FEATURE_CUTS[self.cut](self.backbone(x))
+
+    def answer(self, z: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Logits of the given tasks (all without a choice) from Z_b [B, Z_b]. Raises ValueError for an unknown task."""
+        chosen = self.tasks if tasks is None else tuple(tasks)
+        unknown = [task for task in chosen if task not in self.heads]
+        if unknown:
+            raise ValueError(f"unknown task {unknown[0]!r}; this model has {', '.join(self.tasks)}")
+        copies = fan_out(z, len(chosen))
+        return {task: self.heads[task](own) for task, own in zip(chosen, copies, strict=True)}
+
+    def forward(self, x: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+        return self.answer(self.features(x), tasks)
+
+    def train(self, mode: bool = True) -> MultiTaskClassifier:
+        super().train(mode)
+        _still_if_frozen(self.backbone)
+        return self
+
+
+def build_classifier(
+    backbone: str,
+    classes: Mapping[str, int],
+    *,
+    image_size: int,
+    seed: int,
+    hidden: int = HIDDEN,
+    cut: FeatureCut = "flat",
+) -> MultiTaskClassifier:
+    """A classifier with random weights for `classes` = {task: number of classes}.
+
+    The backbone and each head draw from their own stream, so the single-task network of a task starts with the very
+    weights that the multi-task network has for it. Raises ValueError for an unknown backbone, a
+    task under 2 classes and a task name that torch needs for itself.
+    """
+    kind = backbone_kind(backbone)
+    for task, count in classes.items():
+        check_task_name(task)
+        if count < 2:
+            raise ValueError(f"task {task!r} has {count} classes; a classification task needs at least 2")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "weights", "backbone", backbone))
+        trunk = kind.build()
+        features = num_features(trunk, image_size, cut)
+        heads = nn.ModuleDict()
+        for task, count in classes.items():
+            torch.manual_seed(derive(seed, "weights", "head", task))
+            heads[task] = task_head(features, count, hidden=hidden)
+    return MultiTaskClassifier(trunk, heads, cut)
+
+
+def load_backbone(model: MultiTaskClassifier, backbone: str, path: Path) -> None:
+    """Put pretrained weights from a local file into the model's backbone.
+
+    The file holds the state dict of the whole torchvision network (as published) or of the trunk alone. Raises
+    ValueError when a weight is missing or has another shape; the heads are left as they are.
+    """
+    stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    prefix = backbone_kind(backbone).prefix
+    own = model.backbone.state_dict()
+    missing = [name for name in own if prefix + name not in stored and name not in stored]
+    if missing:
+        raise ValueError(f"{path} has no weight {missing[0]!r} of {backbone}; give a state dict of that very network")
+    found = {name: stored[prefix + name] if prefix + name in stored else stored[name] for name in own}
+    wrong = [name for name, value in found.items() if value.shape != own[name].shape]
+    if wrong:
+        shapes = f"{tuple(found[wrong[0]].shape)} instead of {tuple(own[wrong[0]].shape)}"
+        raise ValueError(f"weight {wrong[0]!r} in {path} has shape {shapes}; give a state dict of {backbone}")
+    model.backbone.load_state_dict(found)
+
+
+def freeze_backbone(model: MultiTaskClassifier) -> None:
+    """Train the heads alone from now on: no gradient and no statistics reach the backbone."""
+    model.backbone.requires_grad_(False)
+    model.train(model.training)

@@ -1,0 +1,137 @@
+"""Rewrite a traced graph so that it never writes in place and its dropouts follow their own streams.
+
+What a part receives is a read-only view of shared memory, so ``nn.ReLU(inplace=True)``, ``F.relu_(x)``, ``x.add_(y)``
+and their like become out-of-place. A later use of the tensor that was written then reads the new value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from raysplit.models.cutting.dropout import Grain, SeededDropout
+
+SAME_MODULE = "raysplit_same_module"  # key in a node's meta: the module that the model calls there
+
+IN_PLACE_OPERATORS: dict[Any, Any] = {
+    getattr(operator, f"i{name}"): getattr(operator, name)
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+}
+FILLS: dict[str, Callable[..., Tensor]] = {"zero_": torch.zeros_like, "fill_": torch.full_like}
+DROPOUT_FUNCTIONS: dict[Any, Grain] = {
+    F.dropout: "element",
+    F.dropout1d: "channel",
+    F.dropout2d: "channel",
+    F.dropout3d: "channel",
+}
+
+
+def describe(node: fx.Node) -> str:
+    """A node in words: what it calls, and inside which module."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", repr(node.target))
+    return f"{node.name!r} ({target} in module {stack[-1][0]!r})" if stack else f"{node.name!r} ({target})"
+
+
+def is_dropout_function(node: fx.Node) -> bool:
+    """Is this a call of a dropout written as a function, with its ``training`` as an argument?"""
+    return node.op == "call_function" and node.target in DROPOUT_FUNCTIONS
+
+
+def bound_arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a call of a Python function, by name, defaults included."""
+    assert callable(node.target)
+    bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def use_dropout_module(root: nn.Module, node: fx.Node, kind: type[SeededDropout]) -> None:
+    """Turn a call of a dropout function into a call of a new module of this kind, beside the calling one's children."""
+    arguments = bound_arguments(node)
+    grain = DROPOUT_FUNCTIONS[node.target]
+    owner, _ = next(reversed(node.meta.get("nn_module_stack", {"": ("", None)}).values()))
+    path = f"{owner}.{node.name}_module".lstrip(".")
+    root.set_submodule(path, kind(path, arguments["p"], grain).train(root.get_submodule(owner).training))
+    node.op, node.target, node.args, node.kwargs = "call_module", path, (arguments["input"],), {}
+
+
+def separate_dropout_calls(root: nn.Module, graph: fx.Graph) -> None:
+    """Give every call of a dropout module that is called again a module, hence a stream, of its own."""
+    calls: dict[str, int] = {}
+    for node in graph.find_nodes(op="call_module"):
+        assert isinstance(node.target, str)
+        module = root.get_submodule(node.target)
+        if not isinstance(module, SeededDropout):
+            continue
+        calls[module.path] = calls.get(module.path, 0) + 1
+        if calls[module.path] > 1:
+            path = f"{module.path}_call{calls[module.path]}"
+            root.set_submodule(path, type(module)(path, module.p, module.grain).train(module.training))
+            node.meta[SAME_MODULE], node.target = node.target, path
+
+
+def in_place_modules(model: nn.Module) -> frozenset[str]:
+    """Paths of the modules that write to their argument."""
+    return frozenset(path for path, module in model.named_modules() if getattr(module, "inplace", False) is True)
+
+
+def write_out_of_place(root: nn.Module, graph: fx.Graph, in_place: frozenset[str]) -> None:
+    """Make every call of the graph leave its arguments as they are, those of the modules `in_place` included.
+
+    A write to a buffer of the model stays: it is the part's own state. Raises ValueError for a call that has no
+    out-of-place counterpart.
+    """
+    for path in in_place:
+        setattr(root.get_submodule(path), "inplace", False)  # noqa: B010
+    order = {node: number for number, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        if (node.op == "call_module" and node.target in in_place) or _make_pure(node):
+            written = node.args[0]
+            later = order[node]
+            written.replace_all_uses_with(node, delete_user_cb=lambda user, later=later: order[user] > later)
+
+
+def _make_pure(node: fx.Node) -> bool:
+    """Replace an in-place call by its counterpart; did it write to its first argument?"""
+    if node.op not in ("call_function", "call_method"):
+        return False
+    if "out" in node.kwargs:
+        raise ValueError(f"node {describe(node)} writes through out=; assign the result instead")
+    if node.kwargs.get("inplace") is True:
+        node.kwargs = {**node.kwargs, "inplace": False}
+        return True
+    if node.target in IN_PLACE_OPERATORS:
+        node.target = IN_PLACE_OPERATORS[node.target]
+        return True
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    writes = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+    if not writes or _is_state(node.args[0]):
+        return False
+    node.op, node.target = _counterpart(node, name)
+    return True
+
+
+def _is_state(argument: Any) -> bool:
+    return isinstance(argument, fx.Node) and argument.op == "get_attr"
+
+
+def _counterpart(node: fx.Node, name: str) -> tuple[str, Any]:
+    if name in FILLS:
+        return "call_function", FILLS[name]
+    pure = name.removesuffix("_")
+    if node.op == "call_method" and hasattr(Tensor, pure):
+        return "call_method", pure
+    for module in (torch, F):
+        if node.op == "call_function" and hasattr(module, pure):
+            return "call_function", getattr(module, pure)
+    raise ValueError(
+        f"node {describe(node)} writes in place and has no out-of-place counterpart; "
+        "received tensors are read-only: make a new tensor in the model's forward"
+    )

@@ -1,0 +1,228 @@
+"""Cut a model into parts that together compute, bit for bit, what the whole model computes.
+
+Split learning (Gupta, Raskar, 2018, arXiv 1810.06060) trains a network whose parts live in different places: what
+crosses a cut in the forward pass are the *smashed data*, and their gradients return. Here any model that torch.fx can
+trace is cut at (nearly) any node; inside a residual block several tensors cross, each once.
+
+    traced = trace(model, example)
+    first, last = traced.cut([2])               # nn.Sequential: after two units
+    first, last = traced.cut(["layer2"])        # any model: after this module
+    z = first(x); g = ...; z.backward(g)
+    merge([first.state_dict(), last.state_dict()], like=model)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from raysplit.models.cutting.cut_names import PositionNames, name_positions
+from raysplit.models.cutting.cut_tensors import Crossings
+from raysplit.models.cutting.tracing import leaf, trace_graph, unchanged
+
+__all__ = ["CutPoint", "TracedModel", "leaf", "merge", "trace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutPoint:
+    """A place where the model can be cut.
+
+    index: 1 for the first one.
+    name: the module or function after which it lies, as "layer1.0.bn1"; "#2" marks the second call of the same.
+    shapes: of the tensors that cross, without the batch dimension.
+    num_bytes_per_sample: size of all of them.
+    unit: number of whole units before it, None inside a unit.
+    """
+
+    index: int
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    num_bytes_per_sample: int
+    unit: int | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TracedModel:
+    """A model as a graph that can be cut; made by `trace`.
+
+    root: shares its parameters and buffers with the model that was traced.
+    cut_points: where it can be cut, from input to output.
+    units: names of the units: a chain's children, else one for each step between two cut points.
+    unit_ends: the position in the graph before the first unit and after each.
+    """
+
+    root: nn.Module
+    graph: fx.Graph
+    crossings: Crossings
+    names: PositionNames
+    cut_points: tuple[CutPoint, ...]
+    units: tuple[str, ...]
+    unit_ends: tuple[int, ...]
+
+    def copy(self) -> TracedModel:
+        """The same with parameters and buffers of its own."""
+        return replace(self, root=copy.deepcopy(self.root))
+
+    def resolve(self, cut: int | str) -> int:
+        """The position in the graph, 0 for before and `crossings.end` for after everything.
+
+        cut: an int k for "after k units" (k from 0 to ``len(units)``), a str for "after the last call of this module".
+        Raises ValueError for a place that does not exist or where the model cannot be cut.
+        """
+        position = self._place(cut)
+        if position > 0 and (reason := self.crossings.objection(position)):
+            raise ValueError(f"cannot cut at {cut!r}: {reason}; {self._legal_cuts()}")
+        return position
+
+    def cut(self, cuts: Sequence[int | str]) -> list[nn.Module]:
+        """The ``len(cuts) + 1`` parts between these cuts.
+
+        A part takes the tensors that cross into it as positional arguments and returns those that leave it, a Tensor
+        or a tuple; the last one returns what the model returns. Equal cuts have an empty part between them. Parts keep
+        the model's names in their state dicts; they share tensors with `root` and nothing else with other parts.
+        Raises ValueError for a place where the model cannot be cut and for cuts that go backwards.
+        """
+        places = [self._place(cut) for cut in cuts]
+        if places != sorted(places):
+            raise ValueError(f"cuts must go from input to output, got {list(cuts)}; {self._legal_cuts()}")
+        if in_two_parts := self.crossings.shared_state(places):
+            name, first, last = in_two_parts
+            raise ValueError(f"{name!r} would be in part {first} and in part {last}; {self._legal_cuts()}")
+        positions = [self.resolve(cut) for cut in cuts]
+        shared = {id(tensor): tensor for tensor in [*self.root.parameters(), *self.root.buffers()]}
+        root = copy.deepcopy(self.root, memo=dict(shared))
+        bounds = [0, *positions]
+        parts = [self._part(root, lo, hi) for lo, hi in pairwise(bounds)]
+        return [*parts, self._part(root, bounds[-1], None)]
+
+    def _part(self, root: nn.Module, lo: int, hi: int | None) -> fx.GraphModule:
+        """The nodes after position `lo` up to `hi`; None stands for the end and the model's own output."""
+        part = fx.Graph()
+        known: dict[fx.Node, Any] = {}
+        for node in self.crossings.tensors(lo):
+            known[node] = part.placeholder(node.name)
+        numbers = self.crossings.numbers(lo)
+        if numbers:
+            first = next(iter(known.values()))
+            batch_size = part.call_method("size", (first, 0))
+            device = part.call_function(getattr, (first, "device"))
+            known |= {node: self.crossings.remake(node, batch_size, device) for node in numbers}
+
+        def here(node: fx.Node) -> Any:
+            if node not in known:
+                assert node.op == "get_attr"
+                known[node] = part.node_copy(node)
+            return known[node]
+
+        for node in self.crossings.nodes[lo:hi]:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), here)
+            known[node] = part.create_node(node.op, node.target, args, kwargs, node.name)
+        if hi is None:
+            (output,) = self.graph.find_nodes(op="output")
+            part.output(fx.map_arg(output.args[0], here))
+        else:
+            leaving = tuple(known[node] for node in self.crossings.tensors(hi))
+            part.output(leaving[0] if len(leaving) == 1 else leaving)
+        module = fx.GraphModule(root, part, class_name="Part")
+        module.training = root.training
+        part.owning_module = None  # a cycle that would keep dropped weights until the garbage collector runs
+        return module
+
+    def _place(self, cut: int | str) -> int:
+        if isinstance(cut, str):
+            position = self.names.find(cut)
+        else:
+            position = self.unit_ends[cut] if 0 <= cut < len(self.unit_ends) else None
+        if position is None:
+            raise ValueError(f"no place to cut {cut!r}; {self._legal_cuts()}")
+        return position
+
+    def _legal_cuts(self) -> str:
+        points = self.cut_points
+        shown = points if len(points) <= 12 else [*points[:8], None, *points[-3:]]
+        lines = ["index  unit  name, shapes"]
+        for point in shown:
+            if point is None:
+                lines.append("  ...")
+                continue
+            unit = "" if point.unit is None else point.unit
+            lines.append(f"{point.index:5}  {unit:>4}  {point.name}, {' '.join(map(str, point.shapes))}")
+        return (
+            f"legal are 0..{len(self.units)} (units before the cut) or the name of a module; cut points:\n"
+            + "\n".join(lines)
+        )
+
+
+def trace(model: nn.Module, example: Tensor) -> TracedModel:
+    """Find out where `model` can be cut.
+
+    example: a batch [B, ...] of inputs, one sample is enough. The model runs on it, in evaluation mode, and is left as
+        it was.
+    Raises ValueError, with a way out, for a model that torch.fx cannot trace or that has state it never uses.
+    """
+    traced = trace_graph(model, example)
+    root, graph = traced.root, traced.graph
+    with unchanged(root):
+        root.eval()
+        crossings = Crossings(root, graph, example)
+    names = name_positions(crossings.nodes)
+    legal = [position for position in range(1, crossings.end) if crossings.objection(position) is None]
+    if traced.unit_ends:
+        units = [name for name, _ in traced.unit_ends]
+        unit_ends = [0, *(crossings.position(node) for _, node in traced.unit_ends)]
+    else:
+        unit_ends = [0, *legal, crossings.end]
+        units = [names.names[position - 1] for position in unit_ends[1:]]
+    num_units = {position: number for number, position in enumerate(unit_ends)}
+    cut_points = []
+    for index, position in enumerate(legal, start=1):
+        samples = crossings.samples(position)
+        point = CutPoint(
+            index=index,
+            name=names.names[position - 1],
+            shapes=tuple(sample.shape for sample in samples),
+            num_bytes_per_sample=sum(sample.num_bytes for sample in samples),
+            unit=num_units.get(position),
+        )
+        cut_points.append(point)
+    found = TracedModel(
+        root=root,
+        graph=graph,
+        crossings=crossings,
+        names=names,
+        cut_points=tuple(cut_points),
+        units=tuple(units),
+        unit_ends=tuple(unit_ends),
+    )
+    (whole,) = found.cut([])
+    if idle := model.state_dict().keys() - whole.state_dict().keys():
+        raise ValueError(f"{_some(idle)} of {type(model).__name__} are never used in its forward; remove them")
+    return found
+
+
+def merge(states: Sequence[Mapping[str, Tensor]], like: nn.Module) -> dict[str, Tensor]:
+    """The state dict of the whole model from those of its parts, in the model's own key order.
+
+    Raises ValueError when a key is missing, comes twice or is not the model's.
+    """
+    merged: dict[str, Tensor] = {}
+    for number, state in enumerate(states):
+        if twice := merged.keys() & state.keys():
+            raise ValueError(f"{_some(twice)} come twice, the second time in part {number}; merge each part once")
+        merged |= state
+    expected = like.state_dict().keys()
+    if missing := expected - merged.keys():
+        raise ValueError(f"no part has {_some(missing)}; merge all parts of the {type(like).__name__}")
+    if foreign := merged.keys() - expected:
+        raise ValueError(f"{type(like).__name__} has no {_some(foreign)}; these parts belong to another model")
+    return {key: merged[key] for key in expected}
+
+
+def _some(keys: set[str]) -> str:
+    names = sorted(keys)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,212 @@
+"""From a model to a graph (torch.fx) that computes the same in training and in evaluation, and never writes in place.
+
+A trace follows one run of ``forward``, so what depends on ``self.training`` would be fixed for ever. The model is
+therefore traced in both modes and the two graphs are compared: a dropout function that differs becomes a module, any
+other difference is an error. The finished graph is run against the model before it is used.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from raysplit.models.cutting import rewrite
+from raysplit.models.cutting.dropout import SeededDropout, SteadyDropout, seed_dropouts
+
+ModuleType = TypeVar("ModuleType", bound=type[nn.Module])
+
+LEAF_MARK = "_raysplit_leaf"
+WAY_OUT = "decorate its class with raysplit.leaf to keep it whole, or write the model as an nn.Sequential"
+
+
+def leaf(module_class: ModuleType) -> ModuleType:
+    """Class decorator: modules of this class are one node of the graph; the model is never cut inside them."""
+    setattr(module_class, LEAF_MARK, True)
+    return module_class
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedGraph:
+    """A graph and the module that holds its state.
+
+    root: a copy of the model that shares its parameters and buffers.
+    unit_ends: for a chain, the last node of each child of the ``nn.Sequential``; empty for other models.
+    """
+
+    root: nn.Module
+    graph: fx.Graph
+    unit_ends: tuple[tuple[str, fx.Node], ...]
+
+
+class _Untraceable(Exception):
+    """Tracing failed inside the module `path`."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
+class _Tracer(fx.Tracer):
+    """Records which modules are open, and where each call from the outermost ``forward`` ended."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, leaves: frozenset[str]) -> None:
+        super().__init__()
+        self.leaves = leaves
+        self.open: list[str] = []
+        self.call_ends: list[fx.Node] = []
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        marked = isinstance(m, SeededDropout) or hasattr(type(m), LEAF_MARK) or module_qualified_name in self.leaves
+        return marked or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        self.open.append(self.path_of_module(m))
+        result = super().call_module(m, forward, args, kwargs)
+        self.open.pop()
+        if not self.open:
+            self.call_ends.append(next(iter(reversed(self.graph.nodes))))
+        return result
+
+
+def trace_graph(model: nn.Module, example: Tensor) -> TracedGraph:
+    """Trace `model`; children of a chain (``nn.Sequential``) that cannot be traced become single nodes.
+
+    Raises ValueError, with the place in the model's source and a way out, when there is no graph that computes what
+    the model computes.
+    """
+    is_chain = type(model).forward is nn.Sequential.forward
+    leaves: frozenset[str] = frozenset()
+    with unchanged(model):
+        while True:
+            try:
+                traced = _trace_both_modes(model, leaves, is_chain)
+                break
+            except _Untraceable as failure:
+                child = failure.path.split(".")[0]
+                if not is_chain or not child or child in leaves:
+                    where = f"module {failure.path!r}" if failure.path else f"model {type(model).__name__}"
+                    raise ValueError(f"cannot trace {where}: {failure}; {WAY_OUT}") from failure
+                leaves |= {child}
+        _check_same_output(model, traced, example)
+    return traced
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Whatever runs inside: the model's modes, its buffers and torch's global stream are as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            for buffer, before in buffers:
+                buffer.detach().copy_(before)
+
+
+def _trace_both_modes(model: nn.Module, leaves: frozenset[str], is_chain: bool) -> TracedGraph:
+    root, tracer, graph = _trace_once(model, leaves, training=True)
+    _, _, eval_graph = _trace_once(model, leaves, training=False)
+    placeholders = graph.find_nodes(op="placeholder")
+    if len(placeholders) != 1:
+        names = ", ".join(node.name for node in placeholders)
+        raise _Untraceable("", f"its forward takes ({names}), a model that is cut takes one tensor")
+    for module, original in zip(root.modules(), model.modules(), strict=True):
+        module.training = original.training
+    dropouts = _dropout_calls(graph, eval_graph)
+    rewrite.write_out_of_place(root, graph, rewrite.in_place_modules(model))
+    for dropout, kind in dropouts:
+        rewrite.use_dropout_module(root, dropout, kind)
+    rewrite.separate_dropout_calls(root, graph)
+    children = list(model._modules) if is_chain else []
+    return TracedGraph(root=root, graph=graph, unit_ends=tuple(zip(children, tracer.call_ends, strict=False)))
+
+
+def _trace_once(model: nn.Module, leaves: frozenset[str], training: bool) -> tuple[nn.Module, _Tracer, fx.Graph]:
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    root = copy.deepcopy(model, memo=dict(shared))
+    root.train(training)
+    seed_dropouts(root)
+    tracer = _Tracer(leaves)
+    try:
+        graph = tracer.trace(root)
+    except Exception as error:  # user code may raise anything
+        raise _Untraceable(tracer.open[-1] if tracer.open else "", f"{error}{_line(error)}") from error
+    _constants_are_no_state(root, graph)
+    return root, tracer, graph
+
+
+def _line(error: Exception) -> str:
+    """The last line of the user's code that led to this error."""
+    ours = (os.path.dirname(torch.__file__), __file__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    return f' at {frames[-1].filename}:{frames[-1].lineno} "{frames[-1].line}"' if frames else ""
+
+
+def _constants_are_no_state(root: nn.Module, graph: fx.Graph) -> None:
+    """Plain tensor attributes must not enter a part's state dict, as they are not in the model's."""
+    for node in graph.find_nodes(op="get_attr"):
+        assert isinstance(node.target, str)
+        owner_path, _, name = node.target.rpartition(".")
+        owner = root.get_submodule(owner_path)
+        if name in owner.__dict__:
+            owner.register_buffer(name, owner.__dict__.pop(name), persistent=False)
+
+
+def _dropout_calls(graph: fx.Graph, eval_graph: fx.Graph) -> list[tuple[fx.Node, type[SeededDropout]]]:
+    """The calls of dropout functions, each with the kind of module it should be.
+
+    Raises _Untraceable where the two graphs differ in anything else.
+    """
+    found: list[tuple[fx.Node, type[SeededDropout]]] = []
+    differs = "it computes something else in eval() than in train(); leave that to modules such as nn.Dropout"
+    for node, in_eval in zip(graph.nodes, eval_graph.nodes, strict=False):
+        path = next(iter(node.meta.get("nn_module_stack", {"": ("", None)}).values()))[0]
+        if (node.op, node.target) != (in_eval.op, in_eval.target):
+            raise _Untraceable(path, f"{differs}; first difference at node {rewrite.describe(node)}")
+        if rewrite.is_dropout_function(node):
+            modes = rewrite.bound_arguments(node)["training"], rewrite.bound_arguments(in_eval)["training"]
+            if modes[0]:
+                found.append((node, SteadyDropout if modes[1] else SeededDropout))
+        elif _names(node) != _names(in_eval):
+            raise _Untraceable(path, f"{differs}; the arguments of node {rewrite.describe(node)} differ")
+    if len(graph.nodes) != len(eval_graph.nodes):
+        raise _Untraceable("", differs)
+    return found
+
+
+def _names(node: fx.Node) -> Any:
+    return fx.map_arg((node.args, node.kwargs), lambda argument: argument.name)
+
+
+def _check_same_output(model: nn.Module, traced: TracedGraph, example: Tensor) -> None:
+    outputs = []
+    with unchanged(traced.root), torch.no_grad():
+        model.eval()
+        traced.root.eval()
+        for run in (model, fx.Interpreter(traced.root, graph=traced.graph).run):
+            torch.default_generator.manual_seed(0)
+            outputs.append(pytree.tree_leaves(run(example)))
+    same = len(outputs[0]) == len(outputs[1]) and all(
+        torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(*outputs, strict=True)
+    )
+    if not same:
+        raise ValueError(
+            f"the graph of {type(model).__name__} computes something else than the model: its forward depends on the "
+            f"values of its input, or writes in place through a view or a second name; {WAY_OUT}"
+        )

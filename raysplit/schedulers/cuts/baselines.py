@@ -1,0 +1,131 @@
+"""What a plan is compared with: a hand-made split, one hop, whole copies side by side, one owner at a time, no split.
+
+The baselines of Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208.
+All use the same profile and the same memory model as the planner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from raysplit.schedulers.cuts.plan import Plan, plan_for
+from raysplit.schedulers.cuts.problem import ComputeNodeSpec, CutProblem, FreeOwnerCuts, InfeasibleError
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
+from raysplit.schedulers.cuts.solve import solve_dp
+from raysplit.schedulers.cuts.time_model import MS_PER_S, OwnerLoad, Stage
+
+
+def manual_split(problem: CutProblem) -> Plan:
+    """Give each node in the order offered about the same time, as one would by hand.
+
+    A node takes units while its own time stays at or below the mean over the nodes, at least one, and leaves one for
+    each node behind it; the last node takes the rest. Memory is not looked at: see `Plan.fits`.
+    """
+    first, end = _fixed_units(problem)
+    mean_ms = _unit_ms(problem, problem.nodes[0], first, end) / sum(
+        _unit_ms(problem, problem.nodes[0], first, end) / _unit_ms(problem, node, first, end) for node in problem.nodes
+    )
+    cuts = [first]
+    for index, node in enumerate(problem.nodes[:-1]):
+        last_possible = end - (len(problem.nodes) - 1 - index)
+        cut = cuts[-1] + 1
+        while cut < last_possible and _unit_ms(problem, node, cuts[-1], cut + 1) <= mean_ms:
+            cut += 1
+        cuts.append(cut)
+    return plan_for(problem, [*cuts, end], [node.name for node in problem.nodes])
+
+
+def one_hop(problem: CutProblem) -> Plan:
+    """All units on the one node that is best for them. Raises InfeasibleError when none can hold them."""
+    plans, reasons = [], []
+    for node in problem.nodes:
+        try:
+            plans.append(solve_dp(replace(problem, nodes=(node,))))
+        except InfeasibleError as reason:
+            reasons.append(reason)
+    if not plans:
+        raise InfeasibleError("; ".join(str(reason) for reason in reasons))
+    return min(plans, key=lambda plan: plan.objective_ms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HorizontalShare:
+    """A node that holds all units for `num_owners` owners; `batch_ms` is its time for one batch."""
+
+    node: str
+    num_owners: int
+    batch_ms: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HorizontalPlan:
+    """Parallel split learning scaled sideways: every node serves its own owners with the whole far part."""
+
+    shares: tuple[HorizontalShare, ...]
+    batches_per_owner: int
+
+    @property
+    def round_ms(self) -> float:
+        """Time of a round when every node is always busy: the slowest node's."""
+        return max(share.num_owners * share.batch_ms for share in self.shares) * self.batches_per_owner
+
+
+def horizontal_scaling(problem: CutProblem) -> HorizontalPlan:
+    """The exact assignment of owners to nodes: each goes where the load after it is smallest and memory is left.
+
+    Raises InfeasibleError when the nodes cannot hold a replica for every owner.
+    """
+    first, end = _fixed_units(problem)
+    replica_bytes = sum(problem.replica_bytes(unit) for unit in problem.profile.units[first:end])
+    batch_ms = [_unit_ms(problem, node, first, end) for node in problem.nodes]
+    room = [node.kind.memory_bytes // replica_bytes for node in problem.nodes]
+    if sum(room) < problem.owners:
+        raise InfeasibleError(
+            f"{sum(room)} whole replicas of units {first}-{end - 1} fit, {replica_bytes / BYTES_PER_GIB:.3f} GiB each; "
+            f"{problem.owners} owners need one each; offer more memory or split the units over the nodes"
+        )
+    owners = [0] * len(problem.nodes)
+    for _ in range(problem.owners):
+        free = [i for i in range(len(owners)) if owners[i] < room[i]]
+        owners[min(free, key=lambda i: (owners[i] + 1) * batch_ms[i])] += 1
+    shares = tuple(
+        HorizontalShare(node=node.name, num_owners=count, batch_ms=ms, memory_bytes=count * replica_bytes)
+        for node, count, ms in zip(problem.nodes, owners, batch_ms, strict=True)
+    )
+    return HorizontalPlan(shares=shares, batches_per_owner=problem.batches_per_owner)
+
+
+def sequential_batch_ms(node: Stage, owner: OwnerLoad) -> float:
+    """One batch of SplitNN: nothing overlaps, so all computing and the four transfers add up."""
+    own_ms = owner.first_forward_ms + owner.last_ms + owner.first_backward_ms
+    num_bytes = owner.first_bytes + owner.last_bytes
+    return own_ms + node.busy_ms + owner.up_ms(num_bytes) + owner.down_ms(num_bytes)
+
+
+def sequential_round_ms(node: Stage, owners: Sequence[OwnerLoad], batches: int, handover_ms: float) -> float:
+    """A round of SplitNN: owners train one after the other and hand the model on (K - 1 times)."""
+    return sum(batches * sequential_batch_ms(node, owner) for owner in owners) + (len(owners) - 1) * handover_ms
+
+
+def federated_round_ms(
+    batch_ms: Sequence[float], batches: int, model_bytes: float, link_bytes_per_s: Sequence[float]
+) -> float:
+    """A round of FedAvg: each owner trains the whole model (`batch_ms` a batch) and sends and receives it once."""
+    if not all(rate > 0 for rate in link_bytes_per_s):
+        raise ValueError(f"links of {tuple(link_bytes_per_s)} bytes/s; every owner's must be more than 0")
+    return max(
+        batches * ms + 2 * MS_PER_S * model_bytes / rate for ms, rate in zip(batch_ms, link_bytes_per_s, strict=True)
+    )
+
+
+def _fixed_units(problem: CutProblem) -> tuple[int, int]:
+    if isinstance(problem.units, FreeOwnerCuts):
+        raise ValueError("this baseline needs fixed owner cuts; give units=(first, last)")
+    return problem.boundaries
+
+
+def _unit_ms(problem: CutProblem, node: ComputeNodeSpec, first: int, end: int) -> float:
+    units = problem.units_on(node)[first:end]
+    return problem.slowdown_on(node) * sum(unit.forward_ms + unit.backward_ms + unit.update_ms for unit in units)

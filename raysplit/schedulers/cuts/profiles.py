@@ -1,0 +1,222 @@
+"""Profiles: what each unit of a model costs on a device, and which devices there are.
+
+A planner needs, for every unit of the chain, the time of its forward pass, its backward pass and its weight update for
+one batch, the bytes of its output and the bytes of its weights (Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop
+Parallel Split Learning", 2024, arXiv 2402.00208). The measurements published by these authors ship as data; the
+folder's README tells their origin.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+BYTES_PER_GIB = 2**30
+_DATA = files("raysplit.schedulers.cuts").joinpath("profiles")
+_DEVICES, _OWNERS = "devices", "owners"
+_TIMES = ("forward_ms", "backward_ms", "update_ms")
+_SIZES = ("activation", "parameter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitProfile:
+    """One unit of the chain on one device: times and bytes of one batch.
+
+    `update_ms` is the optimiser step of its weights. `activation_bytes` is its output, which is also what crosses
+    a link when the chain is cut behind this unit; `parameter_bytes` is one replica of its weights.
+    """
+
+    name: str
+    forward_ms: float
+    backward_ms: float
+    update_ms: float
+    activation_bytes: int
+    parameter_bytes: int
+
+    def __post_init__(self) -> None:
+        for field in (*_TIMES, *(f"{size}_bytes" for size in _SIZES)):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"unit {self.name!r} has {field} {value}; times and sizes are finite and not negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The units of `model` in chain order, measured on `device` with batches of `batch_size` samples."""
+
+    model: str
+    device: str
+    batch_size: int
+    units: tuple[UnitProfile, ...]
+
+    def __post_init__(self) -> None:
+        if not self.units:
+            raise ValueError(f"the profile of {self.model!r} has no units; measure one with `raysplit profile`")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; a batch has at least one sample")
+
+    def to_csv(self, path: Path | str) -> None:
+        """Write one row per unit, model, device and batch size repeated in each."""
+        rows = self._rows()
+        with Path(path).open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def to_parquet(self, path: Path | str) -> None:
+        """Write the same table as Parquet."""
+        pq.write_table(pa.Table.from_pylist(self._rows()), str(path))
+
+    def _rows(self) -> list[dict[str, str | int | float]]:
+        return [
+            {
+                "model": self.model,
+                "device": self.device,
+                "batch_size": self.batch_size,
+                "unit": unit.name,
+                "forward_ms": unit.forward_ms,
+                "backward_ms": unit.backward_ms,
+                "update_ms": unit.update_ms,
+                "activation_bytes": unit.activation_bytes,
+                "parameter_bytes": unit.parameter_bytes,
+            }
+            for unit in self.units
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeKind:
+    """A kind of machine: what it holds, how fast it is, what it costs.
+
+    `slowdown` multiplies the times of the profile (1: the profiled device, 2: half its speed). `price_per_hour` is in
+    the user's currency, `power_w` its draw while it computes, None where unknown.
+    """
+
+    name: str
+    memory_bytes: int
+    slowdown: float = 1.0
+    price_per_hour: float = 0.0
+    power_w: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory_bytes <= 0:
+            raise ValueError(f"node kind {self.name!r} has {self.memory_bytes} bytes of memory; give it more than 0")
+        if not (math.isfinite(self.slowdown) and self.slowdown > 0):
+            raise ValueError(
+                f"node kind {self.name!r} has slowdown {self.slowdown}; 1 is the profiled device, 2 half as fast"
+            )
+        if not (math.isfinite(self.price_per_hour) and self.price_per_hour >= 0):
+            raise ValueError(f"node kind {self.name!r} costs {self.price_per_hour} per hour; a price is not negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnerTimes:
+    """What one batch costs a data owner's device, in ms, and its link.
+
+    `last_ms` is forward, loss and backward of the last part. `link_bytes_per_s` holds in both directions.
+    """
+
+    name: str
+    first_forward_ms: float
+    last_ms: float
+    first_backward_ms: float
+    link_bytes_per_s: float
+
+    def __post_init__(self) -> None:
+        if self.link_bytes_per_s <= 0:
+            raise ValueError(f"owner {self.name!r} has a link of {self.link_bytes_per_s} bytes/s; give it more than 0")
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """A shipped profile by name (`vgg19_mpsl_vm`) or any profile by its path (.parquet or .csv).
+
+    Raises ValueError for an unknown name, listing the known ones, and for a file that is not a profile.
+    """
+    if str(name_or_path) in profile_names():
+        return _profile(_read_csv(_DATA.joinpath(f"{name_or_path}.csv")), str(name_or_path))
+    path = Path(name_or_path)
+    if path.is_file() and path.suffix == ".parquet":
+        return _profile(pq.read_table(str(path)).to_pylist(), str(path))
+    if path.is_file() and path.suffix == ".csv":
+        return _profile(_read_csv(path), str(path))
+    raise ValueError(
+        f"no profile {str(name_or_path)!r}; give one of {', '.join(profile_names())} or the path of a .parquet or .csv "
+        "file; `raysplit profile` measures a model on this device"
+    )
+
+
+def profile_names() -> list[str]:
+    """The names of the shipped profiles."""
+    stems = {Path(entry.name).stem for entry in _DATA.iterdir() if entry.name.endswith(".csv")}
+    return sorted(stems - {_DEVICES, _OWNERS})
+
+
+def node_kinds() -> dict[str, NodeKind]:
+    """The shipped device kinds by name; a price that was never published is 0."""
+    return {row["name"]: _node_kind(row) for row in _read_csv(_DATA.joinpath(f"{_DEVICES}.csv"))}
+
+
+def owner_times() -> dict[str, OwnerTimes]:
+    """The shipped owner devices by name; the three times are scaled so that they sum to the published `batch_ms`."""
+    return {row["name"]: _owner(row) for row in _read_csv(_DATA.joinpath(f"{_OWNERS}.csv"))}
+
+
+def _node_kind(row: dict[str, str]) -> NodeKind:
+    return NodeKind(
+        name=row["name"],
+        memory_bytes=round(float(row["memory_gib"]) * BYTES_PER_GIB),
+        slowdown=float(row["slowdown"]),
+        price_per_hour=float(row["price_per_hour"] or 0),
+        power_w=float(row["power_w"]) if row["power_w"] else None,
+    )
+
+
+def _owner(row: dict[str, str]) -> OwnerTimes:
+    shape = [float(row[field]) for field in ("first_forward_ms", "last_ms", "first_backward_ms")]
+    first_forward_ms, last_ms, first_backward_ms = (ms * float(row["batch_ms"]) / sum(shape) for ms in shape)
+    return OwnerTimes(
+        name=row["name"],
+        first_forward_ms=first_forward_ms,
+        last_ms=last_ms,
+        first_backward_ms=first_backward_ms,
+        link_bytes_per_s=float(row["link_bytes_per_s"]),
+    )
+
+
+def _read_csv(path: Traversable | Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def _profile(rows: list[dict[str, str]], source: str) -> Profile:
+    try:
+        units = tuple(
+            UnitProfile(
+                name=row["unit"],
+                forward_ms=float(row["forward_ms"]),
+                backward_ms=float(row["backward_ms"]),
+                update_ms=float(row["update_ms"]),
+                activation_bytes=_bytes(row, "activation"),
+                parameter_bytes=_bytes(row, "parameter"),
+            )
+            for row in rows
+        )
+        first = rows[0]
+        return Profile(model=first["model"], device=first["device"], batch_size=int(first["batch_size"]), units=units)
+    except (KeyError, IndexError) as missing:
+        raise ValueError(
+            f"{source} is no profile: {missing}; it needs rows with the columns model, device, batch_size, unit, "
+            f"{', '.join(_TIMES)}, activation_bytes and parameter_bytes (or both sizes in _kib)"
+        ) from missing
+
+
+def _bytes(row: dict[str, str], size: str) -> int:
+    if f"{size}_kib" in row:
+        return round(float(row[f"{size}_kib"]) * 1024)
+    return int(row[f"{size}_bytes"])

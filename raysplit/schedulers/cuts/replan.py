@@ -1,0 +1,166 @@
+"""Whether to move parts of a model when compute nodes come or leave: the time that is left, the move included.
+
+The planner of MP-SL (Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208)
+asks for the shortest time per batch T(P) of a plan P. In the midst of a run a plan Q is in place, and
+
+    cost(P) = batches left * T(P) + bytes(Q -> P) / bandwidth + pause (where P is not Q)
+
+is to be minimised, bytes(Q -> P) being the weights of all units that another party will hold. At the end of a round
+all replicas of a unit are the same, so its weights move once. The optimum is exact (an integer programme). The run
+keeps Q as long as that saves less than a share of what is left: without such a hysteresis, nodes that come and go
+would have it move all the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from raysplit.schedulers.cuts.ilp import Moves, Solver, best_with_moves
+from raysplit.schedulers.cuts.plan import Plan, plan_for
+from raysplit.schedulers.cuts.problem import CutProblem, FreeOwnerCuts, InfeasibleError
+from raysplit.schedulers.cuts.segments import Segments, segments_of, sums
+
+OWNER = "the owners"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovingCost:
+    """What a move takes, and which share of the time that is left it must save.
+
+    Attributes:
+        bandwidth_bytes_per_s: of the link over which weights travel.
+        pause_ms: of every move, whatever its size.
+    """
+
+    bandwidth_bytes_per_s: float
+    pause_ms: float = 0.0
+    min_gain: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not self.bandwidth_bytes_per_s > 0 or self.pause_ms < 0 or not 0 <= self.min_gain < 1:
+            raise ValueError(f"{self}: the bandwidth is above 0, the pause not negative, the gain from 0 to below 1")
+
+    def transfer_ms(self, num_bytes: float) -> float:
+        return 1e3 * num_bytes / self.bandwidth_bytes_per_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replan:
+    """The plan to go on with, and the numbers that say why.
+
+    Attributes:
+        is_move: whether it is another than the one in place.
+        left_ms: the time that is left with the plan in place; infinite where that cannot go on.
+        moved_ms: the time that is left with the best other plan, the move included.
+        moving_ms, moving_bytes: of the move.
+    """
+
+    plan: Plan
+    is_move: bool
+    left_ms: float
+    moved_ms: float
+    moving_ms: float
+    moving_bytes: int
+
+    def __str__(self) -> str:
+        where = f"cuts {list(self.plan.cuts)} on {', '.join(self.plan.nodes)}"
+        if math.isinf(self.left_ms):
+            return f"the plan in place cannot go on; move to {where}: {self._move}, {self.moved_ms / 1e3:.3g} s left"
+        gain = 1 - self.moved_ms / self.left_ms
+        numbers = f"{self.left_ms / 1e3:.3g} s left as it is, {self.moved_ms / 1e3:.3g} s with {self._move}"
+        return f"{'move to' if self.is_move else 'keep'} {where}: {numbers}, a gain of {gain:.1%}"
+
+    @property
+    def _move(self) -> str:
+        return f"a move of {self.moving_bytes / 2**20:.3g} MiB in {self.moving_ms / 1e3:.3g} s"
+
+
+def replan(
+    problem: CutProblem,
+    cuts: Sequence[int],
+    nodes: Sequence[str],
+    *,
+    rounds_left: int,
+    moving: MovingCost,
+    solver: Solver = "cbc",
+) -> Replan:
+    """Keep the plan in place or move to a better one.
+
+    Args:
+        problem: with the nodes that are there now; a plan may leave some of them unused.
+        cuts, nodes: the plan in place, in pipeline order; nodes that are gone among them.
+
+    Raises InfeasibleError when no plan fits the nodes that are there.
+    """
+    problem = replace(problem, use_all_nodes=False)
+    batches = max(1, rounds_left) * problem.owners * problem.batches_per_owner
+    holders = _holders(problem, cuts, nodes)
+    present = _in_place(problem, cuts, nodes)
+    segments = segments_of(problem, apart=nodes)
+    best = best_with_moves(
+        problem, segments, segments.times(problem), _moves(problem, segments, holders, batches, moving), solver
+    )
+    if best is None:
+        raise InfeasibleError(f"no plan fits the compute nodes {', '.join(node.name for node in problem.nodes)}")
+    is_other = (best.cuts, best.nodes) != (tuple(cuts), tuple(nodes))
+    num_bytes = moved_bytes(problem, holders, best)
+    moving_ms = moving.transfer_ms(num_bytes) + (moving.pause_ms if is_other else 0.0)
+    left_ms = batches * present.objective_ms if present is not None else math.inf
+    moved_ms = batches * best.objective_ms + moving_ms
+    is_move = is_other and moved_ms < (1 - moving.min_gain) * left_ms
+    return Replan(
+        plan=best if is_move or present is None else present,
+        is_move=is_move,
+        left_ms=left_ms,
+        moved_ms=moved_ms,
+        moving_ms=moving_ms,
+        moving_bytes=num_bytes,
+    )
+
+
+def moved_bytes(problem: CutProblem, holders: Sequence[str], plan: Plan) -> int:
+    """Weights of the units that the plan gives to others than their present holders."""
+    after = _holders(problem, plan.cuts, plan.nodes)
+    units = problem.profile.units
+    return sum(unit.parameter_bytes for unit, a, b in zip(units, holders, after, strict=True) if a != b)
+
+
+def _holders(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> list[str]:
+    """Who holds every unit."""
+    holders = [OWNER] * len(problem.profile.units)
+    for name, start, end in zip(nodes, cuts, cuts[1:], strict=False):
+        holders[start:end] = [name] * (end - start)
+    return holders
+
+
+def _in_place(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> Plan | None:
+    """The plan in place, if it can go on."""
+    if not set(nodes) <= {node.name for node in problem.nodes}:
+        return None
+    plan = plan_for(problem, cuts, nodes)
+    if isinstance(problem.units, FreeOwnerCuts):
+        fits_owner = plan.owner_bytes <= problem.units.memory_bytes
+    else:
+        fits_owner = (cuts[0], cuts[-1]) == problem.boundaries
+    return plan if plan.fits and fits_owner else None
+
+
+def _moves(problem: CutProblem, segments: Segments, holders: Sequence[str], batches: int, moving: MovingCost) -> Moves:
+    low, high = problem.boundaries
+    sizes = np.array([unit.parameter_bytes for unit in problem.profile.units], dtype=np.float64)
+    new_to = {
+        name: np.where([holder == name for holder in holders], 0.0, sizes)
+        for name in {OWNER, *(nodes[0].name for nodes in segments.classes)}
+    }
+    arriving = [sums(list(new_to[nodes[0].name][low:high])) for nodes in segments.classes]
+    kept = np.concatenate([[0.0], np.cumsum(new_to[OWNER])])
+    return Moves(
+        batches=batches,
+        segments=np.stack([moving.transfer_ms(1.0) * sums for sums in arriving]),
+        starts=moving.transfer_ms(1.0) * kept[low : high + 1],
+        ends=moving.transfer_ms(1.0) * (kept[-1] - kept[low : high + 1]),
+    )

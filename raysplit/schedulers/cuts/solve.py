@@ -1,0 +1,111 @@
+"""Where to cut a model and which compute node runs which part: the planner of MP-SL.
+
+Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208: minimise
+`max F_i + max G_i` under the memory of each node for one replica per data owner. Two exact solvers that share only the
+table of segments: an integer programme (PuLP) and a dynamic programme.
+
+    problem = CutProblem(profile=load_profile("vgg19_mpsl_vm"), owners=150, nodes=nodes, units=(3, 21))
+    print(solve_ilp(problem))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from raysplit.schedulers.cuts.dp import SAME_TIME, best_by_dp, cheapest_by_dp
+from raysplit.schedulers.cuts.ilp import Solver, best_by_ilp, cheapest_by_ilp
+from raysplit.schedulers.cuts.plan import Plan, plan_for
+from raysplit.schedulers.cuts.problem import ComputeNodeSpec, CutProblem, FreeOwnerCuts, InfeasibleError
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
+from raysplit.schedulers.cuts.segments import Costs, Segments, segments_of
+
+__all__ = [
+    "ComputeNodeSpec",
+    "CutProblem",
+    "FreeOwnerCuts",
+    "InfeasibleError",
+    "pareto_front",
+    "plan_for",
+    "solve_dp",
+    "solve_ilp",
+]
+
+_Solve = Callable[[CutProblem, Segments, Costs], Plan | None]
+
+
+def solve_ilp(problem: CutProblem, solver: Solver = "cbc") -> Plan:
+    """The optimal plan, by CBC (comes with PuLP) or HiGHS. Raises InfeasibleError when no plan fits."""
+    return _solve(problem, best=partial(best_by_ilp, solver=solver), cheapest=partial(cheapest_by_ilp, solver=solver))
+
+
+def solve_dp(problem: CutProblem) -> Plan:
+    """The optimal plan, by dynamic programming. Raises InfeasibleError when no plan fits.
+
+    Raises ValueError for more than about 16 nodes that all differ; equal nodes cost nearly nothing.
+    """
+    return _solve(problem, best=best_by_dp, cheapest=cheapest_by_dp)
+
+
+def pareto_front(problem: CutProblem) -> list[Plan]:
+    """All trades of time for price per hour, from the fastest plan to the cheapest; each is better in one of the two.
+
+    Time is what the objective counts (`max F_i + max G_i` for "price"), at most `max_time_ms`. With `use_all_nodes`
+    there is but one price; set it to False to choose among nodes. Raises InfeasibleError when no plan fits.
+    """
+    segments = segments_of(problem)
+    costs = segments.times(problem)
+    plans: list[Plan] = []
+    plan = best_by_dp(problem, segments, costs)
+    while plan is not None and plan.objective_ms <= problem.max_time_ms * SAME_TIME:
+        plans.append(plan)
+        plan = best_by_dp(problem, segments, costs, max_price_per_hour=_just_below(plan.price_per_hour))
+    if not plans:
+        raise InfeasibleError(_reason(problem, segments, best_by_dp))
+    return plans
+
+
+def _just_below(price_per_hour: float) -> float:
+    return price_per_hour * (1 - 1e-9) - 1e-12
+
+
+def _solve(problem: CutProblem, *, best: _Solve, cheapest: _Solve) -> Plan:
+    segments = segments_of(problem)
+    solve = cheapest if problem.objective == "price" else best
+    plan = solve(problem, segments, segments.times(problem))
+    if plan is None:
+        raise InfeasibleError(_reason(problem, segments, best))
+    return plan
+
+
+def _reason(problem: CutProblem, segments: Segments, best: _Solve) -> str:
+    """Drop the memory limits of the nodes, then the time limit, and see what the nearest plan is missing."""
+    nearest = best(problem, segments, segments.shortages())
+    if nearest is None:
+        assert isinstance(problem.units, FreeOwnerCuts), "only the owner's memory is left to fail"
+        missing = float(segments.owner_bytes[0, -1]) - problem.units.memory_bytes
+        return (
+            f"the data owner lacks {_size(missing)} for unit 0, which it always keeps (it has "
+            f"{_size(problem.units.memory_bytes)}); give it more memory or a smaller batch"
+        )
+    worst = max(nearest.shares, key=lambda share: share.memory_bytes - share.memory_limit_bytes)
+    if worst.memory_bytes > worst.memory_limit_bytes:
+        missing = worst.memory_bytes - worst.memory_limit_bytes
+        return (
+            f"node {worst.node} lacks {_size(missing)} for {problem.owners} replicas of units "
+            f"{worst.first_unit}-{worst.last_unit} (it has {_size(worst.memory_limit_bytes)}), and no other placement "
+            "lacks less; offer more memory or more nodes, or take fewer owners or a smaller batch"
+        )
+    fastest = best(problem, segments, segments.times(problem))
+    assert fastest is not None, "memory suffices, so there is a fastest plan"
+    excess_ms = fastest.objective_ms - problem.max_time_ms
+    return (
+        f"the fastest plan takes {fastest.objective_ms:.2f} ms per batch, {excess_ms:.2f} ms more than max_time_ms "
+        f"{problem.max_time_ms:g}; allow more time or offer faster nodes"
+    )
+
+
+def _size(num_bytes: float) -> str:
+    if num_bytes >= 0.1 * BYTES_PER_GIB:
+        return f"{num_bytes / BYTES_PER_GIB:.2f} GiB"
+    return f"{num_bytes / 2**20:.3g} MiB"

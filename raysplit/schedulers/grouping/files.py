@@ -1,0 +1,124 @@
+"""Matrices of task pairs as files: CSV from anywhere, and the Parquet table that a run leaves behind.
+
+CSV: the header names the tasks, each further line is a row; a first column may repeat the names. Affinities have the
+source in the row and the recipient in the column, their diagonal is not used and may be empty. Parquet: columns
+`round`, `source`, `recipient`, `value`, one line for each pair and round.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysplit.schedulers.grouping.scores import Affinity, PairLosses
+
+HISTORY_FILE = "affinities.parquet"
+
+
+def read_affinity(path: Path) -> Affinity:
+    """Affinities from CSV. Raises ValueError when the table is not a square of finite numbers."""
+    tasks, cells = _read_square(path)
+    for number, row in enumerate(cells):
+        row[number] = row[number] or "0"
+    return Affinity(tasks=tasks, values=_numbers(path, tasks, cells))
+
+
+def read_pair_losses(path: Path) -> PairLosses:
+    """Losses of tasks (rows) with partners (columns) from CSV, alone on the diagonal. Raises as `read_affinity`."""
+    tasks, cells = _read_square(path)
+    return PairLosses(tasks=tasks, values=_numbers(path, tasks, cells))
+
+
+def _read_square(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Task names and the cells, rows in the order of the names."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = [[cell.strip() for cell in line] for line in csv.reader(file)]
+    lines = [line for line in lines if any(line)]
+    if len(lines) < 2:
+        raise ValueError(
+            f"{path} has {len(lines)} lines; a header with the names of the tasks and a row each are needed"
+        )
+    header, rows = lines[0], lines[1:]
+    named_rows = all(row[0] and not _is_number(row[0]) for row in rows) or not header[0]
+    longer_rows = all(len(row) == len(header) + 1 for row in rows)
+    if longer_rows:
+        header = ["", *header]
+    named_rows = named_rows or longer_rows or [row[0] for row in rows] == header[1:]
+    tasks = tuple(header[1:] if named_rows else header)
+    if len(rows) != len(tasks) or any(len(row) != len(header) for row in rows):
+        widths = sorted({len(row) - named_rows for row in rows})
+        raise ValueError(
+            f"{path} is not square: its header names {len(tasks)} tasks ({', '.join(tasks)}), but it has {len(rows)} "
+            f"rows of {' or '.join(map(str, widths))} numbers; give one row and one column per task"
+        )
+    if named_rows:
+        by_name = {row[0]: row[1:] for row in rows}
+        if set(by_name) != set(tasks):
+            raise ValueError(
+                f"{path}: rows are named {', '.join(row[0] for row in rows)}, the header says {', '.join(tasks)}; "
+                "both must name the same tasks"
+            )
+        rows = [by_name[task] for task in tasks]
+    return tasks, rows
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(path: Path, tasks: tuple[str, ...], cells: list[list[str]]) -> tuple[tuple[float, ...], ...]:
+    for task, row in zip(tasks, cells, strict=True):
+        for other, cell in zip(tasks, row, strict=True):
+            if not _is_number(cell):
+                raise ValueError(f"{path}: row {task!r}, column {other!r} holds {cell!r}, which is not a number")
+    return tuple(tuple(float(cell) for cell in row) for row in cells)
+
+
+def history_table(history: Sequence[Affinity]) -> pa.Table:
+    """The table of the mean affinities of rounds 0, 1, ..."""
+    lines = [
+        {"round": number, "source": source, "recipient": recipient, "value": value}
+        for number, affinity in enumerate(history)
+        for source, row in zip(affinity.tasks, affinity.values, strict=True)
+        for recipient, value in zip(affinity.tasks, row, strict=True)
+    ]
+    schema = pa.schema(
+        [("round", pa.int64()), ("source", pa.string()), ("recipient", pa.string()), ("value", pa.float64())]
+    )
+    return pa.Table.from_pylist(lines, schema=schema)
+
+
+def read_history(folder: Path) -> tuple[Affinity, ...]:
+    """Mean affinities of each round of the run in `folder`, in the order of rounds; tasks as they first appear.
+
+    Raises ValueError when the folder has no such table, or a round lacks a pair or has one twice.
+    """
+    path = folder / HISTORY_FILE
+    if not path.exists():
+        raise ValueError(f"{folder} holds no {HISTORY_FILE}; only runs that measure affinities, such as mas, write one")
+    lines = pq.read_table(path).to_pylist()
+    tasks = tuple(dict.fromkeys(line["source"] for line in lines))
+    rounds: dict[int, dict[tuple[str, str], float]] = {}
+    for line in lines:
+        rounds.setdefault(line["round"], {})[line["source"], line["recipient"]] = line["value"]
+    wanted = {(source, recipient) for source in tasks for recipient in tasks}
+    if (
+        not rounds
+        or any(set(values) != wanted for values in rounds.values())
+        or len(lines) != len(rounds) * len(wanted)
+    ):
+        raise ValueError(
+            f"{path} must hold each pair of its {len(tasks)} tasks once in each of its {len(rounds)} rounds"
+        )
+    return tuple(
+        Affinity(tasks=tasks, values=tuple(tuple(values[source, other] for other in tasks) for source in tasks))
+        for _, values in sorted(rounds.items())
+    )

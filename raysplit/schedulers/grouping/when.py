@@ -1,0 +1,115 @@
+"""When to split the merged task, and into what: the decision as a record that is logged with its scores.
+
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, split after a fixed number of rounds R0 by the mean affinity of the
+rounds so far. `StableRanking` finds R0 by itself: it splits once the order of the pairwise affinities (the mean over
+all rounds so far) has kept, by Spearman's rank correlation, through a window of rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysplit.schedulers.grouping.scores import Affinity, Grouping, at_most_x, exact_x, mean_affinity, overlap
+
+Mode = Literal["exact", "at-most", "overlap"]
+SEARCHES: dict[Mode, Callable[[Affinity, int], Grouping]] = {"exact": exact_x, "at-most": at_most_x, "overlap": overlap}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedRound:
+    """Split once `num_rounds` rounds are done."""
+
+    num_rounds: int
+
+    def __post_init__(self) -> None:
+        if self.num_rounds < 1:
+            raise ValueError(f"num_rounds must be at least 1 so that affinities exist, got {self.num_rounds}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableRanking:
+    """Split once the mean affinity ranks the pairs of tasks as it did in each of the last `num_rounds` rounds."""
+
+    num_rounds: int = 5
+    min_correlation: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.num_rounds < 1:
+            raise ValueError(f"num_rounds, the window to look back, must be at least 1, got {self.num_rounds}")
+        if not -1 <= self.min_correlation <= 1:
+            raise ValueError(f"min_correlation must be between -1 and 1, got {self.min_correlation}")
+
+
+SplitRule = FixedRound | StableRanking
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitDecision:
+    """The groups to go on with, why now, and for the log the best grouping of every number of groups."""
+
+    num_rounds: int
+    reason: str
+    mode: Mode
+    chosen: Grouping
+    affinity: Affinity
+    alternatives: tuple[Grouping, ...]
+
+
+def rank_correlation(first: Affinity, second: Affinity) -> float:
+    """Spearman's correlation of the off-diagonal entries; 1 when either has no order to compare."""
+    a, b = _ranks(first), _ranks(second)
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return 1.0 if scale == 0 else float(a @ b) / scale
+
+
+def _ranks(affinity: Affinity) -> NDArray[np.float64]:
+    """Ranks of the off-diagonal entries, ties sharing their mean rank."""
+    values = np.array(affinity.values)
+    flat = values[~np.eye(len(affinity.tasks), dtype=bool)]
+    return np.array([(flat < value).sum() + ((flat == value).sum() - 1) / 2 for value in flat])
+
+
+def reason_to_split(rule: SplitRule, history: Sequence[Affinity], num_rounds: int) -> str | None:
+    """Why to split after `num_rounds` rounds with the mean affinities in `history`; None to go on merged."""
+    if isinstance(rule, FixedRound):
+        return f"round {rule.num_rounds} is done" if num_rounds >= rule.num_rounds else None
+    if len(history) <= rule.num_rounds:
+        return None
+    so_far = [mean_affinity(history[:count]) for count in range(len(history) - rule.num_rounds, len(history) + 1)]
+    lowest = min(rank_correlation(earlier, so_far[-1]) for earlier in so_far[:-1])
+    if lowest < rule.min_correlation:
+        return None
+    return f"the affinity ranking kept for {rule.num_rounds} rounds: correlation {lowest:.3f} >= {rule.min_correlation}"
+
+
+def decide(
+    rule: SplitRule,
+    history: Sequence[Affinity],
+    *,
+    num_groups: int,
+    mode: Mode = "exact",
+    num_rounds: int | None = None,
+) -> SplitDecision | None:
+    """The decision after the rounds in `history`, one mean affinity each; None to go on merged.
+
+    `num_rounds` are the rounds done where only the first of them were measured.
+    """
+    done = len(history) if num_rounds is None else num_rounds
+    reason = reason_to_split(rule, history, done)
+    if reason is None:
+        return None
+    affinity, search = mean_affinity(history), SEARCHES[mode]
+    return SplitDecision(
+        num_rounds=done,
+        reason=reason,
+        mode=mode,
+        chosen=search(affinity, num_groups),
+        affinity=affinity,
+        alternatives=tuple(search(affinity, number) for number in range(1, len(affinity.tasks) + 1)),
+    )
