@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from raysplit.cluster.contract import Handle, Healed, PartySpec, Roll
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 
 
 class ComingAndGoing(LocalCluster):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.mas_groups import GroupTraining
 from raysplit.cluster.contract import Cluster
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.run import RunResult, run
 from raysplit.train.setup import prepare

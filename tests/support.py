@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.cluster.contract import Cluster
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.train.config import check_config
 from raysplit.train.run import RunResult, run

@@ -26,7 +26,7 @@ SEEDS = (0, 1, 2)
 
 
 def train(root: str, method: str, cut: int | None, ratio: float, seed: int, budget: dict[str, Any]) -> dict[str, Any]:
-    from raysplit.cluster.local import LocalCluster
+    from raysplit.cluster.local.cluster import LocalCluster
     from raysplit.train.config import check_config
     from raysplit.train.run import run
     from raysplit.train.setup import prepare

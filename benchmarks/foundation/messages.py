@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from raysplit.cluster.contract import PartySpec
-from raysplit.cluster.launch import RayOptions, connect, disconnect
-from raysplit.cluster.topology import lay_out
+from raysplit.cluster.layout import lay_out
+from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 
 SIZES_BYTES = (64 * 2**10, 2**20, 8 * 2**20)
 
@@ -73,7 +73,7 @@ class BareOwner:
 async def compare(repeats: int) -> list[dict[str, Any]]:
     import ray
 
-    from raysplit.cluster.ray import RayCluster
+    from raysplit.cluster.on_ray.cluster import RayCluster
 
     cluster = RayCluster(partial(lay_out, num_places=2, cpus=1, sharing="alone"))
     specs = [PartySpec(name="owner", role="owner", build=Owner), PartySpec(name="node", role="node", build=Node)]

@@ -25,13 +25,13 @@ import psutil
 import torch
 from torch import nn
 
-from raysplit.actors.losses import cross_entropy
+from raysplit.actors.parts.losses import cross_entropy
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm, OwnerData, Setting
 from raysplit.cluster.contract import Cluster
-from raysplit.cluster.launch import RayOptions, connect, disconnect
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.topology import lay_out
+from raysplit.cluster.layout import lay_out
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 from raysplit.seeding import generator
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.setup import prepare
@@ -164,7 +164,7 @@ async def measured(round: Round, number: int, me: psutil.Process) -> Cost:
 
 
 async def compare(config: RunConfig, rounds: int, places: int) -> dict[str, Any]:
-    from raysplit.cluster.ray import RayCluster
+    from raysplit.cluster.on_ray.cluster import RayCluster
 
     kind = resolve_algorithm(config.algorithm.name)
     prepared = prepare(config)

@@ -12,7 +12,7 @@ import argparse
 import tempfile
 from statistics import median
 
-from raysplit.cluster.launch import RayOptions, connect, disconnect
+from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 from raysplit.train.config import check_config
 from raysplit.train.session import run_config
 

@@ -25,7 +25,7 @@ import psutil
 import torch
 import torch.nn.functional as F
 
-from raysplit.cluster.launch import RayOptions, connect, disconnect
+from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 from raysplit.models.profiler import measure_profile
 from raysplit.models.spec import ModelSpec
 from raysplit.models.zoo import build_model
@@ -152,7 +152,7 @@ def _config(cuts: list[int], owners: int, steps: int, profile: str) -> RunConfig
 
 def _pipelined(config: RunConfig, resources: dict[str, float]) -> tuple[float, float, float, str]:
     """CPU and wall seconds per sample, the predicted speed, and who is in which process."""
-    from raysplit.cluster.ray import RayCluster
+    from raysplit.cluster.on_ray.cluster import RayCluster
 
     layout, meter = ray_layout(config, resources), _Meter()
     result = asyncio.run(run(config, prepare(config), RayCluster(layout), observers=[meter]))

@@ -33,8 +33,8 @@ from typing import Any
 
 import torch
 
-from raysplit.cluster.launch import RayOptions, connect, disconnect
-from raysplit.cluster.topology import lay_out
+from raysplit.cluster.layout import lay_out
+from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 from raysplit.models.profiler import measure_profile
 from raysplit.models.zoo import build_model
 from raysplit.seeding import torch_generator
@@ -86,7 +86,7 @@ def main() -> None:
     began, folder = time.time(), Path(tempfile.mkdtemp(prefix="rp", dir="/tmp"))
     profiles = {name: _profile(name, folder) for name in ["mlp", *dict.fromkeys(case[0] for case in cases)]}
     resources = connect(RayOptions(address="local", num_cpus=PLACES, temp_dir=str(folder / "ray")))
-    from raysplit.cluster.ray import Places
+    from raysplit.cluster.on_ray.cluster import Places
 
     places = Places()
     records: list[dict[str, Any]] = []
@@ -212,7 +212,7 @@ def _compared(
 
 def _measured(config: RunConfig, *, places: Any, cpus: float) -> tuple[float, float, dict[str, str], int]:
     """Predicted and measured seconds of a round, who was where, and how many steps were late."""
-    from raysplit.cluster.ray import RayCluster
+    from raysplit.cluster.on_ray.cluster import RayCluster
 
     assert config.topology is not None
     layout = partial(lay_out, num_places=PLACES, cpus=cpus)

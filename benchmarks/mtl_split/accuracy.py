@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.train.config import check_config
 from raysplit.train.run import run
 from raysplit.train.setup import prepare

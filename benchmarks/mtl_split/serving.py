@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysplit.cluster.launch import RayOptions, connect, disconnect
+from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 from raysplit.models.classifier.export import Serving, ServingMeta, load_serving, save_serving
 from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Message, encode, task_mask

@@ -16,7 +16,7 @@ import torch
 from run import SEEDS, experiments
 
 from raysplit.actors.evaluator import evaluate
-from raysplit.actors.losses import resolve_loss
+from raysplit.actors.parts.losses import resolve_loss
 from raysplit.cli.sweep_picture import draw_sweep
 from raysplit.seeding import derive
 from raysplit.train.config import load_config

@@ -25,7 +25,7 @@ from raysplit.algorithms.base import Algorithm, Options, OwnerData
 from raysplit.algorithms.fedavg import LocalOnly
 from raysplit.algorithms.mtsl import MTSL, MTSLOptions
 from raysplit.cluster.contract import gather
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.seeding import generator
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare

@@ -30,9 +30,9 @@ import torch
 
 from raysplit.cluster.contract import Cluster, Handle, PartySpec
 from raysplit.cluster.faults import Fault, FaultyCluster, end_process
-from raysplit.cluster.launch import RayOptions, connect, disconnect
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.topology import lay_out
+from raysplit.cluster.layout import lay_out
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 from raysplit.seeding import generator
 from raysplit.train.config import check_config
 from raysplit.train.folder import RunFolder
@@ -103,7 +103,7 @@ def checkpoints(rounds: int) -> dict[str, Any]:
 
 
 def recovery(rounds: int) -> dict[str, Any]:
-    from raysplit.cluster.ray import Places, RayCluster
+    from raysplit.cluster.on_ray.cluster import Places, RayCluster
 
     connect(RayOptions(address="local", num_cpus=2, object_store_bytes=200 * _MIB))
     places = Places(timeout_s=60)
@@ -161,7 +161,7 @@ def in_this_process(drawn: Sequence[Fault]) -> FaultyCluster:
 
 
 def kills(number: int) -> dict[str, Any]:
-    from raysplit.cluster.ray import Places, RayCluster
+    from raysplit.cluster.on_ray.cluster import Places, RayCluster
 
     connect(RayOptions(address="local", num_cpus=4, object_store_bytes=200 * _MIB))
     places = Places(timeout_s=60)
@@ -215,7 +215,7 @@ class Memory:
 
 
 def soak(rounds: int) -> dict[str, Any]:
-    from raysplit.cluster.ray import RayCluster
+    from raysplit.cluster.on_ray.cluster import RayCluster
 
     connect(RayOptions(address="local", num_cpus=2, object_store_bytes=200 * _MIB))
     memory = Memory()

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.records import RoundTask, StaleCall
-from raysplit.actors.robust import UpdateRules
 
 
 class Aggregator:

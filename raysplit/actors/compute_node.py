@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from raysplit.actors.aggregation import UpdateRules, is_finite
 from raysplit.actors.barrier import Barrier
-from raysplit.actors.device import Device, Inline
-from raysplit.actors.joint import JointRule, joint_gradients
-from raysplit.actors.losses import resolve_loss
-from raysplit.actors.part import Tensors, as_tuple
+from raysplit.actors.parts.joint_step import JointRule, joint_gradients
+from raysplit.actors.parts.losses import resolve_loss
+from raysplit.actors.parts.part import Tensors, as_tuple
+from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import RoundTask, StaleCall, Tag
-from raysplit.actors.robust import UpdateRules, is_finite
-from raysplit.actors.stage import PartRecipe, Stage, require_finite
+from raysplit.cluster.device import Device, Inline
 
 Copies = Literal["per_owner", "shared"]
 SHARED = "all owners"

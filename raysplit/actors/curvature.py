@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.losses import Loss
-from raysplit.actors.part import Tensors, as_tuple, leaves, on_device, untuple
+from raysplit.actors.parts.losses import Loss
+from raysplit.actors.parts.part import Tensors, as_tuple, leaves, on_device, untuple
 from raysplit.actors.records import RoundTask, StaleCall, Tag
 from raysplit.schedulers.curvature_rates import Curvature
 from raysplit.seeding import torch_generator

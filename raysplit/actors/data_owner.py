@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raysplit.actors.device import Device, Inline
 from raysplit.actors.evaluator import Evaluation, evaluate
-from raysplit.actors.gradient_record import GradientRecord
-from raysplit.actors.losses import resolve_loss, wire_labels
-from raysplit.actors.owner_store import STORE, OwnerParts
+from raysplit.actors.parts.gradient_record import GradientRecord
+from raysplit.actors.parts.losses import resolve_loss, wire_labels
+from raysplit.actors.parts.owner_store import STORE, OwnerParts
+from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag, told
-from raysplit.actors.stage import PartRecipe, Stage, require_finite
+from raysplit.cluster.device import Device, Inline
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
 from raysplit.seeding import derive, generator, torch_generator

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from raysplit.actors.losses import Loss, resolve_loss
+from raysplit.actors.parts.losses import Loss, resolve_loss
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.classifier import losses as joint

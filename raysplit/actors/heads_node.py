@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.actors.compute_node import SHARED, ComputeNode
-from raysplit.actors.part import as_tuple
+from raysplit.actors.parts.part import as_tuple
 from raysplit.actors.records import StaleCall, Tag
 from raysplit.models.classifier.heads import in_order
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.records import RoundTask
-from raysplit.actors.robust import UpdateRules
 from raysplit.models.dense.net import decoder_state, encoder_state, group_state
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.schedulers.grouping.scores import Affinity

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from raysplit.actors.device import Device, Work, WorkKind
+from raysplit.cluster.device import Device, Work, WorkKind
 
 
 def processor_time(torch_device: str) -> Callable[[], float]:

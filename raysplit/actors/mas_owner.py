@@ -15,11 +15,11 @@ from torch import Tensor
 
 from raysplit.actors.affinity import AffinityRule, measure
 from raysplit.actors.data_owner import Batch, DataOwner, LocalTraining, Program
-from raysplit.actors.device import Device, Inline
 from raysplit.actors.mas_device import MeteredDevice, processor_time
-from raysplit.actors.part import on_device
+from raysplit.actors.parts.part import on_device
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundTask, Tag
-from raysplit.actors.stage import PartRecipe
+from raysplit.cluster.device import Device, Inline
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.dense import gradnorm as mas_gradnorm

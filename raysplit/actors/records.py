@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from raysplit.seeding import derive
 
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class Tag:
     """Says which owner's which step a call belongs to; a node refuses a tag that is not the present one."""
+
+    num_bytes: ClassVar[int] = 0  # no tensors: it weighs nothing on a link
 
     owner: str
     round: int
@@ -38,6 +41,8 @@ class RoundTask:
         lr_scale: the schedule's factor on every learning rate in this round.
         record_gradients: owners keep the mean of this round's mini-batch gradients of their first part.
     """
+
+    num_bytes: ClassVar[int] = 0
 
     round: int
     cohort: tuple[str, ...]

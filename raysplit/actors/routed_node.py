@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundTask, Tag
-from raysplit.actors.stage import PartRecipe, Stage
 
 
 class RoutedNode(ComputeNode):

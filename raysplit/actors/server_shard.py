@@ -21,8 +21,8 @@ from torch import Tensor
 
 from raysplit.actors.barrier import fail
 from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.parts.stage import Stage
 from raysplit.actors.records import RoundTask, StaleCall, Tag
-from raysplit.actors.stage import Stage
 from raysplit.cluster.contract import Handle, gather, value_of
 
 Offer = tuple[Tensor, int]

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.device import Device, Work, WorkKind
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask, Tag
-from raysplit.actors.stage import PartRecipe
 from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.schedulers.cuts.profiles import UnitProfile
 
 _LABEL_BYTES = 4

@@ -16,14 +16,14 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
-from raysplit.actors.optim import OptimizerSpec
-from raysplit.actors.part import BufferPolicy
+from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.part import BufferPolicy
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundTask
-from raysplit.actors.robust import UpdateRules
-from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.memory import Memory
 from raysplit.algorithms.round_report import RoundReport as RoundReport
 from raysplit.cluster.contract import Cluster, Handle, PartySpec, Promise, gather

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from raysplit.actors.data_owner import Batch, DataOwner
-from raysplit.actors.part import TrainablePart
+from raysplit.actors.parts.part import TrainablePart
 from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import AGGREGATOR, Algorithm, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise

@@ -12,9 +12,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from raysplit.actors.aggregation import weighted_mean
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.records import RoundTask
-from raysplit.actors.stage import weighted_mean
 from raysplit.algorithms.base import Options, Team
 
 FirstBottom = Literal["random", "mean"]

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from raysplit.actors.data_owner import Program
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask
-from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import Options
 from raysplit.algorithms.mas_groups import GroupOptions, GroupTraining
 from raysplit.algorithms.mas_measuring import MeasuringOptions, MeasuringTraining

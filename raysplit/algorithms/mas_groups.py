@@ -19,8 +19,8 @@ from pydantic import field_validator
 
 from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluator import Evaluation
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundTask
-from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import AGGREGATOR, Options, RoundReport, Setting, Team
 from raysplit.algorithms.fedavg import train_and_submit
 from raysplit.algorithms.mas_ledger import Ledger, watts_of

@@ -13,7 +13,7 @@ from typing import Any
 
 from raysplit.actors.mas_aggregator import GroupAggregator
 from raysplit.actors.mas_owner import MultiTaskOwner
-from raysplit.actors.stage import PartRecipe
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import AGGREGATOR, Algorithm
 from raysplit.algorithms.mas_phase import TaskGroup, label_of
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, gather, name_at, original

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from raysplit.actors.stage import PartRecipe
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.cluster.contract import Handle, PartySpec, name_at
 from raysplit.schedulers.grouping.scores import Groups
 

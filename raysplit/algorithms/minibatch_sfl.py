@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
-from raysplit.actors.joint import ClientGradScale, GradSource, JointRule, ServerForward
+from raysplit.actors.parts.joint_step import ClientGradScale, GradSource, JointRule, ServerForward
 from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import Options, Team
 from raysplit.algorithms.splitfed import SharedServerOptions, SplitFedV1

@@ -17,13 +17,13 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from raysplit.actors.data_owner import Batch, DataOwner, Program
-from raysplit.actors.device_queue import QueueDevice
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask, Tag
 from raysplit.actors.routed_node import RoutedNode
-from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import AGGREGATOR, Algorithm, Cut, Options, RoundReport, Setting, Team
 from raysplit.algorithms.moving import refuse_to_move, whole_state
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
+from raysplit.cluster.device_queue import QueueDevice
 
 QueueName = Literal["fifo", "backward_first", "fair"]
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from raysplit.actors.curvature import CurvatureNode
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.joint import JointRule, ServerForward
+from raysplit.actors.parts.joint_step import JointRule, ServerForward
 from raysplit.actors.records import RoundTask, Tag
 from raysplit.algorithms.base import SERVER, Algorithm, Cut, Options, RoundReport, Setting, SplitOptions, Team
 from raysplit.algorithms.bottoms import Bottom, bottoms_of

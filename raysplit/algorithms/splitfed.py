@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from raysplit.actors.data_owner import DataOwner, Program
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask
 from raysplit.actors.server_shard import ServerShard, Sharing
-from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import AGGREGATOR, SERVER, Algorithm, Cut, Options, RoundReport, SplitOptions, Team
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 from raysplit.seeding import generator

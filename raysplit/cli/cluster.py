@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from raysplit.cluster.jobs import alive_nodes
-from raysplit.cluster.lab import read_lab
-from raysplit.cluster.lab_processes import LabError, find, start, stop
+from raysplit.cluster.lab.machines import read_lab
+from raysplit.cluster.lab.processes import LabError, find, start, stop
+from raysplit.cluster.on_ray.jobs import alive_nodes
 
 
 @click.group()

@@ -18,7 +18,7 @@ from rich.console import Console
 from raysplit.cli.compare import print_runs
 from raysplit.cli.compare_picture import draw_runs
 from raysplit.cli.progress import LiveProgress
-from raysplit.cluster.launch import ray_left_as_found
+from raysplit.cluster.on_ray.connect import ray_left_as_found
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.report import RunReport, read_runs
 from raysplit.train.session import run_config

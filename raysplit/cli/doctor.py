@@ -136,7 +136,7 @@ def ray_environment() -> Finding:
 
 
 def ray_starts() -> Finding:
-    from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, ray_left_as_found
+    from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
 
     try:
         with ray_left_as_found():

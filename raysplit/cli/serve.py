@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, ray_left_as_found
+from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
 from raysplit.models.classifier.export import load_serving
 
 

@@ -11,8 +11,8 @@ import click
 
 from raysplit.cli.progress import status_line
 from raysplit.cli.train import run_name
-from raysplit.cluster.jobs import JobClient, files_to_send
-from raysplit.cluster.submit import NOT_SENT, Package, results_root, stage, training_job
+from raysplit.cluster.on_ray.job_files import NOT_SENT, Package, results_root, stage, training_job
+from raysplit.cluster.on_ray.jobs import JobClient, files_to_send
 from raysplit.train.config import dump_config, load_config
 from raysplit.train.storage import below
 

@@ -1,7 +1,7 @@
 """The clocks by which runs are paced or simulated; nobody who asks one knows whether its time is real.
 
 They count in described seconds. On the wall clock one described second takes ``time_scale`` real ones; the virtual
-clock (`raysplit.cluster.virtual`) jumps.
+clock (`raysplit.cluster.simulated.loop`) jumps.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
-from raysplit.actors.device import WorkKind
 from raysplit.algorithms.mpsl import MPSL
-from raysplit.cluster.emulation import Costs, Interface
+from raysplit.cluster.device import WorkKind
+from raysplit.cluster.emulation.machines import Costs
+from raysplit.cluster.emulation.network import Interface
 from raysplit.schedulers.cuts.time_model import (
     Averaging,
     OwnerLoad,

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from raysplit.actors.losses import LOSSES
-from raysplit.actors.optim import OptimizerSpec
+from raysplit.actors.parts.losses import LOSSES
+from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Options
 from raysplit.data.datasets import dataset_names

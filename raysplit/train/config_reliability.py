@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from raysplit.actors.robust import UpdateRules
+from raysplit.actors.aggregation import UpdateRules
 from raysplit.schedulers.cohort import CohortRules
 
 

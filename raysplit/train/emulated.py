@@ -8,13 +8,14 @@ from dataclasses import replace
 from math import inf
 from typing import Any, get_args
 
-from raysplit.actors.device import WorkKind
-from raysplit.actors.device_queue import QueueDevice
 from raysplit.actors.sketch import unit_counts
 from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import PartySpec
-from raysplit.cluster.emulation import Costs, Emulation, Interface, Machine
-from raysplit.cluster.topology import Layout, PlaceSpec
+from raysplit.cluster.device import WorkKind
+from raysplit.cluster.device_queue import QueueDevice
+from raysplit.cluster.emulation.machines import Costs, Emulation, Machine
+from raysplit.cluster.emulation.network import Interface
+from raysplit.cluster.layout import Layout, PlaceSpec
 from raysplit.schedulers.cuts.profiles import OwnerTimes, Profile
 from raysplit.train.config_topology import DeviceConfig, TopologyConfig
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from raysplit.actors.records import RoundTask
 from raysplit.algorithms.base import RoundReport
 from raysplit.cluster.contract import LinkTraffic
-from raysplit.cluster.wire import merge_traffic
+from raysplit.cluster.links.traffic import merge_traffic
 from raysplit.train.folder import Row
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from raysplit.cluster.clock import WallClock
 from raysplit.cluster.contract import PartySpec
-from raysplit.cluster.emulation import Emulation
-from raysplit.cluster.events import EventLog
-from raysplit.cluster.topology import Layout
+from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.emulation.machines import Emulation
+from raysplit.cluster.layout import Layout
 from raysplit.train.config import RunConfig
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.emulated import emulation, expected_work, observation

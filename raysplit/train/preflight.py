@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raysplit.actors.optim import OptimizerSpec
-from raysplit.actors.part import as_tuple
-from raysplit.actors.stage import PartRecipe
+from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.part import as_tuple
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mas_groups import GroupTraining
 from raysplit.cluster.contract import PartySpec
-from raysplit.cluster.wire import num_bytes
+from raysplit.cluster.links.tensors import num_bytes
 from raysplit.train.config import RunConfig
 
 _MIB = 2**20

@@ -15,12 +15,12 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from raysplit.actors.aggregation import UpdateRefused
 from raysplit.actors.records import NonFiniteLoss
-from raysplit.actors.robust import UpdateRefused
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl import MPSL, Route
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
-from raysplit.cluster.wire import map_tensors
+from raysplit.cluster.links.tensors import map_tensors
 from raysplit.schedulers.failure import BadUpdate, FailureRules, LostPlace, Standing, Stop, decide
 from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import RunConfig

@@ -16,7 +16,7 @@ from raysplit.actors.evaluator import Evaluation
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, LinkTraffic, Strain, gather
-from raysplit.cluster.wire import difference, merge_traffic
+from raysplit.cluster.links.traffic import difference, merge_traffic
 from raysplit.data.partition.laws import save_partition
 from raysplit.data.transforms import normalisation
 from raysplit.models.classifier.export import export_trained

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from raysplit.cluster.contract import PartySpec
-from raysplit.cluster.emulation import Emulate
-from raysplit.cluster.events import EventLog
-from raysplit.cluster.launch import PublishedMetric, RayOptions, connect, publisher, ray_left_as_found
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.topology import Layout, lay_out, lay_out_elastic
+from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.emulation.machines import Emulate
+from raysplit.cluster.layout import Layout, lay_out, lay_out_elastic
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.on_ray.connect import PublishedMetric, RayOptions, connect, publisher, ray_left_as_found
 from raysplit.train.checkpoint import Checkpoints
 from raysplit.train.config import RunConfig, load_config
 from raysplit.train.emulated import with_resources
@@ -32,7 +32,7 @@ from raysplit.train.setup import Prepared, prepare
 from raysplit.train.storage import below
 
 if TYPE_CHECKING:
-    from raysplit.cluster.ray import RayCluster
+    from raysplit.cluster.on_ray.cluster import RayCluster
 
 logger = logging.getLogger(__name__)
 
@@ -180,8 +180,8 @@ def ray_cluster(
     config: RunConfig, layout: Callable[[Sequence[PartySpec]], Layout], emulate: Emulate | None = None
 ) -> RayCluster:
     """A cluster of the configured places on the connected Ray."""
-    from raysplit.cluster.ray import RayCluster  # imports ray, whose environment `connect` has prepared
-    from raysplit.cluster.ray_elastic import ElasticRayCluster
+    from raysplit.cluster.on_ray.cluster import RayCluster  # imports ray, whose environment `connect` has prepared
+    from raysplit.cluster.on_ray.elastic import ElasticRayCluster
 
     section = config.cluster
     if section.elastic is not None:

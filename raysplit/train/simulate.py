@@ -21,9 +21,9 @@ from raysplit.actors.sketch import SketchShard, SketchSpec, sketched
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm, OwnerData, Setting
 from raysplit.cluster.contract import LinkTraffic
-from raysplit.cluster.events import EventLog
-from raysplit.cluster.simulated import SimulatedCluster
-from raysplit.cluster.virtual import VirtualClock, run_virtual
+from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.simulated.cluster import SimulatedCluster
+from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.schedulers.cuts.profiles import Profile
 from raysplit.seeding import generator

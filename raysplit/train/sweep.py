@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from raysplit.cluster.launch import ray_left_as_found, run_tasks
+from raysplit.cluster.on_ray.connect import ray_left_as_found, run_tasks
 from raysplit.train.config import RunConfig, check_config, dump_config, load_config
 from raysplit.train.config_errors import ConfigError
 from raysplit.train.folder import finished

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysplit.cluster.events import COLUMNS, NAME_COLUMNS, TRANSFER, EventLog, Lateness
+from raysplit.cluster.emulation.events import COLUMNS, NAME_COLUMNS, TRANSFER, EventLog, Lateness
 
 _PARTIES_NAMED = 4
 
@@ -132,7 +132,7 @@ class Timeline:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def table(self) -> pa.Table:
-        """One row per event; see `raysplit.cluster.events.Event` for the columns."""
+        """One row per event; see `raysplit.cluster.emulation.events.Event` for the columns."""
         dictionary = pa.array(list(self.names), pa.string())
         return pa.table(
             {

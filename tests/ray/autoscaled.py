@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from raysplit.cluster.jobs import alive_nodes
+from raysplit.cluster.on_ray.jobs import alive_nodes
 
 PORT = 6379
 _DEADLINE_S = 150

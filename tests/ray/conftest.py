@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from raysplit.cluster.launch import RayOptions, connect, disconnect
-from raysplit.cluster.topology import Sharing
+from raysplit.cluster.layout import Sharing
+from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it once, at the import that a test module may begin with
 
@@ -50,8 +50,8 @@ def warm_places(ray_session: dict[str, float]) -> Iterator[dict[int, Any]]:
 @pytest.fixture
 def make_cluster(warm_places: dict[int, Any]) -> MakeCluster:
     """Makes a `RayCluster` with so many places (``sharing="alone"``: one for every party, not shared by tests)."""
-    from raysplit.cluster.ray import Places, RayCluster
-    from raysplit.cluster.topology import lay_out
+    from raysplit.cluster.layout import lay_out
+    from raysplit.cluster.on_ray.cluster import Places, RayCluster
 
     def make(num_places: int = 2, sharing: Sharing = "auto") -> RayCluster:
         alone = sharing == "alone"

@@ -15,8 +15,8 @@ from ray.cluster_utils import Cluster
 from support import run_on, train
 
 from raysplit.cluster.contract import LinkTraffic, PartySpec
-from raysplit.cluster.ray import RayCluster
-from raysplit.cluster.topology import Layout, PlaceSpec
+from raysplit.cluster.layout import Layout, PlaceSpec
+from raysplit.cluster.on_ray.cluster import RayCluster
 
 _STORE_BYTES = 100 * 2**20
 

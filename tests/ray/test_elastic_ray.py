@@ -14,9 +14,9 @@ from coming import replayed
 from support import run_on, same
 
 from raysplit.cluster.contract import Roll
-from raysplit.cluster.ray import Places
-from raysplit.cluster.ray_elastic import ElasticRayCluster
-from raysplit.cluster.topology import PlaceSpec, lay_out_elastic
+from raysplit.cluster.layout import PlaceSpec, lay_out_elastic
+from raysplit.cluster.on_ray.cluster import Places
+from raysplit.cluster.on_ray.elastic import ElasticRayCluster
 from raysplit.train.run import RunResult
 
 OWNERS = [f"owner-{i}" for i in range(3)]
@@ -96,8 +96,8 @@ from ray.cluster_utils import Cluster
 from support import run_on, same, settings, train
 
 from raysplit.cluster.contract import Roll
-from raysplit.cluster.ray_elastic import ElasticRayCluster
-from raysplit.cluster.topology import lay_out_elastic
+from raysplit.cluster.on_ray.elastic import ElasticRayCluster
+from raysplit.cluster.layout import lay_out_elastic
 
 torch.set_num_threads(1)
 STORE = {"object_store_memory": 100 * 2**20}

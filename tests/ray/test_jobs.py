@@ -15,11 +15,11 @@ import pytest
 import torch
 import yaml
 
-from raysplit.cluster.jobs import JobClient, alive_nodes, files_to_send
-from raysplit.cluster.lab import Lab, lab_from
-from raysplit.cluster.lab_processes import LabError, find, start, stop
-from raysplit.cluster.launch import RayUnreachable
-from raysplit.cluster.submit import Job
+from raysplit.cluster.lab.machines import Lab, lab_from
+from raysplit.cluster.lab.processes import LabError, find, start, stop
+from raysplit.cluster.on_ray.connect import RayUnreachable
+from raysplit.cluster.on_ray.job_files import Job
+from raysplit.cluster.on_ray.jobs import JobClient, alive_nodes, files_to_send
 from raysplit.train.config import check_config
 from raysplit.train.session import run_config
 
@@ -75,7 +75,7 @@ def test_the_exit_code_and_the_output_of_a_job_come_back(lab: Lab) -> None:
 
 
 def test_a_wrong_token_is_told(lab: Lab) -> None:
-    script = f"from raysplit.cluster.jobs import JobClient; JobClient({lab.dashboard!r})"
+    script = f"from raysplit.cluster.on_ray.jobs import JobClient; JobClient({lab.dashboard!r})"
     environment = os.environ | {"RAY_AUTH_TOKEN": "wrong" * 8}
     ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert "RayUnreachable: no job could be submitted" in ended.stderr

@@ -7,8 +7,8 @@ from typing import Any
 
 from support import run_on, same, train
 
-from raysplit.actors.owner_store import MAX_AT_HAND
-from raysplit.cluster.ray import RayCluster
+from raysplit.actors.parts.owner_store import MAX_AT_HAND
+from raysplit.cluster.on_ray.cluster import RayCluster
 
 
 def test_packed_owners_give_the_same_bits_on_any_number_of_places(make_cluster: Callable[..., RayCluster]) -> None:

@@ -11,8 +11,8 @@ import ray
 from mas_support import same_models, train
 from ray.util.placement_group import placement_group_table
 
-from raysplit.cluster.ray import RayCluster
-from raysplit.cluster.topology import lay_out
+from raysplit.cluster.layout import lay_out
+from raysplit.cluster.on_ray.cluster import RayCluster
 
 Make = Callable[..., RayCluster]
 

@@ -11,8 +11,8 @@ import pytest
 from support import run_on, same, settings, train
 
 from raysplit.cluster.clock import WallClock
-from raysplit.cluster.ray import RayCluster
-from raysplit.cluster.topology import lay_out
+from raysplit.cluster.layout import lay_out
+from raysplit.cluster.on_ray.cluster import RayCluster
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.train.config import check_config
 from raysplit.train.emulated import emulation

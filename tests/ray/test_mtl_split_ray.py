@@ -20,8 +20,8 @@ from support import same, weights
 
 from raysplit.cli.edge import edge
 from raysplit.cluster.contract import Cluster
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.ray import RayCluster
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.on_ray.cluster import RayCluster
 from raysplit.models.classifier.export import load_serving, prepared
 from raysplit.train.config import check_config
 from raysplit.train.folder import RunFolder

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support import run_on, same, settings, train
 
-from raysplit.cluster.ray import RayCluster
+from raysplit.cluster.on_ray.cluster import RayCluster
 from raysplit.train.folder import read_metrics
 from raysplit.train.sweep import Axis, cells, run_cells
 

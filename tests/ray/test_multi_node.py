@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from raysplit.cluster.jobs import alive_nodes
-from raysplit.cluster.lab import Lab, lab_from
-from raysplit.cluster.lab_processes import start, stop
+from raysplit.cluster.lab.machines import Lab, lab_from
+from raysplit.cluster.lab.processes import start, stop
+from raysplit.cluster.on_ray.jobs import alive_nodes
 
 pytestmark = pytest.mark.slow
 

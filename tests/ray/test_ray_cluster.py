@@ -12,8 +12,8 @@ from support import run_on, same, train
 
 from raysplit.actors.records import NonFiniteLoss
 from raysplit.cluster.contract import PartySpec, PlaceLost
-from raysplit.cluster.ray import PlacementError, RayCluster
-from raysplit.cluster.topology import Layout, PlaceSpec
+from raysplit.cluster.layout import Layout, PlaceSpec
+from raysplit.cluster.on_ray.cluster import PlacementError, RayCluster
 
 Make = Callable[..., RayCluster]
 

@@ -11,7 +11,7 @@ from mas_support import same_models
 from support import run_on, train
 
 from raysplit.cluster.faults import Fault, FaultyCluster, end_process, freeze_process
-from raysplit.cluster.ray import RayCluster
+from raysplit.cluster.on_ray.cluster import RayCluster
 from raysplit.train.run import RunResult
 
 Make = Callable[..., RayCluster]

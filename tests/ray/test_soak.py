@@ -17,7 +17,7 @@ import pytest
 from ray._private.internal_api import memory_summary
 from support import settings
 
-from raysplit.cluster.ray import RayCluster
+from raysplit.cluster.on_ray.cluster import RayCluster
 from raysplit.train.checkpoint import Checkpoints
 from raysplit.train.config import check_config
 from raysplit.train.folder import Row

@@ -13,14 +13,14 @@ from support import settings
 
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask, StaleCall, Tag
-from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.base import Team
 from raysplit.cluster.faults import Fault, FaultyCluster
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.local_call import LocalHandle
-from raysplit.cluster.virtual import run_virtual
-from raysplit.cluster.wire import Envelope, num_bytes
+from raysplit.cluster.links.tensors import Envelope, num_bytes
+from raysplit.cluster.local.calls import LocalHandle
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.simulated.loop import run_virtual
 from raysplit.models.spec import ModelSpec
 from raysplit.train.config import check_config
 from raysplit.train.run import run

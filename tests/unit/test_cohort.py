@@ -14,8 +14,8 @@ from support import settings, train, weights
 from raysplit.actors.open_aggregator import OpenAggregator
 from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall
 from raysplit.cluster.faults import Fault, FaultyCluster
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.virtual import run_virtual
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.simulated.loop import run_virtual
 from raysplit.schedulers.cohort import CohortRules, Gathering, choose_cohort
 from raysplit.seeding import generator
 from raysplit.train.config import ConfigError, check_config

@@ -16,7 +16,7 @@ from support import run_on, same, settings, train
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, Role
 from raysplit.cluster.faults import Fault, FaultyCluster
-from raysplit.cluster.topology import lay_out_elastic
+from raysplit.cluster.layout import lay_out_elastic
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.train.checkpoint import Checkpoints
 from raysplit.train.config import check_config

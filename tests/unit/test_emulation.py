@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from raysplit.actors.device import Work
 from raysplit.cluster.contract import PartySpec, gather
-from raysplit.cluster.emulation import Emulation, Interface, Machine
-from raysplit.cluster.events import EventLog, Lateness
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.simulated import SimulatedCluster
-from raysplit.cluster.virtual import VirtualClock, run_virtual
+from raysplit.cluster.device import Work
+from raysplit.cluster.emulation.events import EventLog, Lateness
+from raysplit.cluster.emulation.machines import Emulation, Machine
+from raysplit.cluster.emulation.network import Interface
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.simulated.cluster import SimulatedCluster
+from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 
 COSTS: Any = {(1, "forward"): 2.0, (1, "backward"): 3.0, (1, "update"): 1.0}
 Drawn = list[tuple[float, float, str]]

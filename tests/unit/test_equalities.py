@@ -14,10 +14,10 @@ import pytest
 import torch
 from support import distance, same, settings, train, weights
 
-from raysplit.actors.joint import JointRule, joint_gradients
-from raysplit.actors.losses import cross_entropy
-from raysplit.actors.optim import OptimizerSpec
-from raysplit.actors.part import TrainablePart
+from raysplit.actors.parts.joint_step import JointRule, joint_gradients
+from raysplit.actors.parts.losses import cross_entropy
+from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.part import TrainablePart
 from raysplit.seeding import generator
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare

@@ -12,8 +12,8 @@ from support import run_on, settings, train
 from raysplit.actors.records import NonFiniteLoss
 from raysplit.cluster.contract import Handle, PartySpec, PlaceLost
 from raysplit.cluster.faults import Fault, FaultyCluster
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.virtual import run_virtual
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.simulated.loop import run_virtual
 from raysplit.schedulers.failure import (
     BadUpdate,
     FailureRules,

@@ -10,7 +10,7 @@ from disturbed import EVERYTHING, FORGOTTEN, KEPT, changes, deaths, equal
 from support import run_on, train
 
 from raysplit.cluster.faults import Fault, FaultyCluster
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.train.run import RunResult
 
 

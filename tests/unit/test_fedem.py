@@ -12,7 +12,7 @@ from support import same, settings, train, weights
 from raysplit.actors.data_owner import Batch
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.fedem import sample_losses
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.models.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from raysplit.actors.optim import OptimizerSpec
+from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms.mtl_split import decaying
 from raysplit.models.classifier.heads import (
     BACKBONES,

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 import raysplit
-from raysplit.cluster.lab import Machine, lab_from, read_lab, start_arguments
-from raysplit.cluster.lab_processes import LabError, find, lab_folder, stop
+from raysplit.cluster.lab.machines import Machine, lab_from, read_lab, start_arguments
+from raysplit.cluster.lab.processes import LabError, find, lab_folder, stop
 
 EXAMPLE = Path(raysplit.__file__).parents[1] / "examples" / "clusters" / "edge_lab.yaml"
 TREE: dict[str, Any] = {

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from raysplit.cluster.launch import RayOptions, RayUnreachable, connect, ray_left_as_found
+from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from support import toy_profile
 
 from raysplit.cluster.contract import PartySpec
-from raysplit.cluster.topology import lay_out
+from raysplit.cluster.layout import lay_out
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.emulated import expected_work
 from raysplit.train.simulate import sketch_algorithm

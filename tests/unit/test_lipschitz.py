@@ -18,7 +18,7 @@ from torch import Tensor
 from raysplit.actors.curvature import spectral_norm
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.rates import AutoRates, MeasuredRates
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.schedulers.curvature_rates import Curvature, block_constants, block_rates
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare

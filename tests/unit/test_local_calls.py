@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from raysplit.cluster import direct
 from raysplit.cluster.contract import COORDINATOR, Handle, PartySpec, current_party
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local import eager as direct
+from raysplit.cluster.local.cluster import LocalCluster
 
 
 class Party:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from raysplit.actors.losses import cross_entropy, losses_apart, mse
+from raysplit.actors.parts.losses import cross_entropy, losses_apart, mse
 
 
 def test_the_owners_own_cross_entropies_come_out_of_one_pass() -> None:

@@ -12,7 +12,7 @@ from disturbed import Killed, Killer
 from mas_support import configured, same_models, train
 
 from raysplit.cluster.contract import Handle, NoRoom, PartySpec, PlaceLost
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.train.checkpoint import Checkpoints
 from raysplit.train.recovery import fingerprint
 from raysplit.train.run import RunResult, run

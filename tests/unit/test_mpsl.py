@@ -11,8 +11,8 @@ from support import same, settings, train, weights
 
 from raysplit.actors.records import StaleCall, Tag
 from raysplit.algorithms import resolve_algorithm
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.wire import num_bytes
+from raysplit.cluster.links.tensors import num_bytes
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare
 

@@ -16,11 +16,11 @@ from support import distance, same, weights
 from torch import Tensor, nn
 
 from raysplit.actors.heads_node import HeadsNode
-from raysplit.actors.optim import OptimizerSpec
+from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall, Tag
-from raysplit.actors.stage import PartRecipe
 from raysplit.algorithms.mtl_split import MTLSplit, dealt
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.models.classifier.export import load_meta, load_serving
 from raysplit.models.classifier.heads import MultiTaskClassifier
 from raysplit.models.classifier.spec import ClassifierSpec

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from raysplit.actors.evaluator import Evaluation, evaluate
-from raysplit.actors.losses import cross_entropy
+from raysplit.actors.parts.losses import cross_entropy
 from raysplit.data.datasets import load_dataset
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.task_set import TaskSet

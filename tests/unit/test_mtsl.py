@@ -16,9 +16,9 @@ from torch import Tensor
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm, Setting
 from raysplit.cluster.contract import Handle, PartySpec
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.local_call import LocalHandle
-from raysplit.cluster.wire import Envelope
+from raysplit.cluster.links.tensors import Envelope
+from raysplit.cluster.local.calls import LocalHandle
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare
 

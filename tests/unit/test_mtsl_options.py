@@ -13,7 +13,7 @@ from torch import Tensor
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtsl import MTSLOptions
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.models.graft import Grafted, crossing_shapes, graft
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare

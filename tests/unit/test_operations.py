@@ -10,9 +10,9 @@ from typing import Any
 from support import settings
 
 from raysplit.cluster.contract import LinkTraffic, Strain, current_party
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.place_log import Labels
-from raysplit.cluster.strain import StrainMeter, merge_strains
+from raysplit.cluster.load import StrainMeter, merge_strains
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.on_ray.place_log import Labels
 from raysplit.train.config import check_config
 from raysplit.train.operations import MAX_LABELLED, METRICS, Operations, by_link, by_party, measured
 from raysplit.train.run import run

@@ -9,11 +9,11 @@ import pytest
 import torch
 from support import run_on, same, train
 
-from raysplit.actors.device import Inline
-from raysplit.actors.optim import OptimizerSpec
-from raysplit.actors.owner_store import STORE, OwnerParts, OwnerStore
-from raysplit.actors.stage import PartRecipe
-from raysplit.cluster.local import LocalCluster
+from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.owner_store import STORE, OwnerParts, OwnerStore
+from raysplit.actors.parts.stage import PartRecipe
+from raysplit.cluster.device import Inline
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.models.spec import ModelSpec
 
 SPEC = ModelSpec(name="mlp", input_shape=(6,), num_classes=3, options={"hidden": [5]}, seed=1, dtype="float64")

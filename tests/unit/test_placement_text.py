@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from raysplit.cluster.contract import PartySpec
-from raysplit.cluster.placement_text import MachineRoom, no_room, short_of
-from raysplit.cluster.topology import PlaceSpec, lay_out
+from raysplit.cluster.layout import PlaceSpec, lay_out
+from raysplit.cluster.on_ray.no_room import MachineRoom, no_room, short_of
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.emulated import with_resources
 

@@ -8,7 +8,7 @@ import pytest
 from disturbed import EVERYTHING, changes
 from support import settings
 
-from raysplit.actors.optim import OptimizerSpec
+from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import resolve_algorithm
 from raysplit.train import preflight
 from raysplit.train.config import check_config

@@ -13,7 +13,7 @@ from disturbed import EVERYTHING, KEPT, Killed, Killer, changes
 from killed_driver import kill_driver
 from support import same, settings
 
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.train.checkpoint import Checkpoint, Checkpoints
 from raysplit.train.config import check_config
 from raysplit.train.folder import Row, RunFolderUsed, held, read_metrics

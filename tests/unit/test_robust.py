@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from support import same, train
 from torch import Tensor
 
+from raysplit.actors.aggregation import UpdateRefused, UpdateRules, fault_of, krum, trimmed_mean, weighted_mean
 from raysplit.actors.records import NonFiniteLoss
-from raysplit.actors.robust import UpdateRefused, UpdateRules, fault_of, krum, trimmed_mean
-from raysplit.actors.stage import weighted_mean
 
 
 def states(*rows: list[float]) -> list[dict[str, Tensor]]:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask, StaleCall, Tag
 from raysplit.actors.server_shard import Offer, ServerShard, Sharing
-from raysplit.actors.stage import PartRecipe
 from raysplit.models.spec import ModelSpec
 
 

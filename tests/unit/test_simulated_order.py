@@ -10,10 +10,10 @@ import pytest
 from support import same, settings, toy_profile, weights
 
 from raysplit.actors.sketch import sketched
-from raysplit.cluster.events import EventLog
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.simulated import SimulatedCluster
-from raysplit.cluster.virtual import VirtualClock, run_virtual
+from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.simulated.cluster import SimulatedCluster
+from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 from raysplit.train.config import RunConfig, check_config
 from raysplit.train.config_topology import TopologyConfig
 from raysplit.train.emulated import emulation, observation

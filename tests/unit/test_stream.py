@@ -15,7 +15,7 @@ import pytest
 import torch
 from support import run_on, same, settings, train
 
-from raysplit.cluster.local import LocalCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.data.samples import Samples
 from raysplit.data.sources.shards import GROUPS_AT_ONCE, StreamedShard, open_shards
 from raysplit.seeding import generator

@@ -11,7 +11,7 @@ import pytest
 
 import raysplit
 from raysplit.cli.submit import readable
-from raysplit.cluster.submit import CONFIG_NAME, results_root, stage, training_job
+from raysplit.cluster.on_ray.job_files import CONFIG_NAME, results_root, stage, training_job
 
 
 def test_the_job_trains_in_the_given_run_folder(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raysplit.cluster.events import Event, EventLog, Lateness
+from raysplit.cluster.emulation.events import Event, EventLog, Lateness
 from raysplit.train.timeline import Timeline, compare, read_timeline, timeline_of
 from raysplit.train.timeline_picture import draw_timeline
 
@@ -65,7 +65,7 @@ def test_a_timeline_from_zero(timeline: Timeline) -> None:
 
 
 def test_a_log_keeps_everything_and_grows_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raysplit.cluster.events._CHUNK", 64)
+    monkeypatch.setattr("raysplit.cluster.emulation.events._CHUNK", 64)
     log = EventLog()
     for i in range(200):
         log.add((f"owner-{i % 3}", "d", "forward", "o", 0, i, float(i), i + 0.5, 0))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysplit.actors.optim import OptimizerSpec
+from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.models.optimizer_step import use_up_gradients
 
 CASES: list[tuple[str, dict[str, Any]]] = [

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from raysplit.cluster.clock import WallClock
-from raysplit.cluster.virtual import Deadlock, VirtualClock, VirtualLoop, run_virtual
+from raysplit.cluster.simulated.loop import Deadlock, VirtualClock, VirtualLoop, run_virtual
 
 
 def test_hours_pass_at_once_and_in_order() -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from raysplit.cluster.contract import LinkTraffic
-from raysplit.cluster.wire import Envelope, TrafficMeter, difference, merge_traffic, num_bytes, opened
+from raysplit.cluster.links.tensors import Envelope, num_bytes, opened
+from raysplit.cluster.links.traffic import TrafficMeter, difference, merge_traffic
 
 GEN = torch.Generator().manual_seed(0)
 IMAGE = torch.randn(2, 3, 4, 5, generator=GEN)

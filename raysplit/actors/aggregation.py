@@ -17,8 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from raysplit.actors.part import Tensors, as_tuple
-from raysplit.actors.stage import weighted_mean
+from raysplit.actors.parts.part import Tensors, as_tuple
 
 State = Mapping[str, Tensor]
 Aggregation = Literal["mean", "median", "trimmed_mean", "krum"]
@@ -127,3 +126,21 @@ def _by_coordinate(states: Sequence[State], reduce: Callable[[Tensor], Tensor]) 
         else value.clone()
         for key, value in first.items()
     }
+
+
+def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of state dicts, summed in the given order in double precision.
+
+    Integer entries (batch counters) are copied from the first state. Weights should sum to 1.
+    """
+    first = states[0]
+    mean: dict[str, Tensor] = {}
+    for key, value in first.items():
+        if not value.is_floating_point():
+            mean[key] = value.clone()
+            continue
+        total = value.double() * weights[0]
+        for state, weight in zip(states[1:], weights[1:], strict=True):
+            total.add_(state[key], alpha=weight)
+        mean[key] = total.to(value.dtype)
+    return mean

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from raysplit.cluster.lab import Lab, Machine, start_arguments
-from raysplit.cluster.launch import token_path
+from raysplit.cluster.lab.machines import Lab, Machine, start_arguments
+from raysplit.cluster.on_ray.connect import token_path
 
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
 _POLL_S = 0.1

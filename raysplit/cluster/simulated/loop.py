@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
-from raysplit.cluster.virtual_task import Callback, VirtualFuture, VirtualTask
+from raysplit.cluster.simulated.tasks import Callback, VirtualFuture, VirtualTask
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from raysplit.cluster.contract import Handle, Healed, PartySpec, PlaceLost, Roll
-from raysplit.cluster.ray import RayCluster
-from raysplit.cluster.ray_place import silent, unwrapped
-from raysplit.cluster.ray_places import Places
-from raysplit.cluster.topology import Layout, PlaceSpec
+from raysplit.cluster.layout import Layout, PlaceSpec
+from raysplit.cluster.on_ray.cluster import RayCluster
+from raysplit.cluster.on_ray.place import silent, unwrapped
+from raysplit.cluster.on_ray.places import Places
 
 logger = logging.getLogger(__name__)
 

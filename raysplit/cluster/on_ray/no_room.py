@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from raysplit.cluster.topology import PlaceSpec
+from raysplit.cluster.layout import PlaceSpec
 
 _ENOUGH = 1e-4  # Ray keeps four decimals
 

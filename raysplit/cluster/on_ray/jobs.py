@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from raysplit.cluster.launch import RayUnreachable, prepare_environment, token_path
-from raysplit.cluster.submit import Job
+from raysplit.cluster.on_ray.connect import RayUnreachable, prepare_environment, token_path
+from raysplit.cluster.on_ray.job_files import Job
 
 logger = logging.getLogger(__name__)
 

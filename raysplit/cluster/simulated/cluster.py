@@ -15,27 +15,18 @@ from heapq import heappush
 from types import CoroutineType, coroutine
 from typing import Any
 
-from raysplit.actors.device import Work
-from raysplit.actors.device_queue import WorkQueue
-from raysplit.actors.records import RoundTask, Tag
-from raysplit.actors.sketch import Sketch
 from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import Handle, PartySpec, current_party
-from raysplit.cluster.emulation import Emulate, Emulation, Machine, Network
-from raysplit.cluster.events import EventLog
-from raysplit.cluster.local import LocalCluster
-from raysplit.cluster.virtual import VirtualLoop, virtual_loop
-from raysplit.cluster.virtual_task import Steps, VirtualFuture, VirtualTask
-from raysplit.cluster.wire import WEIGHTLESS, TrafficMeter, num_bytes
-
-_WEIGHTLESS = WEIGHTLESS | {Tag, RoundTask}
-
-
-def _weight(value: Any) -> int:
-    """Like `num_bytes`, with the usual answers at hand."""
-    if type(value) is Sketch:
-        return value.num_bytes
-    return 0 if type(value) in _WEIGHTLESS else num_bytes(value)
+from raysplit.cluster.device import Work
+from raysplit.cluster.device_queue import WorkQueue
+from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.emulation.machines import Emulate, Emulation, Machine
+from raysplit.cluster.emulation.network import Network
+from raysplit.cluster.links.tensors import num_bytes
+from raysplit.cluster.links.traffic import TrafficMeter
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.cluster.simulated.loop import VirtualLoop, virtual_loop
+from raysplit.cluster.simulated.tasks import Steps, VirtualFuture, VirtualTask
 
 
 class SimulatedDevice:
@@ -162,7 +153,7 @@ class SimulatedCall(VirtualTask):
         if not self._done:
             yield self
         value, calls = self.result(), self._calls
-        if calls is not None and (size := _weight(value)):
+        if calls is not None and (size := num_bytes(value)):
             receiver = current_party.get()
             calls.meter.add(calls.name, receiver, size)
             transfer = calls.network.depart(calls.name, receiver, size, self._done_s)
@@ -194,7 +185,7 @@ class _Calls:
         for i, value in enumerate(values):
             if type(value) is SimulatedCall:
                 promises.append(i)
-            elif size := _weight(value):
+            elif size := num_bytes(value):
                 self.meter.add(caller, self.name, size)
                 sent_bytes += size
         steps = self._run(caller, sent_bytes, promises, verb, values, tuple(kwargs))

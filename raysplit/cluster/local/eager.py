@@ -14,8 +14,9 @@ from time import perf_counter
 from typing import Any
 
 from raysplit.cluster.contract import current_party
-from raysplit.cluster.local_call import LocalHandle
-from raysplit.cluster.wire import Envelope, TrafficMeter
+from raysplit.cluster.links.tensors import Envelope
+from raysplit.cluster.links.traffic import TrafficMeter
+from raysplit.cluster.local.calls import LocalHandle
 
 _ROW_S = 0.05  # so long one caller goes on before others have their turn
 _TURN_S = 1.0  # and so long all of them together before the event loop looks at timers and signals again

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from raysplit.actors.losses import Loss
-from raysplit.actors.optim import OptimizerSpec
+from raysplit.actors.parts.losses import Loss
+from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.optimizer_step import use_up_gradients
 

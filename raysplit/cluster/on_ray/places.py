@@ -12,9 +12,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raysplit.cluster.contract import NoRoom
-from raysplit.cluster.placement_text import MachineRoom, no_room
-from raysplit.cluster.ray_place import PULSE, Place
-from raysplit.cluster.topology import PlaceSpec
+from raysplit.cluster.layout import PlaceSpec
+from raysplit.cluster.on_ray.no_room import MachineRoom, no_room
+from raysplit.cluster.on_ray.place import PULSE, Place
 
 _GROUP_LABEL = "ray.io/node-group"  # on machines that an autoscaler has started
 

@@ -2,7 +2,7 @@
 
 A lab is a file with kinds of machines: CPUs, memory, custom resources and labels, as a real cluster would offer them.
 Every machine offers its kind as a custom resource and as the label ``kind`` beside what is described. They differ for
-Ray's placement only; to make them differ in speed, see `raysplit.cluster.emulation`.
+Ray's placement only; to make them differ in speed, see `raysplit.cluster.emulation.machines`.
 
 `start` writes down the processes it started, and `stop` ends these and no others.
 """

@@ -23,14 +23,16 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from raysplit.cluster.allocator import keep_freed_memory
 from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, Promise, Strain, current_party
-from raysplit.cluster.emulation import Emulation, Network
-from raysplit.cluster.events import EventLog
-from raysplit.cluster.local_call import LocalHandle, LocalPromise
-from raysplit.cluster.place_log import label_logs
-from raysplit.cluster.strain import StrainMeter
-from raysplit.cluster.wire import Envelope, Sealed, TrafficMeter, opened, sealed, unpack
+from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.emulation.machines import Emulation
+from raysplit.cluster.emulation.network import Network
+from raysplit.cluster.links.tensors import Envelope, Sealed, opened, sealed, unpack
+from raysplit.cluster.links.traffic import TrafficMeter
+from raysplit.cluster.load import StrainMeter
+from raysplit.cluster.local.calls import LocalHandle, LocalPromise
+from raysplit.cluster.on_ray.malloc import keep_freed_memory
+from raysplit.cluster.on_ray.place_log import label_logs
 
 # How Ray says that a process or a machine is gone, and with it what it held.
 _GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)

@@ -12,7 +12,7 @@ small round trip.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,8 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-
-from raysplit.cluster.contract import LinkTraffic
 
 with warnings.catch_warnings():
     # Torch warns, once in a process, of memory that must not be written to. Nobody writes to received tensors.
@@ -46,20 +44,38 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return value
 
 
-WEIGHTLESS: frozenset[type] = frozenset({str, int, float, bool, type(None)})
-"""Types of which no instance holds a tensor, and that are most of what is sent."""
+_NOTHING: frozenset[type] = frozenset({str, int, float, bool, type(None)})  # most of what is sent holds no tensor
+_weighers: dict[type, Callable[[Any], int]] = {}
 
 
 def num_bytes(value: Any) -> int:
-    """Payload bytes of all tensors in a nested value; values that know their own size say so (``num_bytes``)."""
-    if type(value) in WEIGHTLESS:
-        return 0
-    if isinstance(value, Tensor):
-        return value.nbytes
-    if isinstance(value, tuple | list):
-        return sum([num_bytes(item) for item in value if type(item) not in WEIGHTLESS])
-    if isinstance(value, Mapping):
-        return sum([num_bytes(item) for item in value.values()])
+    """Payload bytes of all tensors in a nested value; values that know their own size say so (``num_bytes``).
+
+    How a type is weighed is looked up once: a class attribute ``num_bytes = 0`` makes its instances weigh nothing.
+    """
+    kind = type(value)
+    weigh = _weighers.get(kind)
+    if weigh is None:
+        weigh = _weighers[kind] = _weigher(kind)
+    return weigh(value)
+
+
+def _weigher(kind: type) -> Callable[[Any], int]:
+    if kind in _NOTHING:
+        return lambda _: 0
+    if issubclass(kind, Tensor):
+        return lambda tensor: tensor.nbytes
+    if issubclass(kind, tuple | list):
+        return lambda items: sum([num_bytes(item) for item in items if type(item) not in _NOTHING])
+    if issubclass(kind, Mapping):
+        return lambda items: sum([num_bytes(item) for item in items.values()])
+    same_for_all = getattr(kind, "num_bytes", None)
+    if isinstance(same_for_all, int):
+        return lambda _: same_for_all
+    return _own_size
+
+
+def _own_size(value: Any) -> int:
     size = getattr(value, "num_bytes", 0)
     return size if isinstance(size, int) else 0  # a handle has any verb one asks for
 
@@ -157,57 +173,3 @@ def sealed(source: str, value: Any, made_s: float = 0.0) -> Sealed:
 def opened(sealed: Sealed) -> Envelope:
     source, made_s, size_bytes, value = sealed
     return Envelope(source, unpack(value) if size_bytes else value, made_s, size_bytes)
-
-
-class TrafficMeter:
-    """Counts the tensor bytes and messages that each link has carried. A party's calls to itself are not traffic."""
-
-    def __init__(self) -> None:
-        self._carried: dict[tuple[str, str], list[int]] = {}  # bytes and messages by link
-
-    def add(self, source: str, destination: str, size_bytes: int) -> None:
-        if size_bytes and source != destination:
-            ends = source, destination
-            carried = self._carried.get(ends)
-            if carried is None:
-                carried = self._carried[ends] = [0, 0]
-            carried[0] += size_bytes
-            carried[1] += 1
-
-    def records(self) -> list[LinkTraffic]:
-        return [
-            LinkTraffic(source=source, destination=destination, num_bytes=num_bytes, num_messages=num_messages)
-            for (source, destination), (num_bytes, num_messages) in sorted(self._carried.items())
-        ]
-
-
-def merge_traffic(parts: list[list[LinkTraffic]]) -> list[LinkTraffic]:
-    """One sorted table out of the tables of several places."""
-    total: dict[tuple[str, str], LinkTraffic] = {}
-    for record in (record for part in parts for record in part):
-        key = (record.source, record.destination)
-        before = total.get(key)
-        total[key] = LinkTraffic(
-            source=record.source,
-            destination=record.destination,
-            num_bytes=record.num_bytes + (before.num_bytes if before else 0),
-            num_messages=record.num_messages + (before.num_messages if before else 0),
-        )
-    return [total[key] for key in sorted(total)]
-
-
-def difference(after: Sequence[LinkTraffic], before: Sequence[LinkTraffic]) -> list[LinkTraffic]:
-    """What crossed the links between two counts."""
-    earlier = {(r.source, r.destination): r for r in before}
-    moved = []
-    for record in after:
-        old = earlier.get((record.source, record.destination))
-        link = LinkTraffic(
-            source=record.source,
-            destination=record.destination,
-            num_bytes=record.num_bytes - (old.num_bytes if old else 0),
-            num_messages=record.num_messages - (old.num_messages if old else 0),
-        )
-        if link.num_messages:
-            moved.append(link)
-    return moved

@@ -20,9 +20,9 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from raysplit.actors.device import Device
-from raysplit.actors.part import PackedPart
-from raysplit.actors.stage import PartRecipe, Stage
+from raysplit.actors.parts.part import PackedPart
+from raysplit.actors.parts.stage import PartRecipe, Stage
+from raysplit.cluster.device import Device
 
 MAX_AT_HAND = 64
 MAX_PACKED_BYTES = 256 * 2**20

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, ClassVar
 
 from raysplit.cluster.contract import Promise, current_party
-from raysplit.cluster.emulation import Network
-from raysplit.cluster.wire import Envelope, TrafficMeter, num_bytes
+from raysplit.cluster.emulation.network import Network
+from raysplit.cluster.links.tensors import Envelope, num_bytes
+from raysplit.cluster.links.traffic import TrafficMeter
 
 
 class LocalPromise:

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from raysplit.actors.device import Work, WorkKind
+from raysplit.cluster.device import Work, WorkKind
 from raysplit.schedulers.queue import WaitingTask, queue_policy
 
 _TASK_KINDS: dict[WorkKind, Literal["forward", "backward", "update"]] = {

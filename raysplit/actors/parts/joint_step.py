@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raysplit.actors.losses import Loss, loss_values, losses_apart
-from raysplit.actors.part import Tensors, TrainablePart, as_tuple, gradients, leaves, on_device, untuple
+from raysplit.actors.parts.losses import Loss, loss_values, losses_apart
+from raysplit.actors.parts.part import Tensors, TrainablePart, as_tuple, gradients, leaves, on_device, untuple
 from raysplit.models.cutting.dropout import dropout_stream
 
 ServerForward = Literal["concat", "grad_avg"]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from torch import Tensor, nn
 
-from raysplit.actors.device import Device, Work, WorkKind
-from raysplit.actors.losses import Loss
-from raysplit.actors.optim import OptimizerSpec
-from raysplit.actors.part import BufferPolicy, Tensors, TrainablePart, fill
+from raysplit.actors.parts.losses import Loss
+from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.part import BufferPolicy, Tensors, TrainablePart, fill
 from raysplit.actors.records import NonFiniteLoss, Tag
+from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
 from raysplit.models.spec import ModelSpec
 
@@ -115,21 +115,3 @@ def require_finite(tag: Tag, loss: float) -> float:
     if not math.isfinite(loss):
         raise NonFiniteLoss(tag.owner, tag.round, tag.step, loss)
     return loss
-
-
-def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted mean of state dicts, summed in the given order in double precision.
-
-    Integer entries (batch counters) are copied from the first state. Weights should sum to 1.
-    """
-    first = states[0]
-    mean: dict[str, Tensor] = {}
-    for key, value in first.items():
-        if not value.is_floating_point():
-            mean[key] = value.clone()
-            continue
-        total = value.double() * weights[0]
-        for state, weight in zip(states[1:], weights[1:], strict=True):
-            total.add_(state[key], alpha=weight)
-        mean[key] = total.to(value.dtype)
-    return mean

@@ -16,22 +16,22 @@ from functools import partial
 from typing import Any
 
 from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, PlaceLost, Roll, Strain
-from raysplit.cluster.emulation import Emulate, Emulation
-from raysplit.cluster.events import EventLog
-from raysplit.cluster.placement_text import short_of
-from raysplit.cluster.ray_place import METER, RayHandle, asked, silent, unwrapped
-from raysplit.cluster.ray_places import PlacementError as PlacementError
-from raysplit.cluster.ray_places import Places as Places
-from raysplit.cluster.ray_places import explain, machines
-from raysplit.cluster.strain import merge_strains
-from raysplit.cluster.topology import Layout
-from raysplit.cluster.wire import difference, merge_traffic
+from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.emulation.machines import Emulate, Emulation
+from raysplit.cluster.layout import Layout
+from raysplit.cluster.links.traffic import difference, merge_traffic
+from raysplit.cluster.load import merge_strains
+from raysplit.cluster.on_ray.no_room import short_of
+from raysplit.cluster.on_ray.place import METER, RayHandle, asked, silent, unwrapped
+from raysplit.cluster.on_ray.places import PlacementError as PlacementError
+from raysplit.cluster.on_ray.places import Places as Places
+from raysplit.cluster.on_ray.places import explain, machines
 
 logger = logging.getLogger(__name__)
 
 
 class RayCluster:
-    """Parties on a Ray cluster that is already connected (`raysplit.cluster.launch.connect`).
+    """Parties on a Ray cluster that is already connected (`raysplit.cluster.on_ray.connect.connect`).
 
     Args:
         lay_out: puts parties on places.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from raysplit.actors.part import TrainablePart
+from raysplit.actors.parts.part import TrainablePart
 
 
 class GradientRecord:

@@ -15,7 +15,7 @@ from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raysplit.cluster.virtual import VirtualLoop
+    from raysplit.cluster.simulated.loop import VirtualLoop
 
 Callback = tuple[Context, Callable[..., Any], tuple[Any, ...]]
 Steps = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]

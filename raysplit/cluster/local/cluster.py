@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, Roll, Strain
-from raysplit.cluster.direct import DirectHandle, Turn
-from raysplit.cluster.emulation import Emulate, Emulation, Network
-from raysplit.cluster.events import EventLog
-from raysplit.cluster.local_call import LocalHandle
-from raysplit.cluster.wire import TrafficMeter
+from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.emulation.machines import Emulate, Emulation
+from raysplit.cluster.emulation.network import Network
+from raysplit.cluster.links.traffic import TrafficMeter
+from raysplit.cluster.local.calls import LocalHandle
+from raysplit.cluster.local.eager import DirectHandle, Turn
 
 
 class LocalCluster:

@@ -1,0 +1,61 @@
+"""What has crossed each link: bytes and messages, counted, merged over places and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raysplit.cluster.contract import LinkTraffic
+
+
+class TrafficMeter:
+    """Counts the tensor bytes and messages that each link has carried. A party's calls to itself are not traffic."""
+
+    def __init__(self) -> None:
+        self._carried: dict[tuple[str, str], list[int]] = {}  # bytes and messages by link
+
+    def add(self, source: str, destination: str, size_bytes: int) -> None:
+        if size_bytes and source != destination:
+            ends = source, destination
+            carried = self._carried.get(ends)
+            if carried is None:
+                carried = self._carried[ends] = [0, 0]
+            carried[0] += size_bytes
+            carried[1] += 1
+
+    def records(self) -> list[LinkTraffic]:
+        return [
+            LinkTraffic(source=source, destination=destination, num_bytes=num_bytes, num_messages=num_messages)
+            for (source, destination), (num_bytes, num_messages) in sorted(self._carried.items())
+        ]
+
+
+def merge_traffic(parts: list[list[LinkTraffic]]) -> list[LinkTraffic]:
+    """One sorted table out of the tables of several places."""
+    total: dict[tuple[str, str], LinkTraffic] = {}
+    for record in (record for part in parts for record in part):
+        key = (record.source, record.destination)
+        before = total.get(key)
+        total[key] = LinkTraffic(
+            source=record.source,
+            destination=record.destination,
+            num_bytes=record.num_bytes + (before.num_bytes if before else 0),
+            num_messages=record.num_messages + (before.num_messages if before else 0),
+        )
+    return [total[key] for key in sorted(total)]
+
+
+def difference(after: Sequence[LinkTraffic], before: Sequence[LinkTraffic]) -> list[LinkTraffic]:
+    """What crossed the links between two counts."""
+    earlier = {(r.source, r.destination): r for r in before}
+    moved = []
+    for record in after:
+        old = earlier.get((record.source, record.destination))
+        link = LinkTraffic(
+            source=record.source,
+            destination=record.destination,
+            num_bytes=record.num_bytes - (old.num_bytes if old else 0),
+            num_messages=record.num_messages - (old.num_messages if old else 0),
+        )
+        if link.num_messages:
+            moved.append(link)
+    return moved
