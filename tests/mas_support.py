@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.algorithms import resolve_algorithm
-from raysplit.algorithms.mas_groups import GroupTraining
+from raysplit.algorithms.mas.groups import GroupTraining
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.train.config import RunConfig, check_config

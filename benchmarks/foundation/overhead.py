@@ -27,7 +27,8 @@ from torch import nn
 
 from raysplit.actors.parts.losses import cross_entropy
 from raysplit.algorithms import resolve_algorithm
-from raysplit.algorithms.base import Algorithm, OwnerData, Setting
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.layout import lay_out
 from raysplit.cluster.local.cluster import LocalCluster

@@ -32,7 +32,7 @@ from raysplit.models.classifier.export import Serving, ServingMeta, load_serving
 from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Message, encode, task_mask
 from raysplit.serving.compression import Encoding
-from raysplit.serving.cost_report import rate_text
+from raysplit.serving.cost.report import rate_text
 from raysplit.serving.edge import EdgeClient
 from raysplit.serving.links import EdgeLink
 from raysplit.serving.transport import SERVER_SECONDS, HttpTransport

@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 
-from raysplit.algorithms.base import Algorithm, Options, OwnerData
-from raysplit.algorithms.fedavg import LocalOnly
-from raysplit.algorithms.mtsl import MTSL, MTSLOptions
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.fedavg.references import LocalOnly
+from raysplit.algorithms.mtsl.mtsl import MTSL, MTSLOptions
+from raysplit.algorithms.setting import Options, OwnerData
 from raysplit.cluster.contract import gather
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.seeding import generator

@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.fedavg import Centralised, FedAvg, FedProx, LocalOnly
-from raysplit.algorithms.fedem import FedEM
-from raysplit.algorithms.mas import MAS
-from raysplit.algorithms.mas_baselines import HOA, TAG, AllInOne, OneByOne
+from raysplit.algorithms.fedavg.fedavg import FedAvg, FedProx
+from raysplit.algorithms.fedavg.references import Centralised, LocalOnly
+from raysplit.algorithms.fedem.fedem import FedEM
+from raysplit.algorithms.mas.baselines import HOA, TAG, AllInOne, OneByOne
+from raysplit.algorithms.mas.mas import MAS
 from raysplit.algorithms.minibatch_sfl import MiniBatchSFL
-from raysplit.algorithms.mpsl import MPSL
-from raysplit.algorithms.mtl_split import MTLSplit
-from raysplit.algorithms.mtsl import MTSL
+from raysplit.algorithms.mpsl.mpsl import MPSL
+from raysplit.algorithms.mtl_split.mtl_split import MTLSplit
+from raysplit.algorithms.mtsl.mtsl import MTSL
 from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
 from raysplit.algorithms.splitnn import SplitNN
 from raysplit.registry import imported

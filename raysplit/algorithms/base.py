@@ -8,120 +8,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import ceil
 from typing import Any, ClassVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
-from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.actors.parts.part import BufferPolicy
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundTask
-from raysplit.algorithms.memory import Memory
-from raysplit.algorithms.round_report import RoundReport as RoundReport
+from raysplit.algorithms.resumable import Memory
+from raysplit.algorithms.setting import AGGREGATOR as AGGREGATOR
+from raysplit.algorithms.setting import SERVER as SERVER
+from raysplit.algorithms.setting import Cut as Cut
+from raysplit.algorithms.setting import Options as Options
+from raysplit.algorithms.setting import OwnerData as OwnerData
+from raysplit.algorithms.setting import RoundReport as RoundReport
+from raysplit.algorithms.setting import Setting as Setting
+from raysplit.algorithms.setting import SplitOptions as SplitOptions
+from raysplit.algorithms.setting import Team as Team
 from raysplit.cluster.contract import Cluster, Handle, PartySpec, Promise, gather
-from raysplit.data.samples import Samples
-from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
-from raysplit.schedulers.cohort import CohortRules
 from raysplit.schedulers.learning_rate import SCHEDULES
-
-Cut = int | str
-AGGREGATOR = "aggregator"
-SERVER = "server"
-
-
-class Options(BaseModel):
-    """Base of the options that an algorithm adds to the configuration."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SplitOptions(Options):
-    """The model is cut once.
-
-    Attributes:
-        cut: counts the model's units (0 leaves the owner nothing, the number of units leaves the server nothing) or
-            names the module after which to cut.
-    """
-
-    cut: int | str = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnerData:
-    """What one owner holds."""
-
-    shard: Samples
-    test: Samples | None = None
-    transform: Transform
-    eval_transform: Transform
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """Everything that algorithms share: model, owners' data, and training rules.
-
-    Attributes:
-        owners: by name, in owner order; sums run in this order.
-        optimizer: of owners' parts; ``server_optimizer`` of compute nodes' parts.
-        restart_owner_optimizer, restart_server_optimizer: forget momentum at the start of each round.
-        local_epochs: passes over an owner's data per round.
-        max_steps: at most so many mini-batches per owner and round.
-        rounds, lr_schedule: of one training, see `raysplit.schedulers.learning_rate`.
-        updates: which updates are taken, and how they become one.
-        cohort: for whom a round waits.
-        validators: evaluators of samples that decisions may look at, which the test set is not for.
-    """
-
-    spec: ModelSpec
-    owners: Mapping[str, OwnerData]
-    training: LocalTraining = field(default_factory=LocalTraining)
-    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
-    server_optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
-    restart_server_optimizer: bool = False
-    local_epochs: int = 1
-    max_steps: int | None = None
-    buffers: BufferPolicy = "average"
-    seed: int = 0
-    device: str = "cpu"
-    evaluators: tuple[PartySpec, ...] = ()
-    validators: tuple[PartySpec, ...] = ()
-    rounds: int = 1
-    lr_schedule: str = "constant"
-    updates: UpdateRules = field(default_factory=UpdateRules)
-    cohort: CohortRules = field(default_factory=CohortRules)
-
-    def num_samples(self, owner: str) -> int:
-        return len(self.owners[owner].shard)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Team:
-    """The handles an owner's round may call.
-
-    Attributes:
-        peers: by name.
-        nodes: the compute nodes in the order of their parts, where there are several.
-    """
-
-    peers: Mapping[str, Handle] = field(default_factory=dict)
-    nodes: tuple[Handle, ...] = ()
-
-    @property
-    def aggregator(self) -> Handle:
-        return self.peers[AGGREGATOR]
-
-    @property
-    def server(self) -> Handle:
-        return self.peers[SERVER]
 
 
 class Algorithm(Memory, ABC):

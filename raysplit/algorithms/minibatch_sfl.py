@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
 from raysplit.actors.parts.joint_step import ClientGradScale, GradSource, JointRule, ServerForward
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import Options, Team
+from raysplit.algorithms.setting import Options, Team
 from raysplit.algorithms.splitfed import SharedServerOptions, SplitFedV1
 from raysplit.cluster.contract import PartySpec
 

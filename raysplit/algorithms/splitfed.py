@@ -21,7 +21,8 @@ from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask
 from raysplit.actors.server_shard import ServerShard, Sharing
-from raysplit.algorithms.base import AGGREGATOR, SERVER, Algorithm, Cut, Options, RoundReport, SplitOptions, Team
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, Options, RoundReport, SplitOptions, Team
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 from raysplit.seeding import generator
 

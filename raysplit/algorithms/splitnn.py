@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.records import OwnerReport, RoundTask
-from raysplit.algorithms.base import SERVER, Algorithm, Cut, Options, RoundReport, SplitOptions, Team
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, SplitOptions, Team
 from raysplit.algorithms.splitfed import owners_in_turn
 from raysplit.cluster.contract import PartySpec, Promise
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.models.classifier.heads import FEATURE_CUTS, FeatureCut, build_classifier
-from raysplit.serving.cost import model_sizes
-from raysplit.serving.cost_report import cost_report, draw_costs, rate_text
+from raysplit.serving.cost.deployments import model_sizes
+from raysplit.serving.cost.measure import measure_times
+from raysplit.serving.cost.report import cost_report, draw_costs, rate_text
 from raysplit.serving.links import EdgeLink
-from raysplit.serving.measure import measure_times
 
 
 def _whole_numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
-from raysplit.algorithms.mpsl import MPSL
+from raysplit.algorithms.mpsl.mpsl import MPSL
 from raysplit.cluster.device import WorkKind
 from raysplit.cluster.emulation.machines import Costs
 from raysplit.cluster.emulation.network import Interface

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
-from raysplit.algorithms.base import Options
+from raysplit.algorithms.setting import Options
 from raysplit.data.datasets import dataset_names
 from raysplit.data.partition.laws import partition_names
 from raysplit.models.zoo import model_names

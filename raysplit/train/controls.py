@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from raysplit.algorithms.base import OwnerData
+from raysplit.algorithms.setting import OwnerData
 
 
 def majority_accuracy(owners: Mapping[str, OwnerData]) -> float | None:

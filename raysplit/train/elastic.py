@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mpsl import MPSL, Route
+from raysplit.algorithms.mpsl.mpsl import MPSL
+from raysplit.algorithms.mpsl.route import Route
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec
 from raysplit.schedulers.elastic import Begin, ElasticRules, RollCall, Wait, change_in_words, decide, members_after
 from raysplit.train.config import RunConfig

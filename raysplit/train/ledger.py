@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import RoundReport
+from raysplit.algorithms.setting import RoundReport
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.links.traffic import merge_traffic
 from raysplit.train.folder import Row

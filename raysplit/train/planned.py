@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import inf, isfinite
 from typing import Any
 
-from raysplit.algorithms.mpsl import MPSLOptions
+from raysplit.algorithms.mpsl.route import MPSLOptions
 from raysplit.schedulers.cuts.problem import Objective
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, Profile
 from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, solve_ilp

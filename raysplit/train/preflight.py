@@ -17,7 +17,7 @@ from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import as_tuple
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mas_groups import GroupTraining
+from raysplit.algorithms.mas.groups import GroupTraining
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.links.tensors import num_bytes
 from raysplit.train.config import RunConfig

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from raysplit.actors.aggregation import UpdateRefused
 from raysplit.actors.records import NonFiniteLoss
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mpsl import MPSL, Route
+from raysplit.algorithms.mpsl.mpsl import MPSL
+from raysplit.algorithms.mpsl.route import Route
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.links.tensors import map_tensors
 from raysplit.schedulers.failure import BadUpdate, FailureRules, LostPlace, Standing, Stop, decide

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from raysplit.algorithms.mpsl import MPSL, Route
+from raysplit.algorithms.mpsl.mpsl import MPSL
+from raysplit.algorithms.mpsl.route import Route
 from raysplit.schedulers.cuts.replan import MovingCost, Replan, replan
 from raysplit.schedulers.cuts.solve import InfeasibleError
 from raysplit.train.config import RunConfig

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raysplit.actors.data_owner import LocalTraining
 from raysplit.actors.evaluator import Evaluator
-from raysplit.algorithms.base import OwnerData, Setting
+from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.cluster.contract import PartySpec
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels

@@ -19,7 +19,8 @@ from torch import Generator, Tensor
 from raysplit.actors.data_owner import LocalTraining
 from raysplit.actors.sketch import SketchShard, SketchSpec, sketched
 from raysplit.algorithms import resolve_algorithm
-from raysplit.algorithms.base import Algorithm, OwnerData, Setting
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.simulated.cluster import SimulatedCluster

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raysplit.actors.affinity import measure
+from raysplit.algorithms.mas.affinity import measure
 from raysplit.models.dense.losses import TASKS, Loss, task_losses
 from raysplit.models.dense.net import MultiTaskModel, build_mas_model
 

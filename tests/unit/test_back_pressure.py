@@ -15,7 +15,7 @@ from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask, StaleCall, Tag
-from raysplit.algorithms.base import Team
+from raysplit.algorithms.setting import Team
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.links.tensors import Envelope, num_bytes
 from raysplit.cluster.local.calls import LocalHandle

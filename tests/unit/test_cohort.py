@@ -11,8 +11,8 @@ import torch
 from disturbed import changes
 from support import settings, train, weights
 
-from raysplit.actors.open_aggregator import OpenAggregator
 from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall
+from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import run_virtual

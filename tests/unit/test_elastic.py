@@ -43,7 +43,7 @@ def with_members(monkeypatch: pytest.MonkeyPatch, present: Sequence[Sequence[str
         return list(present[round] or self.setting.owners)
 
     with monkeypatch.context() as patch:
-        patch.setattr("raysplit.algorithms.fedavg.FedAvg.available", available)
+        patch.setattr("raysplit.algorithms.fedavg.fedavg.FedAvg.available", available)
         patch.setattr("raysplit.algorithms.splitfed.SplitFedV1.available", available, raising=False)
         return train(**{**more, "cluster__elastic": None})
 

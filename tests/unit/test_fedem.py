@@ -11,9 +11,9 @@ from support import same, settings, train, weights
 
 from raysplit.actors.data_owner import Batch
 from raysplit.algorithms import resolve_algorithm
-from raysplit.algorithms.fedem import sample_losses
+from raysplit.algorithms.fedem.fedem import sample_losses
+from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.models.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare
 

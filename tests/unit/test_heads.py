@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.algorithms.mtl_split import decaying
+from raysplit.algorithms.mtl_split.mtl_split import decaying
 from raysplit.models.classifier.heads import (
     BACKBONES,
     MultiTaskClassifier,

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from support import settings, train
 from torch import Tensor
 
-from raysplit.actors.curvature import spectral_norm
 from raysplit.algorithms import resolve_algorithm
-from raysplit.algorithms.rates import AutoRates, MeasuredRates
+from raysplit.algorithms.mtsl.curvature import spectral_norm
+from raysplit.algorithms.mtsl.learning_rates import AutoRates, MeasuredRates
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.schedulers.curvature_rates import Curvature, block_constants, block_rates
 from raysplit.train.config import check_config

@@ -12,8 +12,8 @@ import torch
 from mas_support import PLAIN, configured, rounds, same, same_models, states, train, with_algorithm
 from torch import Tensor
 
-from raysplit.algorithms.mas import MAS
-from raysplit.algorithms.mas_groups import GroupTraining
+from raysplit.algorithms.mas.groups import GroupTraining
+from raysplit.algorithms.mas.mas import MAS
 from raysplit.models.dense.net import group_state
 from raysplit.schedulers.grouping.scores import worst_exact_x
 from raysplit.train.config import check_config

@@ -17,8 +17,8 @@ from mas_support import PLAIN, configured, rounds, same, same_models, states, tr
 from torch.utils.flop_counter import FlopCounterMode
 
 from raysplit.actors.records import OwnerReport
-from raysplit.algorithms.mas_baselines import HOA, TAG
-from raysplit.algorithms.mas_ledger import Ledger, watts_of
+from raysplit.algorithms.mas.baselines import HOA, TAG
+from raysplit.algorithms.mas.costs import Ledger, watts_of
 from raysplit.models.dense.losses import task_losses
 from raysplit.models.dense.net import build_mas_model
 from raysplit.schedulers.energy import fit_task_cost

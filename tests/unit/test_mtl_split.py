@@ -15,11 +15,11 @@ import torch
 from support import distance, same, weights
 from torch import Tensor, nn
 
-from raysplit.actors.heads_node import HeadsNode
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall, Tag
-from raysplit.algorithms.mtl_split import MTLSplit, dealt
+from raysplit.algorithms.mtl_split.heads_node import HeadsNode
+from raysplit.algorithms.mtl_split.mtl_split import MTLSplit, dealt
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.models.classifier.export import load_meta, load_serving
 from raysplit.models.classifier.heads import MultiTaskClassifier

@@ -24,7 +24,7 @@ from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.transforms import Compose, Normalise, ToUnit, normalisation
 from raysplit.models.classifier.export import described
 from raysplit.models.classifier.spec import ClassifierSpec
-from raysplit.serving.cost import model_sizes
+from raysplit.serving.cost.deployments import model_sizes
 from raysplit.train import scores
 
 

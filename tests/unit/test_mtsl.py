@@ -14,7 +14,8 @@ from support import distance, same, settings, train, weights
 from torch import Tensor
 
 from raysplit.algorithms import resolve_algorithm
-from raysplit.algorithms.base import Algorithm, Setting
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.setting import Setting
 from raysplit.cluster.contract import Handle, PartySpec
 from raysplit.cluster.links.tensors import Envelope
 from raysplit.cluster.local.calls import LocalHandle

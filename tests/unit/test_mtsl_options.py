@@ -12,9 +12,9 @@ from torch import Tensor
 
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mtsl import MTSLOptions
+from raysplit.algorithms.mtsl.joined_model import Grafted, crossing_shapes, graft
+from raysplit.algorithms.mtsl.mtsl import MTSLOptions
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.models.graft import Grafted, crossing_shapes, graft
 from raysplit.train.config import check_config
 from raysplit.train.setup import prepare
 

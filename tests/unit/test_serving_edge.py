@@ -32,8 +32,8 @@ from raysplit.models.classifier.export import (
 from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Message, Reason, WireError, encode
 from raysplit.serving.compression import Encoding, pack, unpack
+from raysplit.serving.cost.effects import encoding_effects
 from raysplit.serving.edge import EdgeClient, Latency, latency_percentiles
-from raysplit.serving.effects import encoding_effects
 from raysplit.serving.links import EdgeLink
 from raysplit.serving.service import (
     UnsplitModel,

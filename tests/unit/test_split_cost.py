@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from raysplit.cli.split_cost import split_cost
 from raysplit.models.classifier.heads import build_classifier
-from raysplit.serving.cost import (
+from raysplit.serving.cost.deployments import (
     ActivationBytes,
     BreakEven,
     Times,

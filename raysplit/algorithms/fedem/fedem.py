@@ -23,10 +23,11 @@ from torch import Tensor
 from raysplit.actors.data_owner import Batch, DataOwner
 from raysplit.actors.parts.part import TrainablePart
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import AGGREGATOR, Algorithm, Options, RoundReport, Setting, Team
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
+from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.models.cutting.dropout import dropout_stream
-from raysplit.models.mixture import MIXTURE, Mixture, MixtureSpec
 
 
 async def fedem_round(owner: DataOwner, team: Team, task: RoundTask, *, seed: int) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 from torch import Tensor
 
-from raysplit.actors.affinity import AffinityRule, measure
 from raysplit.actors.data_owner import Batch, DataOwner, LocalTraining, Program
-from raysplit.actors.mas_device import MeteredDevice, processor_time
 from raysplit.actors.parts.part import on_device
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundTask, Tag
+from raysplit.algorithms.mas.affinity import AffinityRule, measure
+from raysplit.algorithms.mas.metered_device import MeteredDevice, processor_time
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform

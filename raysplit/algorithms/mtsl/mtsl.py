@@ -16,14 +16,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 from torch import nn
 
-from raysplit.actors.curvature import CurvatureNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.joint_step import JointRule, ServerForward
 from raysplit.actors.records import RoundTask, Tag
-from raysplit.algorithms.base import SERVER, Algorithm, Cut, Options, RoundReport, Setting, SplitOptions, Team
-from raysplit.algorithms.bottoms import Bottom, bottoms_of
-from raysplit.algorithms.joining import Membership, members, take_mean_bottom, taking_mean_bottom
-from raysplit.algorithms.rates import AutoRates, FixedRates, MeasuredRates, Reduction
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.mtsl.curvature import CurvatureNode
+from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, MeasuredRates, Reduction
+from raysplit.algorithms.mtsl.membership import Membership, members, take_mean_bottom, taking_mean_bottom
+from raysplit.algorithms.mtsl.own_bottoms import Bottom, bottoms_of
+from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, Setting, SplitOptions, Team
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import generator

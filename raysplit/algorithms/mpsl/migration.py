@@ -14,8 +14,8 @@ from torch import Tensor
 from raysplit.models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from raysplit.algorithms.base import Setting
-    from raysplit.algorithms.mpsl import Route
+    from raysplit.algorithms.mpsl.route import Route
+    from raysplit.algorithms.setting import Setting
 
 
 def whole_state(spec: ModelSpec, snapshots: Mapping[str, Any], nodes: Sequence[str]) -> dict[str, Tensor]:

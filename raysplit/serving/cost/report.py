@@ -14,7 +14,15 @@ import torch
 
 from raysplit.models.classifier.heads import backbone_kind
 from raysplit.serving.compression import Encoding, payload_bytes
-from raysplit.serving.cost import FLOAT_BYTES, Sizes, Times, activation_bytes, break_even, deployments, latency_s
+from raysplit.serving.cost.deployments import (
+    FLOAT_BYTES,
+    Sizes,
+    Times,
+    activation_bytes,
+    break_even,
+    deployments,
+    latency_s,
+)
 from raysplit.serving.links import EdgeLink
 
 SENT_AS = (Encoding.FLOAT32, Encoding.FLOAT16, Encoding.INT8)

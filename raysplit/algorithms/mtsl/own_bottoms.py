@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from raysplit.models.graft import graft
+from raysplit.algorithms.mtsl.joined_model import graft
 from raysplit.models.spec import ModelSpec
 
 

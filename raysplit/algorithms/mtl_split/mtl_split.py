@@ -20,11 +20,12 @@ from torch import Tensor
 
 from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.evaluator import Evaluation
-from raysplit.actors.heads_node import HeadsNode
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import Tensors
 from raysplit.actors.records import RoundTask, Tag
-from raysplit.algorithms.base import Algorithm, Cut, Options, RoundReport, Setting, Team
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.mtl_split.heads_node import HeadsNode
+from raysplit.algorithms.setting import Cut, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.classifier.spec import ClassifierSpec
 

@@ -21,11 +21,11 @@ from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluator import Evaluation
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundTask
-from raysplit.algorithms.base import AGGREGATOR, Options, RoundReport, Setting, Team
-from raysplit.algorithms.fedavg import train_and_submit
-from raysplit.algorithms.mas_ledger import Ledger, watts_of
-from raysplit.algorithms.mas_parties import LiveGroups
-from raysplit.algorithms.mas_phase import Phase, TaskGroup, inherit, label_of, plain_phase
+from raysplit.algorithms.fedavg.fedavg import train_and_submit
+from raysplit.algorithms.mas.costs import Ledger, watts_of
+from raysplit.algorithms.mas.live_groups import LiveGroups
+from raysplit.algorithms.mas.phase import Phase, TaskGroup, inherit, label_of, plain_phase
+from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import Promise, gather
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from raysplit.actors.affinity import AffinityRule
 from raysplit.actors.data_owner import Program
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import Options, Setting
-from raysplit.algorithms.fedavg import train_and_submit
-from raysplit.algorithms.mas_groups import GroupOptions, GroupTraining
-from raysplit.algorithms.mas_rounds import train_and_measure
+from raysplit.algorithms.fedavg.fedavg import train_and_submit
+from raysplit.algorithms.mas.affinity import AffinityRule
+from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
+from raysplit.algorithms.mas.rounds import train_and_measure
+from raysplit.algorithms.setting import Options, Setting
 from raysplit.schedulers.grouping.files import HISTORY_FILE, history_table
 from raysplit.schedulers.grouping.scores import Affinity, mean_affinity
 

@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysplit.actors.mas_aggregator import GroupAggregator
-from raysplit.actors.mas_owner import MultiTaskOwner
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.algorithms.base import AGGREGATOR, Algorithm
-from raysplit.algorithms.mas_phase import TaskGroup, label_of
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.mas.aggregator import GroupAggregator
+from raysplit.algorithms.mas.owner import MultiTaskOwner
+from raysplit.algorithms.mas.phase import TaskGroup, label_of
+from raysplit.algorithms.setting import AGGREGATOR
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, gather, name_at, original
 from raysplit.models.dense.spec import MultiTaskSpec
 

@@ -16,11 +16,11 @@ from pydantic import Field
 from raysplit.actors.data_owner import Program
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import Options
-from raysplit.algorithms.mas_groups import GroupOptions, GroupTraining
-from raysplit.algorithms.mas_measuring import MeasuringOptions, MeasuringTraining
-from raysplit.algorithms.mas_phase import Phase, TaskGroup
-from raysplit.algorithms.mas_rounds import train_balanced
+from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
+from raysplit.algorithms.mas.measuring import MeasuringOptions, MeasuringTraining
+from raysplit.algorithms.mas.phase import Phase, TaskGroup
+from raysplit.algorithms.mas.rounds import train_balanced
+from raysplit.algorithms.setting import Options
 from raysplit.schedulers.grouping.scores import Groups, PairLosses, hoa, mean_affinity, overlap
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from raysplit.actors.aggregation import weighted_mean
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import Options, Team
+from raysplit.algorithms.setting import Options, Team
 
 FirstBottom = Literal["random", "mean"]
 """A newcomer's bottom begins as it was drawn, or as the mean of the bottoms of those who are there."""

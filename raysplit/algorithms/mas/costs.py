@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from raysplit.actors.mas_owner import AFFINITY_S, COMPUTE_S
 from raysplit.actors.records import OwnerReport
+from raysplit.algorithms.mas.owner import AFFINITY_S, COMPUTE_S
 from raysplit.schedulers.cuts.profiles import node_kinds
 from raysplit.schedulers.energy import (
     SECONDS_PER_HOUR,

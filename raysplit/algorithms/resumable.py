@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 
 if TYPE_CHECKING:
-    from raysplit.algorithms.base import Setting
+    from raysplit.algorithms.setting import Setting
 
 
 class Memory:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat
 
-from raysplit.actors.curvature import measure_bottom
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import SERVER, Options, Team
+from raysplit.algorithms.mtsl.curvature import measure_bottom
+from raysplit.algorithms.setting import SERVER, Options, Team
 from raysplit.cluster.contract import Handle, gather
 from raysplit.schedulers.curvature_rates import Curvature, block_rates
 

@@ -10,7 +10,7 @@ import torch
 
 from raysplit.models.classifier.heads import MultiTaskClassifier
 from raysplit.seeding import torch_generator
-from raysplit.serving.cost import Times
+from raysplit.serving.cost.deployments import Times
 
 
 def measure_times(model: MultiTaskClassifier, image_size: int, *, server_speedup: float, repeats: int = 5) -> Times:

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import Options, Setting
-from raysplit.algorithms.mas_measuring import MeasuringOptions, MeasuringTraining, plain_affinity
-from raysplit.algorithms.mas_phase import Inheritance, Phase
+from raysplit.algorithms.mas.measuring import MeasuringOptions, MeasuringTraining, plain_affinity
+from raysplit.algorithms.mas.phase import Inheritance, Phase
+from raysplit.algorithms.setting import Options, Setting
 from raysplit.schedulers.grouping.scores import (
     Affinity,
     Groups,

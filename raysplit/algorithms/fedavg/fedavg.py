@@ -9,21 +9,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.open_aggregator import OpenAggregator
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import AGGREGATOR, Algorithm, Options, OwnerData, RoundReport, Setting, Team
-from raysplit.algorithms.open_round import OpenRounds
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
+from raysplit.algorithms.fedavg.open_round import OpenRounds
+from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise
-from raysplit.data.samples import Samples
 
 
 async def local_epochs(owner: DataOwner, team: Team, task: RoundTask) -> None:
@@ -92,55 +89,3 @@ class FedProx(FedAvg):
     def parties(self) -> list[PartySpec]:
         recipe = self.recipe(0, proximal_mu=self.options.proximal_mu)
         return [*self.owner_parties(recipe), self.averaging_party()]
-
-
-class LocalOnly(Algorithm):
-    name = "local"
-    title = "Local only"
-
-    def parties(self) -> list[PartySpec]:
-        return self.owner_parties(self.recipe(0))
-
-    async def round(self, task: RoundTask) -> RoundReport:
-        return RoundReport(owners=await self.run_owners(local_epochs, Team(), task))
-
-    def models(self) -> dict[str, list[Promise]]:
-        return {name: [self.handles[name].state()] for name in self.setting.owners}
-
-
-class CentralisedOptions(Options):
-    """``batch_factor`` multiplies the batch size; the number of owners makes the batch of MiniBatch-SFL."""
-
-    batch_factor: int = Field(default=1, ge=1)
-
-
-class Centralised(LocalOnly):
-    name = "centralised"
-    title = "Centralised"
-    options_type: ClassVar[type[Options]] = CentralisedOptions
-
-    def __init__(self, setting: Setting, options: CentralisedOptions) -> None:
-        training = replace(setting.training, batch_size=setting.training.batch_size * options.batch_factor)
-        first = next(iter(setting.owners))
-        pooled = {first: pool(setting.owners)}
-        super().__init__(replace(setting, owners=pooled, training=training), options)
-
-    def models(self) -> dict[str, list[Promise]]:
-        (owner,) = self.setting.owners
-        return {"global": [self.handles[owner].state()]}
-
-
-def pool(owners: Mapping[str, OwnerData]) -> OwnerData:
-    """All owners' samples as one owner's, in owner order."""
-    data = list(owners.values())
-    shard = data[0].shard if len(data) == 1 else _concatenate([d.shard for d in data])
-    return replace(data[0], shard=shard, test=None)
-
-
-def _concatenate(shards: list[Samples]) -> Samples:
-    x = torch.cat([shard.x for shard in shards])
-    labels = [shard.y for shard in shards if isinstance(shard.y, Tensor)]
-    if labels:
-        return Samples(x=x, y=torch.cat(labels))
-    targets = [shard.y for shard in shards if not isinstance(shard.y, Tensor)]
-    return Samples(x=x, y={task: torch.cat([y[task] for y in targets]) for task in targets[0]})

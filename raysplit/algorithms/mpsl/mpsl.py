@@ -12,20 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field, model_validator
+from typing import Any, ClassVar
 
 from raysplit.actors.data_owner import Batch, DataOwner, Program
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundTask, Tag
-from raysplit.actors.routed_node import RoutedNode
-from raysplit.algorithms.base import AGGREGATOR, Algorithm, Cut, Options, RoundReport, Setting, Team
-from raysplit.algorithms.moving import refuse_to_move, whole_state
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.mpsl.migration import refuse_to_move, whole_state
+from raysplit.algorithms.mpsl.route import MPSLOptions, Route
+from raysplit.algorithms.mpsl.routed_node import RoutedNode
+from raysplit.algorithms.setting import AGGREGATOR, Cut, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 from raysplit.cluster.device_queue import QueueDevice
-
-QueueName = Literal["fifo", "backward_first", "fair"]
 
 
 async def train_batch(owner: DataOwner, nodes: Sequence[Handle], tag: Tag, batch: Batch) -> None:
@@ -53,78 +51,6 @@ async def routed_round(owner: DataOwner, team: Team, task: RoundTask, *, routes:
         await train_batch(owner, nodes, tag, batch)
     replicas = [node.replica_state(task, owner.name) for node in nodes]
     await team.aggregator.submit(task, owner.name, owner.parts_state(), *replicas)
-
-
-class Route(Options):
-    """Where a model is cut, and the compute nodes that run the parts between the owner's two.
-
-    Attributes:
-        cuts: one more than there are nodes, rising, from at least 1; a unit count, or the module after which to cut.
-        nodes: in the order of their parts; None takes ``node-1``, ``node-2``, ...
-    """
-
-    cuts: tuple[Cut, ...]
-    nodes: tuple[str, ...] | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Route:
-        if len(self.cuts) < 2:
-            raise ValueError(
-                f"MP-SL keeps both ends of the model at the owner and needs at least 2 cuts, got {list(self.cuts)}; "
-                f"cuts: [1, 3] gives units 1 and 2 to one node"
-            )
-        units = [cut for cut in self.cuts if isinstance(cut, int)]
-        if units != sorted(set(units)) or (units and units[0] < 1):
-            raise ValueError(
-                f"cuts {list(self.cuts)} must rise and start at 1 or later, so that the owner keeps the inputs and "
-                f"every node runs at least one unit; take fewer nodes or other cuts (raysplit plan finds them)"
-            )
-        if self.nodes is not None and (len(self.nodes) != len(self.cuts) - 1 or len(set(self.nodes)) < len(self.nodes)):
-            raise ValueError(
-                f"{len(self.nodes)} compute nodes {list(self.nodes)} need {len(self.nodes) + 1} cuts and different "
-                f"names, got cuts {list(self.cuts)}; run raysplit plan or give, for example, cuts: [2, 18, 36] for 2"
-            )
-        return self
-
-    @property
-    def node_names(self) -> tuple[str, ...]:
-        """The nodes in the order of their parts."""
-        return self.nodes or tuple(f"node-{i}" for i in range(1, len(self.cuts)))
-
-
-class MPSLOptions(Options):
-    """The cuts and nodes of all owners, and exceptions.
-
-    Attributes:
-        cuts: one more than there are compute nodes, or ``auto``: planned from the profile of the topology.
-        nodes: names of the compute nodes in the order of their parts; None takes ``node-1``, ``node-2``, ...
-        units: first and last unit that the nodes run, for ``cuts: auto``.
-        plan_links: whether ``cuts: auto`` and ``raysplit plan`` take the nodes' links for stages of the pipeline, like
-            their processors; the paper leaves them out.
-        queue: which waiting task a node runs next.
-        on_offer: in an elastic run, all compute nodes that parts may move to; ``cuts: auto`` takes the topology's.
-        owner_routes: other cuts, or fewer nodes, for single owners. Weights are then averaged at the aggregator.
-    """
-
-    cuts: tuple[Cut, ...] | Literal["auto"] = (1, 2, 3)
-    nodes: tuple[str, ...] | None = None
-    units: tuple[int, int] | None = None
-    plan_links: Literal["left_out", "stages"] = "left_out"
-    queue: QueueName = "fifo"
-    on_offer: tuple[str, ...] | None = None
-    owner_routes: dict[str, Route] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> MPSLOptions:
-        if self.cuts != "auto":
-            self.route()
-        return self
-
-    def route(self) -> Route:
-        """The route of all owners who have none of their own."""
-        if self.cuts == "auto":
-            raise ValueError("cuts: auto is planned from topology.devices; give the topology a profile, or cuts")
-        return Route(cuts=self.cuts, nodes=self.nodes)
 
 
 class MPSL(Algorithm):

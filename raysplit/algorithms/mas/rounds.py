@@ -6,10 +6,10 @@ it is trained on. The plain round is that of FedAvg.
 
 from __future__ import annotations
 
-from raysplit.actors.affinity import AffinityRule
-from raysplit.actors.mas_owner import GroupLearner
 from raysplit.actors.records import RoundTask
-from raysplit.algorithms.base import Team
+from raysplit.algorithms.mas.affinity import AffinityRule
+from raysplit.algorithms.mas.owner import GroupLearner
+from raysplit.algorithms.setting import Team
 from raysplit.schedulers.grouping.scores import mean_affinity
 
 
