@@ -60,7 +60,7 @@ bench: $(READY)  ## list the measurements; each is run by itself
 		if grep -q __main__ $$file; then echo "$(BIN)/python $$file"; sed -n '1s/"//gp' $$file | sed 's/^/    /'; fi; done
 
 docs: $(READY)  ## write docs/configuration.md from the code
-	@$(BIN)/python -m raysplit.train.config_reference > docs/configuration.md
+	@$(BIN)/python -m raysplit.config.reference > docs/configuration.md
 
 lock: $(READY)  ## pin the newest versions that pyproject.toml allows (installs uv into .venv)
 	@$(PIP) install uv

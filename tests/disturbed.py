@@ -8,8 +8,8 @@ from mas_support import BASE as MULTI_TASK_BASE
 from support import same
 
 from raysplit.cluster.faults import Fault
-from raysplit.train.folder import Row
-from raysplit.train.run import RunResult
+from raysplit.runs.folder import Row
+from raysplit.runs.result import RunResult
 
 KEPT = {
     "rounds": 3,

@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 from support import settings
 
-from raysplit.train.config import load_config
-from raysplit.train.folder import Row
-from raysplit.train.session import run_config
+from raysplit.config.run import load_config
+from raysplit.runs.folder import Row
+from raysplit.training.session import run_config
 
 
 class Suicide:

@@ -13,9 +13,10 @@ from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.mas.groups import GroupTraining
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.run import RunResult, run
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import RunConfig, check_config
+from raysplit.runs.result import RunResult
+from raysplit.training.loop import run
 
 T = TypeVar("T")
 States = Mapping[str, Mapping[str, Tensor]]

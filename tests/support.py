@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.runs.result import RunResult
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
-from raysplit.train.config import check_config
-from raysplit.train.run import RunResult, run
-from raysplit.train.setup import prepare
+from raysplit.training.loop import run
 
 State = Mapping[str, Tensor]
 

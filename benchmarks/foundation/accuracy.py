@@ -27,9 +27,9 @@ SEEDS = (0, 1, 2)
 
 def train(root: str, method: str, cut: int | None, ratio: float, seed: int, budget: dict[str, Any]) -> dict[str, Any]:
     from raysplit.cluster.local.cluster import LocalCluster
-    from raysplit.train.config import check_config
-    from raysplit.train.run import run
-    from raysplit.train.setup import prepare
+    from raysplit.config.build import prepare
+    from raysplit.config.run import check_config
+    from raysplit.training.loop import run
 
     torch.set_num_threads(1)
     config = check_config(

@@ -33,9 +33,9 @@ from raysplit.cluster.contract import Cluster
 from raysplit.cluster.layout import lay_out
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
+from raysplit.config.build import prepare
+from raysplit.config.run import RunConfig, check_config
 from raysplit.seeding import generator
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.setup import prepare
 
 CASES: dict[str, dict[str, Any]] = {
     "resnet18": {"model": "resnet18_cifar", "shape": [3, 32, 32], "owners": 4, "steps": 12, "cuts": [1, 2, 3, 4]},

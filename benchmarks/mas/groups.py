@@ -13,8 +13,8 @@ import tempfile
 from statistics import median
 
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
-from raysplit.train.config import check_config
-from raysplit.train.session import run_config
+from raysplit.config.run import check_config
+from raysplit.training.session import run_config
 
 
 def seconds_per_round(mode: str, num_groups: int, arguments: argparse.Namespace) -> tuple[float, float]:

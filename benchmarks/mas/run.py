@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.session import run_config
+from raysplit.config.run import RunConfig, check_config
+from raysplit.training.session import run_config
 
 MERGED = 0.3
 SWEEP = (0.1, 0.3, 0.5, 0.7, 0.9)

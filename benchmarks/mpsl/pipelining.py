@@ -26,15 +26,15 @@ import torch
 import torch.nn.functional as F
 
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
+from raysplit.config.build import prepare
+from raysplit.config.cluster import ray_layout
+from raysplit.config.run import RunConfig, check_config
 from raysplit.models.profiler import measure_profile
 from raysplit.models.spec import ModelSpec
 from raysplit.models.zoo import build_model
+from raysplit.prediction.simulate import reference_profile, simulate, sketch_algorithm
 from raysplit.seeding import torch_generator
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.run import run
-from raysplit.train.session import ray_layout
-from raysplit.train.setup import prepare
-from raysplit.train.simulate import reference_profile, simulate, sketch_algorithm
+from raysplit.training.loop import run
 
 BATCH = 32
 CUTS = {2: [1, 3, 5], 3: [1, 2, 3, 5]}

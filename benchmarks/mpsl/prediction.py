@@ -35,15 +35,15 @@ import torch
 
 from raysplit.cluster.layout import lay_out
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
+from raysplit.config.build import prepare
+from raysplit.config.run import RunConfig, check_config
 from raysplit.models.profiler import measure_profile
 from raysplit.models.zoo import build_model
+from raysplit.prediction.machines import expected_work
+from raysplit.prediction.pacing import Pacing
+from raysplit.prediction.simulate import simulate, sketch_algorithm
 from raysplit.seeding import torch_generator
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.emulated import expected_work
-from raysplit.train.prediction import Pacing
-from raysplit.train.run import run
-from raysplit.train.setup import prepare
-from raysplit.train.simulate import simulate, sketch_algorithm
+from raysplit.training.loop import run
 
 BATCH = 32
 PLACES = 2

@@ -14,13 +14,13 @@ import resource
 import time
 from typing import Any
 
+from raysplit.config.run import RunConfig, check_config
+from raysplit.prediction.closed_form import closed_form
+from raysplit.prediction.simulate import simulate
 from raysplit.schedulers.cuts.baselines import manual_split, sequential_round_ms
 from raysplit.schedulers.cuts.profiles import load_profile, node_kinds, owner_times
 from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, solve_dp
 from raysplit.schedulers.cuts.time_model import OwnerLoad, Stage
-from raysplit.train.closed_form import closed_form
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.simulate import simulate
 
 BATCHES = 32
 OWNER_MBIT = 8

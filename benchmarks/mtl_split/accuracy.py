@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.train.config import check_config
-from raysplit.train.run import run
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.training.loop import run
 
 TASKS = ("scale", "shape")
 NETWORKS = (("scale",), ("shape",), TASKS)

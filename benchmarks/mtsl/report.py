@@ -18,11 +18,11 @@ from run import SEEDS, experiments
 from raysplit.actors.evaluator import evaluate
 from raysplit.actors.parts.losses import resolve_loss
 from raysplit.cli.sweep_picture import draw_sweep
+from raysplit.config.build import Prepared, prepare
+from raysplit.config.run import load_config
 from raysplit.seeding import derive
-from raysplit.train.config import load_config
-from raysplit.train.setup import Prepared, prepare
-from raysplit.train.sweep import cells
-from raysplit.train.sweep_report import Group, Spread, as_markdown, percent, read_groups
+from raysplit.sweeps.report import Group, Spread, as_markdown, percent, read_groups
+from raysplit.sweeps.sweep import cells
 
 TITLES = {
     "mtsl": "MTSL",

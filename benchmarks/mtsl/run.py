@@ -27,10 +27,10 @@ from raysplit.algorithms.mtsl.mtsl import MTSL, MTSLOptions
 from raysplit.algorithms.setting import Options, OwnerData
 from raysplit.cluster.contract import gather
 from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 from raysplit.seeding import generator
-from raysplit.train.config import check_config
-from raysplit.train.setup import prepare
-from raysplit.train.sweep import Axis, cells, run_cells
+from raysplit.sweeps.sweep import Axis, cells, run_cells
 
 SEEDS = (0, 1, 2)
 STEPS_PER_ROUND = 20

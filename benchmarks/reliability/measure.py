@@ -33,12 +33,13 @@ from raysplit.cluster.faults import Fault, FaultyCluster, end_process
 from raysplit.cluster.layout import lay_out
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.runs.folder import RunFolder
+from raysplit.runs.result import RunResult
 from raysplit.seeding import generator
-from raysplit.train.config import check_config
-from raysplit.train.folder import RunFolder
-from raysplit.train.run import RunResult, run
-from raysplit.train.session import checkpoints_of
-from raysplit.train.setup import prepare
+from raysplit.training.loop import run
+from raysplit.training.session import checkpoints_of
 
 _MIB = 2**20
 ALGORITHMS: dict[str, dict[str, Any]] = {

@@ -31,9 +31,9 @@ import psutil
 import torch
 from run import measure, private_bytes, read, settings
 
-from raysplit.train.config import check_config
-from raysplit.train.session import run_config
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.training.session import run_config
 
 _SAMPLE_EVERY_S = 0.5
 _LIMIT_S = 600

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from raysplit.train.report import Figure as Shown
-from raysplit.train.report import Point, RunReport, common_figure
+from raysplit.runs.report import Figure as Shown
+from raysplit.runs.report import Point, RunReport, common_figure
 
 # Okabe and Ito's palette, readable with every kind of colour vision; yellow left out, it is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

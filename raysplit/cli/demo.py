@@ -19,9 +19,9 @@ from raysplit.cli.compare import print_runs
 from raysplit.cli.compare_picture import draw_runs
 from raysplit.cli.progress import LiveProgress
 from raysplit.cluster.on_ray.connect import ray_left_as_found
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.report import RunReport, read_runs
-from raysplit.train.session import run_config
+from raysplit.config.run import RunConfig, check_config
+from raysplit.runs.report import RunReport, read_runs
+from raysplit.training.session import run_config
 
 LEARNING_RATES = {"minibatch_sfl": 0.1, "fedavg": 0.8, "splitfed_v2": 0.1}
 TARGET = 0.5

@@ -36,7 +36,7 @@ def export(run: NamedRun, file: Path, model: str | None) -> None:
     if file.suffix == ".pt":
         torch.save(state, file)
     elif file.suffix == ".pt2":
-        from raysplit.train.program import program_of
+        from raysplit.config.torch_program import program_of
 
         torch.export.save(program_of(folder, state), file)
     else:

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.plan_picture import draw_plan
+from raysplit.config.run import load_config
+from raysplit.prediction.plan_cuts import cut_problem
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, load_profile, node_kinds
 from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, pareto_front, solve_dp, solve_ilp
-from raysplit.train.config import load_config
-from raysplit.train.planned import cut_problem
 
 _BYTES = {"": 1, "B": 1} | {
     f"{letter}{ending}": base**power

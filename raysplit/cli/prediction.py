@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from raysplit.train.timeline import Comparison, DeviceUse
+from raysplit.prediction.timeline import Comparison, DeviceUse
 
 _MAX_ROWS = 12
 

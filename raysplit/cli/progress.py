@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from raysplit.algorithms import resolve_algorithm
-from raysplit.train.config import RunConfig
-from raysplit.train.folder import Row
-from raysplit.train.run import RunResult
-from raysplit.train.setup import Prepared
+from raysplit.config.build import Prepared
+from raysplit.config.run import RunConfig
+from raysplit.runs.folder import Row
+from raysplit.runs.result import RunResult
 
 _WIDE = 112  # columns that a bar needs beside the figures, which come first
 

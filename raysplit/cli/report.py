@@ -8,8 +8,8 @@ import click
 
 from raysplit.cli.compare_picture import draw_runs
 from raysplit.cli.run_argument import run_records
-from raysplit.train.report import read_runs
-from raysplit.train.report_page import page
+from raysplit.runs.report import read_runs
+from raysplit.runs.report_page import page
 
 
 @click.command()

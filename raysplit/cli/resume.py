@@ -10,7 +10,7 @@ from rich.console import Console
 from raysplit.cli.progress import JsonLines, progress_on
 from raysplit.cli.run_argument import run_folder
 from raysplit.cli.train import result_line
-from raysplit.train.run import Observer
+from raysplit.runs.result import Observer
 
 
 @click.command()
@@ -30,8 +30,8 @@ def resume(run: str, quiet: bool, as_json: bool) -> None:
     observers: list[Observer] = [JsonLines()] if as_json else []
     live = progress_on(Console(stderr=True)) if not quiet and not as_json else None
     observers += [live] if live else []
-    from raysplit.train.mirror import existing_folder
-    from raysplit.train.session import resume_run
+    from raysplit.runs.remote import existing_folder
+    from raysplit.training.session import resume_run
 
     location = run if "://" in run else str(run_folder(Path(run)))
     try:

@@ -24,7 +24,7 @@ def run_records(ctx: click.Context, parameter: click.Parameter, values: tuple[st
 def whole_run(ctx: click.Context, parameter: click.Parameter, value: str) -> NamedRun:
     """One run with all its files, as a callback of an argument."""
     if "://" in value:
-        from raysplit.train.mirror import fetched  # the command line's help does not wait for torch
+        from raysplit.runs.remote import fetched  # the command line's help does not wait for torch
 
         return NamedRun(location=value, folder=fetched(value))
     folder = run_folder(Path(value))
@@ -34,7 +34,7 @@ def whole_run(ctx: click.Context, parameter: click.Parameter, value: str) -> Nam
 def runs_in(root: str) -> list[NamedRun]:
     """All runs in a folder or below a URI, by name."""
     if "://" in root:
-        from raysplit.train.mirror import runs_below
+        from raysplit.runs.remote import runs_below
 
         return [NamedRun(location=uri, folder=_records(uri)) for uri in runs_below(root)]
     folders = sorted(path.parent for path in Path(root).glob("*/config.yaml"))
@@ -47,6 +47,6 @@ def run_folder(run: Path) -> Path:
 
 
 def _records(uri: str) -> Path:
-    from raysplit.train.mirror import RECORDS, fetched
+    from raysplit.runs.remote import RECORDS, fetched
 
     return fetched(uri, only=RECORDS)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from raysplit.cli.progress import accuracy_text
 from raysplit.cli.run_argument import NamedRun, runs_in
-from raysplit.train.folder import CUT_SHORT, Row, read_metrics
+from raysplit.runs.folder import CUT_SHORT, Row, read_metrics
 
 
 @click.command("list")

@@ -35,9 +35,9 @@ def show(run: NamedRun) -> None:
 
 def _kept(folder: Path) -> list[str]:
     """The checkpoints, each read and found whole or not."""
-    from raysplit.train.checkpoint import CheckpointRefused
-    from raysplit.train.config import load_config
-    from raysplit.train.session import checkpoints_of
+    from raysplit.config.run import load_config
+    from raysplit.training.recovery.checkpoint import CheckpointRefused
+    from raysplit.training.session import checkpoints_of
 
     place = checkpoints_of(load_config(folder / "config.yaml"), folder)
     lines = []

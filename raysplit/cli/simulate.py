@@ -11,12 +11,12 @@ import click
 from rich.console import Console
 
 from raysplit.cli.prediction import use_table
-from raysplit.train.closed_form import ClosedForm, closed_form
-from raysplit.train.config import RunConfig, load_config
-from raysplit.train.planned import with_planned_cuts
-from raysplit.train.simulate import Simulation, simulate
-from raysplit.train.timeline import Timeline, timeline_of
-from raysplit.train.timeline_picture import draw_timeline
+from raysplit.config.run import RunConfig, load_config
+from raysplit.prediction.closed_form import ClosedForm, closed_form
+from raysplit.prediction.plan_cuts import with_planned_cuts
+from raysplit.prediction.simulate import Simulation, simulate
+from raysplit.prediction.timeline import Timeline, timeline_of
+from raysplit.prediction.timeline_picture import draw_timeline
 
 
 @click.command(name="simulate")

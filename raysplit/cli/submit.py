@@ -13,8 +13,8 @@ from raysplit.cli.progress import status_line
 from raysplit.cli.train import run_name
 from raysplit.cluster.on_ray.job_files import NOT_SENT, Package, results_root, stage, training_job
 from raysplit.cluster.on_ray.jobs import JobClient, files_to_send
-from raysplit.train.config import dump_config, load_config
-from raysplit.train.storage import below
+from raysplit.config.run import dump_config, load_config
+from raysplit.runs.storage import below
 
 
 @click.command()

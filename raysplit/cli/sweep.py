@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.sweep_picture import draw_sweep
-from raysplit.train.config_tree import read_tree
-from raysplit.train.folder import read_metrics
-from raysplit.train.sweep import Axis, Cell, cells, parse_axis, run_cells
-from raysplit.train.sweep_report import as_data, as_markdown, read_groups, table
+from raysplit.config.overrides import read_tree
+from raysplit.runs.folder import read_metrics
+from raysplit.sweeps.report import as_data, as_markdown, read_groups, table
+from raysplit.sweeps.sweep import Axis, Cell, cells, parse_axis, run_cells
 
 
 @click.command()

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from raysplit.algorithms import ALGORITHMS
 from raysplit.cli.compare_picture import COLOURS, DASHES, INK, quiet
-from raysplit.train.sweep_report import METHOD, Group, value_text
+from raysplit.sweeps.report import METHOD, Group, value_text
 
 _MIB = 2**20
 _MAX_FACETS = 4

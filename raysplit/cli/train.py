@@ -10,9 +10,9 @@ from rich.console import Console
 
 from raysplit.cli.prediction import comparison_table
 from raysplit.cli.progress import JsonLines, accuracy_text, human_bytes, progress_on
-from raysplit.train.config import RunConfig, load_config
-from raysplit.train.folder import Row
-from raysplit.train.run import Observer, RunResult
+from raysplit.config.run import RunConfig, load_config
+from raysplit.runs.folder import Row
+from raysplit.runs.result import Observer, RunResult
 
 
 @click.command()
@@ -48,8 +48,8 @@ def train(
     observers: list[Observer] = [JsonLines()] if as_json else []
     live = progress_on(console) if not quiet and not as_json else None
     observers += [live] if live else []
-    from raysplit.train.mirror import new_folder
-    from raysplit.train.session import run_config
+    from raysplit.runs.remote import new_folder
+    from raysplit.training.session import run_config
 
     try:
         with new_folder(location, overwrite=checked.output.overwrite) as (folder, mirrors):
@@ -65,7 +65,7 @@ def train(
 
 def run_location(config: RunConfig, source: Path | None) -> str:
     """``<root>/<name>``, a path or a URI."""
-    from raysplit.train.storage import below
+    from raysplit.runs.storage import below
 
     return below(config.output.root, run_name(config, source))
 

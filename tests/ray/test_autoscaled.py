@@ -22,9 +22,9 @@ import torch
 import yaml
 from coming import replayed
 
-from raysplit.train.config import check_config
-from raysplit.train.run import run
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.training.loop import run
 
 _CONFIG = """
 seed: 5

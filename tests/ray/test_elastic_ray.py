@@ -17,7 +17,7 @@ from raysplit.cluster.contract import Roll
 from raysplit.cluster.layout import PlaceSpec, lay_out_elastic
 from raysplit.cluster.on_ray.cluster import Places
 from raysplit.cluster.on_ray.elastic import ElasticRayCluster
-from raysplit.train.run import RunResult
+from raysplit.runs.result import RunResult
 
 OWNERS = [f"owner-{i}" for i in range(3)]
 KEEPING = {
@@ -155,10 +155,10 @@ print("equal")
     "mpsl": _START
     + """
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
-from raysplit.train.config import check_config
-from raysplit.train.planned import with_planned_cuts
-from raysplit.train.run import run
-from raysplit.train.setup import prepare
+from raysplit.config.run import check_config
+from raysplit.prediction.plan_cuts import with_planned_cuts
+from raysplit.training.loop import run
+from raysplit.config.build import prepare
 
 logging.basicConfig(level=logging.INFO)
 unit = dict(forward_ms=1000.0, backward_ms=1000.0, update_ms=0.0, activation_bytes=1000, parameter_bytes=1000)

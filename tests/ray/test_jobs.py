@@ -20,8 +20,8 @@ from raysplit.cluster.lab.processes import LabError, find, start, stop
 from raysplit.cluster.on_ray.connect import RayUnreachable
 from raysplit.cluster.on_ray.job_files import Job
 from raysplit.cluster.on_ray.jobs import JobClient, alive_nodes, files_to_send
-from raysplit.train.config import check_config
-from raysplit.train.session import run_config
+from raysplit.config.run import check_config
+from raysplit.training.session import run_config
 
 _CONFIG = """
 seed: 3

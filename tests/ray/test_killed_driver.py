@@ -12,7 +12,7 @@ from killed_driver import kill_driver
 from mas_support import same_models
 from support import train
 
-from raysplit.train.session import resume_run
+from raysplit.training.session import resume_run
 
 SAMPLE = ["minibatch_sfl"]
 REST = [name for name in EVERYTHING if " " not in name and name not in SAMPLE]

@@ -13,11 +13,11 @@ from support import run_on, same, settings, train
 from raysplit.cluster.clock import WallClock
 from raysplit.cluster.layout import lay_out
 from raysplit.cluster.on_ray.cluster import RayCluster
+from raysplit.config.run import check_config
+from raysplit.prediction.machines import emulation
+from raysplit.prediction.simulate import simulate
+from raysplit.prediction.timeline import timeline_of
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
-from raysplit.train.config import check_config
-from raysplit.train.emulated import emulation
-from raysplit.train.simulate import simulate
-from raysplit.train.timeline import timeline_of
 
 Make = Callable[..., RayCluster]
 MODEL = {"name": "mlp", "hidden": [16, 12, 10], "dtype": "float64"}

@@ -22,11 +22,12 @@ from raysplit.cli.edge import edge
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.cluster import RayCluster
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 from raysplit.models.classifier.export import load_serving, prepared
-from raysplit.train.config import check_config
-from raysplit.train.folder import RunFolder
-from raysplit.train.run import RunResult, run
-from raysplit.train.setup import prepare
+from raysplit.runs.folder import RunFolder
+from raysplit.runs.result import RunResult
+from raysplit.training.loop import run
 
 Make = Callable[..., RayCluster]
 SETTINGS: dict[str, Any] = {

@@ -10,8 +10,8 @@ import pytest
 from support import run_on, same, settings, train
 
 from raysplit.cluster.on_ray.cluster import RayCluster
-from raysplit.train.folder import read_metrics
-from raysplit.train.sweep import Axis, cells, run_cells
+from raysplit.runs.folder import read_metrics
+from raysplit.sweeps.sweep import Axis, cells, run_cells
 
 Make = Callable[..., RayCluster]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import ray
 from support import settings
 
-from raysplit.train.config import check_config
-from raysplit.train.session import run_config
+from raysplit.config.run import check_config
+from raysplit.training.session import run_config
 
 port = int(sys.argv[1])
 ray.init(

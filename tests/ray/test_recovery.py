@@ -12,7 +12,7 @@ from support import run_on, train
 
 from raysplit.cluster.faults import Fault, FaultyCluster, end_process, freeze_process
 from raysplit.cluster.on_ray.cluster import RayCluster
-from raysplit.train.run import RunResult
+from raysplit.runs.result import RunResult
 
 Make = Callable[..., RayCluster]
 

@@ -18,11 +18,11 @@ from ray._private.internal_api import memory_summary
 from support import settings
 
 from raysplit.cluster.on_ray.cluster import RayCluster
-from raysplit.train.checkpoint import Checkpoints
-from raysplit.train.config import check_config
-from raysplit.train.folder import Row
-from raysplit.train.run import run
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.runs.folder import Row
+from raysplit.training.loop import run
+from raysplit.training.recovery.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 

@@ -21,10 +21,10 @@ from raysplit.cluster.links.tensors import Envelope, num_bytes
 from raysplit.cluster.local.calls import LocalHandle
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import run_virtual
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 from raysplit.models.spec import ModelSpec
-from raysplit.train.config import check_config
-from raysplit.train.run import run
-from raysplit.train.setup import prepare
+from raysplit.training.loop import run
 
 
 class Count:

@@ -19,9 +19,9 @@ from support import same, train
 from support import settings as settings_of
 
 from raysplit.cluster.contract import LinkTraffic
-from raysplit.train.checkpoint import Checkpoint, CheckpointRefused, Checkpoints, decoded
-from raysplit.train.config import check_config
-from raysplit.train.session import resume_run, run_config
+from raysplit.config.run import check_config
+from raysplit.training.recovery.checkpoint import Checkpoint, CheckpointRefused, Checkpoints, decoded
+from raysplit.training.session import resume_run, run_config
 
 MAGIC = b"raysplit checkpoint 1\n"
 

@@ -9,8 +9,8 @@ import yaml
 from click.testing import CliRunner
 
 from raysplit.cli.demo import LEARNING_RATES, demo, demo_configs, verdict
-from raysplit.train.config import load_config
-from raysplit.train.report import Point, RunReport
+from raysplit.config.run import load_config
+from raysplit.runs.report import Point, RunReport
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "minibatch_sfl_digits.yaml"
 

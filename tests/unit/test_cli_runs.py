@@ -13,8 +13,8 @@ from support import same, settings
 from raysplit.cli import doctor as doctor_module
 from raysplit.cli.doctor import Finding
 from raysplit.cli.main import main
-from raysplit.train.config import check_config
-from raysplit.train.session import run_config
+from raysplit.config.run import check_config
+from raysplit.training.session import run_config
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from raysplit.cli.plan import plan
 from raysplit.cli.simulate import simulate_command
-from raysplit.train.config import ConfigError
+from raysplit.config.run import ConfigError
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "mpsl_simulate.yaml")
 

@@ -14,8 +14,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from raysplit.cli.train import train
-from raysplit.train.config import load_config
-from raysplit.train.folder import read_metrics
+from raysplit.config.run import load_config
+from raysplit.runs.folder import read_metrics
 
 SMALL = {
     "model": {"name": "mlp", "hidden": [8]},

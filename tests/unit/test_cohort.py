@@ -16,11 +16,12 @@ from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import run_virtual
+from raysplit.config.build import prepare
+from raysplit.config.run import ConfigError, check_config
+from raysplit.runs.result import RunResult
 from raysplit.schedulers.cohort import CohortRules, Gathering, choose_cohort
 from raysplit.seeding import generator
-from raysplit.train.config import ConfigError, check_config
-from raysplit.train.run import RunResult, run
-from raysplit.train.setup import prepare
+from raysplit.training.loop import run
 
 FIVE = ("a", "b", "c", "d", "e")
 

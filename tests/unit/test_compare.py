@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from raysplit.cli.compare import compare
-from raysplit.train.report import Point, differing_settings, read_runs
+from raysplit.runs.report import Point, differing_settings, read_runs
 
 MIB = 2**20
 

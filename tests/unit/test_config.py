@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from raysplit.train.config import ConfigError, RunConfig, check_config, dump_config, load_config
+from raysplit.config.run import ConfigError, RunConfig, check_config, dump_config, load_config
 
 
 def written(folder: Path, text: str) -> Path:

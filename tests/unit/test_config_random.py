@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raysplit.train.config import ConfigError, RunConfig, check_config, dump_config, load_config
+from raysplit.config.run import ConfigError, RunConfig, check_config, dump_config, load_config
 
 SECTIONS: dict[str, Any] = {key: field.annotation for key, field in RunConfig.model_fields.items()}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raysplit.train.config import RunConfig
-from raysplit.train.config_reference import descriptions, reference, undescribed
+from raysplit.config.reference import descriptions, reference, undescribed
+from raysplit.config.run import RunConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

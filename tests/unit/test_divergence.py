@@ -8,7 +8,7 @@ import pytest
 import torch
 from support import same, train
 
-from raysplit.train.divergence import divergence
+from raysplit.training.divergence import divergence
 
 
 def test_figures_of_a_hand_made_case() -> None:

@@ -17,13 +17,14 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, Role
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.layout import lay_out_elastic
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.prediction.plan_cuts import with_planned_cuts
+from raysplit.runs.folder import RunFolder
+from raysplit.runs.result import RunResult
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
-from raysplit.train.checkpoint import Checkpoints
-from raysplit.train.config import check_config
-from raysplit.train.folder import RunFolder
-from raysplit.train.planned import with_planned_cuts
-from raysplit.train.run import RunResult, run
-from raysplit.train.setup import prepare
+from raysplit.training.loop import run
+from raysplit.training.recovery.checkpoint import Checkpoints
 
 ELASTIC = {"wait_s": 0.3}
 HISTORY = ({"owner-2"}, {"owner-2"}, (), {"owner-0"}, ())  # the start, then rounds 1 to 4

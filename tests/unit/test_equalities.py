@@ -18,9 +18,9 @@ from raysplit.actors.parts.joint_step import JointRule, joint_gradients
 from raysplit.actors.parts.losses import cross_entropy
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import TrainablePart
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 from raysplit.seeding import generator
-from raysplit.train.config import check_config
-from raysplit.train.setup import prepare
 
 MOMENTUM = {
     "rounds": 2,

@@ -14,6 +14,9 @@ from raysplit.cluster.contract import Handle, PartySpec, PlaceLost
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import run_virtual
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.runs.result import RunResult
 from raysplit.schedulers.failure import (
     BadUpdate,
     FailureRules,
@@ -24,10 +27,8 @@ from raysplit.schedulers.failure import (
     decide,
     quorum_size,
 )
-from raysplit.train.config import check_config
-from raysplit.train.recovery import RoundOverdue, RunStopped
-from raysplit.train.run import RunResult, run
-from raysplit.train.setup import prepare
+from raysplit.training.loop import run
+from raysplit.training.recovery.recovery import RoundOverdue, RunStopped
 
 FOUR = ("a", "b", "c", "d")
 LOST = LostPlace(place="place-1", reason="it died", parties=("b", "server"))

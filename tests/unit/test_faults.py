@@ -11,7 +11,7 @@ from support import run_on, train
 
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.train.run import RunResult
+from raysplit.runs.result import RunResult
 
 
 def faulty(faults: Sequence[Fault], **more: Any) -> RunResult:

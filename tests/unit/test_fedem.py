@@ -14,8 +14,8 @@ from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.fedem.fedem import sample_losses
 from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.train.config import check_config
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 
 MOMENTUM = {"rounds": 3, "batch_size": 16, "optimizer": {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}}
 TASKS = {"name": "main_label", "num_owners": 5, "alpha": 0.2, "samples_per_owner": 50, "test_samples_per_owner": 40}

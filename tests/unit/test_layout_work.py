@@ -10,9 +10,9 @@ from support import toy_profile
 
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.layout import lay_out
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.emulated import expected_work
-from raysplit.train.simulate import sketch_algorithm
+from raysplit.config.run import RunConfig, check_config
+from raysplit.prediction.machines import expected_work
+from raysplit.prediction.simulate import sketch_algorithm
 
 
 @pytest.fixture

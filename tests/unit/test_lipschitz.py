@@ -19,9 +19,9 @@ from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.mtsl.curvature import spectral_norm
 from raysplit.algorithms.mtsl.learning_rates import AutoRates, MeasuredRates
 from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 from raysplit.schedulers.curvature_rates import Curvature, block_constants, block_rates
-from raysplit.train.config import check_config
-from raysplit.train.setup import prepare
 
 M, SIZE = 5, 3  # tasks, weights of each block
 

@@ -13,10 +13,11 @@ from mas_support import configured, same_models, train
 
 from raysplit.cluster.contract import Handle, NoRoom, PartySpec, PlaceLost
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.train.checkpoint import Checkpoints
-from raysplit.train.recovery import fingerprint
-from raysplit.train.run import RunResult, run
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.runs.result import RunResult
+from raysplit.training.loop import run
+from raysplit.training.recovery.checkpoint import Checkpoints
+from raysplit.training.recovery.recovery import fingerprint
 
 KEPT = {"training__owner_optimizer_state": "keep"}
 

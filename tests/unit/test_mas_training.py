@@ -14,11 +14,11 @@ from torch import Tensor
 
 from raysplit.algorithms.mas.groups import GroupTraining
 from raysplit.algorithms.mas.mas import MAS
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 from raysplit.models.dense.net import group_state
 from raysplit.schedulers.grouping.scores import worst_exact_x
-from raysplit.train.config import check_config
-from raysplit.train.session import run_config
-from raysplit.train.setup import prepare
+from raysplit.training.session import run_config
 
 TASKS = ("s", "d", "k")
 

@@ -19,13 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from raysplit.actors.records import OwnerReport
 from raysplit.algorithms.mas.baselines import HOA, TAG
 from raysplit.algorithms.mas.costs import Ledger, watts_of
+from raysplit.config.build import prepare
 from raysplit.models.dense.losses import task_losses
 from raysplit.models.dense.net import build_mas_model
 from raysplit.schedulers.energy import fit_task_cost
 from raysplit.schedulers.grouping.files import read_history
 from raysplit.schedulers.grouping.scores import PairLosses, hoa, mean_affinity, overlap
-from raysplit.train.session import run_config
-from raysplit.train.setup import prepare
+from raysplit.training.session import run_config
 
 # -- baselines ---------------------------------------------------------------------------------------------------
 

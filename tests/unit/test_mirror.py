@@ -20,10 +20,10 @@ from raysplit.cli.resume import resume
 from raysplit.cli.runs import list_runs
 from raysplit.cli.show import show
 from raysplit.cli.train import train
-from raysplit.train.config import check_config
-from raysplit.train.folder import RunFolderUsed
-from raysplit.train.mirror import Mirror, fetched, new_folder
-from raysplit.train.session import run_config
+from raysplit.config.run import check_config
+from raysplit.runs.folder import RunFolderUsed
+from raysplit.runs.remote import Mirror, fetched, new_folder
+from raysplit.training.session import run_config
 
 
 def command(verb: Any, *arguments: str) -> str:

@@ -13,8 +13,8 @@ from raysplit.actors.records import StaleCall, Tag
 from raysplit.algorithms import resolve_algorithm
 from raysplit.cluster.links.tensors import num_bytes
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.train.config import check_config
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 
 MODEL = {"name": "mlp", "hidden": [16, 14, 12, 10, 8], "dtype": "float64"}  # six units
 TRAINING = {

@@ -21,15 +21,16 @@ from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall, Tag
 from raysplit.algorithms.mtl_split.heads_node import HeadsNode
 from raysplit.algorithms.mtl_split.mtl_split import MTLSplit, dealt
 from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 from raysplit.models.classifier.export import load_meta, load_serving
 from raysplit.models.classifier.heads import MultiTaskClassifier
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.cutting.dropout import dropout_stream, seed_dropouts
+from raysplit.runs.folder import RunFolder
+from raysplit.runs.result import RunResult
 from raysplit.seeding import generator
-from raysplit.train.config import check_config
-from raysplit.train.folder import RunFolder
-from raysplit.train.run import RunResult, run
-from raysplit.train.setup import prepare
+from raysplit.training.loop import run
 
 TASKS = ["scale", "shape", "floor_hue"]
 ADAMW = {"name": "adamw", "lr": 1e-3}

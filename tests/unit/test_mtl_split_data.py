@@ -25,7 +25,7 @@ from raysplit.data.transforms import Compose, Normalise, ToUnit, normalisation
 from raysplit.models.classifier.export import described
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.serving.cost.deployments import model_sizes
-from raysplit.train import scores
+from raysplit.training import metrics as scores
 
 
 @pytest.mark.parametrize(

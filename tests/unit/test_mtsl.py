@@ -20,8 +20,8 @@ from raysplit.cluster.contract import Handle, PartySpec
 from raysplit.cluster.links.tensors import Envelope
 from raysplit.cluster.local.calls import LocalHandle
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.train.config import check_config
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 
 State = dict[str, Tensor]
 ONE_STEP = {"rounds": 1, "batch_size": 16, "max_steps": 1, "shuffle": False, "optimizer": {"lr": 0.1}}

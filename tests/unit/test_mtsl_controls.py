@@ -9,10 +9,10 @@ import pytest
 from support import settings, train
 
 from raysplit.cli.progress import accuracy_text
-from raysplit.train.config import check_config
-from raysplit.train.controls import majority_accuracy, to_targets
-from raysplit.train.session import run_config
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.training.majority import majority_accuracy, to_targets
+from raysplit.training.session import run_config
 
 TASKS = {"name": "main_label", "num_owners": 3, "samples_per_owner": 40, "test_samples_per_owner": 20}
 

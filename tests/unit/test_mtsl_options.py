@@ -15,8 +15,8 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtsl.joined_model import Grafted, crossing_shapes, graft
 from raysplit.algorithms.mtsl.mtsl import MTSLOptions
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.train.config import check_config
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 
 DEEP = {"model": "mlp", "hidden": [20, 24, 16], "cut": 3}
 PLAIN = {"model": "mlp", "hidden": [16, 40], "cut": 1}

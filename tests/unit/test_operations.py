@@ -13,10 +13,10 @@ from raysplit.cluster.contract import LinkTraffic, Strain, current_party
 from raysplit.cluster.load import StrainMeter, merge_strains
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.place_log import Labels
-from raysplit.train.config import check_config
-from raysplit.train.operations import MAX_LABELLED, METRICS, Operations, by_link, by_party, measured
-from raysplit.train.run import run
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.runs.ray_metrics import MAX_LABELLED, METRICS, Operations, by_link, by_party, measured
+from raysplit.training.loop import run
 
 
 def test_a_row_is_told_by_the_names_of_its_columns() -> None:

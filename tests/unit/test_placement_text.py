@@ -10,8 +10,8 @@ import pytest
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.layout import PlaceSpec, lay_out
 from raysplit.cluster.on_ray.no_room import MachineRoom, no_room, short_of
-from raysplit.train.config_topology import TopologyConfig
-from raysplit.train.emulated import with_resources
+from raysplit.experiment.topology import TopologyConfig
+from raysplit.prediction.machines import with_resources
 
 PI = MachineRoom(kind="pi_4", total={"CPU": 1, "pi_4": 1}, free={"CPU": 1, "pi_4": 1}, labels={"site": "north"})
 VM = MachineRoom(kind="vm", total={"CPU": 4, "vm": 1}, free={"CPU": 2, "vm": 1}, labels={"site": "south"})

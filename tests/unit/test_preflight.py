@@ -10,9 +10,10 @@ from support import settings
 
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import resolve_algorithm
-from raysplit.train import preflight
-from raysplit.train.config import check_config
-from raysplit.train.preflight import (
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.training import preflight
+from raysplit.training.preflight import (
     PROCESS_BYTES,
     Needs,
     TooLittleMemory,
@@ -21,7 +22,6 @@ from raysplit.train.preflight import (
     expected_needs,
     refuse_too_little,
 )
-from raysplit.train.setup import prepare
 
 WEIGHTS = 8 * (10 * 16 + 16), 8 * (16 * 12 + 12 + 12 * 5 + 5)  # of the base network 10-16-12-5, cut after 16
 

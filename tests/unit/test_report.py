@@ -13,8 +13,8 @@ from support import settings
 
 from raysplit.cli.report import report
 from raysplit.cli.train import train
-from raysplit.train.report import read_runs
-from raysplit.train.report_page import page
+from raysplit.runs.report import read_runs
+from raysplit.runs.report_page import page
 
 MIB = 2**20
 

@@ -14,12 +14,13 @@ from killed_driver import kill_driver
 from support import same, settings
 
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.train.checkpoint import Checkpoint, Checkpoints
-from raysplit.train.config import check_config
-from raysplit.train.folder import Row, RunFolderUsed, held, read_metrics
-from raysplit.train.run import RunResult, run
-from raysplit.train.session import resume_run, run_config
-from raysplit.train.setup import prepare
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
+from raysplit.runs.folder import Row, RunFolderUsed, held, read_metrics
+from raysplit.runs.result import RunResult
+from raysplit.training.loop import run
+from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
+from raysplit.training.session import resume_run, run_config
 
 
 def run_in(folder: Path, **more: Any) -> RunResult:

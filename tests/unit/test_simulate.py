@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from raysplit.config.run import RunConfig, check_config
+from raysplit.experiment.topology import TopologyConfig
+from raysplit.prediction.closed_form import closed_form
+from raysplit.prediction.plan_cuts import cut_problem, with_planned_cuts
+from raysplit.prediction.simulate import simulate
 from raysplit.schedulers.cuts.solve import solve_dp
-from raysplit.train.closed_form import closed_form
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.config_topology import TopologyConfig
-from raysplit.train.planned import cut_problem, with_planned_cuts
-from raysplit.train.simulate import simulate
 
 # -- the testbed of MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) ---------------------------------
 

@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 from support import same, settings, toy_profile, weights
 
-from raysplit.actors.sketch import sketched
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.cluster import SimulatedCluster
 from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
-from raysplit.train.config import RunConfig, check_config
-from raysplit.train.config_topology import TopologyConfig
-from raysplit.train.emulated import emulation, observation
-from raysplit.train.run import RunResult, run
-from raysplit.train.setup import prepare
-from raysplit.train.simulate import simulate, sketch_algorithm
+from raysplit.config.build import prepare
+from raysplit.config.run import RunConfig, check_config
+from raysplit.experiment.topology import TopologyConfig
+from raysplit.prediction.dry_run import sketched
+from raysplit.prediction.machines import emulation, observation
+from raysplit.prediction.simulate import simulate, sketch_algorithm
+from raysplit.runs.result import RunResult
+from raysplit.training.loop import run
 
 # -- order and times of a small real run ---------------------------------------------------------------------------
 

@@ -16,12 +16,12 @@ import torch
 from support import run_on, same, settings, train
 
 from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.config.build import prepare
+from raysplit.config.run import check_config
 from raysplit.data.samples import Samples
 from raysplit.data.sources.shards import GROUPS_AT_ONCE, StreamedShard, open_shards
 from raysplit.seeding import generator
-from raysplit.train.config import check_config
-from raysplit.train.run import run
-from raysplit.train.setup import prepare
+from raysplit.training.loop import run
 
 ROWS_PER_GROUP = 8
 

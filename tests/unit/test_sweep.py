@@ -13,9 +13,9 @@ from support import settings
 
 from raysplit.cli.sweep import sweep
 from raysplit.cli.sweep_picture import draw_sweep
-from raysplit.train.config_errors import ConfigError
-from raysplit.train.sweep import Axis, Cell, cells, parse_axis, run_cells
-from raysplit.train.sweep_report import Group, Spread, as_data, as_markdown, read_groups, table
+from raysplit.config.errors import ConfigError
+from raysplit.sweeps.report import Group, Spread, as_data, as_markdown, read_groups, table
+from raysplit.sweeps.sweep import Axis, Cell, cells, parse_axis, run_cells
 
 TASKS = {"name": "main_label", "num_owners": 3, "alpha": 0.5, "samples_per_owner": 40, "test_samples_per_owner": 20}
 

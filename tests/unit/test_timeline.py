@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from raysplit.cluster.emulation.events import Event, EventLog, Lateness
-from raysplit.train.timeline import Timeline, compare, read_timeline, timeline_of
-from raysplit.train.timeline_picture import draw_timeline
+from raysplit.prediction.timeline import Timeline, compare, read_timeline, timeline_of
+from raysplit.prediction.timeline_picture import draw_timeline
 
 #        0    1    2    3    4    5    6    7    8    9    10
 # node-1      [F ann  ]         [B ann       ][U]

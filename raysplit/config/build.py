@@ -1,0 +1,206 @@
+"""From a checked configuration to the setting that algorithms work with: data, owners, model, rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from raysplit.actors.data_owner import LocalTraining
+from raysplit.actors.evaluator import Evaluator
+from raysplit.algorithms.setting import OwnerData, Setting
+from raysplit.cluster.contract import PartySpec
+from raysplit.config.prepare_shards import streamed_owners
+from raysplit.config.run import RunConfig
+from raysplit.data.datasets import load_dataset
+from raysplit.data.domains import domain, flip_labels
+from raysplit.data.partition.laws import partition, partition_test
+from raysplit.data.samples import DataSet, Samples
+from raysplit.data.sources.shards import STREAMED
+from raysplit.data.transforms import GaussianNoise, Transform, with_domain
+from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.dense.spec import MultiTaskSpec
+from raysplit.models.spec import ModelSpec
+from raysplit.seeding import derive, generator
+
+NUM_EVALUATORS = 4
+"""The test set is always dealt out to so many evaluators, whatever the number of places, so that sums agree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The setting of a run, and which training samples each owner holds."""
+
+    setting: Setting
+    parts: tuple[np.ndarray, ...]
+    num_classes: int
+
+
+def prepare(config: RunConfig, *, device: str = "cpu") -> Prepared:
+    """Load and partition the data and describe model and training. Raises ``ValueError`` for what does not fit."""
+    if config.data.name == STREAMED:
+        return _prepare_streamed(config, device)
+    data = _load(config)
+    labels = _labels(data.train)
+    split = config.partition
+    parts = partition(
+        split.name, labels, split.num_owners, seed=config.seed, natural_owner=data.natural_owner, **split.options
+    )
+    tests = partition_test(split.name, _labels(data.test), split.num_owners, seed=config.seed, **split.options)
+    owners = {
+        f"owner-{i}": _owner_data(config, data, i, data.train.take(part), data.test.take(tests[i]) if tests else None)
+        for i, part in enumerate(parts)
+    }
+    setting = _setting(config, _model_spec(config, data), owners, data, device)
+    return Prepared(setting=setting, parts=tuple(parts), num_classes=data.num_classes)
+
+
+def _prepare_streamed(config: RunConfig, device: str) -> Prepared:
+    data, shards, parts = streamed_owners(config)
+    owners = {f"owner-{i}": _owner_data(config, data, i, shard, None) for i, shard in enumerate(shards)}
+    setting = _setting(config, _model_spec(config, data), owners, data, device)
+    return Prepared(setting=setting, parts=tuple(parts), num_classes=data.num_classes)
+
+
+def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
+    """The configured model for these data; where each sample has a target per task, one head or decoder per task."""
+    fields: dict[str, Any] = {
+        "name": config.model.name,
+        "input_shape": data.input_shape,
+        "num_classes": data.num_classes,
+        "options": config.model.options,
+        "seed": config.seed,
+        "dtype": config.model.dtype,
+    }
+    if isinstance(data.train.y, Tensor):
+        return ModelSpec(**fields)
+    if data.classes is not None:
+        return ClassifierSpec(**fields | {"options": _head_options(config, data.classes)})
+    if config.training.loss == "cross_entropy":
+        raise ValueError(
+            f"data {config.data.name!r} have a target for each of the tasks {', '.join(data.train.y)}, which one "
+            "cross-entropy cannot judge; set training.loss to task_sum"
+        )
+    fields["options"] = {**config.model.options, "tasks": tuple(data.train.y)}
+    return MultiTaskSpec(**fields)
+
+
+def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The options of a multi-task classifier: heads for ``model.tasks``, by default for all tasks of the data."""
+    options = dict(config.model.options)
+    tasks = options.pop("tasks", list(classes))
+    unknown = [task for task in tasks if task not in classes]
+    if config.model.name != "multi_task" or unknown or not tasks:
+        raise ValueError(
+            f"data {config.data.name!r} have a class label for each of the tasks {', '.join(classes)}; set model.name "
+            f"to multi_task and model.tasks to some of them, got {config.model.name!r} and {tasks}"
+        )
+    if options.get("weights"):  # every party reads the file, whatever folder it works in
+        options["weights"] = str(Path(options["weights"]).expanduser().resolve())
+    return options | {"classes": [(task, classes[task]) for task in tasks]}
+
+
+def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], data: DataSet, device: str) -> Setting:
+    training = config.training
+    return Setting(
+        spec=spec,
+        owners=owners,
+        training=LocalTraining(
+            batch_size=training.batch_size,
+            shuffle=training.shuffle,
+            drop_last=training.drop_last,
+            restart_optimizer=training.owner_optimizer_state == "restart",
+            loss=training.loss,
+            seed=config.seed,
+        ),
+        optimizer=training.optimizer.spec(),
+        server_optimizer=(training.server_optimizer or training.optimizer).spec(),
+        restart_server_optimizer=training.server_optimizer_state == "restart",
+        local_epochs=training.local_epochs,
+        max_steps=training.max_steps,
+        buffers=training.buffers,
+        seed=config.seed,
+        device=device,
+        evaluators=_evaluators("evaluator", data.test, config, spec, data, device),
+        validators=_evaluators("validator", data.val, config, spec, data, device) if data.val is not None else (),
+        rounds=training.rounds,
+        lr_schedule=training.lr_schedule,
+        updates=config.reliability.update_rules(),
+        cohort=config.reliability.cohort_rules(training.cohort_size),
+    )
+
+
+def _load(config: RunConfig) -> DataSet:
+    section = config.data
+    data = load_dataset(
+        section.name, root=section.root, download=section.download, augment=section.augment, **section.options
+    )
+    train, owner = data.train, data.natural_owner
+    if section.train_samples is not None:
+        chosen = _draw(len(train), section.train_samples, config.seed, "training subset")
+        train, owner = train.take(chosen), owner[chosen] if owner is not None else None
+    test = data.test
+    if section.test_samples is not None:
+        test = test.take(_draw(len(test), section.test_samples, config.seed, "test subset"))
+    return replace(data, train=train, test=test, natural_owner=owner)
+
+
+def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
+    if wanted > total:
+        raise ValueError(f"the {purpose} is to have {wanted} samples and the set has {total}; take at most all")
+    return np.sort(generator(seed, purpose).choice(total, size=wanted, replace=False))
+
+
+def _labels(samples: Samples) -> np.ndarray:
+    y = samples.y if isinstance(samples.y, Tensor) else next(iter(samples.y.values()))
+    return np.asarray(y.numpy()) if y.ndim == 1 and not y.is_floating_point() else np.zeros(len(samples), np.int64)
+
+
+def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:
+    owners, num_owners = config.owners, config.partition.num_owners
+    transform, eval_transform = data.transform, data.eval_transform
+    if owners.domain is not None:
+        own = domain(
+            owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed
+        )
+        transform, eval_transform = with_domain(transform, own), with_domain(eval_transform, own)
+    if index >= num_owners - owners.noisy:
+        transform, eval_transform = _noisy(transform, owners.pixel_noise), _noisy(eval_transform, owners.pixel_noise)
+        if owners.label_noise:
+            seed = derive(config.seed, "label noise")
+            shard = flip_labels(
+                shard, fraction=owners.label_noise, num_classes=data.num_classes, seed=seed, owner=index
+            )
+    needs_own_test = owners.domain is not None or owners.noisy > 0
+    own_test = test if test is not None or not needs_own_test else data.test
+    return OwnerData(shard=shard, test=own_test, transform=transform, eval_transform=eval_transform)
+
+
+def _noisy(transform: Transform, sigma: float) -> Transform:
+    return with_domain(transform, GaussianNoise(sigma=sigma)) if sigma else transform
+
+
+def _evaluators(
+    kind: str, samples: Samples, config: RunConfig, spec: ModelSpec, data: DataSet, device: str
+) -> tuple[PartySpec, ...]:
+    count = min(NUM_EVALUATORS, len(samples))
+    return tuple(
+        PartySpec(
+            name=f"{kind}-{i}",
+            role="evaluator",
+            build=Evaluator,
+            arguments={
+                "samples": samples.take(range(i, len(samples), count)),
+                "transform": data.eval_transform,
+                "spec": spec,
+                "loss": config.training.loss,
+                "seed": config.seed,
+                "device": device,
+            },
+        )
+        for i in range(count)
+    )

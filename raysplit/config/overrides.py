@@ -1,0 +1,54 @@
+"""A configuration file and its ``a.b=c`` overrides as plain data, not yet checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raysplit.config.errors import ConfigError
+
+
+def read_tree(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The file's mapping (None: empty) with the overrides applied in order. Raises `ConfigError`."""
+    tree = _read(path) if path is not None else {}
+    for override in overrides:
+        _apply(tree, override)
+    return tree
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    tree = _parsed(text, str(path))
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds a {type(tree).__name__}; a configuration is a mapping of sections")
+    return tree or {}
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"override {override!r} is not of the form section.key=value")
+    *sections, leaf = key.strip().split(".")
+    node = tree
+    for section in sections:
+        child = node.get(section)
+        if child is None:
+            child = node[section] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {section} is a value, not a section")
+        node = child
+    node[leaf] = _parsed(text, f"override {override!r}")
+
+
+def _parsed(text: str, source: str) -> Any:
+    """Plain data. PyYAML lets its constructors' own errors through: ``0b_``, ``2001-13-01``, ``!!bool x``."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{source} is not valid YAML: {error}") from error

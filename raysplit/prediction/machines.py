@@ -1,0 +1,224 @@
+"""From a topology and the parties of an algorithm to the machines that they run on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import inf
+from typing import Any, get_args
+
+from raysplit.cluster.clock import Clock
+from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.device import WorkKind
+from raysplit.cluster.device_queue import QueueDevice
+from raysplit.cluster.emulation.machines import Costs, Emulation, Machine
+from raysplit.cluster.emulation.network import Interface
+from raysplit.cluster.layout import Layout, PlaceSpec
+from raysplit.experiment.topology import DeviceConfig, TopologyConfig
+from raysplit.prediction.dry_run import unit_counts
+from raysplit.schedulers.cuts.profiles import OwnerTimes, Profile
+
+_MS = 1e-3
+
+
+def emulation(
+    parties: Sequence[PartySpec],
+    *,
+    topology: TopologyConfig,
+    clock: Clock,
+    batch_size: int,
+    processor_of: Mapping[str, str] | None = None,
+) -> Emulation:
+    """The emulation of these parties on the topology's machines.
+
+    Args:
+        batch_size: of the run; times of a profile are taken in proportion.
+        processor_of: the processor of each party, where several share one; by default each has its own.
+
+    Raises ``ValueError`` for a device that has no times for what its parties do.
+    """
+    device_of = party_devices(topology, parties)
+    known: dict[tuple[str, tuple[Any, ...], int], Costs] = {}  # many owners, few kinds of parts
+
+    def costs_of(device: str, recipe: Any) -> Costs:
+        key = (device, tuple(recipe.cuts), recipe.index)
+        if key not in known:
+            known[key] = part_costs(device, topology.devices[device], *key[1:], batch_size)
+        return known[key]
+
+    machines = {}
+    for party in parties:
+        if party.role not in ("owner", "node"):
+            continue
+        name = device_of[party.name]
+        recipes = party.arguments.get("recipes", (party.arguments.get("recipe"),))
+        by_owner = recipes if isinstance(recipes, Mapping) else {}
+        machines[party.name] = Machine(
+            device=(processor_of or {}).get(party.name, party.name),
+            costs={} if by_owner else {k: s for recipe in recipes for k, s in costs_of(name, recipe).items()},
+            owner_costs={owner: costs_of(name, recipe) for owner, recipe in by_owner.items()},
+            interface=interface(topology.devices[name]),
+            policy=_policy(party),
+            host=topology.devices[name].host,
+        )
+    if topology.aggregator is not None:
+        access = interface(topology.devices[topology.aggregator])
+        machines |= {p.name: Machine(device=p.name, interface=access) for p in parties if p.role == "aggregator"}
+    return Emulation(machines, clock, host_cores=topology.hosts, place_of=processor_of)
+
+
+def _policy(party: PartySpec) -> str:
+    """How a device chooses among what waits for it."""
+    device = party.arguments.get("device")
+    return device.policy if isinstance(device, QueueDevice) else "fifo"
+
+
+def observation(parties: Sequence[PartySpec], *, clock: Clock) -> Emulation:
+    """The machines as they are: nothing is slowed down, but everything is logged."""
+    nothing: Costs = defaultdict(float)
+    machines = {
+        party.name: Machine(device=party.name, costs=nothing, policy=_policy(party))
+        for party in parties
+        if party.role != "evaluator"
+    }
+    return Emulation(machines, clock)
+
+
+def expected_work(parties: Sequence[PartySpec], topology: TopologyConfig, batch_size: int) -> dict[str, float] | None:
+    """Seconds of computing for one batch of every owner, by party; None where no profile tells.
+
+    A paced run has none either: what its devices are described to take is not what this machine takes.
+    """
+    num_owners = sum(party.role == "owner" for party in parties)
+    device_of = party_devices(topology, parties)
+    if topology.pace or any(topology.devices[device].measured is None for device in device_of.values()):
+        return None
+    work = {}
+    for party in parties:
+        if party.name not in device_of:
+            continue
+        device = device_of[party.name]
+        recipes = party.arguments.get("recipes", (party.arguments.get("recipe"),))
+        seconds = 0.0
+        for recipe in recipes.values() if isinstance(recipes, Mapping) else recipes:
+            costs = part_costs(device, topology.devices[device], tuple(recipe.cuts), recipe.index, batch_size)
+            seconds += costs[recipe.index, "loss"] + costs[recipe.index, "update"]  # a loss: forward and backward
+        for_all = party.role == "node" and not isinstance(recipes, Mapping)
+        work[party.name] = seconds * (num_owners if for_all else 1)
+    return work
+
+
+def party_devices(topology: TopologyConfig, parties: Sequence[PartySpec]) -> dict[str, str]:
+    """The device of every owner and compute node."""
+    owners = [party.name for party in parties if party.role == "owner"]
+    nodes = [party.name for party in parties if party.role == "node"]
+    if len(owners) == 1 and not isinstance(topology.owners, str):  # of a centralised run: the first owner's
+        devices = {owners[0]: next(iter(topology.owners))}
+    else:
+        devices = dict(zip(owners, topology.owner_devices(len(owners)), strict=True))
+    return devices | {name: node_device(topology, name, i, len(nodes)) for i, name in enumerate(nodes)}
+
+
+def with_resources(layout: Layout, topology: TopologyConfig, parties: Sequence[PartySpec]) -> Layout:
+    """The layout whose places ask Ray for what the devices of their parties need.
+
+    A place whose parties need different machines becomes one place for each kind of them, with an equal share of its
+    processors.
+    """
+    device_of = party_devices(topology, parties)
+    needs = {
+        party: device
+        for party, device in device_of.items()
+        if topology.devices[device].resources or topology.devices[device].labels
+    }
+    kinds: defaultdict[str, dict[str | None, None]] = defaultdict(dict)
+    for party, name in layout.place_of.items():
+        kinds[name][needs.get(party)] = None
+    places: list[PlaceSpec] = []
+    for place in layout.places:
+        parts = kinds[place.name]
+        for kind in parts:
+            device = topology.devices[kind] if kind is not None else None
+            places.append(
+                replace(
+                    place,
+                    name=_part_name(place.name, kind, parts),
+                    cpus=int(place.cpus / len(parts) * 10_000) / 10_000,
+                    gpus=int(place.gpus / len(parts) * 10_000) / 10_000,
+                    resources={**place.resources, **(device.resources if device else {})},
+                    labels={**place.labels, **(device.labels if device else {})},
+                )
+            )
+    place_of = {party: _part_name(name, needs.get(party), kinds[name]) for party, name in layout.place_of.items()}
+    return replace(layout, places=tuple(places), place_of=place_of)
+
+
+def _part_name(place: str, kind: str | None, kinds: Mapping[str | None, None]) -> str:
+    return place if len(kinds) == 1 or kind is None else f"{place}-{kind}"
+
+
+def node_device(topology: TopologyConfig, node: str, index: int, num_nodes: int) -> str:
+    """The device of a compute node: ``node-3`` is the third of ``topology.nodes``, other names go by their order."""
+    prefix, _, number = node.rpartition("-")
+    place = int(number) - 1 if prefix == "node" and number.isdigit() else index
+    if not 0 <= place < len(topology.nodes):
+        raise ValueError(
+            f"topology.nodes has {len(topology.nodes)} devices and the run has {num_nodes} compute nodes, {node} among "
+            f"them; name a device for each, in the order node-1, node-2, ..."
+        )
+    return topology.nodes[place]
+
+
+def interface(device: DeviceConfig) -> Interface:
+    """Its way to the network."""
+    return Interface(
+        up_bytes_per_s=inf if device.up_bytes_per_s is None else device.up_bytes_per_s,
+        down_bytes_per_s=inf if device.down_bytes_per_s is None else device.down_bytes_per_s,
+        latency_s=device.latency_ms * _MS,
+        serial=device.serial_link,
+    )
+
+
+def part_costs(name: str, device: DeviceConfig, cuts: tuple[Any, ...], index: int, batch_size: int) -> Costs:
+    """Seconds of one batch on a device for every kind of work on one part of the model."""
+    slowdown = device.node_kind(name).slowdown
+    if device.owner is not None:
+        times = _ends_ms(name, device.owner, index, len(cuts))
+    elif device.measured is not None:
+        times = _units_ms(device.measured, cuts, index, batch_size / device.measured.batch_size)
+    else:
+        raise ValueError(
+            f"device {name!r} has no times: give it a profile (raysplit profile measures one) or, for an owner, times"
+        )
+    beside = device.step_overhead_ms
+    return {
+        (index, kind): (times[kind] * slowdown + beside) * _MS if kind in times else 0.0 for kind in get_args(WorkKind)
+    }
+
+
+def _units_ms(profile: Profile, cuts: tuple[Any, ...], index: int, rows: float) -> dict[WorkKind, float]:
+    """``rows``: the run's batch over the profile's; an update takes as long whatever the batch."""
+    bounds = [0, *unit_counts(cuts, len(profile.units)), len(profile.units)]
+    units = profile.units[bounds[index] : bounds[index + 1]]
+    forward, backward = (
+        rows * sum(unit.forward_ms for unit in units),
+        rows * sum(unit.backward_ms for unit in units),
+    )
+    return {
+        "forward": forward,
+        "backward": backward,
+        "loss": forward + backward,
+        "update": sum(unit.update_ms for unit in units),
+    }
+
+
+def _ends_ms(name: str, times: OwnerTimes, index: int, last: int) -> dict[WorkKind, float]:
+    if last < 2:
+        raise ValueError(
+            f"device {name!r} has times for the two ends of a model only; an owner that holds another part needs a "
+            f"profile"
+        )
+    if index == 0:
+        return {"forward": times.first_forward_ms, "backward": times.first_backward_ms}
+    return {"loss": times.last_ms}

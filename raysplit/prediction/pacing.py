@@ -1,0 +1,88 @@
+"""Predicted against measured: what a run with a topology records beside its metrics.
+
+The same topology paces the run (or, with ``pace: false``, only watches it) and feeds the simulator.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from raysplit.cluster.clock import WallClock
+from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.emulation.machines import Emulation
+from raysplit.cluster.layout import Layout
+from raysplit.config.run import RunConfig
+from raysplit.experiment.topology import TopologyConfig
+from raysplit.prediction.machines import emulation, expected_work, observation
+from raysplit.prediction.simulate import SIMULATED, simulate
+from raysplit.prediction.timeline import Comparison, Timeline, compare, timeline_of
+from raysplit.prediction.timeline_picture import draw_timeline
+from raysplit.runs.folder import Row
+
+logger = logging.getLogger(__name__)
+
+LayOut = Callable[[Sequence[PartySpec]], Layout]
+
+
+class Pacing:
+    """Paces or watches the run of a configuration with a topology, and predicts it."""
+
+    def __init__(self, config: RunConfig, topology: TopologyConfig, lay_out: LayOut | None = None) -> None:
+        self._config = config
+        self._topology = topology
+        self._lay_out = lay_out
+        self._places: Mapping[str, str] | None = None
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a simulation of this run to compare it with."""
+        return self._config.algorithm.name in SIMULATED
+
+    def emulate(self, parties: Sequence[PartySpec]) -> Emulation:
+        """The emulation of a run that starts now."""
+        scale = self._topology.time_scale if self._topology.pace else 1.0
+        clock = WallClock(started_s=time.time(), time_scale=scale)
+        if self._topology.pace:
+            return emulation(parties, topology=self._topology, clock=clock, batch_size=self._config.training.batch_size)
+        self._places = self._lay_out(parties).place_of if self._lay_out else {p.name: "this process" for p in parties}
+        return observation(parties, clock=clock)
+
+    def compared(self, rows: Sequence[Row], log: EventLog, shard_sizes: Sequence[int]) -> tuple[Comparison, Timeline]:
+        """Predict the rounds that were run; the comparison, and the measured timeline.
+
+        The first of several rounds is left out: in it, processes build their parts.
+        """
+        predicted = simulate(self._config, rounds=len(rows), shard_sizes=shard_sizes, places=self._places)
+        scale = self._topology.time_scale if self._topology.pace else 1.0
+        measured_s = [row["seconds"] / scale for row in rows]
+        first = min(1, len(rows) - 1)
+        timelines = [timeline_of(predicted.log), timeline_of(log).from_zero()]
+        before, after = (timeline.since_round(first) for timeline in timelines)
+        comparison = compare(before, after, predicted_s=predicted.round_s[first:], measured_s=measured_s[first:])
+        if self._topology.pace:
+            comparison = replace(comparison, lateness=log.lateness_since(first))
+        if comparison.pace is not None:
+            logger.warning(comparison.pace)
+        return comparison, timelines[1]
+
+
+def known_work(config: RunConfig, parties: Sequence[PartySpec]) -> dict[str, float] | None:
+    """What each party has to compute, where the topology's profiles tell."""
+    if config.topology is None or config.algorithm.name not in SIMULATED:
+        return None
+    return expected_work(parties, config.topology, config.training.batch_size)
+
+
+def write_timeline(folder: Path, comparison: Comparison, measured: Timeline) -> None:
+    """``timeline.parquet``, ``timeline.json`` (for Perfetto), ``timeline.png`` and ``prediction.json``."""
+    measured.write_parquet(folder / "timeline.parquet")
+    measured.write_trace(folder / "timeline.json")
+    draw_timeline(measured, folder / "timeline.png", title=f"measured, a round takes {comparison.round_s[1]:.4g} s")
+    record = asdict(comparison) | {"error": comparison.error, "pace": comparison.pace}
+    (folder / "prediction.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,114 @@
+"""A drawn timeline: what every device does, and how busy it is over the whole run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from raysplit.prediction.timeline import Timeline
+
+_COLOURS = {
+    "forward": "#4c78a8",
+    "loss": "#f2a541",
+    "backward": "#e4572e",
+    "update": "#8f8f8f",
+    "transfer": "#b9c6d3",
+}
+_MAX_ROWS = 24
+
+
+def draw_timeline(
+    timeline: Timeline, path: Path | str, *, title: str, window_s: tuple[float, float] | None = None
+) -> None:
+    """Draw to a PNG: devices over time on the left, their use on the right.
+
+    Args:
+        window_s: the time to show; None takes the first batches, long enough to see every device at work.
+    """
+    uses = timeline.uses()
+    shown = uses[:_MAX_ROWS]
+    low, high = window_s or _first_batches(timeline)
+    figure = Figure(figsize=(13, 1.9 + 0.36 * len(shown)), layout="constrained")
+    chart, bars = figure.subplots(1, 2, width_ratios=(5, 1), sharey=True)
+    _draw_events(chart, timeline, [use.device for use in shown], low, high)
+    hidden = f", {len(shown)} of {len(uses)} devices" if len(shown) < len(uses) else ""
+    chart.set_title(f"{title}\n{low:.4g} s to {high:.4g} s of {timeline.span_s:.4g} s{hidden}", loc="left", fontsize=10)
+    for row, use in enumerate(shown):
+        bars.barh(row, use.utilisation, height=0.62, color="#4c78a8" if use.utilisation < 0.9 else "#e4572e")
+        inside = use.utilisation > 0.7
+        bars.text(
+            use.utilisation + (-0.03 if inside else 0.03),
+            row,
+            f"{use.utilisation:.0%}",
+            va="center",
+            ha="right" if inside else "left",
+            color="white" if inside else "black",
+            fontsize=8,
+        )
+    bars.set_xlim(0, 1)
+    bars.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    bars.set_title("at work, whole run", loc="left", fontsize=10)
+    for axes in (chart, bars):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def _draw_events(chart: Axes, timeline: Timeline, devices: list[str], low: float, high: float) -> None:
+    inside = (timeline.columns["end_s"] > low) & (timeline.columns["start_s"] < high)
+    visible = timeline.where(inside)
+    row_of = {device: row for row, device in enumerate(devices)}
+    parties, names, kinds = (visible.column(name) for name in ("party", "device", "kind"))
+    place_of = dict(zip(parties, names, strict=True)) | {device: device for device in devices}
+    spans: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    for party, device, kind, start, end in zip(
+        parties, names, kinds, visible.columns["start_s"], visible.columns["end_s"], strict=True
+    ):
+        row = row_of.get(place_of.get(party, party) if kind == "transfer" else device)
+        if row is not None and end > start:
+            spans.setdefault((row, kind), []).append((float(start), float(end - start)))
+    narrow = 0.004 * (high - low)  # drawn with an edge of its own colour, so that it is seen at all
+    for (row, kind), bars in spans.items():
+        moved, colour = kind == "transfer", _COLOURS.get(kind, "#59a14f")
+        extent = (row + 0.33, 0.12) if moved else (row - 0.36, 0.62)
+        for edge, group in (
+            (colour, [bar for bar in bars if bar[1] <= narrow]),
+            ("white", [bar for bar in bars if bar[1] > narrow]),
+        ):
+            chart.broken_barh(
+                group, extent, facecolors=colour, edgecolor="none" if moved else edge, linewidth=0.5, zorder=2
+            )
+    chart.set_xlim(low, high)
+    chart.set_ylim(len(devices) - 0.4, -0.6)
+    chart.set_yticks(range(len(devices)), devices)
+    chart.set_xlabel("seconds", fontsize=9)
+    chart.xaxis.grid(True, color="#dddddd", linewidth=0.6)
+    chart.set_axisbelow(True)
+    present = [kind for kind in _COLOURS if any(kind == k for _, k in spans)]
+    labels = {"transfer": "receiving", "loss": "last part and loss"}
+    chart.legend(
+        [Patch(color=_COLOURS[kind]) for kind in present],
+        [labels.get(kind, kind) for kind in present],
+        ncols=len(present),
+        loc="upper left",
+        bbox_to_anchor=(0, -0.9 / len(devices) if len(devices) > 8 else -0.22),
+        frameon=False,
+        fontsize=8,
+    )
+
+
+def _first_batches(timeline: Timeline) -> tuple[float, float]:
+    """From the start until the median owner is through its third batch, or all of a short run."""
+    work = timeline.work
+    start, end = float(timeline.columns["start_s"].min()), float(timeline.columns["end_s"].max())
+    rounds = work.columns["round"]
+    third = work.columns["end_s"][(work.columns["step"] == 2) & (rounds == rounds.min(initial=0))]
+    return start, min(end, float(np.median(third))) if len(third) else end

@@ -1,0 +1,192 @@
+"""Runs side by side: what each reached, and what it took in rounds, bytes and seconds.
+
+Everything is read from the run folders, also from runs that were cut short.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from raysplit.algorithms import ALGORITHMS
+from raysplit.runs.folder import read_metrics
+from raysplit.training.loop import CUT_SHORT
+
+Figure = Literal["accuracy", "loss"]
+
+_NOT_COMPARED = ("algorithm.", "output.", "cluster.", "evaluation.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """The state of a run at one evaluation; bytes and seconds since its start, in training alone.
+
+    ``accuracy`` is there where answers are right or wrong; ``loss`` is the test loss, over all tasks together.
+    """
+
+    round: int
+    num_bytes: int
+    seconds: float
+    accuracy: float | None = None
+    loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """One run.
+
+    Attributes:
+        label: the algorithm's title; with the folder's name where several runs share the algorithm.
+        partition: the law and its parameters in words.
+        rounds: rounds that were finished, of ``rounds_planned``.
+        stopped: why the run ended.
+        curve: its evaluations in order.
+        settings: the flattened configuration.
+    """
+
+    folder: Path
+    label: str
+    algorithm: str
+    partition: str
+    rounds: int
+    rounds_planned: int
+    stopped: str
+    num_bytes: int
+    seconds: float
+    samples_per_s: float
+    curve: tuple[Point, ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def best_accuracy(self) -> float | None:
+        return max(self.values("accuracy"), default=None)
+
+    @property
+    def last_accuracy(self) -> float | None:
+        return self.curve[-1].accuracy if self.curve else None
+
+    @property
+    def best_loss(self) -> float | None:
+        return min(self.values("loss"), default=None)
+
+    @property
+    def last_loss(self) -> float | None:
+        return self.curve[-1].loss if self.curve else None
+
+    def values(self, figure: Figure) -> list[float]:
+        """The figure at the evaluations that have it."""
+        found = [getattr(point, figure) for point in self.curve]
+        return [value for value in found if value is not None]
+
+    def reached(self, accuracy: float) -> Point | None:
+        """The first evaluation with at least this accuracy."""
+        return next((point for point in self.curve if (point.accuracy or 0.0) >= accuracy), None)
+
+
+def read_runs(folders: Sequence[Path]) -> list[RunReport]:
+    """The runs in these folders, in this order. Raises ``ValueError`` for a folder without a readable run."""
+    found = [_read(folder) for folder in folders]
+    times = Counter(title for title, _ in found)
+    return [
+        RunReport(**content, label=title if times[title] == 1 else f"{title} ({content['folder'].name})")
+        for title, content in found
+    ]
+
+
+def common_figure(runs: Sequence[RunReport]) -> Figure:
+    """What these runs can be compared by: accuracy, unless there is one that has a test loss alone."""
+    return "loss" if any(run.curve and not run.values("accuracy") for run in runs) else "accuracy"
+
+
+def differing_settings(runs: Sequence[RunReport]) -> dict[str, list[Any]]:
+    """Settings, beside algorithm and places, in which these runs differ: a comparison should know them."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings if not key.startswith(_NOT_COMPARED))
+    values = {key: [run.settings.get(key) for run in runs] for key in keys}
+    return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
+
+
+def as_json(run: RunReport, target: float | None = None) -> dict[str, Any]:
+    """A run as plain data for programs."""
+    content: dict[str, Any] = {
+        "folder": str(run.folder),
+        "label": run.label,
+        "algorithm": run.algorithm,
+        "partition": run.partition,
+        "rounds": run.rounds,
+        "rounds_planned": run.rounds_planned,
+        "stopped": run.stopped,
+        "best_accuracy": run.best_accuracy,
+        "last_accuracy": run.last_accuracy,
+        "best_loss": run.best_loss,
+        "last_loss": run.last_loss,
+        "bytes": run.num_bytes,
+        "seconds": run.seconds,
+        "samples_per_s": run.samples_per_s,
+    }
+    if target is not None:
+        point = run.reached(target)
+        at = {"rounds": point.round, "bytes": point.num_bytes, "seconds": point.seconds} if point else None
+        content["to_target"] = {"accuracy": target, "reached": at}
+    return content
+
+
+def _read(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The algorithm's title and everything about the run but its label."""
+    try:
+        rows = read_metrics(folder)
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        summary = folder / "summary.json"
+        stopped = json.loads(summary.read_text(encoding="utf-8"))["stopped"] if summary.exists() else CUT_SHORT
+        settings = dict(_flat(config))
+        algorithm = settings["algorithm.name"]
+        trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
+        planned = len(rows) if stopped == "all rounds done" else settings["training.rounds"] * trainings
+        content = {
+            "folder": folder,
+            "algorithm": algorithm,
+            "partition": _partition(config["partition"]),
+            "rounds": len(rows),
+            "rounds_planned": planned,
+            "stopped": stopped,
+            "num_bytes": sum(row["bytes"] for row in rows),
+            "seconds": sum(row["seconds"] for row in rows),
+            "samples_per_s": sum(row["num_samples"] for row in rows) / sum(row["seconds"] for row in rows),
+            "curve": _curve(rows),
+            "settings": settings,
+        }
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"run folder {folder} is damaged ({type(error).__name__}: {error}); leave it out or train again"
+        ) from error
+    known = ALGORITHMS.get(algorithm)
+    return (known.title if known else algorithm), content
+
+
+def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
+    points, num_bytes, seconds = [], 0, 0.0
+    for row in rows:
+        num_bytes += row["bytes"]
+        seconds += row["seconds"]
+        tested = {name: float(row[f"test_{name}"]) for name in get_args(Figure) if f"test_{name}" in row}
+        if tested:
+            points.append(Point(round=row["round"], num_bytes=num_bytes, seconds=seconds, **tested))
+    return tuple(points)
+
+
+def _partition(section: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{key} {value}" for key, value in section.items() if key not in ("name", "num_owners"))
+    return f"{section['name']}{f' ({options})' if options else ''} over {section['num_owners']} owners"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        inner = isinstance(value, dict)
+        pairs += _flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+    return pairs

@@ -1,0 +1,115 @@
+"""Runs as one Markdown page: what they reached, what it took, how they went, and what they ran on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from raysplit.runs.folder import Row, read_metrics
+from raysplit.runs.report import RunReport, differing_settings
+
+MAX_ROUNDS = 20
+"""Of more rounds, so many are shown, evenly spread, the last among them."""
+
+_MIB = 2**20
+_SHOWN = ("model.name", "data.name", "training.optimizer.name", "training.optimizer.lr", "training.cohort_size", "seed")
+
+
+def page(runs: Sequence[RunReport], picture: str | None, target: float | None = None) -> str:
+    """The whole page.
+
+    Args:
+        picture: its file, as seen from the page; None where nothing has been evaluated.
+        target: an accuracy; what did it take to reach it?
+    """
+    parts = ["# Runs", _table(*_results(runs, target))]
+    parts += [f"![accuracy over rounds, bytes and seconds]({picture})"] if picture else []
+    differing = differing_settings(runs)
+    if differing:
+        parts += ["## What else differs", _table(["setting", *[run.label for run in runs]], _settings_rows(differing))]
+    for run in runs:
+        parts += _section(run)
+    return "\n\n".join(parts) + "\n"
+
+
+def _results(runs: Sequence[RunReport], target: float | None) -> tuple[list[str], list[list[str]]]:
+    head = ["run", "partition", "rounds", "best", "last", "MiB sent", "s of training", "samples/s"]
+    head += [f"rounds to {target:.1%}"] if target is not None else []
+    rows = []
+    for run in runs:
+        row = [run.label, run.partition, f"{run.rounds} of {run.rounds_planned}"]
+        row += [_percent(run.best_accuracy), _percent(run.last_accuracy), f"{run.num_bytes / _MIB:,.1f}"]
+        row += [f"{run.seconds:,.1f}", f"{run.samples_per_s:,.0f}"]
+        if target is not None:
+            point = run.reached(target)
+            row.append(str(point.round) if point else "not reached")
+        rows.append(row)
+    return head, rows
+
+
+def _settings_rows(differing: Mapping[str, Sequence[Any]]) -> list[list[str]]:
+    return [[f"`{key}`", *[f"`{value}`" for value in values]] for key, values in differing.items()]
+
+
+def _section(run: RunReport) -> list[str]:
+    rows = read_metrics(run.folder)
+    settings = [f"`{key}: {run.settings[key]}`" for key in _SHOWN if key in run.settings]
+    parts = [f"## {run.label}", f"{run.stopped}; {', '.join(settings)}", _table(*_course(rows))]
+    links = _links(run.folder / "traffic.parquet")
+    parts += ["Tensor bytes by kind of link:", _table(["from", "to", "MiB", "messages"], links)] if links else []
+    return parts + _environment(run.folder / "environment.json")
+
+
+def _course(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The rounds; who came and left where owners do."""
+    step = max(1, -(-len(rows) // MAX_ROUNDS))
+    shown = list(rows[::-1][::step])[::-1]
+    elastic = any("num_members" in row for row in rows)
+    head = ["round", "loss", "accuracy", "owners", "s", "MiB sent"] + (["members", "came", "left"] if elastic else [])
+    table = []
+    for row in shown:
+        cells = [str(row["round"]), f"{row['train_loss']:.4f}", _percent(row.get("test_accuracy"))]
+        cells += [str(row["num_owners"]), f"{row['seconds']:.2f}", f"{row['bytes'] / _MIB:,.2f}"]
+        if elastic:
+            cells += [str(row.get("num_members", "")), *(_some(row.get(key) or []) for key in ("came", "left"))]
+        table.append(cells)
+    return head, table
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def _links(path: Path) -> list[list[str]]:
+    """Bytes and messages between roles; nothing for a run that was cut short before it wrote them."""
+    if not path.exists():
+        return []
+    sizes: Counter[tuple[str, str]] = Counter()
+    messages: Counter[tuple[str, str]] = Counter()
+    for link in pq.read_table(path).to_pylist():
+        key = (link["source"].partition("-")[0], link["destination"].partition("-")[0])
+        sizes[key] += link["num_bytes"]
+        messages[key] += link["num_messages"]
+    return [[*key, f"{sizes[key] / _MIB:,.2f}", f"{messages[key]:,}"] for key in sorted(sizes)]
+
+
+def _environment(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+    return [f"Python {found['python']} on {found['platform']}, {found['cpus']} CPUs; {packages}."]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

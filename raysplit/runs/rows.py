@@ -1,0 +1,46 @@
+"""The running account of a run: a row of metrics per round, and what has crossed every link."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raysplit.actors.records import RoundTask
+from raysplit.algorithms.setting import RoundReport
+from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.links.traffic import merge_traffic
+from raysplit.runs.folder import Row
+
+
+class Ledger:
+    """Rows and traffic so far."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.traffic: list[LinkTraffic] = []
+
+    def entry(self, task: RoundTask, report: RoundReport, seconds: float, moved: list[LinkTraffic]) -> Row:
+        """The row of a round that is to be recorded next."""
+        before = self.rows[-1] if self.rows else {}
+        num_bytes = sum(link.num_bytes for link in moved)
+        return {
+            "round": task.round + 1,
+            "train_loss": report.loss,
+            "num_owners": len(report.owners),
+            "num_samples": report.num_samples,
+            "server_steps": report.server_steps,
+            "steps_total": before.get("steps_total", 0) + max(task.num_steps),
+            "seconds": seconds,
+            "train_seconds_total": before.get("train_seconds_total", 0.0) + seconds,
+            "samples_per_s": report.num_samples / seconds,
+            "bytes": num_bytes,
+            "bytes_total": before.get("bytes_total", 0) + num_bytes,
+            **report.values,
+        }
+
+    def record(self, row: Row, moved: list[LinkTraffic]) -> None:
+        self.rows.append(row)
+        self.traffic = merge_traffic([self.traffic, moved])
+
+    def go_back(self, rows: Sequence[Row], traffic: Sequence[LinkTraffic]) -> None:
+        """Be as after an earlier round."""
+        self.rows, self.traffic = list(rows), list(traffic)

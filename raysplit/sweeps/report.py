@@ -1,0 +1,155 @@
+"""What a sweep found: one line per combination, its seeds together, beside the controls that it is to be read by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from raysplit.runs.folder import Row, finished, read_metrics
+from raysplit.sweeps.sweep import Cell
+from raysplit.training.majority import to_targets
+
+SEED, METHOD, LOCAL = "seed", "algorithm.name", "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Mean and sample standard deviation (0 for a single value) of ``count`` values."""
+
+    mean: float
+    sd: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """None of no values."""
+        if not values:
+            return None
+        return cls(mean=fmean(values), sd=stdev(values) if len(values) > 1 else 0.0, count=len(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The runs that differ in their seed alone.
+
+    Attributes:
+        values: the swept keys and their values, without the seed.
+        runs: the metrics of each finished run.
+        local: last accuracy of training alone under the same settings, where the sweep has it.
+    """
+
+    values: Mapping[str, Any]
+    runs: tuple[tuple[Row, ...], ...]
+    local: Spread | None = None
+
+    @property
+    def accuracy(self) -> Spread | None:
+        return self.last("test_accuracy")
+
+    def last(self, key: str) -> Spread | None:
+        """Of a metric after the last round, over the runs that have it."""
+        return Spread.of([run[-1][key] for run in self.runs if key in run[-1]])
+
+    def to_target(self, measure: str, target: float) -> Spread | None:
+        """Of ``steps_to_target`` or ``bytes_to_target``, over the runs that reached it."""
+        found = [to_targets(run, (target,))[measure][f"{target:g}"] for run in self.runs]
+        return Spread.of([value for value in found if value is not None])
+
+
+CONTROLS: Mapping[str, Callable[[Group], Spread | None]] = {
+    "majority label": lambda group: group.last("majority_accuracy"),
+    "local only": lambda group: group.local,
+}
+
+
+def read_groups(grid: Sequence[Cell], folder: Path) -> list[Group]:
+    """The finished cells of a sweep, grouped in the order of the grid; a group without a finished run stays, empty."""
+    runs: dict[str, tuple[Mapping[str, Any], list[tuple[Row, ...]]]] = {}
+    for cell in grid:
+        values = {key: value for key, value in cell.values.items() if key != SEED}
+        _, found = runs.setdefault(repr(values), (values, []))
+        if finished(folder / cell.name):
+            found.append(tuple(read_metrics(folder / cell.name)))
+    groups = [Group(values=values, runs=tuple(found)) for values, found in runs.values()]
+    alone = {_circumstances(group): group.accuracy for group in groups if group.values.get(METHOD) == LOCAL}
+    return [Group(values=g.values, runs=g.runs, local=alone.get(_circumstances(g))) for g in groups]
+
+
+def _circumstances(group: Group) -> str:
+    """Everything but the method and its options: what training alone shares with it."""
+    return repr({key: value for key, value in group.values.items() if not key.startswith("algorithm.")})
+
+
+def table(groups: Sequence[Group], target: float | None = None) -> tuple[list[str], list[list[str]]]:
+    """Column names and lines of text: the swept values, accuracy, its controls, and what the target took."""
+    keys = list(groups[0].values)
+    columns = [*key_titles(keys), "accuracy", "worst owner"]
+    controls = [name for name, read in CONTROLS.items() if any(read(group) for group in groups)]
+    columns += controls
+    if target is not None:
+        columns += [f"steps to {target:.0%}", f"MiB to {target:.0%}"]
+    lines = []
+    for group in groups:
+        line = [value_text(group.values[key]) for key in keys]
+        line += [percent(group.accuracy), percent(group.last("min_accuracy"))]
+        line += [percent(CONTROLS[name](group)) for name in controls]
+        if target is not None:
+            line += [_reached(group, measure, target) for measure in ("steps_to_target", "bytes_to_target")]
+        lines.append(line)
+    return columns, lines
+
+
+def key_titles(keys: Sequence[str]) -> list[str]:
+    """Keys without their sections (``algorithm.name`` is ``algorithm``), unless two would be the same."""
+    short = [key.removesuffix(".name").rpartition(".")[2] for key in keys]
+    return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
+
+
+def as_markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [columns, ["---"] * len(columns), *lines]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def as_data(groups: Sequence[Group], target: float | None = None) -> list[dict[str, Any]]:
+    """The table as plain data for programs; accuracies are fractions."""
+    found = []
+    for group in groups:
+        entry: dict[str, Any] = {"values": dict(group.values), "runs": len(group.runs)}
+        for name, spread in (
+            ("accuracy", group.accuracy),
+            ("min_accuracy", group.last("min_accuracy")),
+            ("majority_accuracy", group.last("majority_accuracy")),
+            ("local_accuracy", group.local),
+        ):
+            entry[name] = {"mean": spread.mean, "sd": spread.sd} if spread else None
+        if target is not None:
+            entry["target"] = target
+            for measure in ("steps_to_target", "bytes_to_target"):
+                spread = group.to_target(measure, target)
+                entry[measure] = {"mean": spread.mean, "sd": spread.sd, "reached": spread.count} if spread else None
+        found.append(entry)
+    return found
+
+
+def percent(spread: Spread | None) -> str:
+    """``95.7 ± 0.2``, in percent; without the spread of a single run."""
+    if spread is None:
+        return "–"
+    return f"{100 * spread.mean:.1f}" + (f" ± {100 * spread.sd:.1f}" if spread.count > 1 else "")
+
+
+def value_text(value: Any) -> str:
+    """A swept value as it was written."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _reached(group: Group, measure: str, target: float) -> str:
+    spread = group.to_target(measure, target)
+    if spread is None:
+        return "never" if group.runs else "–"
+    some = f" ({spread.count} of {len(group.runs)})" if spread.count < len(group.runs) else ""
+    return (f"{spread.mean:.0f}" if measure == "steps_to_target" else f"{spread.mean / 2**20:.1f}") + some

@@ -1,0 +1,260 @@
+"""The loop: deploy, run rounds, evaluate, record, stop, export."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from raysplit.actors.evaluator import Evaluation
+from raysplit.algorithms import resolve_algorithm
+from raysplit.algorithms.base import Algorithm
+from raysplit.cluster.contract import Cluster, LinkTraffic, gather
+from raysplit.cluster.links.traffic import difference, merge_traffic
+from raysplit.config.build import Prepared
+from raysplit.config.run import RunConfig, dump_config
+from raysplit.data.partition.laws import save_partition
+from raysplit.data.transforms import normalisation
+from raysplit.models.classifier.export import export_trained
+from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.runs.folder import CUT_SHORT as CUT_SHORT
+from raysplit.runs.folder import Row, RunFolder
+from raysplit.runs.result import Meter, Observer, RunResult
+from raysplit.runs.rows import Ledger
+from raysplit.schedulers.cohort import choose_cohort
+from raysplit.seeding import generator
+from raysplit.training.divergence import measure_batch_divergence, measure_divergence
+from raysplit.training.majority import majority_accuracy, to_targets
+from raysplit.training.metrics import is_best, stop_reason, tested
+from raysplit.training.preflight import expected_needs, refuse_too_little
+from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
+from raysplit.training.recovery.members import Everybody, Members, members_of
+from raysplit.training.recovery.recovery import RECOVERABLE, Safety, deployed
+from raysplit.training.recovery.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+
+async def run(
+    config: RunConfig,
+    prepared: Prepared,
+    cluster: Cluster,
+    *,
+    folder: RunFolder | None = None,
+    observers: Sequence[Observer] = (),
+    meter: Meter | None = None,
+    resources: Mapping[str, float] | None = None,
+    checkpoints: Checkpoints | None = None,
+    start: Checkpoint | None = None,
+) -> RunResult:
+    """Train as configured on the given cluster, which is closed at the end.
+
+    Args:
+        checkpoints: where round ends are kept beyond this process.
+        start: the round end to go on from; by default the run begins with its first round.
+
+    What a failed run has reached stays: metrics line by line, and the weights of its last good round in ``model.pt``.
+    """
+    algorithm = resolve_algorithm(config.algorithm.name)(prepared.setting, config.algorithm.resolved_options())
+    if folder is not None:
+        folder.write_text("config.yaml", dump_config(config))
+        folder.write_environment(resources or {})
+        save_partition(folder.path / "partition.parquet", list(prepared.parts))
+    try:
+        setting = algorithm.setting
+        parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
+        if config.reliability.preflight and resources and config.cluster.elastic is None:
+            refuse_too_little(expected_needs(config, algorithm, parties, resources), resources)
+        algorithm.attach(await deployed(parties, cluster, config.reliability), cluster)
+        members = members_of(config, algorithm, parties, cluster)
+        safety = Safety(config, algorithm, parties, cluster, checkpoints, members)
+        for observer in observers:
+            observer.started(config, prepared)
+        watch = Watch(config.reliability, algorithm, [p for p in parties if p.role != "evaluator"], cluster)
+        result = await _Loop(config, algorithm, cluster, safety, members, watch, folder, observers, meter).run(start)
+    finally:
+        await cluster.close()
+    for observer in observers:
+        observer.finished(result)
+    return result
+
+
+class _Loop:
+    def __init__(
+        self,
+        config: RunConfig,
+        algorithm: Algorithm,
+        cluster: Cluster,
+        safety: Safety,
+        members: Everybody | Members,
+        watch: Watch,
+        folder: RunFolder | None,
+        observers: Sequence[Observer],
+        meter: Meter | None,
+    ) -> None:
+        self._config = config
+        self._algorithm = algorithm
+        self._cluster = cluster
+        self._safety = safety
+        self._members = members
+        self._watch = watch
+        self._folder = folder
+        self._observers = observers
+        self._meter = meter
+        self._ledger = Ledger()
+        self._states: Mapping[str, Mapping[str, Tensor]] = {}
+        self._majority = majority_accuracy(algorithm.setting.owners)
+
+    async def run(self, start: Checkpoint | None) -> RunResult:
+        over = None
+        try:
+            await self._begin(start)
+            while (over := self._over()) is None:
+                await self._attempt(len(self._ledger.rows))
+        except ArithmeticError:
+            logger.error("stopped by a bad loss; the weights of the last good round are saved")
+            raise
+        finally:
+            self._save(over or CUT_SHORT)
+        return RunResult(
+            rows=tuple(self._ledger.rows),
+            states=self._states,
+            traffic=tuple(self._ledger.traffic),
+            stopped=over or CUT_SHORT,
+            folder=self._folder.path if self._folder else None,
+        )
+
+    async def _begin(self, start: Checkpoint | None) -> None:
+        try:
+            await self._safety.begin(start)
+        except RECOVERABLE as lost:
+            await self._safety.recover(lost, start.rounds if start else 0, list(self._algorithm.setting.owners))
+        if start is None:
+            return
+        self._go_back(start)
+        if self._over():  # the run was cut short between its last round and its end
+            await self._evaluate()
+
+    def _over(self) -> str | None:
+        """Why there is no further round, if there is none."""
+        rows = self._ledger.rows
+        reason = stop_reason(rows, self._config.evaluation) if rows else None
+        return reason or ("all rounds done" if len(rows) >= self._algorithm.num_rounds else None)
+
+    async def _attempt(self, round: int) -> None:
+        """A round, recorded and kept; or the way back to the last one that was kept."""
+        safety, drawn = self._safety, list[str]()
+        try:
+            await safety.take_in(self._ledger.rows, self._ledger.traffic)
+            drawn = self._drawn(round)
+            row, moved = await self._watch.watched(self._round(round, safety.left(round, drawn)), round)
+            best = is_best(self._ledger.rows, row)
+            rows, traffic = [*self._ledger.rows, row], merge_traffic([self._ledger.traffic, moved])
+            await safety.keep(rounds=round + 1, rows=rows, traffic=traffic, cohort=drawn, is_best=best)
+        except RECOVERABLE as error:
+            self._go_back(await safety.recover(error, round, drawn))
+        else:
+            self._record(row, moved)
+
+    def _drawn(self, round: int) -> list[str]:
+        rng = generator(self._config.seed, "round", round, "cohort")
+        owners = self._safety.candidates(self._algorithm.available(round), round)
+        return list(choose_cohort(owners, self._algorithm.setting.cohort.num_drawn(len(owners)), rng))
+
+    def _go_back(self, kept: Checkpoint) -> None:
+        self._ledger.go_back(kept.rows, kept.traffic)
+        if self._folder:
+            self._folder.replace_rows(kept.rows)
+
+    async def _round(self, round: int, cohort: Sequence[str]) -> tuple[Row, list[LinkTraffic]]:
+        config, algorithm = self._config, self._algorithm
+        every = config.evaluation.divergence_every
+        measured = every is not None and round % every == 0
+        divergence = await measure_divergence(algorithm) if measured else {}
+        before = await self._cluster.traffic()
+        started = time.perf_counter()
+        task = algorithm.task(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
+        report = await algorithm.round(replace(task, record_gradients=measured))
+        seconds = time.perf_counter() - started
+        moved = difference(await self._cluster.traffic(), before)
+        if self._meter is not None:
+            self._meter.round_measured(moved, await self._cluster.strain())
+        divergence |= await measure_batch_divergence(algorithm, task) if measured else {}
+        row = self._ledger.entry(task, report, seconds, moved) | divergence | self._members.row()
+        last = round == algorithm.num_rounds - 1
+        if last or (round + 1) % config.evaluation.every == 0:
+            row |= await self._evaluate()
+        return row, moved
+
+    async def _evaluate(self) -> Row:
+        """Accuracy of the global model, or the mean over the owners' models (each on its owner's own test data)."""
+        algorithm = self._algorithm
+        models = algorithm.models()
+        own = [data.test is not None for data in algorithm.setting.owners.values()]
+        evaluations: list[Evaluation] = []
+        for label, states in models.items():
+            evaluations += await (
+                self._on_own_tests(label, states) if any(own) else self._on_common_test(label, states)
+            )
+        self._states = {label: await merged(states) for label, states in models.items()}
+        row: Row = tested(evaluations)
+        if self._majority is not None:
+            row["majority_accuracy"] = self._majority
+        return row
+
+    async def _on_common_test(self, label: str, states: list[Any]) -> list[Evaluation]:
+        spec = self._algorithm.spec_of(label)
+        evaluators = [self._algorithm.handles[party.name] for party in self._algorithm.setting.evaluators]
+        parts: list[Evaluation] = await gather(*[e.evaluate(*states, spec=spec) for e in evaluators])
+        total = parts[0]
+        for part in parts[1:]:
+            total += part
+        return [total]
+
+    async def _on_own_tests(self, label: str, states: list[Any]) -> list[Evaluation]:
+        """A global model is tested on every owner's samples, an owner's model on this owner's."""
+        handles, owners = self._algorithm.handles, self._algorithm.setting.owners
+        names = [label] if label in owners else [name for name in owners if name in handles]
+        return await gather(*[handles[name].evaluate(*states) for name in names])
+
+    def _record(self, row: Row, moved: list[LinkTraffic]) -> None:
+        self._ledger.record(row, moved)
+        if self._folder:
+            self._folder.add_row(row)
+        logger.info("round %s", json.dumps(row))
+        for observer in self._observers:
+            observer.round_done(row)
+
+    def _save(self, stopped: str) -> None:
+        if not self._folder or not self._ledger.rows:
+            return
+        self._folder.write_tables(self._ledger.traffic, self._algorithm.tables())
+        if self._states:
+            self._write_models(self._folder)
+        summary: Row = {"stopped": stopped, "rounds": len(self._ledger.rows), "algorithm": self._config.algorithm.name}
+        evaluation = self._config.evaluation
+        wanted = {*evaluation.targets, *([evaluation.target_accuracy] if evaluation.target_accuracy else [])}
+        summary |= (
+            to_targets(self._ledger.rows, sorted(wanted)) | self._algorithm.summary() | {"last": self._ledger.rows[-1]}
+        )
+        self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def _write_models(self, folder: RunFolder) -> None:
+        """The chosen models, and the last ones where those are others; a multi-task classifier as it can be served."""
+        chosen, spec = self._algorithm.chosen() or self._states, self._algorithm.setting.spec
+        folder.write_model(chosen)
+        if chosen is not self._states:
+            folder.write_model(self._states, "last.pt")
+        if isinstance(spec, ClassifierSpec) and "global" in chosen:
+            owner = next(iter(self._algorithm.setting.owners.values()))
+            export_trained(folder.path, spec, chosen["global"], normalisation(owner.eval_transform))
+
+
+async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
+    """The whole model's weights out of promises of the parts'; copies, so that nothing pins shared memory."""
+    return {key: value.clone() for state in await gather(*states) for key, value in state.items()}

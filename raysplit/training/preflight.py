@@ -1,0 +1,163 @@
+"""What a run will need of memory, estimated before it starts: weights, gradients, optimisers, activations, processes.
+
+An estimate, not a measurement: the activations are the outputs of all layers for a batch, kernels' own buffers are left
+out, and every process counts with what importing torch costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.part import as_tuple
+from raysplit.actors.parts.stage import PartRecipe
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.mas.groups import GroupTraining
+from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.links.tensors import num_bytes
+from raysplit.config.run import RunConfig
+
+_MIB = 2**20
+PROCESS_BYTES = 250 * _MIB
+"""Private memory of a process that has imported torch and an optimiser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """In bytes: of the parties' models, of their samples, of the processes, and under way in the object store."""
+
+    models_bytes: int
+    samples_bytes: int
+    processes_bytes: int
+    in_flight_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.models_bytes + self.samples_bytes + self.processes_bytes
+
+
+class TooLittleMemory(ValueError):
+    """The run needs more than there is; the message has the numbers and the way out."""
+
+
+def estimate(
+    parties: Sequence[PartySpec],
+    *,
+    batch_size: int,
+    num_owners: int,
+    num_places: int,
+    learners: Sequence[PartRecipe] = (),
+) -> Needs:
+    """What these parties need; a node with a replica per owner has ``num_owners`` of them.
+
+    ``learners`` are models that every owner builds only when its groups of tasks open.
+    """
+    models = samples = crossing = 0
+    known: dict[str, tuple[list[int], list[int], list[int]]] = {}
+    state_copies: dict[str, int] = {}
+    for party in parties:
+        copies = num_owners if party.arguments.get("copies") == "per_owner" else 1
+        for recipe in [*_recipes(party), *(learners if party.role == "owner" else ())]:
+            key = f"{recipe.spec} {recipe.cuts}"
+            if key not in known:  # most owners share their recipes
+                known[key] = _sizes(recipe)
+            optimizer = str(recipe.optimizer)
+            if optimizer not in state_copies:
+                state_copies[optimizer] = _state_copies(recipe.optimizer)
+            weights, outputs, sent = known[key]
+            kept = weights[recipe.index] * (2 + state_copies[optimizer])
+            models += copies * (kept + outputs[recipe.index] * batch_size)
+            crossing = max(crossing, *sent)
+        samples += sum(num_bytes(getattr(party.arguments.get(name), "x", ())) for name in ("shard", "samples"))
+    return Needs(
+        models_bytes=models,
+        samples_bytes=samples,
+        processes_bytes=num_places * PROCESS_BYTES,
+        in_flight_bytes=2 * num_owners * crossing * batch_size,  # one batch per owner: there and on its way back
+    )
+
+
+def expected_needs(
+    config: RunConfig, algorithm: Algorithm, parties: Sequence[PartySpec], resources: Mapping[str, float]
+) -> Needs:
+    """The estimate for a configured run on a cluster with these Ray resources."""
+    section = config.cluster
+    places = max(1, int(resources.get("CPU", 1))) if section.places == "auto" else section.places
+    return estimate(
+        parties,
+        batch_size=config.training.batch_size,
+        num_owners=config.training.cohort_size or config.partition.num_owners,
+        num_places=len(parties) if section.sharing == "alone" else places,
+        learners=algorithm.learners() if isinstance(algorithm, GroupTraining) else (),
+    )
+
+
+def refuse_too_little(needs: Needs, resources: Mapping[str, float]) -> None:
+    """Raise `TooLittleMemory` where a cluster with these Ray resources has less than is needed."""
+    memory, store = resources.get("memory"), resources.get("object_store_memory")
+    if memory is not None and needs.memory_bytes > memory:
+        raise TooLittleMemory(
+            f"the run needs about {_mib(needs.memory_bytes)} of memory ({_mib(needs.models_bytes)} for weights, "
+            f"optimisers and activations, {_mib(needs.samples_bytes)} for samples, {_mib(needs.processes_bytes)} for "
+            f"processes) and the cluster has {_mib(memory)}; take a smaller training.batch_size, fewer owners or "
+            f"cluster.places, or more machines (reliability.preflight: false goes on anyway)"
+        )
+    if store is not None and needs.in_flight_bytes > store:
+        raise TooLittleMemory(
+            f"up to {_mib(needs.in_flight_bytes)} of tensors are under way at a time and the object store has "
+            f"{_mib(store)}; raise cluster.object_store_mib, or take a smaller training.batch_size or cohort_size "
+            f"(reliability.preflight: false goes on anyway)"
+        )
+
+
+def _recipes(party: PartySpec) -> list[PartRecipe]:
+    given: Any = party.arguments.get("recipes", party.arguments.get("recipe", ()))
+    if isinstance(given, PartRecipe):
+        return [given]
+    return list(given.values()) if isinstance(given, Mapping) else list(given)
+
+
+def _sizes(recipe: PartRecipe) -> tuple[list[int], list[int], list[int]]:
+    """By part: bytes of the weights, and for one sample of all layers' outputs and of what leaves the part."""
+    spec = recipe.spec
+    dtype: torch.dtype = getattr(torch, spec.dtype)
+    z: Any = torch.zeros(1, *spec.input_shape, dtype=dtype)
+    weights, outputs, sent = [], [], []
+    for part in spec.parts(recipe.cuts):
+        made: list[int] = []
+        hooks = [
+            module.register_forward_hook(lambda _, __, output, made=made: made.append(num_bytes(output)))
+            for module in part.modules()
+            if not list(module.children())
+        ]
+        with torch.no_grad():
+            output = part.eval()(*as_tuple(z))
+        for hook in hooks:
+            hook.remove()
+        weights.append(num_bytes(part.state_dict()))
+        outputs.append(sum(made))
+        if isinstance(output, Mapping):  # answers by task go nowhere; the next heads take what these took
+            sent.append(0)
+        else:
+            z = output
+            sent.append(num_bytes(z))
+    return weights, outputs, sent[:-1] or [0]
+
+
+def _state_copies(optimizer: OptimizerSpec) -> int:
+    """How many tensors of a weight's size the optimiser keeps for it."""
+    weight = torch.nn.Parameter(torch.zeros(3))
+    built = optimizer.build([weight])
+    assert built is not None
+    weight.grad = torch.zeros(3)
+    built.step()
+    return sum(isinstance(v, Tensor) and v.shape == weight.shape for v in built.state[weight].values())
+
+
+def _mib(size_bytes: float) -> str:
+    return f"{size_bytes / _MIB:,.0f} MiB"

@@ -1,0 +1,74 @@
+"""Parts of an MP-SL run that move when compute nodes come or leave: `raysplit.schedulers.cuts.replan` decides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from raysplit.algorithms.mpsl.mpsl import MPSL
+from raysplit.algorithms.mpsl.route import Route
+from raysplit.config.run import RunConfig
+from raysplit.prediction.plan_cuts import cut_problem
+from raysplit.runs.folder import Row
+from raysplit.schedulers.cuts.replan import MovingCost, Replan, replan
+from raysplit.schedulers.cuts.solve import InfeasibleError
+
+if TYPE_CHECKING:
+    from raysplit.experiment.rules import ElasticConfig
+
+logger = logging.getLogger(__name__)
+
+_BYTES_PER_MBIT = 1e6 / 8
+
+
+class MovingParts:
+    """Asked before every round; decides anew only when other nodes are there than the last time."""
+
+    def __init__(self, config: RunConfig, section: ElasticConfig, algorithm: MPSL) -> None:
+        self._algorithm = algorithm
+        self._problem = cut_problem(config)
+        self._cost = MovingCost(
+            bandwidth_bytes_per_s=section.move_mbit_per_s * _BYTES_PER_MBIT,
+            pause_ms=section.move_pause_s * 1e3,
+            min_gain=section.min_gain,
+        )
+        self._nodes: tuple[str, ...] = algorithm.on_offer
+        self._lacking: list[str] = []
+        self._decided: Replan | None = None
+
+    def lacking(self, here: Collection[str], rounds_left: int) -> list[str]:
+        """Why no plan fits the compute nodes that are here; empty where one does."""
+        nodes = tuple(name for name in self._algorithm.on_offer if name in here)
+        if nodes != self._nodes:
+            self._nodes, self._lacking, self._decided = nodes, [], None
+            try:
+                self._decide(nodes, rounds_left)
+            except InfeasibleError as missing:
+                self._lacking = [str(missing)]
+        return self._lacking
+
+    def _decide(self, nodes: Collection[str], rounds_left: int) -> None:
+        offered = tuple(node for node in self._problem.nodes if node.name in nodes)
+        if not offered:
+            raise InfeasibleError("no compute node is there")
+        (route,) = self._algorithm.routes
+        cuts = [cut for cut in route.cuts if isinstance(cut, int)]
+        found = replan(
+            replace(self._problem, nodes=offered), cuts, route.node_names, rounds_left=rounds_left, moving=self._cost
+        )
+        logger.info("compute nodes %s are there: %s", ", ".join(nodes), found)
+        self._decided = found
+
+    def moved(self, newcomers: Collection[str]) -> Route | None:
+        """Where parts are to be put, told once: a newcomer has those of the first route; None where all are there."""
+        found, self._decided = self._decided, None
+        if found is not None and found.is_move:
+            return Route(cuts=found.plan.cuts, nodes=found.plan.nodes)
+        return self._algorithm.routes[0] if newcomers else None
+
+    def row(self) -> Row:
+        """Columns of a round's metrics."""
+        (route,) = self._algorithm.routes
+        return {"cuts": list(route.cuts), "nodes": list(route.node_names)}

@@ -1,0 +1,284 @@
+"""What keeps a run going: a round end to go back to, and the way back there after a loss.
+
+A loss ends the round's attempt. Lost places are made anew, every party is set to the last good round end and the round
+is repeated; as all random streams are keyed by round, the weights at the end are those of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from raysplit.actors.aggregation import UpdateRefused
+from raysplit.actors.records import NonFiniteLoss
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.mpsl.mpsl import MPSL
+from raysplit.algorithms.mpsl.route import Route
+from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
+from raysplit.cluster.links.tensors import map_tensors
+from raysplit.config.run import RunConfig
+from raysplit.experiment.rules import ReliabilityConfig
+from raysplit.runs.folder import Row
+from raysplit.schedulers.failure import BadUpdate, FailureRules, LostPlace, Standing, Stop, decide
+from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
+from raysplit.training.recovery.members import Everybody, Members
+from raysplit.training.recovery.watch import RoundOverdue, attended
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
+
+
+def fingerprint(config: RunConfig) -> str:
+    """Of all settings that a run's numbers depend on."""
+    tree = config.model_dump(mode="json", exclude={"cluster", "output"})
+    kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
+    tree["reliability"] = {key: tree["reliability"][key] for key in kept}
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+async def deployed(parties: Sequence[PartySpec], cluster: Cluster, section: ReliabilityConfig) -> Mapping[str, Handle]:
+    """All handles; a place that is lost before it has begun is made anew once."""
+    try:
+        return await cluster.deploy(parties)
+    except PlaceLost as lost:
+        if section.on_lost_place == "stop":
+            raise
+        logger.warning("%s; it is made anew", lost)
+        return (await cluster.heal(parties, lost.place, section.place_timeout_s)).handles
+
+
+class Safety:
+    """Of one run.
+
+    Args:
+        parties: all that were deployed, the evaluators among them.
+        checkpoints: where round ends are written; None keeps the last one in memory alone.
+        members: who has to be there before a round.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        algorithm: Algorithm,
+        parties: Sequence[PartySpec],
+        cluster: Cluster,
+        checkpoints: Checkpoints | None,
+        members: Everybody | Members,
+    ) -> None:
+        section = config.reliability
+        self._section = section
+        self._algorithm = algorithm
+        self._parties = parties
+        self._own = [party for party in parties if party.role != "evaluator"]
+        self._cluster = cluster
+        self._checkpoints = checkpoints
+        self._members = members
+        self._rules = FailureRules(**{name: getattr(section, name) for name in FailureRules.__dataclass_fields__})
+        forgetful = sorted({p.build.__name__ for p in self._own if not hasattr(p.build, "snapshot")})
+        if forgetful and section.checkpoint_every:
+            logger.info("no checkpoints: %s cannot say what it goes on from", ", ".join(forgetful))
+        # What is kept would travel over the described links of a run that is paced or watched.
+        unobserved = config.topology is None or config.cluster.elastic is not None
+        self.is_on = section.checkpoint_every is not None and not forgetful and unobserved
+        self.fingerprint = fingerprint(config)
+        self.last: Checkpoint | None = None
+        self.attempts = 0
+        self._num_written = 0
+        self._restarts_in_round: Counter[int] = Counter()
+        self._bad_updates: Counter[str] = Counter()
+        self._without: dict[int, set[str]] = {}
+        self._excluded: set[str] = set()
+
+    # -- who is left ---------------------------------------------------------------------------------------------
+
+    def candidates(self, owners: Sequence[str], round: int) -> list[str]:
+        """Owners that may be drawn."""
+        there = self._members.among(owners, sorted(self._without.get(round, ())))
+        return [name for name in there if name not in self._excluded]
+
+    def left(self, round: int, drawn: Sequence[str]) -> tuple[str, ...]:
+        """Of the cohort as drawn, those without whom the round is not to be repeated."""
+        return tuple(name for name in drawn if name not in self._without.get(round, ()))
+
+    # -- round ends ----------------------------------------------------------------------------------------------
+
+    async def keep(
+        self,
+        *,
+        rounds: int,
+        rows: Sequence[Row],
+        traffic: Sequence[LinkTraffic],
+        cohort: Sequence[str] = (),
+        is_best: bool = False,
+    ) -> None:
+        """Keep this round end, if it is one to keep."""
+        every = self._section.checkpoint_every
+        if not self.is_on or not every or (rounds % every and rounds < self._algorithm.num_rounds):
+            return
+        await self._keep(rounds, rows, traffic, cohort)
+        if self._checkpoints is not None and rounds:
+            await self._write(self._checkpoints, is_best)
+
+    async def _write(self, checkpoints: Checkpoints, is_best: bool) -> None:
+        """Beyond this process; a store that fails later does not end what it is there to save."""
+        assert self.last is not None
+        try:
+            await asyncio.to_thread(checkpoints.save, self.last, is_best=is_best)
+        except OSError as error:
+            if not self._num_written:
+                raise
+            logger.warning("the checkpoint of round %d could not be written: %s", self.last.rounds, error)
+        else:
+            self._num_written += 1
+
+    async def _keep(
+        self, rounds: int, rows: Sequence[Row], traffic: Sequence[LinkTraffic], cohort: Sequence[str] = ()
+    ) -> None:
+        """In memory; of those who are not there, what was kept when they were."""
+        before = self.last.parties if self.last is not None else {}
+        snapshots = await self._attended(self._algorithm.snapshots(self._present))
+        absent = [p.name for p in self._own if p.name not in self._algorithm.handles]
+        snapshots |= {name: before[name] for name in absent if name in before}
+        self.last = Checkpoint(
+            fingerprint=self.fingerprint,
+            parties=map_tensors(lambda t: t.clone(), snapshots),
+            memory=self._algorithm.memory(),
+            attempts=self.attempts,
+            excluded=sorted(self._excluded),
+            rounds=rounds,
+            rows=rows,
+            traffic=traffic,
+            cohort=cohort,
+        )
+
+    @property
+    def _present(self) -> list[PartySpec]:
+        return [party for party in self._own if party.name in self._algorithm.handles]
+
+    async def begin(self, checkpoint: Checkpoint | None) -> None:
+        """Wait until the first round may begin, and be as after a kept round end, or as parties were made."""
+        settled = await self._members.settle(checkpoint.rows if checkpoint else ())
+        if checkpoint is None:
+            await self.keep(rounds=0, rows=(), traffic=())
+        kept = checkpoint or (self.last if settled.route else None)
+        if kept is not None:
+            await self._go_to(kept, settled.route)
+
+    async def take_in(self, rows: Sequence[Row], traffic: Sequence[LinkTraffic]) -> None:
+        """Before a round: wait until it may begin, have newcomers as they were, and parts where they are to be."""
+        settled = await self._members.settle(rows)
+        if settled.route is not None:
+            if self.last is None or self.last.rounds < len(rows):
+                await self._keep(len(rows), rows, traffic)
+            assert self.last is not None
+            await self._go_to(self.last, settled.route)
+        elif self.last is not None:
+            kept = self.last.parties
+            known = [name for name in settled.newcomers if name in kept and name in self._algorithm.handles]
+            await gather(*[self._algorithm.handles[name].restore(kept[name]) for name in known])
+
+    async def _go_to(self, checkpoint: Checkpoint, route: Route | None) -> None:
+        """Set every party and the coordinator to a kept round end; with a route, parts are there from now on."""
+        if route is not None and isinstance(self._algorithm, MPSL):
+            self._algorithm.take_route(route)
+        self.last = checkpoint
+        self.attempts = max(self.attempts, checkpoint.attempts)
+        self._excluded |= set(checkpoint.excluded)
+        await self._attended(self._algorithm.go_back(self._present, checkpoint.parties, checkpoint.memory))
+
+    async def _attended(self, work: Coroutine[Any, Any, T]) -> T:
+        """The work's value; `PlaceLost` when a place falls silent meanwhile, `RoundOverdue` when somebody does."""
+        return await attended(work, self._cluster.watch(self._section.place_timeout_s), self._answered())
+
+    async def _answered(self) -> None:
+        """Everybody gives or takes a state before a round counts as stalled."""
+        limit_s = self._section.stall_timeout_s
+        if limit_s is None:
+            await asyncio.get_running_loop().create_future()
+            return
+        await asyncio.sleep(limit_s)
+        names = sorted(self._algorithm.awaited)
+        raise RoundOverdue(f"between two rounds nothing has come for {limit_s:g} s", names, ", ".join(names))
+
+    # -- after a loss --------------------------------------------------------------------------------------------
+
+    async def recover(self, error: Exception, round: int, drawn: Sequence[str]) -> Checkpoint:
+        """Heal the cluster and go back to the last kept round end; raises ``error`` where that may not be."""
+        while True:
+            if not self.is_on:
+                raise error
+            try:
+                lost = await self._repeat(error, round, drawn)
+            except PlaceLost as another:
+                error = another
+                continue
+            try:
+                await self._start_again(lost)
+            except (PlaceLost, RoundOverdue) as another:
+                error = another
+                continue
+            assert self.last is not None
+            if self._checkpoints is not None:
+                await asyncio.to_thread(self._checkpoints.drop_after, self.last.rounds)
+            return self.last
+
+    async def _start_again(self, lost: Sequence[str]) -> None:
+        """At the last kept round end, without those of the lost who do not come back."""
+        if self.last is None:
+            await self.begin(None)
+        else:
+            settled = await self._members.settle(self.last.rows, awaited=lost)
+            await self._go_to(self.last, settled.route)
+
+    async def _repeat(self, error: Exception, round: int, drawn: Sequence[str]) -> tuple[str, ...]:
+        """Decide, and make the cluster whole; the parties that were lost and are wanted back."""
+        place = error.place if isinstance(error, PlaceLost) else ""
+        healed = None
+        if not isinstance(error, NonFiniteLoss | UpdateRefused) and self._rules.on_lost_place != "stop":
+            healed = await self._cluster.heal(self._parties, place, self._section.place_timeout_s)
+            self._algorithm.attach(healed.handles, self._cluster)
+        failure = self._failure(error, healed.remade if healed else ())
+        standing = Standing(
+            drawn=tuple(drawn),
+            cohort=self.left(round, drawn),
+            restarts_in_round=self._restarts_in_round[round],
+            restarts_in_run=self.attempts,
+        )
+        decision = decide(failure, standing, self._rules)
+        if isinstance(decision, Stop):
+            error.add_note(decision.reason)
+            raise error if not isinstance(error, PlaceLost) else RunStopped(decision.reason) from error
+        self.attempts += 1
+        self._restarts_in_round[round] += 1
+        self._without.setdefault(round, set()).update(decision.without)
+        self._excluded |= set(decision.exclude)
+        if self.last is not None:
+            self.last = replace(self.last, excluded=sorted(self._excluded), attempts=self.attempts)
+        without = f" without {', '.join(decision.without)}" if decision.without else ""
+        first = self.last.rounds + 1 if self.last is not None else 1
+        logger.warning("%s; back to round %d and on%s", decision.reason, first, without)
+        return failure.parties if isinstance(failure, LostPlace) and not decision.without else ()
+
+    def _failure(self, error: Exception, remade: tuple[str, ...]) -> LostPlace | BadUpdate:
+        if isinstance(error, NonFiniteLoss | UpdateRefused):
+            self._bad_updates[error.owner] += 1
+            return BadUpdate(owner=error.owner, reason=str(error), times=self._bad_updates[error.owner])
+        if isinstance(error, RoundOverdue):
+            place, reason, parties = ", ".join(error.waits_for), "it did not come in time", error.waits_for
+        else:
+            assert isinstance(error, PlaceLost)
+            place, reason, parties = error.place, error.reason, remade
+        return LostPlace(place=place, reason=reason, parties=tuple({original(name): None for name in parties}))
+
+
+class RunStopped(RuntimeError):
+    """A loss that the rules do not let the run survive; the message says why and what to do."""
