@@ -17,7 +17,7 @@ from run import SEEDS, experiments
 
 from raysplit.actors.evaluator import evaluate
 from raysplit.actors.parts.losses import resolve_loss
-from raysplit.cli.sweep_picture import draw_sweep
+from raysplit.cli.pictures.sweep import draw_sweep
 from raysplit.config.build import Prepared, prepare
 from raysplit.config.run import load_config
 from raysplit.seeding import derive

@@ -17,25 +17,25 @@ from rich.logging import RichHandler
 import raysplit
 
 COMMANDS = {
-    "demo": "raysplit.cli.demo:demo",
-    "train": "raysplit.cli.train:train",
-    "resume": "raysplit.cli.resume:resume",
-    "list": "raysplit.cli.runs:list_runs",
-    "show": "raysplit.cli.show:show",
-    "export": "raysplit.cli.export:export",
-    "doctor": "raysplit.cli.doctor:doctor",
-    "sweep": "raysplit.cli.sweep:sweep",
-    "compare": "raysplit.cli.compare:compare",
-    "report": "raysplit.cli.report:report",
-    "cluster": "raysplit.cli.cluster:cluster",
-    "submit": "raysplit.cli.submit:submit",
-    "plan": "raysplit.cli.plan:plan",
-    "simulate": "raysplit.cli.simulate:simulate_command",
-    "profile": "raysplit.cli.profile:profile",
-    "affinity": "raysplit.cli.affinity:affinity",
-    "split-cost": "raysplit.cli.split_cost:split_cost",
-    "serve": "raysplit.cli.serve:serve",
-    "edge": "raysplit.cli.edge:edge",
+    "demo": "raysplit.cli.training.demo:demo",
+    "train": "raysplit.cli.training.train:train",
+    "resume": "raysplit.cli.training.resume:resume",
+    "list": "raysplit.cli.results.runs:list_runs",
+    "show": "raysplit.cli.results.show:show",
+    "export": "raysplit.cli.results.export:export",
+    "doctor": "raysplit.cli.machines.doctor:doctor",
+    "sweep": "raysplit.cli.training.sweep:sweep",
+    "compare": "raysplit.cli.results.compare:compare",
+    "report": "raysplit.cli.results.report:report",
+    "cluster": "raysplit.cli.machines.cluster:cluster",
+    "submit": "raysplit.cli.training.submit:submit",
+    "plan": "raysplit.cli.planning.plan:plan",
+    "simulate": "raysplit.cli.planning.simulate:simulate_command",
+    "profile": "raysplit.cli.planning.profile:profile",
+    "affinity": "raysplit.cli.planning.affinity:affinity",
+    "split-cost": "raysplit.cli.planning.split_cost:split_cost",
+    "serve": "raysplit.cli.serving.serve:serve",
+    "edge": "raysplit.cli.serving.edge:edge",
 }
 
 
@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
 def summary(target: str) -> str:
     """What a command does: its module's first line after the colon, read without importing the module."""
     module = target.partition(":")[0]
-    source = Path(__file__).with_name(module.rpartition(".")[2] + ".py").read_text(encoding="utf-8")
+    source = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
     first_line = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
     return first_line.partition(": ")[2]
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 from support import same, weights
 
-from raysplit.cli.edge import edge
+from raysplit.cli.serving.edge import edge
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.cluster import RayCluster

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from raysplit.cli.edge import edge
+from raysplit.cli.serving.edge import edge
 from raysplit.models.classifier.export import Serving, ServingMeta, load_serving, prepared, save_serving
 from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Limits, Message, decode, encode

@@ -1,0 +1,181 @@
+"""Draw a sweep: what every combination ends with, and how it got there in steps and in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from raysplit.algorithms import ALGORITHMS
+from raysplit.cli.pictures.compare import COLOURS, DASHES, INK, quiet
+from raysplit.sweeps.report import METHOD, Group, value_text
+
+_MIB = 2**20
+_MAX_FACETS = 4
+_GREY = "#8a8f98"
+_MAJORITY = "majority label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """Which key makes the columns (none of fewer than two keys) and which lines are drawn in each."""
+
+    facet_key: str | None
+    facets: list[Any]
+    series: list[str]
+
+    def facet_of(self, group: Group) -> Any:
+        return group.values[self.facet_key] if self.facet_key else None
+
+    def series_of(self, group: Group) -> str:
+        return _series(group, self.facet_key)
+
+
+def draw_sweep(groups: Sequence[Group], path: Path, *, title: str, target: float | None = None) -> None:
+    """Write the picture to ``path``; the file's ending says in which format. Groups without a run are left out."""
+    shown = [group for group in groups if group.runs]
+    layout = _layout(shown)
+    facets = _spread(layout.facets, _MAX_FACETS)
+    with_summary = len(layout.facets) > 1
+    widths = [1.5] * with_summary + [1.0] * len(facets)
+    figure = Figure(figsize=(2.4 + 2.9 * sum(widths), 6.2), layout="constrained")
+    grid = figure.add_gridspec(2, len(widths), width_ratios=widths)
+    if with_summary:
+        _summary(figure.add_subplot(grid[:, 0]), shown, layout)
+    first: list[Axes | None] = [None, None]
+    lowest = min(spread.mean for group in shown if (spread := group.accuracy))
+    for column, facet in enumerate(facets, start=int(with_summary)):
+        here = [group for group in shown if layout.facet_of(group) == facet]
+        for row, measure in enumerate(("steps_total", "bytes_total")):
+            axes = figure.add_subplot(grid[row, column], sharey=first[0], sharex=first[row])
+            _curves(axes, here, layout, measure, target)
+            axes.set_ylim(max(0.0, lowest - 0.25), 1.01)
+            if first[row] is None:
+                first[row] = axes
+                axes.set_ylabel("test accuracy", color=INK)
+            else:
+                axes.tick_params(labelleft=False)
+            if row == 0 and layout.facet_key:
+                axes.set_title(f"{_short(layout.facet_key)} {value_text(facet)}", fontsize=10, color=INK)
+    by_label = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))
+    labels = sorted(by_label, key=lambda label: label == _MAJORITY)  # the control comes last
+    handles = [by_label[label] for label in labels]
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
+    figure.suptitle(title, fontsize=11, color=INK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def _layout(groups: Sequence[Group]) -> _Layout:
+    keys = list(groups[0].values)
+    others = [key for key in keys if key != METHOD] if len(keys) > 1 else []
+    numeric = [key for key in others if all(isinstance(group.values[key], int | float) for group in groups)]
+    facet_key = next(iter([*numeric, *others]), None)
+    facets = list({repr(g.values[facet_key]): g.values[facet_key] for g in groups}.values()) if facet_key else [None]
+    series = list(dict.fromkeys(_series(group, facet_key) for group in groups))
+    return _Layout(facet_key=facet_key, facets=facets, series=series)
+
+
+def _series(group: Group, facet_key: str | None) -> str:
+    names = []
+    for key, value in group.values.items():
+        if key == METHOD:
+            names.append(ALGORITHMS[value].title if value in ALGORITHMS else value)
+        elif key != facet_key:
+            names.append(f"{_short(key)} {value_text(value)}")
+    return ", ".join(names) or "all runs"
+
+
+def _short(key: str) -> str:
+    return key.removesuffix(".name").rpartition(".")[2]
+
+
+def _spread(values: list[Any], count: int) -> list[Any]:
+    """At most so many of the values, evenly spread, the first and the last among them."""
+    if len(values) <= count:
+        return values
+    return [values[i] for i in np.linspace(0, len(values) - 1, count).round().astype(int)]
+
+
+def _style(layout: _Layout, group: Group) -> dict[str, Any]:
+    index = layout.series.index(layout.series_of(group))
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+        "label": layout.series[index],
+    }
+
+
+def _summary(axes: Axes, groups: Sequence[Group], layout: _Layout) -> None:
+    """Last accuracy along the facet key, with the spread over seeds; the values are set evenly."""
+    facets = layout.facets
+    for name in layout.series:
+        line = [group for group in groups if layout.series_of(group) == name]
+        at = [facets.index(layout.facet_of(group)) for group in line]
+        spreads = [group.accuracy for group in line]
+        style = _style(layout, line[0])
+        axes.errorbar(
+            at,
+            [spread.mean for spread in spreads if spread],
+            [spread.sd for spread in spreads if spread],
+            linewidth=2,
+            marker="o",
+            markersize=5,
+            capsize=3,
+            **style,
+        )
+    majority = {facets.index(layout.facet_of(g)): g.last("majority_accuracy") for g in groups}
+    known = sorted((at, spread.mean) for at, spread in majority.items() if spread)
+    if known:
+        style = {"color": _GREY, "linestyle": (0, (4, 3)), "linewidth": 1.4, "zorder": 1}
+        axes.plot([at for at, _ in known], [mean for _, mean in known], label=_MAJORITY, **style)
+    ends = [spread.mean for group in groups if (spread := group.accuracy)]
+    room = 0.06 * (max(ends) - min(ends)) + 0.005
+    axes.set_ylim(min(ends) - room, max(ends) + room)  # the control may leave the picture, the methods may not
+    axes.set_xticks(range(len(facets)), [value_text(value) for value in facets])
+    axes.set_xlabel(_short(layout.facet_key or ""), color=INK)
+    axes.set_ylabel("test accuracy at the end", color=INK)
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    quiet(axes)
+
+
+def _curves(axes: Axes, groups: Sequence[Group], layout: _Layout, measure: str, target: float | None) -> None:
+    """Accuracy against steps or bytes: the mean over seeds in a band of one standard deviation."""
+    for group in groups:
+        evaluated = [[row for row in run if "test_accuracy" in row] for run in group.runs]
+        length = min(len(run) for run in evaluated)
+        accuracy = np.array([[row["test_accuracy"] for row in run[:length]] for run in evaluated])  # [seeds, rounds]
+        along = np.array([[row[measure] for row in run[:length]] for run in evaluated], float).mean(0)
+        style = _style(layout, group)
+        if measure == "bytes_total":
+            along = along / _MIB
+        if not along.any():  # sends nothing
+            axes.axhline(accuracy[:, -1].mean(), **style | {"linestyle": ":", "linewidth": 1.5})
+            continue
+        mean = accuracy.mean(0)
+        axes.plot(along, mean, linewidth=1.8, **style)
+        if len(accuracy) > 1:
+            sd = accuracy.std(0, ddof=1)
+            axes.fill_between(along, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
+    majority = [spread.mean for group in groups if (spread := group.last("majority_accuracy"))]
+    if majority:
+        axes.axhline(majority[0], color=_GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+    if target is not None:
+        axes.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
+    if measure == "bytes_total":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel("tensors sent, MiB", color=INK)
+    else:
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.set_xlabel("steps of an owner", color=INK)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    quiet(axes)

@@ -1,0 +1,122 @@
+"""`raysplit affinity`: which tasks help each other, and which to train together.
+
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285; overlapping groups after Fifty et al., arXiv 2109.04617, predicted
+losses after Standley et al., arXiv 1905.07553.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from raysplit.cli.pictures.affinity import draw_matrix
+from raysplit.schedulers.grouping.files import read_affinity, read_history, read_pair_losses
+from raysplit.schedulers.grouping.scores import (
+    Affinity,
+    Grouping,
+    Groups,
+    PairLosses,
+    TaskMatrix,
+    every_partition,
+    hoa,
+    mean_affinity,
+)
+from raysplit.schedulers.grouping.search import MAX_ENUMERATED_TASKS
+from raysplit.schedulers.grouping.when import SEARCHES
+
+MODES = (*SEARCHES, "hoa")
+
+
+@click.command(name="affinity")
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option("--groups", "num_groups", type=int, help="Number of groups; all numbers by default.")
+@click.option("--mode", type=click.Choice(MODES), default="exact", show_default=True, help="How to group.")
+@click.option("--top", default=5, show_default=True, help="Partitions to list with --groups and --mode exact.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else; needs --groups.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write a heat map here (.png, .svg).")
+def affinity(source: Path, num_groups: int | None, mode: str, top: int, as_json: bool, picture: Path | None) -> None:
+    """Group tasks by SOURCE: the folder of a run, or a CSV matrix.
+
+    The CSV's header names the tasks. Rows are sources and columns recipients of affinity; for --mode hoa rows are
+    tasks, columns their partners, and the diagonal is the loss of the task alone.
+    """
+    if as_json and num_groups is None:
+        raise click.UsageError("--json prints one grouping; say how many groups with --groups")
+    matrix = _read(source, mode)
+    search = _search(matrix, mode)
+    wanted = range(1, len(matrix.tasks) + 1) if num_groups is None else [num_groups]
+    found = {number: search(number) for number in wanted}
+    if picture is not None:
+        draw_matrix(matrix, found[num_groups].groups if num_groups else (matrix.tasks,), picture)
+    if as_json:
+        chosen = next(iter(found.values()))
+        click.echo(json.dumps({"groups": chosen.groups, "score": chosen.score}))
+        return
+    console = Console()
+    console.print(_matrix_table(matrix))
+    console.print(_groupings_table(found, mode))
+    if num_groups is not None and mode == "exact" and len(matrix.tasks) <= MAX_ENUMERATED_TASKS:
+        assert isinstance(matrix, Affinity)
+        console.print(_ranking_table(every_partition(matrix, num_groups), top))
+    if picture is not None:
+        console.print(f"heat map written to {picture}", soft_wrap=True)
+
+
+def _read(source: Path, mode: str) -> TaskMatrix:
+    if source.is_dir():
+        if mode == "hoa":
+            raise click.UsageError(f"--mode hoa needs a CSV of pair losses, and {source} is the folder of a run")
+        return mean_affinity(read_history(source))
+    return read_pair_losses(source) if mode == "hoa" else read_affinity(source)
+
+
+def _search(matrix: TaskMatrix, mode: str) -> Callable[[int], Grouping]:
+    if isinstance(matrix, PairLosses):
+        return lambda number: hoa(matrix, number)
+    assert isinstance(matrix, Affinity)
+    by_affinity = next(search for name, search in SEARCHES.items() if name == mode)
+    return lambda number: by_affinity(matrix, number)
+
+
+def _matrix_table(matrix: TaskMatrix) -> Table:
+    affinities = isinstance(matrix, Affinity)
+    table = Table(title="affinity of source (row) for recipient" if affinities else "loss of task (row) with partner")
+    table.add_column("")
+    for task in matrix.tasks:
+        table.add_column(Text(task), justify="right")
+    for task, row in zip(matrix.tasks, matrix.values, strict=True):
+        cells = [
+            Text(f"{value:.6f}", style="dim" if affinities and other == task else "")
+            for other, value in zip(matrix.tasks, row, strict=True)
+        ]
+        table.add_row(Text(task), *cells)
+    return table
+
+
+def _groupings_table(found: dict[int, Grouping], mode: str) -> Table:
+    table = Table(title=f"best groups, --mode {mode}")
+    table.add_column("--groups", justify="right")
+    table.add_column("predicted total loss" if mode == "hoa" else "mean gain", justify="right")
+    table.add_column("groups")
+    for number, grouping in found.items():
+        table.add_row(str(number), f"{grouping.score:.6f}", _text(grouping.groups))
+    return table
+
+
+def _ranking_table(ranking: tuple[Grouping, ...], top: int) -> Table:
+    table = Table(title=f"best {min(top, len(ranking))} of {len(ranking)} partitions")
+    table.add_column("mean gain", justify="right")
+    table.add_column("groups")
+    for grouping in ranking[:top]:
+        table.add_row(f"{grouping.score:.6f}", _text(grouping.groups))
+    return table
+
+
+def _text(groups: Groups) -> Text:
+    return Text("  ".join("{" + ", ".join(group) + "}" for group in groups))

@@ -1,0 +1,251 @@
+"""`raysplit plan`: choose cuts and nodes from a profile, and show what follows for time, memory and price.
+
+raysplit plan CONFIG.yaml
+raysplit plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --node 8GiB:2
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from raysplit.cli.pictures.plan import draw_plan
+from raysplit.config.run import load_config
+from raysplit.prediction.plan_cuts import cut_problem
+from raysplit.schedulers.cuts.plan import Plan
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, load_profile, node_kinds
+from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, pareto_front, solve_dp, solve_ilp
+
+_BYTES = {"": 1, "B": 1} | {
+    f"{letter}{ending}": base**power
+    for power, letter in enumerate("KMGT", start=1)
+    for ending, base in (("iB", 1024), ("B", 1000))
+}
+_BITS = {f"{letter}bit": 1000**power / 8 for power, letter in enumerate(["", "K", "M", "G", "T"])}
+
+
+@click.command(name="plan")
+@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting of CONFIG; repeatable."
+)
+@click.option("--profile", help="Name of a shipped profile, or a .parquet or .csv file.")
+@click.option("--units", help="FIRST:LAST unit that the compute nodes run, both included.")
+@click.option("--owner-memory", help="Instead of --units: let the owner keep whatever fits, for example 1GiB.")
+@click.option("--owners", type=int, help="Number of data owners; a node holds one replica for each.")
+@click.option("--node", "nodes", multiple=True, help="MEMORY:SLOWDOWN[:PRICE per hour] or a shipped kind.")
+@click.option(
+    "--links", multiple=True, help="Bandwidth of the nodes' links, one for all or one each, for example 100Mbit."
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["sum_of_max", "bottleneck", "price"]),
+    default="sum_of_max",
+    show_default=True,
+    help="max F + max G (the paper), max (F + G) (the true rate when full), or the price within --max-time-ms.",
+)
+@click.option("--max-time-ms", type=float, default=math.inf, help="Time per batch that the cheapest plan may take.")
+@click.option(
+    "--memory-model",
+    type=click.Choice(["activations_and_parameters", "with_gradients_and_optimizer"]),
+    default="activations_and_parameters",
+    show_default=True,
+    help="What a replica takes; with_gradients_and_optimizer counts the weights three times.",
+)
+@click.option(
+    "--nodes-used",
+    type=click.Choice(["all", "any"]),
+    help="May nodes stay unused? Default all; any for the objective price and --front.",
+)
+@click.option("--batches", default=32, show_default=True, help="Batches of each owner in a round.")
+@click.option("--solver", type=click.Choice(["cbc", "highs", "dp"]), default="cbc", show_default=True)
+@click.option("--front", is_flag=True, help="All trades of time for price instead of one plan.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the plan to this PNG.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def plan(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    profile: str | None,
+    units: str | None,
+    owner_memory: str | None,
+    owners: int | None,
+    nodes: tuple[str, ...],
+    links: tuple[str, ...],
+    objective: str,
+    max_time_ms: float,
+    memory_model: str,
+    nodes_used: str | None,
+    batches: int,
+    solver: str,
+    front: bool,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Cut a model over compute nodes, in the best way for the objective.
+
+    The model, its owners and the nodes on offer come from CONFIG, a file with a topology, or from --profile, --units,
+    --owners and --node.
+    """
+    chosen = nodes_used or ("any" if front or objective == "price" else "all")
+    rules: dict[str, Any] = {
+        "objective": objective,
+        "max_time_ms": max_time_ms,
+        "memory_model": memory_model,
+        "use_all_nodes": chosen == "all",
+    }
+    try:
+        if config is not None:
+            if profile or units or owner_memory or owners or nodes or links:
+                raise ValueError("CONFIG already says which profile, units, owners and nodes; change it with --set")
+            problem = replace(cut_problem(load_config(config, overrides)), **rules)
+        else:
+            if not (profile and owners and nodes):
+                raise ValueError("give a CONFIG with a topology, or --profile, --units, --owners and --node")
+            problem = CutProblem(
+                profile=load_profile(profile),
+                owners=owners,
+                nodes=parse_nodes(nodes, links),
+                units=_parse_units(units, owner_memory),
+                batches_per_owner=batches,
+                **rules,
+            )
+        if front:
+            show_front(problem, as_json=as_json)
+        else:
+            plan_from_problem(problem, solver=solver, picture=picture, as_json=as_json)
+    except ValueError as mistake:
+        raise click.ClickException(str(mistake)) from mistake
+
+
+def plan_from_problem(problem: CutProblem, *, solver: str, picture: Path | None, as_json: bool) -> Plan:
+    """Solve `problem` with "cbc", "highs" or "dp", print the plan and draw it if asked. Returns the plan."""
+    best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
+    if picture is not None:
+        draw_plan(problem, best, picture)
+    if as_json:
+        click.echo(best.to_json())
+    else:
+        _print_plan(best)
+    return best
+
+
+def show_front(problem: CutProblem, *, as_json: bool) -> list[Plan]:
+    """Print all trades of time for price. Returns them, the fastest first."""
+    plans = pareto_front(problem)
+    if as_json:
+        click.echo(json.dumps({"front": [plan.to_dict() for plan in plans]}))
+        return plans
+    table = Table(title=f"{problem.profile.model} for {problem.owners} owners: time against price")
+    for column in ("ms per batch", "round min", "price per hour", "price per round"):
+        table.add_column(column, justify="right")
+    table.add_column("nodes and units")
+    for plan in plans:
+        table.add_row(
+            f"{plan.objective_ms:.2f}",
+            f"{plan.round_ms / 60_000:.2f}",
+            f"{plan.price_per_hour:.4g}",
+            f"{plan.price_per_round:.4g}",
+            ", ".join(f"{share.node} {share.first_unit}-{share.last_unit}" for share in plan.shares),
+        )
+    Console().print(table)
+    return plans
+
+
+def parse_nodes(nodes: Sequence[str], links: Sequence[str]) -> tuple[ComputeNodeSpec, ...]:
+    """Nodes `node-1`, `node-2`, ... from MEMORY:SLOWDOWN[:PRICE] or kind names; no link, one for all or one each."""
+    if len(links) not in (0, 1, len(nodes)):
+        raise ValueError(f"{len(links)} --links for {len(nodes)} nodes; give none, one for all, or one for each")
+    rates: list[float | None] = [parse_bandwidth(link) for link in links] or [None]
+    per_node = rates * len(nodes) if len(rates) == 1 else rates
+    return tuple(
+        ComputeNodeSpec(name=f"node-{index}", kind=_parse_kind(text), link_bytes_per_s=rate)
+        for index, (text, rate) in enumerate(zip(nodes, per_node, strict=True), start=1)
+    )
+
+
+def parse_bytes(text: str) -> int:
+    """16GiB, 500MB or a number of bytes."""
+    return round(_quantity(text, _BYTES, "a size such as 16GiB, 500MB or 1000000"))
+
+
+def parse_bandwidth(text: str) -> float:
+    """Bytes per second from 8Mbit, 7.13Gbit/s, 1MB/s or a number of bytes."""
+    return _quantity(text.removesuffix("/s"), _BITS | _BYTES, "a bandwidth such as 8Mbit, 1Gbit/s or 1MB/s")
+
+
+def _quantity(text: str, factors: dict[str, float] | dict[str, int], what: str) -> float:
+    match = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", text.strip())
+    if match is None or match[2] not in factors:
+        raise ValueError(f"{text!r} is not {what}; known units are {', '.join(filter(None, factors))}")
+    return float(match[1]) * factors[match[2]]
+
+
+def _parse_kind(text: str) -> NodeKind:
+    kinds = node_kinds()
+    if text in kinds:
+        return kinds[text]
+    memory, *numbers = text.split(":")
+    try:
+        slowdown, price = (float(number) for number in [*numbers, "0"][:2])
+        if not 1 <= len(numbers) <= 2:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"node {text!r} is not MEMORY:SLOWDOWN[:PRICE] such as 16GiB:1 or 8GiB:2:0.1, nor one of {', '.join(kinds)}"
+        ) from None
+    return NodeKind(name=text, memory_bytes=parse_bytes(memory), slowdown=slowdown, price_per_hour=price)
+
+
+def _parse_units(units: str | None, owner_memory: str | None) -> tuple[int, int] | FreeOwnerCuts:
+    if (units is None) == (owner_memory is None):
+        raise ValueError("give either --units FIRST:LAST or --owner-memory SIZE, which leaves the owner's cuts free")
+    if owner_memory is not None:
+        return FreeOwnerCuts(memory_bytes=parse_bytes(owner_memory))
+    match = re.fullmatch(r"(\d+):(\d+)", units or "")
+    if match is None:
+        raise ValueError(f"--units {units!r} is not FIRST:LAST such as 3:21")
+    return int(match[1]), int(match[2])
+
+
+def _print_plan(best: Plan) -> None:
+    table = Table(title=f"{best.model} for {best.owners} owners, cuts {list(best.cuts)}")
+    for column in ("node", "kind", "units"):
+        table.add_column(column)
+    for column in ("forward ms", "backward ms", "memory GiB", "of GiB", "price/h"):
+        table.add_column(column, justify="right")
+    for share in best.shares:
+        table.add_row(
+            share.node,
+            share.kind,
+            f"{share.first_unit}-{share.last_unit}",
+            f"{share.forward_ms:.2f}",
+            f"{share.backward_ms:.2f}",
+            f"{share.memory_bytes / BYTES_PER_GIB:.2f}",
+            f"{share.memory_limit_bytes / BYTES_PER_GIB:.2f}",
+            f"{share.price_per_hour:.4g}",
+        )
+    console = Console()
+    console.print(table)
+    sum_ms = best.l_fwd_ms + best.l_bwd_ms
+    console.print(
+        f"L_fwd {best.l_fwd_ms:.2f} + L_back {best.l_bwd_ms:.2f} = {sum_ms:.2f} ms per batch; "
+        f"busiest node {best.bottleneck_ms:.2f} ms",
+        soft_wrap=True,
+    )
+    console.print(f"each owner holds {best.owner_bytes / BYTES_PER_GIB:.2f} GiB", soft_wrap=True)
+    console.print(
+        f"a round of {best.batches_per_owner} batches per owner takes {best.round_ms / 60_000:.2f} min and costs "
+        f"{best.price_per_round:.4g} ({best.price_per_hour:.4g} per hour)",
+        soft_wrap=True,
+    )
+    if best.unused:
+        console.print(f"unused: {', '.join(best.unused)}", soft_wrap=True)

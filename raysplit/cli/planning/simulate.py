@@ -1,0 +1,104 @@
+"""``raysplit simulate``: predict a run in virtual time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from raysplit.cli.tables import use_table
+from raysplit.config.run import RunConfig, load_config
+from raysplit.prediction.closed_form import ClosedForm, closed_form
+from raysplit.prediction.plan_cuts import with_planned_cuts
+from raysplit.prediction.simulate import Simulation, simulate
+from raysplit.prediction.timeline import Timeline, timeline_of
+from raysplit.prediction.timeline_picture import draw_timeline
+
+
+@click.command(name="simulate")
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
+@click.option("--owners", type=click.IntRange(min=1), help="So many owners instead of partition.num_owners.")
+@click.option("--rounds", default=1, show_default=True, type=click.IntRange(min=1), help="Simulate so many rounds.")
+@click.option(
+    "--timeline", type=click.Path(dir_okay=False, path_type=Path), help="Write it: .parquet, or .json (Perfetto)."
+)
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the timeline to this PNG.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
+def simulate_command(
+    config: Path,
+    overrides: tuple[str, ...],
+    owners: int | None,
+    rounds: int,
+    timeline: Path | None,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Predict how long a round of CONFIG takes on the machines of its topology, and what holds it up.
+
+    The algorithm's own steps run in virtual time on the described devices and links; nothing is computed or sent.
+
+    \b
+    Examples:
+      raysplit simulate examples/mpsl_simulate.yaml
+      raysplit simulate examples/mpsl_simulate.yaml --owners 1000 --picture timeline.png
+    """
+    if timeline is not None and timeline.suffix not in (".parquet", ".json"):
+        raise click.BadParameter(f"{timeline} must end in .parquet or .json", param_hint="--timeline")
+    changes = [*overrides, *([f"partition.num_owners={owners}"] if owners else [])]
+    checked = with_planned_cuts(load_config(config, changes))
+    simulation = simulate(checked, rounds=rounds)
+    events = timeline_of(simulation.log)
+    if timeline is not None:
+        (events.write_parquet if timeline.suffix == ".parquet" else events.write_trace)(timeline)
+    if picture is not None:
+        draw_timeline(events, picture, title=f"{config.stem}: a round takes {_length(simulation.round_s[0])}")
+    formulas = closed_form(checked)
+    if as_json:
+        click.echo(json.dumps(_record(checked, simulation, events, formulas)))
+    else:
+        _print(checked, simulation, events, formulas)
+
+
+def _record(config: RunConfig, simulation: Simulation, events: Timeline, formulas: ClosedForm | None) -> dict[str, Any]:
+    bottleneck = events.bottleneck()
+    return {
+        "round_s": list(simulation.round_s),
+        "bottleneck": bottleneck.device if bottleneck else None,
+        "cuts": config.algorithm.options.get("cuts"),
+        "devices": [asdict(use) | {"utilisation": use.utilisation} for use in events.uses()],
+        "num_events": len(events),
+        "num_bytes": sum(link.num_bytes for link in simulation.traffic),
+        "took_s": simulation.took_s,
+        "closed_form": asdict(formulas) | {"round_s": formulas.round_s} if formulas else None,
+    }
+
+
+def _print(config: RunConfig, simulation: Simulation, events: Timeline, formulas: ClosedForm | None) -> None:
+    console = Console()
+    lengths = ", ".join(_length(seconds) for seconds in simulation.round_s)
+    title = f"{config.algorithm.name}, {config.partition.num_owners} owners: a round takes {lengths}"
+    console.print(use_table(events.uses(), title))
+    bottleneck = events.bottleneck()
+    if bottleneck is not None:
+        held_up = (
+            f"{bottleneck.device} is the bottleneck"
+            if bottleneck.utilisation >= 0.9
+            else f"no device is busy all the time ({bottleneck.device} most): links and single batches hold it up"
+        )
+        console.print(f"{held_up}; its longest bubble is {_length(bottleneck.longest_idle_s)}", soft_wrap=True)
+    if formulas is not None:
+        console.print(
+            f"closed form: {_length(formulas.round_s)} (training {_length(formulas.training_s)}), never under "
+            f"{_length(formulas.lower_bound_s)}; the pipeline is full from {formulas.saturation_owners:.1f} owners on",
+            soft_wrap=True,
+        )
+    console.print(f"{len(events)} events simulated in {simulation.took_s:.1f} s", soft_wrap=True)
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds / 60:.2f} min" if seconds >= 120 else f"{seconds:.2f} s"

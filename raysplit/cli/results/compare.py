@@ -1,0 +1,126 @@
+"""``raysplit compare``: runs side by side, as a table and as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from raysplit.cli.options import run_records
+from raysplit.cli.pictures.compare import draw_runs
+from raysplit.cli.progress import human_bytes
+from raysplit.runs.report import Figure, RunReport, as_json, common_figure, differing_settings, read_runs
+from raysplit.training.loop import CUT_SHORT
+
+_NOTHING = "–"
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, callback=run_records)
+@click.option("--target", type=click.FloatRange(0, 1, min_open=True), help="Accuracy to reach: what did it take?")
+@click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to draw; comparison.png beside the first run by default. The ending gives the format.",
+)
+@click.option("--json", "json_wanted", is_flag=True, help="Print JSON and nothing else.")
+def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, json_wanted: bool) -> None:
+    """Compare RUNS, the folders or URIs of finished or interrupted runs.
+
+    \b
+    Example:
+      raysplit compare runs/fedavg runs/splitfed --target 0.9
+    """
+    reports = read_runs(runs)
+    path = figure or runs[0].parent / "comparison.png"
+    drawn = str(path) if any(run.curve for run in reports) else None
+    if drawn is not None:
+        draw_runs(reports, path, title=shared_partition(reports) or "runs", target=target)
+    if json_wanted:
+        click.echo(json.dumps({"runs": [as_json(run, target) for run in reports], "figure": drawn}, indent=2))
+        return
+    print_runs(Console(), reports, target)
+    click.echo(f"figure: {drawn}" if drawn is not None else "no figure: nothing has been evaluated yet")
+
+
+def shared_partition(runs: Sequence[RunReport]) -> str | None:
+    """The partition in words when all runs have the same."""
+    partitions = {run.partition for run in runs}
+    return partitions.pop() if len(partitions) == 1 else None
+
+
+def print_runs(console: Console, runs: Sequence[RunReport], target: float | None = None) -> None:
+    """The table of results, what it took to reach the target, and what else differs between the runs."""
+    console.print(results_table(runs))
+    if target is not None:
+        console.print(target_table(runs, target))
+    for run in runs:
+        if run.stopped == CUT_SHORT:
+            console.print(f"{run.label} was cut short after {run.rounds} of {run.rounds_planned} rounds")
+    for key, values in differing_settings(runs).items():
+        if not key.startswith("partition."):
+            console.print(f"{key} differs: {', '.join(str(value) for value in values)}", highlight=False)
+
+
+def results_table(runs: Sequence[RunReport]) -> Table:
+    """One row per run; columns for the partition where it differs, and for losses where a run has nothing else."""
+    shared = shared_partition(runs)
+    table = Table(title=shared, title_style="bold", title_justify="left")
+    table.add_column("algorithm")
+    if shared is None:
+        table.add_column("partition")
+    by_loss = common_figure(runs) == "loss"
+    by_accuracy = not by_loss or any(run.last_accuracy is not None for run in runs)
+    tested = (["best", "last"] if by_accuracy else []) + (["best loss", "last loss"] if by_loss else [])
+    for name in ("rounds", *tested, "sent", "training", "samples/s"):
+        table.add_column(name, justify="right")
+    best = _best_run(runs, common_figure(runs))
+    for run in runs:
+        table.add_row(
+            run.label,
+            *([run.partition] if shared is None else []),
+            str(run.rounds) if run.rounds == run.rounds_planned else f"{run.rounds} of {run.rounds_planned}",
+            *([_percent(run.best_accuracy), _percent(run.last_accuracy)] if by_accuracy else []),
+            *([_number(run.best_loss), _number(run.last_loss)] if by_loss else []),
+            human_bytes(run.num_bytes),
+            f"{run.seconds:.1f} s",
+            f"{run.samples_per_s:,.0f}",
+            style="bold" if run is best else None,
+        )
+    return table
+
+
+def target_table(runs: Sequence[RunReport], target: float) -> Table:
+    """What each run took to reach the target accuracy."""
+    table = Table(title=f"to reach {target:.1%}", title_style="bold", title_justify="left")
+    table.add_column("algorithm")
+    for name in ("rounds", "sent", "training"):
+        table.add_column(name, justify="right")
+    for run in runs:
+        point = run.reached(target)
+        row = (str(point.round), human_bytes(point.num_bytes), f"{point.seconds:.1f} s") if point else (_NOTHING,) * 3
+        table.add_row(run.label, *row)
+    return table
+
+
+def _best_run(runs: Sequence[RunReport], figure: Figure) -> RunReport | None:
+    """The run that ended with the highest accuracy, or the lowest loss."""
+    if figure == "loss":
+        return min(
+            (run for run in runs if run.last_loss is not None), key=lambda run: run.last_loss or 0.0, default=None
+        )
+    return max(
+        (run for run in runs if run.last_accuracy is not None), key=lambda run: run.last_accuracy or 0.0, default=None
+    )
+
+
+def _number(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.1%}"

@@ -1,0 +1,100 @@
+"""``raysplit demo``: train three methods on owners who hold one digit each, on Ray, and compare them.
+
+Ten data owners share scikit-learn's handwritten digits, sorted by class: non-IID ratio 1 of MiniBatch-SFL (Huang, Tian,
+Tang, 2023, arXiv 2308.11953), whose local epochs and batch size are kept too. Partition, initial weights, batches and
+epochs are the same for all methods; each has the rate that was best for it on other seeds (docs/demo.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+
+from raysplit.cli.pictures.compare import draw_runs
+from raysplit.cli.progress import LiveProgress
+from raysplit.cli.results.compare import print_runs
+from raysplit.cluster.on_ray.connect import ray_left_as_found
+from raysplit.config.run import RunConfig, check_config
+from raysplit.runs.report import RunReport, read_runs
+from raysplit.training.session import run_config
+
+LEARNING_RATES = {"minibatch_sfl": 0.1, "fedavg": 0.8, "splitfed_v2": 0.1}
+TARGET = 0.5
+
+
+@click.command()
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Data, weights and batches.")
+@click.option("--rounds", type=click.IntRange(min=1), default=6, show_default=True, help="Rounds of each method.")
+@click.option(
+    "--cluster", type=click.Choice(["ray", "local"]), default="ray", show_default=True, help="local: without Ray."
+)
+@click.option(
+    "--root", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
+    help="Where the folders of the runs and the picture go.",
+)  # fmt: skip
+def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -> None:
+    """Train three methods on non-IID digits and compare them."""
+    console = Console()
+    folder = root / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    where = "on Ray" if cluster == "ray" else "in this process"
+    console.print(f"Ten data owners, each with the images of one handwritten digit, learn all ten, {where}.")
+    configs = demo_configs(seed=seed, rounds=rounds, cluster=cluster)
+    with ray_left_as_found():
+        for name, config in configs.items():
+            train_shown(console, config, folder / name)
+    runs = read_runs([folder / name for name in configs])
+    picture = folder / "comparison.png"
+    draw_runs(runs, picture, title=f"handwritten digits, {runs[0].partition}", target=TARGET)
+    print_runs(console, runs, TARGET)
+    console.print(f"runs:    {folder}\npicture: {picture}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{verdict(runs, TARGET)}[/bold]", highlight=False, soft_wrap=True)
+
+
+def demo_configs(*, seed: int, rounds: int, cluster: Literal["ray", "local"]) -> dict[str, RunConfig]:
+    """The three runs by algorithm, alike in everything but the learning rate."""
+    return {name: check_config(_tree(name, seed, rounds, cluster)) for name in LEARNING_RATES}
+
+
+def verdict(runs: Sequence[RunReport], target: float) -> str:
+    """Who came out ahead, by how much, and how soon each reached the target."""
+    ranked = sorted(runs, key=lambda run: run.last_accuracy or 0.0, reverse=True)
+    figures = ", ".join(f"{run.label} {run.last_accuracy or 0.0:.1%}" for run in ranked)
+    lead = (ranked[0].last_accuracy or 0.0) - (ranked[1].last_accuracy or 0.0)
+    points = [(run.label, run.reached(target)) for run in runs]
+    rounds = ", ".join(f"{label} {point.round if point else 'never'}" for label, point in points)
+    return (
+        f"Test accuracy after {ranked[0].rounds} rounds: {figures}. "
+        f"{ranked[0].label} leads by {100 * lead:.1f} points.\n"
+        f"Rounds to {target:.0%}: {rounds}."
+    )
+
+
+def train_shown(console: Console, config: RunConfig, folder: Path) -> None:
+    """Train with a live line of progress; Ray stays connected for the next run."""
+    progress = LiveProgress(console)
+    try:
+        run_config(config, observers=[progress], folder=folder, keep_ray=True)
+    finally:
+        progress.close()
+
+
+def _tree(algorithm: str, seed: int, rounds: int, cluster: str) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "model": {"name": "cnn8"},
+        "data": {"name": "digits"},
+        "partition": {"name": "noniid_ratio", "num_owners": 10, "ratio": 1.0},
+        "algorithm": {"name": algorithm} | ({} if algorithm == "fedavg" else {"cut": 1}),
+        "training": {
+            "rounds": rounds,
+            "batch_size": 32,
+            "local_epochs": 5,
+            "optimizer": {"name": "sgd", "lr": LEARNING_RATES[algorithm]},
+        },
+        "cluster": {"kind": cluster},
+    }

@@ -1,0 +1,44 @@
+"""``raysplit resume``: go on with a run that was cut short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from raysplit.cli.options import run_folder
+from raysplit.cli.progress import JsonLines, progress_on
+from raysplit.cli.training.train import result_line
+from raysplit.runs.result import Observer
+
+
+@click.command()
+@click.argument("run")
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary, nothing else.")
+def resume(run: str, quiet: bool, as_json: bool) -> None:
+    """Go on with RUN (its folder or URI, or its name below runs/) from its newest good checkpoint.
+
+    It ends with the same weights as if it had never been interrupted.
+
+    \b
+    Examples:
+      raysplit resume digits
+      raysplit resume runs/digits --json
+    """
+    observers: list[Observer] = [JsonLines()] if as_json else []
+    live = progress_on(Console(stderr=True)) if not quiet and not as_json else None
+    observers += [live] if live else []
+    from raysplit.runs.remote import existing_folder
+    from raysplit.training.session import resume_run
+
+    location = run if "://" in run else str(run_folder(Path(run)))
+    try:
+        with existing_folder(location) as (folder, mirrors):
+            result = resume_run(folder, observers=[*mirrors, *observers])
+    finally:
+        if live:
+            live.close()
+    if not as_json:
+        Console().print(result_line(result, location))

@@ -1,0 +1,103 @@
+"""``raysplit submit``: train as a job on a Ray cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+
+import click
+
+from raysplit.cli.progress import status_line
+from raysplit.cli.training.train import run_name
+from raysplit.cluster.on_ray.job_files import NOT_SENT, Package, results_root, stage, training_job
+from raysplit.cluster.on_ray.jobs import JobClient, files_to_send
+from raysplit.config.run import dump_config, load_config
+from raysplit.runs.storage import below
+
+
+@click.command()
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--address", envvar="RAY_API_SERVER_ADDRESS", required=True, help="Dashboard: http://HOST:8265.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
+@click.option("--name", help="Name of the run; its folder is output.root/NAME.")
+@click.option(
+    "--working-dir",
+    "code",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Folder with your own modules (models, data functions); sent along.",
+)
+@click.option(
+    "--package",
+    type=click.Choice(["send", "installed"]),
+    default="send",
+    show_default=True,
+    help="Send this installation's raysplit, or use the one in the machines' image.",
+)
+@click.option("--env", "env_vars", multiple=True, metavar="NAME=VALUE", help="Environment of the job; repeatable.")
+@click.option("--no-wait", is_flag=True, help="Return when the job is submitted.")
+@click.option("--json", "as_json", is_flag=True, help="Print what the job prints: one JSON object per round.")
+def submit(
+    config: Path,
+    address: str,
+    overrides: tuple[str, ...],
+    name: str | None,
+    code: Path | None,
+    package: Package,
+    env_vars: tuple[str, ...],
+    no_wait: bool,
+    as_json: bool,
+) -> None:
+    """Train as CONFIG says, as a job on the Ray cluster whose dashboard is at ADDRESS.
+
+    The configuration, raysplit itself and your own modules are sent; the cluster's machines need Python, Ray and torch.
+    Prints the job's rounds as they end and the run folder, and ends with the job's exit code.
+
+    \b
+    Example:
+      raysplit submit my.yaml --address http://127.0.0.1:8265 --working-dir . --set output.root=s3://bucket/runs
+    """
+    checked = load_config(config, [*overrides, *([f"output.name={name}"] if name else [])])
+    folder = below(results_root(checked.output.root, address), run_name(checked, config))
+    here = checked.model_copy(update={"cluster": checked.cluster.model_copy(update={"address": None})})
+    client = JobClient(address)
+    files = files_to_send(code, NOT_SENT) if code is not None else []
+    with tempfile.TemporaryDirectory(prefix="raysplit-job-") as staged:
+        num_bytes = stage(Path(staged), dump_config(here), code.absolute() if code is not None else None, files)
+        environment = dict(entry.split("=", 1) for entry in env_vars)
+        job = training_job(folder=folder, staged=Path(staged), package=package, env_vars=environment)
+        job_id = client.submit(job)
+    click.echo(f"job {job_id} ({num_bytes / 2**10:.0f} KiB of configuration and code sent)", err=True)
+    if no_wait:
+        click.echo(f"run folder: {folder}")
+        return
+    code_of_job, message = asyncio.run(_follow(client, job_id, as_json))
+    if code_of_job:
+        click.echo(f"job {job_id} failed with exit code {code_of_job}: {message.strip()[-500:]}", err=True)
+        raise click.exceptions.Exit(code_of_job)
+    if not as_json:
+        click.echo(f"run folder: {folder}")
+
+
+async def _follow(client: JobClient, job_id: str, as_json: bool) -> tuple[int, str]:
+    try:
+        async for line in client.output(job_id):
+            click.echo(line if as_json else readable(line))
+        return await client.exit_code(job_id)
+    except asyncio.CancelledError:
+        click.echo(f"the job goes on; end it: ray job stop {job_id}", err=True)
+        raise
+
+
+def readable(line: str) -> str:
+    """A line of the job as a person reads it: rounds and the summary in words, anything else as it is."""
+    try:
+        content = json.loads(line)
+    except json.JSONDecodeError:
+        return line
+    if isinstance(content, dict) and "round" in content:
+        return f"round {content['round']}: {status_line(content)}"
+    if isinstance(content, dict) and "summary" in content:
+        return f"ended: {content['summary']['stopped']}"
+    return line

@@ -1,0 +1,112 @@
+"""``raysplit sweep``: a grid of runs, one table and one picture at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from raysplit.cli.pictures.sweep import draw_sweep
+from raysplit.config.overrides import read_tree
+from raysplit.runs.folder import read_metrics
+from raysplit.sweeps.report import as_data, as_markdown, read_groups, table
+from raysplit.sweeps.sweep import Axis, Cell, cells, parse_axis, run_cells
+
+
+@click.command()
+@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--over", required=True, multiple=True, metavar="KEY=A,B,C", help="Values of one setting; repeatable.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting for all runs.")
+@click.option("--name", help="Name of the sweep; its folder is runs/NAME.")
+@click.option("--parallel", type=click.IntRange(1), default=1, help="Runs at a time, each a Ray task of one process.")
+@click.option("--target", type=click.FloatRange(0, 1, min_open=True), help="Accuracy to reach: what did it take?")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON and nothing else.")
+def sweep(
+    config: Path | None,
+    over: tuple[str, ...],
+    overrides: tuple[str, ...],
+    name: str | None,
+    parallel: int,
+    target: float | None,
+    as_json: bool,
+) -> None:
+    """Run every combination of some settings' values on top of CONFIG (a YAML file).
+
+    Runs that have finished are kept: the same command goes on where it was interrupted, and more values add runs.
+    Runs that differ in `seed` alone are one line of the table, mean ± standard deviation.
+
+    \b
+    Examples:
+      raysplit sweep examples/mtsl_mnist.yaml --over partition.alpha=0,0.1,0.3,1 \\
+          --over algorithm.name=mtsl,fedavg,minibatch_sfl,local --over seed=0,1,2
+      raysplit sweep my.yaml --over training.optimizer.lr=0.03,0.1,0.3 --target 0.9 --parallel 2
+    """
+    axes = [parse_axis(text) for text in over]
+    tree = read_tree(config, overrides)
+    grid = cells(tree, axes)
+    folder = Path(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
+    console = Console(stderr=True)
+    failed = run_cells(grid, folder / "cells", parallel=parallel, done=_Progress(console, len(grid), folder))
+    groups = read_groups(grid, folder / "cells")
+    content = as_data(groups, target)
+    (folder / "table.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    columns, lines = table(groups, target)
+    (folder / "table.md").write_text(as_markdown(columns, lines), encoding="utf-8")
+    picture = folder / "figure.png"
+    if any(group.runs for group in groups):
+        draw_sweep(groups, picture, title=heading(axes, tree), target=target)
+    if as_json:
+        click.echo(json.dumps({"folder": str(folder), "figure": str(picture), "failed": failed, "table": content}))
+    else:
+        print_table(Console(), columns, lines)
+        click.echo(f"table: {folder / 'table.md'}\nfigure: {picture}")
+    if failed:
+        first, reason = next(iter(failed.items()))
+        raise RuntimeError(
+            f"{len(failed)} of {len(grid)} runs failed, the others are kept; the first, {first}: {reason}"
+        )
+
+
+class _Progress:
+    """A line per run on standard error."""
+
+    def __init__(self, console: Console, total: int, folder: Path) -> None:
+        self._console, self._total, self._folder = console, total, folder
+        self._done = 0
+
+    def __call__(self, cell: Cell, kept: bool) -> None:
+        self._done += 1
+        accuracy = read_metrics(self._folder / "cells" / cell.name)[-1]["test_accuracy"]
+        was_there = " (kept)" if kept else ""
+        self._console.print(
+            f"{self._done}/{self._total}  {cell.name}  accuracy {accuracy:.3f}{was_there}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def heading(axes: Sequence[Axis], tree: dict[str, object]) -> str:
+    """What all runs share: data and partition, as far as they are not swept."""
+    swept = {axis.key for axis in axes}
+    shared = []
+    for section in ("data", "partition"):
+        content = tree.get(section)
+        if isinstance(content, dict) and f"{section}.name" not in swept and "name" in content:
+            shared.append(str(content["name"]))
+    return " · ".join([*shared, " × ".join(axis.key for axis in axes)])
+
+
+def print_table(console: Console, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, column in enumerate(columns):
+        # Titles may wrap between words, values may not.
+        width = max(len(text) for text in [*column.split(), *(line[number] for line in lines)])
+        shown.add_column(column, justify="left" if number < columns.index("accuracy") else "right", min_width=width)
+    for line in lines:
+        shown.add_row(*line)
+    console.print(shown)

@@ -1,0 +1,139 @@
+"""The commands `plan` and `profile` as a person and as a program use them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from raysplit.cli.planning.plan import parse_bandwidth, parse_bytes, parse_nodes, plan
+from raysplit.cli.planning.profile import profile
+from raysplit.schedulers.cuts.profiles import load_profile
+
+VGG = ["--profile", "vgg19_mpsl_vm", "--units", "3:21", "--owners", "150"]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(plan, list(arguments))
+
+
+def node_options(*nodes: str) -> list[str]:
+    return [part for node in nodes for part in ("--node", node)]
+
+
+@pytest.mark.parametrize("solver", ["cbc", "dp"])
+def test_json_has_the_published_optimum_and_nothing_else(solver: str) -> None:
+    nodes = node_options("4GiB:2", "8GiB:2", "16GiB:1", "16GiB:1", "16GiB:1")
+    result = run(*VGG, *nodes, "--solver", solver, "--json")
+    answer = json.loads(result.stdout)
+    assert answer["objective_ms"] == pytest.approx(907.5506, rel=1e-6)
+    assert answer["l_fwd_ms"] + answer["l_bwd_ms"] == pytest.approx(answer["objective_ms"])
+    assert (answer["cuts"][0], answer["cuts"][-1], len(answer["cuts"])) == (3, 22, 6)
+    assert sorted(answer["nodes"]) == ["node-1", "node-2", "node-3", "node-4", "node-5"]
+
+
+def test_a_table_for_people_and_a_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "plan.png"
+    result = run(*VGG, *node_options("16GiB:1", "16GiB:1:0.2"), "--picture", str(picture))
+    assert result.exit_code == 0
+    assert "L_fwd 361.28 + L_back 1389.74 = 1751.02 ms per batch" in result.stdout
+    assert "12-21" in result.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_cheapest_nodes_within_a_time() -> None:
+    nodes = node_options("vm_16gib_x1", "vm_16gib_x1", "vm_8gib_x2", "vm_8gib_x2")
+    answer = json.loads(run(*VGG, *nodes, "--objective", "price", "--max-time-ms", "1400", "--json").stdout)
+    assert (answer["price_per_hour"], len(answer["nodes"])) == (pytest.approx(0.48), 3)
+    assert answer["objective_ms"] == pytest.approx(1330.30, rel=1e-5)
+
+
+def test_the_front() -> None:
+    nodes = node_options("vm_16gib_x1", "vm_16gib_x1", "vm_8gib_x2", "vm_8gib_x2")
+    answer = json.loads(run(*VGG, *nodes, "--front", "--json").stdout)
+    assert [plan["price_per_hour"] for plan in answer["front"]] == pytest.approx([0.576, 0.48, 0.384])
+    table = run(*VGG, *nodes, "--front").stdout
+    assert all(time in table for time in ("1107.66", "1330.30", "1751.02"))
+
+
+def test_free_owner_cuts_and_links() -> None:
+    """With 100 MiB the owner keeps more than its first unit; a slow link becomes the longest stage."""
+    arguments = ["--profile", "vgg19_mpsl_vm", "--owners", "1", "--owner-memory", "100MiB", *node_options("16GiB:1")]
+    free = json.loads(run(*arguments, "--json").stdout)
+    assert free["cuts"][0] > 1
+    slow = json.loads(run(*arguments, "--links", "8Mbit", "--json").stdout)
+    assert slow["objective_ms"] > free["objective_ms"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*VGG, *node_options("16GiB:1", "8GiB:2", "4GiB:2")], "node-3 lacks 1.42 GiB for 150 replicas of units 3-4"),
+        ([*VGG, *node_options("16GiB")], "'16GiB' is not MEMORY:SLOWDOWN[:PRICE] such as 16GiB:1"),
+        ([*VGG, *node_options("lots:1")], "'lots' is not a size such as 16GiB"),
+        ([*VGG, *node_options("16GiB:1"), "--links", "0Mbit"], "has a link of 0.0 bytes/s; give it more than 0"),
+        ([*VGG, *node_options("16GiB:1"), "--links", "1Mbit", "--links", "2Mbit"], "2 --links for 1 nodes"),
+        ([*VGG, *node_options("16GiB:1"), "--owner-memory", "1GiB"], "give either --units"),
+        (
+            ["--profile", "vgg19_mpsl_vm", "--units", "3-21", "--owners", "1", *node_options("1GiB:1")],
+            "is not FIRST:LAST",
+        ),
+        (["--profile", "vgg19_mpsl_d9", "--units", "3:21", "--owners", "1", *node_options("1GiB:1")], "no profile"),
+        (
+            ["--profile", "vgg19_mpsl_vm", "--units", "3:4", "--owners", "1", *node_options(*["1GiB:1"] * 3)],
+            "3 compute nodes",
+        ),
+    ],
+)
+def test_mistakes(arguments: list[str], message: str) -> None:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert message in result.stderr
+
+
+def test_quantities() -> None:
+    assert [parse_bytes(text) for text in ("16GiB", "0.5 MiB", "2KB", "7")] == [16 * 2**30, 2**19, 2000, 7]
+    assert [parse_bandwidth(text) for text in ("8Mbit", "7.13Gbit/s", "1MB/s")] == [1e6, 7.13e9 / 8, 1e6]
+    nodes = parse_nodes(["16GiB:1", "8GiB:2:0.1"], ["8Mbit"])
+    assert [(node.name, node.kind.price_per_hour, node.link_bytes_per_s) for node in nodes] == [
+        ("node-1", 0.0, 1e6),
+        ("node-2", 0.1, 1e6),
+    ]
+
+
+def test_profile_then_plan(tmp_path: Path) -> None:
+    """A measured profile is a plan's input."""
+    path = tmp_path / "measured.parquet"
+    arguments = ["--model", "mlp", "--input-shape", "8", "--batch-size", "4", "--repeats", "1", "--output", str(path)]
+    measured = CliRunner().invoke(profile, arguments)
+    assert measured.exit_code == 0, measured.output
+    assert "sum" in measured.stdout
+    units = load_profile(path).units
+    planned = run(
+        "--profile", str(path), "--units", f"1:{len(units) - 1}", "--owners", "2", "--node", "1GiB:1", "--json"
+    )
+    assert json.loads(planned.stdout)["cuts"] == [1, len(units)]
+
+
+def test_profile_as_json() -> None:
+    arguments = ["--model", "mlp", "--input-shape", "8", "--batch-size", "4", "--repeats", "1", "--json"]
+    answer = json.loads(CliRunner().invoke(profile, arguments).stdout)
+    assert (answer["model"], answer["batch_size"]) == ("mlp", 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "no_such_net"], "unknown model 'no_such_net'"),
+        (["--model", "mlp", "--input-shape", "3x32"], "'3x32' must be sizes such as 3,32,32"),
+        (["--model", "mlp", "--output", "profile.txt"], "must end in .parquet or .csv"),
+        (["--model", "mlp", "--repeats", "0"], "0 repeats"),
+    ],
+)
+def test_profile_mistakes(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(profile, arguments)
+    assert result.exit_code != 0
+    assert message in result.stderr

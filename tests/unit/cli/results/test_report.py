@@ -1,0 +1,112 @@
+"""`raysplit report`: a page about runs, the same from a folder and from an object store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from object_stores import STORES
+from support import settings
+
+from raysplit.cli.results.report import report
+from raysplit.cli.training.train import train
+from raysplit.runs.report import read_runs
+from raysplit.runs.report_page import page
+
+MIB = 2**20
+
+
+def drawn(folder: Path) -> Path:
+    """A run of 40 rounds: owner-1 comes in the second, and owner-0 leaves in the last."""
+    folder.mkdir()
+    config = {
+        "seed": 7,
+        "partition": {"name": "iid", "num_owners": 2},
+        "algorithm": {"name": "fedavg"},
+        "training": {"rounds": 40},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = [
+        {
+            "round": i,
+            "train_loss": 2.0,
+            "num_owners": 1,
+            "num_samples": 10,
+            "num_members": 1,
+            "seconds": 0.5,
+            "bytes": MIB,
+            "came": ["owner-1"] if i == 2 else [],
+            "left": ["owner-0"] if i == 40 else [],
+            "test_accuracy": i / 100,
+        }
+        for i in range(1, 41)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "summary.json").write_text(json.dumps({"stopped": "all rounds done"}))
+    return folder
+
+
+def test_a_drawn_page(tmp_path: Path) -> None:
+    lines = page(read_runs([drawn(tmp_path / "run")]), "a.png", target=0.3).splitlines()
+    assert lines[:8] == [
+        "# Runs",
+        "",
+        "| run | partition | rounds | best | last | MiB sent | s of training | samples/s | rounds to 30.0% |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| FedAvg | iid over 2 owners | 40 of 40 | 40.0% | 40.0% | 40.0 | 20.0 | 20 | 30 |",
+        "",
+        "![accuracy over rounds, bytes and seconds](a.png)",
+        "",
+    ]
+    assert lines[8:14] == [
+        "## FedAvg",
+        "",
+        "all rounds done; `seed: 7`",
+        "",
+        "| round | loss | accuracy | owners | s | MiB sent | members | came | left |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    assert lines[14] == "| 2 | 2.0000 | 2.0% | 1 | 0.50 | 1.00 | 1 | owner-1 |  |"
+    assert lines[-1] == "| 40 | 2.0000 | 40.0% | 1 | 0.50 | 1.00 | 1 |  | owner-0 |"
+    assert len(lines[14:]) == 20
+
+
+def test_what_differs_stands_side_by_side(tmp_path: Path) -> None:
+    one, other = drawn(tmp_path / "one"), drawn(tmp_path / "other")
+    (other / "config.yaml").write_text((other / "config.yaml").read_text().replace("rounds: 40", "rounds: 50"))
+    text = page(read_runs([one, other]), None)
+    assert (
+        "| setting | FedAvg (one) | FedAvg (other) |\n| --- | --- | --- |\n| `training.rounds` | `40` | `50` |" in text
+    )
+    assert "![" not in text
+
+
+def test_a_page_from_an_object_store_is_that_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.yaml").write_text(json.dumps(settings()))
+
+    def command(verb: object, *arguments: str) -> None:
+        ended = CliRunner().invoke(verb, list(arguments), catch_exceptions=False)  # type: ignore[arg-type]
+        assert ended.exit_code == 0, ended.output
+
+    config = str(tmp_path / "c.yaml")
+    with STORES["s3"](monkeypatch) as uri:
+        place, _, options = uri.partition("?")
+        command(train, config, "--quiet", "--name", "a", "--set", f"output.root={uri}")
+        command(report, f"{place}/a?{options}", "--output", str(tmp_path / "there.md"))
+    text = (tmp_path / "there.md").read_text()
+    assert (tmp_path / "there.png").stat().st_size > 10_000
+    assert "| owner | server | " in text
+    assert "| aggregator | owner | " in text
+    assert "Python 3." in text
+    command(train, config, "--quiet", "--name", "a", "--set", f"output.root={tmp_path}/runs")
+    command(report, str(tmp_path / "runs" / "a"), "--output", str(tmp_path / "here.md"))
+
+    def untimed(page: str) -> list[str]:
+        return [
+            line for line in page.splitlines() if "MiniBatch" not in line and not line.startswith(("| 1", "| 2", "!"))
+        ]
+
+    assert untimed(text) == untimed((tmp_path / "here.md").read_text())

@@ -1,0 +1,224 @@
+"""Grids of runs: what is run, what is kept, what the table and the picture say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from support import settings
+
+from raysplit.cli.pictures.sweep import draw_sweep
+from raysplit.cli.training.sweep import sweep
+from raysplit.config.errors import ConfigError
+from raysplit.sweeps.report import Group, Spread, as_data, as_markdown, read_groups, table
+from raysplit.sweeps.sweep import Axis, Cell, cells, parse_axis, run_cells
+
+TASKS = {"name": "main_label", "num_owners": 3, "alpha": 0.5, "samples_per_owner": 40, "test_samples_per_owner": 20}
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    return settings(algorithm={"name": "mtsl"}, partition=TASKS, training={"rounds": 1, "batch_size": 20}, **changes)
+
+
+# -- the grid -----------------------------------------------------------------------------------------------------
+
+
+def test_values_are_yaml() -> None:
+    axis = parse_axis("algorithm.learning_rates=auto,{server: 1.0, owners: [0.1, 0.2, 0.3]},null")
+    assert axis.key == "algorithm.learning_rates"
+    assert axis.values == ("auto", {"server": 1.0, "owners": [0.1, 0.2, 0.3]}, None)
+    assert parse_axis("seed=0,1").values == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("partition.alpha", "not of the form"),
+        ("alpha=1,2", "not of the form"),
+        ("partition.alpha=", "no values"),
+        ("partition.alpha=1,1", "same value twice"),
+        ("partition.alpha=[1,", "not valid YAML"),
+    ],
+)
+def test_a_wrong_axis_is_explained(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_axis(text)
+
+
+def test_all_combinations_the_last_axis_fastest() -> None:
+    axes = [parse_axis("partition.alpha=0,1"), parse_axis("algorithm.name=mtsl,local")]
+    grid = cells(tree(), axes)
+    assert [cell.name for cell in grid] == [
+        "partition.alpha=0,algorithm.name=mtsl",
+        "partition.alpha=0,algorithm.name=local",
+        "partition.alpha=1,algorithm.name=mtsl",
+        "partition.alpha=1,algorithm.name=local",
+    ]
+    assert grid[3].config.partition.options["alpha"] == 1
+    assert grid[3].config.algorithm.name == "local"
+    assert grid[3].config.training.batch_size == 20
+
+
+def test_keys_inside_options_can_be_swept() -> None:
+    grid = cells(tree(), [parse_axis("algorithm.learning_rates.server=0.1,1")])
+    assert [cell.config.algorithm.options["learning_rates"] for cell in grid] == [{"server": 0.1}, {"server": 1}]
+
+
+def test_a_wrong_combination_is_named_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match=r"with training\.rounds=0: "):
+        cells(tree(), [parse_axis("training.rounds=1,0")])
+    with pytest.raises(ConfigError, match="swept once"):
+        cells(tree(), [parse_axis("seed=1"), parse_axis("seed=2")])
+
+
+# -- running ------------------------------------------------------------------------------------------------------
+
+
+def test_finished_cells_are_kept_and_new_ones_added(tmp_path: Path) -> None:
+    told: list[tuple[str, bool]] = []
+
+    def done(cell: Cell, kept: bool) -> None:
+        told.append((cell.name, kept))
+
+    run_cells(cells(tree(), [parse_axis("seed=1,2")]), tmp_path, done=done)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.jsonl")}
+    (tmp_path / "seed=2" / "summary.json").unlink()  # as if it had been cut short
+    run_cells(cells(tree(), [parse_axis("seed=1,2,3")]), tmp_path, done=done)
+    assert told == [("seed=1", False), ("seed=2", False), ("seed=1", True), ("seed=2", False), ("seed=3", False)]
+    after = {path: path.stat().st_mtime_ns for path in stamps}
+    assert [path.parent.name for path in stamps if stamps[path] == after[path]] == ["seed=1"]
+
+
+def test_a_cell_of_another_sweep_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    axis = [parse_axis("seed=1")]
+    run_cells(cells(tree(), axis), tmp_path)
+    other = tree() | {"training": {"rounds": 1, "batch_size": 10}}
+    with pytest.raises(ConfigError, match="another training; give the sweep another name"):
+        run_cells(cells(other, axis), tmp_path)
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    grid = cells(tree(), [parse_axis("training.optimizer.lr=1.0e+200,0.1")])
+    failed = run_cells(grid, tmp_path)
+    assert list(failed) == ["training.optimizer.lr=1e+200"]
+    assert "NonFiniteLoss" in failed["training.optimizer.lr=1e+200"]
+    groups = read_groups(grid, tmp_path)
+    assert [len(group.runs) for group in groups] == [0, 1]
+    assert table(groups, 0.1)[1][0][1:] == ["–", "–", "–", "–", "–"]
+
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
+
+def run(*accuracies: float, majority: float = 0.7, bytes_per_round: int = 2**20) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "steps_total": 20 * (i + 1),
+            "bytes_total": bytes_per_round * (i + 1),
+            "test_accuracy": accuracy,
+            "min_accuracy": accuracy - 0.1,
+            "majority_accuracy": majority,
+        }
+        for i, accuracy in enumerate(accuracies)
+    )
+
+
+def write(cell: Cell, folder: Path, rows: tuple[dict[str, Any], ...]) -> None:
+    """A finished run's folder, as far as the report reads it."""
+    target = folder / cell.name
+    target.mkdir(parents=True)
+    (target / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (target / "config.yaml").write_text(yaml.safe_dump({"training": {"rounds": len(rows)}}))
+    (target / "summary.json").write_text(json.dumps({"rounds": len(rows), "stopped": "all rounds done"}))
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> list[Group]:
+    """MTSL and training alone, two seeds, at one alpha."""
+    axes = [Axis(key="partition.alpha", values=(0.3,)), Axis(key="algorithm.name", values=("mtsl", "local"))]
+    grid = cells(tree(), [Axis(key="seed", values=(0, 1)), *axes])
+    found = {
+        (0, "mtsl"): run(0.5, 0.80, 0.90),
+        (1, "mtsl"): run(0.6, 0.75, 0.94),
+        (0, "local"): run(0.5, 0.6, 0.90, bytes_per_round=0),
+        (1, "local"): run(0.5, 0.6, 0.90, bytes_per_round=0),
+    }
+    for cell in grid:
+        write(cell, tmp_path, found[cell.values["seed"], cell.values["algorithm.name"]])
+    return read_groups(grid, tmp_path)
+
+
+def test_seeds_are_one_line_beside_the_controls(groups: list[Group]) -> None:
+    """Mean 92, sd of (90, 94) = 2.8; 80 % after 40 and 60 steps; 95 % never."""
+    columns, lines = table(groups, 0.8)
+    assert columns == [
+        "alpha", "algorithm", "accuracy", "worst owner", "majority label", "local only", "steps to 80%", "MiB to 80%"
+    ]  # fmt: skip
+    assert lines == [
+        ["0.3", "mtsl", "92.0 ± 2.8", "82.0 ± 2.8", "70.0 ± 0.0", "90.0 ± 0.0", "50", "2.5"],
+        ["0.3", "local", "90.0 ± 0.0", "80.0 ± 0.0", "70.0 ± 0.0", "90.0 ± 0.0", "60", "0.0"],
+    ]
+    assert table(groups, 0.92)[1][0][-2:] == ["60 (1 of 2)", "3.0 (1 of 2)"]
+    assert table(groups, 0.95)[1][0][-2:] == ["never", "never"]
+
+
+def test_markdown_and_data(groups: list[Group]) -> None:
+    markdown = as_markdown(*table(groups)).splitlines()
+    assert markdown[0].startswith("| alpha | algorithm | accuracy |")
+    assert markdown[1] == "| --- | --- | --- | --- | --- | --- |"
+    data = as_data(groups, 0.8)
+    assert data[0]["values"] == {"partition.alpha": 0.3, "algorithm.name": "mtsl"}
+    assert data[0]["local_accuracy"] == {"mean": pytest.approx(0.9), "sd": 0.0}
+    assert data[0]["steps_to_target"] == {"mean": 50, "sd": pytest.approx(14.142, abs=1e-3), "reached": 2}
+
+
+def test_spread_of_known_values() -> None:
+    assert Spread.of([]) is None
+    assert Spread.of([0.4]) == Spread(mean=0.4, sd=0.0, count=1)
+    assert Spread.of([1.0, 2.0, 3.0]) == Spread(mean=2.0, sd=1.0, count=3)
+
+
+# -- the picture and the command ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [{"partition.alpha": a, "algorithm.name": n} for a in (0, 0.1, 0.3, 0.5, 1) for n in ("mtsl", "local")],
+        [{"algorithm.name": n} for n in ("mtsl", "fedavg")],
+        [{"algorithm.name": n, "partition.name": p} for n in ("mtsl", "fedavg") for p in ("iid", "dirichlet")],
+        [{}],
+    ],
+    ids=["facets", "one key", "words", "seeds alone"],
+)
+def test_every_shape_of_sweep_can_be_drawn(values: list[dict[str, Any]], tmp_path: Path) -> None:
+    found = [
+        Group(values=v, runs=(run(0.3, 0.5, 0.7), run(0.4, 0.6, 0.8, bytes_per_round=0 if "local" in v else 9)))
+        for v in values
+    ]
+    picture = tmp_path / "figure.png"
+    draw_sweep([*found, Group(values=values[0], runs=())], picture, title="a sweep", target=0.6)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 10_000
+
+
+def test_the_command_leaves_table_and_picture(tmp_path: Path) -> None:
+    config = tmp_path / "tasks.yaml"
+    config.write_text(yaml.safe_dump(tree()))
+    arguments = [str(config), "--over", "algorithm.name=mtsl,local", "--over", "partition.alpha=0.2,1"]
+    arguments += ["--set", f"output.root={tmp_path / 'runs'}", "--target", "0.3"]
+    shown = CliRunner().invoke(sweep, arguments, catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert "majority" in shown.stdout
+    folder = tmp_path / "runs" / "sweep-tasks"
+    assert (folder / "figure.png").exists()
+    assert (folder / "table.md").read_text().count("\n") == 2 + 4
+    again = CliRunner().invoke(sweep, [*arguments, "--json"], catch_exceptions=False)
+    content = json.loads(again.stdout)
+    assert content["failed"] == {}
+    assert len(content["table"]) == 4
+    assert "(kept)" in again.stderr
