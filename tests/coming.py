@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from raysplit.cluster.contract import Handle, Healed, PartySpec, Roll
+from raysplit.cluster.contract import Handle, Membership, PartySpec, Repaired
 from raysplit.cluster.local.cluster import LocalCluster
 
 
@@ -22,20 +22,20 @@ class ComingAndGoing(LocalCluster):
         self._described = {party.name: party for party in parties}
         return {}
 
-    async def roll(self) -> Roll:
+    async def members(self) -> Membership:
         absent = self._absent[min(self._num_rolls, len(self._absent) - 1)]
         self._num_rolls += 1
         came = [party for name, party in self._described.items() if name not in self._handles and name not in absent]
         for name in [name for name in self._handles if name in absent]:
             del self._handles[name]
         self._made(came)
-        return Roll(handles=dict(self._handles), came=tuple(party.name for party in came), num_places=1)
+        return Membership(handles=dict(self._handles), came=tuple(party.name for party in came), num_places=1)
 
-    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+    async def repair(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Repaired:
         """The lost one leaves; the script says when it comes back."""
         self._described = {party.name: party for party in parties}
         self._handles.pop(lost, None)
-        return Healed(handles=dict(self._handles), remade=(lost,))
+        return Repaired(handles=dict(self._handles), remade=(lost,))
 
 
 def replayed(rows: Sequence[Mapping[str, Any]], owners: Sequence[str]) -> ComingAndGoing:

@@ -106,7 +106,7 @@ async def rounds(algorithm: Any, first: int, last: int) -> None:
     """Run the rounds first, ..., last - 1 with everybody."""
     for number in range(first, last):
         everybody = list(algorithm.setting.owners)
-        await algorithm.round(algorithm.task(number, everybody, lr_scale=algorithm.lr_scale(number)))
+        await algorithm.round(algorithm.context(number, everybody, lr_scale=algorithm.lr_scale(number)))
 
 
 async def states(algorithm: GroupTraining) -> dict[str, dict[str, Tensor]]:

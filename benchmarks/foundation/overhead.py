@@ -134,7 +134,7 @@ async def on_cluster(cluster: Cluster, algorithm: Algorithm) -> Round:
     algorithm.attach(await cluster.deploy(algorithm.parties()))
 
     async def round(number: int) -> int:
-        report = await algorithm.round(algorithm.task(number, list(algorithm.setting.owners)))
+        report = await algorithm.round(algorithm.context(number, list(algorithm.setting.owners)))
         return report.num_samples
 
     return round

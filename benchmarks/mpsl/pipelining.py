@@ -32,7 +32,7 @@ from raysplit.config.run import RunConfig, check_config
 from raysplit.models.profiler import measure_profile
 from raysplit.models.spec import ModelSpec
 from raysplit.models.zoo import build_model
-from raysplit.prediction.simulate import reference_profile, simulate, sketch_algorithm
+from raysplit.prediction.simulate import dry_algorithm, reference_profile, simulate
 from raysplit.seeding import torch_generator
 from raysplit.training.loop import run
 
@@ -156,7 +156,7 @@ def _pipelined(config: RunConfig, resources: dict[str, float]) -> tuple[float, f
 
     layout, meter = ray_layout(config, resources), _Meter()
     result = asyncio.run(run(config, prepare(config), RayCluster(layout), observers=[meter]))
-    places = dict(layout(sketch_algorithm(config).parties()).place_of)
+    places = dict(layout(dry_algorithm(config).parties()).place_of)
     assert config.topology is not None
     units = reference_profile(config.topology).units
     plain_s = sum(unit.forward_ms + unit.backward_ms + unit.update_ms for unit in units) / 1e3

@@ -41,7 +41,7 @@ from raysplit.models.profiler import measure_profile
 from raysplit.models.zoo import build_model
 from raysplit.prediction.machines import expected_work
 from raysplit.prediction.pacing import Pacing
-from raysplit.prediction.simulate import simulate, sketch_algorithm
+from raysplit.prediction.simulate import dry_algorithm, simulate
 from raysplit.seeding import torch_generator
 from raysplit.training.loop import run
 
@@ -168,7 +168,7 @@ def _fitted(
 def _slowdown(make: Callable[..., RunConfig], host: dict[str, float], cpus: float) -> float:
     """The factor by the rule: whoever has most to compute is to be at it for `MOST_LOAD` of a round at most."""
     real = make(slowdown=0.0, host=host)
-    parties = sketch_algorithm(real, _shards(real)).parties()
+    parties = dry_algorithm(real, _shards(real)).parties()
     place_of = lay_out(parties, num_places=PLACES, cpus=cpus).place_of
     assert real.topology is not None
     load_s = dict.fromkeys(place_of.values(), 0.0)
@@ -221,7 +221,7 @@ def _measured(config: RunConfig, *, places: Any, cpus: float) -> tuple[float, fl
     prepared = prepare(config)
     result = asyncio.run(run(config, prepared, cluster))
     comparison, _ = pacing.compared(result.rows, cluster.log, [len(part) for part in prepared.parts])
-    place_of = dict(layout(sketch_algorithm(config, _shards(config)).parties()).place_of)
+    place_of = dict(layout(dry_algorithm(config, _shards(config)).parties()).place_of)
     num_late = sum(lateness.num_late for lateness in comparison.lateness.values())
     return *comparison.round_s, place_of, num_late
 

@@ -176,7 +176,7 @@ async def trained(algorithm: Algorithm, rounds: int, judged: list[str]) -> Mappi
     """Play the rounds; accuracy of these owners' models on their own tests."""
     algorithm.attach(await LocalCluster().deploy(algorithm.parties()))
     for round in range(rounds):
-        await algorithm.round(algorithm.task(round, algorithm.available(round)))
+        await algorithm.round(algorithm.context(round, algorithm.available(round)))
     models = algorithm.models()
     results = await gather(*[algorithm.handles[name].evaluate(*models[name]) for name in judged])
     return {name: result.accuracy for name, result in zip(judged, results, strict=True)}

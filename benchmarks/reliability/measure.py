@@ -141,7 +141,7 @@ class Counted:
         return getattr(self._party, verb)
 
 
-class Roll(LocalCluster):
+class Membership(LocalCluster):
     """Counts the calls of all parties, those that come later among them."""
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ def faults(number: int, make: MakeFaulty = in_this_process) -> dict[str, Any]:
     """One death in a run, two in every third; of any party, at any of its calls, a few turns of the loop into it."""
     rng = generator(0, "faults")
     found: dict[str, Counter[str]] = {name: Counter() for name in ALGORITHMS}
-    rolls = {name: Roll() for name in ALGORITHMS}
+    rolls = {name: Membership() for name in ALGORITHMS}
     whole = {name: go(configured(name, 3, "mlp"), roll) for name, roll in rolls.items()}
     for index in range(number):
         name = list(ALGORITHMS)[index % len(ALGORITHMS)]

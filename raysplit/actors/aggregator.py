@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.actors.aggregation import UpdateRules
-from raysplit.actors.records import RoundTask, StaleCall
+from raysplit.actors.records import RoundContext, StaleCall
 
 
 class Aggregator:
@@ -24,42 +24,42 @@ class Aggregator:
         self.name = name
         self._rules = rules or UpdateRules()
         self._current = dict(state)
-        self._task: RoundTask | None = None
+        self._context: RoundContext | None = None
         self._submitted: dict[int, dict[str, Mapping[str, Tensor]]] = {}
         self._means: dict[int, asyncio.Future[dict[str, Tensor]]] = {}
 
-    def begin(self, task: RoundTask) -> None:
+    def begin(self, context: RoundContext) -> None:
         """Open a round; submissions to any other are refused from now on."""
         self._abandon()
-        self._task = task
+        self._context = context
 
     def _abandon(self) -> None:
-        self._task = None
+        self._context = None
         self._submitted.clear()
         for mean in self._means.values():
             mean.cancel()
         self._means.clear()
 
-    async def submit(self, task: RoundTask, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
+    async def submit(self, context: RoundContext, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
         """Bring an owner's state to a meeting of the round (several when owners synchronise within it).
 
         It may come in several pieces, each from the party that holds it.
         """
-        self._check(task)
+        self._check(context)
         submitted = self._submitted.setdefault(meeting, {})
-        if owner in submitted or owner not in task:
-            raise StaleCall(f"{self.name} takes one state from each of {list(task.cohort)}, not again from {owner}")
+        if owner in submitted or owner not in context:
+            raise StaleCall(f"{self.name} takes one state from each of {list(context.cohort)}, not again from {owner}")
         update = {key: value for state in states for key, value in state.items()}
-        self._rules.check(owner, task.round, update, self._current)
+        self._rules.check(owner, context.round, update, self._current)
         submitted[owner] = update
-        if len(submitted) == len(task.cohort):
-            self._current = self._rules.combine([submitted[name] for name in task.cohort], task.weights)
+        if len(submitted) == len(context.cohort):
+            self._current = self._rules.combine([submitted[name] for name in context.cohort], context.weights)
             self._mean(meeting).set_result(self._current)
             del self._submitted[meeting]
 
-    async def mean(self, task: RoundTask, *, meeting: int = 0) -> dict[str, Tensor]:
+    async def mean(self, context: RoundContext, *, meeting: int = 0) -> dict[str, Tensor]:
         """The average of a meeting, once everybody has come."""
-        self._check(task)
+        self._check(context)
         return await asyncio.shield(self._mean(meeting))
 
     async def current(self) -> dict[str, Tensor]:
@@ -80,7 +80,7 @@ class Aggregator:
 
     def absent(self) -> list[str]:
         """The owners that others wait for here."""
-        cohort = self._task.cohort if self._task else ()
+        cohort = self._context.cohort if self._context else ()
         return [name for name in cohort if any(name not in came for came in self._submitted.values())]
 
     def _mean(self, meeting: int) -> asyncio.Future[dict[str, Tensor]]:
@@ -88,7 +88,7 @@ class Aggregator:
             self._means[meeting] = asyncio.get_running_loop().create_future()
         return self._means[meeting]
 
-    def _check(self, task: RoundTask) -> None:
-        now = self._task
-        if now is None or (now.round, now.attempt) != (task.round, task.attempt):
-            raise StaleCall(f"{self.name} is not in round {task.round}, attempt {task.attempt}")
+    def _check(self, context: RoundContext) -> None:
+        now = self._context
+        if now is None or (now.round, now.attempt) != (context.round, context.attempt):
+            raise StaleCall(f"{self.name} is not in round {context.round}, attempt {context.attempt}")

@@ -17,7 +17,7 @@ from raysplit.actors.parts.joint_step import JointRule, joint_gradients
 from raysplit.actors.parts.losses import resolve_loss
 from raysplit.actors.parts.part import Tensors, as_tuple
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
-from raysplit.actors.records import RoundTask, StaleCall, Tag
+from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.cluster.device import Device, Inline
 
 Copies = Literal["per_owner", "shared"]
@@ -59,25 +59,25 @@ class ComputeNode:
         self._stages: dict[str, Stage] = {}
         self._state: dict[str, Tensor] | None = None  # what a new replica starts from
         self._barrier = Barrier()
-        self._task: RoundTask | None = None
+        self._context: RoundContext | None = None
         self._turn = 0
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._in_flight: dict[str, Tag] = {}
+        self._in_flight: dict[str, StepId] = {}
         self._updates: dict[str, asyncio.Future[None]] = {}
         self._num_steps = 0
 
     # -- round ---------------------------------------------------------------------------------------------------
 
-    def begin(self, task: RoundTask) -> None:
+    def begin(self, context: RoundContext) -> None:
         """Open a round (or its next attempt); calls of any other are refused from now on."""
-        self._abandon(f"round {task.round}, attempt {task.attempt} begins at {self.name}")
-        self._task = task
+        self._abandon(f"round {context.round}, attempt {context.attempt} begins at {self.name}")
+        self._context = context
         for stage in self._stages.values():
-            self._open(stage, task)
+            self._open(stage, context)
 
     def _abandon(self, reason: str) -> None:
         """Forget everything of the round before; who still waits is sent away."""
-        self._task = None
+        self._context = None
         self._turn = 0
         self._num_steps = 0
         self._in_flight.clear()
@@ -87,27 +87,27 @@ class ComputeNode:
             waiting.cancel()
         self._waiting.clear()
 
-    def _open(self, stage: Stage, task: RoundTask) -> None:
+    def _open(self, stage: Stage, context: RoundContext) -> None:
         if self._restart_optimizer:
             stage.part.restart_optimizer()
-        stage.part.scale_learning_rate(task.lr_scale)
+        stage.part.scale_learning_rate(context.lr_scale)
 
     # -- a replica of this part per owner ------------------------------------------------------------------------
 
-    async def forward(self, tag: Tag, z: Tensors) -> Tensors:
+    async def forward(self, step_id: StepId, z: Tensors) -> Tensors:
         """The owner's replica forward: its output, on the way to the next party."""
-        self._enter(tag)
-        await self._updated(tag.owner)
-        return await self._stage(tag.owner).forward(tag, z)
+        self._enter(step_id)
+        await self._updated(step_id.owner)
+        return await self._stage(step_id.owner).forward(step_id, z)
 
-    async def backward(self, tag: Tag, g: Tensors) -> Tensors:
+    async def backward(self, step_id: StepId, g: Tensors) -> Tensors:
         """The gradient for the party before. The replica's update follows after the gradient has left."""
-        self._check(tag)
-        if self._in_flight.pop(tag.owner, None) != tag:
-            raise StaleCall(f"{self.name} has no forward of {tag} to go back through")
-        stage = self._stage(tag.owner)
-        g = await stage.backward(tag, g)
-        self._updates[tag.owner] = asyncio.ensure_future(stage.update(tag))  # the gradient leaves before the update
+        self._check(step_id)
+        if self._in_flight.pop(step_id.owner, None) != step_id:
+            raise StaleCall(f"{self.name} has no forward of {step_id} to go back through")
+        stage = self._stage(step_id.owner)
+        g = await stage.backward(step_id, g)
+        self._updates[step_id.owner] = asyncio.ensure_future(stage.update(step_id))  # the gradient leaves first
         return g
 
     async def _updated(self, owner: str) -> None:
@@ -115,33 +115,33 @@ class ComputeNode:
         if update is not None:
             await update
 
-    async def loss_gradient(self, tag: Tag, z: Tensors, y: Any) -> tuple[float, Tensors]:
+    async def loss_gradient(self, step_id: StepId, z: Tensors, y: Any) -> tuple[float, Tensors]:
         """Last part, own replica: forward, loss, backward and update in one; the loss and the gradient of ``z``."""
-        with self._under_way(tag):
-            stage = self._stage(tag.owner)
-            loss, g = await stage.loss_gradient(tag, z, y, self._loss)
-            await stage.update(tag)
+        with self._under_way(step_id):
+            stage = self._stage(step_id.owner)
+            loss, g = await stage.loss_gradient(step_id, z, y, self._loss)
+            await stage.update(step_id)
         self._num_steps += 1
         return loss, g
 
-    async def average(self, task: RoundTask, owner: str) -> None:
+    async def average(self, context: RoundContext, owner: str) -> None:
         """Join the average of the cohort's replicas, in place: no weights leave the node."""
 
         async def work(_: list[Any]) -> None:
             for name in served:
                 await self._updated(name)
-            self._state = await self._mean_of_replicas(task, served)
+            self._state = await self._mean_of_replicas(context, served)
             for stage in self._stages.values():
                 stage.load(self._state)
 
-        served = self._served(task.cohort)
-        await self._barrier.meet(("average", task.round, task.attempt), owner, None, served, work)
+        served = self._served(context.cohort)
+        await self._barrier.meet(("average", context.round, context.attempt), owner, None, served, work)
 
-    async def _mean_of_replicas(self, task: RoundTask, owners: tuple[str, ...]) -> dict[str, Tensor]:
+    async def _mean_of_replicas(self, context: RoundContext, owners: tuple[str, ...]) -> dict[str, Tensor]:
         states = [self._stage(name).part.state() for name in owners]
         for name, state in zip(owners, states, strict=True):
-            self._rules.check(name, task.round, state, self._state or state)
-        return self._rules.combine(states, task.weights)
+            self._rules.check(name, context.round, state, self._state or state)
+        return self._rules.combine(states, context.weights)
 
     def _served(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the owners that this node works for: all of them."""
@@ -149,53 +149,53 @@ class ComputeNode:
 
     # -- one part shared by all ----------------------------------------------------------------------------------
 
-    async def shared_step(self, tag: Tag, turn: int, z: Tensors, y: Any) -> tuple[float, Tensors]:
+    async def shared_step(self, step_id: StepId, turn: int, z: Tensors, y: Any) -> tuple[float, Tensors]:
         """A step of the shared part on one owner's batch, taken when all earlier turns are done."""
-        with self._under_way(tag):
+        with self._under_way(step_id):
             await self._turn_comes(turn)
-            loss, g = await self._stage(SHARED).loss_gradient(tag, z, y, self._loss)
-            await self._stage(SHARED).update(tag)
+            loss, g = await self._stage(SHARED).loss_gradient(step_id, z, y, self._loss)
+            await self._stage(SHARED).update(step_id)
         self._num_steps += 1
         self._pass_turn()
         return loss, g
 
-    async def joint_step(self, tag: Tag, present: tuple[str, ...], z: Tensors, y: Any) -> tuple[float, Tensors]:
+    async def joint_step(self, step_id: StepId, present: tuple[str, ...], z: Tensors, y: Any) -> tuple[float, Tensors]:
         """One step of the shared part on the giant mini-batch of all ``present`` owners (a barrier).
 
         Steps are taken in their order, also when owners that were absent from one come early to the next.
         Returns this owner's mean loss and the gradient of its smashed data.
         """
 
-        async def work(brought: list[tuple[Tag, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
+        async def work(brought: list[tuple[StepId, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
             return await self._joint_work(brought)
 
-        key = ("joint", tag.round, tag.attempt, tag.step)
-        with self._under_way(tag):
-            await self._turn_comes(tag.step)
-            met = self._barrier.meet(key, tag.owner, (tag, z, y), self._served(present), work)
+        key = ("joint", step_id.round, step_id.attempt, step_id.step)
+        with self._under_way(step_id):
+            await self._turn_comes(step_id.step)
+            met = self._barrier.meet(key, step_id.owner, (step_id, z, y), self._served(present), work)
             outcome: dict[str, tuple[float, Tensors]] = await met
-        return outcome[tag.owner]
+        return outcome[step_id.owner]
 
-    async def _joint_work(self, brought: list[tuple[Tag, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
-        tags = [tag for tag, _, _ in brought]
+    async def _joint_work(self, brought: list[tuple[StepId, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
+        step_ids = [step_id for step_id, _, _ in brought]
         stage = self._stage(SHARED)
-        stream = tags[0].stream(self._recipe.seed, "dropout")
+        stream = step_ids[0].stream(self._recipe.seed, "dropout")
         zs, ys = [z for _, z, _ in brought], [y for _, _, y in brought]
         result = await stage.compute(
-            "loss", tags[0], lambda: joint_gradients(stage.part, zs, ys, self._loss, self._joint, stream=stream)
+            "loss", step_ids[0], lambda: joint_gradients(stage.part, zs, ys, self._loss, self._joint, stream=stream)
         )
         if not all(math.isfinite(loss) for loss in result.losses):
-            by_blame = sorted(zip(tags, result.losses, zs, strict=True), key=lambda row: is_finite(row[2]))
-            for tag, loss, _ in by_blame:  # where all losses are bad, of those whose smashed data are bad
-                require_finite(tag, loss)
-        await self._combine(tags[0], stage, sum(len(as_tuple(z)[0]) for z in zs))
-        await stage.update(tags[0])
+            by_blame = sorted(zip(step_ids, result.losses, zs, strict=True), key=lambda row: is_finite(row[2]))
+            for step_id, loss, _ in by_blame:  # where all losses are bad, of those whose smashed data are bad
+                require_finite(step_id, loss)
+        await self._combine(step_ids[0], stage, sum(len(as_tuple(z)[0]) for z in zs))
+        await stage.update(step_ids[0])
         self._num_steps += 1
         self._pass_turn()
-        owners = [tag.owner for tag in tags]
+        owners = [step_id.owner for step_id in step_ids]
         return dict(zip(owners, zip(result.losses, result.gradients, strict=True), strict=True))
 
-    async def _combine(self, tag: Tag, stage: Stage, num_rows: int) -> None:
+    async def _combine(self, step_id: StepId, stage: Stage, num_rows: int) -> None:
         """The joint gradient of this step is complete: all its rows were here."""
 
     async def _turn_comes(self, turn: int) -> None:
@@ -273,28 +273,28 @@ class ComputeNode:
             found = self._stages[key] = self._recipe.build(self._device)
             if self._state is not None:
                 found.load(self._state)
-            if self._task is not None:
-                self._open(found, self._task)
+            if self._context is not None:
+                self._open(found, self._context)
         return found
 
-    def _enter(self, tag: Tag) -> None:
+    def _enter(self, step_id: StepId) -> None:
         """Take up an owner's batch: one at a time, which bounds what is under way on every link."""
-        self._check(tag)
-        if tag.owner in self._in_flight:
-            raise StaleCall(f"{tag.owner} has a batch in flight at {self.name}: {self._in_flight[tag.owner]}")
-        self._in_flight[tag.owner] = tag
+        self._check(step_id)
+        if step_id.owner in self._in_flight:
+            raise StaleCall(f"{step_id.owner} has a batch in flight at {self.name}: {self._in_flight[step_id.owner]}")
+        self._in_flight[step_id.owner] = step_id
 
     @contextmanager
-    def _under_way(self, tag: Tag) -> Iterator[None]:
-        self._enter(tag)
+    def _under_way(self, step_id: StepId) -> Iterator[None]:
+        self._enter(step_id)
         try:
             yield
         finally:
-            if self._in_flight.get(tag.owner) is tag:
-                del self._in_flight[tag.owner]
+            if self._in_flight.get(step_id.owner) is step_id:
+                del self._in_flight[step_id.owner]
 
-    def _check(self, tag: Tag) -> None:
-        task = self._task
-        if task is None or tag.round != task.round or tag.attempt != task.attempt:
-            now = f"round {task.round}, attempt {task.attempt}" if task else "no round"
-            raise StaleCall(f"{self.name} is in {now} and refuses {tag}")
+    def _check(self, step_id: StepId) -> None:
+        context = self._context
+        if context is None or step_id.round != context.round or step_id.attempt != context.attempt:
+            now = f"round {context.round}, attempt {context.attempt}" if context else "no round"
+            raise StaleCall(f"{self.name} is in {now} and refuses {step_id}")

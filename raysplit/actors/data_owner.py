@@ -15,7 +15,7 @@ from raysplit.actors.parts.gradient_record import GradientRecord
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
-from raysplit.actors.records import OwnerReport, RoundTask, StaleCall, Tag, told
+from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
@@ -99,14 +99,14 @@ class DataOwner:
     # -- a round -------------------------------------------------------------------------------------------------
 
     async def run_round(
-        self, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor] | None = None
+        self, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor] | None = None
     ) -> OwnerReport:
-        """Start from ``state`` (or from where this owner is), run the program ``(owner, team, task)``, report."""
+        """Start from ``state`` (or from where this owner is), run the program ``(owner, team, context)``, report."""
         with self._parts.busy():
-            return await self._round(program, team, task, state)
+            return await self._round(program, team, context, state)
 
     async def _round(
-        self, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor] | None
+        self, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor] | None
     ) -> OwnerReport:
         self._reset_counts()
         if state is not None:
@@ -114,19 +114,19 @@ class DataOwner:
         for stage in self._stages:
             if self._training.restart_optimizer:
                 stage.part.restart_optimizer()
-            stage.part.scale_learning_rate(task.lr_scale)
-        record = GradientRecord(self.first.part) if task.record_gradients else None
+            stage.part.scale_learning_rate(context.lr_scale)
+        record = GradientRecord(self.first.part) if context.record_gradients else None
         try:
-            await self._run(program(self, team, task), task)
+            await self._run(program(self, team, context), context)
         except Exception as error:
-            error.add_note(f"at {self.name}, round {task.round + 1}, step {self._num_steps + 1}")
+            error.add_note(f"at {self.name}, round {context.round + 1}, step {self._num_steps + 1}")
             raise
         if record is not None:
             self._mean_gradient = record.close()
-        return told(task, self._report())
+        return log_report(context, self._report())
 
-    async def _run(self, work: Awaitable[Any], task: RoundTask) -> None:
-        """The program as a task of its own, which a loss elsewhere can end while it waits for somebody."""
+    async def _run(self, work: Awaitable[Any], context: RoundContext) -> None:
+        """The program as a context of its own, which a loss elsewhere can end while it waits for somebody."""
         running = self._running = asyncio.ensure_future(work)
         try:
             await running
@@ -134,17 +134,17 @@ class DataOwner:
             this = asyncio.current_task()
             if this is not None and this.cancelling():
                 raise
-            raise StaleCall(f"{self.name} gave up round {task.round}, attempt {task.attempt}") from None
+            raise StaleCall(f"{self.name} gave up round {context.round}, attempt {context.attempt}") from None
 
-    def batches(self, task: RoundTask) -> Iterator[tuple[Tag, Batch]]:
-        """The round's mini-batches: as many as the task asks, epoch after epoch, each in its own shuffled order."""
-        num_steps, step, epoch = task.steps(self.name), 0, 0
+    def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
+        """The round's mini-batches: as many as the context asks, epoch after epoch, each in its own shuffled order."""
+        num_steps, step, epoch = context.steps(self.name), 0, 0
         while step < num_steps:
-            for indices in self._epoch(task.round, epoch):
+            for indices in self._epoch(context.round, epoch):
                 if step == num_steps:
                     return
-                tag = Tag(owner=self.name, round=task.round, step=step, attempt=task.attempt)
-                yield tag, self._batch(tag, indices)
+                step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
+                yield step_id, self._batch(step_id, indices)
                 step += 1
             epoch += 1
 
@@ -156,9 +156,9 @@ class DataOwner:
             x = self._transform(samples.x, gen).to(self._dtype)
             yield Batch(x=x, y=wire_labels(samples.y), indices=indices)
 
-    def note(self, tag: Tag, loss: float, num_samples: int) -> None:
+    def note(self, step_id: StepId, loss: float, num_samples: int) -> None:
         """Take a step's mean loss into the report."""
-        self._loss_sum += require_finite(tag, loss) * num_samples
+        self._loss_sum += require_finite(step_id, loss) * num_samples
         self._num_samples += num_samples
         self._num_steps += 1
 
@@ -174,9 +174,9 @@ class DataOwner:
             batches.pop()
         return batches
 
-    def _batch(self, tag: Tag, indices: Tensor) -> Batch:
+    def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
-        x = transformed(samples.x, self._transform, lambda: tag.stream(self._training.seed, "transform"))
+        x = transformed(samples.x, self._transform, lambda: step_id.stream(self._training.seed, "transform"))
         return Batch(x=x.to(self._dtype), y=wire_labels(samples.y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------
@@ -196,23 +196,23 @@ class DataOwner:
         """The part that sees the labels, when the owner keeps it."""
         return self._stages[-1]
 
-    async def train_batch(self, tag: Tag, batch: Batch) -> None:
+    async def train_batch(self, step_id: StepId, batch: Batch) -> None:
         """A step on the whole model, where the owner holds all of it."""
-        loss, _ = await self.first.loss_gradient(tag, batch.x, batch.y, self._loss)
-        await self.first.update(tag)
-        self.note(tag, loss, len(batch))
+        loss, _ = await self.first.loss_gradient(step_id, batch.x, batch.y, self._loss)
+        await self.first.update(step_id)
+        self.note(step_id, loss, len(batch))
 
-    async def loss_gradient(self, tag: Tag, z: Any, batch: Batch) -> Any:
+    async def loss_gradient(self, step_id: StepId, z: Any, batch: Batch) -> Any:
         """Loss of the last part on what came back from afar, noted; the gradient of ``z``, which leaves before the
         last part's update."""
-        loss, g = await self.last.loss_gradient(tag, z, batch.y, self._loss)
-        self.note(tag, loss, len(batch))
+        loss, g = await self.last.loss_gradient(step_id, z, batch.y, self._loss)
+        self.note(step_id, loss, len(batch))
         return g
 
-    async def first_backward(self, tag: Tag, g: Any) -> None:
+    async def first_backward(self, step_id: StepId, g: Any) -> None:
         """Send the returned gradient through the first part and update it."""
-        await self.first.backward(tag, g)
-        await self.first.update(tag)
+        await self.first.backward(step_id, g)
+        await self.first.update(step_id)
 
     # -- state ---------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tag:
-    """Says which owner's which step a call belongs to; a node refuses a tag that is not the present one."""
+class StepId:
+    """Says which owner's which step a call belongs to; a node refuses one that is not the present one."""
 
     num_bytes: ClassVar[int] = 0  # no tensors: it weighs nothing on a link
 
@@ -29,7 +29,7 @@ class Tag:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundTask:
+class RoundContext:
     """What the coordinator asks of everybody in one round.
 
     Attributes:
@@ -78,12 +78,12 @@ class OwnerReport:
     values: tuple[tuple[str, float], ...] = ()
 
 
-def told(task: RoundTask, report: OwnerReport) -> OwnerReport:
+def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:
     """The report, after a line about it in the log of the place where the owner lives."""
     logger.debug(
         "%s, round %d: loss %.4f over %d samples in %d steps",
         report.owner,
-        task.round + 1,
+        context.round + 1,
         report.loss,
         report.num_samples,
         report.num_steps,

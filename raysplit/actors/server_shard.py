@@ -22,7 +22,7 @@ from torch import Tensor
 from raysplit.actors.barrier import fail
 from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.parts.stage import Stage
-from raysplit.actors.records import RoundTask, StaleCall, Tag
+from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.cluster.contract import Handle, gather, value_of
 
 Offer = tuple[Tensor, int]
@@ -48,9 +48,9 @@ class ServerShard(ComputeNode):
         self._offers: dict[tuple[int, int], asyncio.Future[Offer]] = {}  # by step and server
         self._sent: dict[int, asyncio.Future[None]] = {}  # the latest to each server
 
-    def begin_share(self, task: RoundTask, sharing: Sharing) -> None:
+    def begin_share(self, context: RoundContext, sharing: Sharing) -> None:
         """Open a round with this share of its cohort."""
-        self.begin(task)
+        self.begin(context)
         self._sharing = sharing
 
     def _abandon(self, reason: str) -> None:
@@ -73,14 +73,14 @@ class ServerShard(ComputeNode):
             self._stage(SHARED).part.load_optimizer(optimizer)
         await self.load(state)
 
-    async def take_offer(self, tag: Tag, index: int, offer: Offer) -> None:
+    async def take_offer(self, step_id: StepId, index: int, offer: Offer) -> None:
         """Another server's gradient of this step.
 
         It is brought here rather than fetched: who has all it waits for goes on computing, and would let a request
         for its own gradient wait for the whole of its next step.
         """
-        self._check(tag)
-        awaited = self._offer(tag.step, index)
+        self._check(step_id)
+        awaited = self._offer(step_id.step, index)
         if not awaited.done():
             awaited.set_result(offer)
 
@@ -89,12 +89,12 @@ class ServerShard(ComputeNode):
         mine = set(self._sharing.owners)
         return tuple(owner for owner in owners if owner in mine)
 
-    async def _combine(self, tag: Tag, stage: Stage, num_rows: int) -> None:
+    async def _combine(self, step_id: StepId, stage: Stage, num_rows: int) -> None:
         """Replace the gradient over this server's rows by that over all servers' rows, summed in server order."""
         assert self._sharing is not None
         parameters = [p for p in stage.part.module.parameters() if p.grad is not None]
         own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-        offers = await self._exchange(tag, (own, num_rows), self._sharing)
+        offers = await self._exchange(step_id, (own, num_rows), self._sharing)
         total = sum(rows for _, rows in offers)
         joint = torch.zeros_like(own)
         for gradient, rows in offers:
@@ -102,27 +102,27 @@ class ServerShard(ComputeNode):
         for parameter, values in zip(parameters, torch.split(joint, [p.numel() for p in parameters]), strict=True):
             parameter.grad = values.view_as(parameter)
 
-    async def _exchange(self, tag: Tag, own: Offer, sharing: Sharing) -> list[Offer]:
+    async def _exchange(self, step_id: StepId, own: Offer, sharing: Sharing) -> list[Offer]:
         """All servers' gradients of a step, in server order."""
         others = [(index, server) for index, server in enumerate(sharing.servers) if index != sharing.index]
         for index, server in others:
             if index in self._sent:
                 await asyncio.wait([self._sent[index]])  # at most one is under way to each
-                self._check(tag)
-            sent = self._sent[index] = asyncio.ensure_future(value_of(server.take_offer(tag, sharing.index, own)))
-            sent.add_done_callback(partial(_told, self._offer(tag.step, index)))
+                self._check(step_id)
+            sent = self._sent[index] = asyncio.ensure_future(value_of(server.take_offer(step_id, sharing.index, own)))
+            sent.add_done_callback(partial(_told, self._offer(step_id.step, index)))
         offers = {sharing.index: own}
         for index, _ in others:
-            offers[index] = await self._offer(tag.step, index)
-            self._check(tag)
-            del self._offers[tag.step, index]
+            offers[index] = await self._offer(step_id.step, index)
+            self._check(step_id)
+            del self._offers[step_id.step, index]
         return [offers[index] for index in sorted(offers)]
 
-    async def _mean_of_replicas(self, task: RoundTask, owners: tuple[str, ...]) -> dict[str, Tensor]:
+    async def _mean_of_replicas(self, context: RoundContext, owners: tuple[str, ...]) -> dict[str, Tensor]:
         assert self._sharing is not None
         aggregator = self._sharing.aggregator
-        await gather(*[aggregator.submit(task, name, self._stage(name).part.state()) for name in owners])
-        mean: Mapping[str, Tensor] = await aggregator.mean(task)
+        await gather(*[aggregator.submit(context, name, self._stage(name).part.state()) for name in owners])
+        mean: Mapping[str, Tensor] = await aggregator.mean(context)
         return {key: value.clone() for key, value in mean.items()}
 
     def _offer(self, step: int, index: int) -> asyncio.Future[Offer]:

@@ -1,7 +1,7 @@
 """What every algorithm is: who is deployed where, the owner's round, the coordinator's round.
 
 An algorithm describes its parties as records, is given their handles, and then runs rounds. The owner's round is a
-module-level coroutine ``(owner, team, task)`` that runs at the owner and reads as the paper's pseudo-code.
+module-level coroutine ``(owner, team, context)`` that runs at the owner and reads as the paper's pseudo-code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.actors.records import OwnerReport, RoundContext
 from raysplit.algorithms.resumable import Memory
 from raysplit.algorithms.setting import AGGREGATOR as AGGREGATOR
 from raysplit.algorithms.setting import SERVER as SERVER
@@ -147,13 +147,13 @@ class Algorithm(Memory, ABC):
         """The owners from which the cohort of a round is drawn, in owner order."""
         return list(self.setting.owners)
 
-    def task(self, round: int, cohort: Sequence[str], *, lr_scale: float = 1.0, attempt: int = 0) -> RoundTask:
-        """The task of a round: weights by data size, steps by data size or, in lock-step, by the largest."""
+    def context(self, round: int, cohort: Sequence[str], *, lr_scale: float = 1.0, attempt: int = 0) -> RoundContext:
+        """The context of a round: weights by data size, steps by data size or, in lock-step, by the largest."""
         sizes = [self.setting.num_samples(name) for name in cohort]
         steps = [self.num_steps(name) for name in cohort]
         if self.lockstep:
             steps = [max(steps)] * len(steps)
-        return RoundTask(
+        return RoundContext(
             round=round,
             cohort=tuple(cohort),
             weights=tuple(size / sum(sizes) for size in sizes),
@@ -171,18 +171,18 @@ class Algorithm(Memory, ABC):
         return min(steps, self.setting.max_steps) if self.setting.max_steps else steps
 
     @abstractmethod
-    async def round(self, task: RoundTask) -> RoundReport:
+    async def round(self, context: RoundContext) -> RoundReport:
         """The coordinator's round."""
 
     async def run_owners(
-        self, program: Program, team: Team | Mapping[str, Team], task: RoundTask, state: Promise | None = None
+        self, program: Program, team: Team | Mapping[str, Team], context: RoundContext, state: Promise | None = None
     ) -> tuple[OwnerReport, ...]:
         """All owners of the cohort run the program side by side, starting from the promised state.
 
         ``team`` is one for all, or one for each owner by name.
         """
-        teams = dict.fromkeys(task.cohort, team) if isinstance(team, Team) else team
-        runs = [self.handles[name].run_round(program, teams[name], task, state) for name in task.cohort]
+        teams = dict.fromkeys(context.cohort, team) if isinstance(team, Team) else team
+        runs = [self.handles[name].run_round(program, teams[name], context, state) for name in context.cohort]
         return tuple(await gather(*runs))
 
     # -- what came of it -----------------------------------------------------------------------------------------

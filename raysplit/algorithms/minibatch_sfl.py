@@ -16,22 +16,22 @@ from pydantic import Field, model_validator
 
 from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
 from raysplit.actors.parts.joint_step import ClientGradScale, GradSource, JointRule, ServerForward
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.setting import Options, Team
 from raysplit.algorithms.splitfed import SharedServerOptions, SplitFedV1
 from raysplit.cluster.contract import PartySpec
 
 
-async def minibatch_round(owner: DataOwner, team: Team, task: RoundTask, *, sync_every: int | None) -> None:
-    for tag, batch in owner.batches(task):
-        z = await owner.first.forward(tag, batch.x)
-        loss, g = await team.server.joint_step(tag, task.cohort, z, batch.y)
-        await owner.first_backward(tag, g)
-        owner.note(tag, loss, len(batch))
-        if sync_every and (tag.step + 1) % sync_every == 0:
-            await team.aggregator.submit(task, owner.name, owner.parts_state(), meeting=tag.step + 1)
-            owner.load_parts(await team.aggregator.mean(task, meeting=tag.step + 1))
-    await team.aggregator.submit(task, owner.name, owner.parts_state())
+async def minibatch_round(owner: DataOwner, team: Team, context: RoundContext, *, sync_every: int | None) -> None:
+    for step_id, batch in owner.batches(context):
+        z = await owner.first.forward(step_id, batch.x)
+        loss, g = await team.server.joint_step(step_id, context.cohort, z, batch.y)
+        await owner.first_backward(step_id, g)
+        owner.note(step_id, loss, len(batch))
+        if sync_every and (step_id.step + 1) % sync_every == 0:
+            await team.aggregator.submit(context, owner.name, owner.parts_state(), meeting=step_id.step + 1)
+            owner.load_parts(await team.aggregator.mean(context, meeting=step_id.step + 1))
+    await team.aggregator.submit(context, owner.name, owner.parts_state())
 
 
 class MiniBatchOptions(SharedServerOptions):

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.actors.server_shard import ServerShard, Sharing
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, Options, RoundReport, SplitOptions, Team
@@ -30,38 +30,38 @@ Order = Literal["blockwise", "interleaved"]
 SERVER_AGGREGATOR = "server-aggregator"
 
 
-async def v1_round(owner: DataOwner, team: Team, task: RoundTask) -> None:
-    for tag, batch in owner.batches(task):
-        z = await owner.first.forward(tag, batch.x)
-        loss, g = await team.server.loss_gradient(tag, z, batch.y)
-        await owner.first_backward(tag, g)
-        owner.note(tag, loss, len(batch))
-    await team.aggregator.submit(task, owner.name, owner.parts_state())
-    await team.server.average(task, owner.name)
+async def v1_round(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    for step_id, batch in owner.batches(context):
+        z = await owner.first.forward(step_id, batch.x)
+        loss, g = await team.server.loss_gradient(step_id, z, batch.y)
+        await owner.first_backward(step_id, g)
+        owner.note(step_id, loss, len(batch))
+    await team.aggregator.submit(context, owner.name, owner.parts_state())
+    await team.server.average(context, owner.name)
 
 
-async def v2_round(owner: DataOwner, team: Team, task: RoundTask, *, order: Order, seed: int) -> None:
-    turns = server_turns(task, order, seed)[owner.name]
-    for tag, batch in owner.batches(task):
-        z = await owner.first.forward(tag, batch.x)
-        loss, g = await team.server.shared_step(tag, turns[tag.step], z, batch.y)
-        await owner.first_backward(tag, g)
-        owner.note(tag, loss, len(batch))
-    await team.aggregator.submit(task, owner.name, owner.parts_state())
+async def v2_round(owner: DataOwner, team: Team, context: RoundContext, *, order: Order, seed: int) -> None:
+    turns = server_turns(context, order, seed)[owner.name]
+    for step_id, batch in owner.batches(context):
+        z = await owner.first.forward(step_id, batch.x)
+        loss, g = await team.server.shared_step(step_id, turns[step_id.step], z, batch.y)
+        await owner.first_backward(step_id, g)
+        owner.note(step_id, loss, len(batch))
+    await team.aggregator.submit(context, owner.name, owner.parts_state())
 
 
-def owners_in_turn(task: RoundTask, seed: int) -> list[str]:
+def owners_in_turn(context: RoundContext, seed: int) -> list[str]:
     """The cohort in the random order of this round."""
-    order = generator(seed, "round", task.round, "owners' order").permutation(len(task.cohort))
-    return [task.cohort[i] for i in order]
+    order = generator(seed, "round", context.round, "owners' order").permutation(len(context.cohort))
+    return [context.cohort[i] for i in order]
 
 
-def server_turns(task: RoundTask, order: Order, seed: int) -> dict[str, list[int]]:
+def server_turns(context: RoundContext, order: Order, seed: int) -> dict[str, list[int]]:
     """For each owner the turns of its steps at the server: turns[owner][step], 0 being the first of the round."""
-    visits = [(name, step) for name in owners_in_turn(task, seed) for step in range(task.steps(name))]
+    visits = [(name, step) for name in owners_in_turn(context, seed) for step in range(context.steps(name))]
     if order == "interleaved":
         visits.sort(key=lambda visit: visit[1])  # stable: within a step the owners keep their order
-    turns: dict[str, list[int]] = {name: [] for name in task.cohort}
+    turns: dict[str, list[int]] = {name: [] for name in context.cohort}
     for turn, (name, _) in enumerate(visits):
         turns[name].append(turn)
     return turns
@@ -100,36 +100,36 @@ class SplitFedV1(Algorithm):
         ]
         return [*shards, replace(self.aggregator_party(1), name=SERVER_AGGREGATOR)]
 
-    async def round(self, task: RoundTask) -> RoundReport:
+    async def round(self, context: RoundContext) -> RoundReport:
         aggregator = self.handles[AGGREGATOR]
-        await aggregator.begin(task)
-        servers = await self.open_servers(task)
-        teams = {name: Team(peers={AGGREGATOR: aggregator, SERVER: servers[name]}) for name in task.cohort}
-        reports = await self.run_owners(self.program(), teams, task, aggregator.current())
+        await aggregator.begin(context)
+        servers = await self.open_servers(context)
+        teams = {name: Team(peers={AGGREGATOR: aggregator, SERVER: servers[name]}) for name in context.cohort}
+        reports = await self.run_owners(self.program(), teams, context, aggregator.current())
         counts = await gather(*[server.num_steps() for server in dict.fromkeys(servers.values())])
         return RoundReport(owners=reports, server_steps=sum(counts) if self.sums_server_steps else max(counts))
 
     sums_server_steps: ClassVar[bool] = True
 
-    async def open_servers(self, task: RoundTask) -> dict[str, Handle]:
+    async def open_servers(self, context: RoundContext) -> dict[str, Handle]:
         """Open the round at the servers that have owners in it; the server of each owner."""
         if self.num_servers == 1:
             server = self.handles[SERVER]
-            await server.begin(task)
-            return dict.fromkeys(task.cohort, server)
+            await server.begin(context)
+            return dict.fromkeys(context.cohort, server)
         owners = list(self.setting.owners)
         share = {
-            name: [o for o in task.cohort if owners.index(o) % self.num_servers == i]
+            name: [o for o in context.cohort if owners.index(o) % self.num_servers == i]
             for i, name in enumerate(self.server_names)
         }
         active = tuple(self.handles[name] for name, members in share.items() if members)
         averaging = self.handles[SERVER_AGGREGATOR]
-        await averaging.begin(task)
+        await averaging.begin(context)
         groups = [tuple(members) for members in share.values() if members]
         await self._bring_up_to_date(active)
         for index, (server, members) in enumerate(zip(active, groups, strict=True)):
             sharing = Sharing(owners=members, servers=active, index=index, aggregator=averaging)
-            await server.begin_share(task, sharing)
+            await server.begin_share(context, sharing)
         return {owner: server for server, members in zip(active, groups, strict=True) for owner in members}
 
     _latest: tuple[Handle, ...] = ()

@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.actors.records import OwnerReport, RoundContext
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, SplitOptions, Team
 from raysplit.algorithms.splitfed import owners_in_turn
 from raysplit.cluster.contract import PartySpec, Promise
 
 
-async def splitnn_round(owner: DataOwner, team: Team, task: RoundTask) -> None:
-    for tag, batch in owner.batches(task):
-        z = await owner.first.forward(tag, batch.x)
-        loss, g = await team.server.loss_gradient(tag, z, batch.y)
-        await owner.first_backward(tag, g)
-        owner.note(tag, loss, len(batch))
+async def splitnn_round(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    for step_id, batch in owner.batches(context):
+        z = await owner.first.forward(step_id, batch.x)
+        loss, g = await team.server.loss_gradient(step_id, z, batch.y)
+        await owner.first_backward(step_id, g)
+        owner.note(step_id, loss, len(batch))
 
 
 class SplitNN(Algorithm):
@@ -38,15 +38,17 @@ class SplitNN(Algorithm):
         server = self.node_party(SERVER, self.recipe(1), restart_optimizer=self.setting.restart_server_optimizer)
         return [*self.owner_parties(self.recipe(0)), server]
 
-    async def round(self, task: RoundTask) -> RoundReport:
+    async def round(self, context: RoundContext) -> RoundReport:
         server = self.handles[SERVER]
-        await server.begin(task)
+        await server.begin(context)
         reports: dict[str, OwnerReport] = {}
-        for name in owners_in_turn(task, self.setting.seed):
+        for name in owners_in_turn(context, self.setting.seed):
             team = Team(peers={SERVER: server})
-            reports[name] = await self.handles[name].run_round(splitnn_round, team, task, self._front())
+            reports[name] = await self.handles[name].run_round(splitnn_round, team, context, self._front())
             self._holder = name
-        return RoundReport(owners=tuple(reports[name] for name in task.cohort), server_steps=await server.num_steps())
+        return RoundReport(
+            owners=tuple(reports[name] for name in context.cohort), server_steps=await server.num_steps()
+        )
 
     _holder: str | None = None
 

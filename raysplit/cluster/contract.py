@@ -80,7 +80,7 @@ class LinkTraffic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strain:
+class PartyLoad:
     """How hard a party was pressed since it was last asked.
 
     Attributes:
@@ -94,7 +94,7 @@ class Strain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Healed:
+class Repaired:
     """A cluster that is whole again.
 
     Attributes:
@@ -107,7 +107,7 @@ class Healed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roll:
+class Membership:
     """Who is there.
 
     Attributes:
@@ -144,7 +144,7 @@ class Cluster(Protocol):
         """Everything counted so far, one record per link, sorted by source and destination."""
         ...
 
-    async def strain(self) -> list[Strain]:
+    async def party_loads(self) -> list[PartyLoad]:
         """Sorted by party, since it was last asked; empty where all share one process and nobody measures."""
         ...
 
@@ -152,7 +152,7 @@ class Cluster(Protocol):
         """Return never; raise `PlaceLost` for a place that answers nothing for so long."""
         ...
 
-    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+    async def repair(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Repaired:
         """Make every place anew that is gone, the place ``lost`` among them, with its parties.
 
         The others stay as they are. ``parties`` describes those that were deployed; the others are made as they were
@@ -161,7 +161,7 @@ class Cluster(Protocol):
         """
         ...
 
-    async def roll(self) -> Roll:
+    async def members(self) -> Membership:
         """Who is there, between rounds; of a cluster whose places come one by one, those for whom there was room."""
         ...
 

@@ -14,7 +14,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from raysplit.cluster.contract import Cluster, Handle, Healed, LinkTraffic, PartySpec, PlaceLost, Roll, Strain
+from raysplit.cluster.contract import (
+    Cluster,
+    Handle,
+    LinkTraffic,
+    Membership,
+    PartyLoad,
+    PartySpec,
+    PlaceLost,
+    Repaired,
+)
 
 Kind = Literal["die", "silence", "delay"]
 
@@ -164,19 +173,19 @@ class FaultyCluster:
     async def traffic(self) -> list[LinkTraffic]:
         return await self._cluster.traffic()
 
-    async def strain(self) -> list[Strain]:
-        return await self._cluster.strain()
+    async def party_loads(self) -> list[PartyLoad]:
+        return await self._cluster.party_loads()
 
     async def watch(self, silence_s: float) -> None:
         await self._cluster.watch(silence_s)
 
-    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+    async def repair(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Repaired:
         self.num_healed += 1
         there = {**self._added, **{party.name: party for party in parties}}
-        return await self._cluster.heal(self._doomed(list(there.values())), lost, silence_s)
+        return await self._cluster.repair(self._doomed(list(there.values())), lost, silence_s)
 
-    async def roll(self) -> Roll:
-        return await self._cluster.roll()
+    async def members(self) -> Membership:
+        return await self._cluster.members()
 
     async def close(self) -> None:
         await self._cluster.close()

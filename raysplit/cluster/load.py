@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from raysplit.cluster.contract import Strain
+from raysplit.cluster.contract import PartyLoad
 
 
 class Span:
@@ -24,7 +24,7 @@ class Span:
         self._end(self._party)
 
 
-class StrainMeter:
+class LoadMeter:
     """Of the parties of one process.
 
     Args:
@@ -64,7 +64,7 @@ class StrainMeter:
     def _answer(self, party: str) -> None:
         self._open[party] -= 1
 
-    def taken(self) -> list[Strain]:
+    def taken(self) -> list[PartyLoad]:
         """Since this was last asked, sorted by party."""
         now = self._clock()
         for party, number in self._waits.items():
@@ -72,17 +72,17 @@ class StrainMeter:
                 self._waited[party] += now - self._since[party]
                 self._since[party] = now
         parties = sorted({*self._waited, *self._peak})
-        found = [Strain(party=p, wait_s=self._waited[p], peak_calls=self._peak[p]) for p in parties]
+        found = [PartyLoad(party=p, wait_s=self._waited[p], peak_calls=self._peak[p]) for p in parties]
         self._waited.clear()
         self._peak = +self._open  # those that are still before it
         return found
 
 
-def merge_strains(parts: Iterable[Sequence[Strain]]) -> list[Strain]:
+def merge_loads(parts: Iterable[Sequence[PartyLoad]]) -> list[PartyLoad]:
     """One sorted table out of those of several processes."""
     waited: defaultdict[str, float] = defaultdict(float)
     peak: Counter[str] = Counter()
     for strain in (strain for part in parts for strain in part):
         waited[strain.party] += strain.wait_s
         peak[strain.party] += strain.peak_calls
-    return [Strain(party=p, wait_s=waited[p], peak_calls=peak[p]) for p in sorted(waited)]
+    return [PartyLoad(party=p, wait_s=waited[p], peak_calls=peak[p]) for p in sorted(waited)]

@@ -16,7 +16,7 @@ from raysplit.cluster.emulation.machines import Costs
 from raysplit.cluster.emulation.network import Interface
 from raysplit.config.run import RunConfig
 from raysplit.prediction.machines import interface, node_device, part_costs
-from raysplit.prediction.simulate import reference_profile, required_topology, sketch_algorithm
+from raysplit.prediction.simulate import dry_algorithm, reference_profile, required_topology
 from raysplit.schedulers.cuts.time_model import (
     Averaging,
     OwnerLoad,
@@ -55,7 +55,7 @@ class ClosedForm:
 def closed_form(config: RunConfig) -> ClosedForm | None:
     """The formulas for a configuration of MP-SL whose owners all take the same route; None for any other."""
     topology = required_topology(config)
-    algorithm = sketch_algorithm(config)
+    algorithm = dry_algorithm(config)
     if not isinstance(algorithm, MPSL) or len(algorithm.routes) != 1:
         return None
     (route,) = algorithm.routes

@@ -1,7 +1,7 @@
-"""Sketches: parties that act out a round without computing it.
+"""Dry runs: parties that act out a round without computing it.
 
-A sketched party runs the same verbs and programs as the real one, on the same devices and links, but a tensor is only
-its size. On a virtual clock this makes a simulator of whatever the algorithm does, for thousands of owners.
+A dry party runs the same verbs and programs as the real one, on the same devices and links, but a tensor is only its
+size. On a virtual clock this makes a simulator of whatever the algorithm does, for thousands of owners.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.records import RoundContext, StepId
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.schedulers.cuts.profiles import UnitProfile
@@ -25,13 +25,13 @@ _LABEL_BYTES = 4
 T = TypeVar("T")
 
 
-class Sketch:
+class TensorSize:
     """The size of a tensor; answers what parties ask of a tensor when they only pass it on or average it."""
 
     __slots__ = ("num_bytes", "num_rows")
 
     shape: tuple[int, ...] = ()
-    dtype = "sketch"
+    dtype = "size"
 
     def __init__(self, num_bytes: int, num_rows: int = 1) -> None:
         self.num_bytes = num_bytes
@@ -43,15 +43,15 @@ class Sketch:
     def is_floating_point(self) -> bool:
         return False  # so that an average takes the first, as it does with counters
 
-    def clone(self) -> Sketch:
+    def clone(self) -> TensorSize:
         return self
 
 
-State = Mapping[str, Sketch]
+State = Mapping[str, TensorSize]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SketchSpec:
+class DryModelSpec:
     """A model of which only the profile is known; in the place of a `ModelSpec`.
 
     Attributes:
@@ -62,10 +62,10 @@ class SketchSpec:
     batch_size: int
     dtype: str = "float32"
 
-    def parts(self, cuts: Sequence[int | str]) -> list[SketchPart]:
+    def parts(self, cuts: Sequence[int | str]) -> list[DryPart]:
         """The ``len(cuts) + 1`` parts between these cuts, which must count units."""
         bounds = [0, *unit_counts(cuts, len(self.units)), len(self.units)]
-        return [SketchPart(self, first, end) for first, end in pairwise(bounds)]
+        return [DryPart(self, first, end) for first, end in pairwise(bounds)]
 
     def row_bytes(self, cut: int) -> float:
         """Bytes of one sample that cross a cut: the output of the unit before it."""
@@ -83,9 +83,9 @@ def unit_counts(cuts: Sequence[int | str], num_units: int) -> list[int]:
     return [cut for cut in cuts if isinstance(cut, int)]
 
 
-def _sketches(row_bytes: float) -> Callable[[int], Sketch]:
+def _sketches(row_bytes: float) -> Callable[[int], TensorSize]:
     """Of so many rows; each made once."""
-    return cache(lambda num_rows: Sketch(round(row_bytes * num_rows), num_rows))
+    return cache(lambda num_rows: TensorSize(round(row_bytes * num_rows), num_rows))
 
 
 def _outcome(value: T) -> Callable[[], T]:
@@ -96,19 +96,19 @@ def _outcome(value: T) -> Callable[[], T]:
 _nothing = _outcome(None)
 
 
-class SketchPart:
+class DryPart:
     """The units of one part: what a `TrainablePart` and its module are asked beside computing."""
 
-    def __init__(self, spec: SketchSpec, first: int, end: int) -> None:
+    def __init__(self, spec: DryModelSpec, first: int, end: int) -> None:
         self._names = tuple(unit.name for unit in spec.units[first:end])
-        self._weights = {f"unit {i}": Sketch(spec.units[i].parameter_bytes) for i in range(first, end)}
+        self._weights = {f"unit {i}": TensorSize(spec.units[i].parameter_bytes) for i in range(first, end)}
         inputs, outputs = _sketches(spec.row_bytes(first)), _sketches(spec.row_bytes(end))
         self.forward = cache(lambda num_rows: _outcome(outputs(num_rows)))
         self.backward = cache(lambda num_rows: _outcome(inputs(num_rows)))
         self.loss_gradient = cache(lambda num_rows: _outcome((0.0, inputs(num_rows))))
 
     @property
-    def module(self) -> SketchPart:
+    def module(self) -> DryPart:
         return self
 
     def state_dict(self) -> State:
@@ -124,49 +124,49 @@ class SketchPart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SketchRecipe:
+class DryRecipe:
     """In the place of a `PartRecipe`."""
 
-    spec: SketchSpec
-    part: SketchPart
+    spec: DryModelSpec
+    part: DryPart
     index: int
     cuts: tuple[int | str, ...]
 
-    def build(self, device: Device) -> SketchStage:
-        return SketchStage(self, device)
+    def build(self, device: Device) -> DryStage:
+        return DryStage(self, device)
 
 
-class SketchStage:
+class DryStage:
     """The verbs of a `Stage`; a device is asked for the time, and sizes come back."""
 
     __slots__ = ("_device", "_index", "part")
 
-    def __init__(self, recipe: SketchRecipe, device: Device) -> None:
+    def __init__(self, recipe: DryRecipe, device: Device) -> None:
         self.part = recipe.part
         self._device = device
         self._index = recipe.index
 
-    def forward(self, tag: Tag, z: Sketch) -> Awaitable[Sketch]:
-        return self._run("forward", tag, self.part.forward(z.num_rows))
+    def forward(self, step_id: StepId, z: TensorSize) -> Awaitable[TensorSize]:
+        return self._run("forward", step_id, self.part.forward(z.num_rows))
 
-    def backward(self, tag: Tag, g: Sketch) -> Awaitable[Sketch]:
-        return self._run("backward", tag, self.part.backward(g.num_rows))
+    def backward(self, step_id: StepId, g: TensorSize) -> Awaitable[TensorSize]:
+        return self._run("backward", step_id, self.part.backward(g.num_rows))
 
-    def update(self, tag: Tag) -> Awaitable[None]:
-        return self._run("update", tag, _nothing)
+    def update(self, step_id: StepId) -> Awaitable[None]:
+        return self._run("update", step_id, _nothing)
 
-    def loss_gradient(self, tag: Tag, z: Sketch, y: Any, loss: Any) -> Awaitable[tuple[float, Sketch]]:
-        return self._run("loss", tag, self.part.loss_gradient(z.num_rows))
+    def loss_gradient(self, step_id: StepId, z: TensorSize, y: Any, loss: Any) -> Awaitable[tuple[float, TensorSize]]:
+        return self._run("loss", step_id, self.part.loss_gradient(z.num_rows))
 
-    def _run(self, kind: WorkKind, tag: Tag, compute: Callable[[], T]) -> Awaitable[T]:
-        return self._device.run(Work(kind, tag.owner, self._index, tag.round, tag.step), compute)
+    def _run(self, kind: WorkKind, step_id: StepId, compute: Callable[[], T]) -> Awaitable[T]:
+        return self._device.run(Work(kind, step_id.owner, self._index, step_id.round, step_id.step), compute)
 
     def load(self, state: State) -> None:
         """Weights have no values."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SketchShard:
+class DryShard:
     """So many samples, of which nothing else is known."""
 
     num_samples: int
@@ -176,29 +176,29 @@ class SketchShard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SketchBatch:
+class DryBatch:
     """A mini-batch of sizes."""
 
-    x: Sketch
-    y: Sketch
+    x: TensorSize
+    y: TensorSize
 
     def __len__(self) -> int:
         return self.x.num_rows
 
 
 @cache
-def _batch(num_rows: int) -> SketchBatch:
-    return SketchBatch(x=Sketch(0, num_rows), y=Sketch(_LABEL_BYTES * num_rows, num_rows))
+def _batch(num_rows: int) -> DryBatch:
+    return DryBatch(x=TensorSize(0, num_rows), y=TensorSize(_LABEL_BYTES * num_rows, num_rows))
 
 
-class SketchOwner(DataOwner):
+class DryOwner(DataOwner):
     """A data owner whose batches have sizes only."""
 
-    def batches(self, task: RoundTask) -> Iterator[tuple[Tag, Any]]:
+    def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:
         batches = [_batch(num_rows) for num_rows in self._batch_sizes()]
-        for step in range(task.steps(self.name)):
-            tag = Tag(owner=self.name, round=task.round, step=step, attempt=task.attempt)
-            yield tag, batches[step % len(batches)]
+        for step in range(context.steps(self.name)):
+            step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
+            yield step_id, batches[step % len(batches)]
 
     def _batch_sizes(self) -> list[int]:
         size, num_samples = self._training.batch_size, len(self._shard)
@@ -206,47 +206,47 @@ class SketchOwner(DataOwner):
         return sizes[:-1] if self._training.drop_last and len(sizes) > 1 and sizes[-1] < size else sizes
 
 
-class SketchNode(ComputeNode):
+class DryNode(ComputeNode):
     """A compute node of sizes; a joint step takes as long as its batches one after the other."""
 
-    async def _joint_work(self, brought: list[tuple[Tag, Any, Any]]) -> dict[str, tuple[float, Any]]:
+    async def _joint_work(self, brought: list[tuple[StepId, Any, Any]]) -> dict[str, tuple[float, Any]]:
         stage = self._stage("all owners")
-        results = {tag.owner: await stage.loss_gradient(tag, z, y, self._loss) for tag, z, y in brought}
+        results = {step_id.owner: await stage.loss_gradient(step_id, z, y, self._loss) for step_id, z, y in brought}
         await stage.update(brought[0][0])
         self._num_steps += 1
         self._pass_turn()
         return results
 
 
-_SKETCHED: dict[Any, Any] = {DataOwner: SketchOwner, ComputeNode: SketchNode}
+_SKETCHED: dict[Any, Any] = {DataOwner: DryOwner, ComputeNode: DryNode}
 
 
-def sketched(parties: Sequence[PartySpec]) -> list[PartySpec]:
-    """The same parties without tensors; their recipes must be of a `SketchSpec`. Evaluators are left out."""
-    recipes: dict[int, SketchRecipe] = {}  # by identity: owners that share a recipe share its sketch
+def dry_parties(parties: Sequence[PartySpec]) -> list[PartySpec]:
+    """The same parties without tensors; their recipes must be of a `DryModelSpec`. Evaluators are left out."""
+    recipes: dict[int, DryRecipe] = {}  # by identity: owners that share a recipe share its dry one
 
-    def sketch(value: Any) -> Any:
+    def dry(value: Any) -> Any:
         if isinstance(value, PartRecipe):
             if id(value) not in recipes:
                 recipes[id(value)] = _recipe(value)
             return recipes[id(value)]
         if isinstance(value, tuple):
-            return tuple(sketch(item) for item in value)
+            return tuple(dry(item) for item in value)
         if isinstance(value, Mapping):
-            return {key: sketch(item) for key, item in value.items()}
+            return {key: dry(item) for key, item in value.items()}
         return value
 
     return [
         replace(
             party,
             build=_SKETCHED.get(party.build, party.build),
-            arguments={key: sketch(v) if key in ("recipe", "recipes") else v for key, v in party.arguments.items()},
+            arguments={key: dry(v) if key in ("recipe", "recipes") else v for key, v in party.arguments.items()},
         )
         for party in parties
         if party.role != "evaluator"
     ]
 
 
-def _recipe(recipe: PartRecipe) -> SketchRecipe:
+def _recipe(recipe: PartRecipe) -> DryRecipe:
     spec: Any = recipe.spec
-    return SketchRecipe(spec=spec, part=spec.parts(recipe.cuts)[recipe.index], index=recipe.index, cuts=recipe.cuts)
+    return DryRecipe(spec=spec, part=spec.parts(recipe.cuts)[recipe.index], index=recipe.index, cuts=recipe.cuts)

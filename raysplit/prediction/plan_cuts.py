@@ -12,7 +12,7 @@ from raysplit.algorithms.mpsl.route import MPSLOptions
 from raysplit.config.run import AlgorithmConfig, ConfigError, RunConfig
 from raysplit.experiment.topology import TopologyConfig
 from raysplit.prediction.machines import interface
-from raysplit.prediction.simulate import reference_profile, required_topology, sketch_algorithm
+from raysplit.prediction.simulate import dry_algorithm, reference_profile, required_topology
 from raysplit.schedulers.cuts.problem import Objective
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, Profile
 from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, solve_ilp
@@ -48,7 +48,7 @@ def cut_problem(config: RunConfig, *, objective: Objective = "sum_of_max") -> Cu
     )
     if not nodes:
         raise ConfigError("topology.nodes is empty; name the device of each compute node on offer")
-    algorithm = sketch_algorithm(config.model_copy(update={"algorithm": _any_cuts(config.algorithm)}))
+    algorithm = dry_algorithm(config.model_copy(update={"algorithm": _any_cuts(config.algorithm)}))
     steps = [algorithm.num_steps(owner) for owner in algorithm.setting.owners]
     return CutProblem(
         profile=scaled(reference_profile(topology), batch_size=batch_size),

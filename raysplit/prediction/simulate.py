@@ -27,7 +27,7 @@ from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 from raysplit.config.build import prepare
 from raysplit.config.run import ConfigError, RunConfig
 from raysplit.experiment.topology import TopologyConfig
-from raysplit.prediction.dry_run import SketchShard, SketchSpec, sketched
+from raysplit.prediction.dry_run import DryModelSpec, DryShard, dry_parties
 from raysplit.prediction.machines import emulation
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.schedulers.cuts.profiles import Profile
@@ -80,8 +80,8 @@ def simulate(
     Raises ``ConfigError`` for a configuration without a topology, ``ValueError`` for one that lacks times.
     """
     topology = required_topology(config)
-    algorithm = sketch_algorithm(config, shard_sizes)
-    parties = sketched(algorithm.parties())
+    algorithm = dry_algorithm(config, shard_sizes)
+    parties = dry_parties(algorithm.parties())
     cluster = SimulatedCluster(
         partial(
             emulation,
@@ -107,7 +107,7 @@ async def _rounds(
         rng = generator(config.seed, "round", round, "cohort")
         cohort = choose_cohort(algorithm.available(round), config.training.cohort_size, rng)
         began_s = clock.time_s()
-        await algorithm.round(algorithm.task(round, cohort))
+        await algorithm.round(algorithm.context(round, cohort))
         lengths.append(clock.time_s() - began_s)
     return lengths, await cluster.traffic()
 
@@ -123,7 +123,7 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def sketch_algorithm(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Algorithm:
+def dry_algorithm(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Algorithm:
     """The configured algorithm over tensors that are sizes. Raises ``ConfigError`` for one that needs more."""
     if config.algorithm.name not in SIMULATED:
         raise ConfigError(
@@ -134,7 +134,7 @@ def sketch_algorithm(config: RunConfig, shard_sizes: Sequence[int] | None = None
     sizes = shard_sizes or _shard_sizes(config, topology)
     if config.algorithm.name == "centralised":  # one owner has them all
         sizes = [sum(sizes)]
-    setting = sketch_setting(config, topology, sizes)
+    setting = dry_setting(config, topology, sizes)
     return resolve_algorithm(config.algorithm.name)(setting, config.algorithm.resolved_options())
 
 
@@ -148,10 +148,10 @@ def required_topology(config: RunConfig) -> TopologyConfig:
     return config.topology
 
 
-def sketch_setting(config: RunConfig, topology: TopologyConfig, shard_sizes: Sequence[int]) -> Setting:
+def dry_setting(config: RunConfig, topology: TopologyConfig, shard_sizes: Sequence[int]) -> Setting:
     """The setting of a run in which tensors are sizes."""
     profile = reference_profile(topology)
-    spec: Any = SketchSpec(units=profile.units, batch_size=profile.batch_size)
+    spec: Any = DryModelSpec(units=profile.units, batch_size=profile.batch_size)
     training = config.training
     return Setting(
         spec=spec,
@@ -164,7 +164,7 @@ def sketch_setting(config: RunConfig, topology: TopologyConfig, shard_sizes: Seq
 
 
 def _owner(num_samples: int) -> OwnerData:
-    shard: Any = SketchShard(num_samples=num_samples)
+    shard: Any = DryShard(num_samples=num_samples)
     return OwnerData(shard=shard, transform=_untouched, eval_transform=_untouched)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from raysplit.cluster.contract import LinkTraffic, Strain, original
+from raysplit.cluster.contract import LinkTraffic, PartyLoad, original
 from raysplit.config.build import Prepared
 from raysplit.config.run import RunConfig
 from raysplit.runs.folder import Row
@@ -90,11 +90,11 @@ def by_link(moved: Sequence[LinkTraffic]) -> Mapping[tuple[str, str], float]:
     return found
 
 
-def by_party(strains: Sequence[Strain]) -> Mapping[str, tuple[float, float]]:
+def by_party(loads: Sequence[PartyLoad]) -> Mapping[str, tuple[float, float]]:
     """The wait in seconds, and the largest number of calls at once, by party."""
-    names = _labels({strain.party for strain in strains})
+    names = _labels({strain.party for strain in loads})
     found: dict[str, tuple[float, float]] = {}
-    for strain in strains:
+    for strain in loads:
         wait_s, peak = found.get(names[strain.party], (0.0, 0.0))
         found[names[strain.party]] = wait_s + strain.wait_s, max(peak, strain.peak_calls)
     return found
@@ -105,7 +105,7 @@ def _labels(parties: set[str]) -> dict[str, str]:
     return {party: party if few else original(party).partition("-")[0] for party in parties}
 
 
-class Operations:
+class RayMetrics:
     """An observer that publishes every round."""
 
     def __init__(self, publish: Publish) -> None:
@@ -119,11 +119,11 @@ class Operations:
         for name, value in measured(row).items():
             self._publish(name, value)
 
-    def round_measured(self, moved: Sequence[LinkTraffic], strains: Sequence[Strain]) -> None:
+    def round_measured(self, moved: Sequence[LinkTraffic], loads: Sequence[PartyLoad]) -> None:
         """What has crossed the links in a round, and how hard the parties were pressed; zero for who is not there."""
         for (source, destination), num_bytes in by_link(moved).items():
             self._publish(LINK_BYTES.name, num_bytes, source=source, destination=destination)
-        pressed = by_party(strains)
+        pressed = by_party(loads)
         for party in sorted(self._pressed | pressed.keys()):
             wait_s, peak = pressed.get(party, (0.0, 0.0))
             self._publish(WAIT_SECONDS.name, wait_s, party=party)

@@ -29,7 +29,7 @@ RECORDS = ("config.yaml", "metrics.jsonl", "summary.json", "environment.json", "
 """What tells how a run was set up and how it went; small beside its weights."""
 
 
-class Mirror:
+class RemoteCopy:
     """Keeps a copy of a local folder at a URI; an observer of the run that writes there."""
 
     def __init__(self, local: Path, uri: str) -> None:
@@ -91,8 +91,8 @@ def existing_folder(location: str) -> Iterator[tuple[Path, Sequence[Observer]]]:
 
 
 @contextmanager
-def _mirrored(local: Path, location: str) -> Iterator[Mirror]:
-    mirror = Mirror(local, location)
+def _mirrored(local: Path, location: str) -> Iterator[RemoteCopy]:
+    mirror = RemoteCopy(local, location)
     try:
         yield mirror
     finally:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from raysplit.cluster.contract import LinkTraffic, Strain
+from raysplit.cluster.contract import LinkTraffic, PartyLoad
 from raysplit.config.build import Prepared
 from raysplit.config.run import RunConfig
 from raysplit.prediction.timeline import Comparison
@@ -30,7 +30,7 @@ class Observer(Protocol):
 class Meter(Protocol):
     """Is told of every round what has crossed the links, and how hard the parties were pressed."""
 
-    def round_measured(self, moved: Sequence[LinkTraffic], strains: Sequence[Strain]) -> None: ...
+    def round_measured(self, moved: Sequence[LinkTraffic], loads: Sequence[PartyLoad]) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

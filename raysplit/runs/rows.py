@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.setting import RoundReport
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.links.traffic import merge_traffic
@@ -18,17 +18,17 @@ class Ledger:
         self.rows: list[Row] = []
         self.traffic: list[LinkTraffic] = []
 
-    def entry(self, task: RoundTask, report: RoundReport, seconds: float, moved: list[LinkTraffic]) -> Row:
+    def entry(self, context: RoundContext, report: RoundReport, seconds: float, moved: list[LinkTraffic]) -> Row:
         """The row of a round that is to be recorded next."""
         before = self.rows[-1] if self.rows else {}
         num_bytes = sum(link.num_bytes for link in moved)
         return {
-            "round": task.round + 1,
+            "round": context.round + 1,
             "train_loss": report.loss,
             "num_owners": len(report.owners),
             "num_samples": report.num_samples,
             "server_steps": report.server_steps,
-            "steps_total": before.get("steps_total", 0) + max(task.num_steps),
+            "steps_total": before.get("steps_total", 0) + max(context.num_steps),
             "seconds": seconds,
             "train_seconds_total": before.get("train_seconds_total", 0.0) + seconds,
             "samples_per_s": report.num_samples / seconds,

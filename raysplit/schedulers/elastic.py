@@ -31,7 +31,7 @@ class ElasticRules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollCall:
+class RoundCall:
     """Who is there.
 
     Attributes:
@@ -81,7 +81,7 @@ class GiveUp:
     reason: str
 
 
-def decide(roll: RollCall, before: Sequence[str], rules: ElasticRules) -> Begin | Wait | GiveUp:
+def decide(roll: RoundCall, before: Sequence[str], rules: ElasticRules) -> Begin | Wait | GiveUp:
     """What follows from a roll, ``before`` being the members of the round before."""
     lacks = list(roll.missing)
     if len(roll.owners) < rules.min_owners:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import gather
 
@@ -53,8 +53,8 @@ async def measure_divergence(algorithm: Algorithm) -> dict[str, float]:
     return divergence(gradients, [algorithm.setting.num_samples(name) / total for name in owners])
 
 
-async def measure_batch_divergence(algorithm: Algorithm, task: RoundTask) -> dict[str, float]:
+async def measure_batch_divergence(algorithm: Algorithm, context: RoundContext) -> dict[str, float]:
     """Divergence of the mean mini-batch gradients of the cohort in a round that recorded them."""
-    gradients = await gather(*[algorithm.handles[name].mean_gradient() for name in task.cohort])
-    figures = divergence(gradients, task.weights)
+    gradients = await gather(*[algorithm.handles[name].mean_gradient() for name in context.cohort])
+    figures = divergence(gradients, context.weights)
     return {name.replace("divergence", "divergence_batch"): value for name, value in figures.items()}

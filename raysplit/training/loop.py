@@ -178,14 +178,14 @@ class _Loop:
         divergence = await measure_divergence(algorithm) if measured else {}
         before = await self._cluster.traffic()
         started = time.perf_counter()
-        task = algorithm.task(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
-        report = await algorithm.round(replace(task, record_gradients=measured))
+        context = algorithm.context(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
+        report = await algorithm.round(replace(context, record_gradients=measured))
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
         if self._meter is not None:
-            self._meter.round_measured(moved, await self._cluster.strain())
-        divergence |= await measure_batch_divergence(algorithm, task) if measured else {}
-        row = self._ledger.entry(task, report, seconds, moved) | divergence | self._members.row()
+            self._meter.round_measured(moved, await self._cluster.party_loads())
+        divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
+        row = self._ledger.entry(context, report, seconds, moved) | divergence | self._members.row()
         last = round == algorithm.num_rounds - 1
         if last or (round + 1) % config.evaluation.every == 0:
             row |= await self._evaluate()

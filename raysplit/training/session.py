@@ -22,7 +22,7 @@ from raysplit.config.run import RunConfig, load_config
 from raysplit.prediction.pacing import Pacing, write_timeline
 from raysplit.prediction.plan_cuts import with_planned_cuts
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
-from raysplit.runs.ray_metrics import METRICS, Operations, Publish
+from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
 from raysplit.runs.result import Observer, RunResult
 from raysplit.runs.storage import below
 from raysplit.training.loop import run
@@ -116,7 +116,7 @@ def _execute(
         layout = ray_layout(config, resources)
         pacing = Pacing(config, config.topology, layout) if config.topology and not config.cluster.elastic else None
         cluster = ray_cluster(config, layout, pacing.emulate if pacing else None)
-        told = Operations(_publisher(config))
+        told = RayMetrics(_publisher(config))
         running = work(config, prepared, cluster, observers=[*observers, told], meter=told, resources=resources)
         result = asyncio.run(running)
         return _with_prediction(result, pacing, cluster.log, prepared)

@@ -13,7 +13,7 @@ from apart import printed_apart
 from coming import replayed
 from support import run_on, same
 
-from raysplit.cluster.contract import Roll
+from raysplit.cluster.contract import Membership
 from raysplit.cluster.layout import PlaceSpec, lay_out_elastic
 from raysplit.cluster.on_ray.cluster import Places
 from raysplit.cluster.on_ray.elastic import ElasticRayCluster
@@ -47,19 +47,19 @@ class Scripted(ElasticRayCluster):
         self._others = others
         self._wanted = [1, 1, 2, 2, 1, 1, 2]  # the start, rounds 1 to 3, after the loss, rounds 3 and 4
 
-    async def roll(self) -> Roll:
+    async def members(self) -> Membership:
         wanted = self._wanted.pop(0)
         if len(self._wanted) == 4:
             self._others.close()
-        roll = await super().roll()
+        roll = await super().members()
         came = list(roll.came)
         while roll.num_places < wanted:
             await asyncio.sleep(0.1)
-            roll = await super().roll()
+            roll = await super().members()
             came += roll.came
         if len(self._wanted) == 3:
             ray.kill(self._actors()["place-1"])
-        return Roll(handles=roll.handles, came=tuple(came), num_places=roll.num_places)
+        return Membership(handles=roll.handles, came=tuple(came), num_places=roll.num_places)
 
 
 def test_a_place_pends_until_there_is_room_and_comes_back_after_a_loss(ray_session: dict[str, float]) -> None:
@@ -95,7 +95,7 @@ from coming import replayed
 from ray.cluster_utils import Cluster
 from support import run_on, same, settings, train
 
-from raysplit.cluster.contract import Roll
+from raysplit.cluster.contract import Membership
 from raysplit.cluster.on_ray.elastic import ElasticRayCluster
 from raysplit.cluster.layout import lay_out_elastic
 
@@ -113,7 +113,7 @@ class Machines(ElasticRayCluster):
         super().__init__(partial(lay_out_elastic, cpus_per_place=1, **layout))
         self.script = script
 
-    async def roll(self):
+    async def members(self):
         act, wanted = self.script.pop(0)
         if act == "add":
             added.append(machines.add_node(wait=False, num_cpus=1, **STORE))
@@ -121,10 +121,10 @@ class Machines(ElasticRayCluster):
             asyncio.get_running_loop().call_later(0.02, machines.remove_node, added.pop(), False)
         came = []
         while True:
-            roll = await super().roll()
+            roll = await super().members()
             came += roll.came
             if roll.num_places >= wanted:
-                return Roll(handles=roll.handles, came=tuple(came), num_places=roll.num_places)
+                return Membership(handles=roll.handles, came=tuple(came), num_places=roll.num_places)
             await asyncio.sleep(0.1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import BufferPolicy, Tensors, TrainablePart, fill
-from raysplit.actors.records import NonFiniteLoss, Tag
+from raysplit.actors.records import NonFiniteLoss, StepId
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
 from raysplit.models.spec import ModelSpec
@@ -81,37 +81,37 @@ class Stage:
         self._recipe = recipe
         self._draws_masks = draws_masks(part.module)
 
-    def forward(self, tag: Tag, z: Tensors) -> Awaitable[Tensors]:
-        return self.compute("forward", tag, lambda: self.part.forward(z, stream=self._stream(tag)))
+    def forward(self, step_id: StepId, z: Tensors) -> Awaitable[Tensors]:
+        return self.compute("forward", step_id, lambda: self.part.forward(z, stream=self._stream(step_id)))
 
-    def backward(self, tag: Tag, g: Tensors) -> Awaitable[Tensors]:
+    def backward(self, step_id: StepId, g: Tensors) -> Awaitable[Tensors]:
         """The gradient of the inputs; apply the parameters' own with `update`."""
-        return self.compute("backward", tag, lambda: self.part.backward(g))
+        return self.compute("backward", step_id, lambda: self.part.backward(g))
 
-    def update(self, tag: Tag) -> Awaitable[None]:
-        return self.compute("update", tag, self.part.step)
+    def update(self, step_id: StepId) -> Awaitable[None]:
+        return self.compute("update", step_id, self.part.step)
 
-    async def loss_gradient(self, tag: Tag, z: Tensors, y: Any, loss: Loss) -> tuple[float, Tensors]:
+    async def loss_gradient(self, step_id: StepId, z: Tensors, y: Any, loss: Loss) -> tuple[float, Tensors]:
         """The mean loss of the batch and the gradient of the inputs; raises `NonFiniteLoss`."""
         value, g = await self.compute(
-            "loss", tag, lambda: self.part.loss_gradient(z, y, loss, stream=self._stream(tag))
+            "loss", step_id, lambda: self.part.loss_gradient(z, y, loss, stream=self._stream(step_id))
         )
-        return require_finite(tag, value), g
+        return require_finite(step_id, value), g
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         self.part.load(state, buffers=self._recipe.buffers)
 
-    def _stream(self, tag: Tag) -> int:
-        return tag.stream(self._recipe.seed, "dropout") if self._draws_masks else 0
+    def _stream(self, step_id: StepId) -> int:
+        return step_id.stream(self._recipe.seed, "dropout") if self._draws_masks else 0
 
-    def compute(self, kind: WorkKind, tag: Tag, compute: Callable[[], Any]) -> Awaitable[Any]:
+    def compute(self, kind: WorkKind, step_id: StepId, compute: Callable[[], Any]) -> Awaitable[Any]:
         """Any other work on this part, done in turn on its device."""
-        work = Work(kind, tag.owner, self._recipe.index, tag.round, tag.step)
+        work = Work(kind, step_id.owner, self._recipe.index, step_id.round, step_id.step)
         return self._device.run(work, compute)
 
 
-def require_finite(tag: Tag, loss: float) -> float:
+def require_finite(step_id: StepId, loss: float) -> float:
     """The loss itself, or `NonFiniteLoss` naming the owner, round and step."""
     if not math.isfinite(loss):
-        raise NonFiniteLoss(tag.owner, tag.round, tag.step, loss)
+        raise NonFiniteLoss(step_id.owner, step_id.round, step_id.step, loss)
     return loss

@@ -15,7 +15,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
 from raysplit.algorithms.fedavg.open_round import OpenRounds
@@ -23,14 +23,14 @@ from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Settin
 from raysplit.cluster.contract import PartySpec, Promise
 
 
-async def local_epochs(owner: DataOwner, team: Team, task: RoundTask) -> None:
-    for tag, batch in owner.batches(task):
-        await owner.train_batch(tag, batch)
+async def local_epochs(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    for step_id, batch in owner.batches(context):
+        await owner.train_batch(step_id, batch)
 
 
-async def train_and_submit(owner: DataOwner, team: Team, task: RoundTask) -> None:
-    await local_epochs(owner, team, task)
-    await team.aggregator.submit(task, owner.name, owner.parts_state())
+async def train_and_submit(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    await local_epochs(owner, team, context)
+    await team.aggregator.submit(context, owner.name, owner.parts_state())
 
 
 class FedAvg(Algorithm):
@@ -56,17 +56,17 @@ class FedAvg(Algorithm):
     def available(self, round: int) -> list[str]:
         return self._open.idle(super().available(round))
 
-    async def round(self, task: RoundTask) -> RoundReport:
+    async def round(self, context: RoundContext) -> RoundReport:
         aggregator = self.handles[AGGREGATOR]
-        await aggregator.begin(task)
+        await aggregator.begin(context)
         team = Team(peers={AGGREGATOR: aggregator})
         if not self.setting.cohort.is_open:
-            return RoundReport(owners=await self.run_owners(train_and_submit, team, task, aggregator.current()))
+            return RoundReport(owners=await self.run_owners(train_and_submit, team, context, aggregator.current()))
         runs = {
-            name: self.handles[name].run_round(train_and_submit, team, task, aggregator.current())
-            for name in task.cohort
+            name: self.handles[name].run_round(train_and_submit, team, context, aggregator.current())
+            for name in context.cohort
         }
-        return RoundReport(owners=await self._open.run(runs, task, aggregator, self.handles))
+        return RoundReport(owners=await self._open.run(runs, context, aggregator, self.handles))
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
         return self.without_idle_owners(parties)

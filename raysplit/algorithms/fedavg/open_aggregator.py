@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.actors.aggregator import Aggregator
-from raysplit.actors.records import RoundTask, StaleCall
+from raysplit.actors.records import RoundContext, StaleCall
 from raysplit.schedulers.cohort import CohortRules, Gathering
 
 
@@ -31,10 +31,10 @@ class OpenAggregator(Aggregator):
         self._updates: dict[str, Mapping[str, Tensor]] = {}
         self._late: dict[str, tuple[float, Mapping[str, Tensor]]] = {}
 
-    def begin(self, task: RoundTask) -> None:
-        super().begin(task)
+    def begin(self, context: RoundContext) -> None:
+        super().begin(context)
         loop = asyncio.get_running_loop()
-        self._gathering = Gathering(self._cohort_rules, task.cohort)
+        self._gathering = Gathering(self._cohort_rules, context.cohort)
         self._began_s = loop.time()
         self._closed = loop.create_future()
         if self._cohort_rules.deadline_s is not None:
@@ -48,36 +48,36 @@ class OpenAggregator(Aggregator):
         if self._closed is not None and not self._closed.done():
             self._closed.cancel()
 
-    async def submit(self, task: RoundTask, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
+    async def submit(self, context: RoundContext, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
         """Bring an owner's state; whoever comes late is told nothing else."""
         update = {key: value for state in states for key, value in state.items()}
-        self._rules.check(owner, task.round, update, self._current)
-        now, closed = self._task, self._closed
-        if now is None or closed is None or task.attempt != now.attempt or task.round > now.round:
-            raise StaleCall(f"{self.name} is not in round {task.round}, attempt {task.attempt}")
-        if task.round < now.round or closed.done():
+        self._rules.check(owner, context.round, update, self._current)
+        now, closed = self._context, self._closed
+        if now is None or closed is None or context.attempt != now.attempt or context.round > now.round:
+            raise StaleCall(f"{self.name} is not in round {context.round}, attempt {context.attempt}")
+        if context.round < now.round or closed.done():
             if self._cohort_rules.late == "merge":
-                self._late[owner] = task.weight(owner), {key: value.clone() for key, value in update.items()}
+                self._late[owner] = context.weight(owner), {key: value.clone() for key, value in update.items()}
             return
         self._updates[owner] = update
         self._gathering.arrive(owner)
         self._look()
 
-    def lose(self, task: RoundTask, owner: str) -> bool:
+    def lose(self, context: RoundContext, owner: str) -> bool:
         """Go on without an owner; whether that still makes a quorum."""
-        self._check(task)
+        self._check(context)
         self._gathering.lose(owner)
         self._look()
         return not self._gathering.is_hopeless
 
-    async def closed(self, task: RoundTask) -> tuple[str, ...]:
+    async def closed(self, context: RoundContext) -> tuple[str, ...]:
         """Who came in time, once the round is closed."""
-        self._check(task)
+        self._check(context)
         assert self._closed is not None
         return await asyncio.shield(self._closed)
 
     def absent(self) -> list[str]:
-        cohort = self._task.cohort if self._task else ()
+        cohort = self._context.cohort if self._context else ()
         return [name for name in cohort if name not in self._updates]
 
     async def snapshot(self) -> dict[str, Any]:
@@ -89,12 +89,12 @@ class OpenAggregator(Aggregator):
 
     def _look(self) -> None:
         elapsed_s = asyncio.get_running_loop().time() - self._began_s
-        task, closed = self._task, self._closed
-        if task is None or closed is None or closed.done() or not self._gathering.is_over(elapsed_s):
+        context, closed = self._context, self._closed
+        if context is None or closed is None or closed.done() or not self._gathering.is_over(elapsed_s):
             return
         came = self._gathering.came
         merged = [pair for owner, pair in sorted(self._late.items()) if owner not in came]
-        weights = [*(task.weight(name) for name in came), *(weight for weight, _ in merged)]
+        weights = [*(context.weight(name) for name in came), *(weight for weight, _ in merged)]
         updates = [*(self._updates[name] for name in came), *(update for _, update in merged)]
         self._current = self._rules.combine(updates, [weight / sum(weights) for weight in weights])
         self._late.clear()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.actors.records import OwnerReport, RoundContext
 from raysplit.cluster.contract import Handle, Promise, gather, value_of
 from raysplit.schedulers.cohort import CohortRules
 
@@ -23,13 +23,15 @@ class OpenRounds:
         return [name for name in owners if name not in self._at_work or self._at_work[name].done()]
 
     async def run(
-        self, runs: Mapping[str, Promise], task: RoundTask, aggregator: Handle, handles: Mapping[str, Handle]
+        self, runs: Mapping[str, Promise], context: RoundContext, aggregator: Handle, handles: Mapping[str, Handle]
     ) -> tuple[OwnerReport, ...]:
         """The reports of the owners whose updates are in the mean. An owner that fails is gone on without, unless too
         few are left: then its error is raised."""
         waits = {name: asyncio.ensure_future(value_of(run)) for name, run in runs.items()}
-        watched = [asyncio.ensure_future(_without_failed(aggregator, task, name, wait)) for name, wait in waits.items()]
-        closed = asyncio.ensure_future(value_of(aggregator.closed(task)))
+        watched = [
+            asyncio.ensure_future(_without_failed(aggregator, context, name, wait)) for name, wait in waits.items()
+        ]
+        closed = asyncio.ensure_future(value_of(aggregator.closed(context)))
         try:
             await _first_error(closed, watched)
             came: tuple[str, ...] = await closed
@@ -38,18 +40,18 @@ class OpenRounds:
             for task_ in (closed, *watched):
                 task_.cancel()
             await asyncio.wait([closed, *watched])
-        await self._leave(task, came, waits, handles)
+        await self._leave(context, came, waits, handles)
         return tuple(reports)
 
     async def _leave(
         self,
-        task: RoundTask,
+        context: RoundContext,
         came: tuple[str, ...],
         waits: Mapping[str, asyncio.Future[Any]],
         handles: Mapping[str, Handle],
     ) -> None:
         """Late owners are stopped, or go on if their updates are to count in the next round."""
-        late = [name for name in task.cohort if name not in came and not waits[name].done()]
+        late = [name for name in context.cohort if name not in came and not waits[name].done()]
         if self._rules.late == "merge":
             self._at_work |= {name: waits[name] for name in late}
         else:
@@ -58,12 +60,12 @@ class OpenRounds:
                 waits[name].cancel()
 
 
-async def _without_failed(aggregator: Handle, task: RoundTask, owner: str, wait: asyncio.Future[Any]) -> None:
+async def _without_failed(aggregator: Handle, context: RoundContext, owner: str, wait: asyncio.Future[Any]) -> None:
     """Raise an owner's error only if the round cannot go on without it."""
     await asyncio.wait([wait])
     if wait.cancelled() or wait.exception() is None:
         return
-    if not await aggregator.lose(task, owner):
+    if not await aggregator.lose(context, owner):
         wait.result()
 
 

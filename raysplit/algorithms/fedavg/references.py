@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import local_epochs
 from raysplit.algorithms.setting import Options, OwnerData, RoundReport, Setting, Team
@@ -25,8 +25,8 @@ class LocalOnly(Algorithm):
     def parties(self) -> list[PartySpec]:
         return self.owner_parties(self.recipe(0))
 
-    async def round(self, task: RoundTask) -> RoundReport:
-        return RoundReport(owners=await self.run_owners(local_epochs, Team(), task))
+    async def round(self, context: RoundContext) -> RoundReport:
+        return RoundReport(owners=await self.run_owners(local_epochs, Team(), context))
 
     def models(self) -> dict[str, list[Promise]]:
         return {name: [self.handles[name].state()] for name in self.setting.owners}

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from raysplit.actors.data_owner import Batch, DataOwner
 from raysplit.actors.parts.part import TrainablePart
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
@@ -30,18 +30,18 @@ from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.models.cutting.dropout import dropout_stream
 
 
-async def fedem_round(owner: DataOwner, team: Team, task: RoundTask, *, seed: int) -> None:
+async def fedem_round(owner: DataOwner, team: Team, context: RoundContext, *, seed: int) -> None:
     part = owner.first.part
     owner.load_parts({**await team.aggregator.current(), MIXTURE: mixture_in(part).mixture})
     q = responsibilities(owner)  # [N, K]
     mixture_in(part).mixture.copy_(q.mean(0))
-    for tag, batch in owner.batches(task):
-        step = partial(weighted_gradient, part, batch, q[batch.indices], stream=tag.stream(seed, "dropout"))
-        loss = await owner.first.compute("loss", tag, step)
-        await owner.first.update(tag)
-        owner.note(tag, loss, len(batch))
+    for step_id, batch in owner.batches(context):
+        step = partial(weighted_gradient, part, batch, q[batch.indices], stream=step_id.stream(seed, "dropout"))
+        loss = await owner.first.compute("loss", step_id, step)
+        await owner.first.update(step_id)
+        owner.note(step_id, loss, len(batch))
     learners = {key: value for key, value in owner.parts_state().items() if key != MIXTURE}
-    await team.aggregator.submit(task, owner.name, learners)
+    await team.aggregator.submit(context, owner.name, learners)
 
 
 def responsibilities(owner: DataOwner) -> Tensor:
@@ -98,11 +98,11 @@ class FedEM(Algorithm):
         learners = {key: value for key, value in aggregator.arguments["state"].items() if key != MIXTURE}
         return [*self.owner_parties(self.recipe(0)), replace(aggregator, arguments={"state": learners})]
 
-    async def round(self, task: RoundTask) -> RoundReport:
+    async def round(self, context: RoundContext) -> RoundReport:
         aggregator = self.handles[AGGREGATOR]
-        await aggregator.begin(task)
+        await aggregator.begin(context)
         program = partial(fedem_round, seed=self.setting.seed)
-        return RoundReport(owners=await self.run_owners(program, Team(peers={AGGREGATOR: aggregator}), task))
+        return RoundReport(owners=await self.run_owners(program, Team(peers={AGGREGATOR: aggregator}), context))
 
     def models(self) -> dict[str, list[Promise]]:
         """The owner's mixture (beside its last learners, which the averaged ones replace)."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.aggregator import Aggregator
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.models.dense.net import decoder_state, encoder_state, group_state
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.schedulers.grouping.scores import Affinity
@@ -25,20 +25,20 @@ class GroupAggregator(Aggregator):
         super().__init__(name=name, state=spec.build().state_dict(), rules=rules)
         self._affinities: dict[str, Affinity] = {}
 
-    def begin(self, task: RoundTask) -> None:
-        super().begin(task)
+    def begin(self, context: RoundContext) -> None:
+        super().begin(context)
         self._affinities.clear()
 
     async def submit_measured(
-        self, task: RoundTask, owner: str, state: Mapping[str, Tensor], affinity: Affinity
+        self, context: RoundContext, owner: str, state: Mapping[str, Tensor], affinity: Affinity
     ) -> None:
         """An owner's model together with the affinities it measured on the way."""
-        await self.submit(task, owner, state)
+        await self.submit(context, owner, state)
         self._affinities[owner] = affinity
 
-    async def affinities(self, task: RoundTask) -> dict[str, Affinity]:
+    async def affinities(self, context: RoundContext) -> dict[str, Affinity]:
         """What the cohort measured in this round, in owner order."""
-        return {owner: self._affinities[owner] for owner in task.cohort}
+        return {owner: self._affinities[owner] for owner in context.cohort}
 
     async def inherit(self, state: Mapping[str, Tensor], *, encoder: bool, decoders: Sequence[str]) -> None:
         """Take over these pieces of another group's model; the rest stays as it is."""

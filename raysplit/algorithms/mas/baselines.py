@@ -15,7 +15,7 @@ from pydantic import Field
 
 from raysplit.actors.data_owner import Program
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
 from raysplit.algorithms.mas.measuring import MeasuringOptions, MeasuringTraining
 from raysplit.algorithms.mas.phase import Phase, TaskGroup
@@ -80,10 +80,10 @@ class TAG(MeasuringTraining):
     def measures(self, round: int) -> bool:
         return round < self.setting.rounds
 
-    async def next_phase(self, task: RoundTask) -> Phase | None:
-        rounds, done = self.setting.rounds, task.round + 1
-        if self.measures(task.round):
-            self.history += await self.collect(task)
+    async def next_phase(self, context: RoundContext) -> Phase | None:
+        rounds, done = self.setting.rounds, context.round + 1
+        if self.measures(context.round):
+            self.history += await self.collect(context)
         if done == self.num_rounds:
             await self.serve_best()
         if done != rounds:
@@ -120,8 +120,8 @@ class HOA(GroupTraining):
         groups: Groups = (*((task,) for task in tasks), *combinations(tasks, 2))
         return Phase(groups=groups, schedule_from=0, schedule_rounds=self.setting.rounds)
 
-    async def next_phase(self, task: RoundTask) -> Phase | None:
-        rounds, done = self.setting.rounds, task.round + 1
+    async def next_phase(self, context: RoundContext) -> Phase | None:
+        rounds, done = self.setting.rounds, context.round + 1
         following = None
         if done == rounds:
             losses = await self._pair_losses()

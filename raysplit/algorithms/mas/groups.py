@@ -20,7 +20,7 @@ from pydantic import field_validator
 from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluator import Evaluation
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import OwnerReport, RoundTask
+from raysplit.actors.records import OwnerReport, RoundContext
 from raysplit.algorithms.fedavg.fedavg import train_and_submit
 from raysplit.algorithms.mas.costs import Ledger, watts_of
 from raysplit.algorithms.mas.live_groups import LiveGroups
@@ -82,7 +82,7 @@ class GroupTraining(LiveGroups):
     def first_phase(self) -> Phase:
         """How the run begins."""
 
-    async def next_phase(self, task: RoundTask) -> Phase | None:
+    async def next_phase(self, context: RoundContext) -> Phase | None:
         """What follows the round that is done; None to go on as it is."""
         return None
 
@@ -105,24 +105,24 @@ class GroupTraining(LiveGroups):
         schedule = SCHEDULES[self.setting.lr_schedule]
         return schedule(round - self.phase.schedule_from, self.phase.schedule_rounds)
 
-    async def round(self, task: RoundTask) -> RoundReport:
+    async def round(self, context: RoundContext) -> RoundReport:
         if self.phase is not self._entered:
-            await self.regroup(task.round)
+            await self.regroup(context.round)
         if self.side_by_side:
-            reports: list[tuple[OwnerReport, ...]] = await gather(*[self._train(g, task) for g in self.groups])
+            reports: list[tuple[OwnerReport, ...]] = await gather(*[self._train(g, context) for g in self.groups])
         else:
-            reports = [await self._train(group, task) for group in self.groups]
-        spent = [self.ledger.add(task.round, g.tasks, r) for g, r in zip(self.groups, reports, strict=True)]
-        self.phase = await self.next_phase(task) or self.phase
+            reports = [await self._train(group, context) for group in self.groups]
+        spent = [self.ledger.add(context.round, g.tasks, r) for g, r in zip(self.groups, reports, strict=True)]
+        self.phase = await self.next_phase(context) or self.phase
         values = {key: sum(row[key] for row in spent) for key in spent[0]}
         return RoundReport(owners=_summed(reports), values={"num_groups": float(len(reports)), **values})
 
-    async def _train(self, group: TaskGroup, task: RoundTask) -> tuple[OwnerReport, ...]:
+    async def _train(self, group: TaskGroup, context: RoundContext) -> tuple[OwnerReport, ...]:
         aggregator = group.aggregator
-        await aggregator.begin(task)
+        await aggregator.begin(context)
         team, state = Team(peers={AGGREGATOR: aggregator}), aggregator.current()
-        program = self.program(task.round)
-        runs = [group.owners[name].train(group.recipe, program, team, task, state) for name in task.cohort]
+        program = self.program(context.round)
+        runs = [group.owners[name].train(group.recipe, program, team, context, state) for name in context.cohort]
         return tuple(await gather(*runs))
 
     # -- groups come and go --------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.mas.measuring import MeasuringOptions, MeasuringTraining, plain_affinity
 from raysplit.algorithms.mas.phase import Inheritance, Phase
 from raysplit.algorithms.setting import Options, Setting
@@ -105,14 +105,14 @@ class MAS(MeasuringTraining):
             return self._on_trial is not None
         return self.options.measured_rounds is None or round < self.options.measured_rounds
 
-    async def next_phase(self, task: RoundTask) -> Phase | None:
-        done = task.round + 1
+    async def next_phase(self, context: RoundContext) -> Phase | None:
+        done = context.round + 1
         if self._affinity is None:
-            if self.measures(task.round):
-                self.history += await self.collect(task)
+            if self.measures(context.round):
+                self.history += await self.collect(context)
             return self._split(done)
         if self._on_trial is not None:
-            self._trials.append(await self.collect(task))
+            self._trials.append(await self.collect(context))
             return self._admit(self._on_trial) if len(self._trials) == self.options.trial_rounds else None
         return self._try_newcomer(done)
 

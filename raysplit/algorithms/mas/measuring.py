@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from raysplit.actors.data_owner import Program
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.fedavg.fedavg import train_and_submit
 from raysplit.algorithms.mas.affinity import AffinityRule
 from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
@@ -69,14 +69,14 @@ class MeasuringTraining(GroupTraining):
     def program(self, round: int) -> Program:
         return partial(train_and_measure, rule=self.options.rule) if self.measures(round) else train_and_submit
 
-    async def collect(self, task: RoundTask) -> tuple[Affinity, ...]:
+    async def collect(self, context: RoundContext) -> tuple[Affinity, ...]:
         """The mean affinity of each group in this round, over the cohort in owner order."""
         means = []
         for group in self.groups:
-            measured: dict[str, Affinity] = await group.aggregator.affinities(task)
+            measured: dict[str, Affinity] = await group.aggregator.affinities(context)
             means.append(mean_affinity(measured.values()))
             self._by_owner += [
-                {"round": task.round, "owner": owner, "source": source, "recipient": recipient, "value": value}
+                {"round": context.round, "owner": owner, "source": source, "recipient": recipient, "value": value}
                 for owner, affinity in measured.items()
                 for source, row in zip(affinity.tasks, affinity.values, strict=True)
                 for recipient, value in zip(affinity.tasks, row, strict=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from raysplit.actors.data_owner import Batch, DataOwner, LocalTraining, Program
 from raysplit.actors.parts.part import on_device
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundTask, Tag
+from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundContext, StepId
 from raysplit.algorithms.mas.affinity import AffinityRule, measure
 from raysplit.algorithms.mas.metered_device import MeteredDevice, processor_time
 from raysplit.cluster.device import Device, Inline
@@ -44,10 +44,12 @@ class GroupLearner(DataOwner):
         self._losses = {task: TASKS[task].loss for task in model.tasks}
         self._balance = mas_gradnorm.start(model.tasks)
 
-    async def learn(self, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor]) -> OwnerReport:
+    async def learn(
+        self, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor]
+    ) -> OwnerReport:
         """A round, reported with the seconds that it took."""
         self._metered.seconds.clear()
-        report = await self.run_round(program, team, task, state)
+        report = await self.run_round(program, team, context, state)
         seconds = self._metered.seconds
         measuring = float(seconds["affinity"])
         return replace(report, values=((COMPUTE_S, seconds.total() - measuring), (AFFINITY_S, measuring)))
@@ -63,7 +65,7 @@ class GroupLearner(DataOwner):
         if "balance" in snapshot:
             self._balance = mas_gradnorm.GradNormState(**snapshot["balance"])
 
-    async def measure_affinity(self, tag: Tag, batch: Batch, rule: AffinityRule, lr_scale: float) -> Affinity:
+    async def measure_affinity(self, step_id: StepId, batch: Batch, rule: AffinityRule, lr_scale: float) -> Affinity:
         """Look ahead from the present weights on this batch; training goes on as if nothing had been measured."""
         optimizer = self._recipe.optimizer
 
@@ -81,12 +83,12 @@ class GroupLearner(DataOwner):
             )
 
         try:
-            measured: Affinity = await self.first.compute("affinity", tag, look_ahead)
+            measured: Affinity = await self.first.compute("affinity", step_id, look_ahead)
         except FloatingPointError as error:
-            raise NonFiniteLoss(tag.owner, tag.round, tag.step, math.nan) from error
+            raise NonFiniteLoss(step_id.owner, step_id.round, step_id.step, math.nan) from error
         return measured
 
-    async def train_batch_balanced(self, tag: Tag, batch: Batch) -> None:
+    async def train_batch_balanced(self, step_id: StepId, batch: Batch) -> None:
         """A step with the tasks weighted by GradNorm at the representation."""
 
         def backward() -> dict[str, float]:
@@ -95,9 +97,9 @@ class GroupLearner(DataOwner):
             values, self._balance = mas_gradnorm.backward(self.model, x, y, self._losses, self._balance)
             return values
 
-        losses: dict[str, float] = await self.first.compute("loss", tag, backward)
-        await self.first.update(tag)
-        self.note(tag, sum(losses.values()), len(batch))
+        losses: dict[str, float] = await self.first.compute("loss", step_id, backward)
+        await self.first.update(step_id)
+        self.note(step_id, sum(losses.values()), len(batch))
 
 
 class MultiTaskOwner:
@@ -123,10 +125,10 @@ class MultiTaskOwner:
         self._learners: dict[Any, GroupLearner] = {}
 
     async def train(
-        self, recipe: PartRecipe, program: Program, team: Any, task: RoundTask, state: Mapping[str, Tensor]
+        self, recipe: PartRecipe, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor]
     ) -> OwnerReport:
         """A round for the group whose model the recipe describes, from ``state`` on."""
-        return await self._learner(recipe).learn(program, team, task, state)
+        return await self._learner(recipe).learn(program, team, context, state)
 
     def _learner(self, recipe: PartRecipe) -> GroupLearner:
         if recipe.spec not in self._learners:

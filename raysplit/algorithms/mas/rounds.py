@@ -6,24 +6,24 @@ it is trained on. The plain round is that of FedAvg.
 
 from __future__ import annotations
 
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.mas.affinity import AffinityRule
 from raysplit.algorithms.mas.owner import GroupLearner
 from raysplit.algorithms.setting import Team
 from raysplit.schedulers.grouping.scores import mean_affinity
 
 
-async def train_and_measure(owner: GroupLearner, team: Team, task: RoundTask, *, rule: AffinityRule) -> None:
+async def train_and_measure(owner: GroupLearner, team: Team, context: RoundContext, *, rule: AffinityRule) -> None:
     measured = []
-    for tag, batch in owner.batches(task):
-        if tag.step % rule.every == 0:
-            measured.append(await owner.measure_affinity(tag, batch, rule, task.lr_scale))
-        await owner.train_batch(tag, batch)
-    await team.aggregator.submit_measured(task, owner.name, owner.parts_state(), mean_affinity(measured))
+    for step_id, batch in owner.batches(context):
+        if step_id.step % rule.every == 0:
+            measured.append(await owner.measure_affinity(step_id, batch, rule, context.lr_scale))
+        await owner.train_batch(step_id, batch)
+    await team.aggregator.submit_measured(context, owner.name, owner.parts_state(), mean_affinity(measured))
 
 
-async def train_balanced(owner: GroupLearner, team: Team, task: RoundTask) -> None:
+async def train_balanced(owner: GroupLearner, team: Team, context: RoundContext) -> None:
     """GradNorm at the representation (Chen et al., 2018, arXiv 1711.02257)."""
-    for tag, batch in owner.batches(task):
-        await owner.train_batch_balanced(tag, batch)
-    await team.aggregator.submit(task, owner.name, owner.parts_state())
+    for step_id, batch in owner.batches(context):
+        await owner.train_batch_balanced(step_id, batch)
+    await team.aggregator.submit(context, owner.name, owner.parts_state())

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from raysplit.actors.data_owner import Batch, DataOwner, Program
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.records import RoundContext, StepId
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl.migration import refuse_to_move, whole_state
 from raysplit.algorithms.mpsl.route import MPSLOptions, Route
@@ -26,31 +26,33 @@ from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 from raysplit.cluster.device_queue import QueueDevice
 
 
-async def train_batch(owner: DataOwner, nodes: Sequence[Handle], tag: Tag, batch: Batch) -> None:
-    z: Any = await owner.first.forward(tag, batch.x)  # smashed data leave, x never does
+async def train_batch(owner: DataOwner, nodes: Sequence[Handle], step_id: StepId, batch: Batch) -> None:
+    z: Any = await owner.first.forward(step_id, batch.x)  # smashed data leave, x never does
     for node in nodes:
-        z = node.forward(tag, z)  # a promise: it travels from node to node
-    g = await owner.loss_gradient(tag, await z, batch)  # labels never leave either
+        z = node.forward(step_id, z)  # a promise: it travels from node to node
+    g = await owner.loss_gradient(step_id, await z, batch)  # labels never leave either
     for node in reversed(nodes):
-        g = node.backward(tag, g)
-    await owner.last.update(tag)  # while the gradient is on its way
-    await owner.first_backward(tag, await g)
+        g = node.backward(step_id, g)
+    await owner.last.update(step_id)  # while the gradient is on its way
+    await owner.first_backward(step_id, await g)
 
 
-async def mpsl_round(owner: DataOwner, team: Team, task: RoundTask) -> None:
-    for tag, batch in owner.batches(task):
-        await train_batch(owner, team.nodes, tag, batch)
-    submitted = team.aggregator.submit(task, owner.name, owner.parts_state())
-    await gather(submitted, *[node.average(task, owner.name) for node in team.nodes])
+async def mpsl_round(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    for step_id, batch in owner.batches(context):
+        await train_batch(owner, team.nodes, step_id, batch)
+    submitted = team.aggregator.submit(context, owner.name, owner.parts_state())
+    await gather(submitted, *[node.average(context, owner.name) for node in team.nodes])
 
 
-async def routed_round(owner: DataOwner, team: Team, task: RoundTask, *, routes: Mapping[str, Sequence[str]]) -> None:
+async def routed_round(
+    owner: DataOwner, team: Team, context: RoundContext, *, routes: Mapping[str, Sequence[str]]
+) -> None:
     """Replicas of different owners hold different units: all weights meet at the aggregator, by their names."""
     nodes = [team.peers[name] for name in routes[owner.name]]
-    for tag, batch in owner.batches(task):
-        await train_batch(owner, nodes, tag, batch)
-    replicas = [node.replica_state(task, owner.name) for node in nodes]
-    await team.aggregator.submit(task, owner.name, owner.parts_state(), *replicas)
+    for step_id, batch in owner.batches(context):
+        await train_batch(owner, nodes, step_id, batch)
+    replicas = [node.replica_state(context, owner.name) for node in nodes]
+    await team.aggregator.submit(context, owner.name, owner.parts_state(), *replicas)
 
 
 class MPSL(Algorithm):
@@ -125,14 +127,14 @@ class MPSL(Algorithm):
 
     # -- a round -------------------------------------------------------------------------------------------------
 
-    async def round(self, task: RoundTask) -> RoundReport:
+    async def round(self, context: RoundContext) -> RoundReport:
         aggregator = self.handles[AGGREGATOR]
         nodes = {name: self.handles[name] for name in self.node_names}
-        await gather(aggregator.begin(task), *[node.begin(task) for node in nodes.values()])
+        await gather(aggregator.begin(context), *[node.begin(context) for node in nodes.values()])
         if not self._uniform:
             await gather(*[node.load(aggregator.current()) for node in nodes.values()])
         team = Team(peers={AGGREGATOR: aggregator, **nodes}, nodes=tuple(nodes.values()))
-        return RoundReport(owners=await self.run_owners(self.program(), team, task, aggregator.current()))
+        return RoundReport(owners=await self.run_owners(self.program(), team, context, aggregator.current()))
 
     def program(self) -> Program:
         """The owner's round."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.parts.stage import PartRecipe, Stage
-from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.records import RoundContext, StepId
 
 
 class RoutedNode(ComputeNode):
@@ -28,9 +28,9 @@ class RoutedNode(ComputeNode):
         self._recipes = recipes
         self._whole: dict[str, Tensor] | None = None
 
-    async def replica_state(self, task: RoundTask, owner: str) -> dict[str, Tensor]:
+    async def replica_state(self, context: RoundContext, owner: str) -> dict[str, Tensor]:
         """The owner's replica after its last update."""
-        self._check(Tag(owner=owner, round=task.round, step=0, attempt=task.attempt))
+        self._check(StepId(owner=owner, round=context.round, step=0, attempt=context.attempt))
         await self._updated(owner)
         return self._stage(owner).part.state()
 
@@ -45,8 +45,8 @@ class RoutedNode(ComputeNode):
             stage = self._stages[owner] = self._recipes[owner].build(self._device)
             if self._whole is not None:
                 _load_own(stage, self._whole)
-            if self._task is not None:
-                self._open(stage, self._task)
+            if self._context is not None:
+                self._open(stage, self._context)
         return self._stages[owner]
 
 

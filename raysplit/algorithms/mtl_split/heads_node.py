@@ -13,32 +13,32 @@ from torch import Tensor
 
 from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.parts.part import as_tuple
-from raysplit.actors.records import StaleCall, Tag
+from raysplit.actors.records import StaleCall, StepId
 from raysplit.models.classifier.heads import in_order
 
 
 class HeadsNode(ComputeNode):
     """Holds a `Heads` part and no data."""
 
-    _gradients: tuple[Tag, tuple[Tensor, ...]] | None = None
+    _gradients: tuple[StepId, tuple[Tensor, ...]] | None = None
 
-    async def train_heads(self, tag: Tag, z: Tensor, y: Any) -> float:
+    async def train_heads(self, step_id: StepId, z: Tensor, y: Any) -> float:
         """A step of all heads here on features [B, Z_b] and labels by task; the sum of their mean losses.
 
         The gradients of `z`, one per head and all at the weights before the step, wait for `add_gradients`.
         """
-        with self._under_way(tag):
+        with self._under_way(step_id):
             copies = (z,) * len(y)
-            loss, gradients = await self._stage(SHARED).loss_gradient(tag, copies, y, self._loss)
-            self._gradients = tag, as_tuple(gradients)
-            await self._stage(SHARED).update(tag)
+            loss, gradients = await self._stage(SHARED).loss_gradient(step_id, copies, y, self._loss)
+            self._gradients = step_id, as_tuple(gradients)
+            await self._stage(SHARED).update(step_id)
         self._num_steps += 1
         return loss
 
-    async def add_gradients(self, tag: Tag, before: Tensor | None) -> Tensor:
+    async def add_gradients(self, step_id: StepId, before: Tensor | None) -> Tensor:
         """The sum [B, Z_b] over the heads before and those here, head by head, once `train_heads` is done."""
-        self._check(tag)
-        if self._gradients is None or self._gradients[0] != tag:
-            raise StaleCall(f"{self.name} has no gradients of {tag}")
+        self._check(step_id)
+        if self._gradients is None or self._gradients[0] != step_id:
+            raise StaleCall(f"{self.name} has no gradients of {step_id}")
         own, self._gradients = self._gradients[1], None
         return in_order(own if before is None else (before, *own))

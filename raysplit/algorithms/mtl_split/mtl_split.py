@@ -22,7 +22,7 @@ from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.evaluator import Evaluation
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import Tensors
-from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.records import RoundContext, StepId
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtl_split.heads_node import HeadsNode
 from raysplit.algorithms.setting import Cut, Options, RoundReport, Setting, Team
@@ -33,28 +33,28 @@ DECAY_PER_RATE = 0.01
 Groups = tuple[tuple[str, ...], ...]
 
 
-async def mtl_split_round(owner: DataOwner, team: Team, task: RoundTask, *, groups: Groups) -> None:
-    for tag, batch in owner.batches(task):
-        z = await owner.first.forward(tag, batch.x)
-        loss = await train_heads(team, groups, tag, z, batch.y)
+async def mtl_split_round(owner: DataOwner, team: Team, context: RoundContext, *, groups: Groups) -> None:
+    for step_id, batch in owner.batches(context):
+        z = await owner.first.forward(step_id, batch.x)
+        loss = await train_heads(team, groups, step_id, z, batch.y)
         g = None
         for node in team.nodes:
-            g = node.add_gradients(tag, g)  # a promise: the sum goes from node to node
+            g = node.add_gradients(step_id, g)  # a promise: the sum goes from node to node
         assert g is not None
-        await owner.first_backward(tag, await g)
-        owner.note(tag, loss, len(batch))
+        await owner.first_backward(step_id, await g)
+        owner.note(step_id, loss, len(batch))
 
 
-async def heads_only_round(owner: DataOwner, team: Team, task: RoundTask, *, groups: Groups) -> None:
-    for tag, batch in owner.batches(task):
-        z = await owner.first.forward(tag, batch.x)
-        owner.note(tag, await train_heads(team, groups, tag, z, batch.y), len(batch))
+async def heads_only_round(owner: DataOwner, team: Team, context: RoundContext, *, groups: Groups) -> None:
+    for step_id, batch in owner.batches(context):
+        z = await owner.first.forward(step_id, batch.x)
+        owner.note(step_id, await train_heads(team, groups, step_id, z, batch.y), len(batch))
 
 
-async def train_heads(team: Team, groups: Groups, tag: Tag, z: Tensors, y: Mapping[str, Tensor]) -> float:
+async def train_heads(team: Team, groups: Groups, step_id: StepId, z: Tensors, y: Mapping[str, Tensor]) -> float:
     """A step of all heads on the features; every node gets the labels of its own tasks alone. The joint loss."""
     nodes = zip(team.nodes, groups, strict=True)
-    losses = [node.train_heads(tag, z, {name: y[name] for name in group}) for node, group in nodes]
+    losses = [node.train_heads(step_id, z, {name: y[name] for name in group}) for node, group in nodes]
     return float(sum(await gather(*losses)))
 
 
@@ -118,11 +118,11 @@ class MTLSplit(Algorithm):
     def program(self) -> Program:
         return partial(heads_only_round if self.frozen else mtl_split_round, groups=self.groups)
 
-    async def round(self, task: RoundTask) -> RoundReport:
+    async def round(self, context: RoundContext) -> RoundReport:
         nodes = tuple(self.handles[name] for name in self.node_names)
-        await gather(*[node.begin(task) for node in nodes])
-        reports = await self.run_owners(self.program(), Team(nodes=nodes), task)
-        values = await self._validate(task.round)
+        await gather(*[node.begin(context) for node in nodes])
+        reports = await self.run_owners(self.program(), Team(nodes=nodes), context)
+        values = await self._validate(context.round)
         return RoundReport(owners=reports, server_steps=await nodes[0].num_steps(), values=values)
 
     async def _validate(self, round: int) -> dict[str, float]:

@@ -24,7 +24,7 @@ from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.part import Tensors, as_tuple, leaves, on_device, untuple
-from raysplit.actors.records import RoundTask, StaleCall, Tag
+from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.schedulers.curvature_rates import Curvature
 from raysplit.seeding import torch_generator
 
@@ -153,24 +153,26 @@ def _second(firsts: Sequence[Tensor], inputs: Sequence[Tensor], given: Sequence[
     return untuple(found)
 
 
-async def measure_bottom(owner: DataOwner, team: Any, task: RoundTask, *, num_iterations: int, seed: int) -> None:
+async def measure_bottom(owner: DataOwner, team: Any, context: RoundContext, *, num_iterations: int, seed: int) -> None:
     """The owner's side, on the round's first batch: B_m and A_m, which it tells the server.
 
     ``team.server`` is a `CurvatureNode`.
     """
-    tag, batch = next(owner.batches(task))
+    step_id, batch = next(owner.batches(context))
     part = owner.first.part
     bottom = Bottom(part.module, batch.x.to(part.device))
-    g = _there(await team.server.linearise(tag, task.cohort, bottom.z, batch.y, num_iterations), part.device)
-    v, w = (random_unit(bottom.weights, seed, owner.name, "curvature", task.round, block) for block in ("own", "cross"))
+    g = _there(await team.server.linearise(step_id, context.cohort, bottom.z, batch.y, num_iterations), part.device)
+    v, w = (
+        random_unit(bottom.weights, seed, owner.name, "curvature", context.round, block) for block in ("own", "cross")
+    )
     own = cross = 0.0
     for _ in range(num_iterations):
-        curved, back = await team.server.products(tag, bottom.push(v), bottom.push(w))
+        curved, back = await team.server.products(step_id, bottom.push(v), bottom.push(w))
         own_image = bottom.pull(_there(curved, part.device)) + bottom.bend(g, v)
         cross_image = bottom.pull(_there(back, part.device))
         own, cross = float(own_image.norm()), float(cross_image.norm()) ** 0.5
         v, w = unit(own_image), unit(cross_image)
-    await team.server.note_curvature(tag, own, cross)
+    await team.server.note_curvature(step_id, own, cross)
 
 
 def _there(values: Tensors, device: str) -> Tensors:
@@ -184,46 +186,48 @@ class CurvatureNode(ComputeNode):
     _order: tuple[str, ...] = ()
     _server_norm = 0.0
 
-    def begin(self, task: RoundTask) -> None:
-        super().begin(task)
+    def begin(self, context: RoundContext) -> None:
+        super().begin(context)
         self._order = ()
         self._own: dict[str, float] = {}
         self._cross: dict[str, float] = {}
 
-    async def linearise(self, tag: Tag, present: tuple[str, ...], z: Tensors, y: Any, num_iterations: int) -> Tensors:
+    async def linearise(
+        self, step_id: StepId, present: tuple[str, ...], z: Tensors, y: Any, num_iterations: int
+    ) -> Tensors:
         """Bring a batch (a barrier); dL_m/ds_m comes back. The server measures its own block meanwhile."""
-        self._check(tag)
+        self._check(step_id)
 
         async def work(brought: list[tuple[Tensors, Any]]) -> None:
-            stage = self._stage(tag.owner)
+            stage = self._stage(step_id.owner)
             zs, ys = [z for z, _ in brought], [y for _, y in brought]
 
             def compute() -> None:
                 self._top = Top(stage.part.module, zs, ys, self._loss, stage.part.device)
-                start = random_unit(self._top.weights, self._recipe.seed, "server", "curvature", tag.round)
+                start = random_unit(self._top.weights, self._recipe.seed, "server", "curvature", step_id.round)
                 self._server_norm = self._top.own_norm(start, num_iterations)
 
-            await stage.compute("loss", tag, compute)
+            await stage.compute("loss", step_id, compute)
             self._order = present
 
-        await self._barrier.meet(("curvature", tag.round, tag.attempt), tag.owner, (z, y), present, work)
-        return self._top.input_gradient(present.index(tag.owner))
+        await self._barrier.meet(("curvature", step_id.round, step_id.attempt), step_id.owner, (z, y), present, work)
+        return self._top.input_gradient(present.index(step_id.owner))
 
-    async def products(self, tag: Tag, u: Tensors, w: Tensors) -> tuple[Tensors, Tensors]:
+    async def products(self, step_id: StepId, u: Tensors, w: Tensors) -> tuple[Tensors, Tensors]:
         """The server's side of an iteration for one owner; see `Top.products`."""
-        self._check(tag)
-        if tag.owner not in self._order:
-            raise StaleCall(f"{self.name} has no batch of {tag.owner} to take derivatives at")
-        stage = self._stage(tag.owner)
+        self._check(step_id)
+        if step_id.owner not in self._order:
+            raise StaleCall(f"{self.name} has no batch of {step_id.owner} to take derivatives at")
+        stage = self._stage(step_id.owner)
         there = [_there(value, stage.part.device) for value in (u, w)]
-        index = self._order.index(tag.owner)
-        found: tuple[Tensors, Tensors] = await stage.compute("loss", tag, lambda: self._top.products(index, *there))
+        index = self._order.index(step_id.owner)
+        found: tuple[Tensors, Tensors] = await stage.compute("loss", step_id, lambda: self._top.products(index, *there))
         return found
 
-    async def note_curvature(self, tag: Tag, own: float, cross: float) -> None:
+    async def note_curvature(self, step_id: StepId, own: float, cross: float) -> None:
         """An owner's B_m and A_m."""
-        self._check(tag)
-        self._own[tag.owner], self._cross[tag.owner] = own, cross
+        self._check(step_id)
+        self._own[step_id.owner], self._cross[step_id.owner] = own, cross
 
     async def curvature(self) -> Curvature:
         """What has been measured in the present round; frees what the measurement held."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat
 
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.mtsl.curvature import measure_bottom
 from raysplit.algorithms.setting import SERVER, Options, Team
 from raysplit.cluster.contract import Handle, gather
@@ -68,21 +68,21 @@ class MeasuredRates:
         self.seen: Curvature | None = None
         self._steps_since = 0
 
-    async def refresh(self, handles: Mapping[str, Handle], task: RoundTask) -> dict[str, float]:
+    async def refresh(self, handles: Mapping[str, Handle], context: RoundContext) -> dict[str, float]:
         """Measure on the round's first batches if so many steps have passed or somebody is new; the rates in force."""
         seen = self.seen
-        is_due = seen is None or self._steps_since >= self._auto.every or not set(task.cohort) <= seen.owners.keys()
+        is_due = seen is None or self._steps_since >= self._auto.every or not set(context.cohort) <= seen.owners.keys()
         if is_due:
-            seen = await self._measure(handles, task)
+            seen = await self._measure(handles, context)
         assert seen is not None
-        self._steps_since += max(task.num_steps)
+        self._steps_since += max(context.num_steps)
         rates = block_rates(seen)
-        server = rates.server if self._reduction == "sum" else rates.server_on_mean(len(task.cohort))
+        server = rates.server if self._reduction == "sum" else rates.server_on_mean(len(context.cohort))
         await gather(
             handles[SERVER].set_learning_rate(server),
-            *[handles[name].set_learning_rate(rates.owners[name]) for name in task.cohort],
+            *[handles[name].set_learning_rate(rates.owners[name]) for name in context.cohort],
         )
-        present = [rates.owners[name] for name in task.cohort]
+        present = [rates.owners[name] for name in context.cohort]
         return {"server_rate": server, "owner_rate_min": min(present), "owner_rate_max": max(present)}
 
     def memory(self) -> dict[str, Any]:
@@ -94,13 +94,13 @@ class MeasuredRates:
         self.seen = Curvature(**memory["seen"]) if memory["seen"] else None
         self._steps_since = memory["steps since"]
 
-    async def _measure(self, handles: Mapping[str, Handle], task: RoundTask) -> Curvature:
+    async def _measure(self, handles: Mapping[str, Handle], context: RoundContext) -> Curvature:
         program = partial(measure_bottom, num_iterations=self._auto.iterations, seed=self._seed)
-        once = replace(task, num_steps=(1,) * len(task.cohort))
+        once = replace(context, num_steps=(1,) * len(context.cohort))
         team = Team(peers={SERVER: handles[SERVER]})
-        await gather(*[handles[name].run_round(program, team, once) for name in task.cohort])
+        await gather(*[handles[name].run_round(program, team, once) for name in context.cohort])
         found: Curvature = await handles[SERVER].curvature()
         self.seen = found.raised_to(self.seen) if self.seen else found
         self._steps_since = 0
-        logger.info("curvature in round %d: %s; so far %s", task.round, found, self.seen)
+        logger.info("curvature in round %d: %s; so far %s", context.round, found, self.seen)
         return self.seen

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from raysplit.actors.aggregation import weighted_mean
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.records import RoundTask
+from raysplit.actors.records import RoundContext
 from raysplit.algorithms.setting import Options, Team
 
 FirstBottom = Literal["random", "mean"]
@@ -45,7 +45,7 @@ def taking_mean_bottom(memberships: Mapping[str, Membership], round: int) -> lis
     return [name for name, m in memberships.items() if m.bottom == "mean" and m.joins == round > 0]
 
 
-async def take_mean_bottom(owner: DataOwner, team: Team, task: RoundTask) -> None:
+async def take_mean_bottom(owner: DataOwner, team: Team, context: RoundContext) -> None:
     """Begin from the mean of the peers' bottoms: the one time that weights are read, so it needs their consent."""
     states = [await peer.state() for peer in team.peers.values()]
     owner.load_parts(weighted_mean(states, [1 / len(states)] * len(states)))

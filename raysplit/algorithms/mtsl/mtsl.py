@@ -18,7 +18,7 @@ from torch import nn
 
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.joint_step import JointRule, ServerForward
-from raysplit.actors.records import RoundTask, Tag
+from raysplit.actors.records import RoundContext, StepId
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtsl.curvature import CurvatureNode
 from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, MeasuredRates, Reduction
@@ -30,21 +30,21 @@ from raysplit.models.spec import ModelSpec
 from raysplit.seeding import generator
 
 
-async def mtsl_round(owner: DataOwner, team: Team, task: RoundTask, *, absence: float, seed: int) -> None:
-    for tag, batch in owner.batches(task):
-        present = present_owners(task.cohort, tag, absence, seed)
+async def mtsl_round(owner: DataOwner, team: Team, context: RoundContext, *, absence: float, seed: int) -> None:
+    for step_id, batch in owner.batches(context):
+        present = present_owners(context.cohort, step_id, absence, seed)
         if owner.name in present:
-            z = await owner.first.forward(tag, batch.x)
-            loss, g = await team.server.joint_step(tag, present, z, batch.y)
-            await owner.first_backward(tag, g)
-            owner.note(tag, loss, len(batch))
+            z = await owner.first.forward(step_id, batch.x)
+            loss, g = await team.server.joint_step(step_id, present, z, batch.y)
+            await owner.first_backward(step_id, g)
+            owner.note(step_id, loss, len(batch))
 
 
-def present_owners(cohort: tuple[str, ...], tag: Tag, absence: float, seed: int) -> tuple[str, ...]:
+def present_owners(cohort: tuple[str, ...], step_id: StepId, absence: float, seed: int) -> tuple[str, ...]:
     """Who takes part in a step when each is absent with a probability; drawn again where nobody would be left."""
     if absence == 0:
         return cohort
-    draw = generator(seed, "round", tag.round, "step", tag.step, "absence")
+    draw = generator(seed, "round", step_id.round, "step", step_id.step, "absence")
     while True:
         present = tuple(name for name, u in zip(cohort, draw.random(len(cohort)), strict=True) if u >= absence)
         if present:
@@ -138,27 +138,27 @@ class MTSL(Algorithm):
     def available(self, round: int) -> list[str]:
         return members(list(self.setting.owners), self.options.members, round)
 
-    async def round(self, task: RoundTask) -> RoundReport:
-        self._round = task.round
+    async def round(self, context: RoundContext) -> RoundReport:
+        self._round = context.round
         server = self.handles[SERVER]
-        await server.begin(task)
-        await self._welcome(task)
-        rates = await self._set_rates(task)
+        await server.begin(context)
+        await self._welcome(context)
+        rates = await self._set_rates(context)
         program = partial(mtsl_round, absence=self.options.absence, seed=self.setting.seed)
-        reports = await self.run_owners(program, Team(peers={SERVER: server}), task)
+        reports = await self.run_owners(program, Team(peers={SERVER: server}), context)
         return RoundReport(owners=reports, server_steps=await server.num_steps(), values=rates)
 
-    async def _welcome(self, task: RoundTask) -> None:
+    async def _welcome(self, context: RoundContext) -> None:
         """Newcomers begin from the mean of the bottoms that were there before, if they may."""
-        for name in taking_mean_bottom(self.options.members, task.round):
-            peers = {peer: self.handles[peer] for peer in self.available(task.round - 1)}
-            await self.handles[name].run_round(take_mean_bottom, Team(peers=peers), task)
+        for name in taking_mean_bottom(self.options.members, context.round):
+            peers = {peer: self.handles[peer] for peer in self.available(context.round - 1)}
+            await self.handles[name].run_round(take_mean_bottom, Team(peers=peers), context)
 
-    async def _set_rates(self, task: RoundTask) -> dict[str, float]:
+    async def _set_rates(self, context: RoundContext) -> dict[str, float]:
         """Rates from measured curvature, if that is wanted; a frozen top has rate 0."""
-        rates = await self._measured.refresh(self.handles, task) if self._measured else {}
+        rates = await self._measured.refresh(self.handles, context) if self._measured else {}
         frozen_from = self.options.freeze_server_from
-        if frozen_from is not None and task.round >= frozen_from:
+        if frozen_from is not None and context.round >= frozen_from:
             await self.handles[SERVER].set_learning_rate(0.0)
         return rates
 

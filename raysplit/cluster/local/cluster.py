@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, Roll, Strain
+from raysplit.cluster.contract import Handle, LinkTraffic, Membership, PartyLoad, PartySpec, Repaired
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.traffic import TrafficMeter
 from raysplit.cluster.local.calls import LocalHandle
-from raysplit.cluster.local.eager import DirectHandle, Turn
+from raysplit.cluster.local.eager import EagerHandle, Turn
 
 
 class LocalCluster:
@@ -70,24 +70,24 @@ class LocalCluster:
     def _handle(self, name: str, party: Any, network: Network | None) -> Handle:
         if self._emulation is not None:
             return LocalHandle(name, party, self._meter, network)
-        return DirectHandle(name, party, self._meter, self._turn)
+        return EagerHandle(name, party, self._meter, self._turn)
 
-    async def strain(self) -> list[Strain]:
+    async def party_loads(self) -> list[PartyLoad]:
         return []
 
     async def watch(self, silence_s: float) -> None:
         """This process is there as long as anybody asks."""
         await asyncio.get_running_loop().create_future()
 
-    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+    async def repair(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Repaired:
         """Here every party is a place of its own."""
         described = {**self._added, **{party.name: party for party in parties}}
         remade = [described[lost]] if lost in described else []
         self._made(remade)
-        return Healed(handles=dict(self._handles), remade=tuple(party.name for party in remade))
+        return Repaired(handles=dict(self._handles), remade=tuple(party.name for party in remade))
 
-    async def roll(self) -> Roll:
-        return Roll(handles=dict(self._handles), came=(), num_places=1)
+    async def members(self) -> Membership:
+        return Membership(handles=dict(self._handles), came=(), num_places=1)
 
     async def traffic(self) -> list[LinkTraffic]:
         return self._meter.records()

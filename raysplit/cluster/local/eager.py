@@ -26,11 +26,11 @@ class Turn:
     """What has been called since the event loop last went round, and has not begun."""
 
     def __init__(self) -> None:
-        self._calls: list[DirectPromise] = []
+        self._calls: list[EagerPromise] = []
         self._open_in: asyncio.AbstractEventLoop | None = None
         self._row_ends_s = self._ends_s = 0.0
 
-    def enter(self, call: DirectPromise) -> None:
+    def enter(self, call: EagerPromise) -> None:
         """Somebody calls, and may or may not await it in this turn."""
         loop = asyncio.get_running_loop()
         if self._open_in is not loop:
@@ -40,7 +40,7 @@ class Turn:
             loop.call_soon(self._end)
         self._calls.append(call)
 
-    def begin(self, call: DirectPromise) -> bool:
+    def begin(self, call: EagerPromise) -> bool:
         """Whether it may be made now: calls begin in their order, and after a row of them others go first."""
         now_s = perf_counter()
         if not self._row_ends_s:
@@ -68,7 +68,7 @@ class Turn:
         self._make_tasks()
 
 
-class DirectPromise:
+class EagerPromise:
     """A call that whoever awaits it first makes at once; a task, if nobody has awaited it in the turn of the call."""
 
     __slots__ = ("_context", "_made", "_meter", "_turn", "_work")
@@ -115,12 +115,12 @@ class DirectPromise:
         self._made = asyncio.get_running_loop().create_task(self._work, context=self._context)
 
 
-class DirectHandle(LocalHandle):
+class EagerHandle(LocalHandle):
     """The handle of a party in this process where nothing is emulated."""
 
     def __init__(self, name: str, party: Any, meter: TrafficMeter, turn: Turn) -> None:
         super().__init__(name, party, meter)
         self._turn = turn
 
-    def _call(self, verb: str, *args: Any, **kwargs: Any) -> DirectPromise:
-        return DirectPromise(self._run(current_party.get(), verb, args, kwargs), self._turn, self._meter)
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> EagerPromise:
+        return EagerPromise(self._run(current_party.get(), verb, args, kwargs), self._turn, self._meter)

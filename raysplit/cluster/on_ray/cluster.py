@@ -15,12 +15,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from raysplit.cluster.contract import Handle, Healed, LinkTraffic, PartySpec, PlaceLost, Roll, Strain
+from raysplit.cluster.contract import Handle, LinkTraffic, Membership, PartyLoad, PartySpec, PlaceLost, Repaired
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation
 from raysplit.cluster.layout import Layout
 from raysplit.cluster.links.traffic import difference, merge_traffic
-from raysplit.cluster.load import merge_strains
+from raysplit.cluster.load import merge_loads
 from raysplit.cluster.on_ray.no_room import short_of
 from raysplit.cluster.on_ray.place import METER, RayHandle, asked, silent, unwrapped
 from raysplit.cluster.on_ray.places import PlacementError as PlacementError
@@ -171,7 +171,7 @@ class RayCluster:
                 raise PlaceLost(name, reason)
             await asyncio.sleep(silence_s / 2)
 
-    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+    async def repair(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Repaired:
         described = {**self._added, **{party.name: party for party in parties}}
         gone = await silent({name: actor for name, actor in self._actors().items() if name != lost}, silence_s)
         if lost in self._place_of.values():
@@ -186,7 +186,7 @@ class RayCluster:
             if name in self._actors():  # else its set has been given up
                 await self._come_back(name, done, homes[name])
         self._before = await self._counted()
-        return Healed(handles=self._handles(self._place_of), remade=remade)
+        return Repaired(handles=self._handles(self._place_of), remade=remade)
 
     async def _come_back(self, name: str, made: Any, places: Places) -> None:
         """Wait for a place that has been started again; without it, its set goes."""
@@ -209,14 +209,14 @@ class RayCluster:
         self._apart = {label: others for label, others in self._apart.items() if others is not places}
         places.close()
 
-    async def roll(self) -> Roll:
-        return Roll(handles=self._handles(self._place_of), came=(), num_places=len(self._actors()))
+    async def members(self) -> Membership:
+        return Membership(handles=self._handles(self._place_of), came=(), num_places=len(self._actors()))
 
     async def traffic(self) -> list[LinkTraffic]:
         return difference(await self._counted(), self._before)
 
-    async def strain(self) -> list[Strain]:
-        return merge_strains(await asked(self._actors(), "strain"))
+    async def party_loads(self) -> list[PartyLoad]:
+        return merge_loads(await asked(self._actors(), "party_loads"))
 
     async def _counted(self) -> list[LinkTraffic]:
         return merge_traffic([METER.records(), self._ended, *await asked(self._actors(), "traffic")])

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from raysplit.cluster.contract import Handle, Healed, PartySpec, PlaceLost, Roll
+from raysplit.cluster.contract import Handle, Membership, PartySpec, PlaceLost, Repaired
 from raysplit.cluster.layout import Layout, PlaceSpec
 from raysplit.cluster.on_ray.cluster import RayCluster
 from raysplit.cluster.on_ray.place import silent, unwrapped
@@ -43,7 +43,7 @@ class ElasticRayCluster(RayCluster):
             self._ask(place)
         return {}
 
-    async def roll(self) -> Roll:
+    async def members(self) -> Membership:
         came: list[str] = []
         for name in [name for name, coming in self._coming.items() if coming.done()]:
             self._apart[name] = await self._coming.pop(name)
@@ -51,9 +51,9 @@ class ElasticRayCluster(RayCluster):
             self._place_of |= dict.fromkeys(inhabitants, name)
             came += inhabitants
             logger.info("place %s is up with %d parties", name, len(inhabitants))
-        return Roll(handles=self._handles(self._place_of), came=tuple(came), num_places=len(self._apart))
+        return Membership(handles=self._handles(self._place_of), came=tuple(came), num_places=len(self._apart))
 
-    async def heal(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Healed:
+    async def repair(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Repaired:
         """Lost places leave, and are asked for again."""
         self._described = {party.name: party for party in parties}
         gone = await silent({name: actor for name, actor in self._actors().items() if name != lost}, silence_s)
@@ -67,7 +67,7 @@ class ElasticRayCluster(RayCluster):
         for name in left:
             del self._place_of[name]
         self._before = await self._counted()
-        return Healed(handles=self._handles(self._place_of), remade=left)
+        return Repaired(handles=self._handles(self._place_of), remade=left)
 
     def _ask(self, place: PlaceSpec) -> None:
         self._coming[place.name] = asyncio.ensure_future(self._come(place))

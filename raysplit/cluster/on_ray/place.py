@@ -23,13 +23,13 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from raysplit.cluster.contract import LinkTraffic, PartySpec, PlaceLost, Promise, Strain, current_party
+from raysplit.cluster.contract import LinkTraffic, PartyLoad, PartySpec, PlaceLost, Promise, current_party
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.tensors import Envelope, Sealed, opened, sealed, unpack
 from raysplit.cluster.links.traffic import TrafficMeter
-from raysplit.cluster.load import StrainMeter
+from raysplit.cluster.load import LoadMeter
 from raysplit.cluster.local.calls import LocalHandle, LocalPromise
 from raysplit.cluster.on_ray.malloc import keep_freed_memory
 from raysplit.cluster.on_ray.place_log import label_logs
@@ -43,7 +43,7 @@ PULSE = "pulse"
 METER = TrafficMeter()
 """Counts what reaches this process."""
 
-STRAIN = StrainMeter()
+LOAD = LoadMeter()
 """Measures how hard the parties of this process are pressed."""
 
 _here: Place | None = None  # the place that this process is, if it is one
@@ -60,7 +60,7 @@ class RayPromise:
     def __await__(self) -> Generator[Any, None, Any]:
         party = current_party.get()
         try:
-            with STRAIN.waiting(party):
+            with LOAD.waiting(party):
                 source, made_s, size_bytes, value = yield from self.ref.__await__()
         except RayTaskError as error:
             raise _cause(error) from None
@@ -78,7 +78,7 @@ class _PlacePromise(LocalPromise):
     """The result of a call in this process, in a place that measures."""
 
     def __await__(self) -> Generator[Any, None, Any]:
-        with STRAIN.waiting(current_party.get()):
+        with LOAD.waiting(current_party.get()):
             return (yield from super().__await__())
 
 
@@ -88,7 +88,7 @@ class _PlaceHandle(LocalHandle):
     promise = _PlacePromise
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
-        with STRAIN.answering(self.name):
+        with LOAD.answering(self.name):
             return await super()._run(caller, verb, args, kwargs)
 
 
@@ -182,7 +182,7 @@ class Place:
         """Run a verb of a party: its name, the verb, the arguments (None: the next answer), names of the last ones."""
         party, verb, sent, names = request
         current_party.set(party)
-        with STRAIN.answering(party):
+        with LOAD.answering(party):
             later, values = iter(answers), []
             for seal in sent:
                 source, made_s, size_bytes, value = next(later) if seal is None else seal
@@ -206,9 +206,9 @@ class Place:
     async def traffic(self) -> list[LinkTraffic]:
         return METER.records()
 
-    async def strain(self) -> list[Strain]:
+    async def party_loads(self) -> list[PartyLoad]:
         """How hard the parties here were pressed since this was last asked."""
-        return STRAIN.taken()
+        return LOAD.taken()
 
     async def events(self) -> EventLog:
         """What has happened here in an emulated run."""

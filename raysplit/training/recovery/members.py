@@ -17,7 +17,7 @@ from raysplit.algorithms.mpsl.route import Route
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec
 from raysplit.config.run import RunConfig
 from raysplit.runs.folder import Row
-from raysplit.schedulers.elastic import Begin, ElasticRules, RollCall, Wait, change_in_words, decide, members_after
+from raysplit.schedulers.elastic import Begin, ElasticRules, RoundCall, Wait, change_in_words, decide, members_after
 from raysplit.training.recovery.migration import MovingParts
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ class Members:
         now_s = asyncio.get_running_loop().time
         began_s, newcomers, told = now_s(), list[str](), ""
         while True:
-            roll = await self._cluster.roll()
+            roll = await self._cluster.members()
             newcomers += roll.came
             self._algorithm.attach(roll.handles, self._cluster)
             waited_s = now_s() - began_s
             absent = tuple(name for name in awaited if name not in roll.handles)
             may_come_back = bool(absent) and waited_s < self._rules.return_s
-            call = RollCall(
+            call = RoundCall(
                 owners=tuple(name for name in self._algorithm.setting.owners if name in roll.handles),
                 missing=self._missing() + (() if may_come_back else self._parts_lacking(len(rows))),
                 awaited=absent,

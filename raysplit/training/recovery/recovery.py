@@ -53,7 +53,7 @@ async def deployed(parties: Sequence[PartySpec], cluster: Cluster, section: Reli
         if section.on_lost_place == "stop":
             raise
         logger.warning("%s; it is made anew", lost)
-        return (await cluster.heal(parties, lost.place, section.place_timeout_s)).handles
+        return (await cluster.repair(parties, lost.place, section.place_timeout_s)).handles
 
 
 class Safety:
@@ -244,7 +244,7 @@ class Safety:
         place = error.place if isinstance(error, PlaceLost) else ""
         healed = None
         if not isinstance(error, NonFiniteLoss | UpdateRefused) and self._rules.on_lost_place != "stop":
-            healed = await self._cluster.heal(self._parties, place, self._section.place_timeout_s)
+            healed = await self._cluster.repair(self._parties, place, self._section.place_timeout_s)
             self._algorithm.attach(healed.handles, self._cluster)
         failure = self._failure(error, healed.remade if healed else ())
         standing = Standing(

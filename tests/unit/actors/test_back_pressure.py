@@ -14,7 +14,7 @@ from support import settings
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import RoundTask, StaleCall, Tag
+from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.algorithms.setting import Team
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.links.tensors import Envelope, num_bytes
@@ -85,15 +85,15 @@ def opened() -> ComputeNode:
     """A server in a round of the owners a and b."""
     spec = ModelSpec(name="mlp", input_shape=(4,), num_classes=3, options={"hidden": [4]}, seed=0)
     node = ComputeNode(name="server", recipe=PartRecipe(spec=spec, cuts=(1,), index=1))
-    node.begin(RoundTask(round=0, cohort=("a", "b"), weights=(0.5, 0.5), num_steps=(2, 2)))
+    node.begin(RoundContext(round=0, cohort=("a", "b"), weights=(0.5, 0.5), num_steps=(2, 2)))
     return node
 
 
 def step_of(node: ComputeNode, verb: str, owner: str, step: int, turn: int) -> asyncio.Future[Any]:
     """A step under way: at its turn, or together with the other owner."""
     order: Any = turn if verb == "shared_step" else ("a", "b")
-    tag = Tag(owner=owner, round=0, step=step)
-    return asyncio.ensure_future(getattr(node, verb)(tag, order, torch.ones(2, 4), torch.tensor([0, 1])))
+    step_id = StepId(owner=owner, round=0, step=step)
+    return asyncio.ensure_future(getattr(node, verb)(step_id, order, torch.ones(2, 4), torch.tensor([0, 1])))
 
 
 @pytest.mark.parametrize("verb", ["shared_step", "joint_step"])
@@ -110,14 +110,16 @@ def test_a_second_batch_is_refused_and_the_first_goes_on(verb: str) -> None:
     asyncio.run(calls())
 
 
-async def hasty(owner: DataOwner, team: Team, task: RoundTask, **_: Any) -> None:
+async def hasty(owner: DataOwner, team: Team, context: RoundContext, **_: Any) -> None:
     """Sends all its batches without waiting for any of them."""
-    await asyncio.gather(*[_hasty_step(owner, team, task, tag, batch) for tag, batch in owner.batches(task)])
+    await asyncio.gather(
+        *[_hasty_step(owner, team, context, step_id, batch) for step_id, batch in owner.batches(context)]
+    )
 
 
-async def _hasty_step(owner: DataOwner, team: Team, task: RoundTask, tag: Tag, batch: Any) -> None:
-    z = await owner.first.forward(tag, batch.x)
-    await team.server.joint_step(tag, task.cohort, z, batch.y)
+async def _hasty_step(owner: DataOwner, team: Team, context: RoundContext, step_id: StepId, batch: Any) -> None:
+    z = await owner.first.forward(step_id, batch.x)
+    await team.server.joint_step(step_id, context.cohort, z, batch.y)
 
 
 def test_a_program_that_does_not_wait_is_stopped_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

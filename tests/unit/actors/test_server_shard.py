@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import RoundTask, StaleCall, Tag
+from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.server_shard import Offer, ServerShard, Sharing
 from raysplit.models.spec import ModelSpec
 
@@ -22,17 +22,17 @@ class Other:
         self.allowed = asyncio.Event()
         self.came: list[tuple[int, Offer]] = []
 
-    def take_offer(self, tag: Tag, index: int, offer: Offer) -> Awaitable[Any]:
-        self.came.append((tag.step, offer))
+    def take_offer(self, step_id: StepId, index: int, offer: Offer) -> Awaitable[Any]:
+        self.came.append((step_id.step, offer))
         return asyncio.ensure_future(self.allowed.wait())
 
 
-def task(attempt: int) -> RoundTask:
-    return RoundTask(round=0, attempt=attempt, cohort=("a", "b"), weights=(0.5, 0.5), num_steps=(3, 3))
+def task(attempt: int) -> RoundContext:
+    return RoundContext(round=0, attempt=attempt, cohort=("a", "b"), weights=(0.5, 0.5), num_steps=(3, 3))
 
 
-def tag(step: int, attempt: int = 0) -> Tag:
-    return Tag(owner="b", round=0, step=step, attempt=attempt)
+def tag(step: int, attempt: int = 0) -> StepId:
+    return StepId(owner="b", round=0, step=step, attempt=attempt)
 
 
 def offer(value: float) -> Offer:
@@ -120,7 +120,7 @@ def test_a_server_that_waits_to_send_learns_that_the_attempt_is_over() -> None:
 
 def test_who_cannot_be_told_is_not_waited_for() -> None:
     class Gone(Other):
-        def take_offer(self, tag: Tag, index: int, offer: Offer) -> Awaitable[Any]:
+        def take_offer(self, step_id: StepId, index: int, offer: Offer) -> Awaitable[Any]:
             gone = asyncio.get_running_loop().create_future()
             gone.set_exception(ConnectionError("gone"))
             return gone

@@ -9,13 +9,13 @@ from typing import Any
 
 from support import settings
 
-from raysplit.cluster.contract import LinkTraffic, Strain, current_party
-from raysplit.cluster.load import StrainMeter, merge_strains
+from raysplit.cluster.contract import LinkTraffic, PartyLoad, current_party
+from raysplit.cluster.load import LoadMeter, merge_loads
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.place_log import Labels
 from raysplit.config.build import prepare
 from raysplit.config.run import check_config
-from raysplit.runs.ray_metrics import MAX_LABELLED, METRICS, Operations, by_link, by_party, measured
+from raysplit.runs.ray_metrics import MAX_LABELLED, METRICS, RayMetrics, by_link, by_party, measured
 from raysplit.training.loop import run
 
 
@@ -32,7 +32,7 @@ def test_a_row_is_told_by_the_names_of_its_columns() -> None:
 async def _published() -> list[tuple[str, float]]:
     told: list[tuple[str, float]] = []
     config = check_config(settings())
-    observer = Operations(lambda name, value, **_: told.append((name, value)))
+    observer = RayMetrics(lambda name, value, **_: told.append((name, value)))
     await run(config, prepare(config), LocalCluster(), observers=[observer])
     return told
 
@@ -50,10 +50,10 @@ def link(source: str, destination: str, num_bytes: int) -> LinkTraffic:
 def test_links_and_parties_are_told_by_name() -> None:
     """The party that is not there any more has no queue."""
     told: list[tuple[Any, ...]] = []
-    observer = Operations(lambda name, value, **keys: told.append((name, value, *keys.values())))
+    observer = RayMetrics(lambda name, value, **keys: told.append((name, value, *keys.values())))
     observer.round_measured(
         [link("owner-0", "server", 10), link("server", "owner-0", 20)],
-        [Strain(party="owner-0", wait_s=1.5, peak_calls=1), Strain(party="server", wait_s=0.0, peak_calls=4)],
+        [PartyLoad(party="owner-0", wait_s=1.5, peak_calls=1), PartyLoad(party="server", wait_s=0.0, peak_calls=4)],
     )
     assert told == [
         ("raysplit_link_bytes", 10, "owner-0", "server"),
@@ -64,15 +64,15 @@ def test_links_and_parties_are_told_by_name() -> None:
         ("raysplit_queue_depth", 4, "server"),
     ]
     told.clear()
-    observer.round_measured([], [Strain(party="server", wait_s=0.0, peak_calls=2)])
+    observer.round_measured([], [PartyLoad(party="server", wait_s=0.0, peak_calls=2)])
     assert ("raysplit_queue_depth", 0.0, "owner-0") in told
 
 
 def test_many_parties_are_told_by_role() -> None:
     owners = [f"owner-{i}" for i in range(MAX_LABELLED)]
     assert by_link([link(name, "server", 2) for name in owners]) == {("owner", "server"): 2 * MAX_LABELLED}
-    strains = [Strain(party=f"owner-{i}@copy", wait_s=0.5, peak_calls=i) for i in range(MAX_LABELLED + 1)]
-    assert by_party(strains) == {"owner": (0.5 * (MAX_LABELLED + 1), MAX_LABELLED)}
+    loads = [PartyLoad(party=f"owner-{i}@copy", wait_s=0.5, peak_calls=i) for i in range(MAX_LABELLED + 1)]
+    assert by_party(loads) == {"owner": (0.5 * (MAX_LABELLED + 1), MAX_LABELLED)}
 
 
 class Clock:
@@ -89,7 +89,7 @@ def test_waits_that_overlap_count_once_and_calls_at_once_are_counted() -> None:
     seconds         0   1   2   3     5          7
     """
     clock = Clock()
-    meter = StrainMeter(clock)
+    meter = LoadMeter(clock)
     one, two, three = (meter.waiting("a") for _ in range(3))
     calls = [meter.answering("b") for _ in range(3)]
     one.__enter__()
@@ -106,13 +106,19 @@ def test_waits_that_overlap_count_once_and_calls_at_once_are_counted() -> None:
     clock.now = 5.0
     three.__enter__()
     clock.now = 7.0
-    assert meter.taken() == [Strain(party="a", wait_s=5.0, peak_calls=0), Strain(party="b", wait_s=0.0, peak_calls=3)]
+    assert meter.taken() == [
+        PartyLoad(party="a", wait_s=5.0, peak_calls=0),
+        PartyLoad(party="b", wait_s=0.0, peak_calls=3),
+    ]
     clock.now = 8.0
     three.__exit__(None, None, None)
-    assert meter.taken() == [Strain(party="a", wait_s=1.0, peak_calls=0), Strain(party="b", wait_s=0.0, peak_calls=1)]
-    assert merge_strains([[Strain(party="a", wait_s=1.0, peak_calls=2)], meter.taken()]) == [
-        Strain(party="a", wait_s=1.0, peak_calls=2),
-        Strain(party="b", wait_s=0.0, peak_calls=1),
+    assert meter.taken() == [
+        PartyLoad(party="a", wait_s=1.0, peak_calls=0),
+        PartyLoad(party="b", wait_s=0.0, peak_calls=1),
+    ]
+    assert merge_loads([[PartyLoad(party="a", wait_s=1.0, peak_calls=2)], meter.taken()]) == [
+        PartyLoad(party="a", wait_s=1.0, peak_calls=2),
+        PartyLoad(party="b", wait_s=0.0, peak_calls=1),
     ]
 
 

@@ -22,7 +22,7 @@ from raysplit.cli.training.resume import resume
 from raysplit.cli.training.train import train
 from raysplit.config.run import check_config
 from raysplit.runs.folder import RunFolderUsed
-from raysplit.runs.remote import Mirror, fetched, new_folder
+from raysplit.runs.remote import RemoteCopy, fetched, new_folder
 from raysplit.training.session import run_config
 
 
@@ -157,7 +157,7 @@ def test_only_what_changed_is_copied_and_what_is_gone_is_removed(tmp_path: Path)
     (local / "a").write_text("1")
     (local / "deep" / "b").write_text("2")
     (local / "c.part").write_text("half")
-    mirror = Mirror(local, f"file://{store}")
+    mirror = RemoteCopy(local, f"file://{store}")
     mirror.push()
     assert names(store) == {"a", "deep/b"}
     (store / "a").write_text("untouched since")

@@ -11,7 +11,7 @@ import torch
 from disturbed import changes
 from support import settings, train, weights
 
-from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall
+from raysplit.actors.records import NonFiniteLoss, RoundContext, StaleCall
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
@@ -88,8 +88,8 @@ def test_a_quorum_that_cannot_come_is_hopeless() -> None:
 
 # -- the aggregator in virtual time ------------------------------------------------------------------------------------
 
-TASK = RoundTask(round=0, cohort=("a", "b", "c", "d"), weights=(0.4, 0.3, 0.2, 0.1), num_steps=(1, 1, 1, 1))
-NEXT = RoundTask(round=1, cohort=("a", "b"), weights=(0.5, 0.5), num_steps=(1, 1))
+TASK = RoundContext(round=0, cohort=("a", "b", "c", "d"), weights=(0.4, 0.3, 0.2, 0.1), num_steps=(1, 1, 1, 1))
+NEXT = RoundContext(round=1, cohort=("a", "b"), weights=(0.5, 0.5), num_steps=(1, 1))
 UPDATES = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}
 
 
@@ -147,7 +147,7 @@ def test_rounds(rules: CohortRules, came: tuple[str, ...], closed_s: float, mean
 def test_an_update_of_another_attempt_is_refused() -> None:
     async def work() -> None:
         aggregator = OpenAggregator(name="aggregator", state=state(0.0), cohort_rules=CohortRules(deadline_s=1))
-        aggregator.begin(RoundTask(round=0, attempt=1, cohort=("a",), weights=(1.0,), num_steps=(1,)))
+        aggregator.begin(RoundContext(round=0, attempt=1, cohort=("a",), weights=(1.0,), num_steps=(1,)))
         await aggregator.submit(TASK, "a", state(1.0))
 
     with pytest.raises(StaleCall):

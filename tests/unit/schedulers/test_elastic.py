@@ -8,7 +8,7 @@ from raysplit.schedulers.elastic import (
     Begin,
     ElasticRules,
     GiveUp,
-    RollCall,
+    RoundCall,
     Wait,
     change_in_words,
     decide,
@@ -18,12 +18,12 @@ from raysplit.schedulers.elastic import (
 RULES = ElasticRules(min_owners=2, min_places=2, wait_s=60, return_s=10)
 
 
-def roll(*owners: str, num_places: int = 2, **more: object) -> RollCall:
-    return RollCall(owners=owners, num_places=num_places, **more)  # type: ignore[arg-type]
+def call(*owners: str, num_places: int = 2, **more: object) -> RoundCall:
+    return RoundCall(owners=owners, num_places=num_places, **more)  # type: ignore[arg-type]
 
 
 def test_a_round_begins_below_the_full_cohort_and_tells_who_came_and_left() -> None:
-    assert decide(roll("a", "c", "d"), ["a", "b"], RULES) == Begin(
+    assert decide(call("a", "c", "d"), ["a", "b"], RULES) == Begin(
         members=("a", "c", "d"), came=("c", "d"), left=("b",)
     )
 
@@ -31,14 +31,14 @@ def test_a_round_begins_below_the_full_cohort_and_tells_who_came_and_left() -> N
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (roll("a"), "1 owners are there and min_owners is 2"),
-        (roll("a", "b", num_places=1), "1 places are up and min_places is 2"),
-        (roll("a", "b", missing=("aggregator has no place",)), "aggregator has no place"),
+        (call("a"), "1 owners are there and min_owners is 2"),
+        (call("a", "b", num_places=1), "1 places are up and min_places is 2"),
+        (call("a", "b", missing=("aggregator has no place",)), "aggregator has no place"),
     ],
 )
-def test_it_waits_for_what_it_needs_and_gives_up_in_time(found: RollCall, reason: str) -> None:
+def test_it_waits_for_what_it_needs_and_gives_up_in_time(found: RoundCall, reason: str) -> None:
     assert decide(found, [], RULES) == Wait(reason=reason)
-    late = RollCall(**{**vars(found), "waited_s": 60.0})
+    late = RoundCall(**{**vars(found), "waited_s": 60.0})
     given_up = decide(late, [], RULES)
     assert isinstance(given_up, GiveUp)
     assert given_up.reason.startswith(f"no round can begin after 60 s: {reason}; offer Ray more machines")
@@ -47,9 +47,9 @@ def test_it_waits_for_what_it_needs_and_gives_up_in_time(found: RollCall, reason
 def test_the_lost_are_waited_for_and_then_gone_on_without() -> None:
     """That they may come back is no reason to give up."""
     lost = {"awaited": ("b",)}
-    assert decide(roll("a", "c", **lost, waited_s=9), ["a", "b", "c"], RULES) == Wait(reason="b may come back")
-    assert decide(roll("a", "b", "c"), ["a", "b", "c"], RULES) == Begin(members=("a", "b", "c"))
-    assert decide(roll("a", "c", **lost, waited_s=10), ["a", "b", "c"], RULES) == Begin(members=("a", "c"), left=("b",))
+    assert decide(call("a", "c", **lost, waited_s=9), ["a", "b", "c"], RULES) == Wait(reason="b may come back")
+    assert decide(call("a", "b", "c"), ["a", "b", "c"], RULES) == Begin(members=("a", "b", "c"))
+    assert decide(call("a", "c", **lost, waited_s=10), ["a", "b", "c"], RULES) == Begin(members=("a", "c"), left=("b",))
 
 
 def test_rows_tell_the_members() -> None:

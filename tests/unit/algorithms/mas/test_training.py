@@ -55,7 +55,7 @@ def test_weights_follow_data_sizes_and_the_cohort_the_round() -> None:
 
 
 async def _tasks_of_cohorts(algorithm: MAS) -> list[Any]:
-    return [algorithm.task(0, ["owner-0", "owner-1"]), algorithm.task(0, ["owner-1"])]
+    return [algorithm.context(0, ["owner-0", "owner-1"]), algorithm.context(0, ["owner-1"])]
 
 
 # -- measuring changes nothing -----------------------------------------------------------------------------------

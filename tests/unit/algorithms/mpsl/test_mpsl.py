@@ -9,7 +9,7 @@ import pytest
 import torch
 from support import same, settings, train, weights
 
-from raysplit.actors.records import StaleCall, Tag
+from raysplit.actors.records import StaleCall, StepId
 from raysplit.algorithms import resolve_algorithm
 from raysplit.cluster.links.tensors import num_bytes
 from raysplit.cluster.local.cluster import LocalCluster
@@ -153,12 +153,12 @@ def deployed(algorithm: dict[str, Any], program: Any, **changes: Any) -> None:
 
 def test_an_owner_has_one_batch_in_flight() -> None:
     async def program(algorithm: Any, parties: Any) -> None:
-        task = algorithm.task(0, ["owner-0", "owner-1"])
+        context = algorithm.context(0, ["owner-0", "owner-1"])
         node, z = parties["node-1"], torch.zeros(16, 16, dtype=torch.float64)
-        node.begin(task)
-        first, second = (Tag(owner="owner-0", round=0, step=step) for step in (0, 1))
+        node.begin(context)
+        first, second = (StepId(owner="owner-0", round=0, step=step) for step in (0, 1))
         await node.forward(first, z)
-        await node.forward(Tag(owner="owner-1", round=0, step=0), z)  # another owner's may be there too
+        await node.forward(StepId(owner="owner-1", round=0, step=0), z)  # another owner's may be there too
         with pytest.raises(StaleCall, match="owner-0 has a batch in flight at node-1"):
             await node.forward(second, z)
         await node.backward(first, torch.zeros(16, 12, dtype=torch.float64))
@@ -171,7 +171,7 @@ def test_a_node_holds_a_replica_of_its_part_for_each_owner() -> None:
     """Units are 10-16-14-12-10-8-5 wide; node 1 has 16 -> 14 -> 12, node 2 has 12 -> 10 -> 8, in 8-byte numbers."""
 
     async def program(algorithm: Any, parties: Any) -> None:
-        await algorithm.round(algorithm.task(0, list(algorithm.setting.owners)))
+        await algorithm.round(algorithm.context(0, list(algorithm.setting.owners)))
         held = {
             name: sum(num_bytes(stage.part.state()) for stage in parties[name]._stages.values())
             for name in ("node-1", "node-2")

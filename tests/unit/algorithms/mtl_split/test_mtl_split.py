@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import NonFiniteLoss, RoundTask, StaleCall, Tag
+from raysplit.actors.records import NonFiniteLoss, RoundContext, StaleCall, StepId
 from raysplit.algorithms.mtl_split.heads_node import HeadsNode
 from raysplit.algorithms.mtl_split.mtl_split import MTLSplit, dealt
 from raysplit.cluster.local.cluster import LocalCluster
@@ -98,7 +98,7 @@ def test_joint_training_is_a_plain_loop_of_torch(on_one_machine: RunResult) -> N
         order = generator(3, "owner-0", "round", epoch, "epoch", 0, "order").permutation(len(shard))
         for step, rows in enumerate(torch.from_numpy(order).split(16)):
             batch = shard.take(rows)
-            with dropout_stream(Tag(owner="owner-0", round=epoch, step=step).stream(3, "dropout")):
+            with dropout_stream(StepId(owner="owner-0", round=epoch, step=step).stream(3, "dropout")):
                 logits = model(batch.x.float() / 255)
             loss = sum(nn.functional.cross_entropy(logits[task], batch.y[task]) for task in TASKS)
             optimizer.zero_grad()
@@ -282,10 +282,10 @@ def test_parts_keep_the_names_of_the_whole() -> None:
             spec.parts(wrong)
 
 
-def node(spec: ClassifierSpec) -> tuple[HeadsNode, Tag]:
+def node(spec: ClassifierSpec) -> tuple[HeadsNode, StepId]:
     made = HeadsNode(name="heads-0", recipe=PartRecipe(spec=spec, cuts=(0,), index=1, optimizer=OptimizerSpec()))
-    made.begin(RoundTask(round=0, cohort=("owner-0",), weights=(1.0,), num_steps=(1,)))
-    return made, Tag(owner="owner-0", round=0, step=0)
+    made.begin(RoundContext(round=0, cohort=("owner-0",), weights=(1.0,), num_steps=(1,)))
+    return made, StepId(owner="owner-0", round=0, step=0)
 
 
 def test_gradients_are_added_head_by_head_to_those_before() -> None:
@@ -316,7 +316,7 @@ def test_gradients_are_given_once_and_for_their_own_step() -> None:
     with pytest.raises(StaleCall, match="has no gradients of"):
         asyncio.run(heads.add_gradients(tag, None))
     with pytest.raises(StaleCall, match="is in round 0"):
-        asyncio.run(heads.add_gradients(Tag(owner="owner-0", round=1, step=0), None))
+        asyncio.run(heads.add_gradients(StepId(owner="owner-0", round=1, step=0), None))
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------

@@ -147,8 +147,8 @@ def test_measured_blocks_are_those_of_the_dense_hessian(cut: int) -> None:
 
     async def measured() -> Curvature:
         algorithm.attach(await LocalCluster().deploy(algorithm.parties()))
-        await algorithm.handles["server"].begin(algorithm.task(0, list(setting.owners)))
-        await measured_rates.refresh(algorithm.handles, algorithm.task(0, list(setting.owners)))
+        await algorithm.handles["server"].begin(algorithm.context(0, list(setting.owners)))
+        await measured_rates.refresh(algorithm.handles, algorithm.context(0, list(setting.owners)))
         assert measured_rates.seen is not None
         return measured_rates.seen
 

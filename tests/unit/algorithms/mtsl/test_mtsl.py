@@ -54,7 +54,7 @@ async def rounds(algorithm: Algorithm, cohorts: Sequence[Sequence[str]], cluster
     handles = await cluster.deploy(algorithm.parties())
     algorithm.attach(handles)
     for round, cohort in enumerate(cohorts):
-        await algorithm.round(algorithm.task(round, cohort))
+        await algorithm.round(algorithm.context(round, cohort))
     return {name: await handle.state() for name, handle in handles.items()}
 
 
@@ -115,7 +115,7 @@ def test_tied_bottoms_are_centralised_training_on_the_joined_batch() -> None:
         algorithm.attach(handles)
         owners = list(setting.owners)
         for round in range(5):
-            await algorithm.round(algorithm.task(round, owners))
+            await algorithm.round(algorithm.context(round, owners))
             states = [await handles[name].state() for name in owners]
             mean = {key: sum(state[key] for state in states) / 3 for key in states[0]}
             for name in owners:

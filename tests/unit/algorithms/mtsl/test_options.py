@@ -155,7 +155,7 @@ def test_a_frozen_top_stays_and_the_bottoms_go_on() -> None:
 async def _play(algorithm: Algorithm, num_rounds: int) -> dict[str, dict[str, Tensor]]:
     algorithm.attach(await LocalCluster().deploy(algorithm.parties()))
     for round in range(num_rounds):
-        await algorithm.round(algorithm.task(round, algorithm.available(round)))
+        await algorithm.round(algorithm.context(round, algorithm.available(round)))
     return {name: await handle.state() for name, handle in algorithm.handles.items()}
 
 

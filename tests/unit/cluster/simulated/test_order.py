@@ -16,9 +16,9 @@ from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 from raysplit.config.build import prepare
 from raysplit.config.run import RunConfig, check_config
 from raysplit.experiment.topology import TopologyConfig
-from raysplit.prediction.dry_run import sketched
+from raysplit.prediction.dry_run import dry_parties
 from raysplit.prediction.machines import emulation, observation
-from raysplit.prediction.simulate import simulate, sketch_algorithm
+from raysplit.prediction.simulate import dry_algorithm, simulate
 from raysplit.runs.result import RunResult
 from raysplit.training.loop import run
 
@@ -111,11 +111,11 @@ def test_the_order_is_the_same_where_nothing_takes_time(toy: str) -> None:
     plain = LocalCluster(lambda parties: observation(parties, clock=VirtualClock()))
     run_virtual(run(config, prepare(config), plain))
     sketch = SimulatedCluster(lambda parties: observation(parties, clock=VirtualClock()))
-    algorithm = sketch_algorithm(config)
+    algorithm = dry_algorithm(config)
 
     async def one_round() -> None:
-        algorithm.attach(await sketch.deploy(sketched(algorithm.parties())))
-        await algorithm.round(algorithm.task(0, list(algorithm.setting.owners)))
+        algorithm.attach(await sketch.deploy(dry_parties(algorithm.parties())))
+        await algorithm.round(algorithm.context(0, list(algorithm.setting.owners)))
 
     run_virtual(one_round())
     orders = [[(e.party, e.kind, e.owner, e.step) for e in c.log if e.kind != "transfer"] for c in (plain, sketch)]
