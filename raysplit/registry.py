@@ -6,12 +6,16 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from raysplit.given import held, is_given
+
 
 def imported(path: str) -> Callable[..., Any]:
     """The callable that ``"package.module:function"`` names.
 
     Raises ``ValueError`` when the module cannot be found or has no such callable.
     """
+    if is_given(path):
+        return held(path)  # type: ignore[no-any-return]
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)

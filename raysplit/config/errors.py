@@ -8,11 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from raysplit.experiment.errors import ConfigError as ConfigError
+
 _TYPES_IN_UNIONS = ("int", "float", "str", "bool", "none")  # pydantic puts them into locations
-
-
-class ConfigError(ValueError):
-    """The configuration is wrong; the message names key, value, rule and way out."""
 
 
 def one_of(kind: str, value: str, names: Sequence[str]) -> str:

@@ -116,7 +116,8 @@ def _with_tasks(name: str, root: Path, *, val_fraction: float = 0.1, **options: 
 
 
 def _from_function(path: str, options: dict[str, Any]) -> DataSet:
-    made = _call(imported(path), path, **options)
+    found: Any = imported(path)
+    made = found if isinstance(found, DataSet) else _call(found, path, **options)
     if isinstance(made, DataSet):
         return made
     if not isinstance(made, tuple) or len(made) != 2:

@@ -13,6 +13,7 @@ from torch import nn
 from raysplit.models import deep_nets, small_nets
 from raysplit.models.classifier import build as multitask_zoo
 from raysplit.models.dense import net as mas_net
+from raysplit.models.given_model import called
 
 Builder = Callable[..., nn.Module]
 
@@ -94,10 +95,4 @@ def _from_import_path(path: str, about_data: Mapping[str, Any], options: Mapping
             build = getattr(build, part)
     except (ImportError, AttributeError) as error:
         raise ValueError(f'model {path!r} cannot be imported ({error}); write "package.module:callable"') from error
-    parameters = inspect.signature(build).parameters
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    about_data = {key: value for key, value in about_data.items() if takes_any or key in parameters}
-    model = build(**about_data, **options)
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model {path!r} made a {type(model).__name__}; it must return a torch.nn.Module")
-    return model
+    return called(build, path, about_data, options)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pickle
 import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,8 @@ class RunFolder:
         for name, table in others.items():
             self._write_parquet(name, table)
         if self._rows:
-            keys = list(dict.fromkeys(key for row in self._rows for key in row))
-            self._write_table("metrics.parquet", {key: [row.get(key) for row in self._rows] for key in keys})
-        columns = ("source", "destination", "num_bytes", "num_messages")
-        self._write_table("traffic.parquet", {c: [asdict(record)[c] for record in traffic] for c in columns})
+            self._write_parquet("metrics.parquet", table_of(self._rows))
+        self._write_parquet("traffic.parquet", traffic_table(traffic))
 
     def write_model(self, states: Mapping[str, Mapping[str, Tensor]], name: str = "model.pt") -> None:
         """``model.pt``: the merged state dict, or one per owner for methods that train many models."""
@@ -123,13 +121,44 @@ class RunFolder:
         torch.save(content, aside)
         os.replace(aside, self.path / name)
 
-    def _write_table(self, name: str, columns: Mapping[str, list[Any]]) -> None:
-        self._write_parquet(name, pa.table(dict(columns)))
-
     def _write_parquet(self, name: str, table: pa.Table) -> None:
         aside = self.path / f"{name}.part"
         pq.write_table(table, aside)
         os.replace(aside, self.path / name)
+
+
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """The rows as a table with all their columns; null where a row lacks one."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return pa.table({key: [row.get(key) for row in rows] for key in keys})
+
+
+def traffic_table(traffic: Sequence[LinkTraffic]) -> pa.Table:
+    """A row per link, as ``traffic.parquet`` has it."""
+    columns = ("source", "destination", "num_bytes", "num_messages")
+    return pa.table({column: [getattr(record, column) for record in traffic] for column in columns})
+
+
+def read_traffic(folder: Path) -> tuple[LinkTraffic, ...]:
+    """What crossed the links of a run; nothing where it was not written yet."""
+    path = folder / "traffic.parquet"
+    return tuple(LinkTraffic(**row) for row in pq.read_table(path).to_pylist()) if path.exists() else ()
+
+
+def read_models(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The trained weights of a run by label, as `RunFolder.write_model` wrote them; empty before its first evaluation.
+
+    Raises ``ValueError`` for a file that is none.
+    """
+    path = folder / "model.pt"
+    if not path.exists():
+        return {}
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path} holds no model: {error}") from error
+    is_one = all(isinstance(value, Tensor) for value in content.values())
+    return {"global": content} if is_one else content
 
 
 def environment(resources: Mapping[str, float]) -> dict[str, Any]:
@@ -152,11 +181,16 @@ def environment(resources: Mapping[str, float]) -> dict[str, Any]:
 
 def finished(folder: Path) -> bool:
     """Whether the folder holds a run that went to its end: its last round, or a reason to stop before."""
+    return bool(read_summary(folder).get("stopped", CUT_SHORT) != CUT_SHORT)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What ``summary.json`` says; nothing where it was not written yet."""
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except OSError:
-        return False
-    return bool(summary["stopped"] != CUT_SHORT)
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return summary
 
 
 def read_metrics(folder: Path) -> list[Row]:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from raysplit.cluster.contract import LinkTraffic, PartyLoad, original
-from raysplit.config.build import Prepared
-from raysplit.config.run import RunConfig
+from raysplit.runs.callback import Callback
 from raysplit.runs.folder import Row
-from raysplit.runs.result import RunResult
 
 MAX_LABELLED = 200
 """Of more parties the names are no labels any more: they are summed up by role, ``owner`` for ``owner-17``."""
@@ -105,17 +103,14 @@ def _labels(parties: set[str]) -> dict[str, str]:
     return {party: party if few else original(party).partition("-")[0] for party in parties}
 
 
-class RayMetrics:
-    """An observer that publishes every round."""
+class RayMetrics(Callback):
+    """Publishes every round."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
         self._pressed: set[str] = set()
 
-    def started(self, config: RunConfig, prepared: Prepared) -> None:
-        """Nothing has been measured yet."""
-
-    def round_done(self, row: Row) -> None:
+    def round_ended(self, row: Row) -> None:
         for name, value in measured(row).items():
             self._publish(name, value)
 
@@ -129,6 +124,3 @@ class RayMetrics:
             self._publish(WAIT_SECONDS.name, wait_s, party=party)
             self._publish(QUEUE_DEPTH.name, peak, party=party)
         self._pressed = set(pressed)
-
-    def finished(self, result: RunResult) -> None:
-        """All rounds have been told."""

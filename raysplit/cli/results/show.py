@@ -39,7 +39,7 @@ def _kept(folder: Path) -> list[str]:
     from raysplit.training.recovery.checkpoint import CheckpointRefused
     from raysplit.training.session import checkpoints_of
 
-    place = checkpoints_of(load_config(folder / "config.yaml"), folder)
+    place = checkpoints_of(load_config(folder / "config.yaml").reliability, folder)
     lines = []
     for name in place.names():
         try:
