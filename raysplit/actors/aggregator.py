@@ -66,17 +66,18 @@ class Aggregator:
         """The latest average."""
         return self._current
 
-    async def load(self, state: Mapping[str, Tensor]) -> None:
+    async def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Hand these weights out until the next average."""
         self._current = {key: value.clone() for key, value in state.items()}
 
-    async def snapshot(self) -> dict[str, Any]:
-        """The latest average."""
+    async def state_dict(self) -> dict[str, Any]:
+        """What this aggregator goes on from: the latest average."""
         return {"current": self._current}
 
-    async def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Give up what is under way and be as at a snapshot."""
+    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give up what is under way and go on from a `state_dict`."""
         self._abandon()
-        await self.load(snapshot["current"])
+        await self.load_weights(state["current"])
 
     def absent(self) -> list[str]:
         """The owners that others wait for here."""

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from raysplit.actors.records import RoundContext
+from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import local_epochs
 from raysplit.algorithms.setting import Options, OwnerData, RoundReport, Setting, Team
@@ -28,8 +29,8 @@ class LocalOnly(Algorithm):
     async def round(self, context: RoundContext) -> RoundReport:
         return RoundReport(owners=await self.run_owners(local_epochs, Team(), context))
 
-    def models(self) -> dict[str, list[Promise]]:
-        return {name: [self.handles[name].state()] for name in self.setting.owners}
+    def models(self) -> dict[str, list[Promise[Weights]]]:
+        return {name: [self.owner(name).weights()] for name in self.setting.owners}
 
 
 class CentralisedOptions(Options):
@@ -49,9 +50,9 @@ class Centralised(LocalOnly):
         pooled = {first: pool(setting.owners)}
         super().__init__(replace(setting, owners=pooled, training=training), options)
 
-    def models(self) -> dict[str, list[Promise]]:
+    def models(self) -> dict[str, list[Promise[Weights]]]:
         (owner,) = self.setting.owners
-        return {"global": [self.handles[owner].state()]}
+        return {"global": [self.owner(owner).weights()]}
 
 
 def pool(owners: Mapping[str, OwnerData]) -> OwnerData:
