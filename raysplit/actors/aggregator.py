@@ -53,9 +53,13 @@ class Aggregator:
         self._rules.check(owner, context.round, update, self._current)
         submitted[owner] = update
         if len(submitted) == len(context.cohort):
-            self._current = self._rules.combine([submitted[name] for name in context.cohort], context.weights)
+            self._current = self.combine(context, submitted)
             self._mean(meeting).set_result(self._current)
             del self._submitted[meeting]
+
+    def combine(self, context: RoundContext, submitted: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The next weights, out of those that the cohort submitted; a subclass may do more than average."""
+        return self._rules.combine([submitted[name] for name in context.cohort], context.weights)
 
     async def mean(self, context: RoundContext, *, meeting: int = 0) -> dict[str, Tensor]:
         """The average of a meeting, once everybody has come."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -69,6 +69,10 @@ class DataOwner:
             model for methods that do not cut.
     """
 
+    may_rest: ClassVar[bool] = True
+    """The store may give this owner's modules to others while it is idle. A subclass that holds on to no module and no
+    parameter from round to round says so itself; this is not inherited."""
+
     def __init__(
         self,
         *,
@@ -88,8 +92,7 @@ class DataOwner:
         self._eval_transform = eval_transform or transform
         self._recipes = recipes
         self._training = training
-        rests = type(self) is DataOwner  # others may hold on to their modules
-        self._parts = OwnerParts(recipes, device or Inline(), STORE if rests else None)
+        self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
         self._dtype: torch.dtype = getattr(torch, recipes[0].spec.dtype)
         self._loss = resolve_loss(training.loss)
         self._running: asyncio.Future[Any] | None = None
