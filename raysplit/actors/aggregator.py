@@ -53,9 +53,13 @@ class Aggregator:
         self._rules.check(owner, context.round, update, self._current)
         submitted[owner] = update
         if len(submitted) == len(context.cohort):
-            self._current = self._rules.combine([submitted[name] for name in context.cohort], context.weights)
+            self._current = self.combine(context, submitted)
             self._mean(meeting).set_result(self._current)
             del self._submitted[meeting]
+
+    def combine(self, context: RoundContext, submitted: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The next weights, out of those that the cohort submitted; a subclass may do more than average."""
+        return self._rules.combine([submitted[name] for name in context.cohort], context.weights)
 
     async def mean(self, context: RoundContext, *, meeting: int = 0) -> dict[str, Tensor]:
         """The average of a meeting, once everybody has come."""
@@ -66,17 +70,18 @@ class Aggregator:
         """The latest average."""
         return self._current
 
-    async def load(self, state: Mapping[str, Tensor]) -> None:
+    async def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Hand these weights out until the next average."""
         self._current = {key: value.clone() for key, value in state.items()}
 
-    async def snapshot(self) -> dict[str, Any]:
-        """The latest average."""
+    async def state_dict(self) -> dict[str, Any]:
+        """What this aggregator goes on from: the latest average."""
         return {"current": self._current}
 
-    async def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Give up what is under way and be as at a snapshot."""
+    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give up what is under way and go on from a `state_dict`."""
         self._abandon()
-        await self.load(snapshot["current"])
+        await self.load_weights(state["current"])
 
     def absent(self) -> list[str]:
         """The owners that others wait for here."""

@@ -132,13 +132,13 @@ class ComputeNode:
                 await self._updated(name)
             self._state = await self._mean_of_replicas(context, served)
             for stage in self._stages.values():
-                stage.load(self._state)
+                stage.load_weights(self._state)
 
         served = self._served(context.cohort)
         await self._barrier.meet(("average", context.round, context.attempt), owner, None, served, work)
 
     async def _mean_of_replicas(self, context: RoundContext, owners: tuple[str, ...]) -> dict[str, Tensor]:
-        states = [self._stage(name).part.state() for name in owners]
+        states = [self._stage(name).part.weights() for name in owners]
         for name, state in zip(owners, states, strict=True):
             self._rules.check(name, context.round, state, self._state or state)
         return self._rules.combine(states, context.weights)
@@ -229,17 +229,17 @@ class ComputeNode:
         """Eval-mode forward of the shared part, or of an owner's replica."""
         return self._stage(owner).part.predict(z)
 
-    async def state(self) -> dict[str, Tensor]:
+    async def weights(self) -> dict[str, Tensor]:
         """The shared part's weights, or those of the last average of the replicas."""
         if self._copies == "shared":
-            return self._stage(SHARED).part.state()
-        return dict(self._state) if self._state is not None else self._recipe.build(self._device).part.state()
+            return self._stage(SHARED).part.weights()
+        return dict(self._state) if self._state is not None else self._recipe.build(self._device).part.weights()
 
-    async def load(self, state: Mapping[str, Tensor]) -> None:
+    async def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Set the shared part, or every replica present and to come."""
         self._state = {key: value.clone() for key, value in state.items()}
         for stage in self._stages.values():
-            stage.load(self._state)
+            stage.load_weights(self._state)
 
     async def recut(self, recipe: PartRecipe) -> None:
         """Give up what is under way, and hold another part from now on, as it is made."""
@@ -247,24 +247,24 @@ class ComputeNode:
         self._recipe, self._state = recipe, None
         self._stages.clear()
 
-    async def snapshot(self) -> dict[str, Any]:
-        """What this node goes on from after a round: the average of its replicas, and where replicas or a shared part
-        keep something of their own, that too."""
+    async def state_dict(self) -> dict[str, Any]:
+        """What this node goes on from after a round: the average, and what replicas or a shared part keep beside it."""
         for owner in list(self._updates):
             await self._updated(owner)
         equal = self._copies == "per_owner" and self._restart_optimizer and self._recipe.buffers == "average"
-        replicas = {} if equal else {owner: stage.part.snapshot() for owner, stage in self._stages.items()}
-        return {"average": self._state, "replicas": replicas, "lr": self._recipe.optimizer.lr}
+        replicas = {} if equal else {owner: stage.part.state_dict() for owner, stage in self._stages.items()}
+        average = None if self._copies == "shared" and replicas else self._state
+        return {"average": average, "replicas": replicas, "lr": self._recipe.optimizer.lr}
 
-    async def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Give up what is under way and be as at a snapshot."""
+    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give up what is under way and go on from a `state_dict`."""
         self._abandon(f"{self.name} goes back to the last good round")
-        self._recipe = replace(self._recipe, optimizer=replace(self._recipe.optimizer, lr=snapshot["lr"]))
-        average = snapshot["average"]
+        self._recipe = replace(self._recipe, optimizer=replace(self._recipe.optimizer, lr=state["lr"]))
+        average = state["average"]
         self._state = average and {key: value.clone() for key, value in average.items()}
         self._stages.clear()
-        for owner, part in snapshot["replicas"].items():
-            self._stage(owner).part.restore(part)
+        for owner, part in state["replicas"].items():
+            self._stage(owner).part.load_state_dict(part)
 
     def _stage(self, owner: str) -> Stage:
         key = SHARED if self._copies == "shared" else owner
@@ -272,7 +272,7 @@ class ComputeNode:
         if found is None:
             found = self._stages[key] = self._recipe.build(self._device)
             if self._state is not None:
-                found.load(self._state)
+                found.load_weights(self._state)
             if self._context is not None:
                 self._open(found, self._context)
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -69,6 +69,10 @@ class DataOwner:
             model for methods that do not cut.
     """
 
+    may_rest: ClassVar[bool] = True
+    """The store may give this owner's modules to others while it is idle. A subclass that holds on to no module and no
+    parameter from round to round says so itself; this is not inherited."""
+
     def __init__(
         self,
         *,
@@ -88,8 +92,7 @@ class DataOwner:
         self._eval_transform = eval_transform or transform
         self._recipes = recipes
         self._training = training
-        rests = type(self) is DataOwner  # others may hold on to their modules
-        self._parts = OwnerParts(recipes, device or Inline(), STORE if rests else None)
+        self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
         self._dtype: torch.dtype = getattr(torch, recipes[0].spec.dtype)
         self._loss = resolve_loss(training.loss)
         self._running: asyncio.Future[Any] | None = None
@@ -110,7 +113,7 @@ class DataOwner:
     ) -> OwnerReport:
         self._reset_counts()
         if state is not None:
-            self.load_parts(state)
+            self.load_weights(state)
         for stage in self._stages:
             if self._training.restart_optimizer:
                 stage.part.restart_optimizer()
@@ -221,39 +224,35 @@ class DataOwner:
         for stage in self._stages:
             stage.part.set_learning_rate(rate)
 
-    def parts_state(self) -> dict[str, Tensor]:
-        """A copy of the weights of all parts this owner holds."""
-        return {key: value for stage in self._stages for key, value in stage.part.state().items()}
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the weights and buffers of all parts this owner holds."""
+        return {key: value for stage in self._stages for key, value in stage.part.weights().items()}
 
-    def load_parts(self, state: Mapping[str, Tensor]) -> None:
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Take over weights for the parts held here; other entries are left alone."""
         for stage in self._stages:
-            stage.load({key: state[key] for key in stage.part.module.state_dict()})
+            stage.load_weights({key: state[key] for key in stage.part.module.state_dict()})
 
-    async def state(self) -> dict[str, Tensor]:
-        return self.parts_state()
-
-    async def load(self, state: Mapping[str, Tensor]) -> None:
-        self.load_parts(state)
+    parts_state, load_parts = weights, load_weights  # as they were called before
 
     async def recut(self, recipes: tuple[PartRecipe, ...]) -> None:
         """Give up a round that is under way, and hold other parts from now on, as they are made."""
-        await self.restore({})
+        await self.load_state_dict({})
         self._recipes, self._parts = recipes, self._parts.recut(recipes)
 
-    async def snapshot(self) -> dict[str, Any]:
+    async def state_dict(self) -> dict[str, Any]:
         """What this owner goes on from after a round; random streams begin anew in each."""
-        return {"parts": [stage.part.snapshot() for stage in self._stages]}
+        return {"parts": [stage.part.state_dict() for stage in self._stages]}
 
-    async def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Give up a round that is under way and be as at a snapshot; an empty one leaves the weights alone."""
+    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give up a round that is under way and go on from a `state_dict`; an empty one leaves the weights alone."""
         if self._running is not None and not self._running.done():
             self._running.cancel()
             await asyncio.wait([self._running])
         for stage in self._stages:
             stage.part.abandon()
-        for stage, part in zip(self._stages, snapshot.get("parts", ()), strict=False):
-            stage.part.restore(part)
+        for stage, part in zip(self._stages, state.get("parts", ()), strict=False):
+            stage.part.load_state_dict(part)
 
     def progress(self) -> int | None:
         """How many steps of a round are done; None between rounds."""

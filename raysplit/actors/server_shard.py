@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,10 +23,21 @@ from raysplit.actors.barrier import fail
 from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.parts.stage import Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
-from raysplit.cluster.contract import Handle, gather, value_of
+from raysplit.actors.verbs import AggregatorHandle, NodeHandle
+from raysplit.cluster.contract import Given, Promise, gather, value_of
 
 Offer = tuple[Tensor, int]
 """A server's gradient [dim] of the mean loss over its rows of a step, and their number."""
+
+
+class ShardHandle(NodeHandle, Protocol):
+    """A `ServerShard` from afar."""
+
+    def begin_share(self, context: RoundContext, sharing: Sharing) -> Promise[None]: ...
+
+    def follow(self, state: Given[Mapping[str, Any]]) -> Promise[None]: ...
+
+    def take_offer(self, step_id: StepId, index: int, offer: Given[Offer]) -> Promise[None]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +45,9 @@ class Sharing:
     """A server's share of the round: its owners, all servers of the round, which of them it is, who averages."""
 
     owners: tuple[str, ...]
-    servers: tuple[Handle, ...]
+    servers: tuple[ShardHandle, ...]
     index: int
-    aggregator: Handle
+    aggregator: AggregatorHandle
 
 
 class ServerShard(ComputeNode):
@@ -61,17 +72,10 @@ class ServerShard(ComputeNode):
             sent.cancel()
         self._sent.clear()
 
-    async def everything(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights, and the optimiser's state where the part is shared: what a server that sat out must catch up on."""
-        shared = self._copies == "shared"
-        return await self.state(), self._stage(SHARED).part.optimizer_state() if shared else {}
-
-    async def catch_up(self, everything: tuple[Mapping[str, Tensor], Mapping[str, Any]]) -> None:
-        """Take over what another server has."""
-        state, optimizer = everything
-        if optimizer:
-            self._stage(SHARED).part.load_optimizer(optimizer)
-        await self.load(state)
+    async def follow(self, state: Mapping[str, Any]) -> None:
+        """Go on from the `state_dict` of another server that shares the part; statistics that are local stay."""
+        part = self._stage(SHARED).part
+        part.load_state_dict(state["replicas"][SHARED], buffers=self._recipe.buffers)
 
     async def take_offer(self, step_id: StepId, index: int, offer: Offer) -> None:
         """Another server's gradient of this step.
@@ -121,8 +125,8 @@ class ServerShard(ComputeNode):
     async def _mean_of_replicas(self, context: RoundContext, owners: tuple[str, ...]) -> dict[str, Tensor]:
         assert self._sharing is not None
         aggregator = self._sharing.aggregator
-        await gather(*[aggregator.submit(context, name, self._stage(name).part.state()) for name in owners])
-        mean: Mapping[str, Tensor] = await aggregator.mean(context)
+        await gather(*[aggregator.submit(context, name, self._stage(name).part.weights()) for name in owners])
+        mean = await aggregator.mean(context)
         return {key: value.clone() for key, value in mean.items()}
 
     def _offer(self, step: int, index: int) -> asyncio.Future[Offer]:

@@ -20,7 +20,8 @@ from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext
-from raysplit.algorithms.resumable import Memory
+from raysplit.actors.verbs import AggregatorHandle, NodeHandle, OwnerHandle, Weights
+from raysplit.algorithms.resumable import Resumable
 from raysplit.algorithms.route import Route
 from raysplit.algorithms.setting import AGGREGATOR as AGGREGATOR
 from raysplit.algorithms.setting import SERVER as SERVER
@@ -36,7 +37,7 @@ from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import SCHEDULES
 
 
-class Algorithm(Memory, ABC):
+class Algorithm(Resumable, ABC):
     """A training method; a new one writes `cuts`, `parties`, `round`, `models`, and the owner's round as its program.
 
     Made with options alone, ``MyMethod(pull=0.3)``, it says which method is meant, and trains nothing until `bound`
@@ -50,6 +51,9 @@ class Algorithm(Memory, ABC):
     """Owners do not need one another in a round, so that it can go on without some."""
     lockstep: ClassVar[bool] = False
     """Owners meet at every step, so all take as many steps as the largest data set of the cohort needs."""
+    owner_type: ClassVar[type[DataOwner]] = DataOwner
+    aggregator_type: ClassVar[type[Aggregator]] = Aggregator
+    """The classes of its parties; a subclass may add verbs, and in its ``state_dict`` what else it goes on from."""
     trainings: ClassVar[int] = 1
     """How many trainings follow one another: what a method learns in one it may use in the next."""
     can_be_simulated: ClassVar[bool] = True
@@ -107,6 +111,22 @@ class Algorithm(Memory, ABC):
         """Models that every owner builds beside its parts later in the run, for the memory estimate."""
         return ()
 
+    def owner(self, name: str) -> OwnerHandle:
+        """The handle of a data owner."""
+        return self.handles[name]
+
+    def node(self, name: str = SERVER) -> NodeHandle:
+        """The handle of a compute node."""
+        return self.handles[name]
+
+    def aggregator(self, name: str = AGGREGATOR) -> AggregatorHandle:
+        """The handle of an aggregator."""
+        return self.handles[name]
+
+    def peers(self, *names: str) -> dict[str, Handle]:
+        """The handles of these parties by name, for a `Team`."""
+        return {name: self.handles[name] for name in names}
+
     def recipe(self, index: int, **changes: Any) -> PartRecipe:
         """The recipe of one part; part 0 is trained with the owners' optimiser, others with the server's."""
         setting = self.setting
@@ -131,7 +151,7 @@ class Algorithm(Memory, ABC):
         return PartySpec(
             name=name,
             role="owner",
-            build=DataOwner,
+            build=self.owner_type,
             arguments={
                 "shard": data.shard,
                 "test": data.test,
@@ -155,15 +175,15 @@ class Algorithm(Memory, ABC):
             },
         )
 
-    def aggregator_party(self, *indices: int) -> PartySpec:
-        """The aggregator of these parts, holding their initial weights."""
+    def aggregator_party(self, *indices: int, **arguments: Any) -> PartySpec:
+        """The aggregator of these parts, holding their initial weights; ``arguments`` are what else its class takes."""
         parts = self.setting.spec.parts(self.cuts)
         state: dict[str, Tensor] = {k: v for index in indices for k, v in parts[index].state_dict().items()}
         return PartySpec(
             name=AGGREGATOR,
             role="aggregator",
-            build=Aggregator,
-            arguments={"state": state, "rules": self.setting.updates},
+            build=self.aggregator_type,
+            arguments={"state": state, "rules": self.setting.updates, **arguments},
         )
 
     def local_training(self, owner: str) -> LocalTraining:
@@ -212,20 +232,24 @@ class Algorithm(Memory, ABC):
         """The coordinator's round."""
 
     async def run_owners(
-        self, program: Program, team: Team | Mapping[str, Team], context: RoundContext, state: Promise | None = None
+        self,
+        program: Program,
+        team: Team | Mapping[str, Team],
+        context: RoundContext,
+        state: Promise[Weights] | None = None,
     ) -> tuple[OwnerReport, ...]:
         """All owners of the cohort run the program side by side, starting from the promised state.
 
         ``team`` is one for all, or one for each owner by name.
         """
         teams = dict.fromkeys(context.cohort, team) if isinstance(team, Team) else team
-        runs = [self.handles[name].run_round(program, teams[name], context, state) for name in context.cohort]
+        runs = [self.owner(name).run_round(program, teams[name], context, state) for name in context.cohort]
         return tuple(await gather(*runs))
 
     # -- what came of it -----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def models(self) -> dict[str, list[Promise]]:
+    def models(self) -> dict[str, list[Promise[Weights]]]:
         """The models to evaluate and export: promises of the states whose union is a whole model, by label.
 
         One entry ``"global"`` for methods that train one model; one per owner for methods that train many.

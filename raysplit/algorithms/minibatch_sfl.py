@@ -17,9 +17,10 @@ from pydantic import Field, model_validator
 from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
 from raysplit.actors.parts.joint_step import ClientGradScale, GradSource, JointRule, ServerForward
 from raysplit.actors.records import RoundContext
+from raysplit.actors.server_shard import ShardHandle
 from raysplit.algorithms.setting import Options, Team
 from raysplit.algorithms.splitfed import SharedServerOptions, SplitFedV1
-from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.contract import PartySpec, Promise
 
 
 async def minibatch_round(owner: DataOwner, team: Team, context: RoundContext, *, sync_every: int | None) -> None:
@@ -29,9 +30,9 @@ async def minibatch_round(owner: DataOwner, team: Team, context: RoundContext, *
         await owner.first_backward(step_id, g)
         owner.note(step_id, loss, len(batch))
         if sync_every and (step_id.step + 1) % sync_every == 0:
-            await team.aggregator.submit(context, owner.name, owner.parts_state(), meeting=step_id.step + 1)
-            owner.load_parts(await team.aggregator.mean(context, meeting=step_id.step + 1))
-    await team.aggregator.submit(context, owner.name, owner.parts_state())
+            await team.aggregator.submit(context, owner.name, owner.weights(), meeting=step_id.step + 1)
+            owner.load_weights(await team.aggregator.mean(context, meeting=step_id.step + 1))
+    await team.aggregator.submit(context, owner.name, owner.weights())
 
 
 class MiniBatchOptions(SharedServerOptions):
@@ -78,6 +79,10 @@ class MiniBatchSFL(SplitFedV1):
 
     def program(self) -> Program:
         return partial(minibatch_round, sync_every=self.options.sync_every)
+
+    def brought_up_to_date(self, server: ShardHandle, latest: ShardHandle) -> Promise[None]:
+        """A server takes over the shared part with its optimiser."""
+        return server.follow(latest.state_dict())
 
     def local_training(self, owner: str) -> LocalTraining:
         training = self.setting.training

@@ -1,8 +1,10 @@
-"""What of an algorithm outlives a round: the parties whose state does, and what the coordinator remembers.
+"""What a run goes on from after any round: the states of the parties that outlive it, and the coordinator's own.
 
-Random streams are keyed by round, so nothing else is needed to go on after any round as if nothing had happened.
-Most algorithms say which parties are durable and what their coordinator remembers; one whose parties come and go says
-how to have them again.
+Random streams are keyed by round, so nothing else is needed to go on as if nothing had happened. Parties and algorithms
+share one pair of verbs, as PyTorch names it: ``state_dict()`` tells what its object goes on from, and
+``load_state_dict(state)`` has it go on from there. A party also gives up the round that is under way; an empty state
+leaves its weights alone. An algorithm says which parties are durable and what its coordinator goes on from; one whose
+parties come and go says how to have them again.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.verbs import PartyHandle
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 
 if TYPE_CHECKING:
     from raysplit.algorithms.setting import Setting
 
 
-class Memory:
+class Resumable:
     """The part of an `Algorithm` that checkpoints ask."""
 
     comes_and_goes: ClassVar[bool] = False
@@ -28,6 +32,21 @@ class Memory:
         self.handles: dict[str, Handle] = {}
         self.awaited: set[str] = set()
 
+    def party(self, name: str) -> PartyHandle:
+        """The handle of a party whose role does not matter."""
+        return self.handles[name]
+
+    # -- the coordinator -----------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the coordinator goes on from: plain values, lists, mappings and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`; the handles have been attached."""
+
+    # -- the parties ---------------------------------------------------------------------------------------------
+
     def durable(self, parties: list[PartySpec]) -> list[str]:
         """Of the deployed parties, those whose state the next round goes on from: all, unless the algorithm says less.
 
@@ -35,21 +54,33 @@ class Memory:
         """
         return [party.name for party in parties]
 
+    def without_idle_owners(self, parties: list[PartySpec]) -> list[str]:
+        """For methods that give owners their weights in every round: owners count only for what they keep, such as
+        momentum, statistics of their own, or what a subclass of `DataOwner` has in its ``state_dict``."""
+        training = self.setting.training
+        keeps = not training.restart_optimizer or self.setting.buffers == "local"
+        return [p.name for p in parties if keeps or p.role != "owner" or keeps_more_than_parts(p)]
+
     def latecomers(self) -> list[PartySpec]:
         """Parties that have been added to those deployed."""
         return []
 
-    async def snapshots(self, parties: list[PartySpec]) -> dict[str, Any]:
+    async def party_states(self, parties: list[PartySpec]) -> dict[str, Any]:
         """What every durable party goes on from, by name."""
-        return await self.answers({name: self.handles[name].snapshot() for name in self.durable(parties)})
+        return await self.answers({name: self.party(name).state_dict() for name in self.durable(parties)})
 
-    async def go_back(self, parties: list[PartySpec], snapshots: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
-        """Set every party and the coordinator to a round end, whatever is under way; the handles have been attached."""
-        told = [party.name for party in parties if party.role == "owner" or party.name in snapshots]
-        await self.answers({name: self.handles[name].restore(snapshots.get(name, {})) for name in told})
-        self.recall(memory)
+    async def load_party_states(
+        self, parties: list[PartySpec], states: Mapping[str, Any], own: Mapping[str, Any]
+    ) -> None:
+        """Set every party to a round end, whatever is under way, and the coordinator to its ``own`` state.
 
-    async def answers(self, promises: Mapping[str, Promise]) -> dict[str, Any]:
+        The handles have been attached. Owners without a state give up their round and keep what they have.
+        """
+        told = [party.name for party in parties if party.role == "owner" or party.name in states]
+        await self.answers({name: self.party(name).load_state_dict(states.get(name, {})) for name in told})
+        self.load_state_dict(own)
+
+    async def answers(self, promises: Mapping[str, Promise[Any]]) -> dict[str, Any]:
         """What parties answer, by name; meanwhile ``awaited`` are those who have not."""
         self.awaited = set(promises)
 
@@ -60,15 +91,7 @@ class Memory:
 
         return dict(zip(promises, await gather(*[answer(name) for name in promises]), strict=True))
 
-    def memory(self) -> dict[str, Any]:
-        """What the coordinator remembers from round to round: plain values, lists, mappings and tensors."""
-        return {}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Be as when `memory` gave this; the handles have been attached."""
-
-    def without_idle_owners(self, parties: list[PartySpec]) -> list[str]:
-        """For methods that give owners their weights in every round: owners count only for what they keep."""
-        training = self.setting.training
-        keeps = not training.restart_optimizer or self.setting.buffers == "local"
-        return [party.name for party in parties if keeps or party.role != "owner"]
+def keeps_more_than_parts(party: PartySpec) -> bool:
+    """Whether this owner goes on from more than its parts of the model."""
+    return getattr(party.build, "state_dict", None) is not DataOwner.state_dict

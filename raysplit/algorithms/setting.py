@@ -10,6 +10,7 @@ from raysplit.actors.data_owner import LocalTraining
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import BufferPolicy
 from raysplit.actors.records import OwnerReport
+from raysplit.actors.verbs import AggregatorHandle, NodeHandle
 from raysplit.cluster.contract import Handle, PartySpec
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
@@ -88,19 +89,19 @@ class Team:
     """The handles an owner's round may call.
 
     Attributes:
-        peers: by name.
+        peers: by name; of a party with verbs of its own, annotate the handle with their protocol.
         nodes: the compute nodes in the order of their parts, where there are several.
     """
 
     peers: Mapping[str, Handle] = field(default_factory=dict)
-    nodes: tuple[Handle, ...] = ()
+    nodes: tuple[NodeHandle, ...] = ()
 
     @property
-    def aggregator(self) -> Handle:
+    def aggregator(self) -> AggregatorHandle:
         return self.peers[AGGREGATOR]
 
     @property
-    def server(self) -> Handle:
+    def server(self) -> NodeHandle:
         return self.peers[SERVER]
 
 

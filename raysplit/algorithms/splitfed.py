@@ -10,7 +10,7 @@ Thapa et al., "SplitFed: When Federated Learning Meets Split Learning" (2022, ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -20,7 +20,8 @@ from pydantic import Field
 from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext
-from raysplit.actors.server_shard import ServerShard, Sharing
+from raysplit.actors.server_shard import ServerShard, ShardHandle, Sharing
+from raysplit.actors.verbs import NodeHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, Options, RoundReport, SplitOptions, Team
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
@@ -36,7 +37,7 @@ async def v1_round(owner: DataOwner, team: Team, context: RoundContext) -> None:
         loss, g = await team.server.loss_gradient(step_id, z, batch.y)
         await owner.first_backward(step_id, g)
         owner.note(step_id, loss, len(batch))
-    await team.aggregator.submit(context, owner.name, owner.parts_state())
+    await team.aggregator.submit(context, owner.name, owner.weights())
     await team.server.average(context, owner.name)
 
 
@@ -47,7 +48,7 @@ async def v2_round(owner: DataOwner, team: Team, context: RoundContext, *, order
         loss, g = await team.server.shared_step(step_id, turns[step_id.step], z, batch.y)
         await owner.first_backward(step_id, g)
         owner.note(step_id, loss, len(batch))
-    await team.aggregator.submit(context, owner.name, owner.parts_state())
+    await team.aggregator.submit(context, owner.name, owner.weights())
 
 
 def owners_in_turn(context: RoundContext, seed: int) -> list[str]:
@@ -101,12 +102,14 @@ class SplitFedV1(Algorithm):
         return [*shards, replace(self.aggregator_party(1), name=SERVER_AGGREGATOR)]
 
     async def round(self, context: RoundContext) -> RoundReport:
-        aggregator = self.handles[AGGREGATOR]
+        aggregator = self.aggregator()
         await aggregator.begin(context)
         servers = await self.open_servers(context)
-        teams = {name: Team(peers={AGGREGATOR: aggregator, SERVER: servers[name]}) for name in context.cohort}
+        peers = self.peers(AGGREGATOR)
+        teams = {name: Team(peers={**peers, SERVER: servers[name]}) for name in context.cohort}
         reports = await self.run_owners(self.program(), teams, context, aggregator.current())
-        counts = await gather(*[server.num_steps() for server in dict.fromkeys(servers.values())])
+        serving: Iterable[NodeHandle] = dict.fromkeys(servers.values())
+        counts = await gather(*[server.num_steps() for server in serving])
         return RoundReport(owners=reports, server_steps=sum(counts) if self.sums_server_steps else max(counts))
 
     sums_server_steps: ClassVar[bool] = True
@@ -114,22 +117,22 @@ class SplitFedV1(Algorithm):
     async def open_servers(self, context: RoundContext) -> dict[str, Handle]:
         """Open the round at the servers that have owners in it; the server of each owner."""
         if self.num_servers == 1:
-            server = self.handles[SERVER]
-            await server.begin(context)
-            return dict.fromkeys(context.cohort, server)
+            await self.node().begin(context)
+            return dict.fromkeys(context.cohort, self.handles[SERVER])
         owners = list(self.setting.owners)
         share = {
             name: [o for o in context.cohort if owners.index(o) % self.num_servers == i]
             for i, name in enumerate(self.server_names)
         }
         active = tuple(self.handles[name] for name, members in share.items() if members)
-        averaging = self.handles[SERVER_AGGREGATOR]
+        averaging = self.aggregator(SERVER_AGGREGATOR)
         await averaging.begin(context)
         groups = [tuple(members) for members in share.values() if members]
         await self._bring_up_to_date(active)
-        for index, (server, members) in enumerate(zip(active, groups, strict=True)):
-            sharing = Sharing(owners=members, servers=active, index=index, aggregator=averaging)
-            await server.begin_share(context, sharing)
+        shards: tuple[ShardHandle, ...] = active
+        for index, (shard, members) in enumerate(zip(shards, groups, strict=True)):
+            sharing = Sharing(owners=members, servers=shards, index=index, aggregator=averaging)
+            await shard.begin_share(context, sharing)
         return {owner: server for server, members in zip(active, groups, strict=True) for owner in members}
 
     _latest: tuple[Handle, ...] = ()
@@ -137,8 +140,12 @@ class SplitFedV1(Algorithm):
     async def _bring_up_to_date(self, active: tuple[Handle, ...]) -> None:
         """Servers that sat out the round before take over what one that did not has."""
         behind = [server for server in active if self._latest and server not in self._latest]
-        await gather(*[server.catch_up(self._latest[0].everything()) for server in behind])
+        await gather(*[self.brought_up_to_date(server, self._latest[0]) for server in behind])
         self._latest = active
+
+    def brought_up_to_date(self, server: ShardHandle, latest: ShardHandle) -> Promise[None]:
+        """A server takes over the average; the replicas of its owners, and their momentum, are its own."""
+        return server.load_weights(latest.weights())
 
     @property
     def num_servers(self) -> int:
@@ -156,15 +163,15 @@ class SplitFedV1(Algorithm):
     def durable(self, parties: list[PartySpec]) -> list[str]:
         return self.without_idle_owners(parties)
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"up to date": [server.name for server in self._latest]}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        self._latest = tuple(self.handles[name] for name in memory["up to date"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._latest = tuple(self.handles[name] for name in state["up to date"])
 
-    def models(self) -> dict[str, list[Promise]]:
-        server = self._latest[0] if self._latest else self.handles[self.server_names[0]]
-        return {"global": [self.handles[AGGREGATOR].current(), server.state()]}
+    def models(self) -> dict[str, list[Promise[Weights]]]:
+        server: NodeHandle = self._latest[0] if self._latest else self.node(self.server_names[0])
+        return {"global": [self.aggregator().current(), server.weights()]}
 
 
 class SplitFedV2Options(SplitOptions):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.records import OwnerReport, RoundContext
+from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, SplitOptions, Team
 from raysplit.algorithms.splitfed import owners_in_turn
@@ -39,12 +40,12 @@ class SplitNN(Algorithm):
         return [*self.owner_parties(self.recipe(0)), server]
 
     async def round(self, context: RoundContext) -> RoundReport:
-        server = self.handles[SERVER]
+        server = self.node()
         await server.begin(context)
         reports: dict[str, OwnerReport] = {}
         for name in owners_in_turn(context, self.setting.seed):
-            team = Team(peers={SERVER: server})
-            reports[name] = await self.handles[name].run_round(splitnn_round, team, context, self._front())
+            team = Team(peers=self.peers(SERVER))
+            reports[name] = await self.owner(name).run_round(splitnn_round, team, context, self._front())
             self._holder = name
         return RoundReport(
             owners=tuple(reports[name] for name in context.cohort), server_steps=await server.num_steps()
@@ -52,20 +53,20 @@ class SplitNN(Algorithm):
 
     _holder: str | None = None
 
-    def _front(self) -> Promise:
+    def _front(self) -> Promise[Weights]:
         """The owner's part from whoever trained it last; in the beginning all hold the same."""
-        return self.handles[self._holder or next(iter(self.setting.owners))].state()
+        return self.owner(self._holder or next(iter(self.setting.owners))).weights()
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
         """Of the owners whose weights are handed to them, the one that hands them on counts."""
         holder = self._holder or next(iter(self.setting.owners))
         return list(dict.fromkeys([*self.without_idle_owners(parties), holder]))
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"holder": self._holder}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        self._holder = memory["holder"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._holder = state["holder"]
 
-    def models(self) -> dict[str, list[Promise]]:
-        return {"global": [self._front(), self.handles[SERVER].state()]}
+    def models(self) -> dict[str, list[Promise[Weights]]]:
+        return {"global": [self._front(), self.node().weights()]}

@@ -11,10 +11,10 @@ What a call means is the cluster's business: a direct call on one event loop (`L
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 COORDINATOR = "coordinator"
 """The name under which the driver's own traffic is counted."""
@@ -37,19 +37,30 @@ def original(name: str) -> str:
     return name.partition(_COPY_MARK)[0]
 
 
-class Promise(Protocol):
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Promise(Protocol[T_co]):
     """A value under way: awaitable, and accepted as a top-level argument of any verb."""
 
-    def __await__(self) -> Any: ...
+    def __await__(self) -> Generator[Any, Any, T_co]: ...
 
 
-class Handle(Protocol):
-    """The far end of a party. ``handle.verb(*args)`` calls the verb and returns a `Promise`."""
+Given: TypeAlias = T | Promise[T]
+"""An argument of a verb: the value itself, or a promise of it, which then travels straight to who needs it."""
 
-    @property
-    def name(self) -> str: ...
 
-    def __getattr__(self, verb: str) -> Callable[..., Promise]: ...
+class Handle:
+    """The far end of a party. ``handle.verb(*args)`` calls the verb and returns a `Promise`.
+
+    It takes any verb. Annotated with the protocol of a role (`raysplit.actors.verbs`) it takes those of the role.
+    """
+
+    name: str
+
+    def __getattr__(self, verb: str) -> Callable[..., Promise[Any]]:
+        raise AttributeError(verb)  # a cluster's handles make a call of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +209,6 @@ async def gather(*promises: Awaitable[Any]) -> list[Any]:
         raise
 
 
-async def value_of(promise: Awaitable[Any]) -> Any:
+async def value_of(promise: Awaitable[T]) -> T:
     """What is promised: a coroutine, for a task of its own that waits for it."""
     return await promise

@@ -114,7 +114,7 @@ class DryPart:
     def state_dict(self) -> State:
         return self._weights
 
-    state = state_dict
+    weights = state_dict
 
     def restart_optimizer(self) -> None:
         """There is none."""
@@ -161,7 +161,7 @@ class DryStage:
     def _run(self, kind: WorkKind, step_id: StepId, compute: Callable[[], T]) -> Awaitable[T]:
         return self._device.run(Work(kind, step_id.owner, self._index, step_id.round, step_id.step), compute)
 
-    def load(self, state: State) -> None:
+    def load_weights(self, state: State) -> None:
         """Weights have no values."""
 
 

@@ -31,7 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def ray_session() -> Iterator[dict[str, float]]:
     """The resources of a private local Ray with four logical CPUs."""
     folder = tempfile.mkdtemp(prefix="rs", dir="/tmp")  # short: socket paths below it have a length limit
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    tests = Path(__file__).parents[1]
+    folders = [str(tests), str(tests.parent / "examples"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(folders)
     resources = connect(RayOptions(address="local", num_cpus=_CPUS, object_store_bytes=200 * 2**20, temp_dir=folder))
     yield resources
     disconnect()

@@ -174,11 +174,11 @@ class TrainablePart:
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.module.parameters())
 
-    def state(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, Tensor]:
         """A copy of all weights and buffers in main memory, under the model's own names."""
         return {key: value.detach().to("cpu", copy=True) for key, value in self.module.state_dict().items()}
 
-    def load(self, state: Mapping[str, Tensor], *, buffers: BufferPolicy = "average") -> None:
+    def load_weights(self, state: Mapping[str, Tensor], *, buffers: BufferPolicy = "average") -> None:
         """Take over weights (a copy); ``buffers="local"`` keeps this part's own batch-norm statistics."""
         if buffers == "local":
             own = {name for name, _ in self.module.named_buffers()}
@@ -207,25 +207,30 @@ class TrainablePart:
         self._spec = replace(self._spec, lr=rate)
         self.scale_learning_rate(self._lr_scale)
 
-    def optimizer_state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
+        """What training goes on from: weights, buffers, the optimiser's state and its configured rate (copies)."""
+        return {"weights": self.weights(), "optimizer": self._optimizer_state(), "lr": self._spec.lr}
+
+    def load_state_dict(self, state: Mapping[str, Any], *, buffers: BufferPolicy = "average") -> None:
+        """Go on from a `state_dict`; ``buffers="local"`` keeps this part's own batch-norm statistics."""
+        self.abandon()
+        self._spec = replace(self._spec, lr=state["lr"])
+        self.restart_optimizer()
+        self.load_weights(state["weights"], buffers=buffers)
+        self._load_optimizer(state["optimizer"])
+
+    def _optimizer_state(self) -> dict[str, Any]:
         """A copy of the optimiser's state (momentum, ...)."""
         return deepcopy(self._optimizer.state_dict()) if self._optimizer else {}
 
-    def snapshot(self) -> dict[str, Any]:
-        """What training goes on from: weights, buffers, the optimiser's state and its configured rate (copies)."""
-        return {"weights": self.state(), "optimizer": self.optimizer_state(), "lr": self._spec.lr}
-
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Be as at a `snapshot`."""
-        self.abandon()
-        self._spec = replace(self._spec, lr=snapshot["lr"])
-        self.restart_optimizer()
-        self.load(snapshot["weights"])
-        self.load_optimizer(snapshot["optimizer"])
+    def _load_optimizer(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of an optimiser (a copy: torch would alias the given tensors)."""
+        if self._optimizer is not None:
+            self._optimizer.load_state_dict(deepcopy(dict(state)))
 
     def pack(self) -> PackedPart:
         """Let the module go; between rounds only. `unpack` before any other use."""
-        optimizer = self.optimizer_state() if self._optimizer is not None else None
+        optimizer = self._optimizer_state() if self._optimizer is not None else None
         tensors = [tensor.detach().to("cpu", copy=True) for tensor in _tensors(self.module)]
         self.abandon()
         del self.module, self._optimizer
@@ -237,7 +242,7 @@ class TrainablePart:
         fill(self.module, packed.tensors)
         self._optimizer = self._spec.build(self.module.parameters())
         if packed.optimizer is not None:
-            self.load_optimizer(packed.optimizer)
+            self._load_optimizer(packed.optimizer)
 
     def abandon(self) -> None:
         """Forget the batch in flight, the gradients that were not applied, and who wanted to see them."""
@@ -245,11 +250,6 @@ class TrainablePart:
         self.before_step = None
         for parameter in self.module.parameters():
             parameter.grad = None
-
-    def load_optimizer(self, state: Mapping[str, Any]) -> None:
-        """Take over a state from `optimizer_state` (a copy: torch would alias the given tensors)."""
-        if self._optimizer is not None:
-            self._optimizer.load_state_dict(deepcopy(dict(state)))
 
 
 def fill(module: nn.Module, tensors: Sequence[Tensor]) -> None:

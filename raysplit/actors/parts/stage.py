@@ -98,8 +98,8 @@ class Stage:
         )
         return require_finite(step_id, value), g
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self.part.load(state, buffers=self._recipe.buffers)
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        self.part.load_weights(state, buffers=self._recipe.buffers)
 
     def _stream(self, step_id: StepId) -> int:
         return step_id.stream(self._recipe.seed, "dropout") if self._draws_masks else 0

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.records import RoundContext
+from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
 from raysplit.algorithms.fedavg.open_round import OpenRounds
@@ -30,7 +31,7 @@ async def local_epochs(owner: DataOwner, team: Team, context: RoundContext) -> N
 
 async def train_and_submit(owner: DataOwner, team: Team, context: RoundContext) -> None:
     await local_epochs(owner, team, context)
-    await team.aggregator.submit(context, owner.name, owner.parts_state())
+    await team.aggregator.submit(context, owner.name, owner.weights())
 
 
 class FedAvg(Algorithm):
@@ -59,22 +60,22 @@ class FedAvg(Algorithm):
         return self._open.idle(super().available(round))
 
     async def round(self, context: RoundContext) -> RoundReport:
-        aggregator = self.handles[AGGREGATOR]
+        aggregator = self.aggregator()
         await aggregator.begin(context)
-        team = Team(peers={AGGREGATOR: aggregator})
+        team = Team(peers=self.peers(AGGREGATOR))
         if not self.setting.cohort.is_open:
             return RoundReport(owners=await self.run_owners(train_and_submit, team, context, aggregator.current()))
         runs = {
-            name: self.handles[name].run_round(train_and_submit, team, context, aggregator.current())
+            name: self.owner(name).run_round(train_and_submit, team, context, aggregator.current())
             for name in context.cohort
         }
-        return RoundReport(owners=await self._open.run(runs, context, aggregator, self.handles))
+        return RoundReport(owners=await self._open.run(runs, context, self.handles[AGGREGATOR], self.handles))
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
         return self.without_idle_owners(parties)
 
-    def models(self) -> dict[str, list[Promise]]:
-        return {"global": [self.handles[AGGREGATOR].current()]}
+    def models(self) -> dict[str, list[Promise[Weights]]]:
+        return {"global": [self.aggregator().current()]}
 
 
 class FedProxOptions(Options):

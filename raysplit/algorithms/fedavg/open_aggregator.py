@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.records import RoundContext, StaleCall
+from raysplit.actors.verbs import AggregatorHandle
+from raysplit.cluster.contract import Promise
 from raysplit.schedulers.cohort import CohortRules, Gathering
+
+
+class OpenAggregatorHandle(AggregatorHandle, Protocol):
+    """An `OpenAggregator` from afar."""
+
+    def lose(self, context: RoundContext, owner: str) -> Promise[bool]: ...
+
+    def closed(self, context: RoundContext) -> Promise[tuple[str, ...]]: ...
 
 
 class OpenAggregator(Aggregator):
@@ -81,12 +91,12 @@ class OpenAggregator(Aggregator):
         cohort = self._context.cohort if self._context else ()
         return [name for name in cohort if name not in self._updates]
 
-    async def snapshot(self) -> dict[str, Any]:
-        return {**await super().snapshot(), "late": dict(self._late)}
+    async def state_dict(self) -> dict[str, Any]:
+        return {**await super().state_dict(), "late": dict(self._late)}
 
-    async def restore(self, snapshot: Mapping[str, Any]) -> None:
-        await super().restore(snapshot)
-        self._late = {owner: (weight, dict(update)) for owner, (weight, update) in snapshot["late"].items()}
+    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        await super().load_state_dict(state)
+        self._late = {owner: (weight, dict(update)) for owner, (weight, update) in state["late"].items()}
 
     def _look(self) -> None:
         elapsed_s = asyncio.get_running_loop().time() - self._began_s

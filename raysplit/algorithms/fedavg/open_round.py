@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysplit.actors.records import OwnerReport, RoundContext
-from raysplit.cluster.contract import Handle, Promise, gather, value_of
+from raysplit.actors.verbs import OwnerHandle
+from raysplit.algorithms.fedavg.open_aggregator import OpenAggregatorHandle
+from raysplit.cluster.contract import Promise, gather, value_of
 from raysplit.schedulers.cohort import CohortRules
 
 
@@ -23,7 +25,11 @@ class OpenRounds:
         return [name for name in owners if name not in self._at_work or self._at_work[name].done()]
 
     async def run(
-        self, runs: Mapping[str, Promise], context: RoundContext, aggregator: Handle, handles: Mapping[str, Handle]
+        self,
+        runs: Mapping[str, Promise[OwnerReport]],
+        context: RoundContext,
+        aggregator: OpenAggregatorHandle,
+        handles: Mapping[str, OwnerHandle],
     ) -> tuple[OwnerReport, ...]:
         """The reports of the owners whose updates are in the mean. An owner that fails is gone on without, unless too
         few are left: then its error is raised."""
@@ -34,7 +40,7 @@ class OpenRounds:
         closed = asyncio.ensure_future(value_of(aggregator.closed(context)))
         try:
             await _first_error(closed, watched)
-            came: tuple[str, ...] = await closed
+            came = await closed
             reports = [await waits[name] for name in came]
         finally:
             for task_ in (closed, *watched):
@@ -48,19 +54,21 @@ class OpenRounds:
         context: RoundContext,
         came: tuple[str, ...],
         waits: Mapping[str, asyncio.Future[Any]],
-        handles: Mapping[str, Handle],
+        handles: Mapping[str, OwnerHandle],
     ) -> None:
         """Late owners are stopped, or go on if their updates are to count in the next round."""
         late = [name for name in context.cohort if name not in came and not waits[name].done()]
         if self._rules.late == "merge":
             self._at_work |= {name: waits[name] for name in late}
         else:
-            await gather(*[handles[name].restore({}) for name in late])
+            await gather(*[handles[name].load_state_dict({}) for name in late])
             for name in late:
                 waits[name].cancel()
 
 
-async def _without_failed(aggregator: Handle, context: RoundContext, owner: str, wait: asyncio.Future[Any]) -> None:
+async def _without_failed(
+    aggregator: OpenAggregatorHandle, context: RoundContext, owner: str, wait: asyncio.Future[Any]
+) -> None:
     """Raise an owner's error only if the round cannot go on without it."""
     await asyncio.wait([wait])
     if wait.cancelled() or wait.exception() is None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from raysplit.actors.records import RoundContext
+from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import local_epochs
 from raysplit.algorithms.setting import Options, OwnerData, RoundReport, Setting, Team
@@ -25,8 +26,8 @@ class LocalOnly(Algorithm):
     async def round(self, context: RoundContext) -> RoundReport:
         return RoundReport(owners=await self.run_owners(local_epochs, Team(), context))
 
-    def models(self) -> dict[str, list[Promise]]:
-        return {name: [self.handles[name].state()] for name in self.setting.owners}
+    def models(self) -> dict[str, list[Promise[Weights]]]:
+        return {name: [self.owner(name).weights()] for name in self.setting.owners}
 
 
 class CentralisedOptions(Options):
@@ -47,9 +48,9 @@ class Centralised(LocalOnly):
         pooled = {first: pool(setting.owners)}
         super().set_up(replace(setting, owners=pooled, training=training))
 
-    def models(self) -> dict[str, list[Promise]]:
+    def models(self) -> dict[str, list[Promise[Weights]]]:
         (owner,) = self.setting.owners
-        return {"global": [self.handles[owner].state()]}
+        return {"global": [self.owner(owner).weights()]}
 
 
 def pool(owners: Mapping[str, OwnerData]) -> OwnerData:

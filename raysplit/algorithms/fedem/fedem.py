@@ -23,6 +23,7 @@ from torch import Tensor
 from raysplit.actors.data_owner import Batch, DataOwner
 from raysplit.actors.parts.part import TrainablePart
 from raysplit.actors.records import RoundContext
+from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
@@ -32,7 +33,7 @@ from raysplit.models.cutting.dropout import dropout_stream
 
 async def fedem_round(owner: DataOwner, team: Team, context: RoundContext, *, seed: int) -> None:
     part = owner.first.part
-    owner.load_parts({**await team.aggregator.current(), MIXTURE: mixture_in(part).mixture})
+    owner.load_weights({**await team.aggregator.current(), MIXTURE: mixture_in(part).mixture})
     q = responsibilities(owner)  # [N, K]
     mixture_in(part).mixture.copy_(q.mean(0))
     for step_id, batch in owner.batches(context):
@@ -40,7 +41,7 @@ async def fedem_round(owner: DataOwner, team: Team, context: RoundContext, *, se
         loss = await owner.first.compute("loss", step_id, step)
         await owner.first.update(step_id)
         owner.note(step_id, loss, len(batch))
-    learners = {key: value for key, value in owner.parts_state().items() if key != MIXTURE}
+    learners = {key: value for key, value in owner.weights().items() if key != MIXTURE}
     await team.aggregator.submit(context, owner.name, learners)
 
 
@@ -101,12 +102,11 @@ class FedEM(Algorithm):
         return [*self.owner_parties(self.recipe(0)), replace(aggregator, arguments={"state": learners})]
 
     async def round(self, context: RoundContext) -> RoundReport:
-        aggregator = self.handles[AGGREGATOR]
-        await aggregator.begin(context)
+        await self.aggregator().begin(context)
         program = partial(fedem_round, seed=self.setting.seed)
-        return RoundReport(owners=await self.run_owners(program, Team(peers={AGGREGATOR: aggregator}), context))
+        return RoundReport(owners=await self.run_owners(program, Team(peers=self.peers(AGGREGATOR)), context))
 
-    def models(self) -> dict[str, list[Promise]]:
+    def models(self) -> dict[str, list[Promise[Weights]]]:
         """The owner's mixture (beside its last learners, which the averaged ones replace)."""
-        learners = self.handles[AGGREGATOR].current()
-        return {name: [self.handles[name].state(), learners] for name in self.setting.owners}
+        learners = self.aggregator().current()
+        return {name: [self.owner(name).weights(), learners] for name in self.setting.owners}

@@ -7,15 +7,32 @@ and decoders from the aggregator of an earlier one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from torch import Tensor
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.records import RoundContext
+from raysplit.actors.verbs import AggregatorHandle, Weights
+from raysplit.cluster.contract import Given, Promise
 from raysplit.models.dense.net import decoder_state, encoder_state, group_state
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.schedulers.grouping.scores import Affinity
+
+
+class GroupAggregatorHandle(AggregatorHandle, Protocol):
+    """A `GroupAggregator` from afar."""
+
+    def submit_measured(
+        self, context: RoundContext, owner: str, state: Given[Weights], affinity: Affinity
+    ) -> Promise[None]: ...
+
+    def affinities(self, context: RoundContext) -> Promise[dict[str, Affinity]]: ...
+
+    def inherit(self, state: Given[Weights], *, encoder: bool, decoders: Sequence[str]) -> Promise[None]: ...
+
+    def model_of(self, tasks: Sequence[str]) -> Promise[dict[str, Tensor]]: ...
 
 
 class GroupAggregator(Aggregator):
@@ -45,7 +62,7 @@ class GroupAggregator(Aggregator):
         taken = encoder_state(state) if encoder else {}
         for task in decoders:
             taken |= decoder_state(state, task)
-        await self.load({**self._current, **taken})
+        await self.load_weights({**self._current, **taken})
 
     async def model_of(self, tasks: Sequence[str]) -> dict[str, Tensor]:
         """The latest average for some of the group's tasks."""

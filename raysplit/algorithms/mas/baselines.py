@@ -138,12 +138,12 @@ class HOA(GroupTraining):
             await self.serve_best()
         return following
 
-    def memory(self) -> dict[str, Any]:
-        return {**super().memory(), "chosen": self._chosen}
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "chosen": self._chosen}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        super().recall(memory)
-        self._chosen = memory["chosen"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._chosen = state["chosen"]
 
     async def _pair_losses(self) -> PairLosses:
         losses = {group.tasks: await self.validation_losses(group) for group in self.groups}

@@ -21,6 +21,7 @@ from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluator import Evaluation
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext
+from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.fedavg.fedavg import train_and_submit
 from raysplit.algorithms.mas.costs import Ledger, watts_of
 from raysplit.algorithms.mas.live_groups import LiveGroups
@@ -118,7 +119,7 @@ class GroupTraining(LiveGroups):
     async def _train(self, group: TaskGroup, context: RoundContext) -> tuple[OwnerReport, ...]:
         aggregator = group.aggregator
         await aggregator.begin(context)
-        team, state = Team(peers={AGGREGATOR: aggregator}), aggregator.current()
+        team, state = Team(peers={AGGREGATOR: self.handles[aggregator.name]}), aggregator.current()
         program = self.program(context.round)
         runs = [group.owners[name].train(group.recipe, program, team, context, state) for name in context.cohort]
         return tuple(await gather(*runs))
@@ -142,7 +143,7 @@ class GroupTraining(LiveGroups):
 
     # -- what came of it -----------------------------------------------------------------------------------------
 
-    def models(self) -> dict[str, list[Promise]]:
+    def models(self) -> dict[str, list[Promise[Weights]]]:
         served = self._served()
         if len(served) == 1:
             ((group, tasks),) = served
@@ -176,7 +177,7 @@ class GroupTraining(LiveGroups):
         if not self.setting.validators:
             raise ValueError(f"{self.name} chooses by validation losses and the data set has no validation samples")
         state = group.aggregator.current()
-        asked = [self.handles[party.name] for party in self.setting.validators]
+        asked: list[EvaluatorHandle] = [self.handles[party.name] for party in self.setting.validators]
         parts: list[Evaluation] = await gather(*[e.evaluate(state, spec=group.recipe.spec) for e in asked])
         total = parts[0]
         for part in parts[1:]:
@@ -190,7 +191,7 @@ class GroupTraining(LiveGroups):
 
     # -- what outlives a round -----------------------------------------------------------------------------------
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "groups": [(group.tasks, group.opened) for group in self.groups],
             "kept": [(group.tasks, group.opened) for group in self.kept],
@@ -201,13 +202,13 @@ class GroupTraining(LiveGroups):
             "charges": self.ledger.rows(),
         }
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         there = {group.key: group for group in (*self.groups, *self.kept)}
-        self.serving = {task: there[key] for task, key in memory["serving"].items()}
-        self.phase = Phase(**memory["phase"])
-        self._entered = self.phase if memory["has_entered"] else None
-        self.decisions = list(memory["decisions"])
-        self.ledger.have(memory["charges"])
+        self.serving = {task: there[key] for task, key in state["serving"].items()}
+        self.phase = Phase(**state["phase"])
+        self._entered = self.phase if state["has_entered"] else None
+        self.decisions = list(state["decisions"])
+        self.ledger.have(state["charges"])
 
     def tables(self) -> dict[str, pa.Table]:
         return {"charges.parquet": self.ledger.table()}

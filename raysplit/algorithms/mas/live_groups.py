@@ -14,7 +14,7 @@ from typing import Any
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mas.aggregator import GroupAggregator
-from raysplit.algorithms.mas.owner import MultiTaskOwner
+from raysplit.algorithms.mas.owner import MultiTaskOwner, MultiTaskOwnerHandle
 from raysplit.algorithms.mas.phase import TaskGroup, label_of
 from raysplit.algorithms.setting import AGGREGATOR
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, gather, name_at, original
@@ -93,7 +93,8 @@ class LiveGroups(Algorithm):
         if not groups:
             return
         recipes = [group.recipe for group in groups]
-        await gather(*[self.handles[name].forget(recipes) for name in self.setting.owners])
+        owners: list[MultiTaskOwnerHandle] = [self.handles[name] for name in self.setting.owners]
+        await gather(*[owner.forget(recipes) for owner in owners])
         await self._let_go([party.name for group in groups for party in group.added])
 
     async def _let_go(self, names: Sequence[str]) -> None:
@@ -129,20 +130,24 @@ class LiveGroups(Algorithm):
     def latecomers(self) -> list[PartySpec]:
         return [party for group in (*self.groups, *self.kept) for party in group.added]
 
-    async def snapshots(self, parties: list[PartySpec]) -> dict[str, Any]:
+    async def party_states(self, parties: list[PartySpec]) -> dict[str, Any]:
         """What every group goes on from, by group: its aggregator's state, and that of its learners by owner."""
         everybody = (*self.groups, *self.kept)
-        states = await self.answers({group.aggregator.name: group.aggregator.snapshot() for group in everybody})
+        asked = [*(g.aggregator for g in everybody), *(h for g in self.groups for h in g.owners.values())]
+        states = await self.answers({handle.name: handle.state_dict() for handle in dict.fromkeys(asked)})
         kept: dict[str, Any] = {g.key: {"aggregator": states[g.aggregator.name], "owners": {}} for g in everybody}
         for group in self.groups:
-            learners = await self.answers({h.name: h.snapshot(group.recipe) for h in group.owners.values()})
-            kept[group.key]["owners"] = dict(zip(group.owners, learners.values(), strict=True))
+            learners = {owner: states[handle.name].get(group.label, {}) for owner, handle in group.owners.items()}
+            kept[group.key]["owners"] = learners
         return kept
 
-    async def go_back(self, parties: list[PartySpec], snapshots: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
+    async def load_party_states(
+        self, parties: list[PartySpec], states: Mapping[str, Any], own: Mapping[str, Any]
+    ) -> None:
+        """As for all algorithms; first the groups of that round end are opened again, and others let go."""
         owners = [name for name in self.handles if original(name) in self.setting.owners]
-        await self.answers({name: self.handles[name].restore([], []) for name in owners})
-        wanted = [[(tuple(tasks), opened) for tasks, opened in memory[kind]] for kind in ("groups", "kept")]
+        await self.answers({name: self.party(name).load_state_dict({}) for name in owners})
+        wanted = [[(tuple(tasks), opened) for tasks, opened in own[kind]] for kind in ("groups", "kept")]
         found = {opening: party for opening in (*wanted[0], *wanted[1]) if (party := self._found(opening))}
         first = {*self.setting.owners, *(p.name for p in (*self.setting.evaluators, *self.setting.validators))}
         staying = first | {party.name for added in found.values() for party in added}
@@ -152,8 +157,8 @@ class LiveGroups(Algorithm):
             missing = [opening for opening in openings if opening not in there]
             there |= dict(zip(missing, await having(missing), strict=True)) if missing else {}
         self.groups, self.kept = (tuple(there[opening] for opening in openings) for openings in wanted)
-        await self._restore(snapshots)
-        self.recall(memory)
+        await self._load_groups(states)
+        self.load_state_dict(own)
 
     def _found(self, opening: Opening) -> Sequence[PartySpec]:
         """The parties of a group, if they are there."""
@@ -162,13 +167,12 @@ class LiveGroups(Algorithm):
                 return added
         return ()
 
-    async def _restore(self, snapshots: Mapping[str, Any]) -> None:
-        learners: defaultdict[str, list[tuple[PartRecipe, Any]]] = defaultdict(list)
+    async def _load_groups(self, states: Mapping[str, Any]) -> None:
+        learners: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         told = {}
         for group in (*self.groups, *self.kept):
-            told[group.aggregator.name] = group.aggregator.restore(snapshots[group.key]["aggregator"])
-            for owner, kept in snapshots[group.key]["owners"].items():
-                learners[group.owners[owner].name].append((group.recipe, kept))
-        for name, known in learners.items():
-            told[name] = self.handles[name].restore([recipe for recipe, _ in known], [kept for _, kept in known])
+            told[group.aggregator.name] = group.aggregator.load_state_dict(states[group.key]["aggregator"])
+            for owner, kept in states[group.key]["owners"].items():
+                learners[group.owners[owner].name][group.label] = kept
+        told |= {name: self.party(name).load_state_dict(kept) for name, kept in learners.items()}
         await self.answers(told)

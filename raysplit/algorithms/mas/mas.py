@@ -114,19 +114,19 @@ class MAS(MeasuringTraining):
             return self._admit(self._on_trial) if len(self._trials) == self.options.trial_rounds else None
         return self._try_newcomer(done)
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {
-            **super().memory(),
+            **super().state_dict(),
             "affinity": self._affinity and plain_affinity(self._affinity),
             "trials": [[plain_affinity(affinity) for affinity in trial] for trial in self._trials],
             "waiting": dict(self._waiting),
         }
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        super().recall(memory)
-        self._affinity = memory["affinity"] and Affinity(**memory["affinity"])
-        self._trials = [tuple(Affinity(**affinity) for affinity in trial) for trial in memory["trials"]]
-        self._waiting = dict(memory["waiting"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._affinity = state["affinity"] and Affinity(**state["affinity"])
+        self._trials = [tuple(Affinity(**affinity) for affinity in trial) for trial in state["trials"]]
+        self._waiting = dict(state["waiting"])
 
     # -- the split -----------------------------------------------------------------------------------------------
 

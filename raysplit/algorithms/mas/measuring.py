@@ -70,7 +70,7 @@ class MeasuringTraining(GroupTraining):
         """The mean affinity of each group in this round, over the cohort in owner order."""
         means = []
         for group in self.groups:
-            measured: dict[str, Affinity] = await group.aggregator.affinities(context)
+            measured = await group.aggregator.affinities(context)
             means.append(mean_affinity(measured.values()))
             self._by_owner += [
                 {"round": context.round, "owner": owner, "source": source, "recipient": recipient, "value": value}
@@ -80,14 +80,14 @@ class MeasuringTraining(GroupTraining):
             ]
         return tuple(means)
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         history = [plain_affinity(affinity) for affinity in self.history]
-        return {**super().memory(), "history": history, "by_owner": list(self._by_owner)}
+        return {**super().state_dict(), "history": history, "by_owner": list(self._by_owner)}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        super().recall(memory)
-        self.history = [Affinity(**affinity) for affinity in memory["history"]]
-        self._by_owner = list(memory["by_owner"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.history = [Affinity(**affinity) for affinity in state["history"]]
+        self._by_owner = list(state["by_owner"])
 
     def tables(self) -> dict[str, pa.Table]:
         tables = super().tables()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -17,14 +17,18 @@ from raysplit.actors.data_owner import Batch, DataOwner, LocalTraining, Program
 from raysplit.actors.parts.part import on_device
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundContext, StepId
+from raysplit.actors.verbs import PartyHandle, Weights
 from raysplit.algorithms.mas.affinity import AffinityRule, measure
 from raysplit.algorithms.mas.metered_device import MeteredDevice, processor_time
+from raysplit.algorithms.mas.phase import label_of
+from raysplit.cluster.contract import Given, Promise
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.dense import gradnorm as mas_gradnorm
 from raysplit.models.dense.losses import TASKS
 from raysplit.models.dense.net import MultiTaskModel
+from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.schedulers.grouping.scores import Affinity
 
 COMPUTE_S, AFFINITY_S = "compute_s", "affinity_s"
@@ -54,16 +58,16 @@ class GroupLearner(DataOwner):
         measuring = float(seconds["affinity"])
         return replace(report, values=((COMPUTE_S, seconds.total() - measuring), (AFFINITY_S, measuring)))
 
-    async def snapshot(self) -> dict[str, Any]:
+    async def state_dict(self) -> dict[str, Any]:
         """What this learner goes on from: its parts, where they outlive a round, and GradNorm's weights."""
         keeps_parts = not self._training.restart_optimizer or self._recipe.buffers == "local"
-        parts = await super().snapshot() if keeps_parts else {}
+        parts = await super().state_dict() if keeps_parts else {}
         return {**parts, "balance": asdict(self._balance)}
 
-    async def restore(self, snapshot: Mapping[str, Any]) -> None:
-        await super().restore(snapshot)
-        if "balance" in snapshot:
-            self._balance = mas_gradnorm.GradNormState(**snapshot["balance"])
+    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        await super().load_state_dict(state)
+        if "balance" in state:
+            self._balance = mas_gradnorm.GradNormState(**state["balance"])
 
     async def measure_affinity(self, step_id: StepId, batch: Batch, rule: AffinityRule, lr_scale: float) -> Affinity:
         """Look ahead from the present weights on this batch; training goes on as if nothing had been measured."""
@@ -102,6 +106,18 @@ class GroupLearner(DataOwner):
         self.note(step_id, sum(losses.values()), len(batch))
 
 
+class MultiTaskOwnerHandle(PartyHandle, Protocol):
+    """A `MultiTaskOwner` from afar."""
+
+    def train(
+        self, recipe: PartRecipe, program: Program, team: Any, context: RoundContext, state: Given[Weights]
+    ) -> Promise[OwnerReport]: ...
+
+    def progress(self) -> Promise[int | None]: ...
+
+    def forget(self, recipes: Sequence[PartRecipe]) -> Promise[None]: ...
+
+
 class MultiTaskOwner:
     """Holds the samples, and a learner for every group that has asked for a round.
 
@@ -122,32 +138,34 @@ class MultiTaskOwner:
         self.name = name
         self._held = {"name": owner, "shard": shard, "transform": transform, "training": training}
         self._device = device or Inline()
-        self._learners: dict[Any, GroupLearner] = {}
+        self._learners: dict[str, GroupLearner] = {}  # by the label of the group
+        self._loaded: dict[str, Mapping[str, Any]] = {}  # states of learners that have not been asked for since
 
     async def train(
         self, recipe: PartRecipe, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor]
     ) -> OwnerReport:
         """A round for the group whose model the recipe describes, from ``state`` on."""
-        return await self._learner(recipe).learn(program, team, context, state)
+        learner = await self._learner(recipe)
+        return await learner.learn(program, team, context, state)
 
-    def _learner(self, recipe: PartRecipe) -> GroupLearner:
-        if recipe.spec not in self._learners:
+    async def _learner(self, recipe: PartRecipe) -> GroupLearner:
+        label = _label(recipe)
+        if label not in self._learners:
             device = MeteredDevice(self._device, processor_time(recipe.device))
-            self._learners[recipe.spec] = GroupLearner(recipe=recipe, device=device, **self._held)
-        return self._learners[recipe.spec]
+            learner = self._learners[label] = GroupLearner(recipe=recipe, device=device, **self._held)
+            await learner.load_state_dict(self._loaded.pop(label, {}))
+        return self._learners[label]
 
-    async def snapshot(self, recipe: PartRecipe) -> dict[str, Any]:
-        """What the learner of a group goes on from after a round; nothing where there has been none."""
-        learner = self._learners.get(recipe.spec)
-        return {} if learner is None else await learner.snapshot()
+    async def state_dict(self) -> dict[str, Any]:
+        """What the learners go on from after a round, by the labels of their groups."""
+        return {**self._loaded, **{label: await learner.state_dict() for label, learner in self._learners.items()}}
 
-    async def restore(self, recipes: Sequence[PartRecipe], snapshots: Sequence[Mapping[str, Any]]) -> None:
-        """Give up what is under way, and have learners as at these snapshots and no others."""
+    async def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give up what is under way, and go on with learners of these states and no others."""
         for learner in self._learners.values():
-            await learner.restore({})
+            await learner.load_state_dict({})
         self._learners.clear()
-        for recipe, snapshot in zip(recipes, snapshots, strict=True):
-            await self._learner(recipe).restore(snapshot)
+        self._loaded = dict(state)
 
     def progress(self) -> int | None:
         """How many steps of a round are done, by the learner that has done most; None between rounds."""
@@ -157,4 +175,11 @@ class MultiTaskOwner:
     def forget(self, recipes: Sequence[PartRecipe]) -> None:
         """Let the learners of these groups go."""
         for recipe in recipes:
-            self._learners.pop(recipe.spec, None)
+            self._learners.pop(_label(recipe), None)
+            self._loaded.pop(_label(recipe), None)
+
+
+def _label(recipe: PartRecipe) -> str:
+    """The label of the group of tasks whose model this is."""
+    assert isinstance(recipe.spec, MultiTaskSpec)
+    return label_of(recipe.spec.tasks)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from raysplit.actors.parts.stage import PartRecipe
-from raysplit.cluster.contract import Handle, PartySpec, name_at
+from raysplit.algorithms.mas.aggregator import GroupAggregatorHandle
+from raysplit.cluster.contract import PartySpec, name_at
 from raysplit.schedulers.grouping.scores import Groups
+
+if TYPE_CHECKING:
+    from raysplit.algorithms.mas.owner import MultiTaskOwnerHandle
 
 Inheritance = Literal["all", "encoder", "nothing"]
 """What a group takes over from the groups before it: encoder and decoders, the encoder alone, or nothing."""
@@ -49,8 +53,8 @@ class TaskGroup:
     tasks: tuple[str, ...]
     opened: int
     recipe: PartRecipe
-    aggregator: Handle
-    owners: Mapping[str, Handle]
+    aggregator: GroupAggregatorHandle
+    owners: Mapping[str, MultiTaskOwnerHandle]
     added: tuple[PartySpec, ...]
 
     @property

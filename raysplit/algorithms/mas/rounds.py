@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from raysplit.actors.records import RoundContext
 from raysplit.algorithms.mas.affinity import AffinityRule
+from raysplit.algorithms.mas.aggregator import GroupAggregatorHandle
 from raysplit.algorithms.mas.owner import GroupLearner
-from raysplit.algorithms.setting import Team
+from raysplit.algorithms.setting import AGGREGATOR, Team
 from raysplit.schedulers.grouping.scores import mean_affinity
 
 
@@ -19,11 +20,12 @@ async def train_and_measure(owner: GroupLearner, team: Team, context: RoundConte
         if step_id.step % rule.every == 0:
             measured.append(await owner.measure_affinity(step_id, batch, rule, context.lr_scale))
         await owner.train_batch(step_id, batch)
-    await team.aggregator.submit_measured(context, owner.name, owner.parts_state(), mean_affinity(measured))
+    aggregator: GroupAggregatorHandle = team.peers[AGGREGATOR]
+    await aggregator.submit_measured(context, owner.name, owner.weights(), mean_affinity(measured))
 
 
 async def train_balanced(owner: GroupLearner, team: Team, context: RoundContext) -> None:
     """GradNorm at the representation (Chen et al., 2018, arXiv 1711.02257)."""
     for step_id, batch in owner.batches(context):
         await owner.train_batch_balanced(step_id, batch)
-    await team.aggregator.submit(context, owner.name, owner.parts_state())
+    await team.aggregator.submit(context, owner.name, owner.weights())

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from raysplit.algorithms.setting import Setting
 
 
-def whole_state(spec: ModelSpec, snapshots: Mapping[str, Any], nodes: Sequence[str]) -> dict[str, Tensor]:
-    """The whole model at a round end, out of the snapshots of the aggregator and of the nodes of its route; parts that
+def whole_state(spec: ModelSpec, states: Mapping[str, Any], nodes: Sequence[str]) -> dict[str, Tensor]:
+    """The whole model at a round end, out of the states of the aggregator and of the nodes of its route; parts that
     have not been averaged yet are as they were made."""
-    averages = [snapshots[name]["average"] or {} for name in nodes if name in snapshots]
+    averages = [states[name]["average"] or {} for name in nodes if name in states]
     state: dict[str, Tensor] = dict(spec.build().state_dict())
-    for part in (*averages, snapshots["aggregator"]["current"]):
+    for part in (*averages, states["aggregator"]["current"]):
         state |= part
     return state
 

@@ -19,16 +19,17 @@ from pydantic import Field
 from raysplit.actors.data_owner import Batch, DataOwner, Program
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext, StepId
+from raysplit.actors.verbs import NodeHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl.migration import refuse_to_move, whole_state
-from raysplit.algorithms.mpsl.routed_node import RoutedNode
+from raysplit.algorithms.mpsl.routed_node import RoutedNode, RoutedNodeHandle
 from raysplit.algorithms.route import Route, RouteOptions
 from raysplit.algorithms.setting import AGGREGATOR, Cut, Options, RoundReport, Setting, Team
-from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
+from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.cluster.device_queue import QueueDevice
 
 
-async def train_batch(owner: DataOwner, nodes: Sequence[Handle], step_id: StepId, batch: Batch) -> None:
+async def train_batch(owner: DataOwner, nodes: Sequence[NodeHandle], step_id: StepId, batch: Batch) -> None:
     z: Any = await owner.first.forward(step_id, batch.x)  # smashed data leave, x never does
     for node in nodes:
         z = node.forward(step_id, z)  # a promise: it travels from node to node
@@ -42,7 +43,7 @@ async def train_batch(owner: DataOwner, nodes: Sequence[Handle], step_id: StepId
 async def mpsl_round(owner: DataOwner, team: Team, context: RoundContext) -> None:
     for step_id, batch in owner.batches(context):
         await train_batch(owner, team.nodes, step_id, batch)
-    submitted = team.aggregator.submit(context, owner.name, owner.parts_state())
+    submitted = team.aggregator.submit(context, owner.name, owner.weights())
     await gather(submitted, *[node.average(context, owner.name) for node in team.nodes])
 
 
@@ -50,11 +51,11 @@ async def routed_round(
     owner: DataOwner, team: Team, context: RoundContext, *, routes: Mapping[str, Sequence[str]]
 ) -> None:
     """Replicas of different owners hold different units: all weights meet at the aggregator, by their names."""
-    nodes = [team.peers[name] for name in routes[owner.name]]
+    nodes: list[RoutedNodeHandle] = [team.peers[name] for name in routes[owner.name]]
     for step_id, batch in owner.batches(context):
         await train_batch(owner, nodes, step_id, batch)
     replicas = [node.replica_state(context, owner.name) for node in nodes]
-    await team.aggregator.submit(context, owner.name, owner.parts_state(), *replicas)
+    await team.aggregator.submit(context, owner.name, owner.weights(), *replicas)
 
 
 class MPSLOptions(RouteOptions):
@@ -140,12 +141,11 @@ class MPSL(Algorithm):
     # -- a round -------------------------------------------------------------------------------------------------
 
     async def round(self, context: RoundContext) -> RoundReport:
-        aggregator = self.handles[AGGREGATOR]
-        nodes = {name: self.handles[name] for name in self.node_names}
-        await gather(aggregator.begin(context), *[node.begin(context) for node in nodes.values()])
+        aggregator, nodes = self.aggregator(), tuple(map(self.node, self.node_names))
+        await gather(aggregator.begin(context), *[node.begin(context) for node in nodes])
         if not self._uniform:
-            await gather(*[node.load(aggregator.current()) for node in nodes.values()])
-        team = Team(peers={AGGREGATOR: aggregator, **nodes}, nodes=tuple(nodes.values()))
+            await gather(*[node.load_weights(aggregator.current()) for node in nodes])
+        team = Team(peers=self.peers(AGGREGATOR, *self.node_names), nodes=nodes)
         return RoundReport(owners=await self.run_owners(self.program(), team, context, aggregator.current()))
 
     def program(self) -> Program:
@@ -160,32 +160,35 @@ class MPSL(Algorithm):
     # -- parts that move -----------------------------------------------------------------------------------------
 
     def take_route(self, route: Route) -> None:
-        """Have all owners go this way; `go_back` puts the parts there."""
+        """Have all owners go this way; `load_party_states` puts the parts there."""
         self._distinct, self._routes = (route,), dict.fromkeys(self._routes, route)
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"nodes": list(self.node_names)} if self.on_offer else {}
 
-    async def go_back(self, parties: list[PartySpec], snapshots: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
+    async def load_party_states(
+        self, parties: list[PartySpec], states: Mapping[str, Any], own: Mapping[str, Any]
+    ) -> None:
         """As for all algorithms; parts that may move come together first, and then go where they are to be."""
         if not self.on_offer:
-            await super().go_back(parties, snapshots, memory)
+            await super().load_party_states(parties, states, own)
             return
         (route,) = self._distinct
         last = len(route.cuts)
-        state = whole_state(self.setting.spec, snapshots, memory["nodes"])
+        state = whole_state(self.setting.spec, states, own["nodes"])
         held = [part.state_dict().keys() for part in self.setting.spec.parts(route.cuts)]
         ends = (self._part(route, 0), self._part(route, last))
-        owners = [self.handles[party.name] for party in parties if party.role == "owner"]
-        nodes = [self.handles[name] for name in route.node_names]
+        owners = [self.owner(party.name) for party in parties if party.role == "owner"]
+        nodes = [self.node(name) for name in route.node_names]
         kept = {key: state[key] for key in (*held[0], *held[last])}
         await gather(
-            self.handles[AGGREGATOR].restore({"current": kept}),
+            self.aggregator().load_state_dict({"current": kept}),
             *[owner.recut(ends) for owner in owners],
             *[node.recut(self._part(route, i)) for i, node in enumerate(nodes, start=1)],
         )
-        await gather(*[node.load({key: state[key] for key in held[i]}) for i, node in enumerate(nodes, start=1)])
+        parts = [{key: state[key] for key in keys} for keys in held[1:-1]]
+        await gather(*[node.load_weights(part) for node, part in zip(nodes, parts, strict=True)])
 
-    def models(self) -> dict[str, list[Promise]]:
+    def models(self) -> dict[str, list[Promise[Weights]]]:
         nodes = self.node_names if self._uniform else ()
-        return {"global": [self.handles[AGGREGATOR].current(), *[self.handles[name].state() for name in nodes]]}
+        return {"global": [self.aggregator().current(), *[self.node(name).weights() for name in nodes]]}

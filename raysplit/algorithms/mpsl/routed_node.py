@@ -7,13 +7,21 @@ Lalis and Chatzopoulos, 2024, arXiv 2402.00208, lets owners choose their ends of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundContext, StepId
+from raysplit.actors.verbs import NodeHandle
+from raysplit.cluster.contract import Promise
+
+
+class RoutedNodeHandle(NodeHandle, Protocol):
+    """A `RoutedNode` from afar."""
+
+    def replica_state(self, context: RoundContext, owner: str) -> Promise[dict[str, Tensor]]: ...
 
 
 class RoutedNode(ComputeNode):
@@ -32,9 +40,9 @@ class RoutedNode(ComputeNode):
         """The owner's replica after its last update."""
         self._check(StepId(owner=owner, round=context.round, step=0, attempt=context.attempt))
         await self._updated(owner)
-        return self._stage(owner).part.state()
+        return self._stage(owner).part.weights()
 
-    async def load(self, state: Mapping[str, Tensor]) -> None:
+    async def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Set every replica, present and to come, from the weights of the whole model."""
         self._whole = {key: value.clone() for key, value in state.items()}
         for stage in self._stages.values():
@@ -51,4 +59,4 @@ class RoutedNode(ComputeNode):
 
 
 def _load_own(stage: Stage, whole: Mapping[str, Tensor]) -> None:
-    stage.load({key: whole[key] for key in stage.part.module.state_dict()})
+    stage.load_weights({key: whole[key] for key in stage.part.module.state_dict()})

@@ -7,14 +7,24 @@ of the tasks, so that the data owner receives one gradient however many tasks th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from raysplit.actors.compute_node import SHARED, ComputeNode
-from raysplit.actors.parts.part import as_tuple
+from raysplit.actors.parts.part import Tensors, as_tuple
 from raysplit.actors.records import StaleCall, StepId
+from raysplit.actors.verbs import NodeHandle
+from raysplit.cluster.contract import Given, Promise
 from raysplit.models.classifier.heads import in_order
+
+
+class HeadsHandle(NodeHandle, Protocol):
+    """A `HeadsNode` from afar."""
+
+    def train_heads(self, step_id: StepId, z: Given[Tensors], y: Any) -> Promise[float]: ...
+
+    def add_gradients(self, step_id: StepId, before: Given[Tensor] | None) -> Promise[Tensor]: ...
 
 
 class HeadsNode(ComputeNode):
@@ -22,13 +32,13 @@ class HeadsNode(ComputeNode):
 
     _gradients: tuple[StepId, tuple[Tensor, ...]] | None = None
 
-    async def train_heads(self, step_id: StepId, z: Tensor, y: Any) -> float:
+    async def train_heads(self, step_id: StepId, z: Tensors, y: Any) -> float:
         """A step of all heads here on features [B, Z_b] and labels by task; the sum of their mean losses.
 
         The gradients of `z`, one per head and all at the weights before the step, wait for `add_gradients`.
         """
         with self._under_way(step_id):
-            copies = (z,) * len(y)
+            copies: Any = (z,) * len(y)
             loss, gradients = await self._stage(SHARED).loss_gradient(step_id, copies, y, self._loss)
             self._gradients = step_id, as_tuple(gradients)
             await self._stage(SHARED).update(step_id)

@@ -11,7 +11,7 @@ single-task network (STL) that the paper compares with.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -23,8 +23,9 @@ from raysplit.actors.evaluator import Evaluation
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import Tensors
 from raysplit.actors.records import RoundContext, StepId
+from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mtl_split.heads_node import HeadsNode
+from raysplit.algorithms.mtl_split.heads_node import HeadsHandle, HeadsNode
 from raysplit.algorithms.setting import Cut, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.classifier.spec import ClassifierSpec
@@ -33,11 +34,18 @@ DECAY_PER_RATE = 0.01
 Groups = tuple[tuple[str, ...], ...]
 
 
-async def mtl_split_round(owner: DataOwner, team: Team, context: RoundContext, *, groups: Groups) -> None:
+@dataclass(frozen=True, kw_only=True)
+class HeadsTeam(Team):
+    """The nodes hold heads."""
+
+    nodes: tuple[HeadsHandle, ...] = ()
+
+
+async def mtl_split_round(owner: DataOwner, team: HeadsTeam, context: RoundContext, *, groups: Groups) -> None:
     for step_id, batch in owner.batches(context):
         z = await owner.first.forward(step_id, batch.x)
         loss = await train_heads(team, groups, step_id, z, batch.y)
-        g = None
+        g: Promise[Tensor] | None = None
         for node in team.nodes:
             g = node.add_gradients(step_id, g)  # a promise: the sum goes from node to node
         assert g is not None
@@ -45,13 +53,13 @@ async def mtl_split_round(owner: DataOwner, team: Team, context: RoundContext, *
         owner.note(step_id, loss, len(batch))
 
 
-async def heads_only_round(owner: DataOwner, team: Team, context: RoundContext, *, groups: Groups) -> None:
+async def heads_only_round(owner: DataOwner, team: HeadsTeam, context: RoundContext, *, groups: Groups) -> None:
     for step_id, batch in owner.batches(context):
         z = await owner.first.forward(step_id, batch.x)
         owner.note(step_id, await train_heads(team, groups, step_id, z, batch.y), len(batch))
 
 
-async def train_heads(team: Team, groups: Groups, step_id: StepId, z: Tensors, y: Mapping[str, Tensor]) -> float:
+async def train_heads(team: HeadsTeam, groups: Groups, step_id: StepId, z: Tensors, y: Mapping[str, Tensor]) -> float:
     """A step of all heads on the features; every node gets the labels of its own tasks alone. The joint loss."""
     nodes = zip(team.nodes, groups, strict=True)
     losses = [node.train_heads(step_id, z, {name: y[name] for name in group}) for node, group in nodes]
@@ -121,15 +129,15 @@ class MTLSplit(Algorithm):
         return partial(heads_only_round if self.frozen else mtl_split_round, groups=self.groups)
 
     async def round(self, context: RoundContext) -> RoundReport:
-        nodes = tuple(self.handles[name] for name in self.node_names)
+        nodes: tuple[HeadsHandle, ...] = tuple(self.handles[name] for name in self.node_names)
         await gather(*[node.begin(context) for node in nodes])
-        reports = await self.run_owners(self.program(), Team(nodes=nodes), context)
+        reports = await self.run_owners(self.program(), HeadsTeam(nodes=nodes), context)
         values = await self._validate(context.round)
         return RoundReport(owners=reports, server_steps=await nodes[0].num_steps(), values=values)
 
     async def _validate(self, round: int) -> dict[str, float]:
         """The joint loss on validation pictures; the state is kept where it is the lowest so far."""
-        validators = [self.handles[spec.name] for spec in self.setting.validators]
+        validators: list[EvaluatorHandle] = [self.handles[spec.name] for spec in self.setting.validators]
         if not validators:
             return {}
         states = self.models()["global"]
@@ -142,21 +150,21 @@ class MTLSplit(Algorithm):
 
     # -- what came of it -----------------------------------------------------------------------------------------
 
-    def models(self) -> dict[str, list[Promise]]:
+    def models(self) -> dict[str, list[Promise[Weights]]]:
         (owner,) = self.setting.owners
-        return {"global": [self.handles[name].state() for name in (owner, *self.node_names)]}
+        return {"global": [self.owner(owner).weights(), *[self.node(name).weights() for name in self.node_names]]}
 
     def chosen(self) -> Mapping[str, Mapping[str, Tensor]]:
         return {"global": self._best[2]} if self._best else {}
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"best": list(self._best)} if self._best else {}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._best = None
-        if "best" in memory:
-            loss, round, state = memory["best"]
-            self._best = loss, round, dict(state)
+        if "best" in state:
+            loss, round, weights = state["best"]
+            self._best = loss, round, dict(weights)
 
     def summary(self) -> dict[str, Any]:
         groups = dict(zip(self.node_names, map(list, self.groups), strict=True))

@@ -15,7 +15,7 @@ norm from below, the better the more iterations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.part import Tensors, as_tuple, leaves, on_device, untuple
 from raysplit.actors.records import RoundContext, StaleCall, StepId
+from raysplit.actors.verbs import NodeHandle
+from raysplit.cluster.contract import Given, Promise
 from raysplit.schedulers.curvature_rates import Curvature
 from raysplit.seeding import torch_generator
 
@@ -154,29 +156,41 @@ def _second(firsts: Sequence[Tensor], inputs: Sequence[Tensor], given: Sequence[
 
 
 async def measure_bottom(owner: DataOwner, team: Any, context: RoundContext, *, num_iterations: int, seed: int) -> None:
-    """The owner's side, on the round's first batch: B_m and A_m, which it tells the server.
-
-    ``team.server`` is a `CurvatureNode`.
-    """
+    """The owner's side, on the round's first batch: B_m and A_m, which it tells the server."""
+    server: CurvatureHandle = team.server
     step_id, batch = next(owner.batches(context))
     part = owner.first.part
     bottom = Bottom(part.module, batch.x.to(part.device))
-    g = _there(await team.server.linearise(step_id, context.cohort, bottom.z, batch.y, num_iterations), part.device)
+    g = _there(await server.linearise(step_id, context.cohort, bottom.z, batch.y, num_iterations), part.device)
     v, w = (
         random_unit(bottom.weights, seed, owner.name, "curvature", context.round, block) for block in ("own", "cross")
     )
     own = cross = 0.0
     for _ in range(num_iterations):
-        curved, back = await team.server.products(step_id, bottom.push(v), bottom.push(w))
+        curved, back = await server.products(step_id, bottom.push(v), bottom.push(w))
         own_image = bottom.pull(_there(curved, part.device)) + bottom.bend(g, v)
         cross_image = bottom.pull(_there(back, part.device))
         own, cross = float(own_image.norm()), float(cross_image.norm()) ** 0.5
         v, w = unit(own_image), unit(cross_image)
-    await team.server.note_curvature(step_id, own, cross)
+    await server.note_curvature(step_id, own, cross)
 
 
 def _there(values: Tensors, device: str) -> Tensors:
     return untuple(tuple(value.to(device) for value in as_tuple(values)))
+
+
+class CurvatureHandle(NodeHandle, Protocol):
+    """A `CurvatureNode` from afar."""
+
+    def linearise(
+        self, step_id: StepId, present: tuple[str, ...], z: Given[Tensors], y: Any, num_iterations: int
+    ) -> Promise[Tensors]: ...
+
+    def products(self, step_id: StepId, u: Given[Tensors], w: Given[Tensors]) -> Promise[tuple[Tensors, Tensors]]: ...
+
+    def note_curvature(self, step_id: StepId, own: float, cross: float) -> Promise[None]: ...
+
+    def curvature(self) -> Promise[Curvature]: ...
 
 
 class CurvatureNode(ComputeNode):

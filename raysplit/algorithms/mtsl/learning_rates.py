@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat
 
 from raysplit.actors.records import RoundContext
-from raysplit.algorithms.mtsl.curvature import measure_bottom
+from raysplit.actors.verbs import NodeHandle, OwnerHandle
+from raysplit.algorithms.mtsl.curvature import CurvatureHandle, measure_bottom
 from raysplit.algorithms.setting import SERVER, Options, Team
 from raysplit.cluster.contract import Handle, gather
 from raysplit.schedulers.curvature_rates import Curvature, block_rates
@@ -75,28 +76,32 @@ class MeasuredRates:
         self._steps_since += max(context.num_steps)
         rates = block_rates(seen)
         server = rates.server if self._reduction == "sum" else rates.server_on_mean(len(context.cohort))
+        top: NodeHandle = handles[SERVER]
+        owners: dict[str, OwnerHandle] = {name: handles[name] for name in context.cohort}
         await gather(
-            handles[SERVER].set_learning_rate(server),
-            *[handles[name].set_learning_rate(rates.owners[name]) for name in context.cohort],
+            top.set_learning_rate(server),
+            *[owner.set_learning_rate(rates.owners[name]) for name, owner in owners.items()],
         )
         present = [rates.owners[name] for name in context.cohort]
         return {"server_rate": server, "owner_rate_min": min(present), "owner_rate_max": max(present)}
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What has been seen, and how long ago."""
         return {"seen": asdict(self.seen) if self.seen else None, "steps since": self._steps_since}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Be as when `memory` gave this."""
-        self.seen = Curvature(**memory["seen"]) if memory["seen"] else None
-        self._steps_since = memory["steps since"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        self.seen = Curvature(**state["seen"]) if state["seen"] else None
+        self._steps_since = state["steps since"]
 
     async def _measure(self, handles: Mapping[str, Handle], context: RoundContext) -> Curvature:
         program = partial(measure_bottom, num_iterations=self._auto.iterations, seed=self._seed)
         once = replace(context, num_steps=(1,) * len(context.cohort))
         team = Team(peers={SERVER: handles[SERVER]})
-        await gather(*[handles[name].run_round(program, team, once) for name in context.cohort])
-        found: Curvature = await handles[SERVER].curvature()
+        owners: list[OwnerHandle] = [handles[name] for name in context.cohort]
+        await gather(*[owner.run_round(program, team, once) for owner in owners])
+        server: CurvatureHandle = handles[SERVER]
+        found = await server.curvature()
         self.seen = found.raised_to(self.seen) if self.seen else found
         self._steps_since = 0
         logger.info("curvature in round %d: %s; so far %s", context.round, found, self.seen)

@@ -15,6 +15,7 @@ from pydantic import Field
 from raysplit.actors.aggregation import weighted_mean
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.records import RoundContext
+from raysplit.actors.verbs import OwnerHandle
 from raysplit.algorithms.setting import Options, Team
 
 FirstBottom = Literal["random", "mean"]
@@ -47,5 +48,6 @@ def taking_mean_bottom(memberships: Mapping[str, Membership], round: int) -> lis
 
 async def take_mean_bottom(owner: DataOwner, team: Team, context: RoundContext) -> None:
     """Begin from the mean of the peers' bottoms: the one time that weights are read, so it needs their consent."""
-    states = [await peer.state() for peer in team.peers.values()]
-    owner.load_parts(weighted_mean(states, [1 / len(states)] * len(states)))
+    peers: Mapping[str, OwnerHandle] = team.peers
+    states = [await peer.weights() for peer in peers.values()]
+    owner.load_weights(weighted_mean(states, [1 / len(states)] * len(states)))

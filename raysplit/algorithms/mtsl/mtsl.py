@@ -19,6 +19,7 @@ from torch import nn
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.joint_step import JointRule, ServerForward
 from raysplit.actors.records import RoundContext, StepId
+from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtsl.curvature import CurvatureNode
 from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, MeasuredRates, Reduction
@@ -139,41 +140,41 @@ class MTSL(Algorithm):
 
     async def round(self, context: RoundContext) -> RoundReport:
         self._round = context.round
-        server = self.handles[SERVER]
+        server = self.node()
         await server.begin(context)
         await self._welcome(context)
         rates = await self._set_rates(context)
         program = partial(mtsl_round, absence=self.options.absence, seed=self.setting.seed)
-        reports = await self.run_owners(program, Team(peers={SERVER: server}), context)
+        reports = await self.run_owners(program, Team(peers=self.peers(SERVER)), context)
         return RoundReport(owners=reports, server_steps=await server.num_steps(), values=rates)
 
     async def _welcome(self, context: RoundContext) -> None:
         """Newcomers begin from the mean of the bottoms that were there before, if they may."""
         for name in taking_mean_bottom(self.options.members, context.round):
-            peers = {peer: self.handles[peer] for peer in self.available(context.round - 1)}
-            await self.handles[name].run_round(take_mean_bottom, Team(peers=peers), context)
+            peers = self.peers(*self.available(context.round - 1))
+            await self.owner(name).run_round(take_mean_bottom, Team(peers=peers), context)
 
     async def _set_rates(self, context: RoundContext) -> dict[str, float]:
         """Rates from measured curvature, if that is wanted; a frozen top has rate 0."""
         rates = await self._measured.refresh(self.handles, context) if self._measured else {}
         frozen_from = self.options.freeze_server_from
         if frozen_from is not None and context.round >= frozen_from:
-            await self.handles[SERVER].set_learning_rate(0.0)
+            await self.node().set_learning_rate(0.0)
         return rates
 
     # -- what came of it -----------------------------------------------------------------------------------------
 
-    def memory(self) -> dict[str, Any]:
-        return {"round": self._round, "rates": self._measured.memory() if self._measured else {}}
+    def state_dict(self) -> dict[str, Any]:
+        return {"round": self._round, "rates": self._measured.state_dict() if self._measured else {}}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        self._round = memory["round"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._round = state["round"]
         if self._measured:
-            self._measured.recall(memory["rates"])
+            self._measured.load_state_dict(state["rates"])
 
-    def models(self) -> dict[str, list[Promise]]:
-        top = self.handles[SERVER].state()
-        return {name: [self.handles[name].state(), top] for name in self.available(self._round)}
+    def models(self) -> dict[str, list[Promise[Weights]]]:
+        top = self.node().weights()
+        return {name: [self.owner(name).weights(), top] for name in self.available(self._round)}
 
     def spec_of(self, label: str) -> ModelSpec:
         return self._specs[label]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, ClassVar
 
-from raysplit.cluster.contract import Promise, current_party
+from raysplit.cluster.contract import Handle, Promise, current_party
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.tensors import Envelope, num_bytes
 from raysplit.cluster.links.traffic import TrafficMeter
@@ -36,7 +36,7 @@ class LocalPromise:
         return await self._task
 
 
-class LocalHandle:
+class LocalHandle(Handle):
     """The handle of a party that lives in this process."""
 
     promise: ClassVar[type[LocalPromise]] = LocalPromise
@@ -47,13 +47,13 @@ class LocalHandle:
         self._party = party
         self._network = network
 
-    def __getattr__(self, verb: str) -> Callable[..., Promise]:
+    def __getattr__(self, verb: str) -> Callable[..., Promise[Any]]:
         if verb.startswith("_"):
             raise AttributeError(verb)
         call = self.__dict__[verb] = partial(self._call, verb)  # found without asking from now on
         return call
 
-    def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise:
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
         task = asyncio.get_running_loop().create_task(self._run(current_party.get(), verb, args, kwargs))
         return self.promise(task, self._meter, self._network)
 

@@ -23,7 +23,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from raysplit.cluster.contract import LinkTraffic, PartyLoad, PartySpec, PlaceLost, Promise, current_party
+from raysplit.cluster.contract import Handle, LinkTraffic, PartyLoad, PartySpec, PlaceLost, Promise, current_party
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
 from raysplit.cluster.emulation.network import Network
@@ -92,7 +92,7 @@ class _PlaceHandle(LocalHandle):
             return await super()._run(caller, verb, args, kwargs)
 
 
-class RayHandle:
+class RayHandle(Handle):
     """The handle of a party in a place; picklable, it may travel to other parties."""
 
     def __init__(self, name: str, place: str, actor: Any) -> None:
@@ -100,7 +100,7 @@ class RayHandle:
         self._place = place
         self._actor = actor
 
-    def __getattr__(self, verb: str) -> Callable[..., Promise]:
+    def __getattr__(self, verb: str) -> Callable[..., Promise[Any]]:
         if verb.startswith("_"):
             raise AttributeError(verb)
         return partial(self._call, verb)
@@ -108,7 +108,7 @@ class RayHandle:
     def __reduce__(self) -> tuple[type[RayHandle], tuple[str, str, Any]]:
         return RayHandle, (self.name, self._place, self._actor)
 
-    def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise:
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
         if _here is not None and _here.name == self._place:
             return _here.handles[self.name]._call(verb, *args, **kwargs)
         for value in (*args, *kwargs.values()):

@@ -216,7 +216,7 @@ class _Calls:
         return (yield from result.__await__()) if hasattr(result, "__await__") else result
 
 
-class SimulatedHandle:
+class SimulatedHandle(Handle):
     """The handle of a party in a simulation."""
 
     def __init__(self, name: str, calls: _Calls) -> None:

@@ -44,7 +44,7 @@ class Checkpoint:
         rounds: how many are done.
         fingerprint: of the settings that the numbers depend on.
         parties: what every party whose state outlives a round goes on from, by name.
-        memory: what the algorithm's coordinator remembers.
+        memory: what the algorithm's coordinator goes on from; files have it under this name.
         rows: the metrics of the rounds.
         traffic: what has crossed the links in them.
         attempts: how often the run has been set back.

@@ -84,9 +84,9 @@ class Safety:
         self._checkpoints = checkpoints
         self._members = members
         self._kept = kept
-        forgetful = sorted({p.build.__name__ for p in self._own if not hasattr(p.build, "snapshot")})
+        forgetful = sorted({p.build.__name__ for p in self._own if not hasattr(p.build, "state_dict")})
         if forgetful and rules.checkpoint_every:
-            logger.info("no checkpoints: %s cannot say what it goes on from", ", ".join(forgetful))
+            logger.info("no checkpoints: %s cannot say what it goes on from (no state_dict)", ", ".join(forgetful))
         # What is kept would travel over the described links of a run that is paced or watched.
         unobserved = experiment.topology is None or experiment.elastic is not None
         self.is_on = rules.checkpoint_every is not None and not forgetful and unobserved
@@ -147,13 +147,13 @@ class Safety:
     ) -> None:
         """In memory; of those who are not there, what was kept when they were."""
         before = self.last.parties if self.last is not None else {}
-        snapshots = await self._attended(self._algorithm.snapshots(self._present))
+        states = await self._attended(self._algorithm.party_states(self._present))
         absent = [p.name for p in self._own if p.name not in self._algorithm.handles]
-        snapshots |= {name: before[name] for name in absent if name in before}
+        states |= {name: before[name] for name in absent if name in before}
         self.last = Checkpoint(
             fingerprint=self.fingerprint,
-            parties=map_tensors(lambda t: t.clone(), snapshots),
-            memory=self._algorithm.memory(),
+            parties=map_tensors(lambda t: t.clone(), states),
+            memory=self._algorithm.state_dict(),
             attempts=self.attempts,
             excluded=sorted(self._excluded),
             rounds=rounds,
@@ -186,7 +186,7 @@ class Safety:
         elif self.last is not None:
             kept = self.last.parties
             known = [name for name in settled.newcomers if name in kept and name in self._algorithm.handles]
-            await gather(*[self._algorithm.handles[name].restore(kept[name]) for name in known])
+            await gather(*[self._algorithm.party(name).load_state_dict(kept[name]) for name in known])
 
     async def _go_to(self, checkpoint: Checkpoint, route: Route | None) -> None:
         """Set every party and the coordinator to a kept round end; with a route, parts are there from now on."""
@@ -195,7 +195,7 @@ class Safety:
         self.last = checkpoint
         self.attempts = max(self.attempts, checkpoint.attempts)
         self._excluded |= set(checkpoint.excluded)
-        await self._attended(self._algorithm.go_back(self._present, checkpoint.parties, checkpoint.memory))
+        await self._attended(self._algorithm.load_party_states(self._present, checkpoint.parties, checkpoint.memory))
 
     async def _attended(self, work: Coroutine[Any, Any, T]) -> T:
         """The work's value; `PlaceLost` when a place falls silent meanwhile, `RoundOverdue` when somebody does."""

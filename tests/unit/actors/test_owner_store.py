@@ -62,7 +62,7 @@ def test_owners_that_take_turns_train_like_owners_at_hand(max_packed_bytes: int)
     assert store.num_at_hand == 1
     assert store.num_spilled == {0: 4, 1000: 3, 10**9: 0}[max_packed_bytes]
     for packed, plain in pairs:
-        assert same(packed.stages[0].part.state(), plain.stages[0].part.state())
+        assert same(packed.stages[0].part.weights(), plain.stages[0].part.weights())
 
 
 def test_a_new_owner_starts_from_the_initial_weights_in_a_used_module() -> None:
@@ -72,7 +72,7 @@ def test_a_new_owner_starts_from_the_initial_weights_in_a_used_module() -> None:
     step(second, 1)
     used = {id(parts.stages[0].part.module) for parts in (second, first)}
     assert id(third.stages[0].part.module) in used
-    assert same(third.stages[0].part.state(), SPEC.build().state_dict())
+    assert same(third.stages[0].part.weights(), SPEC.build().state_dict())
 
 
 def test_owners_at_work_are_never_packed() -> None:

@@ -62,7 +62,7 @@ def test_weights_are_the_mean_responsibilities_under_the_learners_of_the_round()
     async def after_a_round() -> dict[str, Any]:
         algorithm.attach(await LocalCluster().deploy(algorithm.parties()))
         await algorithm.round(algorithm.context(0, list(setting.owners)))
-        return {name: await algorithm.handles[name].state() for name in setting.owners}
+        return {name: await algorithm.handles[name].weights() for name in setting.owners}
 
     states = asyncio.run(after_a_round())
     learners = [spec.build() for spec in MixtureSpec.of(setting.spec, 2).learner_specs()]

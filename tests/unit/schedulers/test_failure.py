@@ -148,17 +148,17 @@ def test_a_round_in_which_nothing_moves_is_broken_off_by_itself() -> None:
 
 
 @pytest.mark.parametrize("name", ["minibatch_sfl", "mas"])
-@pytest.mark.parametrize("verb", ["snapshot", "restore"])
+@pytest.mark.parametrize("verb", ["state_dict", "load_state_dict"])
 def test_a_state_that_does_not_come_is_noticed(verb: str, name: str) -> None:
     """Between rounds nobody watched: a process that lived and did not answer held the run up for ever."""
     party, owner_round = ("server", "run_round") if name == "minibatch_sfl" else ("aggregator-s+d+k@0", "train")
-    faults = [Fault(party="owner-0", verb=owner_round, at_call=2, turns=3)] if verb == "restore" else []
+    faults = [Fault(party="owner-0", verb=owner_round, at_call=2, turns=3)] if verb == "load_state_dict" else []
     faults += [Fault(party=party, verb=verb, at_call=1, kind="silence")]
     assert equal(virtually(faults, **changes(name)), train(**changes(name)))
 
 
 def test_or_named_when_the_run_is_to_end() -> None:
-    silent = Fault(party="server", verb="snapshot", at_call=2, kind="silence")
+    silent = Fault(party="server", verb="state_dict", at_call=2, kind="silence")
     more = changes("minibatch_sfl", reliability={"on_lost_place": "stop"})
     with pytest.raises(RoundOverdue, match="between two rounds nothing has come for 600 s, waiting for server"):
         virtually([silent], **more)

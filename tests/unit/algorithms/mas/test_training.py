@@ -143,7 +143,7 @@ async def _to_the_end(algorithm: MAS) -> tuple[dict[str, Tensor], dict[str, dict
 
 def _continued(merged: dict[str, Tensor], task: str) -> Any:
     async def work(algorithm: Any) -> dict[str, Tensor]:
-        await algorithm.handles["aggregator"].load(group_state(merged, [task]))
+        await algorithm.handles["aggregator"].load_weights(group_state(merged, [task]))
         await rounds(algorithm, 1, 3)
         return dict(await algorithm.handles["aggregator"].current())
 

@@ -172,7 +172,7 @@ def test_a_node_holds_a_replica_of_its_part_for_each_owner() -> None:
     async def program(algorithm: Any, parties: Any) -> None:
         await algorithm.round(algorithm.context(0, list(algorithm.setting.owners)))
         held = {
-            name: sum(num_bytes(stage.part.state()) for stage in parties[name]._stages.values())
+            name: sum(num_bytes(stage.part.weights()) for stage in parties[name]._stages.values())
             for name in ("node-1", "node-2")
         }
         assert held == {

@@ -219,11 +219,11 @@ def test_what_is_remembered_of_the_best_state_can_be_recalled() -> None:
     config = check_config(settings())
     setting = build(config).setting
     first, second = (MTLSplit(setting, config.algorithm.resolved_options()) for _ in range(2))
-    assert first.memory() == {}
-    second.recall({"best": [0.5, 1, {"a": torch.ones(1)}]})
+    assert first.state_dict() == {}
+    second.load_state_dict({"best": [0.5, 1, {"a": torch.ones(1)}]})
     assert second.chosen()["global"]["a"].item() == 1.0
     assert second.summary()["best"] == {"round": 2, "val_loss": 0.5}
-    first.recall(second.memory())
+    first.load_state_dict(second.state_dict())
     assert first.summary() == second.summary()
 
 

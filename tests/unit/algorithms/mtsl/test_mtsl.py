@@ -55,7 +55,7 @@ async def rounds(algorithm: Algorithm, cohorts: Sequence[Sequence[str]], cluster
     algorithm.attach(handles)
     for round, cohort in enumerate(cohorts):
         await algorithm.round(algorithm.context(round, cohort))
-    return {name: await handle.state() for name, handle in handles.items()}
+    return {name: await handle.weights() for name, handle in handles.items()}
 
 
 def play(setting: Setting, cohorts: Sequence[Sequence[str]], *, cluster: LocalCluster | None = None, **options: Any):
@@ -116,11 +116,11 @@ def test_tied_bottoms_are_centralised_training_on_the_joined_batch() -> None:
         owners = list(setting.owners)
         for round in range(5):
             await algorithm.round(algorithm.context(round, owners))
-            states = [await handles[name].state() for name in owners]
+            states = [await handles[name].weights() for name in owners]
             mean = {key: sum(state[key] for state in states) / 3 for key in states[0]}
             for name in owners:
-                await handles[name].load(mean)
-        return {**mean, **await handles["server"].state()}
+                await handles[name].load_weights(mean)
+        return {**mean, **await handles["server"].weights()}
 
     assert distance(asyncio.run(tied()), weights(central)) <= 1e-12
 

@@ -156,7 +156,7 @@ async def _play(algorithm: Algorithm, num_rounds: int) -> dict[str, dict[str, Te
     algorithm.attach(await LocalCluster().deploy(algorithm.parties()))
     for round in range(num_rounds):
         await algorithm.round(algorithm.context(round, algorithm.available(round)))
-    return {name: await handle.state() for name, handle in algorithm.handles.items()}
+    return {name: await handle.weights() for name, handle in algorithm.handles.items()}
 
 
 def play(num_rounds: int, **options: Any) -> tuple[Algorithm, dict[str, dict[str, Tensor]]]:
