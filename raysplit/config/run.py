@@ -20,7 +20,7 @@ from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.setting import Options
-from raysplit.config.errors import ConfigError, explained, known, one_of
+from raysplit.config.errors import ConfigError, explained
 from raysplit.config.overrides import read_tree
 from raysplit.config.sections import OutputConfig, OwnersConfig
 from raysplit.data.datasets import dataset_names
@@ -29,6 +29,7 @@ from raysplit.experiment.cluster import ClusterConfig
 from raysplit.experiment.rules import EvaluationConfig, ReliabilityConfig, Section
 from raysplit.experiment.topology import TopologyConfig
 from raysplit.models.zoo import model_names
+from raysplit.registry import known, one_of
 from raysplit.schedulers.learning_rate import SCHEDULES
 
 __all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config"]
