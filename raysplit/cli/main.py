@@ -39,7 +39,7 @@ COMMANDS = {
 }
 
 
-SERVE_PACKAGES = {"httpx", "tenacity", "ray.serve"}
+SERVE_PACKAGES = {"fastapi", "httpx", "tenacity", "ray.serve"}
 """What the extra ``serve`` brings."""
 
 
