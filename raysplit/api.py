@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from raysplit.config.build import build, build_dry
-from raysplit.config.errors import ConfigError, one_of
+from raysplit.config.errors import ConfigError
 from raysplit.config.objects import section
 from raysplit.config.overrides import read_tree
 from raysplit.config.planned_cuts import with_planned_cuts
@@ -22,6 +22,7 @@ from raysplit.prediction.closed_form import closed_form
 from raysplit.prediction.plan_cuts import cut_problem
 from raysplit.prediction.simulate import Simulation
 from raysplit.prediction.simulate import simulate as simulate_experiment
+from raysplit.registry import one_of
 from raysplit.runs.callback import Callback
 from raysplit.runs.compare import RunComparison
 from raysplit.runs.folder import CUT_SHORT, read_metrics, read_models, read_summary, read_traffic

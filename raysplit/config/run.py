@@ -20,7 +20,7 @@ from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.setting import Options
-from raysplit.config.errors import ConfigError, explained, known, one_of
+from raysplit.config.errors import ConfigError, explained
 from raysplit.config.overrides import read_tree
 from raysplit.config.sections import OutputConfig, OwnersConfig
 from raysplit.data.datasets import dataset_names
@@ -29,6 +29,7 @@ from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
 from raysplit.models.zoo import model_names
+from raysplit.registry import known, one_of
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.schedulers.rules import Rules
 

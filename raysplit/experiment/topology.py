@@ -14,12 +14,12 @@ With it, `raysplit simulate` predicts a run, `raysplit plan` chooses cuts and no
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from raysplit.registry import nearest
 from raysplit.schedulers.cuts.profiles import (
     BYTES_PER_GIB,
     NodeKind,
@@ -136,9 +136,10 @@ class Topology(Rules):
         owners = [self.owners] if isinstance(self.owners, str) else list(self.owners)
         for name in [*owners, *self.nodes, *([self.aggregator] if self.aggregator else [])]:
             if name not in self.devices:
-                near = difflib.get_close_matches(name, self.devices, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"no device {name!r} in topology.devices{hint} (there are {', '.join(self.devices)})")
+                raise ValueError(
+                    f"no device {name!r} in topology.devices{nearest(name, self.devices)} "
+                    f"(there are {', '.join(self.devices)})"
+                )
         for name, device in self.devices.items():
             if device.host is not None and device.host not in self.hosts:
                 raise ValueError(

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pickle
@@ -14,7 +13,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from raysplit.cluster.contract import LinkTraffic
@@ -29,6 +29,8 @@ from raysplit.cluster.contract import LinkTraffic
 Row = dict[str, Any]
 CUT_SHORT = "cut short"
 """Why a run ended that an error or a person interrupted."""
+LOCK = ".lock"
+"""A file that is there while a process writes to the run folder, and after one that was killed."""
 
 _PACKAGES = ("raysplit", "ray", "torch", "torchvision", "numpy", "pyarrow", "pulp", "pydantic")
 
@@ -44,18 +46,24 @@ def held(path: Path) -> Iterator[None]:
     Raises `RunFolderUsed` where another process writes there.
     """
     path.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path, os.O_RDONLY)
+    lock = FileLock(path / LOCK, blocking=False)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
+        lock.acquire()
+    except Timeout:
         raise RunFolderUsed(
             f"another process is writing the run in {path}; wait for it or end it, or give another name"
         ) from None
     try:
         yield
     finally:
-        os.close(folder)
+        with suppress(OSError):  # Windows keeps a file that is open; one that is left holds nobody up
+            (path / LOCK).unlink()  # before the release: whoever opened it meanwhile sees that it is gone
+        lock.release()
+
+
+def entries(path: Path) -> list[Path]:
+    """What a run folder holds, in order, without the lock of a process that writes or wrote there."""
+    return sorted(entry for entry in path.iterdir() if entry.name != LOCK)
 
 
 class RunFolder:
@@ -63,7 +71,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and entries(path):
             if not overwrite:
                 raise RunFolderUsed(
                     f"run folder {path} already holds a run; give another output.name (--name) or set "
@@ -71,7 +79,7 @@ class RunFolder:
                 )
             if not (path / "config.yaml").exists():
                 raise RunFolderUsed(f"{path} is not empty and not a run folder; it is left alone, give another name")
-            for entry in path.iterdir():  # the folder itself stays, as whoever writes there holds it
+            for entry in entries(path):  # not the lock: whoever writes there holds it
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         path.mkdir(parents=True, exist_ok=True)
         self._rows: list[Row] = []

@@ -19,7 +19,7 @@ from pyarrow import fs
 
 from raysplit.experiment.experiment import Experiment
 from raysplit.runs.callback import Callback
-from raysplit.runs.folder import Row, RunFolderUsed
+from raysplit.runs.folder import LOCK, Row, RunFolderUsed
 from raysplit.runs.result import Result
 from raysplit.runs.storage import below, is_uri, opened
 
@@ -48,7 +48,8 @@ class RemoteCopy(Callback):
 
     def push(self) -> None:
         """Copy what has changed since the last time, remove what is gone; unfinished files (``.part``) stay here."""
-        found = {path.relative_to(self._local).as_posix(): path for path in self._local.rglob("*") if path.is_file()}
+        files = [path for path in self._local.rglob("*") if path.is_file() and path.name != LOCK]
+        found = {path.relative_to(self._local).as_posix(): path for path in files}
         for name, path in found.items():
             stamp = (path.stat().st_size, path.stat().st_mtime_ns)
             if not name.endswith(".part") and self._copied.get(name) != stamp:
