@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from raysplit.actors.records import RoundContext
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import local_epochs
 from raysplit.algorithms.setting import Options, OwnerData, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise
+from raysplit.data.inputs import concatenated
 from raysplit.data.samples import Samples
 
 
@@ -62,9 +61,4 @@ def pool(owners: Mapping[str, OwnerData]) -> OwnerData:
 
 
 def _concatenate(shards: list[Samples]) -> Samples:
-    x = torch.cat([shard.x for shard in shards])
-    labels = [shard.y for shard in shards if isinstance(shard.y, Tensor)]
-    if labels:
-        return Samples(x=x, y=torch.cat(labels))
-    targets = [shard.y for shard in shards if not isinstance(shard.y, Tensor)]
-    return Samples(x=x, y={task: torch.cat([y[task] for y in targets]) for task in targets[0]})
+    return Samples(x=concatenated([shard.x for shard in shards]), y=concatenated([shard.y for shard in shards]))
