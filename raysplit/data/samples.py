@@ -122,6 +122,12 @@ class DataSet:
             return {}
         return inputs_of(self.eval_transform(self.test.take([0]).x, torch.Generator().manual_seed(0)))
 
+    def require_pictures(self, who: str) -> None:
+        """Raise ``ValueError`` unless there is one floating input of a fixed shape; ``who`` begins the message."""
+        if not self.input_shape or not all(entry.dtype.is_floating_point for entry in self.inputs.values()):
+            kinds = ", ".join(f"{name} ({entry.dtype}, {entry.shape})" for name, entry in self.inputs.items())
+            raise ValueError(f"{who} pictures, one floating input, and these data have {kinds}; leave it out")
+
     def example(self, rows: int, *, lengths: Sequence[int] | None = None, dtype: torch.dtype = torch.float32) -> Values:
         """A batch as a model of this ``dtype`` takes it, which holds no sample (see `example_batch`)."""
         return example_batch(self.inputs, rows, lengths=lengths, dtype=dtype)

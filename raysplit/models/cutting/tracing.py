@@ -220,9 +220,10 @@ def _check_same_output(model: nn.Module, traced: TracedGraph, example: Values) -
     with unchanged(traced.root), torch.no_grad():
         model.eval()
         traced.root.eval()
-        for run in (lambda: feed(model, example), lambda: interpreter.run(*arguments(traced.graph, example))):
+        for by_graph in (False, True):
             torch.default_generator.manual_seed(0)
-            outputs.append(pytree.tree_leaves(run()))
+            output = interpreter.run(*arguments(traced.graph, example)) if by_graph else feed(model, example)
+            outputs.append(pytree.tree_leaves(output))
     same = len(outputs[0]) == len(outputs[1]) and all(
         torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(*outputs, strict=True)
     )
