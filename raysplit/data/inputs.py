@@ -100,6 +100,12 @@ def _only_shape(inputs: Mapping[str, Input]) -> tuple[int, ...]:
     return sizes if len(shapes) == 1 and len(sizes) == len(shapes[0]) else ()
 
 
+def kept_back(inputs: Mapping[str, Input]) -> frozenset[str]:
+    """The private inputs, which never cross a cut as they are; the one unnamed floating input may, past a block."""
+    private = [(name, entry) for name, entry in inputs.items() if entry.role == "private"]
+    return frozenset(name for name, entry in private if name != UNNAMED or not entry.dtype.is_floating_point)
+
+
 def inputs_of(batch: Values) -> dict[str, Input]:
     """The record of each input of a transformed batch."""
     named = {UNNAMED: batch} if isinstance(batch, Tensor) else batch

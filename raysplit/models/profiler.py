@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from raysplit.data.inputs import Input, described, example_batch, map_values
+from raysplit.data.inputs import Input, described, example_batch, kept_back, map_values
 from raysplit.models.cutting.split import trace
 from raysplit.models.cutting.tracing import arguments
 from raysplit.models.optimizer_step import use_up_gradients
@@ -46,7 +46,7 @@ def measure_profile(
         raise ValueError(f"{repeats} repeats of batches of {batch_size}; both must be at least 1")
     taken, _ = described(inputs or {}, input_shape)
     x = example_batch(taken, batch_size, generator=torch_generator(0, "profile", "input"))
-    traced = trace(model, map_values(lambda value: value[:1], x))
+    traced = trace(model, map_values(lambda value: value[:1], x), kept_back=kept_back(taken))
     units = [_Unit(name=unit) for unit in traced.units]
     parts = traced.cut(range(1, len(units)))
     optimizers = [_optimizer(part) for part in parts]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from raysplit.data.inputs import UNNAMED, Input, Inputs, Values, cast, described, example_batch
+from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back
 from raysplit.models.cutting.split import CutPoint, TracedModel, trace
 from raysplit.models.zoo import build_model
 from raysplit.seeding import derive, torch_generator
@@ -95,13 +95,4 @@ def _prototype(spec: ModelSpec) -> nn.Module:
 @lru_cache(maxsize=4)
 def _traced(spec: ModelSpec) -> TracedModel:
     example = spec.example(generator=torch_generator(spec.seed, "model", "example"))
-    return trace(_prototype(spec), example, kept_back=_kept_back(dict(spec.inputs)))
-
-
-def _kept_back(inputs: Mapping[str, Input]) -> frozenset[str]:
-    """The inputs that never cross a cut as they are; one unnamed floating input may, beside a residual block."""
-    return frozenset(
-        name
-        for name, entry in inputs.items()
-        if entry.role == "private" and not (name == UNNAMED and entry.dtype.is_floating_point)
-    )
+    return trace(_prototype(spec), example, kept_back=kept_back(dict(spec.inputs)))
