@@ -14,7 +14,7 @@ from disturbed import Killed, Killer, equal
 from support import run_on, same, settings, train
 
 from raysplit.actors.parts.owner_store import STORE
-from raysplit.api import resume, run_config
+from raysplit.api import resume, train_config
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.config.build import build
@@ -116,7 +116,7 @@ def test_the_server_s_control_variate_is_the_weighted_mean_of_the_owners() -> No
 def test_a_run_that_was_cut_short_goes_on_to_the_same_bits(after: int, tmp_path: Path) -> None:
     """The owners that were not drawn in the last round come again, and need what they had."""
     with pytest.raises(Killed):
-        run_config(check_config(settings(**scaffold())), folder=tmp_path / "cut", callbacks=[Killer(after)])
+        train_config(check_config(settings(**scaffold())), folder=tmp_path / "cut", callbacks=[Killer(after)])
     assert equal(resume(tmp_path / "cut"), train(**scaffold()))
 
 
@@ -156,4 +156,4 @@ def test_a_round_that_goes_on_without_some_is_refused() -> None:
 
 def test_the_example_trains() -> None:
     config = load_config(EXAMPLES / "scaffold_digits.yaml", ["cluster.kind=local", "training.rounds=4"])
-    assert run_config(config).accuracy > 0.3
+    assert train_config(config).accuracy > 0.3
