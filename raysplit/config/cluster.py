@@ -74,9 +74,13 @@ def ray_cluster(
 
     section = config.cluster
     if section.elastic is not None:
-        return ElasticRayCluster(layout)
+        return ElasticRayCluster(layout, links=config.links.rules())
     return RayCluster(
-        layout, strategy=section.strategy, placement_timeout_s=section.placement_timeout_s, emulate=emulate
+        layout,
+        strategy=section.strategy,
+        placement_timeout_s=section.placement_timeout_s,
+        emulate=emulate,
+        links=config.links.rules(),
     )
 
 

@@ -1,6 +1,7 @@
 """The configuration of a run: YAML, checked before anything starts.
 
-Sections: ``model``, ``data``, ``partition``, ``algorithm``, ``training``, ``evaluation``, ``cluster``, ``output``.
+Sections: ``model``, ``data``, ``partition``, ``algorithm``, ``training``, ``evaluation``, ``links``, ``cluster``,
+``output``.
 Options of data sets, partitions and algorithms stand beside their ``name``; they are checked by the piece that takes
 them. An algorithm's option that belongs to another algorithm only is left out with a log line, so that one file
 serves a comparison; an option that nobody knows is an error.
@@ -26,6 +27,7 @@ from raysplit.config.sections import OutputConfig, OwnersConfig
 from raysplit.data.datasets import dataset_names
 from raysplit.data.partition.laws import partition_names
 from raysplit.experiment.cluster import ClusterConfig
+from raysplit.experiment.links import LinksConfig
 from raysplit.experiment.rules import EvaluationConfig, ReliabilityConfig, Section
 from raysplit.experiment.topology import TopologyConfig
 from raysplit.models.zoo import model_names
@@ -197,6 +199,7 @@ class RunConfig(Section):
     algorithm: AlgorithmConfig = AlgorithmConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    links: LinksConfig = LinksConfig()
     cluster: ClusterConfig = ClusterConfig()
     topology: TopologyConfig | None = None
     reliability: ReliabilityConfig = ReliabilityConfig()

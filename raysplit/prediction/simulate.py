@@ -7,6 +7,7 @@ MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) predicts a round 
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from raysplit.prediction.machines import emulation
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.schedulers.cuts.profiles import Profile
 from raysplit.seeding import generator
+
+logger = logging.getLogger(__name__)
 
 SIMULATED = (
     "centralised",
@@ -81,6 +84,9 @@ def simulate(
     """
     topology = required_topology(config)
     algorithm = dry_algorithm(config, shard_sizes)
+    links = config.links.rules()
+    if links.codecs and not all(unit.activation_shapes for unit in reference_profile(topology).units):
+        logger.warning("the profile does not tell the shapes of activations; each is taken for one tensor when coded")
     parties = dry_parties(algorithm.parties())
     cluster = SimulatedCluster(
         partial(
@@ -89,7 +95,8 @@ def simulate(
             clock=VirtualClock(),
             batch_size=algorithm.setting.training.batch_size,
             processor_of=places,
-        )
+        ),
+        links=links,
     )
     began = time.perf_counter()
     with _without_garbage_collection():  # it would look through millions of live objects again and again

@@ -107,7 +107,7 @@ def _execute(
         device = "cuda" if config.cluster.device != "cpu" and torch.cuda.is_available() else "cpu"
         prepared = prepare(config, device=device)
         pacing = Pacing(config, config.topology) if config.topology and not config.cluster.elastic else None
-        local = LocalCluster(pacing.emulate if pacing else None)
+        local = LocalCluster(pacing.emulate if pacing else None, links=config.links.rules())
         result = asyncio.run(work(config, prepared, local, observers=observers))
         return _with_prediction(result, pacing, local.log, prepared)
     with nullcontext() if keep_ray else ray_left_as_found():

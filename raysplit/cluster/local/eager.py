@@ -8,14 +8,15 @@ batch, or until it has to wait for somebody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Mapping
 from contextvars import copy_context
 from time import perf_counter
 from typing import Any
 
 from raysplit.cluster.contract import current_party
+from raysplit.cluster.links.kinds import Crossing
+from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope
-from raysplit.cluster.links.traffic import TrafficMeter
 from raysplit.cluster.local.calls import LocalHandle
 
 _ROW_S = 0.05  # so long one caller goes on before others have their turn
@@ -71,12 +72,12 @@ class Turn:
 class EagerPromise:
     """A call that whoever awaits it first makes at once; a task, if nobody has awaited it in the turn of the call."""
 
-    __slots__ = ("_context", "_made", "_meter", "_turn", "_work")
+    __slots__ = ("_context", "_link", "_made", "_turn", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, Envelope], turn: Turn, meter: TrafficMeter) -> None:
+    def __init__(self, work: Coroutine[Any, Any, Envelope], turn: Turn, link: Link) -> None:
         self._work = work
         self._turn = turn
-        self._meter = meter
+        self._link = link
         self._context = copy_context()
         self._made: asyncio.Future[Envelope] | None = None
         turn.enter(self)
@@ -87,9 +88,9 @@ class EagerPromise:
         else:
             assert self._made is not None
             envelope = yield from self._made.__await__()
-        if envelope.num_bytes:
-            self._meter.add(envelope.source, current_party.get(), envelope.num_bytes)
-        return envelope.value
+        if not envelope.num_bytes:
+            return envelope.value
+        return self._link.arriving(envelope.source, current_party.get(), envelope.value, envelope.num_bytes)
 
     def _make(self) -> Generator[Any, None, Envelope]:
         self._made = made = asyncio.get_running_loop().create_future()  # for others who await it
@@ -118,9 +119,9 @@ class EagerPromise:
 class EagerHandle(LocalHandle):
     """The handle of a party in this process where nothing is emulated."""
 
-    def __init__(self, name: str, party: Any, meter: TrafficMeter, turn: Turn) -> None:
-        super().__init__(name, party, meter)
+    def __init__(self, name: str, party: Any, link: Link, own: Mapping[str, Crossing], turn: Turn) -> None:
+        super().__init__(name, party, link, own)
         self._turn = turn
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> EagerPromise:
-        return EagerPromise(self._run(current_party.get(), verb, args, kwargs), self._turn, self._meter)
+        return EagerPromise(self._sent(verb, args, kwargs), self._turn, self._link)

@@ -23,6 +23,7 @@ from raysplit.algorithms.mpsl.route import Route
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.links.tensors import map_tensors
 from raysplit.config.run import RunConfig
+from raysplit.experiment.links import LinksConfig
 from raysplit.experiment.rules import ReliabilityConfig
 from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import BadUpdate, FailureRules, LostPlace, Standing, Stop, decide
@@ -40,6 +41,8 @@ RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
 def fingerprint(config: RunConfig) -> str:
     """Of all settings that a run's numbers depend on."""
     tree = config.model_dump(mode="json", exclude={"cluster", "output"})
+    if config.links == LinksConfig():  # a run folder may be older than this section
+        del tree["links"]
     kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
