@@ -26,17 +26,19 @@ class Crossing(NamedTuple):
     Attributes:
         parameters: names and kinds in the order of the verb's parameters.
         rest: the kind of the positional arguments after them.
+        keywords: names and kinds of the parameters that are given by name alone.
     """
 
     parameters: tuple[tuple[str, Kind], ...] = ()
     rest: Kind = "other"
     answer: Kind = "other"
+    keywords: tuple[tuple[str, Kind], ...] = ()
 
     def positional(self, position: int) -> Kind:
         return self.parameters[position][1] if position < len(self.parameters) else self.rest
 
     def named(self, name: str) -> Kind:
-        return dict(self.parameters).get(name, "other")
+        return dict((*self.parameters, *self.keywords)).get(name, "other")
 
     def step_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """The `StepId` or `RoundContext` of a call with these arguments; None where it has none."""
@@ -48,7 +50,7 @@ class Crossing(NamedTuple):
     @property
     def kinds(self) -> set[Kind]:
         """All kinds that this verb carries."""
-        return {kind for _, kind in self.parameters} | {self.rest, self.answer}
+        return {kind for _, kind in (*self.parameters, *self.keywords)} | {self.rest, self.answer}
 
 
 def _crossing(parameters: str = "", answer: Kind = "other") -> Crossing:
@@ -98,15 +100,19 @@ def carries(*, answer: Kind = "other", **arguments: Kind) -> Callable[[Verb], Ve
     for kind in (answer, *arguments.values()):
         _require("kind", kind, KINDS)
 
+    def kinds_of(names: Sequence[str]) -> tuple[tuple[str, Kind], ...]:
+        return tuple((name, arguments.get(name, "other")) for name in names)
+
     def declared(verb: Verb) -> Verb:
         parameters = list(inspect.signature(verb).parameters.values())[1:]  # without self
         for name in arguments:
             _require(f"parameter of {verb.__name__}", name, [p.name for p in parameters])
         several = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         verb.crossing = Crossing(  # type: ignore[attr-defined]
-            tuple((p.name, arguments.get(p.name, "other")) for p in parameters if p.kind is not p.VAR_POSITIONAL),
+            parameters=kinds_of([p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]),
             rest=arguments.get(several[0], "other") if several else "other",
             answer=answer,
+            keywords=kinds_of([p.name for p in parameters if p.kind is p.KEYWORD_ONLY]),
         )
         return verb
 

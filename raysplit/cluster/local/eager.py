@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Generator, Mapping
 from contextvars import copy_context
-from time import perf_counter
 from typing import Any
 
 from raysplit.cluster.contract import current_party
@@ -19,8 +18,8 @@ from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope
 from raysplit.cluster.local.calls import LocalHandle
 
-_ROW_S = 0.05  # so long one caller goes on before others have their turn
-_TURN_S = 1.0  # and so long all of them together before the event loop looks at timers and signals again
+_ROW_CALLS = 8  # so many calls one caller makes before others have their turn
+_TURN_CALLS = 64  # and so many all of them together before the event loop looks at timers and signals again
 
 
 class Turn:
@@ -29,7 +28,7 @@ class Turn:
     def __init__(self) -> None:
         self._calls: list[EagerPromise] = []
         self._open_in: asyncio.AbstractEventLoop | None = None
-        self._row_ends_s = self._ends_s = 0.0
+        self._num_in_row = self._num_begun = 0
 
     def enter(self, call: EagerPromise) -> None:
         """Somebody calls, and may or may not await it in this turn."""
@@ -37,19 +36,18 @@ class Turn:
         if self._open_in is not loop:
             self._open_in = loop
             self._forget()
-            self._row_ends_s, self._ends_s = 0.0, perf_counter() + _TURN_S
+            self._num_in_row = self._num_begun = 0
             loop.call_soon(self._end)
         self._calls.append(call)
 
     def begin(self, call: EagerPromise) -> bool:
         """Whether it may be made now: calls begin in their order, and after a row of them others go first."""
-        now_s = perf_counter()
-        if not self._row_ends_s:
-            self._row_ends_s = min(now_s + _ROW_S, self._ends_s)
-        if self._calls[0] is not call or now_s > self._row_ends_s:
-            self._row_ends_s = 0.0
+        if self._calls[0] is not call or self._num_in_row >= _ROW_CALLS or self._num_begun >= _TURN_CALLS:
+            self._num_in_row = 0
             self._make_tasks()
             return False
+        self._num_in_row += 1
+        self._num_begun += 1
         self._calls.clear()
         return True
 
