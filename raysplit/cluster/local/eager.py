@@ -18,7 +18,7 @@ from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope
 from raysplit.cluster.local.calls import LocalHandle
 
-_ROW_CALLS = 8  # so many calls one caller makes before others have their turn
+_ROW_CALLS = 16  # so many calls one caller makes before others have their turn
 _TURN_CALLS = 64  # and so many all of them together before the event loop looks at timers and signals again
 
 
