@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raysplit.cluster.codecs.casts import Float16
+from raysplit.cluster.codecs.codec import Passage
 from raysplit.cluster.contract import Cluster
+from raysplit.cluster.links.link import coded, decoded
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.config.build import build
 from raysplit.config.run import check_config
@@ -53,7 +56,7 @@ def run_on(cluster: Cluster, **changes: Any) -> Result:
 
 def train(**changes: Any) -> Result:
     """Train the base settings with changes on a `LocalCluster`."""
-    return run_on(LocalCluster(), **changes)
+    return run_on(LocalCluster(links=check_config(settings(**changes)).links.rules()), **changes)
 
 
 def weights(result: Result) -> State:
@@ -80,11 +83,47 @@ def dropout_net(num_classes: int) -> nn.Module:
     )
 
 
+def plain_net(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 12), nn.Linear(12, num_classes))
+
+
+def coded_net(num_classes: int) -> nn.Module:
+    """The same with float16 behind its third module when it is trained, both ways."""
+    net = plain_net(num_classes)
+    net[2].register_forward_hook(lambda module, _, z: _AtCut.apply(z) if module.training else z)
+    return net
+
+
+class _AtCut(torch.autograd.Function):
+    """A link inside of a model: what arrives on the way back is taken for the gradient of what left."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        return _across(z)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+        return _across(g)
+
+
+def _across(values: Tensor) -> Tensor:
+    at = Passage("", "", "smashed", None, "")
+    sent = coded(Float16(), values, at)
+    return values.clone() if sent is None else decoded(Float16(), sent, at)
+
+
 TOY_SECONDS = ((2, 1, 0.5), (3, 4, 0.25), (1, 2, 0.125), (1, 1, 1))
 """Forward, backward, update of each unit, which are easy to add."""
 
 
-def toy_profile(folder: Path, *, batch_size: int, activations: Sequence[int], parameters: Sequence[int]) -> str:
+def toy_profile(
+    folder: Path,
+    *,
+    batch_size: int,
+    activations: Sequence[int],
+    parameters: Sequence[int],
+    shapes: Sequence[str] = ("",) * 4,
+) -> str:
     """A profile of four units that take `TOY_SECONDS`, with bytes for each; the path of its file."""
     units = tuple(
         UnitProfile(
@@ -94,6 +133,7 @@ def toy_profile(folder: Path, *, batch_size: int, activations: Sequence[int], pa
             update_ms=1e3 * update,
             activation_bytes=activations[i],
             parameter_bytes=parameters[i],
+            activation_shapes=(shapes[i],) if shapes[i] else (),
         )
         for i, (forward, backward, update) in enumerate(TOY_SECONDS)
     )

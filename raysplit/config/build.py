@@ -107,6 +107,7 @@ def _experiment(config: RunConfig, setting: Setting, parts: Sequence[np.ndarray]
         parts=tuple(parts),
         evaluation=config.evaluation,
         reliability=config.reliability,
+        links=config.links,
         cluster=config.cluster,
         topology=config.topology,
         plain=config.model_dump(mode="json"),

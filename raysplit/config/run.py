@@ -1,6 +1,7 @@
 """The configuration of a run: YAML, checked before anything starts.
 
-Sections: ``model``, ``data``, ``partition``, ``algorithm``, ``training``, ``evaluation``, ``cluster``, ``output``.
+Sections: ``model``, ``data``, ``partition``, ``algorithm``, ``training``, ``evaluation``, ``links``, ``cluster``,
+``output``.
 Options of data sets, partitions and algorithms stand beside their ``name``; they are checked by the piece that takes
 them. An algorithm's option that belongs to another algorithm only is left out with a log line, so that one file
 serves a comparison; an option that nobody knows is an error.
@@ -26,6 +27,7 @@ from raysplit.config.sections import OutputConfig, OwnersConfig
 from raysplit.data.datasets import dataset_names
 from raysplit.data.partition.laws import partition_names
 from raysplit.experiment.cluster import ClusterOptions
+from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
 from raysplit.models.zoo import model_names
@@ -185,6 +187,7 @@ class RunConfig(Rules):
     algorithm: AlgorithmConfig = AlgorithmConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationRules = EvaluationRules()
+    links: LinkOptions = LinkOptions()
     cluster: ClusterOptions = ClusterOptions()
     topology: Topology | None = None
     reliability: ReliabilityRules = ReliabilityRules()

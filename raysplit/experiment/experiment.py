@@ -12,6 +12,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Setting
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import ConfigError
+from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import ElasticRules, EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
 
@@ -28,6 +29,7 @@ class Experiment:
         parts: of each owner, the numbers of its samples in the training set, in owner order.
         evaluation: when to evaluate, and when to stop.
         reliability: what is kept, and what follows from a loss.
+        links: how what parties send one another is written.
         cluster: where parties live.
         topology: described machines and links, if there are some.
         plain: the whole description as plain data, which ``config.yaml`` keeps and the fingerprint is of.
@@ -38,6 +40,7 @@ class Experiment:
     parts: tuple[np.ndarray, ...] = ()
     evaluation: EvaluationRules = field(default_factory=EvaluationRules)
     reliability: ReliabilityRules = field(default_factory=ReliabilityRules)
+    links: LinkOptions = field(default_factory=LinkOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     topology: Topology | None = None
     plain: Mapping[str, Any] = field(default_factory=dict, repr=False)

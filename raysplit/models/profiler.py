@@ -75,6 +75,7 @@ class _Unit:
     backward_s: list[float] = field(default_factory=list)
     update_s: list[float] = field(default_factory=list)
     activation_bytes: int = 0
+    activation_shapes: tuple[str, ...] = ()
 
     def profile(self, part: nn.Module) -> UnitProfile:
         weights = [*part.parameters(), *part.buffers()]
@@ -84,6 +85,7 @@ class _Unit:
             backward_ms=1e3 * statistics.median(self.backward_s[1:]),
             update_ms=1e3 * statistics.median(self.update_s[1:]),
             activation_bytes=self.activation_bytes,
+            activation_shapes=self.activation_shapes,
             parameter_bytes=_num_bytes(weights),
         )
 
@@ -99,6 +101,7 @@ def _train_batch(
         unit.forward_s.append(time.perf_counter() - start_s)
         leaving.append(out if isinstance(out, tuple) else (out,))
         unit.activation_bytes = _num_bytes(leaving[-1])
+        unit.activation_shapes = tuple(map(_shape, leaving[-1]))
         entering.append(tuple(z.detach().requires_grad_(z.is_floating_point()) for z in leaving[-1]))
     gradients: Tensors = tuple(torch.ones_like(z) / z.numel() for z in leaving[-1])
     for index in reversed(range(len(parts))):
@@ -122,6 +125,11 @@ def _backward(leaving: Tensors, gradients: Tensors) -> None:
 def _optimizer(part: nn.Module) -> torch.optim.Optimizer | None:
     parameters = list(part.parameters())
     return torch.optim.SGD(parameters, lr=1e-6, momentum=0.9, weight_decay=1e-4) if parameters else None
+
+
+def _shape(z: Tensor) -> str:
+    """Of one sample, with its type."""
+    return f"{'x'.join(map(str, z.shape[1:]))} {str(z.dtype).removeprefix('torch.')}"
 
 
 def _num_bytes(tensors: Sequence[Tensor]) -> int:

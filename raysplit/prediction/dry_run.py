@@ -13,6 +13,8 @@ from itertools import pairwise
 from math import ceil
 from typing import Any, TypeVar
 
+import torch
+
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
@@ -22,20 +24,33 @@ from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.schedulers.cuts.profiles import UnitProfile
 
 _LABEL_BYTES = 4
+Leaf = tuple[tuple[int, ...], torch.dtype]
+"""Shape and type of a tensor."""
 T = TypeVar("T")
 
 
 class TensorSize:
-    """The size of a tensor; answers what parties ask of a tensor when they only pass it on or average it."""
+    """The size of a tensor; answers what parties ask of a tensor when they only pass it on or average it.
 
-    __slots__ = ("num_bytes", "num_rows")
+    Args:
+        rows_of: the tensors of one row, where that is known.
+    """
+
+    __slots__ = ("_rows_of", "num_bytes", "num_rows")
 
     shape: tuple[int, ...] = ()
     dtype = "size"
 
-    def __init__(self, num_bytes: int, num_rows: int = 1) -> None:
+    def __init__(self, num_bytes: int, num_rows: int = 1, rows_of: Sequence[Leaf] = ()) -> None:
         self.num_bytes = num_bytes
         self.num_rows = num_rows
+        self._rows_of = rows_of
+
+    def leaves(self) -> list[Leaf]:
+        """The tensors that a codec would see; one of float32 in two dimensions where nothing else is known."""
+        num_values = self.num_bytes // torch.float32.itemsize
+        rows_of = self._rows_of or [((num_values // max(1, self.num_rows),), torch.float32)]
+        return [((self.num_rows, *shape), dtype) for shape, dtype in rows_of]
 
     def __len__(self) -> int:
         return self.num_rows
@@ -71,6 +86,16 @@ class DryModelSpec:
         """Bytes of one sample that cross a cut: the output of the unit before it."""
         return self.units[cut - 1].activation_bytes / self.batch_size if cut > 0 else 0.0
 
+    def rows_of(self, cut: int) -> tuple[Leaf, ...]:
+        """The tensors of one sample that cross a cut; none where the profile does not tell."""
+        return tuple(map(_leaf, self.units[cut - 1].activation_shapes)) if cut > 0 else ()
+
+
+def _leaf(text: str) -> Leaf:
+    """From ``"32x7x7 float32"``."""
+    shape, _, dtype = text.partition(" ")
+    return tuple(int(size) for size in shape.split("x") if size), getattr(torch, dtype)
+
 
 def unit_counts(cuts: Sequence[int | str], num_units: int) -> list[int]:
     """The cuts as numbers of units. Raises ``ValueError`` for a name, and for a cut outside the profile."""
@@ -83,9 +108,10 @@ def unit_counts(cuts: Sequence[int | str], num_units: int) -> list[int]:
     return [cut for cut in cuts if isinstance(cut, int)]
 
 
-def _sketches(row_bytes: float) -> Callable[[int], TensorSize]:
-    """Of so many rows; each made once."""
-    return cache(lambda num_rows: TensorSize(round(row_bytes * num_rows), num_rows))
+def _sizes(spec: DryModelSpec, cut: int) -> Callable[[int], TensorSize]:
+    """Of what crosses a cut for so many rows; each made once."""
+    row_bytes, rows_of = spec.row_bytes(cut), spec.rows_of(cut)
+    return cache(lambda num_rows: TensorSize(round(row_bytes * num_rows), num_rows, rows_of))
 
 
 def _outcome(value: T) -> Callable[[], T]:
@@ -102,7 +128,7 @@ class DryPart:
     def __init__(self, spec: DryModelSpec, first: int, end: int) -> None:
         self._names = tuple(unit.name for unit in spec.units[first:end])
         self._weights = {f"unit {i}": TensorSize(spec.units[i].parameter_bytes) for i in range(first, end)}
-        inputs, outputs = _sketches(spec.row_bytes(first)), _sketches(spec.row_bytes(end))
+        inputs, outputs = _sizes(spec, first), _sizes(spec, end)
         self.forward = cache(lambda num_rows: _outcome(outputs(num_rows)))
         self.backward = cache(lambda num_rows: _outcome(inputs(num_rows)))
         self.loss_gradient = cache(lambda num_rows: _outcome((0.0, inputs(num_rows))))

@@ -7,6 +7,7 @@ MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) predicts a round 
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,11 +23,13 @@ from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.closed_form import ClosedForm
 from raysplit.prediction.dry_run import dry_parties
-from raysplit.prediction.dry_setting import dry
+from raysplit.prediction.dry_setting import dry, reference_profile
 from raysplit.prediction.machines import emulation
 from raysplit.prediction.timeline import Timeline, timeline_of
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,10 @@ def simulate(
     Raises ``ConfigError`` for an experiment without a topology, or whose method cannot be acted out with sizes;
     ``ValueError`` for a topology that lacks times.
     """
-    algorithm = dry(experiment, shard_sizes).begin()
+    algorithm, links = dry(experiment, shard_sizes).begin(), experiment.links.rules()
+    units = reference_profile(experiment.required_topology).units
+    if links.codecs and not all(unit.activation_shapes for unit in units):
+        logger.warning("the profile does not tell the shapes of activations; each is taken for one tensor when coded")
     parties = dry_parties(algorithm.parties())
     cluster = SimulatedCluster(
         partial(
@@ -82,7 +88,8 @@ def simulate(
             clock=VirtualClock(),
             batch_size=algorithm.setting.training.batch_size,
             processor_of=places,
-        )
+        ),
+        links=links,
     )
     began = time.perf_counter()
     with _without_garbage_collection():  # it would look through millions of live objects again and again

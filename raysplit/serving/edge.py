@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from raysplit.models.classifier.export import ServingMeta, prepared
 from raysplit.seeding import generator
-from raysplit.serving.codec import Content, Message, encode, task_mask
+from raysplit.serving.codec import Content, Message, task_mask
 from raysplit.serving.compression import Encoding
 from raysplit.serving.links import EdgeLink
 from raysplit.serving.service import read_answer
@@ -31,6 +31,7 @@ from raysplit.serving.transport import (
     Transport,
     exchange_with_retries,
 )
+from raysplit.serving.wire_link import EDGE, SERVER, WireLink
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Answer:
 class EdgeClient:
     """Backbone, wire and patience. `local_heads` answer when no server does; without them that is an error.
 
+    `link` is an emulated one, whose time passes; `wire` is where messages leave and arrive.
     `seed` keys the draws of the emulated link and of the waits between attempts: let it differ from edge to edge.
     """
 
@@ -74,6 +76,7 @@ class EdgeClient:
         encoding: Encoding = Encoding.FLOAT32,
         retries: RetryRule | None = None,
         link: EdgeLink | None = None,
+        wire: WireLink | None = None,
         local_heads: nn.ModuleDict | None = None,
         seed: int = 0,
         sleep: Callable[[float], None] = time.sleep,
@@ -81,6 +84,7 @@ class EdgeClient:
     ) -> None:
         self.meta, self.backbone, self.transport, self.encoding = meta, backbone, transport, encoding
         self.retries, self.link, self.local_heads = retries or RetryRule(), link, local_heads
+        self.wire = wire or WireLink()
         self._losses, self._jitter = generator(seed, "emulated link"), generator(seed, "retries")
         self._sleep, self._clock = sleep, clock
 
@@ -104,7 +108,7 @@ class EdgeClient:
         start = self._clock()
         with torch.inference_mode():
             z = self.backbone(prepared(images, self.meta)).flatten(1)  # [B, Z_b]
-        body = encode(Message(content=Content.FEATURES, tasks=mask, tensor=z), self.encoding)
+        body = self.wire.leaving(EDGE, SERVER, Message(content=Content.FEATURES, tasks=mask, tensor=z), self.encoding)
         sent = self._clock()
         try:
             reply = self._exchange("POST", "/infer", body)
@@ -116,7 +120,7 @@ class EdgeClient:
         if self.link is not None:
             self._sleep(self.link.drawn_s(len(body), self._losses) + self.link.drawn_s(len(reply.body), self._losses))
         arrived = self._clock()
-        logits = read_answer(reply.body, self.meta, asked, len(images))
+        logits = read_answer(reply.body, self.meta, asked, len(images), self.wire)
         server_s = float(reply.headers.get(SERVER_SECONDS, 0.0))
         latency = Latency(
             edge_s=sent - start + self._clock() - arrived, link_s=arrived - sent - server_s, server_s=server_s

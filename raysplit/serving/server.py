@@ -41,6 +41,7 @@ from raysplit.serving.service import (
     write_answer,
 )
 from raysplit.serving.transport import SERVER_SECONDS
+from raysplit.serving.wire_link import WireLink
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ class Ingress:
         self.features = served_features(self.meta)
         self.limits = limits_for(self.meta, self.features, max_batch)
         self.heads, self.unsplit = heads, unsplit
+        self.wire = WireLink()
 
     @routes.get("/meta")
     async def describe(self) -> Response:
@@ -151,9 +153,9 @@ class Ingress:
     async def infer(self, request: Request) -> Response:
         body = await self._body(request)
         start = time.perf_counter()
-        question = read_question(body, self.meta, self.features, self.limits)
+        question = read_question(body, self.meta, self.features, self.limits, self.wire)
         logits = await (self._from_heads if question.content is Content.FEATURES else self._from_unsplit)(question)
-        answer = write_answer(logits, self.meta)
+        answer = write_answer(logits, self.meta, self.wire)
         headers = {SERVER_SECONDS: f"{time.perf_counter() - start:.9f}"}
         return Response(answer, media_type="application/octet-stream", headers=headers)
 

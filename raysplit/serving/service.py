@@ -22,11 +22,10 @@ from raysplit.serving.codec import (
     Message,
     Reason,
     WireError,
-    decode,
-    encode,
     masked_tasks,
     task_mask,
 )
+from raysplit.serving.wire_link import EDGE, SERVER, WireLink
 
 Array = npt.NDArray[np.generic]
 
@@ -60,9 +59,9 @@ def limits_for(meta: ServingMeta, features: int, max_batch: int) -> Limits:
     return Limits(max_body_bytes=HEADER_BYTES + 4 * values + values // 250 + 64, max_values=values)
 
 
-def read_question(body: bytes, meta: ServingMeta, features: int, limits: Limits) -> Question:
+def read_question(body: bytes, meta: ServingMeta, features: int, limits: Limits, link: WireLink) -> Question:
     """The request in `body`. Raises WireError for whatever is not one that this model can answer."""
-    message = decode(body, limits)
+    message = link.arriving(EDGE, SERVER, body, limits)
     shape, side = tuple(message.tensor.shape), meta.image_size
     expected = {Content.FEATURES: (features,), Content.IMAGES: (3, side, side)}.get(message.content)
     if expected is None:
@@ -75,19 +74,22 @@ def read_question(body: bytes, meta: ServingMeta, features: int, limits: Limits)
     return Question(content=message.content, tasks=masked_tasks(message.tasks, meta.tasks), tensor=message.tensor)
 
 
-def write_answer(logits: Mapping[str, Tensor], meta: ServingMeta) -> bytes:
+def write_answer(logits: Mapping[str, Tensor], meta: ServingMeta, link: WireLink) -> bytes:
     """The reply: logits of the answered tasks side by side, in the order of the model's tasks."""
     answered = [task for task in meta.tasks if task in logits]
     together = torch.cat([logits[task] for task in answered], dim=1)  # [B, sum K_j]
-    return encode(Message(content=Content.LOGITS, tasks=task_mask(answered, meta.tasks), tensor=together))
+    message = Message(content=Content.LOGITS, tasks=task_mask(answered, meta.tasks), tensor=together)
+    return link.leaving(SERVER, EDGE, message)
 
 
-def read_answer(body: bytes, meta: ServingMeta, tasks: Sequence[str], num_rows: int) -> dict[str, Tensor]:
+def read_answer(
+    body: bytes, meta: ServingMeta, tasks: Sequence[str], num_rows: int, link: WireLink
+) -> dict[str, Tensor]:
     """The logits {task: [num_rows, K_task]} in a reply for `tasks`. Raises WireError for any other reply."""
     asked = [task for task in meta.tasks if task in set(tasks)]
     widths = [len(meta.classes[task]) for task in asked]
     size = num_rows * sum(widths)
-    message = decode(body, Limits(max_body_bytes=HEADER_BYTES + 4 * size, max_values=size))
+    message = link.arriving(SERVER, EDGE, body, Limits(max_body_bytes=HEADER_BYTES + 4 * size, max_values=size))
     if message.content is not Content.LOGITS or message.tasks != task_mask(asked, meta.tasks):
         raise WireError(Reason.CONTENT, f"the reply does not answer {', '.join(asked)}")
     if tuple(message.tensor.shape) != (num_rows, sum(widths)):

@@ -66,16 +66,21 @@ def ray_layout(experiment: Experiment, resources: dict[str, float]) -> Callable[
 
 
 def ray_cluster(
-    options: ClusterOptions, layout: Callable[[Sequence[PartySpec]], Layout], emulate: Emulate | None = None
+    experiment: Experiment, layout: Callable[[Sequence[PartySpec]], Layout], emulate: Emulate | None = None
 ) -> RayCluster:
     """A cluster of the configured places on the connected Ray."""
     from raysplit.cluster.on_ray.cluster import RayCluster  # imports ray, whose environment `connect` has prepared
     from raysplit.cluster.on_ray.elastic import ElasticRayCluster
 
+    options, links = experiment.cluster, experiment.links.rules()
     if options.elastic is not None:
-        return ElasticRayCluster(layout)
+        return ElasticRayCluster(layout, links=links)
     return RayCluster(
-        layout, strategy=options.strategy, placement_timeout_s=options.placement_timeout_s, emulate=emulate
+        layout,
+        strategy=options.strategy,
+        placement_timeout_s=options.placement_timeout_s,
+        emulate=emulate,
+        links=links,
     )
 
 

@@ -121,7 +121,7 @@ def _execute(
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
             experiment = make("cuda" if has_cuda else "cpu")
             pacing = Pacing(experiment) if experiment.topology and not options.elastic else None
-            local = LocalCluster(pacing.emulate if pacing else None)
+            local = LocalCluster(pacing.emulate if pacing else None, links=experiment.links.rules())
             result = run_to_end(work(experiment, local, callbacks=callbacks))
             return _with_prediction(result, pacing, local.log)
         with nullcontext() if keep_ray else ray_left_as_found():
@@ -129,7 +129,7 @@ def _execute(
             experiment = make(choose_device(options, resources))
             layout = ray_layout(experiment, resources)
             pacing = Pacing(experiment, layout) if experiment.topology and not options.elastic else None
-            cluster = ray_cluster(options, layout, pacing.emulate if pacing else None)
+            cluster = ray_cluster(experiment, layout, pacing.emulate if pacing else None)
             metrics = RayMetrics(_publisher(experiment))
             running = work(experiment, cluster, callbacks=[*callbacks, metrics], meter=metrics, resources=resources)
             return _with_prediction(run_to_end(running), pacing, cluster.log)

@@ -55,10 +55,10 @@ def make_cluster(warm_places: dict[int, Any]) -> MakeCluster:
     from raysplit.cluster.layout import lay_out
     from raysplit.cluster.on_ray.cluster import Places, RayCluster
 
-    def make(num_places: int = 2, sharing: Sharing = "auto") -> RayCluster:
+    def make(num_places: int = 2, sharing: Sharing = "auto", **options: Any) -> RayCluster:
         alone = sharing == "alone"
         layout = partial(lay_out, num_places=num_places, cpus=1 if alone else num_places / 4, sharing=sharing)
         places = None if alone else warm_places.setdefault(num_places, Places(timeout_s=120))
-        return RayCluster(layout, placement_timeout_s=120, places=places)
+        return RayCluster(layout, placement_timeout_s=120, places=places, **options)
 
     return make

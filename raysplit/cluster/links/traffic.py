@@ -1,32 +1,10 @@
-"""What has crossed each link: bytes and messages, counted, merged over places and compared."""
+"""Tables of what has crossed each link, merged over places and compared; a `Link` counts them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from raysplit.cluster.contract import LinkTraffic
-
-
-class TrafficMeter:
-    """Counts the tensor bytes and messages that each link has carried. A party's calls to itself are not traffic."""
-
-    def __init__(self) -> None:
-        self._carried: dict[tuple[str, str], list[int]] = {}  # bytes and messages by link
-
-    def add(self, source: str, destination: str, size_bytes: int) -> None:
-        if size_bytes and source != destination:
-            ends = source, destination
-            carried = self._carried.get(ends)
-            if carried is None:
-                carried = self._carried[ends] = [0, 0]
-            carried[0] += size_bytes
-            carried[1] += 1
-
-    def records(self) -> list[LinkTraffic]:
-        return [
-            LinkTraffic(source=source, destination=destination, num_bytes=num_bytes, num_messages=num_messages)
-            for (source, destination), (num_bytes, num_messages) in sorted(self._carried.items())
-        ]
 
 
 def merge_traffic(parts: list[list[LinkTraffic]]) -> list[LinkTraffic]:

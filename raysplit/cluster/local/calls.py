@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from raysplit.cluster.contract import Handle, Promise, current_party
-from raysplit.cluster.emulation.network import Network
+from raysplit.cluster.links.kinds import Crossing
+from raysplit.cluster.links.link import Link, arguments_leaving
 from raysplit.cluster.links.tensors import Envelope, num_bytes
-from raysplit.cluster.links.traffic import TrafficMeter
 
 
 class LocalPromise:
-    """A running call; the value is counted on the link from its maker to whoever awaits it."""
+    """A running call; the value arrives on the link from its maker to whoever awaits it."""
 
-    def __init__(self, task: asyncio.Task[Envelope], meter: TrafficMeter, network: Network | None = None) -> None:
+    def __init__(self, task: asyncio.Task[Envelope], link: Link) -> None:
         self._task = task
-        self._meter = meter
-        self._network = network
+        self._link = link
 
     def __await__(self) -> Generator[Any, None, Any]:
         envelope = yield from self._task.__await__()
-        if envelope.num_bytes:
-            receiver = current_party.get()
-            self._meter.add(envelope.source, receiver, envelope.num_bytes)
-            if self._network is not None:
-                carried = self._network.carry(envelope.source, receiver, envelope.num_bytes, envelope.made_s)
-                yield from carried.__await__()
-        return envelope.value
+        if not envelope.num_bytes:
+            return envelope.value
+        receiver, link = current_party.get(), self._link
+        value = link.arriving(envelope.source, receiver, envelope.value, envelope.num_bytes)
+        if link.network is not None:
+            carried = link.network.carry(envelope.source, receiver, envelope.num_bytes, envelope.made_s)
+            yield from carried.__await__()
+        return value
 
     async def envelope(self) -> Envelope:
-        """The value under its maker's name, uncounted: for sending it on."""
+        """The value under its maker's name as it left, uncounted: for sending it on."""
         return await self._task
 
 
 class LocalHandle(Handle):
-    """The handle of a party that lives in this process."""
+    """The handle of a party that lives in this process.
 
-    promise: ClassVar[type[LocalPromise]] = LocalPromise
+    Args:
+        own: what the party's class declares that its verbs carry.
 
-    def __init__(self, name: str, party: Any, meter: TrafficMeter, network: Network | None = None) -> None:
+    Attributes:
+        crossings: the verbs that carry something to be coded.
+    """
+
+    def __init__(self, name: str, party: Any, link: Link, own: Mapping[str, Crossing] | None = None) -> None:
         self.name = name
-        self._meter = meter
+        self._link = link
         self._party = party
-        self._network = network
+        self.crossings = link.crossings(own or {})
 
     def __getattr__(self, verb: str) -> Callable[..., Promise[Any]]:
         if verb.startswith("_"):
@@ -54,29 +59,37 @@ class LocalHandle(Handle):
         return call
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
-        task = asyncio.get_running_loop().create_task(self._run(current_party.get(), verb, args, kwargs))
-        return self.promise(task, self._meter, self._network)
+        return LocalPromise(asyncio.get_running_loop().create_task(self._sent(verb, args, kwargs)), self._link)
+
+    def _sent(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Envelope]:
+        """The call to be run, with its arguments as they leave now."""
+        caller, crossing = current_party.get(), self.crossings.get(verb)
+        if crossing is not None:
+            args, kwargs = arguments_leaving(self._link, crossing, caller, self.name, args, kwargs)
+        return self._run(caller, verb, args, kwargs)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         current_party.set(self.name)  # this task's own context, or put back by who awaits it
-        network, sent_bytes, promised = self._network, 0, False
-        for value in (*args, *kwargs.values()):
+        link, sent_bytes, promised = self._link, 0, []
+        network, values = link.network, [*args, *kwargs.values()]
+        for i, value in enumerate(values):
             if hasattr(value, "__await__"):
-                promised = True
+                promised.append(i)
             elif size := num_bytes(value):
-                self._meter.add(caller, self.name, size)
+                values[i] = link.arriving(caller, self.name, value, size)
                 sent_bytes += size
         if network is not None and sent_bytes:
             await network.carry(caller, self.name, sent_bytes, network.now_s())
-        if promised:
-            args = tuple([await _kept(value) for value in args])
-            kwargs = {name: await _kept(value) for name, value in kwargs.items()}
-        result = getattr(self._party, verb)(*args, **kwargs)
+        for i in promised:
+            values[i] = await values[i]
+        named = {}
+        if kwargs:
+            named = dict(zip(kwargs, values[len(args) :], strict=True))
+            del values[len(args) :]
+        result = getattr(self._party, verb)(*values, **named)
         if hasattr(result, "__await__"):
             result = await result
+        crossing = self.crossings.get(verb)
+        if crossing is not None:
+            result = link.leaving(self.name, "", result, crossing.answer, crossing.step_of(values, named))
         return Envelope(self.name, result, network.now_s() if network is not None else 0.0)
-
-
-async def _kept(value: Any) -> Any:
-    """What was promised; any other value as it is."""
-    return await value if hasattr(value, "__await__") else value

@@ -12,8 +12,7 @@ from typing import Any
 from raysplit.cluster.contract import Handle, LinkTraffic, Membership, PartyLoad, PartySpec, Repaired
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation
-from raysplit.cluster.emulation.network import Network
-from raysplit.cluster.links.traffic import TrafficMeter
+from raysplit.cluster.links.link import PLAIN, LinkRules, make_link, own_crossings
 from raysplit.cluster.local.calls import LocalHandle
 from raysplit.cluster.local.eager import EagerHandle, Turn
 
@@ -23,10 +22,12 @@ class LocalCluster:
 
     Args:
         emulate: makes the machines and links that the parties are to be like; by default they run as they can.
+        links: what works on the values that parties send one another; by default nothing.
     """
 
-    def __init__(self, emulate: Emulate | None = None) -> None:
-        self._meter = TrafficMeter()
+    def __init__(self, emulate: Emulate | None = None, *, links: LinkRules = PLAIN) -> None:
+        self._rules = links
+        self._link = make_link(links)
         self._turn = Turn()
         self._emulate = emulate
         self._handles: dict[str, Handle] = {}
@@ -41,6 +42,7 @@ class LocalCluster:
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         if self._emulate is not None:
             self._emulation = self._emulate(parties)
+            self._link.network = self._emulation.network
         return self._made(parties)
 
     async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
@@ -57,20 +59,17 @@ class LocalCluster:
             self._added.pop(name, None)
 
     def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        network = None
         if self._emulation is not None:
-            network = self._emulation.network
             parties = self._emulation.equip(parties)
-        made: dict[str, Handle] = {
-            p.name: self._handle(p.name, p.build(name=p.name, **p.arguments), network) for p in parties
-        }
+        made: dict[str, Handle] = {p.name: self._handle(p, p.build(name=p.name, **p.arguments)) for p in parties}
         self._handles |= made
         return made
 
-    def _handle(self, name: str, party: Any, network: Network | None) -> Handle:
+    def _handle(self, spec: PartySpec, party: Any) -> Handle:
+        own = own_crossings(self._rules, spec.build)
         if self._emulation is not None:
-            return LocalHandle(name, party, self._meter, network)
-        return EagerHandle(name, party, self._meter, self._turn)
+            return LocalHandle(spec.name, party, self._link, own)
+        return EagerHandle(spec.name, party, self._link, own, self._turn)
 
     async def party_loads(self) -> list[PartyLoad]:
         return []
@@ -90,7 +89,7 @@ class LocalCluster:
         return Membership(handles=dict(self._handles), came=(), num_places=1)
 
     async def traffic(self) -> list[LinkTraffic]:
-        return self._meter.records()
+        return self._link.traffic()
 
     async def close(self) -> None:
         """Nothing is held outside this process."""

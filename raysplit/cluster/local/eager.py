@@ -8,18 +8,18 @@ batch, or until it has to wait for somebody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Mapping
 from contextvars import copy_context
-from time import perf_counter
 from typing import Any
 
 from raysplit.cluster.contract import current_party
+from raysplit.cluster.links.kinds import Crossing
+from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope
-from raysplit.cluster.links.traffic import TrafficMeter
 from raysplit.cluster.local.calls import LocalHandle
 
-_ROW_S = 0.05  # so long one caller goes on before others have their turn
-_TURN_S = 1.0  # and so long all of them together before the event loop looks at timers and signals again
+_ROW_CALLS = 16  # so many calls one caller makes before others have their turn
+_TURN_CALLS = 64  # and so many all of them together before the event loop looks at timers and signals again
 
 
 class Turn:
@@ -28,7 +28,7 @@ class Turn:
     def __init__(self) -> None:
         self._calls: list[EagerPromise] = []
         self._open_in: asyncio.AbstractEventLoop | None = None
-        self._row_ends_s = self._ends_s = 0.0
+        self._num_in_row = self._num_begun = 0
 
     def enter(self, call: EagerPromise) -> None:
         """Somebody calls, and may or may not await it in this turn."""
@@ -36,19 +36,18 @@ class Turn:
         if self._open_in is not loop:
             self._open_in = loop
             self._forget()
-            self._row_ends_s, self._ends_s = 0.0, perf_counter() + _TURN_S
+            self._num_in_row = self._num_begun = 0
             loop.call_soon(self._end)
         self._calls.append(call)
 
     def begin(self, call: EagerPromise) -> bool:
         """Whether it may be made now: calls begin in their order, and after a row of them others go first."""
-        now_s = perf_counter()
-        if not self._row_ends_s:
-            self._row_ends_s = min(now_s + _ROW_S, self._ends_s)
-        if self._calls[0] is not call or now_s > self._row_ends_s:
-            self._row_ends_s = 0.0
+        if self._calls[0] is not call or self._num_in_row >= _ROW_CALLS or self._num_begun >= _TURN_CALLS:
+            self._num_in_row = 0
             self._make_tasks()
             return False
+        self._num_in_row += 1
+        self._num_begun += 1
         self._calls.clear()
         return True
 
@@ -71,12 +70,12 @@ class Turn:
 class EagerPromise:
     """A call that whoever awaits it first makes at once; a task, if nobody has awaited it in the turn of the call."""
 
-    __slots__ = ("_context", "_made", "_meter", "_turn", "_work")
+    __slots__ = ("_context", "_link", "_made", "_turn", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, Envelope], turn: Turn, meter: TrafficMeter) -> None:
+    def __init__(self, work: Coroutine[Any, Any, Envelope], turn: Turn, link: Link) -> None:
         self._work = work
         self._turn = turn
-        self._meter = meter
+        self._link = link
         self._context = copy_context()
         self._made: asyncio.Future[Envelope] | None = None
         turn.enter(self)
@@ -87,9 +86,9 @@ class EagerPromise:
         else:
             assert self._made is not None
             envelope = yield from self._made.__await__()
-        if envelope.num_bytes:
-            self._meter.add(envelope.source, current_party.get(), envelope.num_bytes)
-        return envelope.value
+        if not envelope.num_bytes:
+            return envelope.value
+        return self._link.arriving(envelope.source, current_party.get(), envelope.value, envelope.num_bytes)
 
     def _make(self) -> Generator[Any, None, Envelope]:
         self._made = made = asyncio.get_running_loop().create_future()  # for others who await it
@@ -118,9 +117,9 @@ class EagerPromise:
 class EagerHandle(LocalHandle):
     """The handle of a party in this process where nothing is emulated."""
 
-    def __init__(self, name: str, party: Any, meter: TrafficMeter, turn: Turn) -> None:
-        super().__init__(name, party, meter)
+    def __init__(self, name: str, party: Any, link: Link, own: Mapping[str, Crossing], turn: Turn) -> None:
+        super().__init__(name, party, link, own)
         self._turn = turn
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> EagerPromise:
-        return EagerPromise(self._run(current_party.get(), verb, args, kwargs), self._turn, self._meter)
+        return EagerPromise(self._sent(verb, args, kwargs), self._turn, self._link)

@@ -19,10 +19,13 @@ from raysplit.cluster.contract import Handle, LinkTraffic, Membership, PartyLoad
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation
 from raysplit.cluster.layout import Layout
+from raysplit.cluster.links.kinds import Crossing
+from raysplit.cluster.links.link import PLAIN, LinkRules, make_link, own_crossings
 from raysplit.cluster.links.traffic import difference, merge_traffic
 from raysplit.cluster.load import merge_loads
+from raysplit.cluster.on_ray.home import Home
 from raysplit.cluster.on_ray.no_room import short_of
-from raysplit.cluster.on_ray.place import METER, RayHandle, asked, silent, unwrapped
+from raysplit.cluster.on_ray.place import RayHandle, asked, silent, unwrapped
 from raysplit.cluster.on_ray.places import PlacementError as PlacementError
 from raysplit.cluster.on_ray.places import Places as Places
 from raysplit.cluster.on_ray.places import explain, machines
@@ -39,6 +42,7 @@ class RayCluster:
         placement_timeout_s: how long to wait for room before giving up with the reason.
         places: running places to use and leave running; by default the cluster's own, which end with it.
         emulate: makes the machines and links that the run is paced like; by default it runs as it can.
+        links: what works on the values that parties send one another; by default nothing.
 
     Attributes:
         log: what happened in an emulated run, once it is closed.
@@ -52,8 +56,12 @@ class RayCluster:
         placement_timeout_s: float = 60.0,
         places: Places | None = None,
         emulate: Emulate | None = None,
+        links: LinkRules = PLAIN,
     ) -> None:
         self._lay_out = lay_out
+        self._links = links
+        self._home = Home(link=make_link(links))  # the driver's
+        self._declared: dict[str, Mapping[str, Crossing]] = {}  # what parties declare of their verbs
         self._emulate = emulate
         self.log = EventLog()
         self._placement_timeout_s = placement_timeout_s
@@ -73,7 +81,7 @@ class RayCluster:
         actors, self._place_of = self._places.actors, dict(layout.place_of)
         self._emulation = self._emulate(parties) if self._emulate is not None else None
         made = {
-            name: actor.make.remote([p for p in parties if layout.place_of[p.name] == name], self._emulation)
+            name: self._have_made(actor, [p for p in parties if layout.place_of[p.name] == name])
             for name, actor in actors.items()
         }
         for name, done in made.items():
@@ -145,11 +153,11 @@ class RayCluster:
         self, parties: Sequence[PartySpec], place_of: Mapping[str, str], actors: Mapping[str, Any]
     ) -> None:
         """Have parties made in these places; they are there once all are made."""
-        made = {
-            name: actor.add.remote([p for p in parties if place_of[p.name] == name], self._emulation)
-            for name, actor in actors.items()
-            if name in place_of.values()
-        }
+        made = {}
+        for name, actor in actors.items():
+            inhabitants = [p for p in parties if place_of[p.name] == name]
+            if inhabitants:
+                made[name] = self._have_made(actor, inhabitants, more=name in self._places.actors)
         for name, done in made.items():
             await unwrapped(done, name)
         self._place_of |= place_of
@@ -157,7 +165,15 @@ class RayCluster:
 
     def _handles(self, names: Iterable[str]) -> dict[str, Handle]:
         place_of, actors = self._place_of, self._actors()
-        return {name: RayHandle(name, place_of[name], actors[place_of[name]]) for name in names}
+        return {
+            name: RayHandle(name, place_of[name], actors[place_of[name]], self._declared.get(name, {}), self._home)
+            for name in names
+        }
+
+    def _have_made(self, actor: Any, parties: Sequence[PartySpec], *, more: bool = False) -> Any:
+        """Have a place make these parties, beside those it has or alone."""
+        self._declared |= {party.name: own_crossings(self._links, party.build) for party in parties}
+        return actor.add.remote(parties) if more else actor.make.remote(parties, self._emulation, self._links)
 
     def _actors(self) -> dict[str, Any]:
         """All places by name."""
@@ -181,7 +197,7 @@ class RayCluster:
         made = {}
         for name in gone:
             inhabitants = [described[party] for party, place in self._place_of.items() if place == name]
-            made[name] = homes[name].renew(name).make.remote(inhabitants, self._emulation)
+            made[name] = self._have_made(homes[name].renew(name), inhabitants)
         for name, done in made.items():
             if name in self._actors():  # else its set has been given up
                 await self._come_back(name, done, homes[name])
@@ -219,7 +235,7 @@ class RayCluster:
         return merge_loads(await asked(self._actors(), "party_loads"))
 
     async def _counted(self) -> list[LinkTraffic]:
-        return merge_traffic([METER.records(), self._ended, *await asked(self._actors(), "traffic")])
+        return merge_traffic([self._home.link.traffic(), self._ended, *await asked(self._actors(), "traffic")])
 
     async def _collect(self) -> None:
         """The events of all places that still answer."""

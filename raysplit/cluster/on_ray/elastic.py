@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from raysplit.cluster.contract import Handle, Membership, PartySpec, PlaceLost, Repaired
 from raysplit.cluster.layout import Layout, PlaceSpec
+from raysplit.cluster.links.link import PLAIN, LinkRules
 from raysplit.cluster.on_ray.cluster import RayCluster
 from raysplit.cluster.on_ray.place import silent, unwrapped
 from raysplit.cluster.on_ray.places import Places
@@ -26,10 +27,11 @@ class ElasticRayCluster(RayCluster):
 
     Args:
         lay_out: puts parties on places; Ray's placement strategies do not hold between them.
+        links: what works on the values that parties send one another; by default nothing.
     """
 
-    def __init__(self, lay_out: Callable[[Sequence[PartySpec]], Layout]) -> None:
-        super().__init__(lay_out)
+    def __init__(self, lay_out: Callable[[Sequence[PartySpec]], Layout], *, links: LinkRules = PLAIN) -> None:
+        super().__init__(lay_out, links=links)
         self._layout = Layout(places=(), place_of={})
         self._described: dict[str, PartySpec] = {}
         self._coming: dict[str, asyncio.Task[Places]] = {}
@@ -82,7 +84,7 @@ class ElasticRayCluster(RayCluster):
                     await asyncio.sleep(_POLL_S)
                 places.begin()
                 inhabitants = [self._described[name] for name in self._inhabitants(place.name)]
-                await unwrapped(places.actors[place.name].make.remote(inhabitants, None), place.name)
+                await unwrapped(self._have_made(places.actors[place.name], inhabitants), place.name)
             except PlaceLost as lost:
                 places.close()
                 logger.warning("place %s was lost as it came: %s", place.name, lost.reason)

@@ -26,11 +26,12 @@ from ray.exceptions import (
 from raysplit.cluster.contract import Handle, LinkTraffic, PartyLoad, PartySpec, PlaceLost, Promise, current_party
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
-from raysplit.cluster.emulation.network import Network
+from raysplit.cluster.links.kinds import Crossing
+from raysplit.cluster.links.link import PLAIN, Link, LinkRules, arguments_leaving, own_crossings
 from raysplit.cluster.links.tensors import Envelope, Sealed, opened, sealed, unpack
-from raysplit.cluster.links.traffic import TrafficMeter
 from raysplit.cluster.load import LoadMeter
 from raysplit.cluster.local.calls import LocalHandle, LocalPromise
+from raysplit.cluster.on_ray.home import Home, here
 from raysplit.cluster.on_ray.malloc import keep_freed_memory
 from raysplit.cluster.on_ray.place_log import label_logs
 
@@ -40,27 +41,19 @@ _GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, Loca
 PULSE = "pulse"
 """The concurrency group of the call that a place answers beside all work."""
 
-METER = TrafficMeter()
-"""Counts what reaches this process."""
-
-LOAD = LoadMeter()
-"""Measures how hard the parties of this process are pressed."""
-
-_here: Place | None = None  # the place that this process is, if it is one
-_network: Network | None = None  # the described links of an emulated run
-
 
 class RayPromise:
-    """The result of an actor call; awaiting it brings the value here and counts it."""
+    """The result of an actor call; awaiting it brings the value here, where it arrives."""
 
-    def __init__(self, ref: Any, place: str) -> None:
+    def __init__(self, ref: Any, place: str, home: Home) -> None:
         self.ref = ref
         self.place = place
+        self._home = home
 
     def __await__(self) -> Generator[Any, None, Any]:
-        party = current_party.get()
+        party, link = current_party.get(), self._home.link
         try:
-            with LOAD.waiting(party):
+            with self._home.load.waiting(party):
                 source, made_s, size_bytes, value = yield from self.ref.__await__()
         except RayTaskError as error:
             raise _cause(error) from None
@@ -68,147 +61,171 @@ class RayPromise:
             raise PlaceLost(self.place, _first_line(error)) from None
         if not size_bytes:
             return value
-        METER.add(source, party, size_bytes)
-        if _network is not None:
-            yield from _network.carry(source, party, size_bytes, made_s).__await__()
-        return unpack(value)
+        value = link.arriving(source, party, unpack(value), size_bytes)
+        if link.network is not None:
+            yield from link.network.carry(source, party, size_bytes, made_s).__await__()
+        return value
 
 
 class _PlacePromise(LocalPromise):
     """The result of a call in this process, in a place that measures."""
 
+    def __init__(self, task: asyncio.Task[Envelope], link: Link, load: LoadMeter) -> None:
+        super().__init__(task, link)
+        self._load = load
+
     def __await__(self) -> Generator[Any, None, Any]:
-        with LOAD.waiting(current_party.get()):
+        with self._load.waiting(current_party.get()):
             return (yield from super().__await__())
 
 
 class _PlaceHandle(LocalHandle):
     """The handle of a party in this process, in a place that measures."""
 
-    promise = _PlacePromise
+    def __init__(self, name: str, party: Any, home: Home, own: Mapping[str, Crossing]) -> None:
+        super().__init__(name, party, home.link, own)
+        self._load = home.load
+
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
+        return _PlacePromise(asyncio.ensure_future(self._sent(verb, args, kwargs)), self._link, self._load)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
-        with LOAD.answering(self.name):
+        with self._load.answering(self.name):
             return await super()._run(caller, verb, args, kwargs)
 
 
 class RayHandle(Handle):
-    """The handle of a party in a place; picklable, it may travel to other parties."""
+    """The handle of a party in a place; picklable, it may travel to other parties.
 
-    def __init__(self, name: str, place: str, actor: Any) -> None:
+    Args:
+        own: what the party's class declares that its verbs carry.
+        home: the process that calls; by default the place of the party that calls.
+    """
+
+    def __init__(
+        self, name: str, place: str, actor: Any, own: Mapping[str, Crossing], home: Home | None = None
+    ) -> None:
         self.name = name
         self._place = place
         self._actor = actor
+        self._own = own
+        self._home = home
 
     def __getattr__(self, verb: str) -> Callable[..., Promise[Any]]:
         if verb.startswith("_"):
             raise AttributeError(verb)
         return partial(self._call, verb)
 
-    def __reduce__(self) -> tuple[type[RayHandle], tuple[str, str, Any]]:
-        return RayHandle, (self.name, self._place, self._actor)
+    def __reduce__(self) -> tuple[type[RayHandle], tuple[str, str, Any, Mapping[str, Crossing]]]:
+        return RayHandle, (self.name, self._place, self._actor, self._own)
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
-        if _here is not None and _here.name == self._place:
-            return _here.handles[self.name]._call(verb, *args, **kwargs)
+        home = self._home or here.get()
+        if home.place == self._place:
+            promise: Promise[Any] = home.handles[self.name]._call(verb, *args, **kwargs)
+            return promise
+        crossing = home.link.crossings(self._own).get(verb)
+        if crossing is not None:
+            args, kwargs = arguments_leaving(home.link, crossing, current_party.get(), self.name, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
-                made_here = self._call_with_local_promises(verb, args, kwargs)
-                return _PlacePromise(asyncio.ensure_future(made_here), METER, _network)
-        return RayPromise(self._submit(verb, args, kwargs), self._place)
+                made_here = self._call_with_local_promises(home, verb, args, kwargs)
+                return _PlacePromise(asyncio.ensure_future(made_here), home.link, home.load)
+        return RayPromise(self._submit(home, verb, args, kwargs), self._place, home)
 
-    def _submit(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """One argument, since each costs; promises stand beside it, so that Ray puts their answers in their places."""
-        caller = current_party.get()
+        caller, now_s = current_party.get(), home.now_s()
         values = [*args, *kwargs.values()]
-        sent = [None if isinstance(value, RayPromise) else _outgoing(caller, value) for value in values]
+        sent = [None if isinstance(value, RayPromise) else _outgoing(caller, value, now_s) for value in values]
         answers = [value.ref for value in values if isinstance(value, RayPromise)]
         return self._actor.call.remote((self.name, verb, sent, tuple(kwargs)), *answers)
 
-    async def _call_with_local_promises(self, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Envelope:
+    async def _call_with_local_promises(
+        self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Envelope:
         """A promise of this process means nothing to Ray: its value is sent instead, under its maker's name."""
         args = [await _made_here(value) for value in args]
         kwargs = {key: await _made_here(value) for key, value in kwargs.items()}
-        return opened(await unwrapped(self._submit(verb, args, kwargs), self._place))
+        return opened(await unwrapped(self._submit(home, verb, args, kwargs), self._place))
 
 
 async def _made_here(value: Any) -> Any:
     return await value.envelope() if isinstance(value, LocalPromise) else value
 
 
-def _outgoing(caller: str, value: Any) -> Sealed:
-    return value.sealed() if isinstance(value, Envelope) else sealed(caller, value, _now_s())
-
-
-def _now_s() -> float:
-    return _network.now_s() if _network is not None else 0.0
+def _outgoing(caller: str, value: Any, now_s: float) -> Sealed:
+    return value.sealed() if isinstance(value, Envelope) else sealed(caller, value, now_s)
 
 
 class Place:
-    """The actor: parties by name, and the count of what reached them."""
+    """The actor: parties by name, and what their process has beside them."""
 
     def __init__(self, name: str) -> None:
-        global _here
         torch.set_num_threads(1)
         keep_freed_memory()
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of modules
         label_logs(name)
         self.name = name
         self.parties: dict[str, Any] = {}
-        self.handles: dict[str, _PlaceHandle] = {}
+        self._home = Home(place=name)
+        self._rules = PLAIN
         self._emulation: Emulation | None = None
-        _here = self
 
-    async def make(self, specs: Sequence[PartySpec], emulation: Emulation | None) -> None:
+    async def make(
+        self, specs: Sequence[PartySpec], emulation: Emulation | None = None, rules: LinkRules = PLAIN
+    ) -> None:
+        """Have these parties, and no others, on machines and links of this kind."""
         self.parties.clear()
-        self.handles.clear()
-        self._emulation = None
-        await self.add(specs, emulation)
+        self._emulation, self._rules = emulation, rules
+        self._home.furnish(rules, emulation.network if emulation is not None else None)
+        await self.add(specs)
 
-    async def add(self, specs: Sequence[PartySpec], emulation: Emulation | None) -> None:
-        global _network
-        if self._emulation is None:
-            self._emulation = emulation
-            _network = emulation.network if emulation is not None else None
+    async def add(self, specs: Sequence[PartySpec]) -> None:
         for spec in self._emulation.equip(specs) if self._emulation is not None else specs:
             party = self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
-            self.handles[spec.name] = _PlaceHandle(spec.name, party, METER, _network)
+            own = own_crossings(self._rules, spec.build)
+            self._home.handles[spec.name] = _PlaceHandle(spec.name, party, self._home, own)
 
     async def drop(self, names: Sequence[str]) -> None:
         for name in names:
-            del self.parties[name], self.handles[name]
+            del self.parties[name], self._home.handles[name]
 
     async def call(self, request: tuple[str, str, Sequence[Sealed | None], Sequence[str]], *answers: Sealed) -> Sealed:
         """Run a verb of a party: its name, the verb, the arguments (None: the next answer), names of the last ones."""
         party, verb, sent, names = request
+        home = self._home
+        link, crossing = home.link, home.crossing(verb, party)
         current_party.set(party)
-        with LOAD.answering(party):
+        here.set(home)
+        with home.load.answering(party):
             later, values = iter(answers), []
             for seal in sent:
                 source, made_s, size_bytes, value = next(later) if seal is None else seal
                 if size_bytes:
-                    METER.add(source, party, size_bytes)
-                    if _network is not None:
-                        await _network.carry(source, party, size_bytes, made_s)
-                    value = unpack(value)
+                    value = link.arriving(source, party, unpack(value), size_bytes)
+                    if link.network is not None:
+                        await link.network.carry(source, party, size_bytes, made_s)
                 values.append(value)
             first = len(values) - len(names)
             named = dict(zip(names, values[first:], strict=True))
             result = getattr(self.parties[party], verb)(*values[:first], **named)
             if hasattr(result, "__await__"):
                 result = await result
-        return sealed(party, result, _now_s())
+        if crossing is not None:
+            result = link.leaving(party, "", result, crossing.answer, crossing.step_of(values[:first], named))
+        return sealed(party, result, home.now_s())
 
     @ray.method(concurrency_group=PULSE)  # type: ignore[untyped-decorator]
     async def pulse(self) -> None:
         """Answered beside all work, so a place that answers is there however busy it is."""
 
     async def traffic(self) -> list[LinkTraffic]:
-        return METER.records()
+        return self._home.link.traffic()
 
     async def party_loads(self) -> list[PartyLoad]:
         """How hard the parties here were pressed since this was last asked."""
-        return LOAD.taken()
+        return self._home.load.taken()
 
     async def events(self) -> EventLog:
         """What has happened here in an emulated run."""

@@ -8,7 +8,7 @@ piece of work stands in the loop's list of timers, where no coroutine attends to
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from heapq import heappush
@@ -22,8 +22,9 @@ from raysplit.cluster.device_queue import WorkQueue
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation, Machine
 from raysplit.cluster.emulation.network import Network
+from raysplit.cluster.links.kinds import Crossing
+from raysplit.cluster.links.link import PLAIN, Link, LinkRules, arguments_leaving, own_crossings
 from raysplit.cluster.links.tensors import num_bytes
-from raysplit.cluster.links.traffic import TrafficMeter
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import VirtualLoop, virtual_loop
 from raysplit.cluster.simulated.tasks import Steps, VirtualFuture, VirtualTask
@@ -130,7 +131,7 @@ class SimulatedWork:
 
 
 class SimulatedCall(VirtualTask):
-    """A running call and its promise; the value is counted on the link from its maker to whoever awaits it.
+    """A running call and its promise; the value arrives on the link from its maker to whoever awaits it.
 
     Every other task of the loop is one, too, of nobody's calls: the interpreter is quicker with objects of one class.
     """
@@ -155,7 +156,7 @@ class SimulatedCall(VirtualTask):
         value, calls = self.result(), self._calls
         if calls is not None and (size := num_bytes(value)):
             receiver = current_party.get()
-            calls.meter.add(calls.name, receiver, size)
+            value = calls.link.arriving(calls.name, receiver, value, size)
             transfer = calls.network.depart(calls.name, receiver, size, self._done_s)
             if transfer is not None:
                 if transfer[0] > self._loop.now_s:
@@ -167,11 +168,12 @@ class SimulatedCall(VirtualTask):
 class _Calls:
     """The calls of one party's verbs; they run in one context, in which they act on behalf of that party."""
 
-    __slots__ = ("_context", "_loop", "_party", "meter", "name", "network")
+    __slots__ = ("_context", "_crossings", "_loop", "_party", "link", "name", "network")
 
-    def __init__(self, name: str, party: Any, meter: TrafficMeter, network: Network) -> None:
+    def __init__(self, name: str, party: Any, link: Link, network: Network, own: Mapping[str, Crossing]) -> None:
         self.name = name
-        self.meter = meter
+        self.link = link
+        self._crossings = link.crossings(own)
         self.network = network
         self._party = party
         self._loop = virtual_loop()
@@ -180,13 +182,16 @@ class _Calls:
 
     def start(self, verb: str, *args: Any, **kwargs: Any) -> SimulatedCall:
         caller, sent_bytes = current_party.get(), 0
+        crossing = self._crossings.get(verb)
+        if crossing is not None:
+            args, kwargs = arguments_leaving(self.link, crossing, caller, self.name, args, kwargs)
         values = [*args, *kwargs.values()]
         promises = []
         for i, value in enumerate(values):
             if type(value) is SimulatedCall:
                 promises.append(i)
             elif size := num_bytes(value):
-                self.meter.add(caller, self.name, size)
+                values[i] = self.link.arriving(caller, self.name, value, size)
                 sent_bytes += size
         steps = self._run(caller, sent_bytes, promises, verb, values, tuple(kwargs))
         first = values[promises[0]] if promises and not sent_bytes else None  # what it waits for, and nothing else
@@ -212,8 +217,13 @@ class _Calls:
             del values[-len(names) :]
         result = getattr(self._party, verb)(*values, **named)
         if type(result) is CoroutineType:
-            return (yield from result)  # type: ignore[misc]  # as `types.coroutine` allows
-        return (yield from result.__await__()) if hasattr(result, "__await__") else result
+            result = yield from result  # type: ignore[misc]  # as `types.coroutine` allows
+        elif hasattr(result, "__await__"):
+            result = yield from result.__await__()
+        crossing = self._crossings.get(verb)
+        if crossing is None:
+            return result
+        return self.link.leaving(self.name, "", result, crossing.answer, crossing.step_of(values, named))
 
 
 class SimulatedHandle(Handle):
@@ -233,8 +243,8 @@ class SimulatedHandle(Handle):
 class SimulatedCluster(LocalCluster):
     """All parties in one thread, on a `VirtualLoop`; see `LocalCluster`."""
 
-    def __init__(self, emulate: Emulate) -> None:
-        super().__init__(self._emulated)
+    def __init__(self, emulate: Emulate, *, links: LinkRules = PLAIN) -> None:
+        super().__init__(self._emulated, links=links)
         self._described = emulate
 
     def _emulated(self, parties: Sequence[PartySpec]) -> Emulation:
@@ -249,6 +259,7 @@ class SimulatedCluster(LocalCluster):
         made: dict[str, Handle] = {}
         for party in self._emulation.equip(parties):
             built = party.build(name=party.name, **party.arguments)
-            made[party.name] = SimulatedHandle(party.name, _Calls(party.name, built, self._meter, network))
+            own = own_crossings(self._rules, party.build)
+            made[party.name] = SimulatedHandle(party.name, _Calls(party.name, built, self._link, network, own))
         self._handles |= made
         return made

@@ -32,7 +32,9 @@ class UnitProfile:
     """One unit of the chain on one device: times and bytes of one batch.
 
     `update_ms` is the optimiser step of its weights. `activation_bytes` is its output, which is also what crosses
-    a link when the chain is cut behind this unit; `parameter_bytes` is one replica of its weights.
+    a link when the chain is cut behind this unit; `parameter_bytes` is one replica of its weights. `activation_shapes`
+    are the tensors of the output for one sample, as text such as ``32x7x7 float32``, which a prediction with a codec
+    needs; empty in a profile that does not tell.
     """
 
     name: str
@@ -41,6 +43,7 @@ class UnitProfile:
     update_ms: float
     activation_bytes: int
     parameter_bytes: int
+    activation_shapes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in (*_TIMES, *(f"{size}_bytes" for size in _SIZES)):
@@ -88,6 +91,7 @@ class Profile:
                 "update_ms": unit.update_ms,
                 "activation_bytes": unit.activation_bytes,
                 "parameter_bytes": unit.parameter_bytes,
+                "activation_shapes": ", ".join(unit.activation_shapes),
             }
             for unit in self.units
         ]
@@ -207,6 +211,7 @@ def _profile(rows: list[dict[str, str]], source: str) -> Profile:
                 update_ms=float(row["update_ms"]),
                 activation_bytes=_bytes(row, "activation"),
                 parameter_bytes=_bytes(row, "parameter"),
+                activation_shapes=tuple(filter(None, (row.get("activation_shapes") or "").split(", "))),
             )
             for row in rows
         )

@@ -22,6 +22,7 @@ from raysplit.algorithms.route import Route
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.links.tensors import map_tensors
 from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
@@ -39,6 +40,8 @@ RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
 def fingerprint(plain: Mapping[str, Any]) -> str:
     """A digest of all settings that a run's numbers depend on, out of the plain description of the run."""
     tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
+    if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
+        del tree["links"]
     kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from raysplit.cli.serving.edge import edge
 from raysplit.cli.serving.serve import serve
+from raysplit.cluster.codecs.casts import Float16
+from raysplit.cluster.links.link import LinkRules
 from raysplit.models.classifier.export import (
     Serving,
     ServingMeta,
@@ -52,6 +54,7 @@ from raysplit.serving.transport import (
     ServerUnreachable,
     exchange_with_retries,
 )
+from raysplit.serving.wire_link import WireLink
 
 CLASSES = {"age": ("young", "old"), "gender": ("f", "m"), "mood": ("sad", "calm", "glad")}
 META = ServingMeta(backbone="small", image_size=64, classes=CLASSES, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.25))
@@ -81,6 +84,7 @@ class InProcess:
         self.serving, self.failures, self.server_s = serving, list(failures), server_s
         self.limits = limits_for(serving.meta, served_features(serving.meta), max_batch=64)
         self.bodies: list[bytes] = []
+        self.wire = WireLink()
 
     def exchange(self, method: str, path: str, body: bytes) -> Reply:
         self.bodies.append(body)
@@ -93,7 +97,7 @@ class InProcess:
             return Reply(status=200, headers={}, body=serving_json(self.serving.meta))
         meta = self.serving.meta
         try:
-            question = read_question(body, meta, served_features(meta), self.limits)
+            question = read_question(body, meta, served_features(meta), self.limits, self.wire)
         except WireError as error:
             told = json.dumps({"reason": error.reason, "message": str(error)}).encode()
             return Reply(status=status_of(error.reason), headers={}, body=told)
@@ -101,7 +105,7 @@ class InProcess:
         heads = self.serving.model.heads
         logits = {task: torch.tensor(answer_together(heads[task], [z])[0]) for task in question.tasks}
         headers = {"x-raysplit-server-seconds": str(self.server_s)}
-        return Reply(status=200, headers=headers, body=write_answer(logits, meta))
+        return Reply(status=200, headers=headers, body=write_answer(logits, meta, self.wire))
 
     def close(self) -> None:
         pass
@@ -228,7 +232,7 @@ def test_a_request_that_the_model_cannot_answer(
 ) -> None:
     limits = limits_for(META, 2048, max_batch=4)
     with pytest.raises(WireError) as refused:
-        read_question(encode(message, encoding), META, 2048, limits)
+        read_question(encode(message, encoding), META, 2048, limits, WireLink())
     assert refused.value.reason is reason
     assert status_of(reason) == status
 
@@ -237,16 +241,45 @@ def test_a_full_batch_of_incompressible_features_is_taken() -> None:
     noise = torch.randn(4, 2048, generator=torch.Generator().manual_seed(0))
     for encoding in (Encoding.FLOAT32, Encoding.ZLIB):
         body = encode(Message(content=Content.FEATURES, tasks=7, tensor=noise), encoding)
-        assert read_question(body, META, 2048, limits_for(META, 2048, max_batch=4)).tensor.equal(noise)
+        limits = limits_for(META, 2048, max_batch=4)
+        assert read_question(body, META, 2048, limits, WireLink()).tensor.equal(noise)
 
 
 def test_a_reply_to_another_question_is_refused() -> None:
     logits = {"age": torch.zeros(1, 2)}
-    reply = write_answer(logits, META)
-    assert list(read_answer(reply, META, ["age"], 1)) == ["age"]
+    reply = write_answer(logits, META, WireLink())
+    assert list(read_answer(reply, META, ["age"], 1, WireLink())) == ["age"]
     for tasks, rows in ((["gender"], 1), (["age"], 2), (["age", "mood"], 1)):
         with pytest.raises(WireError):
-            read_answer(reply, META, tasks, rows)
+            read_answer(reply, META, tasks, rows, WireLink())
+
+
+# --- bytes -------------------------------------------------------------------------------------------------------
+
+
+def test_every_byte_passes_the_link_and_is_counted_where_it_arrives(serving: Serving) -> None:
+    seen: list[tuple[str, str, int]] = []
+
+    class Tap:
+        def arrived(self, source: str, destination: str, value: bytes, num_bytes: int) -> None:
+            assert len(value) == num_bytes
+            seen.append((source, destination, num_bytes))
+
+    server, wire = InProcess(serving), WireLink(LinkRules(taps=(Tap(),)))
+    server.wire = WireLink(LinkRules(taps=(Tap(),)))
+    client = _client(serving, server, wire=wire, encoding=Encoding.FLOAT16)
+    answers = [client.infer(_pictures(rows)) for rows in (1, 3)]
+    (up,), (down,) = server.wire.traffic(), wire.traffic()
+    assert (up.source, up.destination, up.num_messages) == ("edge", "server", 2)
+    assert (down.source, down.destination, down.num_messages) == ("server", "edge", 2)
+    assert up.num_bytes == sum(answer.up_bytes for answer in answers)
+    assert down.num_bytes == sum(answer.down_bytes for answer in answers)
+    assert sum(num_bytes for *_, num_bytes in seen) == up.num_bytes + down.num_bytes
+
+
+def test_the_wire_format_has_encodings_of_its_own() -> None:
+    with pytest.raises(ValueError, match="has codecs for smashed; give the edge an encoding instead"):
+        WireLink(LinkRules(codecs={"smashed": Float16()}))
 
 
 # --- failures on the way -----------------------------------------------------------------------------------------

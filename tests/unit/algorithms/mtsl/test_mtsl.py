@@ -160,7 +160,7 @@ class _UnsteadyHandle(LocalHandle):
 
 class UnsteadyCluster(LocalCluster):
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        return {p.name: _UnsteadyHandle(p.name, p.build(name=p.name, **p.arguments), self._meter) for p in parties}
+        return {p.name: _UnsteadyHandle(p.name, p.build(name=p.name, **p.arguments), self._link) for p in parties}
 
 
 @pytest.mark.parametrize("arrival", range(4))

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope, num_bytes, opened
-from raysplit.cluster.links.traffic import TrafficMeter, difference, merge_traffic
+from raysplit.cluster.links.traffic import difference, merge_traffic
 
 GEN = torch.Generator().manual_seed(0)
 IMAGE = torch.randn(2, 3, 4, 5, generator=GEN)
@@ -94,13 +95,13 @@ def test_a_million_bytes_are_not_copied_into_the_stream() -> None:
 
 
 def test_traffic_is_counted_by_link_and_a_party_s_own_calls_are_not() -> None:
-    meter = TrafficMeter()
-    meter.add("owner-0", "server", 100)
-    meter.add("owner-0", "server", 50)
-    meter.add("server", "server", 999)
-    meter.add("server", "owner-0", 0)
+    link = Link()
+    link.arriving("owner-0", "server", None, 100)
+    link.arriving("owner-0", "server", None, 50)
+    link.arriving("server", "server", None, 999)
+    link.arriving("server", "owner-0", None, 0)
     counted = [LinkTraffic(source="owner-0", destination="server", num_bytes=150, num_messages=2)]
-    assert meter.records() == counted
+    assert link.traffic() == counted
     assert merge_traffic([counted, counted])[0].num_bytes == 300
     earlier = [LinkTraffic(source="owner-0", destination="server", num_bytes=100, num_messages=1)]
     assert difference(counted, earlier)[0].num_bytes == 50

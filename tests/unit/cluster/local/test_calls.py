@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from raysplit.cluster.contract import COORDINATOR, Handle, PartySpec, current_party
-from raysplit.cluster.local import eager as direct
+from raysplit.cluster.local import eager
 from raysplit.cluster.local.cluster import LocalCluster
 
 
@@ -118,18 +118,19 @@ def test_who_awaits_may_be_cancelled_with_the_call() -> None:
 
 
 def test_who_awaits_a_call_makes_it_before_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert who_went(monkeypatch, row_s=60.0) == ["a", "a", "a", "b", "b", "b"]
+    assert who_went(monkeypatch, row=9) == ["a", "a", "a", "b", "b", "b"]
 
 
 def test_others_go_first_after_a_row_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert who_went(monkeypatch, row_s=-1.0) == ["a", "b", "a", "b", "a", "b"]
-    assert who_went(monkeypatch, row_s=60.0, turn_s=-1.0) == ["a", "b", "a", "b", "a", "b"]
+    assert who_went(monkeypatch, row=0) == ["a", "b", "a", "b", "a", "b"]
+    assert who_went(monkeypatch, row=9, turn=0) == ["a", "b", "a", "b", "a", "b"]
+    assert who_went(monkeypatch, row=2) == ["a", "a", "b", "b", "a", "b"]
 
 
-def who_went(monkeypatch: pytest.MonkeyPatch, *, row_s: float, turn_s: float = 60.0) -> list[str]:
+def who_went(monkeypatch: pytest.MonkeyPatch, *, row: int, turn: int = 99) -> list[str]:
     """The order of the calls of two who make three calls each, of which none has to wait."""
-    monkeypatch.setattr(direct, "_ROW_S", row_s)
-    monkeypatch.setattr(direct, "_TURN_S", turn_s)
+    monkeypatch.setattr(eager, "_ROW_CALLS", row)
+    monkeypatch.setattr(eager, "_TURN_CALLS", turn)
     went = []
 
     async def caller(name: str, server: Handle) -> None:

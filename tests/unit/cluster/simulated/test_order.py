@@ -37,6 +37,7 @@ def toy(tmp_path: Path) -> str:
         batch_size=ROWS,
         activations=[8 * ROWS * width for width in WIDTHS],
         parameters=[8 * (before + 1) * width for before, width in zip(weights_in, WIDTHS, strict=False)],
+        shapes=[f"{width} float64" for width in WIDTHS],
     )
 
 
@@ -72,7 +73,8 @@ def really(config: RunConfig) -> tuple[EventLog, Result]:
     cluster = LocalCluster(
         lambda parties: emulation(
             parties, topology=topology, clock=VirtualClock(), batch_size=config.training.batch_size
-        )
+        ),
+        links=config.links.rules(),
     )
     result = run_virtual(run(build(config), cluster))
     return cluster.log, result
@@ -92,10 +94,13 @@ ALGORITHMS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("links", [{}, {"smashed": "float16", "gradients": "float16"}], ids=["plain", "float16"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: "-".join(map(str, a.values()))[:40])
-def test_a_simulation_is_the_real_run_event_by_event(toy: str, algorithm: dict[str, Any]) -> None:
-    """Same parties, same devices and links: every start, end, owner, step and byte agrees."""
-    config = small(toy, algorithm)
+def test_a_simulation_is_the_real_run_event_by_event(
+    toy: str, algorithm: dict[str, Any], links: dict[str, str]
+) -> None:
+    """Same parties, same devices and links: every start, end, owner, step and byte agrees, coded or not."""
+    config = small(toy, algorithm, links=links)
     log, _ = really(config)
     events, simulated = list(log), list(simulate(config).log)
     evaluated = [event for event in events if event.party.startswith("evaluator")]

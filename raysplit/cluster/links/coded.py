@@ -1,0 +1,83 @@
+"""A coded tensor as it crosses a link: a header that says what it was, and the arrays of its codec.
+
+Little-endian, 8 bytes and 4 more for every dimension:
+
+    offset  0  number of the codec          4  payload bytes, uint32
+            1  flags and kind               8  shape, uint32 each
+            2  data type
+            3  dimensions
+
+Bit 3 of the flags says that the tensor was channels-last in memory, since kernels differ by it; bits 4 to 6 are the
+number of the kind. The other bits are 0. Parameters of a codec are configuration, equal at both ends, and not sent.
+A tensor that is not coded has no header.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+import torch
+
+from raysplit.cluster.links.kinds import KINDS, Kind
+
+_FIELDS = struct.Struct("<BBBBI")
+_CHANNELS_LAST = 1 << 3
+_KIND_SHIFT = 4
+MAX_PAYLOAD_BYTES = 2**32 - 1
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+"""What can be coded, each at its number in the header; integers and booleans go as they are."""
+
+
+class Header(NamedTuple):
+    """What a coded tensor was."""
+
+    codec: int
+    kind: Kind
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    payload_bytes: int
+    channels_last: bool = False
+
+    def packed(self) -> bytes:
+        flags = _CHANNELS_LAST * self.channels_last | KINDS.index(self.kind) << _KIND_SHIFT
+        fields = (self.codec, flags, DTYPES.index(self.dtype), len(self.shape), self.payload_bytes)
+        return _FIELDS.pack(*fields) + struct.pack(f"<{len(self.shape)}I", *self.shape)
+
+
+def unpacked(header: bytes) -> Header:
+    codec, flags, dtype, num_dimensions, payload_bytes = _FIELDS.unpack_from(header)
+    shape = struct.unpack_from(f"<{num_dimensions}I", header, _FIELDS.size)
+    kind = KINDS[flags >> _KIND_SHIFT & 7]
+    return Header(codec, kind, DTYPES[dtype], shape, payload_bytes, bool(flags & _CHANNELS_LAST))
+
+
+def header_bytes(num_dimensions: int) -> int:
+    """The size of the header of a tensor with so many dimensions."""
+    return _FIELDS.size + 4 * num_dimensions
+
+
+class Coded:
+    """A coded tensor under way; its size is all that crosses, the header too."""
+
+    __slots__ = ("arrays", "header", "num_bytes")
+
+    def __init__(self, header: bytes, arrays: Sequence[npt.NDArray[Any]]) -> None:
+        self.header = header
+        self.arrays = tuple(arrays)
+        self.num_bytes = len(header) + sum(array.nbytes for array in self.arrays)
+
+    def __reduce__(self) -> tuple[type[Coded], tuple[bytes, tuple[npt.NDArray[Any], ...]]]:
+        return Coded, (self.header, self.arrays)
+
+
+class CodedSize:
+    """What a simulation sends in the place of a coded tensor: how much it would weigh, and the size that was coded."""
+
+    __slots__ = ("num_bytes", "size")
+
+    def __init__(self, size: Any, num_bytes: int) -> None:
+        self.size = size
+        self.num_bytes = num_bytes
