@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from raysplit.cluster.contract import LinkTraffic, PartyLoad
+from raysplit.cluster.contract import LinkTraffic, PartyLoad, PartySpec
 from raysplit.config.build import Prepared
 from raysplit.config.run import RunConfig
 from raysplit.prediction.timeline import Comparison
@@ -28,7 +28,9 @@ class Observer(Protocol):
 
 
 class Meter(Protocol):
-    """Is told of every round what has crossed the links, and how hard the parties were pressed."""
+    """Is told who was made, and of every round what has crossed the links and how hard the parties were pressed."""
+
+    def deployed(self, parties: Sequence[PartySpec]) -> None: ...
 
     def round_measured(self, moved: Sequence[LinkTraffic], loads: Sequence[PartyLoad]) -> None: ...
 

@@ -71,6 +71,8 @@ async def run(
         if config.reliability.preflight and resources and config.cluster.elastic is None:
             refuse_too_little(expected_needs(config, algorithm, parties, resources), resources)
         algorithm.attach(await deployed(parties, cluster, config.reliability), cluster)
+        if meter is not None:
+            meter.deployed(parties)
         members = members_of(config, algorithm, parties, cluster)
         safety = Safety(config, algorithm, parties, cluster, checkpoints, members)
         for observer in observers:
@@ -183,6 +185,7 @@ class _Loop:
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
         if self._meter is not None:
+            self._meter.deployed(algorithm.latecomers())
             self._meter.round_measured(moved, await self._cluster.party_loads())
         divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
         row = self._ledger.entry(context, report, seconds, moved) | divergence | self._members.row()
