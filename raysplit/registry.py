@@ -1,27 +1,114 @@
-"""The user's own code by its import path, ``"package.module:function"``."""
+"""Names that a user writes: a known one and its nearest, or the user's own code, ``"package.module:name"``."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from typing import Any
+import difflib
+import pkgutil
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from raysplit.given import held, is_given
+
+T = TypeVar("T")
+
+IMPORT_PATH = "package.module:name"
+_MOST_NAMES = 12  # of a module, in an error
 
 
-def imported(path: str) -> Callable[..., Any]:
-    """The callable that ``"package.module:function"`` names.
+def nearest(value: str, names: Iterable[str]) -> str:
+    """The text ``; did you mean 'name'?`` with the name most like the value, or no text where none is like it."""
+    lowered = {str(name).lower(): str(name) for name in names}
+    near = difflib.get_close_matches(str(value).lower(), lowered, 1, cutoff=0.5)
+    return f"; did you mean {lowered[near[0]]!r}?" if near else ""
 
-    Raises ``ValueError`` when the module cannot be found or has no such callable.
+
+def unknown(kind: str, value: str, names: Iterable[str]) -> str:
+    """The text of an error: the value is none of the names; the nearest of them and all."""
+    names = list(names)
+    return f"unknown {kind} {value!r}{nearest(value, names)} (one of {', '.join(names)})"
+
+
+def one_of(kind: str, value: str, names: Iterable[str]) -> str:
+    """The value, if it is one of the names. Raises ``ValueError`` with the nearest and all names."""
+    if value in (names := list(names)):
+        return value
+    raise ValueError(unknown(kind, value, names))
+
+
+def known(kind: str, value: str, names: Iterable[str]) -> str:
+    """The value, if it is an import path or one of the names. Raises ``ValueError`` as `one_of` does."""
+    return value if ":" in value else one_of(kind, value, [*names, IMPORT_PATH])
+
+
+def resolve(kind: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """What the table has under this name, or the callable at this import path.
+
+    Raises ``ValueError`` as `one_of` and `imported` do.
     """
+    return table[name] if name in table else imported(kind, known(kind, name, table))
+
+
+def imported(kind: str, path: str) -> Callable[..., Any]:
+    """The user's own function or class at an import path.
+
+    Args:
+        kind: what it is to be, for the error: ``"data set"``.
+        path: ``"package.module:name"``.
+
+    Raises ``ValueError`` that says which of these it is: no import path, no such module, a module that fails to
+    import (and its own error), no such name in it (and the nearest), or something that cannot be called.
+    """
+    found = _found(kind, path)
+    if not callable(found):
+        raise ValueError(f"{kind} {path!r} must be a function or a class, got {_described(found)}")
+    return found  # type: ignore[no-any-return]
+
+
+def imported_class(kind: str, path: str, base: type[T]) -> type[T]:
+    """The user's own subclass of ``base`` at an import path. Raises ``ValueError`` as `imported` does."""
+    found = _found(kind, path)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        wanted = f"a subclass of {base.__module__}.{base.__qualname__}"
+        raise ValueError(f"{kind} {path!r} must be {wanted}, got {_described(found)}")
+    return found
+
+
+def _found(kind: str, path: str) -> Any:
+    if is_given(path):
+        return held(path)
     module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise ValueError(f'{kind} {path!r} is no import path; write "{IMPORT_PATH}"')
     try:
-        module = importlib.import_module(module_name)
-    except (ImportError, TypeError) as error:  # TypeError: a relative name
-        raise ValueError(f'{path!r}: {error}; give "package.module:function" of a module on the Python path') from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ValueError(f"{path!r}: module {module_name} has no function {name!r}; it has {sorted(_public(module))}")
-    return function  # type: ignore[no-any-return]
+        module = pkgutil.resolve_name(f"{module_name}:")
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{kind} {path!r}: {_import_failure(module_name, error)}") from error
+    try:
+        return pkgutil.resolve_name(path)
+    except (AttributeError, ValueError) as error:
+        names = [each for each in dir(module) if not each.startswith("_")]
+        listed = ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+        raise ValueError(
+            f"{kind} {path!r}: module {module_name!r} has no name {name!r}{nearest(name, names)} "
+            f"(it has {listed or 'none'})"
+        ) from error
 
 
-def _public(module: Any) -> list[str]:
-    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+def _import_failure(module_name: str, error: BaseException) -> str:
+    packages = [module_name[:end] for end in range(len(module_name) + 1) if module_name[end : end + 1] in (".", "")]
+    if isinstance(error, ModuleNotFoundError) and error.name in packages:
+        return (
+            f"there is no module {error.name!r}; put it into the folder where the command starts or on PYTHONPATH, "
+            f'and write "{IMPORT_PATH}"'
+        )
+    if isinstance(error, ValueError) and str(error).startswith("invalid format"):  # pkgutil's own
+        return f'{module_name!r} is no name of a module; write "{IMPORT_PATH}"'
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = "" if isinstance(error, SyntaxError) else f" ({Path(place.filename).name}, line {place.lineno})"
+    return f"module {module_name!r} fails to import: {type(error).__name__}: {error}{where}; repair it"
+
+
+def _described(found: Any) -> str:
+    return f"the class {found.__qualname__}" if isinstance(found, type) else f"{type(found).__name__} {found!r:.80}"

@@ -8,8 +8,9 @@ from mas_support import BASE as MULTI_TASK_BASE
 from support import same
 
 from raysplit.cluster.faults import Fault
+from raysplit.runs.callback import Callback
 from raysplit.runs.folder import Row
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 
 KEPT = {
     "rounds": 3,
@@ -128,28 +129,22 @@ def _multi_task(name: str, training: dict[str, Any], **more: Any) -> dict[str, A
     return {**sections, "training": {**MULTI_TASK_BASE["training"], **kept}, **more}
 
 
-def equal(a: RunResult, b: RunResult) -> bool:
+def equal(a: Result, b: Result) -> bool:
     """The same bits, the same losses, the same traffic."""
     labels = a.states.keys() == b.states.keys() and all(same(a.states[k], b.states[k]) for k in a.states)
-    return labels and [r["train_loss"] for r in a.rows] == [r["train_loss"] for r in b.rows] and a.traffic == b.traffic
+    return labels and [r["train_loss"] for r in a.rows] == [r["train_loss"] for r in b.rows] and a.links == b.links
 
 
 class Killed(Exception):
     """Stands for whatever ends the driver."""
 
 
-class Killer:
+class Killer(Callback):
     """Ends the run once a round has been recorded."""
 
     def __init__(self, after: int) -> None:
         self._after = after
 
-    def started(self, *_: Any) -> None:
-        pass
-
-    def round_done(self, row: Row) -> None:
+    def round_ended(self, row: Row) -> None:
         if row["round"] == self._after:
             raise Killed
-
-    def finished(self, _: RunResult) -> None:
-        pass

@@ -15,22 +15,19 @@ from typing import Any
 import yaml
 from support import settings
 
+from raysplit.api import train_config
 from raysplit.config.run import load_config
+from raysplit.runs.callback import Callback
 from raysplit.runs.folder import Row
-from raysplit.training.session import run_config
 
 
-class Suicide:
+class Suicide(Callback):
     """Kills its own process once a round has been recorded."""
 
     def __init__(self, after: int) -> None:
         self._after = after
 
-    def started(self, *_: Any) -> None: ...
-
-    def finished(self, *_: Any) -> None: ...
-
-    def round_done(self, row: Row) -> None:
+    def round_ended(self, row: Row) -> None:
         if row["round"] == self._after:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -49,4 +46,4 @@ def kill_driver(folder: Path, after: int = 2, **changes: Any) -> None:
 
 
 if __name__ == "__main__":
-    run_config(load_config(Path(sys.argv[1])), folder=Path(sys.argv[2]), observers=[Suicide(int(sys.argv[3]))])
+    train_config(load_config(Path(sys.argv[1])), folder=Path(sys.argv[2]), callbacks=[Suicide(int(sys.argv[3]))])

@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.mas.groups import GroupTraining
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import RunConfig, check_config
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.training.loop import run
 
 T = TypeVar("T")
@@ -78,9 +77,9 @@ def configured(algorithm: Mapping[str, Any] | str = "mas", **changes: Any) -> Ru
     return check_config(tree)
 
 
-def train(algorithm: Mapping[str, Any] | str = "mas", *, cluster: Cluster | None = None, **changes: Any) -> RunResult:
+def train(algorithm: Mapping[str, Any] | str = "mas", *, cluster: Cluster | None = None, **changes: Any) -> Result:
     config = configured(algorithm, **changes)
-    return asyncio.run(run(config, prepare(config), cluster or LocalCluster()))
+    return asyncio.run(run(build(config), cluster or LocalCluster()))
 
 
 def with_algorithm(
@@ -88,12 +87,12 @@ def with_algorithm(
 ) -> T:
     """What ``work`` makes of a deployed algorithm that has not begun."""
     config = configured(algorithm, **changes)
-    prepared = prepare(config)
+    experiment = build(config)
 
     made_of_it: list[T] = []  # not returned from the main task: asyncio would print all tensors
 
     async def deployed() -> None:
-        made = resolve_algorithm(config.algorithm.name)(prepared.setting, config.algorithm.resolved_options())
+        made = experiment.begin()
         setting, cluster = made.setting, LocalCluster()
         made.attach(await cluster.deploy([*made.parties(), *setting.evaluators, *setting.validators]), cluster)
         made_of_it.append(await work(made))

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.training.loop import run
 
@@ -46,29 +46,29 @@ def settings(**changes: Any) -> dict[str, Any]:
     return tree
 
 
-def run_on(cluster: Cluster, **changes: Any) -> RunResult:
+def run_on(cluster: Cluster, **changes: Any) -> Result:
     config = check_config(settings(**changes))
-    return asyncio.run(run(config, prepare(config), cluster))
+    return asyncio.run(run(build(config), cluster))
 
 
-def train(**changes: Any) -> RunResult:
+def train(**changes: Any) -> Result:
     """Train the base settings with changes on a `LocalCluster`."""
     return run_on(LocalCluster(), **changes)
 
 
-def weights(result: RunResult) -> State:
+def weights(result: Result) -> State:
     return result.states["global"]
 
 
-def same(a: RunResult | State, b: RunResult | State) -> bool:
+def same(a: Result | State, b: Result | State) -> bool:
     """Bitwise equality of all weights and buffers."""
-    a, b = (weights(x) if isinstance(x, RunResult) else x for x in (a, b))
+    a, b = (weights(x) if isinstance(x, Result) else x for x in (a, b))
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def distance(a: RunResult | State, b: RunResult | State) -> float:
+def distance(a: Result | State, b: Result | State) -> float:
     """The largest absolute difference between two models."""
-    a, b = (weights(x) if isinstance(x, RunResult) else x for x in (a, b))
+    a, b = (weights(x) if isinstance(x, Result) else x for x in (a, b))
     assert a.keys() == b.keys()
     return max(float((a[key].double() - b[key].double()).abs().max()) for key in a)
 

@@ -27,7 +27,7 @@ SEEDS = (0, 1, 2)
 
 def train(root: str, method: str, cut: int | None, ratio: float, seed: int, budget: dict[str, Any]) -> dict[str, Any]:
     from raysplit.cluster.local.cluster import LocalCluster
-    from raysplit.config.build import prepare
+    from raysplit.config.build import build
     from raysplit.config.run import check_config
     from raysplit.training.loop import run
 
@@ -43,7 +43,7 @@ def train(root: str, method: str, cut: int | None, ratio: float, seed: int, budg
             "evaluation": {"divergence_every": 5},
         }
     )
-    result = asyncio.run(run(config, prepare(config), LocalCluster()))
+    result = asyncio.run(run(build(config), LocalCluster()))
     accuracies = [row["test_accuracy"] for row in result.rows if "test_accuracy" in row]
     rms = [row["divergence_rms"] for row in result.rows if "divergence_rms" in row]
     return {

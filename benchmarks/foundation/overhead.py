@@ -33,7 +33,7 @@ from raysplit.cluster.contract import Cluster
 from raysplit.cluster.layout import lay_out
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import RunConfig, check_config
 from raysplit.seeding import generator
 
@@ -168,7 +168,7 @@ async def compare(config: RunConfig, rounds: int, places: int) -> dict[str, Any]
     from raysplit.cluster.on_ray.cluster import RayCluster
 
     kind = resolve_algorithm(config.algorithm.name)
-    prepared = prepare(config)
+    prepared = build(config)
     make = partial(kind, prepared.setting, config.algorithm.resolved_options())
     ray = RayCluster(partial(lay_out, num_places=places, cpus=float(os.cpu_count() or 1)))
     one = {**config.algorithm.model_dump(), "num_servers": 1}

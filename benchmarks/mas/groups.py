@@ -12,9 +12,9 @@ import argparse
 import tempfile
 from statistics import median
 
+from raysplit.api import train_config
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 from raysplit.config.run import check_config
-from raysplit.training.session import run_config
 
 
 def seconds_per_round(mode: str, num_groups: int, arguments: argparse.Namespace) -> tuple[float, float]:
@@ -35,7 +35,7 @@ def seconds_per_round(mode: str, num_groups: int, arguments: argparse.Namespace)
             "cluster": {"places": 1, "num_cpus": arguments.cpus},
         }
     )
-    result = run_config(config, keep_ray=True)
+    result = train_config(config, keep_ray=True)
     after = [row["seconds"] for row in result.rows[2:]]  # the first of them makes places and loads models
     return median(after), result.rows[-1]["test_loss"]
 

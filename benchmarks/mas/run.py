@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from raysplit.api import train_config
 from raysplit.config.run import RunConfig, check_config
-from raysplit.training.session import run_config
 
 MERGED = 0.3
 SWEEP = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -122,7 +122,7 @@ def main() -> None:
             config = configured(arguments, algorithm, seed)
             config = config.model_copy(update={"output": config.output.model_copy(update={"overwrite": True})})
             started = time.process_time()
-            result = run_config(config, folder=folder)
+            result = train_config(config, folder=folder)
             loss = result.rows[-1]["test_loss"]
             print(f"{folder.name}: total test loss {loss:.4f}, {time.process_time() - started:.0f} s", flush=True)
 

@@ -24,15 +24,15 @@ from typing import Any
 import psutil
 import torch
 import torch.nn.functional as F
+from raysplit.config.cluster import ray_layout
 
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
-from raysplit.config.build import prepare
-from raysplit.config.cluster import ray_layout
+from raysplit.config.build import build, build_dry, reference_profile, simulate
 from raysplit.config.run import RunConfig, check_config
 from raysplit.models.profiler import measure_profile
 from raysplit.models.spec import ModelSpec
 from raysplit.models.zoo import build_model
-from raysplit.prediction.simulate import dry_algorithm, reference_profile, simulate
+from raysplit.runs.callback import Callback
 from raysplit.seeding import torch_generator
 from raysplit.training.loop import run
 
@@ -91,18 +91,14 @@ def _plain(steps: int) -> tuple[float, float]:
     return (time.process_time() - cpu) / samples, (time.perf_counter() - wall) / samples
 
 
-class _Meter:
+class _Meter(Callback):
     """Watches a run: CPU seconds of all processes, and wall seconds of its rounds, the first left out."""
 
     def __init__(self) -> None:
         self.cpu_s: list[float] = []
 
-    def started(self, config: Any, prepared: Any) -> None: ...
-
-    def round_done(self, row: Any) -> None:
+    def round_ended(self, row: Any) -> None:
         self.cpu_s.append(_cpu_s())
-
-    def finished(self, result: Any) -> None: ...
 
 
 def _cpu_s() -> float:
@@ -154,14 +150,15 @@ def _pipelined(config: RunConfig, resources: dict[str, float]) -> tuple[float, f
     """CPU and wall seconds per sample, the predicted speed, and who is in which process."""
     from raysplit.cluster.on_ray.cluster import RayCluster
 
-    layout, meter = ray_layout(config, resources), _Meter()
-    result = asyncio.run(run(config, prepare(config), RayCluster(layout), observers=[meter]))
-    places = dict(layout(dry_algorithm(config).parties()).place_of)
+    experiment, meter = build(config), _Meter()
+    layout = ray_layout(experiment, resources)
+    result = asyncio.run(run(experiment, RayCluster(layout), callbacks=[meter]))
+    places = dict(layout(build_dry(config).begin().parties()).place_of)
     assert config.topology is not None
     units = reference_profile(config.topology).units
     plain_s = sum(unit.forward_ms + unit.backward_ms + unit.update_ms for unit in units) / 1e3
     num_batches = config.partition.num_owners * (config.training.max_steps or 0)
-    predicted = num_batches * plain_s / simulate(config, places=places).round_s[0]
+    predicted = num_batches * plain_s / simulate(build_dry(config), places=places).round_s[0]
     samples = num_batches * BATCH
     cpu = meter.cpu_s[1] - meter.cpu_s[0]
     together = "; ".join(

@@ -35,13 +35,13 @@ import torch
 
 from raysplit.cluster.layout import lay_out
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
-from raysplit.config.build import prepare
+from raysplit.config.build import build, build_dry
 from raysplit.config.run import RunConfig, check_config
 from raysplit.models.profiler import measure_profile
 from raysplit.models.zoo import build_model
 from raysplit.prediction.machines import expected_work
 from raysplit.prediction.pacing import Pacing
-from raysplit.prediction.simulate import dry_algorithm, simulate
+from raysplit.prediction.simulate import simulate
 from raysplit.seeding import torch_generator
 from raysplit.training.loop import run
 
@@ -168,7 +168,7 @@ def _fitted(
 def _slowdown(make: Callable[..., RunConfig], host: dict[str, float], cpus: float) -> float:
     """The factor by the rule: whoever has most to compute is to be at it for `MOST_LOAD` of a round at most."""
     real = make(slowdown=0.0, host=host)
-    parties = dry_algorithm(real, _shards(real)).parties()
+    parties = build_dry(real, _shards(real)).begin().parties()
     place_of = lay_out(parties, num_places=PLACES, cpus=cpus).place_of
     assert real.topology is not None
     load_s = dict.fromkeys(place_of.values(), 0.0)
@@ -181,7 +181,7 @@ def _slowdown(make: Callable[..., RunConfig], host: dict[str, float], cpus: floa
 
 
 def _simulated_s(config: RunConfig, places: dict[str, str] | None = None) -> float:
-    return simulate(config, shard_sizes=_shards(config), places=places).round_s[0]
+    return simulate(build_dry(config, _shards(config)), places=places).round_s[0]
 
 
 def _shards(config: RunConfig) -> list[int]:
@@ -216,12 +216,12 @@ def _measured(config: RunConfig, *, places: Any, cpus: float) -> tuple[float, fl
 
     assert config.topology is not None
     layout = partial(lay_out, num_places=PLACES, cpus=cpus)
-    pacing = Pacing(config, config.topology, layout)
+    experiment = build(config)
+    pacing = Pacing(experiment, layout)
     cluster = RayCluster(layout, places=places, emulate=pacing.emulate)
-    prepared = prepare(config)
-    result = asyncio.run(run(config, prepared, cluster))
-    comparison, _ = pacing.compared(result.rows, cluster.log, [len(part) for part in prepared.parts])
-    place_of = dict(layout(dry_algorithm(config, _shards(config)).parties()).place_of)
+    result = asyncio.run(run(experiment, cluster))
+    comparison, _ = pacing.compared(result.rows, cluster.log)
+    place_of = dict(layout(build_dry(config, _shards(config)).begin().parties()).place_of)
     num_late = sum(lateness.num_late for lateness in comparison.lateness.values())
     return *comparison.round_s, place_of, num_late
 

@@ -14,9 +14,10 @@ import resource
 import time
 from typing import Any
 
+from raysplit.api import simulate
+from raysplit.config.build import build_dry
 from raysplit.config.run import RunConfig, check_config
 from raysplit.prediction.closed_form import closed_form
-from raysplit.prediction.simulate import simulate
 from raysplit.schedulers.cuts.baselines import manual_split, sequential_round_ms
 from raysplit.schedulers.cuts.profiles import load_profile, node_kinds, owner_times
 from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, solve_dp
@@ -74,7 +75,7 @@ def epochs() -> None:
         cuts = [int(cut) for cut in text.strip("[]").split(",")]
         for owners, minutes in zip((10, 20, 30, 40, 50), published, strict=True):
             config = raspberries(cuts, {"pi": owners})
-            formulas = closed_form(config)
+            formulas = closed_form(build_dry(config))
             assert formulas is not None
             simulated = simulate(config).round_s[0] / 60
             print(f"| {text} | {owners} | {simulated:.2f} | {formulas.round_s / 60:.2f} | {minutes} |")

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.training.loop import run
 
@@ -60,7 +60,7 @@ def trained(cell: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]
         }
     )
     started = time.process_time()
-    rows = asyncio.run(run(config, prepare(config), LocalCluster())).rows
+    rows = asyncio.run(run(build(config), LocalCluster())).rows
     best = min(rows, key=lambda row: row["val_loss"])
     budget = {"epochs": options.epochs, "num_train": options.num_train, "num_test": options.num_test}
     return {

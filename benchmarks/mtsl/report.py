@@ -18,8 +18,9 @@ from run import SEEDS, experiments
 from raysplit.actors.evaluator import evaluate
 from raysplit.actors.parts.losses import resolve_loss
 from raysplit.cli.pictures.sweep import draw_sweep
-from raysplit.config.build import Prepared, prepare
+from raysplit.config.build import build
 from raysplit.config.run import load_config
+from raysplit.experiment.experiment import Experiment
 from raysplit.seeding import derive
 from raysplit.sweeps.report import Group, Spread, as_markdown, percent, read_groups
 from raysplit.sweeps.sweep import cells
@@ -208,8 +209,8 @@ def owner_accuracies(path: Path) -> Mapping[str, float]:
 
 
 @lru_cache(maxsize=2)
-def prepared(config: Path) -> Prepared:
-    return prepare(load_config(config))
+def prepared(config: Path) -> Experiment:
+    return build(load_config(config))
 
 
 def newcomer_table(results: Results) -> None:

@@ -27,7 +27,7 @@ from raysplit.algorithms.mtsl.mtsl import MTSL, MTSLOptions
 from raysplit.algorithms.setting import Options, OwnerData
 from raysplit.cluster.contract import gather
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.seeding import generator
 from raysplit.sweeps.sweep import Axis, cells, run_cells
@@ -149,7 +149,7 @@ def new_owner(root: str, path: Path, seed: int, *, join_round: int = 50, rounds_
     """
     if path.exists():
         return
-    setting = prepare(check_config(settings(root, rounds=join_round + rounds_after) | {"seed": seed})).setting
+    setting = build(check_config(settings(root, rounds=join_round + rounds_after) | {"seed": seed})).setting
     *old, last = setting.owners
     sizes = {f"new-{n}-{bottom}": n for n in SCRATCH_SIZES for bottom in ("random", "mean")}
     newcomers = {name: first_samples(setting.owners[last], n, seed) for name, n in sizes.items()}

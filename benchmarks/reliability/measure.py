@@ -33,10 +33,11 @@ from raysplit.cluster.faults import Fault, FaultyCluster, end_process
 from raysplit.cluster.layout import lay_out
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
+from raysplit.runs.callback import Callback
 from raysplit.runs.folder import RunFolder
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.seeding import generator
 from raysplit.training.loop import run
 from raysplit.training.session import checkpoints_of
@@ -81,11 +82,11 @@ def configured(name: str, rounds: int, model: str = "cnn8", **sections: Any) -> 
     }
 
 
-def go(tree: dict[str, Any], cluster: Cluster, folder: Path | None = None) -> RunResult:
+def go(tree: dict[str, Any], cluster: Cluster, folder: Path | None = None) -> Result:
     config = check_config(tree)
     written = RunFolder(folder) if folder else None
     kept = checkpoints_of(config, folder) if folder else None
-    return asyncio.run(run(config, prepare(config), cluster, folder=written, checkpoints=kept))
+    return asyncio.run(run(build(config), cluster, folder=written, checkpoints=kept))
 
 
 def checkpoints(rounds: int) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def recovery(rounds: int) -> dict[str, Any]:
     places = Places(timeout_s=60)
     tree = configured("minibatch_sfl", rounds)
 
-    def timed(faults: list[Fault]) -> tuple[float, RunResult]:
+    def timed(faults: list[Fault]) -> tuple[float, Result]:
         layout = partial(lay_out, num_places=2, cpus=2)
         cluster = FaultyCluster(RayCluster(layout, places=places), faults, death=end_process)
         started = time.perf_counter()
@@ -195,21 +196,17 @@ def faults(number: int, make: MakeFaulty = in_this_process) -> dict[str, Any]:
     return {"total": dict(total), "by_method": {name: dict(counts) for name, counts in found.items()}}
 
 
-def equal(a: RunResult, b: RunResult) -> bool:
+def equal(a: Result, b: Result) -> bool:
     return all(torch.equal(a.states[label][key], value) for label in b.states for key, value in b.states[label].items())
 
 
-class Memory:
+class Memory(Callback):
     """Private memory after every round, of this process and of its children together."""
 
     def __init__(self) -> None:
         self.mib: list[float] = []
 
-    def started(self, *_: Any) -> None: ...
-
-    def finished(self, _: Any) -> None: ...
-
-    def round_done(self, _: Any) -> None:
+    def round_ended(self, _: Any) -> None:
         me = psutil.Process()
         places = [p for p in me.children(recursive=True) if "Place" in " ".join(p.cmdline())]
         self.mib.append(sum(p.memory_full_info().uss for p in [me, *places]) / _MIB)
@@ -223,7 +220,7 @@ def soak(rounds: int) -> dict[str, Any]:
     config = check_config(configured("minibatch_sfl", rounds, "mlp"))
     try:
         cluster = RayCluster(partial(lay_out, num_places=2, cpus=2))
-        asyncio.run(run(config, prepare(config), cluster, observers=[memory]))
+        asyncio.run(run(build(config), cluster, callbacks=[memory]))
     finally:
         disconnect()
     quarter = max(1, rounds // 4)

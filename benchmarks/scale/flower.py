@@ -31,9 +31,9 @@ import psutil
 import torch
 from run import measure, private_bytes, read, settings
 
-from raysplit.config.build import prepare
+from raysplit.api import train_config
+from raysplit.config.build import build
 from raysplit.config.run import check_config
-from raysplit.training.session import run_config
 
 _SAMPLE_EVERY_S = 0.5
 _LIMIT_S = 600
@@ -42,7 +42,7 @@ _LIMIT_S = 600
 def write_data(path: Path, num_owners: int, rounds: int) -> None:
     """What our owners hold, as their model sees it, and the weights that they begin with."""
     config = check_config(settings(num_owners, rounds, "local", 1))
-    setting = prepare(config).setting
+    setting = build(config).setting
     owners = list(setting.owners.values())
     gen = torch.Generator().manual_seed(0)
     x = torch.stack([owner.transform(owner.shard.x, gen) for owner in owners])
@@ -87,7 +87,7 @@ def flower(python: str, num_owners: int, rounds: int, cpus: int) -> dict[str, An
 def distance_from_ours(theirs: dict[str, torch.Tensor], rounds: int) -> float:
     """The largest difference between weights of the two after a run in which all owners take part."""
     config = check_config(settings(10, rounds, "local", 1))
-    ours = run_config(config).states["global"]
+    ours = train_config(config).states["global"]
     assert ours.keys() == theirs.keys()
     return max(float((ours[key] - theirs[key]).abs().max()) for key in ours)
 

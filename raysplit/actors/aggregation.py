@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from raysplit.actors.parts.part import Tensors, as_tuple
+from raysplit.schedulers.rules import Rules
 
 State = Mapping[str, Tensor]
-Aggregation = Literal["mean", "median", "trimmed_mean", "krum"]
 
 
 class UpdateRefused(ValueError):
@@ -34,23 +34,19 @@ class UpdateRefused(ValueError):
         return type(self), (self.owner, self.round, self.reason)
 
 
-@dataclass(frozen=True, kw_only=True)
-class UpdateRules:
-    """Which updates are taken, and how they become one.
+class UpdateRules(Rules):
+    """Which updates are taken, and how they become one."""
 
-    Attributes:
-        max_norm: an update further than this (Euclidean norm over all weights) from the state before is refused.
-        aggregation: by name.
-        tolerated: how many wrong updates ``trimmed_mean`` (cut off at either end) and ``krum`` bear.
-    """
-
-    max_norm: float | None = None
-    aggregation: Aggregation = "mean"
-    tolerated: int = 1
+    max_update_norm: float | None = Field(default=None, gt=0)
+    """An update further than this (Euclidean norm over all weights) from the average before is refused."""
+    aggregation: Literal["mean", "median", "trimmed_mean", "krum"] = "mean"
+    """``mean``, or one that bears wrong updates: ``median``, ``trimmed_mean``, ``krum``."""
+    tolerated: int = Field(default=1, ge=0)
+    """How many wrong updates ``trimmed_mean`` (cut off at either end) and ``krum`` bear."""
 
     def check(self, owner: str, round: int, update: State, before: State) -> None:
         """Raise `UpdateRefused` for weights that are missing, of another shape or type, not finite, or too far off."""
-        reason = fault_of(update, before, self.max_norm)
+        reason = fault_of(update, before, self.max_update_norm)
         if reason is not None:
             raise UpdateRefused(owner, round, reason)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import FedAvg, FedProx
 from raysplit.algorithms.fedavg.references import Centralised, LocalOnly
@@ -16,7 +14,7 @@ from raysplit.algorithms.mtl_split.mtl_split import MTLSplit
 from raysplit.algorithms.mtsl.mtsl import MTSL
 from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
 from raysplit.algorithms.splitnn import SplitNN
-from raysplit.registry import imported
+from raysplit.registry import imported_class, known
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     algorithm.name: algorithm
@@ -43,14 +41,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 
 
 def resolve_algorithm(name: str) -> type[Algorithm]:
-    """An algorithm by name or by import path ``package.module:Class``."""
+    """An algorithm by name or by import path. Raises ``ValueError`` where there is none."""
     if name in ALGORITHMS:
         return ALGORITHMS[name]
-    if ":" in name:
-        found = imported(name)
-        if not (isinstance(found, type) and issubclass(found, Algorithm)):
-            raise ValueError(f"{name} is no algorithm; it must be a subclass of raysplit.algorithms.base.Algorithm")
-        return found
-    near = difflib.get_close_matches(name, ALGORITHMS, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown algorithm {name!r}{hint} (one of {', '.join(ALGORITHMS)})")
+    return imported_class("algorithm", known("algorithm", name, ALGORITHMS), Algorithm)  # type: ignore[type-abstract]

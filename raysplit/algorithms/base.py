@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 from torch import Tensor
@@ -22,6 +22,7 @@ from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle, OwnerHandle, Weights
 from raysplit.algorithms.resumable import Resumable
+from raysplit.algorithms.route import Route
 from raysplit.algorithms.setting import AGGREGATOR as AGGREGATOR
 from raysplit.algorithms.setting import SERVER as SERVER
 from raysplit.algorithms.setting import Cut as Cut
@@ -37,7 +38,11 @@ from raysplit.schedulers.learning_rate import SCHEDULES
 
 
 class Algorithm(Resumable, ABC):
-    """Base class; a new algorithm writes `cuts`, `parties` and `round`, and the owner's round as its program."""
+    """A training method; a new one writes `cuts`, `parties`, `round`, `models`, and the owner's round as its program.
+
+    Made with options alone, ``MyMethod(pull=0.3)``, it says which method is meant, and trains nothing until `bound`
+    gives it the setting of a run.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -51,12 +56,26 @@ class Algorithm(Resumable, ABC):
     """The classes of its parties; a subclass may add verbs, and in its ``state_dict`` what else it goes on from."""
     trainings: ClassVar[int] = 1
     """How many trainings follow one another: what a method learns in one it may use in the next."""
+    can_be_simulated: ClassVar[bool] = True
+    """A round takes the same course whatever the values of tensors, so that it can be acted out with their sizes."""
 
-    def __init__(self, setting: Setting, options: Options) -> None:
+    def __init__(self, setting: Setting | None = None, options: Options | None = None, **given: Any) -> None:
         super().__init__()
-        self.setting = setting
-        self.options: Any = options
+        self.options: Any = self.options_type(**given) if options is None else options
         self.cluster: Cluster | None = None
+        if setting is not None:
+            self.set_up(setting)
+
+    def set_up(self, setting: Setting) -> None:
+        """Take the setting of a run; an algorithm checks here that it fits, and changes what it trains differently.
+
+        Raises ``ValueError`` for a setting that the algorithm cannot train.
+        """
+        self.setting = setting
+
+    def bound(self, setting: Setting) -> Self:
+        """The same method with the same options for a run of this setting, at its beginning."""
+        return type(self)(setting, self.options)
 
     # -- who is deployed where -----------------------------------------------------------------------------------
 
@@ -73,6 +92,24 @@ class Algorithm(Resumable, ABC):
         """Take the handles of the deployed parties, and the cluster for parties that come later."""
         self.handles = dict(handles)
         self.cluster = cluster
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The different ways through compute nodes that owners' batches take; none where no part is routed."""
+        return ()
+
+    @property
+    def on_offer(self) -> tuple[str, ...]:
+        """The compute nodes among which parts may move between rounds; none where they stay."""
+        return ()
+
+    def take_route(self, route: Route) -> None:
+        """Have all owners go this way from the next round end on; asked only of an algorithm with nodes on offer."""
+        raise NotImplementedError(f"{self.title} has compute nodes on offer and does not say how its parts move")
+
+    def learners(self) -> Sequence[PartRecipe]:
+        """Models that every owner builds beside its parts later in the run, for the memory estimate."""
+        return ()
 
     def owner(self, name: str) -> OwnerHandle:
         """The handle of a data owner."""

@@ -36,20 +36,19 @@ async def minibatch_round(owner: DataOwner, team: Team, context: RoundContext, *
 
 
 class MiniBatchOptions(SharedServerOptions):
-    """The switches of the joint step, and how owners of unequal size keep step.
-
-    Attributes:
-        server_forward, grad_source, client_grad_scale: see `JointRule`.
-        sync_every: average the owners' parts every so many steps as well as at the end of the round.
-        unequal: owners with fewer samples ``cycle`` through them again, or all take batches in proportion to their
-            size (``proportional``), the largest owner's being the batch size.
-    """
+    """The switches of the joint step, and how owners of unequal size keep step."""
 
     server_forward: ServerForward = "concat"
+    """See `JointRule`."""
     grad_source: GradSource = "joint"
+    """See `JointRule`."""
     client_grad_scale: ClientGradScale = "per_client_mean"
+    """See `JointRule`."""
     sync_every: int | None = Field(default=None, ge=1)
+    """Average the owners' parts every so many steps as well as at the end of the round."""
     unequal: Literal["cycle", "proportional"] = "cycle"
+    """Owners with fewer samples ``cycle`` through them again, or all take batches in proportion to their size
+    (``proportional``), the largest owner's being the batch size."""
 
     @model_validator(mode="after")
     def _giant_scale_needs_one_server(self) -> MiniBatchOptions:

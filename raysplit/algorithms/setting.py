@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
-
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.data_owner import LocalTraining
 from raysplit.actors.parts.optim import OptimizerSpec
@@ -18,31 +16,23 @@ from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
+from raysplit.schedulers.rules import Rules
 
 Cut = int | str
-
-
 AGGREGATOR = "aggregator"
-
-
 SERVER = "server"
 
 
-class Options(BaseModel):
+class Options(Rules):
     """Base of the options that an algorithm adds to the configuration."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SplitOptions(Options):
-    """The model is cut once.
-
-    Attributes:
-        cut: counts the model's units (0 leaves the owner nothing, the number of units leaves the server nothing) or
-            names the module after which to cut.
-    """
+    """The model is cut once."""
 
     cut: int | str = 1
+    """Counts the model's units (0 leaves the owner nothing, the number of units leaves the server nothing) or names the
+    module after which to cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +57,7 @@ class Setting:
         max_steps: at most so many mini-batches per owner and round.
         rounds, lr_schedule: of one training, see `raysplit.schedulers.learning_rate`.
         updates: which updates are taken, and how they become one.
-        cohort: for whom a round waits.
+        cohort: for whom a round waits; ``cohort_size``: how many owners are wanted in one, None wants all.
         validators: evaluators of samples that decisions may look at, which the test set is not for.
     """
 
@@ -88,6 +78,7 @@ class Setting:
     lr_schedule: str = "constant"
     updates: UpdateRules = field(default_factory=UpdateRules)
     cohort: CohortRules = field(default_factory=CohortRules)
+    cohort_size: int | None = None
 
     def num_samples(self, owner: str) -> int:
         return len(self.owners[owner].shard)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import logging
 import os
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ COMMANDS = {
 }
 
 
-SERVE_PACKAGES = {"httpx", "tenacity", "ray.serve"}
+SERVE_PACKAGES = {"fastapi", "httpx", "tenacity", "ray.serve"}
 """What the extra ``serve`` brings."""
 
 
@@ -52,8 +52,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = pkgutil.resolve_name(COMMANDS[name])
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

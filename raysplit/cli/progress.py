@@ -9,11 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from raysplit.algorithms import resolve_algorithm
-from raysplit.config.build import Prepared
-from raysplit.config.run import RunConfig
+from raysplit.experiment.experiment import Experiment
+from raysplit.runs.callback import Callback
 from raysplit.runs.folder import Row
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 
 _WIDE = 112  # columns that a bar needs beside the figures, which come first
 
@@ -27,7 +26,7 @@ def human_bytes(size: float) -> str:
     raise AssertionError
 
 
-class LiveProgress:
+class LiveProgress(Callback):
     """A bar over rounds with loss, accuracy, speed and traffic."""
 
     def __init__(self, console: Console) -> None:
@@ -42,43 +41,43 @@ class LiveProgress:
         )
         self._task: TaskID | None = None
 
-    def started(self, config: RunConfig, prepared: Prepared) -> None:
-        algorithm = resolve_algorithm(config.algorithm.name)
+    def run_started(self, experiment: Experiment) -> None:
         self._progress.start()
         self._task = self._progress.add_task(
-            algorithm.title, total=algorithm.trainings * config.training.rounds, status="starting"
+            experiment.algorithm.title, total=_num_rounds(experiment), status="starting"
         )
 
-    def round_done(self, row: Row) -> None:
+    def round_ended(self, row: Row) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=row["round"], status=status_line(row))
 
-    def finished(self, result: RunResult) -> None:
+    def run_ended(self, result: Result) -> None:
         self.close()
 
     def close(self) -> None:
         self._progress.stop()
 
 
-class RoundLines:
+class RoundLines(Callback):
     """A line per round, where nobody watches a bar: in a job's log, in a file."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._num_rounds = 0
 
-    def started(self, config: RunConfig, prepared: Prepared) -> None:
-        self._num_rounds = resolve_algorithm(config.algorithm.name).trainings * config.training.rounds
+    def run_started(self, experiment: Experiment) -> None:
+        self._num_rounds = _num_rounds(experiment)
 
-    def round_done(self, row: Row) -> None:
+    def round_ended(self, row: Row) -> None:
         line = f"round {row['round']} of {self._num_rounds}: {status_line(row)}"
         self._console.print(line, highlight=False, soft_wrap=True)
 
-    def finished(self, result: RunResult) -> None:
-        pass
-
     def close(self) -> None:
         pass
+
+
+def _num_rounds(experiment: Experiment) -> int:
+    return experiment.algorithm.trainings * experiment.setting.rounds
 
 
 def progress_on(console: Console) -> LiveProgress | RoundLines:
@@ -86,17 +85,14 @@ def progress_on(console: Console) -> LiveProgress | RoundLines:
     return LiveProgress(console) if console.is_terminal else RoundLines(console)
 
 
-class JsonLines:
+class JsonLines(Callback):
     """One JSON object per round on standard output, nothing else."""
 
-    def started(self, config: RunConfig, prepared: Prepared) -> None:
-        pass
-
-    def round_done(self, row: Row) -> None:
+    def round_ended(self, row: Row) -> None:
         sys.stdout.write(json.dumps(row) + "\n")
         sys.stdout.flush()
 
-    def finished(self, result: RunResult) -> None:
+    def run_ended(self, result: Result) -> None:
         summary: dict[str, Any] = {"stopped": result.stopped, "folder": str(result.folder) if result.folder else None}
         sys.stdout.write(json.dumps({"summary": summary | {"last": result.rows[-1]}}) + "\n")
 

@@ -1,9 +1,12 @@
-"""From a checked configuration to the setting that algorithms work with: data, owners, model, rules."""
+"""Build the experiment that a checked configuration describes: data, owners, model, method, rules.
+
+Here the configuration ends: nothing that trains, predicts or records reads it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from torch import Tensor
 
 from raysplit.actors.data_owner import LocalTraining
 from raysplit.actors.evaluator import Evaluator
+from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.cluster.contract import PartySpec
 from raysplit.config.prepare_shards import streamed_owners
@@ -22,48 +26,91 @@ from raysplit.data.partition.laws import partition, partition_test
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
+from raysplit.experiment.experiment import Experiment
+from raysplit.given import held, is_given
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.dense.spec import MultiTaskSpec
+from raysplit.models.given_model import GivenModel
 from raysplit.models.spec import ModelSpec
+from raysplit.prediction.dry_setting import dry, no_data
 from raysplit.seeding import derive, generator
 
 NUM_EVALUATORS = 4
 """The test set is always dealt out to so many evaluators, whatever the number of places, so that sums agree."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """The setting of a run, and which training samples each owner holds."""
+def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
+    """Load and partition the data, describe model and training: the experiment that a checked configuration means.
 
-    setting: Setting
-    parts: tuple[np.ndarray, ...]
-    num_classes: int
+    Args:
+        device: the torch device of all parts, ``cpu`` or ``cuda``.
 
-
-def prepare(config: RunConfig, *, device: str = "cpu") -> Prepared:
-    """Load and partition the data and describe model and training. Raises ``ValueError`` for what does not fit."""
+    Raises ``ValueError`` for what does not fit.
+    """
     if config.data.name == STREAMED:
-        return _prepare_streamed(config, device)
+        data, shards, parts = streamed_owners(config)
+        owners = {f"owner-{i}": _owner_data(config, data, i, shard, None) for i, shard in enumerate(shards)}
+        return _experiment(config, _setting(config, _model_spec(config, data), owners, data, device), parts)
     data = _load(config)
-    labels = _labels(data.train)
     split = config.partition
     parts = partition(
-        split.name, labels, split.num_owners, seed=config.seed, natural_owner=data.natural_owner, **split.options
+        split.name,
+        _labels(data.train),
+        split.num_owners,
+        seed=config.seed,
+        natural_owner=data.natural_owner,
+        **split.options,
     )
     tests = partition_test(split.name, _labels(data.test), split.num_owners, seed=config.seed, **split.options)
     owners = {
         f"owner-{i}": _owner_data(config, data, i, data.train.take(part), data.test.take(tests[i]) if tests else None)
         for i, part in enumerate(parts)
     }
-    setting = _setting(config, _model_spec(config, data), owners, data, device)
-    return Prepared(setting=setting, parts=tuple(parts), num_classes=data.num_classes)
+    return _experiment(config, _setting(config, _model_spec(config, data), owners, data, device), parts)
 
 
-def _prepare_streamed(config: RunConfig, device: str) -> Prepared:
-    data, shards, parts = streamed_owners(config)
-    owners = {f"owner-{i}": _owner_data(config, data, i, shard, None) for i, shard in enumerate(shards)}
-    setting = _setting(config, _model_spec(config, data), owners, data, device)
-    return Prepared(setting=setting, parts=tuple(parts), num_classes=data.num_classes)
+def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
+    """The experiment over tensors that are sizes, for simulation and planning; data are loaded only for shard sizes.
+
+    Args:
+        shard_sizes: samples of each owner; None takes ``topology.samples_per_owner`` or else the data's partition.
+
+    Raises ``ConfigError`` for a configuration without a topology, or whose method cannot be acted out with sizes.
+    """
+    if config.topology is None or not resolve_algorithm(config.algorithm.name).can_be_simulated:
+        sizes: Sequence[int] = (1,)  # refused below
+    elif shard_sizes:
+        sizes = shard_sizes
+    elif config.topology.samples_per_owner is not None:
+        sizes = [config.topology.samples_per_owner] * config.partition.num_owners
+    else:
+        sizes = [len(data.shard) for data in build(config).setting.owners.values()]
+    training = config.training
+    setting = Setting(
+        spec=ModelSpec(name=config.model.name, input_shape=(1,), num_classes=1, seed=config.seed),
+        owners={f"owner-{i}": no_data() for i in range(len(sizes))},
+        training=LocalTraining(
+            batch_size=training.batch_size, drop_last=training.drop_last, loss=training.loss, seed=config.seed
+        ),
+        local_epochs=training.local_epochs,
+        max_steps=training.max_steps,
+        seed=config.seed,
+        cohort_size=training.cohort_size,
+    )
+    return dry(_experiment(config, setting, ()), sizes)
+
+
+def _experiment(config: RunConfig, setting: Setting, parts: Sequence[np.ndarray]) -> Experiment:
+    return Experiment(
+        algorithm=resolve_algorithm(config.algorithm.name)(options=config.algorithm.resolved_options()),
+        setting=setting,
+        parts=tuple(parts),
+        evaluation=config.evaluation,
+        reliability=config.reliability,
+        cluster=config.cluster,
+        topology=config.topology,
+        plain=config.model_dump(mode="json"),
+    )
 
 
 def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
@@ -75,6 +122,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         "options": config.model.options,
         "seed": config.seed,
         "dtype": config.model.dtype,
+        "given": GivenModel(held(config.model.name)) if is_given(config.model.name) else None,
     }
     if isinstance(data.train.y, Tensor):
         return ModelSpec(**fields)
@@ -129,8 +177,9 @@ def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], d
         validators=_evaluators("validator", data.val, config, spec, data, device) if data.val is not None else (),
         rounds=training.rounds,
         lr_schedule=training.lr_schedule,
-        updates=config.reliability.update_rules(),
-        cohort=config.reliability.cohort_rules(training.cohort_size),
+        updates=config.reliability,
+        cohort=config.reliability,
+        cohort_size=training.cohort_size,
     )
 
 

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from raysplit.experiment.errors import ConfigError as ConfigError
+from raysplit.registry import nearest
+
 _TYPES_IN_UNIONS = ("int", "float", "str", "bool", "none")  # pydantic puts them into locations
-
-
-class ConfigError(ValueError):
-    """The configuration is wrong; the message names key, value, rule and way out."""
-
-
-def one_of(kind: str, value: str, names: Sequence[str]) -> str:
-    """The value, if it is one of the names. Raises ``ValueError`` with the nearest and all names."""
-    if value in names:
-        return value
-    raise ValueError(f"unknown {kind} {value!r}{_nearest(value, names)} (one of {', '.join(names)})")
-
-
-def known(kind: str, value: str, names: Sequence[str]) -> str:
-    """The value, if it is an import path or one of the names. Raises ``ValueError`` as `one_of` does."""
-    return value if ":" in value else one_of(kind, value, [*names, "package.module:name"])
 
 
 def explained(error: ValidationError, root: type[BaseModel], section: str = "") -> ConfigError:
@@ -42,18 +28,13 @@ def explained(error: ValidationError, root: type[BaseModel], section: str = "") 
 def _message(item: Any, root: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
         valid = _fields_at(root, item["loc"][:-1])
-        return f"unknown key{_nearest(str(item['loc'][-1]), valid)} (known: {', '.join(valid) or 'none'})"
+        return f"unknown key{nearest(str(item['loc'][-1]), valid)} (known: {', '.join(valid) or 'none'})"
     value = item.get("input")
     if item["type"] == "model_type":
         return f"a section is a mapping of keys to values (got {value!r})"
     message = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     shown = isinstance(value, str | int | float | bool | None) and repr(value) not in message
     return f"{message} (got {value!r})" if shown else message
-
-
-def _nearest(value: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(value, names, 1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _fields_at(root: type[BaseModel], location: Sequence[Any]) -> list[str]:

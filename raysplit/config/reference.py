@@ -1,6 +1,6 @@
 """The reference of all settings, written from the configuration's own classes: ``python -m`` prints it as Markdown.
 
-What a setting means stands in the "Attributes" of its section's docstring; its type, default and rule in its field.
+What a setting means stands in the text below its field; type, default and rule are the field's own.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import dataset_names
 from raysplit.data.partition.laws import partition_names
-from raysplit.experiment.rules import Section
 from raysplit.models.zoo import model_names
+from raysplit.schedulers.rules import Rules
 
 _INTRODUCTION = """# Configuration
 
@@ -55,22 +55,17 @@ def _optional_sections(kind: type[BaseModel]) -> list[tuple[str, type[BaseModel]
     return [
         (key, inner)
         for key, inner, whole in found
-        if inner is not None and issubclass(inner, Section) and type(None) in typing.get_args(whole)
+        if inner is not None and issubclass(inner, Rules) and type(None) in typing.get_args(whole)
     ]
 
 
 def descriptions(kind: type[BaseModel]) -> dict[str, str]:
-    """What the attributes of a class mean, out of its docstring and those of its bases."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        text = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Attributes:\n")[2]
-        for names, meaning in re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", text, re.MULTILINE):
-            found |= dict.fromkeys(names.split(", "), _plain(meaning))
-    return found
+    """What the settings of a class mean: the text below each field, which pydantic keeps (also in a JSON schema)."""
+    return {key: _plain(field.description) for key, field in kind.model_fields.items() if field.description}
 
 
 def undescribed() -> Iterator[str]:
-    """Keys that no docstring explains."""
+    """Keys that nothing explains."""
     for name, field in RunConfig.model_fields.items():
         kind = _model_in(field.annotation)
         missing = kind.model_fields.keys() - descriptions(kind).keys() - {"name"} if kind else set()

@@ -20,16 +20,18 @@ from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.setting import Options
-from raysplit.config.errors import ConfigError, explained, known, one_of
+from raysplit.config.errors import ConfigError, explained
 from raysplit.config.overrides import read_tree
 from raysplit.config.sections import OutputConfig, OwnersConfig
 from raysplit.data.datasets import dataset_names
 from raysplit.data.partition.laws import partition_names
-from raysplit.experiment.cluster import ClusterConfig
-from raysplit.experiment.rules import EvaluationConfig, ReliabilityConfig, Section
-from raysplit.experiment.topology import TopologyConfig
+from raysplit.experiment.cluster import ClusterOptions
+from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
+from raysplit.experiment.topology import Topology
 from raysplit.models.zoo import model_names
+from raysplit.registry import known, one_of
 from raysplit.schedulers.learning_rate import SCHEDULES
+from raysplit.schedulers.rules import Rules
 
 __all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config"]
 
@@ -39,7 +41,9 @@ logger = logging.getLogger(__name__)
 class Named(BaseModel):
     """A section with a ``name`` and the options of what it names."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
     name: str
 
@@ -49,34 +53,29 @@ class Named(BaseModel):
 
 
 class ModelConfig(Named):
-    """A network by name or import path; further keys go to it.
-
-    Attributes:
-        dtype: in which weights and smashed data are kept.
-    """
+    """A network by name or import path; further keys go to it."""
 
     name: str = "cnn8"
     dtype: Literal["float32", "float64"] = "float32"
+    """In which weights and smashed data are kept."""
 
     _known = field_validator("name")(lambda cls, value: known("model", value, model_names()))
 
 
 class DataConfig(Named):
-    """A data set by name, file or import path; further keys go to its loader.
-
-    Attributes:
-        root: the local folder of torchvision's sets and of relative file names.
-        download: fetch a torchvision set that is missing there.
-        augment: random crops and flips, where the set has them.
-        train_samples, test_samples: take so many samples, drawn by the seed, instead of all.
-    """
+    """A data set by name, file or import path; further keys go to its loader."""
 
     name: str = "digits"
     root: str | None = None
+    """The local folder of torchvision's sets and of relative file names."""
     download: bool = False
+    """Fetch a torchvision set that is missing there."""
     augment: bool = True
+    """Random crops and flips, where the set has them."""
     train_samples: int | None = Field(default=None, ge=1)
+    """Take so many samples, drawn by the seed, instead of all."""
     test_samples: int | None = Field(default=None, ge=1)
+    """Take so many samples, drawn by the seed, instead of all."""
 
     @field_validator("name")
     @classmethod
@@ -86,14 +85,11 @@ class DataConfig(Named):
 
 
 class PartitionConfig(Named):
-    """Who holds which samples; further keys go to the partition.
-
-    Attributes:
-        num_owners: among whom the training samples are shared out.
-    """
+    """Who holds which samples; further keys go to the partition."""
 
     name: str = "iid"
     num_owners: int = Field(default=10, ge=1)
+    """Among whom the training samples are shared out."""
 
     _known = field_validator("name")(lambda cls, value: known("partition", value, partition_names()))
 
@@ -123,16 +119,13 @@ class AlgorithmConfig(Named):
 
 
 class OptimizerConfig(BaseModel):
-    """An optimiser of ``torch.optim`` by its name in lower case; further keys go to it.
+    """An optimiser of ``torch.optim`` by its name in lower case; further keys go to it."""
 
-    Attributes:
-        lr: learning rate.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     name: str = "sgd"
     lr: float = Field(default=0.01, ge=0)
+    """Learning rate."""
 
     def spec(self) -> OptimizerSpec:
         return OptimizerSpec(name=self.name, lr=self.lr, options=dict(self.model_extra or {}))
@@ -143,63 +136,58 @@ class OptimizerConfig(BaseModel):
         return self
 
 
-class TrainingConfig(Section):
-    """How long and how fast.
-
-    Attributes:
-        rounds: averaged or evaluated so many times; what happens in one is the algorithm's.
-        batch_size: samples per mini-batch of an owner.
-        local_epochs: passes over an owner's data per round.
-        cohort_size: owners drawn per round; None takes all.
-        max_steps: at most so many mini-batches per owner and round.
-        server_optimizer: of compute nodes' parts; None takes ``optimizer``.
-        owner_optimizer_state, server_optimizer_state: ``restart`` forgets momentum every round.
-        buffers: ``average`` treats batch-norm statistics like weights (weighted mean, counters copied);
-            ``local`` lets every owner keep its own.
-        lr_schedule: a factor per round on every rate.
-        loss: by name or import path.
-        shuffle: draw a new order for every local epoch.
-        drop_last: leave out an incomplete last mini-batch.
-        optimizer: of owners' parts.
-    """
+class TrainingConfig(Rules):
+    """How long and how fast."""
 
     rounds: int = Field(default=10, ge=1)
+    """Averaged or evaluated so many times; what happens in one is the algorithm's."""
     batch_size: int = Field(default=32, ge=1)
+    """Samples per mini-batch of an owner."""
     local_epochs: int = Field(default=1, ge=1)
+    """Passes over an owner's data per round."""
     max_steps: int | None = Field(default=None, ge=1)
+    """At most so many mini-batches per owner and round."""
     cohort_size: int | None = Field(default=None, ge=1)
+    """Owners drawn per round; None takes all."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    """Of owners' parts."""
     server_optimizer: OptimizerConfig | None = None
+    """Of compute nodes' parts; None takes ``optimizer``."""
     owner_optimizer_state: Literal["restart", "keep"] = "restart"
+    """``restart`` forgets momentum every round."""
     server_optimizer_state: Literal["restart", "keep"] = "keep"
+    """``restart`` forgets momentum every round."""
     lr_schedule: str = "constant"
+    """A factor per round on every rate."""
     loss: str = "cross_entropy"
+    """By name or import path."""
     shuffle: bool = True
+    """Draw a new order for every local epoch."""
     drop_last: bool = False
+    """Leave out an incomplete last mini-batch."""
     buffers: Literal["average", "local"] = "average"
+    """``average`` treats batch-norm statistics like weights (weighted mean, counters copied); ``local`` lets every
+    owner keep its own."""
 
     _known_loss = field_validator("loss")(lambda cls, value: known("loss", value, list(LOSSES)))
     _known = field_validator("lr_schedule")(lambda cls, value: one_of("learning-rate schedule", value, list(SCHEDULES)))
 
 
-class RunConfig(Section):
-    """A whole run.
-
-    Attributes:
-        seed: of every random stream: partition, initial weights, batches, dropout, cohort.
-    """
+class RunConfig(Rules):
+    """A whole run."""
 
     seed: int = Field(default=0, ge=0)
+    """Of every random stream: partition, initial weights, batches, dropout, cohort."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig()
     owners: OwnersConfig = OwnersConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
     training: TrainingConfig = TrainingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    cluster: ClusterConfig = ClusterConfig()
-    topology: TopologyConfig | None = None
-    reliability: ReliabilityConfig = ReliabilityConfig()
+    evaluation: EvaluationRules = EvaluationRules()
+    cluster: ClusterOptions = ClusterOptions()
+    topology: Topology | None = None
+    reliability: ReliabilityRules = ReliabilityRules()
     output: OutputConfig = OutputConfig()
 
     @model_validator(mode="after")
@@ -208,7 +196,7 @@ class RunConfig(Section):
         owners, cohort = self.partition.num_owners, self.training.cohort_size
         if cohort is not None and cohort > owners:
             raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; take at most all")
-        if self.reliability.cohort_rules(cohort).is_open and not resolve_algorithm(self.algorithm.name).works_apart:
+        if self.reliability.is_open and not resolve_algorithm(self.algorithm.name).works_apart:
             raise ValueError(
                 f"in {self.algorithm.name} owners need one another, so a round cannot go on without some; leave "
                 f"reliability.round_deadline_s and over_selection out, or take fedavg or fedprox"
@@ -219,7 +207,7 @@ class RunConfig(Section):
             raise ValueError(f"owners.noisy is {self.owners.noisy} and there are {owners} owners; take at most all")
         return self
 
-    def _fit_for_elastic(self, cluster: ClusterConfig) -> None:
+    def _fit_for_elastic(self, cluster: ClusterOptions) -> None:
         """Raises ``ValueError`` for what cannot be where owners come and go."""
         method = resolve_algorithm(self.algorithm.name)
         if not method.comes_and_goes:

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from raysplit.experiment.rules import Section
+from raysplit.schedulers.rules import Rules
 
 
-class OwnersConfig(Section):
-    """What makes owners differ beside their shards.
-
-    Attributes:
-        domain: a transform per owner (see `raysplit.data.domains`).
-        noisy: this many owners, the last ones, have noise.
-        pixel_noise: its standard deviation on their training and test inputs.
-        label_noise: the fraction of their training labels that is flipped.
-    """
+class OwnersConfig(Rules):
+    """What makes owners differ beside their shards."""
 
     domain: str | None = None
+    """A transform per owner (see `raysplit.data.domains`)."""
     noisy: int = Field(default=0, ge=0)
+    """This many owners, the last ones, have noise."""
     pixel_noise: float = Field(default=0.0, ge=0)
+    """Its standard deviation on their training and test inputs."""
     label_noise: float = Field(default=0.0, ge=0, le=1)
+    """The fraction of their training labels that is flipped."""
 
 
-class OutputConfig(Section):
-    """Where results go: ``<root>/<name>/``.
-
-    Attributes:
-        root: the folder that holds all runs.
-        name: None takes the configuration file's name, or the algorithm's, and the time of day.
-        overwrite: replace a run of the same name.
-    """
+class OutputConfig(Rules):
+    """Where results go: ``<root>/<name>/``."""
 
     root: str = "runs"
+    """The folder that holds all runs."""
     name: str | None = None
+    """None takes the configuration file's name, or the algorithm's, and the time of day."""
     overwrite: bool = False
+    """Replace a run of the same name."""

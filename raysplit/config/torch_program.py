@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import load_config
 
 
 def program_of(folder: Path, state: Mapping[str, Tensor]) -> Any:
     """The model of a run with these weights, for batches [B, ...] of any size of transformed samples."""
-    spec = prepare(load_config(folder / "config.yaml")).setting.spec
+    spec = build(load_config(folder / "config.yaml")).setting.spec
     model = spec.build().eval()
     model.load_state_dict(dict(state))
     example = torch.zeros(2, *spec.input_shape, dtype=getattr(torch, spec.dtype))

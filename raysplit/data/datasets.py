@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,8 @@ from raysplit.data.sources.shards import STREAMED
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
 from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
-from raysplit.registry import imported
+from raysplit.given import held, is_given
+from raysplit.registry import IMPORT_PATH, imported, unknown
 from raysplit.seeding import generator
 
 
@@ -56,13 +56,7 @@ def load_dataset(
         return _with_tasks(name, Path(root or ".").expanduser(), **options)
     if name in torchvision_names():
         return load_torchvision(name, root, download, augment, **options)
-    known = dataset_names()
-    lowered = {candidate.lower(): candidate for candidate in known}
-    nearest = difflib.get_close_matches(name.lower(), lowered, n=1)
-    raise ValueError(
-        f"there is no data set {name!r}{f', did you mean {lowered[nearest[0]]!r}' if nearest else ''}? Known: "
-        f'{", ".join(known)}; or a path to *.npz or *.parquet, or "package.module:function"'
-    )
+    raise ValueError(unknown("data set", name, [*dataset_names(), "a path to *.npz or *.parquet", IMPORT_PATH]))
 
 
 def load_digits() -> DataSet:
@@ -116,7 +110,7 @@ def _with_tasks(name: str, root: Path, *, val_fraction: float = 0.1, **options: 
 
 
 def _from_function(path: str, options: dict[str, Any]) -> DataSet:
-    made = _call(imported(path), path, **options)
+    made = held(path) if is_given(path) else _call(imported("data set", path), path, **options)
     if isinstance(made, DataSet):
         return made
     if not isinstance(made, tuple) or len(made) != 2:

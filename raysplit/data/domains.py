@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import ColourMap, Compose, Invert, PixelPermutation, Rotation, Transform
+from raysplit.registry import one_of
 from raysplit.seeding import derive, generator
 
 
@@ -27,9 +28,7 @@ def domain(name: str, *, owner: int, num_owners: int, num_channels: int, seed: i
 
     Raises ``ValueError`` for an unknown name.
     """
-    if name not in DOMAINS:
-        raise ValueError(f"there is no domain {name!r}; known: {', '.join(DOMAINS)}")
-    return DOMAINS[name](owner, num_owners, num_channels, seed)
+    return DOMAINS[one_of("domain", name, DOMAINS)](owner, num_owners, num_channels, seed)
 
 
 def _permutation(owner: int, num_owners: int, num_channels: int, seed: int) -> Transform:

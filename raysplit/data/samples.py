@@ -55,6 +55,16 @@ class Samples:
         y = self.y
         return _samples, (_raw(self.x), _raw(y) if isinstance(y, Tensor) else {task: _raw(y[task]) for task in y})
 
+    @staticmethod
+    def concatenated(parts: Sequence[Samples]) -> Samples:
+        """All samples of the parts, one part after the other."""
+        x = torch.cat([part.x for part in parts])
+        labels = [part.y for part in parts if isinstance(part.y, Tensor)]
+        if labels:
+            return Samples(x=x, y=torch.cat(labels))
+        targets = [part.y for part in parts if not isinstance(part.y, Tensor)]
+        return Samples(x=x, y={task: torch.cat([y[task] for y in targets]) for task in targets[0]})
+
     def shuffled(self, rng: np.random.Generator) -> Indices:
         """An order of all samples."""
         return rng.permutation(len(self))

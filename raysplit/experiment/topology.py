@@ -14,12 +14,12 @@ With it, `raysplit simulate` predicts a run, `raysplit plan` chooses cuts and no
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from raysplit.registry import nearest
 from raysplit.schedulers.cuts.profiles import (
     BYTES_PER_GIB,
     NodeKind,
@@ -29,42 +29,39 @@ from raysplit.schedulers.cuts.profiles import (
     node_kinds,
     owner_times,
 )
+from raysplit.schedulers.rules import Rules
 
 _BYTES_PER_MBIT = 1e6 / 8
 
 
-class DeviceConfig(BaseModel):
-    """A kind of machine.
-
-    Attributes:
-        profile: times of every unit of the model: a shipped profile's name, or a file of `raysplit profile`.
-        times: of an owner that keeps both ends of the model: a shipped owner's name.
-        kind: a shipped node kind, for memory, slowdown and price.
-        slowdown: multiplies all times.
-        step_overhead_ms: what every pass and update takes beside computing, not multiplied: Python and messages.
-        up_mbit_per_s, down_mbit_per_s: its link in each direction; ``bandwidth_mbit_per_s`` sets both. None: no time.
-        serial_link: one transfer at a time in each direction.
-        host: shares the cores of that host with the others on it.
-        resources: custom Ray resources that its place must offer, for example ``{raspberry_pi_4: 1}``.
-        labels: Ray labels that its machine must have, for example ``{site: north}``.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class DeviceOptions(Rules):
+    """A kind of machine."""
 
     profile: str | None = None
+    """Times of every unit of the model: a shipped profile's name, or a file of `raysplit profile`."""
     times: str | None = None
+    """Of an owner that keeps both ends of the model: a shipped owner's name."""
     kind: str | None = None
+    """A shipped node kind, for memory, slowdown and price."""
     slowdown: float | None = Field(default=None, gt=0)
+    """Multiplies all times."""
     step_overhead_ms: float = Field(default=0.0, ge=0)
+    """What every pass and update takes beside computing, not multiplied: Python and messages."""
     memory_gib: float | None = Field(default=None, gt=0)
     price_per_hour: float | None = Field(default=None, ge=0)
     up_mbit_per_s: float | None = Field(default=None, gt=0)
+    """Its link in each direction; ``bandwidth_mbit_per_s`` sets both. None: no time."""
     down_mbit_per_s: float | None = Field(default=None, gt=0)
+    """Its link in each direction; ``bandwidth_mbit_per_s`` sets both. None: no time."""
     latency_ms: float = Field(default=0.0, ge=0)
     serial_link: bool = False
+    """One transfer at a time in each direction."""
     host: str | None = None
+    """Shares the cores of that host with the others on it."""
     resources: dict[str, float] = Field(default_factory=dict)
+    """Custom Ray resources that its place must offer, for example ``{raspberry_pi_4: 1}``."""
     labels: dict[str, str] = Field(default_factory=dict)
+    """Ray labels that its machine must have, for example ``{site: north}``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -76,7 +73,7 @@ class DeviceConfig(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _known(self) -> DeviceConfig:
+    def _known(self) -> DeviceOptions:
         if self.profile is not None:
             load_profile(self.profile)
         for field, value, known in (("kind", self.kind, node_kinds()), ("times", self.times, owner_times())):
@@ -114,39 +111,35 @@ class DeviceConfig(BaseModel):
         return None if self.down_mbit_per_s is None else self.down_mbit_per_s * _BYTES_PER_MBIT
 
 
-class TopologyConfig(BaseModel):
-    """Machines, and who sits on which.
+class Topology(Rules):
+    """Machines, and who sits on which."""
 
-    Attributes:
-        devices: kinds of machines by name.
-        owners: one device for all, or how many owners sit on each, in owner order: ``{pi4: 20, pi3: 10}``.
-        nodes: the device of ``node-1``, ``node-2``, ...; a server of another method takes the first.
-        aggregator: its device, for its link; None takes no time.
-        hosts: cores of the hosts that devices share.
-        samples_per_owner: for a simulation without data; None takes the partition's shards.
-        pace: `raysplit train` runs like these machines; off, the topology only predicts.
-        time_scale: real seconds per described second of a paced run.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    devices: dict[str, DeviceConfig]
+    devices: dict[str, DeviceOptions]
+    """Kinds of machines by name."""
     owners: str | dict[str, int]
+    """One device for all, or how many owners sit on each, in owner order: ``{pi4: 20, pi3: 10}``."""
     nodes: tuple[str, ...] = ()
+    """The device of ``node-1``, ``node-2``, ...; a server of another method takes the first."""
     aggregator: str | None = None
+    """Its device, for its link; None takes no time."""
     hosts: dict[str, int] = Field(default_factory=dict)
+    """Cores of the hosts that devices share."""
     samples_per_owner: int | None = Field(default=None, ge=1)
+    """For a simulation without data; None takes the partition's shards."""
     pace: bool = True
+    """`raysplit train` runs like these machines; off, the topology only predicts."""
     time_scale: float = Field(default=1.0, gt=0)
+    """Real seconds per described second of a paced run."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> TopologyConfig:
+    def _consistent(self) -> Topology:
         owners = [self.owners] if isinstance(self.owners, str) else list(self.owners)
         for name in [*owners, *self.nodes, *([self.aggregator] if self.aggregator else [])]:
             if name not in self.devices:
-                near = difflib.get_close_matches(name, self.devices, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"no device {name!r} in topology.devices{hint} (there are {', '.join(self.devices)})")
+                raise ValueError(
+                    f"no device {name!r} in topology.devices{nearest(name, self.devices)} "
+                    f"(there are {', '.join(self.devices)})"
+                )
         for name, device in self.devices.items():
             if device.host is not None and device.host not in self.hosts:
                 raise ValueError(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from raysplit.models.cutting.split import CutPoint, TracedModel, trace
+from raysplit.models.given_model import GivenModel
 from raysplit.models.zoo import build_model
 from raysplit.seeding import derive, torch_generator
 
@@ -27,6 +28,7 @@ class ModelSpec:
     options: further arguments of the network; a mapping or pairs, kept as sorted pairs.
     seed: initial weights come from the stream ``(seed, "model")``.
     dtype: "float32", "float64", "bfloat16" or "float16"; weights are drawn in float32 and then converted.
+    given: the model itself, where a Python program gave an object in the place of a name.
     """
 
     name: str
@@ -35,6 +37,7 @@ class ModelSpec:
     options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     seed: int
     dtype: str = "float32"
+    given: GivenModel | None = None
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
@@ -67,7 +70,11 @@ def _prototype(spec: ModelSpec) -> nn.Module:
     """Never handed out: copies of it are."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(spec.seed, "model"))
-        model = build_model(spec.name, input_shape=spec.input_shape, num_classes=spec.num_classes, **dict(spec.options))
+        about_data: dict[str, Any] = {"input_shape": spec.input_shape, "num_classes": spec.num_classes}
+        if spec.given is not None:
+            model = spec.given.build(about_data, dict(spec.options))
+        else:
+            model = build_model(spec.name, **about_data, **dict(spec.options))
     return model.to(DTYPES[spec.dtype])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +11,8 @@ from torch import nn
 from raysplit.models import deep_nets, small_nets
 from raysplit.models.classifier import build as multitask_zoo
 from raysplit.models.dense import net as mas_net
+from raysplit.models.given_model import called
+from raysplit.registry import IMPORT_PATH, imported, unknown
 
 Builder = Callable[..., nn.Module]
 
@@ -41,7 +41,7 @@ def model_names() -> list[str]:
 def build_model(name: str, *, input_shape: tuple[int, ...], num_classes: int, **options: Any) -> nn.Module:
     """Build a model with fresh weights, drawn from torch's global random stream (seed it before).
 
-    name: one of `model_names`, or an import path ``package.module:callable``. Such a callable gets the options, and
+    name: one of `model_names`, or an import path ``package.module:name``. Such a callable gets the options, and
         ``input_shape`` and ``num_classes`` when its signature takes them.
     input_shape: shape of one sample, without the batch dimension.
     options: further arguments of the network, such as ``hidden=(64, 32)`` of `mlp`.
@@ -52,17 +52,12 @@ def build_model(name: str, *, input_shape: tuple[int, ...], num_classes: int, **
         return _from_import_path(name, {"input_shape": input_shape, "num_classes": num_classes}, options)
     if name in BUILDERS:
         accepted = inspect.signature(BUILDERS[name]).parameters.keys() - {"input_shape", "num_classes"}
-        if unknown := options.keys() - accepted:
-            raise ValueError(f"{name} has no option {sorted(unknown)}; it takes {sorted(accepted) or 'none'}")
+        if others := options.keys() - accepted:
+            raise ValueError(f"{name} has no option {sorted(others)}; it takes {sorted(accepted) or 'none'}")
         return BUILDERS[name](input_shape, num_classes, **options)
     if name in _torchvision_names():
         return _from_torchvision(name, input_shape, num_classes, options)
-    names = model_names()
-    nearest = difflib.get_close_matches(name, names, n=3) or names[:3]
-    raise ValueError(
-        f"unknown model {name!r}; nearest are {', '.join(nearest)}; "
-        f'known are {", ".join(names)}, and any "package.module:callable"'
-    )
+    raise ValueError(unknown("model", name, [*model_names(), IMPORT_PATH]))
 
 
 def _torchvision_names() -> list[str]:
@@ -87,17 +82,4 @@ def _from_torchvision(
 
 
 def _from_import_path(path: str, about_data: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
-    module_name, _, attribute = path.partition(":")
-    try:
-        build: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            build = getattr(build, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f'model {path!r} cannot be imported ({error}); write "package.module:callable"') from error
-    parameters = inspect.signature(build).parameters
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    about_data = {key: value for key, value in about_data.items() if takes_any or key in parameters}
-    model = build(**about_data, **options)
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model {path!r} made a {type(model).__name__}; it must return a torch.nn.Module")
-    return model
+    return called(imported("model", path), path, about_data, options)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
-from raysplit.algorithms.mpsl.mpsl import MPSL
 from raysplit.cluster.device import WorkKind
 from raysplit.cluster.emulation.machines import Costs
 from raysplit.cluster.emulation.network import Interface
-from raysplit.config.run import RunConfig
+from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.topology import Topology
+from raysplit.prediction.dry_setting import dry, reference_profile
 from raysplit.prediction.machines import interface, node_device, part_costs
-from raysplit.prediction.simulate import dry_algorithm, reference_profile, required_topology
 from raysplit.schedulers.cuts.time_model import (
     Averaging,
     OwnerLoad,
@@ -52,14 +52,14 @@ class ClosedForm:
         return self.training_s + self.averaging_s
 
 
-def closed_form(config: RunConfig) -> ClosedForm | None:
-    """The formulas for a configuration of MP-SL whose owners all take the same route; None for any other."""
-    topology = required_topology(config)
-    algorithm = dry_algorithm(config)
-    if not isinstance(algorithm, MPSL) or len(algorithm.routes) != 1:
+def closed_form(experiment: Experiment) -> ClosedForm | None:
+    """The formulas for a method whose owners all take the same route, as those of MP-SL do; None for any other."""
+    topology = experiment.required_topology
+    algorithm = dry(experiment).begin()
+    if len(algorithm.routes) != 1:
         return None
     (route,) = algorithm.routes
-    devices, batch_size = topology.devices, config.training.batch_size
+    devices, batch_size = topology.devices, experiment.batch_size
     cuts, nodes, last = route.cuts, route.node_names, len(route.cuts)
 
     def costs(device: str, part: int) -> Costs:
@@ -71,7 +71,7 @@ def closed_form(config: RunConfig) -> ClosedForm | None:
     crossing = [profile.units[int(cut) - 1].activation_bytes * batch_size / profile.batch_size for cut in cuts]
     head, tail = interface(devices[sitting[0]]), interface(devices[sitting[-1]])
     owners = []
-    for device in topology.owner_devices(config.partition.num_owners):
+    for device in topology.owner_devices(len(experiment.setting.owners)):
         first, end, own = costs(device, 0), costs(device, last), interface(devices[device])
         owners.append(
             OwnerLoad(
@@ -91,7 +91,7 @@ def closed_form(config: RunConfig) -> ClosedForm | None:
         for (a, b), size in zip(pairwise(sitting), crossing[1:-1], strict=True)
     ]
     ends = [unit.parameter_bytes for unit in (*profile.units[: int(cuts[0])], *profile.units[int(cuts[-1]) :])]
-    averaging = Averaging(bytes_per_owner=sum(ends), link_bytes_per_s=_averaging_rate(config))
+    averaging = Averaging(bytes_per_owner=sum(ends), link_bytes_per_s=_averaging_rate(topology, len(owners)))
     return ClosedForm(
         training_s=training_ms(work) / _MS,
         averaging_s=averaging_ms(len(owners), averaging) / _MS,
@@ -112,12 +112,11 @@ def _hop_ms(sender: Interface, receiver: Interface, num_bytes: float) -> float:
     return _MS * (seconds + sender.latency_s + receiver.latency_s)
 
 
-def _averaging_rate(config: RunConfig) -> float:
+def _averaging_rate(topology: Topology, num_owners: int) -> float:
     """The slowest of the owners' links to the aggregator; no link, no time."""
-    topology = required_topology(config)
     if topology.aggregator is None:
         return inf
-    ends = [topology.aggregator, *set(topology.owner_devices(config.partition.num_owners))]
+    ends = [topology.aggregator, *set(topology.owner_devices(num_owners))]
     return min(
         rate
         for name in ends

@@ -174,6 +174,10 @@ class DryShard:
     def __len__(self) -> int:
         return self.num_samples
 
+    @staticmethod
+    def concatenated(shards: Sequence[DryShard]) -> DryShard:
+        return DryShard(num_samples=sum(len(shard) for shard in shards))
+
 
 @dataclass(frozen=True, kw_only=True)
 class DryBatch:

@@ -15,7 +15,7 @@ from raysplit.cluster.device_queue import QueueDevice
 from raysplit.cluster.emulation.machines import Costs, Emulation, Machine
 from raysplit.cluster.emulation.network import Interface
 from raysplit.cluster.layout import Layout, PlaceSpec
-from raysplit.experiment.topology import DeviceConfig, TopologyConfig
+from raysplit.experiment.topology import DeviceOptions, Topology
 from raysplit.prediction.dry_run import unit_counts
 from raysplit.schedulers.cuts.profiles import OwnerTimes, Profile
 
@@ -25,7 +25,7 @@ _MS = 1e-3
 def emulation(
     parties: Sequence[PartySpec],
     *,
-    topology: TopologyConfig,
+    topology: Topology,
     clock: Clock,
     batch_size: int,
     processor_of: Mapping[str, str] | None = None,
@@ -85,7 +85,7 @@ def observation(parties: Sequence[PartySpec], *, clock: Clock) -> Emulation:
     return Emulation(machines, clock)
 
 
-def expected_work(parties: Sequence[PartySpec], topology: TopologyConfig, batch_size: int) -> dict[str, float] | None:
+def expected_work(parties: Sequence[PartySpec], topology: Topology, batch_size: int) -> dict[str, float] | None:
     """Seconds of computing for one batch of every owner, by party; None where no profile tells.
 
     A paced run has none either: what its devices are described to take is not what this machine takes.
@@ -109,7 +109,7 @@ def expected_work(parties: Sequence[PartySpec], topology: TopologyConfig, batch_
     return work
 
 
-def party_devices(topology: TopologyConfig, parties: Sequence[PartySpec]) -> dict[str, str]:
+def party_devices(topology: Topology, parties: Sequence[PartySpec]) -> dict[str, str]:
     """The device of every owner and compute node."""
     owners = [party.name for party in parties if party.role == "owner"]
     nodes = [party.name for party in parties if party.role == "node"]
@@ -120,7 +120,7 @@ def party_devices(topology: TopologyConfig, parties: Sequence[PartySpec]) -> dic
     return devices | {name: node_device(topology, name, i, len(nodes)) for i, name in enumerate(nodes)}
 
 
-def with_resources(layout: Layout, topology: TopologyConfig, parties: Sequence[PartySpec]) -> Layout:
+def with_resources(layout: Layout, topology: Topology, parties: Sequence[PartySpec]) -> Layout:
     """The layout whose places ask Ray for what the devices of their parties need.
 
     A place whose parties need different machines becomes one place for each kind of them, with an equal share of its
@@ -158,7 +158,7 @@ def _part_name(place: str, kind: str | None, kinds: Mapping[str | None, None]) -
     return place if len(kinds) == 1 or kind is None else f"{place}-{kind}"
 
 
-def node_device(topology: TopologyConfig, node: str, index: int, num_nodes: int) -> str:
+def node_device(topology: Topology, node: str, index: int, num_nodes: int) -> str:
     """The device of a compute node: ``node-3`` is the third of ``topology.nodes``, other names go by their order."""
     prefix, _, number = node.rpartition("-")
     place = int(number) - 1 if prefix == "node" and number.isdigit() else index
@@ -170,7 +170,7 @@ def node_device(topology: TopologyConfig, node: str, index: int, num_nodes: int)
     return topology.nodes[place]
 
 
-def interface(device: DeviceConfig) -> Interface:
+def interface(device: DeviceOptions) -> Interface:
     """Its way to the network."""
     return Interface(
         up_bytes_per_s=inf if device.up_bytes_per_s is None else device.up_bytes_per_s,
@@ -180,7 +180,7 @@ def interface(device: DeviceConfig) -> Interface:
     )
 
 
-def part_costs(name: str, device: DeviceConfig, cuts: tuple[Any, ...], index: int, batch_size: int) -> Costs:
+def part_costs(name: str, device: DeviceOptions, cuts: tuple[Any, ...], index: int, batch_size: int) -> Costs:
     """Seconds of one batch on a device for every kind of work on one part of the model."""
     slowdown = device.node_kind(name).slowdown
     if device.owner is not None:

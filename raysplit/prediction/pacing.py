@@ -11,19 +11,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from raysplit.cluster.clock import WallClock
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
 from raysplit.cluster.layout import Layout
-from raysplit.config.run import RunConfig
-from raysplit.experiment.topology import TopologyConfig
+from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.machines import emulation, expected_work, observation
-from raysplit.prediction.simulate import SIMULATED, simulate
+from raysplit.prediction.simulate import simulate
 from raysplit.prediction.timeline import Comparison, Timeline, compare, timeline_of
 from raysplit.prediction.timeline_picture import draw_timeline
-from raysplit.runs.folder import Row
 
 logger = logging.getLogger(__name__)
 
@@ -31,34 +30,34 @@ LayOut = Callable[[Sequence[PartySpec]], Layout]
 
 
 class Pacing:
-    """Paces or watches the run of a configuration with a topology, and predicts it."""
+    """Paces or watches the run of an experiment with a topology, and predicts it."""
 
-    def __init__(self, config: RunConfig, topology: TopologyConfig, lay_out: LayOut | None = None) -> None:
-        self._config = config
-        self._topology = topology
+    def __init__(self, experiment: Experiment, lay_out: LayOut | None = None) -> None:
+        self._experiment = experiment
+        self._topology = experiment.required_topology
         self._lay_out = lay_out
         self._places: Mapping[str, str] | None = None
 
     @property
     def predicts(self) -> bool:
         """Whether there is a simulation of this run to compare it with."""
-        return self._config.algorithm.name in SIMULATED
+        return self._experiment.algorithm.can_be_simulated
 
     def emulate(self, parties: Sequence[PartySpec]) -> Emulation:
         """The emulation of a run that starts now."""
         scale = self._topology.time_scale if self._topology.pace else 1.0
         clock = WallClock(started_s=time.time(), time_scale=scale)
         if self._topology.pace:
-            return emulation(parties, topology=self._topology, clock=clock, batch_size=self._config.training.batch_size)
+            return emulation(parties, topology=self._topology, clock=clock, batch_size=self._experiment.batch_size)
         self._places = self._lay_out(parties).place_of if self._lay_out else {p.name: "this process" for p in parties}
         return observation(parties, clock=clock)
 
-    def compared(self, rows: Sequence[Row], log: EventLog, shard_sizes: Sequence[int]) -> tuple[Comparison, Timeline]:
+    def compared(self, rows: Sequence[Mapping[str, Any]], log: EventLog) -> tuple[Comparison, Timeline]:
         """Predict the rounds that were run; the comparison, and the measured timeline.
 
         The first of several rounds is left out: in it, processes build their parts.
         """
-        predicted = simulate(self._config, rounds=len(rows), shard_sizes=shard_sizes, places=self._places)
+        predicted = simulate(self._experiment, rounds=len(rows), places=self._places)
         scale = self._topology.time_scale if self._topology.pace else 1.0
         measured_s = [row["seconds"] / scale for row in rows]
         first = min(1, len(rows) - 1)
@@ -72,11 +71,11 @@ class Pacing:
         return comparison, timelines[1]
 
 
-def known_work(config: RunConfig, parties: Sequence[PartySpec]) -> dict[str, float] | None:
+def known_work(experiment: Experiment, parties: Sequence[PartySpec]) -> dict[str, float] | None:
     """What each party has to compute, where the topology's profiles tell."""
-    if config.topology is None or config.algorithm.name not in SIMULATED:
+    if experiment.topology is None or not experiment.algorithm.can_be_simulated:
         return None
-    return expected_work(parties, config.topology, config.training.batch_size)
+    return expected_work(parties, experiment.topology, experiment.batch_size)
 
 
 def write_timeline(folder: Path, comparison: Comparison, measured: Timeline) -> None:

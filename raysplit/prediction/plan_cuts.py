@@ -1,70 +1,57 @@
-"""``cuts: auto``: from a configuration with a topology to the planner's problem, and back to cuts and nodes."""
+"""From an experiment with a topology to the planner's problem: which cuts and nodes are best for it."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, isfinite
-from typing import Any
 
-from raysplit.algorithms.mpsl.route import MPSLOptions
-from raysplit.config.run import AlgorithmConfig, ConfigError, RunConfig
-from raysplit.experiment.topology import TopologyConfig
+from raysplit.algorithms.route import RouteOptions
+from raysplit.experiment.errors import ConfigError
+from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.topology import Topology
+from raysplit.prediction.dry_setting import dry, reference_profile
 from raysplit.prediction.machines import interface
-from raysplit.prediction.simulate import dry_algorithm, reference_profile, required_topology
 from raysplit.schedulers.cuts.problem import Objective
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, Profile
-from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, solve_ilp
-
-logger = logging.getLogger(__name__)
+from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts
 
 
-def with_planned_cuts(config: RunConfig) -> RunConfig:
-    """The configuration with the planner's cuts and nodes where it says ``cuts: auto``; any other as it is."""
-    options = config.algorithm.resolved_options()
-    if not isinstance(options, MPSLOptions) or options.cuts != "auto":
-        return config
-    problem = cut_problem(config)
-    plan = solve_ilp(problem)
-    logger.info("planned cuts %s on %s", list(plan.cuts), ", ".join(plan.nodes))
-    chosen: dict[str, Any] = {"cuts": list(plan.cuts), "nodes": list(plan.nodes)}
-    if config.cluster.elastic is not None:
-        chosen["on_offer"] = [node.name for node in problem.nodes]
-    algorithm = AlgorithmConfig(**config.algorithm.model_dump() | chosen)
-    return config.model_copy(update={"algorithm": algorithm})
-
-
-def cut_problem(config: RunConfig, *, objective: Objective = "sum_of_max") -> CutProblem:
+def cut_problem(experiment: Experiment, *, objective: Objective = "sum_of_max") -> CutProblem:
     """The planner's problem for the nodes and owners of a topology. Raises ``ConfigError`` for what is missing."""
-    options = config.algorithm.resolved_options()
-    if not isinstance(options, MPSLOptions):
-        raise ConfigError(f"algorithm.name is {config.algorithm.name}; cuts and nodes are planned for mpsl")
-    topology = required_topology(config)
-    batch_size = config.training.batch_size
+    options = experiment.algorithm.options
+    if not isinstance(options, RouteOptions):
+        raise ConfigError(
+            f"algorithm.name is {experiment.method}; cuts and nodes are planned for mpsl, and for an algorithm of your "
+            f"own whose options are RouteOptions"
+        )
+    topology = experiment.required_topology
+    setting, batch_size = experiment.setting, experiment.batch_size
     with_links = options.plan_links == "stages"
     nodes = tuple(
         _node(f"node-{i}", name, topology, batch_size, with_links) for i, name in enumerate(topology.nodes, start=1)
     )
     if not nodes:
         raise ConfigError("topology.nodes is empty; name the device of each compute node on offer")
-    algorithm = dry_algorithm(config.model_copy(update={"algorithm": _any_cuts(config.algorithm)}))
-    steps = [algorithm.num_steps(owner) for owner in algorithm.setting.owners]
+    steps = _steps(experiment, options)
     return CutProblem(
         profile=scaled(reference_profile(topology), batch_size=batch_size),
-        owners=config.training.cohort_size or config.partition.num_owners,
+        owners=setting.cohort_size or len(setting.owners),
         nodes=nodes,
-        units=options.units or _free_ends(topology, config.partition.num_owners),
+        units=options.units or _free_ends(topology, len(setting.owners)),
         objective=objective,
         batches_per_owner=round(sum(steps) / len(steps)),
     )
 
 
-def _any_cuts(algorithm: AlgorithmConfig) -> AlgorithmConfig:
-    return AlgorithmConfig(**algorithm.model_dump() | {"cuts": [1, 2], "nodes": None, "on_offer": None})
+def _steps(experiment: Experiment, options: RouteOptions) -> list[int]:
+    """The mini-batches of every owner in a round, which do not depend on the cuts."""
+    any_cuts = options.model_copy(update={"cuts": (1, 2), "nodes": None, "on_offer": None})
+    algorithm = dry(replace(experiment, algorithm=type(experiment.algorithm)(options=any_cuts))).begin()
+    return [algorithm.num_steps(owner) for owner in algorithm.setting.owners]
 
 
-def _node(node: str, name: str, topology: TopologyConfig, batch_size: int, with_links: bool) -> ComputeNodeSpec:
+def _node(node: str, name: str, topology: Topology, batch_size: int, with_links: bool) -> ComputeNodeSpec:
     device = topology.devices[name]
     if device.measured is None:
         raise ConfigError(f"device {name!r} of {node} has no profile; raysplit profile measures one on that machine")
@@ -91,7 +78,7 @@ def scaled(profile: Profile, *, batch_size: int, slowdown: float = 1.0) -> Profi
     return replace(profile, batch_size=batch_size, units=units)
 
 
-def _free_ends(topology: TopologyConfig, num_owners: int) -> FreeOwnerCuts:
+def _free_ends(topology: Topology, num_owners: int) -> FreeOwnerCuts:
     devices: Sequence[str] = sorted(set(topology.owner_devices(num_owners)))
     memory_gib = [topology.devices[name].memory_gib for name in devices]
     if any(memory is None for memory in memory_gib):

@@ -6,15 +6,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import pickle
 import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from raysplit.cluster.contract import LinkTraffic
@@ -29,6 +29,8 @@ from raysplit.cluster.contract import LinkTraffic
 Row = dict[str, Any]
 CUT_SHORT = "cut short"
 """Why a run ended that an error or a person interrupted."""
+LOCK = ".lock"
+"""A file that is there while a process writes to the run folder, and after one that was killed."""
 
 _PACKAGES = ("raysplit", "ray", "torch", "torchvision", "numpy", "pyarrow", "pulp", "pydantic")
 
@@ -44,18 +46,24 @@ def held(path: Path) -> Iterator[None]:
     Raises `RunFolderUsed` where another process writes there.
     """
     path.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path, os.O_RDONLY)
+    lock = FileLock(path / LOCK, blocking=False)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
+        lock.acquire()
+    except Timeout:
         raise RunFolderUsed(
             f"another process is writing the run in {path}; wait for it or end it, or give another name"
         ) from None
     try:
         yield
     finally:
-        os.close(folder)
+        with suppress(OSError):  # Windows keeps a file that is open; one that is left holds nobody up
+            (path / LOCK).unlink()  # before the release: whoever opened it meanwhile sees that it is gone
+        lock.release()
+
+
+def entries(path: Path) -> list[Path]:
+    """What a run folder holds, in order, without the lock of a process that writes or wrote there."""
+    return sorted(entry for entry in path.iterdir() if entry.name != LOCK)
 
 
 class RunFolder:
@@ -63,7 +71,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and entries(path):
             if not overwrite:
                 raise RunFolderUsed(
                     f"run folder {path} already holds a run; give another output.name (--name) or set "
@@ -71,7 +79,7 @@ class RunFolder:
                 )
             if not (path / "config.yaml").exists():
                 raise RunFolderUsed(f"{path} is not empty and not a run folder; it is left alone, give another name")
-            for entry in path.iterdir():  # the folder itself stays, as whoever writes there holds it
+            for entry in entries(path):  # not the lock: whoever writes there holds it
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         path.mkdir(parents=True, exist_ok=True)
         self._rows: list[Row] = []
@@ -111,10 +119,8 @@ class RunFolder:
         for name, table in others.items():
             self._write_parquet(name, table)
         if self._rows:
-            keys = list(dict.fromkeys(key for row in self._rows for key in row))
-            self._write_table("metrics.parquet", {key: [row.get(key) for row in self._rows] for key in keys})
-        columns = ("source", "destination", "num_bytes", "num_messages")
-        self._write_table("traffic.parquet", {c: [asdict(record)[c] for record in traffic] for c in columns})
+            self._write_parquet("metrics.parquet", table_of(self._rows))
+        self._write_parquet("traffic.parquet", traffic_table(traffic))
 
     def write_model(self, states: Mapping[str, Mapping[str, Tensor]], name: str = "model.pt") -> None:
         """``model.pt``: the merged state dict, or one per owner for methods that train many models."""
@@ -123,13 +129,44 @@ class RunFolder:
         torch.save(content, aside)
         os.replace(aside, self.path / name)
 
-    def _write_table(self, name: str, columns: Mapping[str, list[Any]]) -> None:
-        self._write_parquet(name, pa.table(dict(columns)))
-
     def _write_parquet(self, name: str, table: pa.Table) -> None:
         aside = self.path / f"{name}.part"
         pq.write_table(table, aside)
         os.replace(aside, self.path / name)
+
+
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """The rows as a table with all their columns; null where a row lacks one."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return pa.table({key: [row.get(key) for row in rows] for key in keys})
+
+
+def traffic_table(traffic: Sequence[LinkTraffic]) -> pa.Table:
+    """A row per link, as ``traffic.parquet`` has it."""
+    columns = ("source", "destination", "num_bytes", "num_messages")
+    return pa.table({column: [getattr(record, column) for record in traffic] for column in columns})
+
+
+def read_traffic(folder: Path) -> tuple[LinkTraffic, ...]:
+    """What crossed the links of a run; nothing where it was not written yet."""
+    path = folder / "traffic.parquet"
+    return tuple(LinkTraffic(**row) for row in pq.read_table(path).to_pylist()) if path.exists() else ()
+
+
+def read_models(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The trained weights of a run by label, as `RunFolder.write_model` wrote them; empty before its first evaluation.
+
+    Raises ``ValueError`` for a file that is none.
+    """
+    path = folder / "model.pt"
+    if not path.exists():
+        return {}
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path} holds no model: {error}") from error
+    is_one = all(isinstance(value, Tensor) for value in content.values())
+    return {"global": content} if is_one else content
 
 
 def environment(resources: Mapping[str, float]) -> dict[str, Any]:
@@ -152,11 +189,16 @@ def environment(resources: Mapping[str, float]) -> dict[str, Any]:
 
 def finished(folder: Path) -> bool:
     """Whether the folder holds a run that went to its end: its last round, or a reason to stop before."""
+    return bool(read_summary(folder).get("stopped", CUT_SHORT) != CUT_SHORT)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What ``summary.json`` says; nothing where it was not written yet."""
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except OSError:
-        return False
-    return bool(summary["stopped"] != CUT_SHORT)
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return summary
 
 
 def read_metrics(folder: Path) -> list[Row]:

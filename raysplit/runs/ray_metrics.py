@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from raysplit.cluster.contract import COORDINATOR, LinkTraffic, PartyLoad, PartySpec
-from raysplit.config.build import Prepared
-from raysplit.config.run import RunConfig
+from raysplit.runs.callback import Callback
 from raysplit.runs.folder import Row
-from raysplit.runs.result import RunResult
 
 MAX_LABELLED = 200
 """Of more parties the names are no labels any more: they are summed up by role."""
@@ -107,8 +105,8 @@ def _labels(parties: set[str], roles: Mapping[str, str]) -> dict[str, str]:
     return {party: party if few else roles.get(party, _UNKNOWN) for party in parties}
 
 
-class RayMetrics:
-    """An observer that publishes every round."""
+class RayMetrics(Callback):
+    """Publishes every round."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
@@ -119,10 +117,7 @@ class RayMetrics:
         """These parties have been made, the first ones or later ones."""
         self._roles |= {party.name: party.role for party in parties}
 
-    def started(self, config: RunConfig, prepared: Prepared) -> None:
-        """Nothing has been measured yet."""
-
-    def round_done(self, row: Row) -> None:
+    def round_ended(self, row: Row) -> None:
         for name, value in measured(row).items():
             self._publish(name, value)
 
@@ -136,6 +131,3 @@ class RayMetrics:
             self._publish(WAIT_SECONDS.name, wait_s, party=party)
             self._publish(QUEUE_DEPTH.name, peak, party=party)
         self._pressed = set(pressed)
-
-    def finished(self, result: RunResult) -> None:
-        """All rounds have been told."""

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from raysplit.config.build import Prepared
-from raysplit.config.run import RunConfig
-from raysplit.runs.folder import Row, RunFolderUsed
-from raysplit.runs.result import Observer, RunResult
+from raysplit.experiment.experiment import Experiment
+from raysplit.runs.callback import Callback
+from raysplit.runs.folder import LOCK, Row, RunFolderUsed
+from raysplit.runs.result import Result
 from raysplit.runs.storage import below, is_uri, opened
 
 logger = logging.getLogger(__name__)
@@ -29,26 +29,27 @@ RECORDS = ("config.yaml", "metrics.jsonl", "summary.json", "environment.json", "
 """What tells how a run was set up and how it went; small beside its weights."""
 
 
-class RemoteCopy:
-    """Keeps a copy of a local folder at a URI; an observer of the run that writes there."""
+class RemoteCopy(Callback):
+    """Keeps a copy of a local folder at a URI; a callback of the run that writes there."""
 
     def __init__(self, local: Path, uri: str) -> None:
         self._local = local
         self._fs, self._folder = opened(uri, "run folders")
         self._copied: dict[str, tuple[int, int]] = {}  # size and time of change, by name
 
-    def started(self, config: RunConfig, prepared: Prepared) -> None:
+    def run_started(self, experiment: Experiment) -> None:
         self.push()
 
-    def round_done(self, row: Row) -> None:
+    def round_ended(self, row: Row) -> None:
         self.push()
 
-    def finished(self, result: RunResult) -> None:
+    def run_ended(self, result: Result) -> None:
         self.push()
 
     def push(self) -> None:
         """Copy what has changed since the last time, remove what is gone; unfinished files (``.part``) stay here."""
-        found = {path.relative_to(self._local).as_posix(): path for path in self._local.rglob("*") if path.is_file()}
+        files = [path for path in self._local.rglob("*") if path.is_file() and path.name != LOCK]
+        found = {path.relative_to(self._local).as_posix(): path for path in files}
         for name, path in found.items():
             stamp = (path.stat().st_size, path.stat().st_mtime_ns)
             if not name.endswith(".part") and self._copied.get(name) != stamp:
@@ -63,7 +64,7 @@ class RemoteCopy:
 
 
 @contextmanager
-def new_folder(location: str, *, overwrite: bool) -> Iterator[tuple[Path, Sequence[Observer]]]:
+def new_folder(location: str, *, overwrite: bool) -> Iterator[tuple[Path, Sequence[Callback]]]:
     """Where a new run writes, and who copies it to ``location`` where that is a URI.
 
     Raises `RunFolderUsed` for a URI that holds something, unless ``overwrite``, which removes a run.
@@ -79,7 +80,7 @@ def new_folder(location: str, *, overwrite: bool) -> Iterator[tuple[Path, Sequen
 
 
 @contextmanager
-def existing_folder(location: str) -> Iterator[tuple[Path, Sequence[Observer]]]:
+def existing_folder(location: str) -> Iterator[tuple[Path, Sequence[Callback]]]:
     """The folder of a run that goes on; a URI's is fetched first and copied back."""
     if not is_uri(location):
         yield Path(location), ()

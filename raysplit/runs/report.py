@@ -15,8 +15,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from raysplit.algorithms import ALGORITHMS
-from raysplit.runs.folder import read_metrics
-from raysplit.training.loop import CUT_SHORT
+from raysplit.runs.folder import CUT_SHORT, read_metrics
 
 Figure = Literal["accuracy", "loss"]
 

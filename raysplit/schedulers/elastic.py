@@ -2,7 +2,7 @@
 
 Owners and compute nodes come as the cluster finds room for their places, and leave with places that are lost. A pure
 decision on plain records, taken before every round and after every loss; the run acts on it. Who takes part follows
-from the roll alone, so the same history of rolls gives the same weights.
+from that alone, so the same history of members gives the same weights.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
+
+from raysplit.schedulers.rules import Rules
+
 _NAMED = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class ElasticRules:
-    """What the user wants.
+class MembershipRules(Rules):
+    """With whom a round of an elastic run may begin."""
 
-    Attributes:
-        min_owners, min_places: a round begins with so many at least.
-        wait_s: for so long it is waited for them, and for whom no round can do without.
-        return_s: for so long it is waited for those who were lost in the round that is to be repeated.
-    """
-
-    min_owners: int = 1
-    min_places: int = 1
-    wait_s: float = 600.0
-    return_s: float = 0.0
+    min_owners: int = Field(default=1, ge=1)
+    """A round begins with so many owners at least."""
+    min_places: int = Field(default=1, ge=1)
+    """A round begins with so many places at least; parties that are no owners live in the first of them."""
+    wait_s: float = Field(default=600.0, ge=0)
+    """Seconds to wait for them, and for parties that every round needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,7 @@ class RoundCall:
         awaited: who was lost in the round that is to be repeated, is wanted back and not there yet.
         num_places: places that are up.
         waited_s: since the run began to wait.
+        return_s: for so long it waits for those who were lost in the round that is to be repeated.
     """
 
     owners: tuple[str, ...]
@@ -47,6 +47,7 @@ class RoundCall:
     awaited: tuple[str, ...] = ()
     num_places: int = 1
     waited_s: float = 0.0
+    return_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Begin:
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """Call the roll again in a while."""
+    """Ask again in a while."""
 
     reason: str
 
@@ -81,26 +82,26 @@ class GiveUp:
     reason: str
 
 
-def decide(roll: RoundCall, before: Sequence[str], rules: ElasticRules) -> Begin | Wait | GiveUp:
-    """What follows from a roll, ``before`` being the members of the round before."""
-    lacks = list(roll.missing)
-    if len(roll.owners) < rules.min_owners:
-        lacks.append(f"{len(roll.owners)} owners are there and min_owners is {rules.min_owners}")
-    if roll.num_places < rules.min_places:
-        lacks.append(f"{roll.num_places} places are up and min_places is {rules.min_places}")
-    if lacks and roll.waited_s >= rules.wait_s:
+def decide(call: RoundCall, before: Sequence[str], rules: MembershipRules) -> Begin | Wait | GiveUp:
+    """What follows from who is there, ``before`` being the members of the round before."""
+    lacks = list(call.missing)
+    if len(call.owners) < rules.min_owners:
+        lacks.append(f"{len(call.owners)} owners are there and min_owners is {rules.min_owners}")
+    if call.num_places < rules.min_places:
+        lacks.append(f"{call.num_places} places are up and min_places is {rules.min_places}")
+    if lacks and call.waited_s >= rules.wait_s:
         return GiveUp(
-            reason=f"no round can begin after {roll.waited_s:.0f} s: {'; '.join(lacks)}; offer Ray more machines, or "
+            reason=f"no round can begin after {call.waited_s:.0f} s: {'; '.join(lacks)}; offer Ray more machines, or "
             f"raise cluster.elastic.wait_s; raysplit resume goes on from the last checkpoint"
         )
     if lacks:
         return Wait(reason="; ".join(lacks))
-    if roll.awaited and roll.waited_s < rules.return_s:
-        return Wait(reason=f"{_named(roll.awaited)} may come back")
+    if call.awaited and call.waited_s < call.return_s:
+        return Wait(reason=f"{_named(call.awaited)} may come back")
     return Begin(
-        members=roll.owners,
-        came=tuple(name for name in roll.owners if name not in before),
-        left=tuple(name for name in before if name not in roll.owners),
+        members=call.owners,
+        came=tuple(name for name in call.owners if name not in before),
+        left=tuple(name for name in before if name not in call.owners),
     )
 
 

@@ -7,30 +7,27 @@ smallest thing that is repeated is a round.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from typing import Literal
 
-OnLostPlace = Literal["restart", "drop", "stop"]
-OnBadUpdate = Literal["stop", "drop"]
+from pydantic import Field
+
+from raysplit.schedulers.cohort import QuorumRules
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailureRules:
-    """What the user wants.
+class FailureRules(QuorumRules):
+    """What follows from a loss."""
 
-    Attributes:
-        on_lost_place, on_bad_update: the policies.
-        restarts_per_round, restarts_per_run: limits.
-        quorum: the share of the round's first cohort that must be left.
-        exclude_after: bad updates of one owner in a run until it takes part no more.
-    """
-
-    on_lost_place: OnLostPlace = "restart"
-    on_bad_update: OnBadUpdate = "stop"
-    restarts_per_round: int = 3
-    restarts_per_run: int = 20
-    quorum: float = 0.5
-    exclude_after: int = 3
+    on_lost_place: Literal["restart", "drop", "stop"] = "restart"
+    """``restart`` repeats the round with the lost parties made anew; ``drop`` repeats it without the owners that were
+    lost; ``stop`` ends the run."""
+    on_bad_update: Literal["stop", "drop"] = "stop"
+    """``stop``, or ``drop`` to repeat the round without the owner whose loss or update was refused."""
+    exclude_after: int = Field(default=3, ge=1)
+    """An owner that was dropped so often for bad updates takes part no more."""
+    restarts_per_round: int = Field(default=3, ge=0)
+    """More losses than this in one round end the run."""
+    restarts_per_run: int = Field(default=20, ge=0)
+    """More losses than this in the whole run end it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +95,10 @@ def decide(failure: LostPlace | BadUpdate, standing: Standing, rules: FailureRul
     if limit is not None:
         return Stop(reason=f"{what}; {limit}")
     left = [name for name in standing.cohort if name not in gone]
-    needed = quorum_size(len(standing.drawn), rules.quorum)
+    needed = rules.quorum_of(len(standing.drawn))
     if len(left) < needed:
         return Stop(reason=f"{what}; {len(left)} of {len(standing.drawn)} owners are left and the quorum is {needed}")
     return Repeat(reason=what, without=gone, exclude=gone if exclude else ())
-
-
-def quorum_size(num_owners: int, share: float) -> int:
-    """How many of a cohort a share means: rounded up, at least one."""
-    return max(1, ceil(num_owners * share - 1e-9))
 
 
 def _limit(standing: Standing, rules: FailureRules) -> str | None:

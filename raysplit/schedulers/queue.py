@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
+from raysplit.registry import one_of
+
 
 class WaitingTask(NamedTuple):
     """A task that could start now: whose it is, its kind, and when it became ready (seconds on the node's clock).
@@ -67,6 +69,4 @@ _POLICIES = {
 
 def queue_policy(name: str) -> QueuePolicy:
     """The policy called `name`. Raises ValueError for an unknown one."""
-    if name not in _POLICIES:
-        raise ValueError(f"no queue policy {name!r}; choose one of {', '.join(_POLICIES)}")
-    return _POLICIES[name]
+    return _POLICIES[one_of("queue policy", name, _POLICIES)]

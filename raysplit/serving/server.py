@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from ray import serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from raysplit.models.classifier.export import load_head, load_meta, load_serving, served_features
 from raysplit.serving.codec import Content, Reason, WireError, check_size
@@ -97,6 +99,34 @@ class Unsplit(_Joined):
         super().__init__(UnsplitModel(load_serving(Path(folder))), max_joined, join_wait_s)
 
 
+routes = FastAPI(openapi_url=None, redirect_slashes=False)
+"""Three routes; every other path or method is a 404."""
+
+
+@routes.exception_handler(HTTPException)
+async def _unknown_route(request: Request, error: HTTPException) -> Response:
+    return _refusal(404, "unknown-route", "there are POST /infer, GET /meta and GET /health")
+
+
+@routes.exception_handler(WireError)
+async def _wrong_message(request: Request, error: WireError) -> Response:
+    return _refusal(status_of(error.reason), error.reason, str(error))
+
+
+@routes.exception_handler(BackPressureError)
+async def _overloaded(request: Request, error: BackPressureError) -> Response:
+    return _refusal(503, "overloaded", str(error))
+
+
+@routes.exception_handler(ClientDisconnect)
+async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
+    return _refusal(400, "disconnected", "the client left before its message was here")
+
+
+def _refusal(status: int, reason: str, message: str) -> Response:
+    return JSONResponse({"reason": str(reason), "message": message}, status_code=status)
+
+
 class Ingress:
     """HTTP in, HTTP out."""
 
@@ -108,25 +138,17 @@ class Ingress:
         self.limits = limits_for(self.meta, self.features, max_batch)
         self.heads, self.unsplit = heads, unsplit
 
-    async def __call__(self, request: Request) -> Response:
-        route = (request.method, request.url.path)
-        if route == ("GET", "/meta"):
-            return JSONResponse(self.meta.model_dump())
-        if route == ("GET", "/health"):
-            await asyncio.gather(*(head.ready.remote() for head in self.heads.values()))
-            return JSONResponse({"status": "ok", "tasks": list(self.meta.tasks)})
-        if route != ("POST", "/infer"):
-            return _refusal(404, "unknown-route", "there are POST /infer, GET /meta and GET /health")
-        try:
-            return await self._infer(request)
-        except WireError as error:
-            return _refusal(status_of(error.reason), error.reason, str(error))
-        except BackPressureError as error:
-            return _refusal(503, "overloaded", str(error))
-        except ClientDisconnect:
-            return _refusal(400, "disconnected", "the client left before its message was here")
+    @routes.get("/meta")
+    async def describe(self) -> Response:
+        return JSONResponse(self.meta.model_dump())
 
-    async def _infer(self, request: Request) -> Response:
+    @routes.get("/health")
+    async def health(self) -> Response:
+        await asyncio.gather(*(head.ready.remote() for head in self.heads.values()))
+        return JSONResponse({"status": "ok", "tasks": list(self.meta.tasks)})
+
+    @routes.post("/infer")
+    async def infer(self, request: Request) -> Response:
         body = await self._body(request)
         start = time.perf_counter()
         question = read_question(body, self.meta, self.features, self.limits)
@@ -162,8 +184,7 @@ class Ingress:
         return {task: everything[task] for task in question.tasks}
 
 
-def _refusal(status: int, reason: str, message: str) -> Response:
-    return JSONResponse({"reason": str(reason), "message": message}, status_code=status)
+ServedIngress = serve.ingress(routes)(Ingress)  # not a decorator: Ray copies the routes, and they name the class
 
 
 def application(folder: Path, options: ServerOptions) -> Any:
@@ -185,7 +206,7 @@ def application(folder: Path, options: ServerOptions) -> Any:
     unsplit = None
     if options.num_unsplit_replicas:
         unsplit = _deployment(Unsplit, num_replicas=options.num_unsplit_replicas, **shared).bind(place, *joining)
-    ingress = _deployment(Ingress, **{**shared, "max_ongoing_requests": 100})
+    ingress = _deployment(ServedIngress, **{**shared, "max_ongoing_requests": 100})
     return ingress.bind(place, options.max_batch, heads, unsplit)
 
 

@@ -18,16 +18,19 @@ from typing import Any
 import yaml
 
 from raysplit.cluster.on_ray.connect import ray_left_as_found, run_tasks
-from raysplit.config.cluster import ray_options
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import RunConfig, check_config, dump_config, load_config
 from raysplit.runs.folder import finished
-from raysplit.training.session import run_config
+from raysplit.training.cluster import ray_options
 
 logger = logging.getLogger(__name__)
 
 _NOT_THE_RUN = ("cluster", "output", "reliability")
 """Sections that do not change a run's numbers: the same cell may be finished elsewhere."""
+
+
+Train = Callable[[RunConfig, Path], object]
+"""Trains a configuration into a folder; it can be pickled by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +91,17 @@ def cells(tree: Mapping[str, Any], axes: Sequence[Axis]) -> list[Cell]:
 
 
 def run_cells(
-    grid: Sequence[Cell], folder: Path, *, parallel: int = 1, done: Callable[[Cell, bool], None] = lambda *_: None
+    grid: Sequence[Cell],
+    folder: Path,
+    *,
+    train: Train,
+    parallel: int = 1,
+    done: Callable[[Cell, bool], None] = lambda *_: None,
 ) -> dict[str, str]:
     """Run the cells that have not finished yet, each into ``folder``/<its name>.
 
     Args:
+        train: trains a configuration into a folder.
         parallel: one after the other on the configured cluster, or so many at a time, each in one process as a task of
             that Ray cluster (the numbers are the same).
         done: is told each cell and whether it was kept from before.
@@ -109,7 +118,8 @@ def run_cells(
             done(cell, True)
     failures = {}
     with ray_left_as_found():
-        for cell, error in _one_by_one(waiting, folder) if parallel == 1 else _as_tasks(waiting, folder, parallel):
+        outcomes = _one_by_one(waiting, folder, train) if parallel == 1 else _as_tasks(waiting, folder, train, parallel)
+        for cell, error in outcomes:
             if error is None:
                 done(cell, False)
             else:
@@ -132,23 +142,23 @@ def is_finished(folder: Path, config: RunConfig) -> bool:
     return True
 
 
-def _one_by_one(waiting: Sequence[Cell], folder: Path) -> Iterator[tuple[Cell, str | None]]:
+def _one_by_one(waiting: Sequence[Cell], folder: Path, train: Train) -> Iterator[tuple[Cell, str | None]]:
     for cell in waiting:
-        yield cell, _run_cell(_fresh(cell.config), folder / cell.name)
+        yield cell, _run_cell(train, _fresh(cell.config), folder / cell.name)
 
 
-def _as_tasks(waiting: Sequence[Cell], folder: Path, parallel: int) -> Iterator[tuple[Cell, str | None]]:
+def _as_tasks(waiting: Sequence[Cell], folder: Path, train: Train, parallel: int) -> Iterator[tuple[Cell, str | None]]:
     if not waiting:
         return
-    jobs = [(_fresh(_in_one_process(cell.config)), (folder / cell.name).resolve()) for cell in waiting]
-    for index, error in run_tasks(_run_cell, jobs, ray_options(waiting[0].config), at_once=parallel):
+    jobs = [(train, _fresh(_in_one_process(cell.config)), (folder / cell.name).resolve()) for cell in waiting]
+    for index, error in run_tasks(_run_cell, jobs, ray_options(waiting[0].config.cluster), at_once=parallel):
         yield waiting[index], error
 
 
-def _run_cell(config: RunConfig, folder: Path) -> str | None:
+def _run_cell(train: Train, config: RunConfig, folder: Path) -> str | None:
     """Run into the folder; what went wrong, if anything did."""
     try:
-        run_config(config, folder=folder, keep_ray=True)
+        train(config, folder)
     except (ValueError, ArithmeticError, OSError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -9,22 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import yaml
 from torch import Tensor
 
 from raysplit.actors.evaluator import Evaluation
-from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, LinkTraffic, gather
 from raysplit.cluster.links.traffic import difference, merge_traffic
-from raysplit.config.build import Prepared
-from raysplit.config.run import RunConfig, dump_config
 from raysplit.data.partition.laws import save_partition
 from raysplit.data.transforms import normalisation
+from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
-from raysplit.runs.folder import CUT_SHORT as CUT_SHORT
+from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import Row, RunFolder
-from raysplit.runs.result import Meter, Observer, RunResult
+from raysplit.runs.result import CUT_SHORT, Meter, Result
 from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
@@ -41,18 +40,17 @@ logger = logging.getLogger(__name__)
 
 
 async def run(
-    config: RunConfig,
-    prepared: Prepared,
+    experiment: Experiment,
     cluster: Cluster,
     *,
     folder: RunFolder | None = None,
-    observers: Sequence[Observer] = (),
+    callbacks: Sequence[Callback] = (),
     meter: Meter | None = None,
     resources: Mapping[str, float] | None = None,
     checkpoints: Checkpoints | None = None,
     start: Checkpoint | None = None,
-) -> RunResult:
-    """Train as configured on the given cluster, which is closed at the end.
+) -> Result:
+    """Train as described on the given cluster, which is closed at the end.
 
     Args:
         checkpoints: where round ends are kept beyond this process.
@@ -60,59 +58,63 @@ async def run(
 
     What a failed run has reached stays: metrics line by line, and the weights of its last good round in ``model.pt``.
     """
-    algorithm = resolve_algorithm(config.algorithm.name)(prepared.setting, config.algorithm.resolved_options())
-    if folder is not None:
-        folder.write_text("config.yaml", dump_config(config))
-        folder.write_environment(resources or {})
-        save_partition(folder.path / "partition.parquet", list(prepared.parts))
+    told = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
-        setting = algorithm.setting
-        parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
-        if config.reliability.preflight and resources and config.cluster.elastic is None:
-            refuse_too_little(expected_needs(config, algorithm, parties, resources), resources)
-        algorithm.attach(await deployed(parties, cluster, config.reliability), cluster)
-        if meter is not None:
-            meter.deployed(parties)
-        members = members_of(config, algorithm, parties, cluster)
-        safety = Safety(config, algorithm, parties, cluster, checkpoints, members)
-        for observer in observers:
-            observer.started(config, prepared)
-        watch = Watch(config.reliability, algorithm, [p for p in parties if p.role != "evaluator"], cluster)
-        result = await _Loop(config, algorithm, cluster, safety, members, watch, folder, observers, meter).run(start)
-    finally:
-        await cluster.close()
-    for observer in observers:
-        observer.finished(result)
+        algorithm = experiment.begin()
+        if folder is not None:
+            folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
+            folder.write_environment(resources or {})
+            save_partition(folder.path / "partition.parquet", list(experiment.parts))
+        try:
+            setting = algorithm.setting
+            parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
+            if experiment.reliability.preflight and resources and experiment.elastic is None:
+                refuse_too_little(expected_needs(experiment, algorithm, parties, resources), resources)
+            algorithm.attach(await deployed(parties, cluster, experiment.reliability), cluster)
+            if meter is not None:
+                meter.deployed(parties)
+            members = members_of(experiment, algorithm, parties, cluster)
+            safety = Safety(experiment, algorithm, parties, cluster, checkpoints, members, told.checkpoint_kept)
+            told.run_started(experiment)
+            watch = Watch(experiment.reliability, algorithm, [p for p in parties if p.role != "evaluator"], cluster)
+            loop = _Loop(experiment, algorithm, cluster, safety, members, watch, folder, told, meter)
+            result = await loop.run(start)
+        finally:
+            await cluster.close()
+    except BaseException as error:
+        told.run_failed(error)
+        raise
+    told.run_ended(result)
     return result
 
 
 class _Loop:
     def __init__(
         self,
-        config: RunConfig,
+        experiment: Experiment,
         algorithm: Algorithm,
         cluster: Cluster,
         safety: Safety,
         members: Everybody | Members,
         watch: Watch,
         folder: RunFolder | None,
-        observers: Sequence[Observer],
+        callbacks: Callbacks,
         meter: Meter | None,
     ) -> None:
-        self._config = config
+        self._experiment = experiment
         self._algorithm = algorithm
         self._cluster = cluster
         self._safety = safety
         self._members = members
         self._watch = watch
         self._folder = folder
-        self._observers = observers
+        self._callbacks = callbacks
         self._meter = meter
         self._ledger = Ledger()
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracy(algorithm.setting.owners)
 
-    async def run(self, start: Checkpoint | None) -> RunResult:
+    async def run(self, start: Checkpoint | None) -> Result:
         over = None
         try:
             await self._begin(start)
@@ -123,12 +125,13 @@ class _Loop:
             raise
         finally:
             self._save(over or CUT_SHORT)
-        return RunResult(
+        return Result(
             rows=tuple(self._ledger.rows),
             states=self._states,
-            traffic=tuple(self._ledger.traffic),
+            links=tuple(self._ledger.traffic),
             stopped=over or CUT_SHORT,
             folder=self._folder.path if self._folder else None,
+            spec_of=self._algorithm.spec_of,
         )
 
     async def _begin(self, start: Checkpoint | None) -> None:
@@ -145,7 +148,7 @@ class _Loop:
     def _over(self) -> str | None:
         """Why there is no further round, if there is none."""
         rows = self._ledger.rows
-        reason = stop_reason(rows, self._config.evaluation) if rows else None
+        reason = stop_reason(rows, self._experiment.evaluation) if rows else None
         return reason or ("all rounds done" if len(rows) >= self._algorithm.num_rounds else None)
 
     async def _attempt(self, round: int) -> None:
@@ -164,9 +167,9 @@ class _Loop:
             self._record(row, moved)
 
     def _drawn(self, round: int) -> list[str]:
-        rng = generator(self._config.seed, "round", round, "cohort")
+        rng, setting = generator(self._experiment.seed, "round", round, "cohort"), self._algorithm.setting
         owners = self._safety.candidates(self._algorithm.available(round), round)
-        return list(choose_cohort(owners, self._algorithm.setting.cohort.num_drawn(len(owners)), rng))
+        return list(choose_cohort(owners, setting.cohort.num_drawn(len(owners), setting.cohort_size), rng))
 
     def _go_back(self, kept: Checkpoint) -> None:
         self._ledger.go_back(kept.rows, kept.traffic)
@@ -174,8 +177,8 @@ class _Loop:
             self._folder.replace_rows(kept.rows)
 
     async def _round(self, round: int, cohort: Sequence[str]) -> tuple[Row, list[LinkTraffic]]:
-        config, algorithm = self._config, self._algorithm
-        every = config.evaluation.divergence_every
+        rules, algorithm = self._experiment.evaluation, self._algorithm
+        every = rules.divergence_every
         measured = every is not None and round % every == 0
         divergence = await measure_divergence(algorithm) if measured else {}
         before = await self._cluster.traffic()
@@ -190,7 +193,7 @@ class _Loop:
         divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
         row = self._ledger.entry(context, report, seconds, moved) | divergence | self._members.row()
         last = round == algorithm.num_rounds - 1
-        if last or (round + 1) % config.evaluation.every == 0:
+        if last or (round + 1) % rules.every == 0:
             row |= await self._evaluate()
         return row, moved
 
@@ -230,8 +233,9 @@ class _Loop:
         if self._folder:
             self._folder.add_row(row)
         logger.info("round %s", json.dumps(row))
-        for observer in self._observers:
-            observer.round_done(row)
+        self._callbacks.round_ended(row)
+        if "test_loss" in row:
+            self._callbacks.evaluated(row)
 
     def _save(self, stopped: str) -> None:
         if not self._folder or not self._ledger.rows:
@@ -239,8 +243,8 @@ class _Loop:
         self._folder.write_tables(self._ledger.traffic, self._algorithm.tables())
         if self._states:
             self._write_models(self._folder)
-        summary: Row = {"stopped": stopped, "rounds": len(self._ledger.rows), "algorithm": self._config.algorithm.name}
-        evaluation = self._config.evaluation
+        summary: Row = {"stopped": stopped, "rounds": len(self._ledger.rows), "algorithm": self._experiment.method}
+        evaluation = self._experiment.evaluation
         wanted = {*evaluation.targets, *([evaluation.target_accuracy] if evaluation.target_accuracy else [])}
         summary |= (
             to_targets(self._ledger.rows, sorted(wanted)) | self._algorithm.summary() | {"last": self._ledger.rows[-1]}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysplit.actors.evaluator import Evaluation
-from raysplit.experiment.rules import EvaluationConfig
+from raysplit.experiment.rules import EvaluationRules
 
 
 def tested(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def merit(row: dict[str, Any]) -> float | None:
     return -float(row["test_loss"]) if "test_loss" in row else None
 
 
-def stop_reason(rows: Sequence[dict[str, Any]], rules: EvaluationConfig) -> str | None:
+def stop_reason(rows: Sequence[dict[str, Any]], rules: EvaluationRules) -> str | None:
     """Why a run should stop before its last round, if it should."""
     evaluated = [value for row in rows if (value := merit(row)) is not None]
     if not evaluated or merit(rows[-1]) is None:

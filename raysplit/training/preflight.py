@@ -17,10 +17,9 @@ from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import as_tuple
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mas.groups import GroupTraining
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.links.tensors import num_bytes
-from raysplit.config.run import RunConfig
+from raysplit.experiment.experiment import Experiment
 
 _MIB = 2**20
 PROCESS_BYTES = 250 * _MIB
@@ -83,17 +82,17 @@ def estimate(
 
 
 def expected_needs(
-    config: RunConfig, algorithm: Algorithm, parties: Sequence[PartySpec], resources: Mapping[str, float]
+    experiment: Experiment, algorithm: Algorithm, parties: Sequence[PartySpec], resources: Mapping[str, float]
 ) -> Needs:
     """The estimate for a configured run on a cluster with these Ray resources."""
-    section = config.cluster
-    places = max(1, int(resources.get("CPU", 1))) if section.places == "auto" else section.places
+    options, setting = experiment.cluster, experiment.setting
+    places = max(1, int(resources.get("CPU", 1))) if options.places == "auto" else options.places
     return estimate(
         parties,
-        batch_size=config.training.batch_size,
-        num_owners=config.training.cohort_size or config.partition.num_owners,
-        num_places=len(parties) if section.sharing == "alone" else places,
-        learners=algorithm.learners() if isinstance(algorithm, GroupTraining) else (),
+        batch_size=experiment.batch_size,
+        num_owners=setting.cohort_size or len(setting.owners),
+        num_places=len(parties) if options.sharing == "alone" else places,
+        learners=algorithm.learners(),
     )
 
 

@@ -1,81 +1,94 @@
-"""One call from a configuration to a trained model: get hold of a cluster, prepare, run, let go."""
+"""One call from an experiment to a trained model: get hold of a cluster, run, record, let go."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import PublishedMetric, connect, publisher, ray_left_as_found
-from raysplit.config.build import Prepared, prepare
-from raysplit.config.cluster import choose_device, ray_cluster, ray_layout, ray_options
-from raysplit.config.run import RunConfig, load_config
+from raysplit.experiment.cluster import ClusterOptions
+from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.rules import ReliabilityRules
 from raysplit.prediction.pacing import Pacing, write_timeline
-from raysplit.prediction.plan_cuts import with_planned_cuts
+from raysplit.runs.callback import Callback
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
-from raysplit.runs.result import Observer, RunResult
+from raysplit.runs.result import Result
 from raysplit.runs.storage import below
+from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options
 from raysplit.training.loop import run
+from raysplit.training.own_loop import run_to_end
 from raysplit.training.recovery.checkpoint import Checkpoints
 from raysplit.training.recovery.recovery import fingerprint
 
-if TYPE_CHECKING:
-    pass
-
-logger = logging.getLogger(__name__)
+Make = Callable[[str], Experiment]
+"""Makes the experiment for a torch device, once the cluster has told which one it offers."""
 
 
-def run_config(
-    config: RunConfig, *, observers: Sequence[Observer] = (), folder: Path | None = None, keep_ray: bool = False
-) -> RunResult:
-    """Train as configured and return the result; with a ``folder``, everything is recorded there.
+def train_new(
+    make: Make,
+    options: ClusterOptions,
+    rules: ReliabilityRules,
+    *,
+    callbacks: Sequence[Callback] = (),
+    folder: Path | None = None,
+    overwrite: bool = False,
+    keep_ray: bool = False,
+) -> Result:
+    """Train and return the result; with a ``folder``, everything is recorded there.
 
     Args:
+        overwrite: replace a run that is in the folder.
         keep_ray: stay connected to Ray for further runs; otherwise Ray is left as it was found.
 
     Raises:
-        ConfigError, ValueError: the configuration does not fit data or model.
+        ValueError: the description does not fit data or model, or the folder holds a run.
         RayUnreachable, PlacementError: no cluster, or no room on it.
         NonFiniteLoss: training diverged; metrics and the last good weights are in the folder.
     """
-    config = with_planned_cuts(config)
     if folder is None:
-        return _execute(config, run, observers, keep_ray)
+        return _execute(make, options, run, callbacks, keep_ray)
     with held(folder):
-        written = RunFolder(folder, overwrite=config.output.overwrite)
-        checkpoints = checkpoints_of(config, folder)
-        _make_free(checkpoints, overwrite=config.output.overwrite)
+        written = RunFolder(folder, overwrite=overwrite)
+        checkpoints = checkpoints_of(rules, folder)
+        _make_free(checkpoints, overwrite=overwrite)
         to_end = partial(run, folder=written, checkpoints=checkpoints)
-        return _execute(config, to_end, observers, keep_ray)
+        return _execute(make, options, to_end, callbacks, keep_ray)
 
 
-def resume_run(folder: Path, *, observers: Sequence[Observer] = (), keep_ray: bool = False) -> RunResult:
+def train_on(
+    make: Make,
+    options: ClusterOptions,
+    rules: ReliabilityRules,
+    folder: Path,
+    *,
+    callbacks: Sequence[Callback] = (),
+    keep_ray: bool = False,
+) -> Result:
     """Go on with a run that was cut short, from its newest good checkpoint, to the weights it would have ended with.
 
-    Without a checkpoint it begins anew, to the same end. Raises ``ValueError`` for a folder that holds no run, or a
-    run that has finished; otherwise as `run_config`.
+    Without a checkpoint it begins at its first round, to the same end. Raises ``ValueError`` for a run that has
+    finished; otherwise as `train_new`.
     """
-    if not (folder / "config.yaml").exists():
-        raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
     if finished(folder):
         raise ValueError(f"{folder} holds a run that has finished; there is nothing left to do")
     with held(folder):
-        config = load_config(folder / "config.yaml")
-        checkpoints = checkpoints_of(config, folder)
-        start = checkpoints.newest(fingerprint(config))
-        written = RunFolder.reopen(folder, start.rows if start else ())
-        rest = partial(run, folder=written, checkpoints=checkpoints, start=start)
-        return _execute(config, rest, observers, keep_ray)
+        checkpoints = checkpoints_of(rules, folder)
+
+        async def rest(experiment: Experiment, *given: Any, **more: Any) -> Result:
+            start = checkpoints.newest(fingerprint(experiment.plain))
+            written = RunFolder.reopen(folder, start.rows if start else ())
+            return await run(experiment, *given, folder=written, checkpoints=checkpoints, start=start, **more)
+
+        return _execute(make, options, rest, callbacks, keep_ray)
 
 
 def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
@@ -88,49 +101,60 @@ def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
     checkpoints.drop_after(0)
 
 
-def checkpoints_of(config: RunConfig, folder: Path) -> Checkpoints:
+def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
     """Where the run in a folder keeps its round ends."""
-    elsewhere = config.reliability.checkpoint_location
+    elsewhere = rules.checkpoint_location
     location = below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
-    return Checkpoints(location, keep_last=config.reliability.keep_last)
+    return Checkpoints(location, keep_last=rules.keep_last)
 
 
 def _execute(
-    config: RunConfig,
-    work: Callable[..., Coroutine[Any, Any, RunResult]],
-    observers: Sequence[Observer],
+    make: Make,
+    options: ClusterOptions,
+    work: Callable[..., Coroutine[Any, Any, Result]],
+    callbacks: Sequence[Callback],
     keep_ray: bool,
-) -> RunResult:
-    """Get hold of the cluster, prepare, do the work ``(config, prepared, cluster, ...)``, let go."""
-    torch.set_num_threads(1)  # as in every place: bitwise equality is promised at equal thread counts
-    if config.cluster.kind == "local":
-        device = "cuda" if config.cluster.device != "cpu" and torch.cuda.is_available() else "cpu"
-        prepared = prepare(config, device=device)
-        pacing = Pacing(config, config.topology) if config.topology and not config.cluster.elastic else None
-        local = LocalCluster(pacing.emulate if pacing else None)
-        result = asyncio.run(work(config, prepared, local, observers=observers))
-        return _with_prediction(result, pacing, local.log, prepared)
-    with nullcontext() if keep_ray else ray_left_as_found():
-        resources = connect(ray_options(config))
-        prepared = prepare(config, device=choose_device(config, resources))
-        layout = ray_layout(config, resources)
-        pacing = Pacing(config, config.topology, layout) if config.topology and not config.cluster.elastic else None
-        cluster = ray_cluster(config, layout, pacing.emulate if pacing else None)
-        told = RayMetrics(_publisher(config))
-        running = work(config, prepared, cluster, observers=[*observers, told], meter=told, resources=resources)
-        result = asyncio.run(running)
-        return _with_prediction(result, pacing, cluster.log, prepared)
+) -> Result:
+    """Get hold of the cluster, make the experiment, do the work ``(experiment, cluster, ...)``, let go."""
+    with _one_thread():
+        if options.kind == "local":
+            has_cuda = options.device != "cpu" and torch.cuda.is_available()
+            experiment = make("cuda" if has_cuda else "cpu")
+            pacing = Pacing(experiment) if experiment.topology and not options.elastic else None
+            local = LocalCluster(pacing.emulate if pacing else None)
+            result = run_to_end(work(experiment, local, callbacks=callbacks))
+            return _with_prediction(result, pacing, local.log)
+        with nullcontext() if keep_ray else ray_left_as_found():
+            resources = connect(ray_options(options))
+            experiment = make(choose_device(options, resources))
+            layout = ray_layout(experiment, resources)
+            pacing = Pacing(experiment, layout) if experiment.topology and not options.elastic else None
+            cluster = ray_cluster(options, layout, pacing.emulate if pacing else None)
+            metrics = RayMetrics(_publisher(experiment))
+            running = work(experiment, cluster, callbacks=[*callbacks, metrics], meter=metrics, resources=resources)
+            return _with_prediction(run_to_end(running), pacing, cluster.log)
 
 
-def _publisher(config: RunConfig) -> Publish:
-    labels = {"run": config.output.name or "unnamed", "algorithm": config.algorithm.name}
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in every place: bitwise equality is promised at equal thread counts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _publisher(experiment: Experiment) -> Publish:
+    labels = {"run": experiment.run_name or "unnamed", "algorithm": experiment.method}
     return publisher([PublishedMetric(m.name, m.kind, m.description, m.keys) for m in METRICS], labels)
 
 
-def _with_prediction(result: RunResult, pacing: Pacing | None, log: EventLog, prepared: Prepared) -> RunResult:
+def _with_prediction(result: Result, pacing: Pacing | None, log: EventLog) -> Result:
     if pacing is None or not pacing.predicts:
         return result
-    comparison, measured = pacing.compared(result.rows, log, [len(part) for part in prepared.parts])
+    comparison, measured = pacing.compared(result.rows, log)
     if result.folder is not None:
         write_timeline(result.folder, comparison, measured)
     return replace(result, comparison=comparison)

@@ -22,7 +22,7 @@ import torch
 import yaml
 from coming import replayed
 
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.training.loop import run
 
@@ -96,7 +96,7 @@ def test_an_elastic_run_grows_and_survives_a_preempted_machine(folder: Path) -> 
     assert rows[-1]["num_places"] == 2
     config = check_config(yaml.safe_load(_ELASTIC))
     cluster = replayed(rows, [f"owner-{i}" for i in range(4)])
-    assert_same(asyncio.run(run(config, prepare(config), cluster)).states["global"], weights(folder, "scaled"))
+    assert_same(asyncio.run(run(build(config), cluster)).states["global"], weights(folder, "scaled"))
 
 
 def assert_same(here: Mapping[str, torch.Tensor], there: Mapping[str, torch.Tensor]) -> None:

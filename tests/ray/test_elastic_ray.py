@@ -17,7 +17,7 @@ from raysplit.cluster.contract import Membership
 from raysplit.cluster.layout import PlaceSpec, lay_out_elastic
 from raysplit.cluster.on_ray.cluster import Places
 from raysplit.cluster.on_ray.elastic import ElasticRayCluster
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 
 OWNERS = [f"owner-{i}" for i in range(3)]
 KEEPING = {
@@ -34,7 +34,7 @@ CHANGES: dict[str, Any] = {
 }
 
 
-def history(result: RunResult) -> list[tuple[list[str], list[str], int]]:
+def history(result: Result) -> list[tuple[list[str], list[str], int]]:
     return [(row["came"], row["left"], row["num_places"]) for row in result.rows]
 
 
@@ -156,9 +156,9 @@ print("equal")
     + """
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.config.run import check_config
-from raysplit.prediction.plan_cuts import with_planned_cuts
+from raysplit.config.planned_cuts import with_planned_cuts
 from raysplit.training.loop import run
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 
 logging.basicConfig(level=logging.INFO)
 unit = dict(forward_ms=1000.0, backward_ms=1000.0, update_ms=0.0, activation_bytes=1000, parameter_bytes=1000)
@@ -179,7 +179,7 @@ added.append(machines.add_node(num_cpus=1, **STORE))  # for the first of two com
 script = [("", 2), ("", 2), ("add", 3), ("remove", 3), *[("", 2)] * 40]
 config = with_planned_cuts(check_config(settings(**more, **elastic)))
 cluster = Machines(script, num_places=1, min_places=1, apart=config.algorithm.options["on_offer"])
-there = asyncio.run(run(config, prepare(config), cluster))
+there = asyncio.run(run(build(config), cluster))
 told = [sorted(row["nodes"]) for row in there.rows]
 one, both = told[0], ["node-1", "node-2"]
 assert len(one) == 1 and told[1] == both and len(told[2]) == 1, told

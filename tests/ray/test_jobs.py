@@ -15,13 +15,13 @@ import pytest
 import torch
 import yaml
 
+from raysplit.api import train_config
 from raysplit.cluster.lab.machines import Lab, lab_from
 from raysplit.cluster.lab.processes import LabError, find, start, stop
 from raysplit.cluster.on_ray.connect import RayUnreachable
 from raysplit.cluster.on_ray.job_files import Job
 from raysplit.cluster.on_ray.jobs import JobClient, alive_nodes, files_to_send
 from raysplit.config.run import check_config
-from raysplit.training.session import run_config
 
 _CONFIG = """
 seed: 3
@@ -112,7 +112,7 @@ def test_a_run_on_a_head_that_is_up_has_the_weights_of_one_process(lab: Lab, tmp
     clean = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_MODE"} | {"RAY_ADDRESS": lab.address}
     ended = subprocess.run(attached, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    here = run_config(check_config(tree | {"cluster": {"kind": "local"}})).states["global"]
+    here = train_config(check_config(tree | {"cluster": {"kind": "local"}})).states["global"]
     there = torch.load(tmp_path / "runs" / "attached" / "model.pt", weights_only=True)
     assert all(torch.equal(value, there[key]) for key, value in here.items())
 

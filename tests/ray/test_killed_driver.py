@@ -12,7 +12,7 @@ from killed_driver import kill_driver
 from mas_support import same_models
 from support import train
 
-from raysplit.training.session import resume_run
+from raysplit.api import resume
 
 SAMPLE = ["minibatch_sfl"]
 REST = [name for name in EVERYTHING if " " not in name and name not in SAMPLE]
@@ -22,7 +22,7 @@ ON_RAY = {"kind": "ray", "places": 1, "num_cpus": 4, "object_store_mib": 100}
 def resumed_is_undisturbed(name: str, folder: Path) -> None:
     """Killed in a Ray session of its own; taken up in that of the tests."""
     kill_driver(folder, cluster=ON_RAY, **changes(name))
-    found = resume_run(folder)
+    found = resume(folder)
     assert same_models(found.states, train(**changes(name)).states)
 
 
@@ -38,7 +38,7 @@ def test_a_killed_driver_is_resumed(name: str, ray_session: dict[str, float], tm
     while set(places()) - before and time.monotonic() < deadline:
         time.sleep(0.2)  # another program's processes end when they end
     assert not set(places()) - before
-    found = resume_run(tmp_path / "cut")
+    found = resume(tmp_path / "cut")
     assert same_models(found.states, train(**changes(name)).states)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from support import run_on, same, settings, train
 
+from raysplit.api import simulate
 from raysplit.cluster.clock import WallClock
 from raysplit.cluster.layout import lay_out
 from raysplit.cluster.on_ray.cluster import RayCluster
 from raysplit.config.run import check_config
 from raysplit.prediction.machines import emulation
-from raysplit.prediction.simulate import simulate
 from raysplit.prediction.timeline import timeline_of
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 
@@ -37,7 +37,7 @@ def test_ray_and_local_give_the_same_bits_and_traffic(places: int, options: dict
     here = train(model=MODEL, algorithm=algorithm)
     there = run_on(make_cluster(places), model=MODEL, algorithm=algorithm)
     assert same(there, here)
-    assert there.traffic == here.traffic
+    assert there.links == here.links
 
 
 def test_a_paced_run_keeps_time_and_bits(tmp_path: Path, make_cluster: Make) -> None:

@@ -22,11 +22,11 @@ from raysplit.cli.serving.edge import edge
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.cluster import RayCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.models.classifier.export import load_serving, prepared
 from raysplit.runs.folder import RunFolder
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.training.loop import run
 
 Make = Callable[..., RayCluster]
@@ -52,17 +52,17 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def train(cluster: Cluster, folder: Path | None = None) -> RunResult:
+def train(cluster: Cluster, folder: Path | None = None) -> Result:
     torch.set_num_threads(1)
     config = check_config(SETTINGS)
     written = RunFolder(folder) if folder is not None else None
-    return asyncio.run(run(config, prepare(config), cluster, folder=written))
+    return asyncio.run(run(build(config), cluster, folder=written))
 
 
 def test_heads_on_ray_train_to_the_bits_of_one_process(make_cluster: Make) -> None:
     here, there = train(LocalCluster()), train(make_cluster(2))
     assert same(there, here)
-    assert there.traffic == here.traffic
+    assert there.links == here.links
     assert [row["val_loss"] for row in there.rows] == [row["val_loss"] for row in here.rows]
 
 
@@ -86,7 +86,7 @@ def server(ray_session: dict[str, float], folder: Path) -> Iterator[str]:
 
 
 def test_the_folder_of_a_run_answers_for_picture_files(folder: Path, server: str, tmp_path: Path) -> None:
-    pictures = prepare(check_config(SETTINGS)).setting.owners["owner-0"].shard.x[:2]
+    pictures = build(check_config(SETTINGS)).setting.owners["owner-0"].shard.x[:2]
     paths = [tmp_path / f"{k}.png" for k in range(2)]
     for path, picture in zip(paths, pictures, strict=True):
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)

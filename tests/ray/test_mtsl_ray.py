@@ -28,7 +28,7 @@ def test_ray_and_local_give_the_same_bits_and_the_same_traffic(options: dict[str
     there = run_on(make_cluster(2), algorithm={"name": "mtsl", "cut": 1, **options})
     assert there.states.keys() == here.states.keys()
     assert all(same(there.states[name], here.states[name]) for name in here.states)
-    assert there.traffic == here.traffic
+    assert there.links == here.links
 
 
 def test_fedem_gives_the_same_bits(make_cluster: Make) -> None:
@@ -44,7 +44,7 @@ def test_traffic_is_activations_and_labels_up_and_gradients_down(make_cluster: M
         model__dtype="float32",
         training={"rounds": 1, "batch_size": 32},
     )
-    found = {(t.source, t.destination): t.num_bytes for t in result.traffic}
+    found = {(t.source, t.destination): t.num_bytes for t in result.links}
     expected = {(f"owner-{m}", "server"): 80 * (4 * 16 + 4) for m in range(3)}
     expected |= {("server", f"owner-{m}"): 80 * 4 * 16 for m in range(3)}
     assert found == expected

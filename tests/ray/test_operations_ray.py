@@ -15,7 +15,7 @@ import ray
 from support import settings
 
 from raysplit.config.run import check_config
-from raysplit.training.session import run_config
+from raysplit.api import train_config
 
 port = int(sys.argv[1])
 ray.init(
@@ -28,7 +28,7 @@ ray.init(
     _system_config={"metrics_report_interval_ms": 500},
 )
 config = check_config(settings(cluster={"places": 2}, output={"name": "scraped"}))
-run_config(config)  # joins the session, and stays
+train_config(config)  # joins the session, and stays
 wanted = set(sys.argv[2:])
 deadline_s = time.monotonic() + 60
 while time.monotonic() < deadline_s:

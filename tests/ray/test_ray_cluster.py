@@ -31,7 +31,7 @@ def test_ray_and_local_give_the_same_bits_and_the_same_traffic(algorithm: dict[s
     here = train(algorithm=algorithm)
     there = run_on(make_cluster(2), algorithm=algorithm)
     assert same(there, here)
-    assert there.traffic == here.traffic
+    assert there.links == here.links
     assert [row["train_loss"] for row in there.rows] == [row["train_loss"] for row in here.rows]
 
 
@@ -39,7 +39,7 @@ def test_the_number_of_places_leaves_no_trace(make_cluster: Make) -> None:
     one = run_on(make_cluster(1))
     three = run_on(make_cluster(3))
     assert same(one, three)
-    assert one.traffic == three.traffic
+    assert one.links == three.links
 
 
 def test_every_party_alone_in_its_place(make_cluster: Make) -> None:

@@ -12,7 +12,7 @@ from support import run_on, train
 
 from raysplit.cluster.faults import Fault, FaultyCluster, end_process, freeze_process
 from raysplit.cluster.on_ray.cluster import RayCluster
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 
 Make = Callable[..., RayCluster]
 
@@ -21,7 +21,7 @@ LEFT_OUT = {"splitfed_v1 on two servers", "minibatch_sfl on two servers", "mpsl 
 MATRIX = [(name, who) for name in EVERYTHING if name not in LEFT_OUT for who in range(len(deaths(name)))]
 
 
-def killed(cluster: RayCluster, fault: Fault, **more: Any) -> RunResult:
+def killed(cluster: RayCluster, fault: Fault, **more: Any) -> Result:
     faulty = FaultyCluster(cluster, [fault], death=end_process)
     result = run_on(faulty, **more)
     assert faulty.num_healed >= 1
@@ -33,7 +33,7 @@ def assert_no_trace(name: str, who: int, cluster: RayCluster) -> None:
     here = train(**changes(name))
     assert same_models(there.states, here.states)
     assert [row["train_loss"] for row in there.rows] == [row["train_loss"] for row in here.rows]
-    assert there.traffic == here.traffic
+    assert there.links == here.links
 
 
 @pytest.mark.parametrize(("name", "who"), SAMPLE)

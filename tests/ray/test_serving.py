@@ -129,8 +129,14 @@ def test_health_and_routes(server: str) -> None:
     transport = HttpTransport(server)
     health = transport.exchange("GET", "/health", b"")
     assert (health.status, json.loads(health.body)) == (200, {"status": "ok", "tasks": list(CLASSES)})
-    missing = transport.exchange("GET", "/weights", b"")
-    assert (missing.status, json.loads(missing.body)["reason"]) == (404, "unknown-route")
+    for method, path in [
+        ("GET", "/weights"), ("GET", "/"), ("POST", "/meta"), ("GET", "/infer"), ("DELETE", "/health"),
+        ("POST", "/infer/"), ("GET", "/docs"), ("GET", "/openapi.json"),
+    ]:  # fmt: skip
+        missing = transport.exchange(method, path, b"")
+        expected = b'{"reason":"unknown-route","message":"there are POST /infer, GET /meta and GET /health"}'
+        assert (missing.status, missing.headers["content-type"], missing.body) == (404, "application/json", expected)
+        assert "allow" not in missing.headers
 
 
 def _good() -> bytes:

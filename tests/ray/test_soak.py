@@ -10,7 +10,6 @@ import asyncio
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -18,8 +17,9 @@ from ray._private.internal_api import memory_summary
 from support import settings
 
 from raysplit.cluster.on_ray.cluster import RayCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
+from raysplit.runs.callback import Callback
 from raysplit.runs.folder import Row
 from raysplit.training.loop import run
 from raysplit.training.recovery.checkpoint import Checkpoints
@@ -30,17 +30,13 @@ _MIB = 2**20
 _ROUNDS = 400
 
 
-class Memory:
+class Memory(Callback):
     """Private memory by process after every round: of this one, and of the places."""
 
     def __init__(self) -> None:
         self.mib: dict[str, list[float]] = {}
 
-    def started(self, *_: Any) -> None: ...
-
-    def finished(self, _: Any) -> None: ...
-
-    def round_done(self, _: Row) -> None:
+    def round_ended(self, _: Row) -> None:
         me = psutil.Process()
         places = [p for p in me.children(recursive=True) if "ray::Place" in " ".join(p.cmdline())]
         for process in (me, *places):
@@ -60,7 +56,7 @@ def test_memory_is_flat_over_hundreds_of_rounds(make_cluster: Callable[..., RayC
     changes = {"model": model, "training": training, "partition__num_owners": 4, "evaluation": {"every": 50}}
     config = check_config(settings(algorithm={"name": "minibatch_sfl", "cut": 1}, **changes))
     memory = Memory()
-    asyncio.run(run(config, prepare(config), make_cluster(2), observers=[memory], checkpoints=Checkpoints(tmp_path)))
+    asyncio.run(run(build(config), make_cluster(2), callbacks=[memory], checkpoints=Checkpoints(tmp_path)))
     grown = {name: round(growth_mib(curve), 1) for name, curve in memory.mib.items() if len(curve) == _ROUNDS}
     assert len(grown) >= 3, memory.mib.keys()
     assert max(grown.values()) < 40, grown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from raysplit.models.classifier import losses as joint
 from raysplit.models.dense.losses import task_losses
+from raysplit.registry import resolve
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -62,14 +62,8 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "task_sum
 
 
 def resolve_loss(name: str) -> Loss:
-    """A loss by name or import path ``package.module:function``."""
-    if name in LOSSES:
-        return LOSSES[name]
-    if ":" not in name:
-        raise ValueError(f"unknown loss {name!r} (one of {', '.join(LOSSES)}, or package.module:function)")
-    module, _, attribute = name.partition(":")
-    loss: Loss = getattr(importlib.import_module(module), attribute)
-    return loss
+    """A loss by name or import path. Raises ``ValueError`` where there is none."""
+    return resolve("loss", name, LOSSES)
 
 
 def wire_labels(y: Tensor | Mapping[str, Tensor]) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import torch
+
+from raysplit.registry import one_of
 
 
 @cache
@@ -30,11 +31,7 @@ class OptimizerSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = _classes()
-        if self.name not in known:
-            near = difflib.get_close_matches(self.name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown optimiser {self.name!r}{hint} (one of {', '.join(sorted(known))})")
+        one_of("optimiser", self.name, sorted(_classes()))
         if not self.lr >= 0:
             raise ValueError(f"a learning rate must be at least 0, got {self.lr}")
         self.build([torch.zeros(1, requires_grad=True)])  # wrong options fail here, not in a remote process

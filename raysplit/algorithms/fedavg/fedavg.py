@@ -40,8 +40,8 @@ class FedAvg(Algorithm):
     comes_and_goes = True
     works_apart = True
 
-    def __init__(self, setting: Setting, options: Options) -> None:
-        super().__init__(setting, options)
+    def set_up(self, setting: Setting) -> None:
+        super().set_up(setting)
         self._open = OpenRounds(setting.cohort)
 
     def parties(self) -> list[PartySpec]:
@@ -49,10 +49,12 @@ class FedAvg(Algorithm):
 
     def averaging_party(self) -> PartySpec:
         """The aggregator, one that closes a round in time where that is wanted."""
-        party, rules = self.aggregator_party(0), self.setting.cohort
+        party, rules, size = self.aggregator_party(0), self.setting.cohort, self.setting.cohort_size
         if not rules.is_open:
             return party
-        return replace(party, build=OpenAggregator, arguments={**party.arguments, "cohort_rules": rules})
+        return replace(
+            party, build=OpenAggregator, arguments={**party.arguments, "cohort_rules": rules, "cohort_size": size}
+        )
 
     def available(self, round: int) -> list[str]:
         return self._open.idle(super().available(round))

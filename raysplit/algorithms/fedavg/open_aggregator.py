@@ -31,9 +31,10 @@ class OpenAggregatorHandle(AggregatorHandle, Protocol):
 class OpenAggregator(Aggregator):
     """Averages a round over those who came in time."""
 
-    def __init__(self, *, cohort_rules: CohortRules, **arguments: Any) -> None:
+    def __init__(self, *, cohort_rules: CohortRules, cohort_size: int | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._cohort_rules = cohort_rules
+        self._cohort_size = cohort_size
         self._gathering = Gathering(cohort_rules, ())
         self._began_s = 0.0
         self._closed: asyncio.Future[tuple[str, ...]] | None = None
@@ -44,11 +45,11 @@ class OpenAggregator(Aggregator):
     def begin(self, context: RoundContext) -> None:
         super().begin(context)
         loop = asyncio.get_running_loop()
-        self._gathering = Gathering(self._cohort_rules, context.cohort)
+        self._gathering = Gathering(self._cohort_rules, context.cohort, self._cohort_size)
         self._began_s = loop.time()
         self._closed = loop.create_future()
-        if self._cohort_rules.deadline_s is not None:
-            self._timer = loop.call_later(self._cohort_rules.deadline_s, self._look)
+        if self._cohort_rules.round_deadline_s is not None:
+            self._timer = loop.call_later(self._cohort_rules.round_deadline_s, self._look)
 
     def _abandon(self) -> None:
         super()._abandon()

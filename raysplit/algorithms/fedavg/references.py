@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from raysplit.actors.records import RoundContext
 from raysplit.actors.verbs import Weights
@@ -16,7 +14,6 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import local_epochs
 from raysplit.algorithms.setting import Options, OwnerData, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise
-from raysplit.data.samples import Samples
 
 
 class LocalOnly(Algorithm):
@@ -44,11 +41,12 @@ class Centralised(LocalOnly):
     title = "Centralised"
     options_type: ClassVar[type[Options]] = CentralisedOptions
 
-    def __init__(self, setting: Setting, options: CentralisedOptions) -> None:
+    def set_up(self, setting: Setting) -> None:
+        options: CentralisedOptions = self.options
         training = replace(setting.training, batch_size=setting.training.batch_size * options.batch_factor)
         first = next(iter(setting.owners))
         pooled = {first: pool(setting.owners)}
-        super().__init__(replace(setting, owners=pooled, training=training), options)
+        super().set_up(replace(setting, owners=pooled, training=training))
 
     def models(self) -> dict[str, list[Promise[Weights]]]:
         (owner,) = self.setting.owners
@@ -58,14 +56,6 @@ class Centralised(LocalOnly):
 def pool(owners: Mapping[str, OwnerData]) -> OwnerData:
     """All owners' samples as one owner's, in owner order."""
     data = list(owners.values())
-    shard = data[0].shard if len(data) == 1 else _concatenate([d.shard for d in data])
+    shards = [owner.shard for owner in data]
+    shard = shards[0] if len(shards) == 1 else type(shards[0]).concatenated(shards)
     return replace(data[0], shard=shard, test=None)
-
-
-def _concatenate(shards: list[Samples]) -> Samples:
-    x = torch.cat([shard.x for shard in shards])
-    labels = [shard.y for shard in shards if isinstance(shard.y, Tensor)]
-    if labels:
-        return Samples(x=x, y=torch.cat(labels))
-    targets = [shard.y for shard in shards if not isinstance(shard.y, Tensor)]
-    return Samples(x=x, y={task: torch.cat([y[task] for y in targets]) for task in targets[0]})

@@ -83,16 +83,18 @@ class FedEMOptions(Options):
 
 class FedEM(Algorithm):
     name = "fedem"
+    can_be_simulated = False
     title = "FedEM"
     options_type: ClassVar[type[Options]] = FedEMOptions
 
-    def __init__(self, setting: Setting, options: FedEMOptions) -> None:
+    def set_up(self, setting: Setting) -> None:
+        options: FedEMOptions = self.options
         if setting.training.loss != "cross_entropy":
             raise ValueError(
                 f"fedem weighs samples by their likelihood; training.loss must be cross_entropy, got "
                 f"{setting.training.loss}"
             )
-        super().__init__(replace(setting, spec=MixtureSpec.of(setting.spec, options.num_learners)), options)
+        super().set_up(replace(setting, spec=MixtureSpec.of(setting.spec, options.num_learners)))
 
     def parties(self) -> list[PartySpec]:
         aggregator = self.aggregator_party(0)

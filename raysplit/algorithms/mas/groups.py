@@ -36,18 +36,15 @@ logger = logging.getLogger(__name__)
 
 
 class GroupOptions(Options):
-    """Options of every method that trains groups of tasks.
-
-    Attributes:
-        run_groups: ``auto`` gives each group places of its own and runs all side by side where the cluster has room
-            for that, and one after another at the owners' own places where it has not; ``concurrent`` runs them side
-            by side at the owners' own places; ``in_turn`` one after another.
-        devices: what owners compute on, dealt out in turn, for the account of energy: kinds of device whose power is
-            known, or watts.
-    """
+    """Options of every method that trains groups of tasks."""
 
     run_groups: Literal["auto", "concurrent", "in_turn"] = "auto"
+    """``auto`` gives each group places of its own and runs all side by side where the cluster has room for that, and
+    one after another at the owners' own places where it has not; ``concurrent`` runs them side by side at the owners'
+    own places; ``in_turn`` one after another."""
     devices: tuple[str | float, ...] = ("d1",)
+    """What owners compute on, dealt out in turn, for the account of energy: kinds of device whose power is known, or
+    watts."""
 
     @field_validator("devices")
     @classmethod
@@ -63,8 +60,9 @@ class GroupTraining(LiveGroups):
 
     options_type: ClassVar[type[Options]] = GroupOptions
 
-    def __init__(self, setting: Setting, options: GroupOptions) -> None:
-        super().__init__(setting, options)
+    def set_up(self, setting: Setting) -> None:
+        options: GroupOptions = self.options
+        super().set_up(setting)
         if not isinstance(setting.spec, MultiTaskSpec):
             raise ValueError(
                 f"{self.name} trains a model with several tasks; set data.name to a set that has them, such as rooms, "

@@ -33,6 +33,8 @@ class LiveGroups(Algorithm):
         groups: those in training; ``kept`` ones serve though they train no more.
     """
 
+    can_be_simulated = False
+
     spec: MultiTaskSpec
     groups: tuple[TaskGroup, ...] = ()
     kept: tuple[TaskGroup, ...] = ()

@@ -32,31 +32,28 @@ from raysplit.seeding import generator
 
 
 class MASOptions(MeasuringOptions):
-    """When to split, into what, and what the groups begin with.
-
-    Attributes:
-        merged_rounds: R0; ``auto`` splits when the ranking of affinities has been stable for ``window`` rounds, its
-            rank correlation being at least ``min_correlation`` throughout.
-        measured_rounds: measure affinities in the first so many rounds alone; None in all merged ones.
-        num_groups: x groups, exactly or ``at-most``.
-        partition: by ``affinity``; for comparison ``random`` with the same group sizes, or the ``worst`` by affinity.
-        inherit: groups begin with ``all`` they had in the merged model, with its ``encoder``, or with ``nothing``.
-        restart_schedule: the groups' learning rates begin anew, over the rounds that are left.
-        new_tasks: tasks that come later, and the round (counted from 0) from which they may be tried.
-        trial_rounds: how long a new task is tried in every group.
-    """
+    """When to split, into what, and what the groups begin with."""
 
     merged_rounds: int | Literal["auto"] = Field(default=30)
+    """R0; ``auto`` splits when the ranking of affinities has been stable for ``window`` rounds, its rank correlation
+    being at least ``min_correlation`` throughout."""
     window: int = Field(default=5, ge=1)
     min_correlation: float = Field(default=0.95, ge=-1, le=1)
     measured_rounds: int | None = Field(default=None, ge=1)
+    """Measure affinities in the first so many rounds alone; None in all merged ones."""
     num_groups: int = Field(default=2, ge=1)
+    """X groups, exactly or ``at-most``."""
     mode: Literal["exact", "at-most"] = "exact"
     partition: Literal["affinity", "random", "worst"] = "affinity"
+    """By ``affinity``; for comparison ``random`` with the same group sizes, or the ``worst`` by affinity."""
     inherit: Inheritance = "all"
+    """Groups begin with ``all`` they had in the merged model, with its ``encoder``, or with ``nothing``."""
     restart_schedule: bool = True
+    """The groups' learning rates begin anew, over the rounds that are left."""
     new_tasks: dict[str, int] = {}
+    """Tasks that come later, and the round (counted from 0) from which they may be tried."""
     trial_rounds: int = Field(default=2, ge=1)
+    """How long a new task is tried in every group."""
 
     @model_validator(mode="after")
     def _consistent(self) -> MASOptions:
@@ -78,11 +75,12 @@ class MAS(MeasuringTraining):
     title = "MAS"
     options_type: ClassVar[type[Options]] = MASOptions
 
-    def __init__(self, setting: Setting, options: MASOptions) -> None:
+    def set_up(self, setting: Setting) -> None:
+        options: MASOptions = self.options
         self._affinity: Affinity | None = None  # that the present groups were chosen by
         self._trials: list[tuple[Affinity, ...]] = []
         self._waiting = dict(options.new_tasks)
-        super().__init__(setting, options)
+        super().set_up(setting)
         merged, rounds = options.merged_rounds, setting.rounds
         if isinstance(merged, int) and not 1 <= merged < rounds:
             raise ValueError(

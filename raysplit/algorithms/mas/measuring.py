@@ -26,17 +26,14 @@ OWNERS_FILE = "owner_affinities.parquet"
 
 
 class MeasuringOptions(GroupOptions):
-    """Options of methods that measure affinities.
-
-    Attributes:
-        affinity_every: measure on every so many batches.
-        normalise_by_lr: divide the gain by the learning rate.
-        freeze_running_statistics: keep look-ahead passes out of the batch-norm statistics.
-    """
+    """Options of methods that measure affinities."""
 
     affinity_every: int = 10
+    """Measure on every so many batches."""
     normalise_by_lr: bool = True
+    """Divide the gain by the learning rate."""
     freeze_running_statistics: bool = True
+    """Keep look-ahead passes out of the batch-norm statistics."""
 
     @property
     def rule(self) -> AffinityRule:
@@ -57,8 +54,8 @@ class MeasuringTraining(GroupTraining):
 
     options_type: ClassVar[type[Options]] = MeasuringOptions
 
-    def __init__(self, setting: Setting, options: MeasuringOptions) -> None:
-        super().__init__(setting, options)
+    def set_up(self, setting: Setting) -> None:
+        super().set_up(setting)
         self.history: list[Affinity] = []
         self._by_owner: list[dict[str, Any]] = []
 

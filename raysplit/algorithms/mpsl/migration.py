@@ -14,7 +14,7 @@ from torch import Tensor
 from raysplit.models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from raysplit.algorithms.mpsl.route import Route
+    from raysplit.algorithms.route import Route
     from raysplit.algorithms.setting import Setting
 
 

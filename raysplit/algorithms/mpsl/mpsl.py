@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from raysplit.actors.data_owner import Batch, DataOwner, Program
 from raysplit.actors.parts.stage import PartRecipe
@@ -20,8 +22,8 @@ from raysplit.actors.records import RoundContext, StepId
 from raysplit.actors.verbs import NodeHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl.migration import refuse_to_move, whole_state
-from raysplit.algorithms.mpsl.route import MPSLOptions, Route
 from raysplit.algorithms.mpsl.routed_node import RoutedNode, RoutedNodeHandle
+from raysplit.algorithms.route import Route, RouteOptions
 from raysplit.algorithms.setting import AGGREGATOR, Cut, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.cluster.device_queue import QueueDevice
@@ -56,14 +58,24 @@ async def routed_round(
     await team.aggregator.submit(context, owner.name, owner.weights(), *replicas)
 
 
+class MPSLOptions(RouteOptions):
+    """The cuts and nodes of all owners, and exceptions."""
+
+    queue: Literal["fifo", "backward_first", "fair"] = "fifo"
+    """Which waiting task a node runs next."""
+    owner_routes: dict[str, Route] = Field(default_factory=dict)
+    """Other cuts, or fewer nodes, for single owners. Weights are then averaged at the aggregator."""
+
+
 class MPSL(Algorithm):
     name = "mpsl"
     title = "MP-SL"
     comes_and_goes = True
     options_type: ClassVar[type[Options]] = MPSLOptions
 
-    def __init__(self, setting: Setting, options: MPSLOptions) -> None:
-        super().__init__(setting, options)
+    def set_up(self, setting: Setting) -> None:
+        options: MPSLOptions = self.options
+        super().set_up(setting)
         if unknown := sorted(options.owner_routes.keys() - setting.owners.keys()):
             raise ValueError(f"owner_routes names {unknown[0]!r}; there are {', '.join(list(setting.owners)[:8])}")
         default = options.route()

@@ -81,11 +81,13 @@ class MTLSplitOptions(Options):
 
 class MTLSplit(Algorithm):
     name = "mtl_split"
+    can_be_simulated = False
     title = "MTL-Split"
     options_type: ClassVar[type[Options]] = MTLSplitOptions
 
-    def __init__(self, setting: Setting, options: MTLSplitOptions) -> None:
-        super().__init__(setting, options)
+    def set_up(self, setting: Setting) -> None:
+        options: MTLSplitOptions = self.options
+        super().set_up(setting)
         spec = setting.spec
         if not isinstance(spec, ClassifierSpec):
             raise ValueError(

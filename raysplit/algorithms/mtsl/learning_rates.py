@@ -48,15 +48,12 @@ class FixedRates(Options):
 
 
 class AutoRates(Options):
-    """Rates from curvature that is measured as training goes.
-
-    Attributes:
-        every: measure again after so many steps; the largest values seen so far count.
-        iterations: power iterations per measurement and block.
-    """
+    """Rates from curvature that is measured as training goes."""
 
     every: int = Field(default=100, ge=1)
+    """Measure again after so many steps; the largest values seen so far count."""
     iterations: int = Field(default=10, ge=1)
+    """Power iterations per measurement and block."""
 
 
 class MeasuredRates:

@@ -56,27 +56,24 @@ REDUCTIONS: dict[Reduction, Literal["client_mean", "client_sum"]] = {"mean": "cl
 
 
 class MTSLOptions(SplitOptions):
-    """How tasks meet at the top, who they are, and how fast each side learns.
-
-    Attributes:
-        reduction: the top's gradient is that of the ``mean`` of the present owners' losses, or of their ``sum``.
-        server_forward: ``concat`` makes one pass over all rows; ``grad_avg`` one per owner, with statistics of its
-            own. A top with batch norm wants the choice to be made; otherwise they are the same.
-        learning_rates: ``auto`` measures curvature and derives every rate from it; ``{server: ..., owners: ...}``
-            gives them; without it the optimisers' rates hold.
-        absence: the probability that an owner sits a step out.
-        bottoms: models of the owners' own, by owner or as a list that is dealt out in turn.
-        members: when owners join and leave, and with which bottom they begin, by owner; the others are always there.
-        freeze_server_from: from this round on (counted from 0) the top stays as it is.
-    """
+    """How tasks meet at the top, who they are, and how fast each side learns."""
 
     reduction: Reduction = "mean"
+    """The top's gradient is that of the ``mean`` of the present owners' losses, or of their ``sum``."""
     server_forward: ServerForward | None = None
+    """``concat`` makes one pass over all rows; ``grad_avg`` one per owner, with statistics of its own. A top with batch
+    norm wants the choice to be made; otherwise they are the same."""
     learning_rates: Literal["auto"] | AutoRates | FixedRates | None = None
+    """``auto`` measures curvature and derives every rate from it; ``{server: ..., owners: ...}`` gives them; without it
+    the optimisers' rates hold."""
     absence: float = Field(default=0.0, ge=0, lt=1)
+    """The probability that an owner sits a step out."""
     bottoms: dict[str, Bottom] | tuple[Bottom, ...] = ()
+    """Models of the owners' own, by owner or as a list that is dealt out in turn."""
     members: dict[str, Membership] = {}
+    """When owners join and leave, and with which bottom they begin, by owner; the others are always there."""
     freeze_server_from: int | None = Field(default=None, ge=0)
+    """From this round on (counted from 0) the top stays as it is."""
 
     @field_validator("learning_rates")
     @classmethod
@@ -86,12 +83,14 @@ class MTSLOptions(SplitOptions):
 
 class MTSL(Algorithm):
     name = "mtsl"
+    can_be_simulated = False
     title = "MTSL"
     options_type: ClassVar[type[Options]] = MTSLOptions
     lockstep = True
 
-    def __init__(self, setting: Setting, options: MTSLOptions) -> None:
-        super().__init__(setting, options)
+    def set_up(self, setting: Setting) -> None:
+        options: MTSLOptions = self.options
+        super().set_up(setting)
         owners = list(setting.owners)
         if strangers := options.members.keys() - set(owners):
             raise ValueError(f"members names {sorted(strangers)[0]!r}; the owners are {owners[0]} to {owners[-1]}")

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.pictures.plan import draw_plan
+from raysplit.config.build import build_dry
 from raysplit.config.run import load_config
 from raysplit.prediction.plan_cuts import cut_problem
 from raysplit.schedulers.cuts.plan import Plan
@@ -106,7 +107,7 @@ def plan(
         if config is not None:
             if profile or units or owner_memory or owners or nodes or links:
                 raise ValueError("CONFIG already says which profile, units, owners and nodes; change it with --set")
-            problem = replace(cut_problem(load_config(config, overrides)), **rules)
+            problem = replace(cut_problem(build_dry(load_config(config, overrides))), **rules)
         else:
             if not (profile and owners and nodes):
                 raise ValueError("give a CONFIG with a topology, or --profile, --units, --owners and --node")

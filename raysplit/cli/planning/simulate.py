@@ -10,12 +10,13 @@ from typing import Any
 import click
 from rich.console import Console
 
+from raysplit.api import simulate
 from raysplit.cli.tables import use_table
+from raysplit.config.planned_cuts import with_planned_cuts
 from raysplit.config.run import RunConfig, load_config
-from raysplit.prediction.closed_form import ClosedForm, closed_form
-from raysplit.prediction.plan_cuts import with_planned_cuts
-from raysplit.prediction.simulate import Simulation, simulate
-from raysplit.prediction.timeline import Timeline, timeline_of
+from raysplit.prediction.closed_form import ClosedForm
+from raysplit.prediction.simulate import Simulation
+from raysplit.prediction.timeline import Timeline
 from raysplit.prediction.timeline_picture import draw_timeline
 
 
@@ -52,12 +53,12 @@ def simulate_command(
     changes = [*overrides, *([f"partition.num_owners={owners}"] if owners else [])]
     checked = with_planned_cuts(load_config(config, changes))
     simulation = simulate(checked, rounds=rounds)
-    events = timeline_of(simulation.log)
+    events = simulation.timeline
     if timeline is not None:
         (events.write_parquet if timeline.suffix == ".parquet" else events.write_trace)(timeline)
     if picture is not None:
         draw_timeline(events, picture, title=f"{config.stem}: a round takes {_length(simulation.round_s[0])}")
-    formulas = closed_form(checked)
+    formulas = simulation.closed_form
     if as_json:
         click.echo(json.dumps(_record(checked, simulation, events, formulas)))
     else:

@@ -13,8 +13,8 @@ from rich.table import Table
 from raysplit.cli.options import run_records
 from raysplit.cli.pictures.compare import draw_runs
 from raysplit.cli.progress import human_bytes
+from raysplit.runs.folder import CUT_SHORT
 from raysplit.runs.report import Figure, RunReport, as_json, common_figure, differing_settings, read_runs
-from raysplit.training.loop import CUT_SHORT
 
 _NOTHING = "–"
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from raysplit.cli.options import NamedRun, whole_run
 from raysplit.cli.results.runs import config_of, existing, result_of, rows_of, state_of
+from raysplit.runs.folder import entries
 
 
 @click.command()
@@ -29,7 +30,7 @@ def show(run: NamedRun) -> None:
         console.print(f"  round {row['round']}: loss {row['train_loss']:.4f}, {result_of([row])}")
     for line in _kept(folder):
         console.print(line)
-    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    files = [path.name for path in entries(folder) if path.is_file()]
     console.print(f"files: {', '.join(files)}")
 
 
@@ -39,7 +40,7 @@ def _kept(folder: Path) -> list[str]:
     from raysplit.training.recovery.checkpoint import CheckpointRefused
     from raysplit.training.session import checkpoints_of
 
-    place = checkpoints_of(load_config(folder / "config.yaml"), folder)
+    place = checkpoints_of(load_config(folder / "config.yaml").reliability, folder)
     lines = []
     for name in place.names():
         try:

@@ -15,13 +15,13 @@ from typing import Any, Literal
 import click
 from rich.console import Console
 
+from raysplit.api import train_config
 from raysplit.cli.pictures.compare import draw_runs
 from raysplit.cli.progress import LiveProgress
 from raysplit.cli.results.compare import print_runs
 from raysplit.cluster.on_ray.connect import ray_left_as_found
 from raysplit.config.run import RunConfig, check_config
 from raysplit.runs.report import RunReport, read_runs
-from raysplit.training.session import run_config
 
 LEARNING_RATES = {"minibatch_sfl": 0.1, "fedavg": 0.8, "splitfed_v2": 0.1}
 TARGET = 0.5
@@ -78,7 +78,7 @@ def train_shown(console: Console, config: RunConfig, folder: Path) -> None:
     """Train with a live line of progress; Ray stays connected for the next run."""
     progress = LiveProgress(console)
     try:
-        run_config(config, observers=[progress], folder=folder, keep_ray=True)
+        train_config(config, callbacks=[progress], folder=folder, keep_ray=True)
     finally:
         progress.close()
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from raysplit.cli.options import run_folder
 from raysplit.cli.progress import JsonLines, progress_on
 from raysplit.cli.training.train import result_line
-from raysplit.runs.result import Observer
+from raysplit.runs.callback import Callback
 
 
 @click.command()
@@ -27,16 +27,14 @@ def resume(run: str, quiet: bool, as_json: bool) -> None:
       raysplit resume digits
       raysplit resume runs/digits --json
     """
-    observers: list[Observer] = [JsonLines()] if as_json else []
+    callbacks: list[Callback] = [JsonLines()] if as_json else []
     live = progress_on(Console(stderr=True)) if not quiet and not as_json else None
-    observers += [live] if live else []
-    from raysplit.runs.remote import existing_folder
-    from raysplit.training.session import resume_run
+    callbacks += [live] if live else []
+    from raysplit.api import resume as go_on
 
     location = run if "://" in run else str(run_folder(Path(run)))
     try:
-        with existing_folder(location) as (folder, mirrors):
-            result = resume_run(folder, observers=[*mirrors, *observers])
+        result = go_on(location, callbacks=callbacks)
     finally:
         if live:
             live.close()

@@ -11,11 +11,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.api import train_cell
 from raysplit.cli.pictures.sweep import draw_sweep
 from raysplit.config.overrides import read_tree
 from raysplit.runs.folder import read_metrics
-from raysplit.sweeps.report import as_data, as_markdown, read_groups, table
-from raysplit.sweeps.sweep import Axis, Cell, cells, parse_axis, run_cells
+from raysplit.sweeps.report import table
+from raysplit.sweeps.run import run_sweep
+from raysplit.sweeps.sweep import Axis, Cell, cells, parse_axis
 
 
 @click.command()
@@ -51,19 +53,16 @@ def sweep(
     grid = cells(tree, axes)
     folder = Path(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
     console = Console(stderr=True)
-    failed = run_cells(grid, folder / "cells", parallel=parallel, done=_Progress(console, len(grid), folder))
-    groups = read_groups(grid, folder / "cells")
-    content = as_data(groups, target)
-    (folder / "table.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    columns, lines = table(groups, target)
-    (folder / "table.md").write_text(as_markdown(columns, lines), encoding="utf-8")
+    progress = _Progress(console, len(grid), folder)
+    found = run_sweep(grid, folder, train=train_cell, parallel=parallel, target=target, done=progress)
+    groups, failed = found.groups, found.failed
     picture = folder / "figure.png"
     if any(group.runs for group in groups):
         draw_sweep(groups, picture, title=heading(axes, tree), target=target)
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "figure": str(picture), "failed": failed, "table": content}))
+        click.echo(json.dumps({"folder": str(folder), "figure": str(picture), "failed": failed, "table": found.data}))
     else:
-        print_table(Console(), columns, lines)
+        print_table(Console(), *table(groups, target))
         click.echo(f"table: {folder / 'table.md'}\nfigure: {picture}")
     if failed:
         first, reason = next(iter(failed.items()))

@@ -11,8 +11,9 @@ from rich.console import Console
 from raysplit.cli.progress import JsonLines, accuracy_text, human_bytes, progress_on
 from raysplit.cli.tables import comparison_table
 from raysplit.config.run import RunConfig, load_config
+from raysplit.runs.callback import Callback
 from raysplit.runs.folder import Row
-from raysplit.runs.result import Observer, RunResult
+from raysplit.runs.result import Result
 
 
 @click.command()
@@ -45,15 +46,13 @@ def train(
     checked = load_config(config, changes)
     location = run_location(checked, config)
     console = Console(stderr=True)
-    observers: list[Observer] = [JsonLines()] if as_json else []
+    callbacks: list[Callback] = [JsonLines()] if as_json else []
     live = progress_on(console) if not quiet and not as_json else None
-    observers += [live] if live else []
-    from raysplit.runs.remote import new_folder
-    from raysplit.training.session import run_config
+    callbacks += [live] if live else []
+    from raysplit.api import train as train_model
 
     try:
-        with new_folder(location, overwrite=checked.output.overwrite) as (folder, mirrors):
-            result = run_config(checked, observers=[*mirrors, *observers], folder=folder)
+        result = train_model(checked, folder=location, overwrite=checked.output.overwrite, callbacks=callbacks)
     finally:
         if live:
             live.close()
@@ -76,7 +75,7 @@ def run_name(config: RunConfig, source: Path | None) -> str:
     return config.output.name or f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def result_line(result: RunResult, location: str | Path) -> str:
+def result_line(result: Result, location: str | Path) -> str:
     """The outcome in two lines."""
     last = result.rows[-1]
     return (

@@ -9,7 +9,6 @@ starts a class again when all its samples are given away.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +20,7 @@ from raysplit.data.partition import by_label as partition_labels
 from raysplit.data.partition import by_size as partition_sizes
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.report import PartitionReport, load_partition, partition_report, save_partition
-from raysplit.registry import imported
+from raysplit.registry import resolve
 from raysplit.seeding import generator
 
 __all__ = [
@@ -77,7 +76,7 @@ def partition(
             f"{num_owners} owners for {len(labels)} samples; every owner needs a sample, so "
             f"give 1 to {len(labels)} owners or more data"
         )
-    law = _law(name)
+    law = resolve("partition", name, LAWS)
     if name == "natural_id":
         params = {"natural_owner": natural_owner, **params}
     _check_parameters(name, law, params)
@@ -96,18 +95,6 @@ def partition_test(
         return None
     num_samples = params.get("test_samples_per_owner", partition_labels.TEST_SAMPLES_PER_OWNER)
     return partition(name, test_labels, num_owners, seed=seed, **{**params, "samples_per_owner": num_samples})
-
-
-def _law(name: str) -> Law:
-    if ":" in name:
-        return imported(name)
-    if name not in LAWS:
-        nearest = difflib.get_close_matches(name, LAWS, n=1)
-        raise ValueError(
-            f"there is no partition {name!r}{f', did you mean {nearest[0]!r}' if nearest else ''}? "
-            f'Known: {", ".join(LAWS)}; or "package.module:function"'
-        )
-    return LAWS[name]
 
 
 def _check_parameters(name: str, law: Law, params: dict[str, Any]) -> None:

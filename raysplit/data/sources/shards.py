@@ -76,6 +76,11 @@ class StreamedShard:
         labels = [piece.y for piece in pieces if isinstance(piece.y, Tensor)]
         return Samples(x=torch.cat([piece.x for piece in pieces])[order], y=torch.cat(labels)[order])
 
+    @staticmethod
+    def concatenated(parts: Sequence[StreamedShard]) -> Samples:
+        """Refused: samples that are streamed are never in one place."""
+        raise parts[0]._not_at_once()
+
     def shuffled(self, rng: np.random.Generator) -> Indices:
         """An order of all samples that visits a few row groups at a time."""
         groups = rng.permutation(len(self._starts) - 1)

@@ -23,6 +23,7 @@ from torch.func import functional_call
 from torchvision.models.vgg import cfgs as vgg_layouts
 from torchvision.models.vgg import make_layers as vgg_layers
 
+from raysplit.registry import one_of
 from raysplit.seeding import derive
 
 BACKBONE = "mobilenet_v3_small"
@@ -102,9 +103,7 @@ BACKBONES: Mapping[str, BackboneKind] = {
 
 def backbone_kind(name: str) -> BackboneKind:
     """The backbone called `name`. Raises ValueError with the known names."""
-    if name not in BACKBONES:
-        raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(sorted(BACKBONES))}")
-    return BACKBONES[name]
+    return BACKBONES[one_of("backbone", name, sorted(BACKBONES))]
 
 
 def num_parameters(module: nn.Module) -> int:

@@ -7,7 +7,6 @@ decoders of its tasks: `group_state`.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from raysplit.models.dense.blocks import XceptionDecoder, xception_encoder
 from raysplit.models.dense.losses import TASKS
 from raysplit.models.dense.resnet import resnet18_encoder, staged_decoder
+from raysplit.registry import resolve
 from raysplit.seeding import derive
 
 
@@ -97,15 +97,6 @@ def group_state(state: Mapping[str, Tensor], tasks: Iterable[str]) -> dict[str, 
     return {name: value for part in parts for name, value in part.items()}
 
 
-def by_import_path(path: str) -> Any:
-    """The object named "pkg.mod:name". Raises ValueError when there is none."""
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f'no callable at import path {path!r} ({error}); write it as "package.module:name"') from error
-
-
 def _initialise(module: nn.Module) -> None:
     """Convolutions N(0, 2 / (kernel area * output channels)); transposed ones and biases keep torch's default."""
     for layer in module.modules():
@@ -150,9 +141,9 @@ def build_mas_model(
     unknown = [task for task in tasks if task not in TASKS]
     if not tasks or unknown or len(set(tasks)) != len(tasks):
         raise ValueError(f"tasks must be distinct letters of {''.join(TASKS)}, got {tasks}")
-    build_encoder: EncoderBuilder = ENCODERS[encoder] if encoder in ENCODERS else by_import_path(encoder)
+    build_encoder: EncoderBuilder = resolve("encoder", encoder, ENCODERS)
     name = decoder if decoder is not None else ("xception" if encoder == "xception" else "staged")
-    build_decoder: DecoderBuilder = DECODERS[name] if name in DECODERS else by_import_path(name)
+    build_decoder: DecoderBuilder = resolve("decoder", name, DECODERS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "encoder"))
         trunk = build_encoder(in_channels=in_channels, image_size=image_size, width=width)

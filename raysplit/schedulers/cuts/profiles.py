@@ -18,6 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysplit.registry import nearest
+
 BYTES_PER_GIB = 2**30
 _DATA = files("raysplit.schedulers.cuts").joinpath("profiles")
 _DEVICES, _OWNERS = "devices", "owners"
@@ -147,8 +149,9 @@ def load_profile(name_or_path: str | Path) -> Profile:
     if path.is_file() and path.suffix == ".csv":
         return _profile(_read_csv(path), str(path))
     raise ValueError(
-        f"no profile {str(name_or_path)!r}; give one of {', '.join(profile_names())} or the path of a .parquet or .csv "
-        "file; `raysplit profile` measures a model on this device"
+        f"no profile {str(name_or_path)!r}{nearest(str(name_or_path), profile_names())}; give one of "
+        f"{', '.join(profile_names())} or the path of a .parquet or .csv file; `raysplit profile` measures a model on "
+        "this device"
     )
 
 

@@ -1,6 +1,6 @@
 """Who is there before a round: everybody, or, in an elastic run, those for whose places there is room.
 
-`raysplit.schedulers.elastic` decides, these call the roll, wait and tell.
+`raysplit.schedulers.elastic` decides; these ask the cluster who is there, wait, and tell the algorithm.
 """
 
 from __future__ import annotations
@@ -9,19 +9,15 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mpsl.mpsl import MPSL
-from raysplit.algorithms.mpsl.route import Route
+from raysplit.algorithms.route import Route
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec
-from raysplit.config.run import RunConfig
+from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.rules import ElasticRules
 from raysplit.runs.folder import Row
-from raysplit.schedulers.elastic import Begin, ElasticRules, RoundCall, Wait, change_in_words, decide, members_after
+from raysplit.schedulers.elastic import Begin, RoundCall, Wait, change_in_words, decide, members_after
 from raysplit.training.recovery.migration import MovingParts
-
-if TYPE_CHECKING:
-    from raysplit.experiment.rules import ElasticConfig
 
 logger = logging.getLogger(__name__)
 
@@ -57,25 +53,19 @@ class Members:
 
     def __init__(
         self,
-        config: RunConfig,
-        section: ElasticConfig,
+        experiment: Experiment,
+        rules: ElasticRules,
         algorithm: Algorithm,
         parties: Sequence[PartySpec],
         cluster: Cluster,
     ) -> None:
-        wants_them_back = config.reliability.on_lost_place == "restart"
-        self._rules = ElasticRules(
-            min_owners=section.min_owners,
-            min_places=section.min_places,
-            wait_s=section.wait_s,
-            return_s=config.cluster.placement_timeout_s if wants_them_back else 0.0,
-        )
+        wants_them_back = experiment.reliability.on_lost_place == "restart"
+        self._rules = rules
+        self._return_s = experiment.cluster.placement_timeout_s if wants_them_back else 0.0
         self._algorithm = algorithm
         self._cluster = cluster
-        moves = isinstance(algorithm, MPSL) and algorithm.on_offer
-        self._parts = MovingParts(config, section, algorithm) if moves and isinstance(algorithm, MPSL) else None
-        movable = set(algorithm.on_offer) if isinstance(algorithm, MPSL) else set()
-        self._needed = [party.name for party in parties if party.role != "owner" and party.name not in movable]
+        self._parts = MovingParts(experiment, rules, algorithm) if algorithm.on_offer else None
+        self._needed = [p.name for p in parties if p.role != "owner" and p.name not in algorithm.on_offer]
         self._begin = Begin(members=())
         self._num_places = 0
 
@@ -90,18 +80,19 @@ class Members:
         now_s = asyncio.get_running_loop().time
         began_s, newcomers, told = now_s(), list[str](), ""
         while True:
-            roll = await self._cluster.members()
-            newcomers += roll.came
-            self._algorithm.attach(roll.handles, self._cluster)
+            present = await self._cluster.members()
+            newcomers += present.came
+            self._algorithm.attach(present.handles, self._cluster)
             waited_s = now_s() - began_s
-            absent = tuple(name for name in awaited if name not in roll.handles)
-            may_come_back = bool(absent) and waited_s < self._rules.return_s
+            absent = tuple(name for name in awaited if name not in present.handles)
+            may_come_back = bool(absent) and waited_s < self._return_s
             call = RoundCall(
-                owners=tuple(name for name in self._algorithm.setting.owners if name in roll.handles),
+                owners=tuple(name for name in self._algorithm.setting.owners if name in present.handles),
                 missing=self._missing() + (() if may_come_back else self._parts_lacking(len(rows))),
                 awaited=absent,
-                num_places=roll.num_places,
+                num_places=present.num_places,
                 waited_s=waited_s,
+                return_s=self._return_s,
             )
             decision = decide(call, members_after(rows), self._rules)
             if not isinstance(decision, Wait):
@@ -113,9 +104,9 @@ class Members:
         if not isinstance(decision, Begin):
             raise NoRoom(decision.reason)
         if decision.came or decision.left:
-            there = f"{len(decision.members)} members on {roll.num_places} places"
+            there = f"{len(decision.members)} members on {present.num_places} places"
             logger.info("round %d has %s: %s", len(rows) + 1, there, change_in_words(decision))
-        self._begin, self._num_places = decision, roll.num_places
+        self._begin, self._num_places = decision, present.num_places
         return Settled(newcomers=tuple(newcomers), route=self._parts.moved(newcomers) if self._parts else None)
 
     def _missing(self) -> tuple[str, ...]:
@@ -139,8 +130,8 @@ class Members:
 
 
 def members_of(
-    config: RunConfig, algorithm: Algorithm, parties: Sequence[PartySpec], cluster: Cluster
+    experiment: Experiment, algorithm: Algorithm, parties: Sequence[PartySpec], cluster: Cluster
 ) -> Everybody | Members:
     """Who has to be there."""
-    section = config.cluster.elastic
-    return Everybody() if section is None else Members(config, section, algorithm, parties, cluster)
+    rules = experiment.elastic
+    return Everybody() if rules is None else Members(experiment, rules, algorithm, parties, cluster)

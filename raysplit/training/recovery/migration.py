@@ -1,22 +1,19 @@
-"""Parts of an MP-SL run that move when compute nodes come or leave: `raysplit.schedulers.cuts.replan` decides."""
+"""Parts of a run that move when compute nodes come or leave: `raysplit.schedulers.cuts.replan` decides."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from raysplit.algorithms.mpsl.mpsl import MPSL
-from raysplit.algorithms.mpsl.route import Route
-from raysplit.config.run import RunConfig
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.route import Route
+from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.rules import ElasticRules
 from raysplit.prediction.plan_cuts import cut_problem
 from raysplit.runs.folder import Row
 from raysplit.schedulers.cuts.replan import MovingCost, Replan, replan
 from raysplit.schedulers.cuts.solve import InfeasibleError
-
-if TYPE_CHECKING:
-    from raysplit.experiment.rules import ElasticConfig
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +23,13 @@ _BYTES_PER_MBIT = 1e6 / 8
 class MovingParts:
     """Asked before every round; decides anew only when other nodes are there than the last time."""
 
-    def __init__(self, config: RunConfig, section: ElasticConfig, algorithm: MPSL) -> None:
+    def __init__(self, experiment: Experiment, rules: ElasticRules, algorithm: Algorithm) -> None:
         self._algorithm = algorithm
-        self._problem = cut_problem(config)
+        self._problem = cut_problem(experiment)
         self._cost = MovingCost(
-            bandwidth_bytes_per_s=section.move_mbit_per_s * _BYTES_PER_MBIT,
-            pause_ms=section.move_pause_s * 1e3,
-            min_gain=section.min_gain,
+            bandwidth_bytes_per_s=rules.move_mbit_per_s * _BYTES_PER_MBIT,
+            pause_ms=rules.move_pause_s * 1e3,
+            min_gain=rules.min_gain,
         )
         self._nodes: tuple[str, ...] = algorithm.on_offer
         self._lacking: list[str] = []

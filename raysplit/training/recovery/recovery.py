@@ -11,21 +11,20 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from raysplit.actors.aggregation import UpdateRefused
 from raysplit.actors.records import NonFiniteLoss
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mpsl.mpsl import MPSL
-from raysplit.algorithms.mpsl.route import Route
+from raysplit.algorithms.route import Route
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.links.tensors import map_tensors
-from raysplit.config.run import RunConfig
-from raysplit.experiment.rules import ReliabilityConfig
+from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.rules import ReliabilityRules
 from raysplit.runs.folder import Row
-from raysplit.schedulers.failure import BadUpdate, FailureRules, LostPlace, Standing, Stop, decide
+from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members
 from raysplit.training.recovery.watch import RoundOverdue, attended
@@ -37,23 +36,23 @@ T = TypeVar("T")
 RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
 
 
-def fingerprint(config: RunConfig) -> str:
-    """Of all settings that a run's numbers depend on."""
-    tree = config.model_dump(mode="json", exclude={"cluster", "output"})
+def fingerprint(plain: Mapping[str, Any]) -> str:
+    """A digest of all settings that a run's numbers depend on, out of the plain description of the run."""
+    tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
     kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-async def deployed(parties: Sequence[PartySpec], cluster: Cluster, section: ReliabilityConfig) -> Mapping[str, Handle]:
+async def deployed(parties: Sequence[PartySpec], cluster: Cluster, rules: ReliabilityRules) -> Mapping[str, Handle]:
     """All handles; a place that is lost before it has begun is made anew once."""
     try:
         return await cluster.deploy(parties)
     except PlaceLost as lost:
-        if section.on_lost_place == "stop":
+        if rules.on_lost_place == "stop":
             raise
         logger.warning("%s; it is made anew", lost)
-        return (await cluster.repair(parties, lost.place, section.place_timeout_s)).handles
+        return (await cluster.repair(parties, lost.place, rules.place_timeout_s)).handles
 
 
 class Safety:
@@ -63,33 +62,35 @@ class Safety:
         parties: all that were deployed, the evaluators among them.
         checkpoints: where round ends are written; None keeps the last one in memory alone.
         members: who has to be there before a round.
+        kept: is told the number of rounds and the place of every checkpoint that was written.
     """
 
     def __init__(
         self,
-        config: RunConfig,
+        experiment: Experiment,
         algorithm: Algorithm,
         parties: Sequence[PartySpec],
         cluster: Cluster,
         checkpoints: Checkpoints | None,
         members: Everybody | Members,
+        kept: Callable[[int, str], None] = lambda *_: None,
     ) -> None:
-        section = config.reliability
-        self._section = section
+        rules = experiment.reliability
+        self._rules = rules
         self._algorithm = algorithm
         self._parties = parties
         self._own = [party for party in parties if party.role != "evaluator"]
         self._cluster = cluster
         self._checkpoints = checkpoints
         self._members = members
-        self._rules = FailureRules(**{name: getattr(section, name) for name in FailureRules.__dataclass_fields__})
+        self._kept = kept
         forgetful = sorted({p.build.__name__ for p in self._own if not hasattr(p.build, "state_dict")})
-        if forgetful and section.checkpoint_every:
+        if forgetful and rules.checkpoint_every:
             logger.info("no checkpoints: %s cannot say what it goes on from (no state_dict)", ", ".join(forgetful))
         # What is kept would travel over the described links of a run that is paced or watched.
-        unobserved = config.topology is None or config.cluster.elastic is not None
-        self.is_on = section.checkpoint_every is not None and not forgetful and unobserved
-        self.fingerprint = fingerprint(config)
+        unobserved = experiment.topology is None or experiment.elastic is not None
+        self.is_on = rules.checkpoint_every is not None and not forgetful and unobserved
+        self.fingerprint = fingerprint(experiment.plain)
         self.last: Checkpoint | None = None
         self.attempts = 0
         self._num_written = 0
@@ -121,7 +122,7 @@ class Safety:
         is_best: bool = False,
     ) -> None:
         """Keep this round end, if it is one to keep."""
-        every = self._section.checkpoint_every
+        every = self._rules.checkpoint_every
         if not self.is_on or not every or (rounds % every and rounds < self._algorithm.num_rounds):
             return
         await self._keep(rounds, rows, traffic, cohort)
@@ -139,6 +140,7 @@ class Safety:
             logger.warning("the checkpoint of round %d could not be written: %s", self.last.rounds, error)
         else:
             self._num_written += 1
+            self._kept(self.last.rounds, checkpoints.location)
 
     async def _keep(
         self, rounds: int, rows: Sequence[Row], traffic: Sequence[LinkTraffic], cohort: Sequence[str] = ()
@@ -188,7 +190,7 @@ class Safety:
 
     async def _go_to(self, checkpoint: Checkpoint, route: Route | None) -> None:
         """Set every party and the coordinator to a kept round end; with a route, parts are there from now on."""
-        if route is not None and isinstance(self._algorithm, MPSL):
+        if route is not None:
             self._algorithm.take_route(route)
         self.last = checkpoint
         self.attempts = max(self.attempts, checkpoint.attempts)
@@ -197,11 +199,11 @@ class Safety:
 
     async def _attended(self, work: Coroutine[Any, Any, T]) -> T:
         """The work's value; `PlaceLost` when a place falls silent meanwhile, `RoundOverdue` when somebody does."""
-        return await attended(work, self._cluster.watch(self._section.place_timeout_s), self._answered())
+        return await attended(work, self._cluster.watch(self._rules.place_timeout_s), self._answered())
 
     async def _answered(self) -> None:
         """Everybody gives or takes a state before a round counts as stalled."""
-        limit_s = self._section.stall_timeout_s
+        limit_s = self._rules.stall_timeout_s
         if limit_s is None:
             await asyncio.get_running_loop().create_future()
             return
@@ -244,7 +246,7 @@ class Safety:
         place = error.place if isinstance(error, PlaceLost) else ""
         healed = None
         if not isinstance(error, NonFiniteLoss | UpdateRefused) and self._rules.on_lost_place != "stop":
-            healed = await self._cluster.repair(self._parties, place, self._section.place_timeout_s)
+            healed = await self._cluster.repair(self._parties, place, self._rules.place_timeout_s)
             self._algorithm.attach(healed.handles, self._cluster)
         failure = self._failure(error, healed.remade if healed else ())
         standing = Standing(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, PartySpec, PlaceLost, gather, value_of
-from raysplit.experiment.rules import ReliabilityConfig
+from raysplit.experiment.rules import ReliabilityRules
 
 T = TypeVar("T")
 _ANSWER_S = 5.0
@@ -50,9 +50,9 @@ class Watch:
     """
 
     def __init__(
-        self, section: ReliabilityConfig, algorithm: Algorithm, parties: Sequence[PartySpec], cluster: Cluster
+        self, rules: ReliabilityRules, algorithm: Algorithm, parties: Sequence[PartySpec], cluster: Cluster
     ) -> None:
-        self._section = section
+        self._rules = rules
         self._algorithm = algorithm
         self._own = parties
         self._cluster = cluster
@@ -63,12 +63,12 @@ class Watch:
 
     def _watches(self, round: int) -> list[Coroutine[Any, Any, None]]:
         """Each raises when there is a reason to end the round."""
-        section = self._section
-        watches = [self._cluster.watch(section.place_timeout_s)]
-        if section.round_timeout_s is not None:
-            watches.append(self._in_time(round, section.round_timeout_s))
-        if section.stall_timeout_s is not None:
-            watches.append(self._in_motion(round, section.stall_timeout_s))
+        rules = self._rules
+        watches = [self._cluster.watch(rules.place_timeout_s)]
+        if rules.round_timeout_s is not None:
+            watches.append(self._in_time(round, rules.round_timeout_s))
+        if rules.stall_timeout_s is not None:
+            watches.append(self._in_motion(round, rules.stall_timeout_s))
         return watches
 
     async def _in_time(self, round: int, limit_s: float) -> None:

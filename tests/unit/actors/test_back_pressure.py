@@ -21,7 +21,7 @@ from raysplit.cluster.links.tensors import Envelope, num_bytes
 from raysplit.cluster.local.calls import LocalHandle
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import run_virtual
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.models.spec import ModelSpec
 from raysplit.training.loop import run
@@ -72,7 +72,7 @@ def test_a_slow_node_has_one_batch_of_each_owner_at_most(name: str, count: Count
     slow = [Fault(party=node, at_call=call, kind="delay", delay_s=10.0) for call in range(1, 200)]
     config = check_config(settings(**changes(name)))
     owners = [f"owner-{i}" for i in range(config.partition.num_owners)]
-    run_virtual(run(config, prepare(config), FaultyCluster(LocalCluster(), slow)))
+    run_virtual(run(build(config), FaultyCluster(LocalCluster(), slow)))
     nodes = {party for _, party in (key for key in count.most if isinstance(key, tuple)) if party not in owners}
     links = {(owner, party): count.most[owner, party] for owner in owners for party in nodes}
     assert links[owners[0], node] == 1
@@ -126,4 +126,4 @@ def test_a_program_that_does_not_wait_is_stopped_by_name(monkeypatch: pytest.Mon
     monkeypatch.setattr("raysplit.algorithms.minibatch_sfl.minibatch_round", hasty)
     config = check_config(settings(**changes("minibatch_sfl")))
     with pytest.raises(StaleCall, match="owner-0 has a batch in flight at server"):
-        asyncio.run(run(config, prepare(config), LocalCluster()))
+        asyncio.run(run(build(config), LocalCluster()))

@@ -18,7 +18,7 @@ from raysplit.actors.parts.joint_step import JointRule, joint_gradients
 from raysplit.actors.parts.losses import cross_entropy
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import TrainablePart
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.seeding import generator
 
@@ -182,7 +182,7 @@ def test_counters() -> None:
 def test_traffic_of_a_round_is_what_the_method_says() -> None:
     """Per owner: activations and labels up, gradients down, and one exchange of the owner's part."""
     result = train(algorithm=options("minibatch_sfl", 1), training__rounds=1)
-    link = {(t.source, t.destination): t for t in result.traffic}
+    link = {(t.source, t.destination): t for t in result.links}
     rows, width, part = 80, 16, 10 * 16 + 16  # 80 training samples per owner; part 0 is Linear(10, 16)
     assert link["owner-0", "server"].num_bytes == rows * width * 8 + rows * 4
     assert link["server", "owner-0"].num_bytes == rows * width * 8
@@ -230,7 +230,7 @@ def test_server_gradient_estimate_does_not_depend_on_skew(ratio: float) -> None:
     The owners' prefixes are equal here, as at the first step of a round; then skew leaves no trace at the server.
     """
     config = check_config(settings(partition={"name": "noniid_ratio", "num_owners": 3, "ratio": ratio}))
-    setting = prepare(config).setting
+    setting = build(config).setting
     front, back = (TrainablePart(part, OptimizerSpec()) for part in setting.spec.parts((1,)))
     shards = [owner.shard for owner in setting.owners.values()]
     orders = [torch.from_numpy(generator(0, i).permutation(80)).split(16) for i in range(3)]

@@ -11,10 +11,10 @@ from support import run_on, train
 
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 
 
-def faulty(faults: Sequence[Fault], **more: Any) -> RunResult:
+def faulty(faults: Sequence[Fault], **more: Any) -> Result:
     cluster = FaultyCluster(LocalCluster(), faults)
     result = run_on(cluster, **more)
     assert cluster.num_healed >= 1

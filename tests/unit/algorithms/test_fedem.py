@@ -14,7 +14,7 @@ from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.fedem.fedem import sample_losses
 from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 
 MOMENTUM = {"rounds": 3, "batch_size": 16, "optimizer": {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}}
@@ -33,7 +33,7 @@ def test_one_learner_is_fedavg_bit_for_bit(dtype: str) -> None:
 
 
 def test_learners_begin_apart_and_the_first_as_the_plain_model() -> None:
-    spec = prepare(check_config(settings())).setting.spec
+    spec = build(check_config(settings())).setting.spec
     mixture = MixtureSpec.of(spec, 3).build()
     assert isinstance(mixture, Mixture)
     states = [learner.state_dict() for learner in mixture.learners]
@@ -44,7 +44,7 @@ def test_learners_begin_apart_and_the_first_as_the_plain_model() -> None:
 
 
 def test_prediction_is_the_mixture_of_the_learners_probabilities() -> None:
-    spec = prepare(check_config(settings())).setting.spec
+    spec = build(check_config(settings())).setting.spec
     mixture = MixtureSpec.of(spec, 2).build()
     assert isinstance(mixture, Mixture)
     mixture.mixture.copy_(torch.tensor([0.25, 0.75]))
@@ -55,7 +55,7 @@ def test_prediction_is_the_mixture_of_the_learners_probabilities() -> None:
 
 def test_weights_are_the_mean_responsibilities_under_the_learners_of_the_round() -> None:
     """The E-step by hand, from the learners that everybody starts from."""
-    setting = prepare(check_config(settings(algorithm={"name": "fedem", "num_learners": 2}))).setting
+    setting = build(check_config(settings(algorithm={"name": "fedem", "num_learners": 2}))).setting
     kind = resolve_algorithm("fedem")
     algorithm = kind(setting, kind.options_type(num_learners=2))
 
@@ -97,7 +97,7 @@ def test_another_loss_is_refused() -> None:
 
 
 def test_sample_losses_are_cross_entropies() -> None:
-    setting = prepare(check_config(settings())).setting
+    setting = build(check_config(settings())).setting
     mixture = MixtureSpec.of(setting.spec, 2).build()
     assert isinstance(mixture, Mixture)
     x = torch.randn(3, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

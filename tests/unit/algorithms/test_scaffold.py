@@ -14,12 +14,11 @@ from disturbed import Killed, Killer, equal
 from support import run_on, same, settings, train
 
 from raysplit.actors.parts.owner_store import STORE
-from raysplit.algorithms import resolve_algorithm
+from raysplit.api import resume, train_config
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config, load_config
-from raysplit.training.session import resume_run, run_config
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 TRAINING = {"rounds": 4, "batch_size": 16, "local_epochs": 2, "cohort_size": 3, "optimizer": {"lr": 0.1}}
@@ -51,7 +50,7 @@ def test_it_is_algorithm_1_of_the_paper(global_rate: float) -> None:
     training = {"rounds": 1, "batch_size": 100, "local_epochs": 3, "optimizer": {"lr": 0.1}}
     sections = scaffold(training=training, global_rate=global_rate)
     config = check_config(settings(**{**sections, "partition": {"name": "iid", "num_owners": 4}}))
-    setting = prepare(config).setting
+    setting = build(config).setting
     cohorts = [("owner-0", "owner-2"), ("owner-1", "owner-2"), ("owner-0", "owner-1"), ("owner-2", "owner-3")]
     found, control, controls = asyncio.run(_rounds(config, cohorts))
     shards = {name: data.shard for name, data in setting.owners.items()}
@@ -88,7 +87,7 @@ def test_it_is_algorithm_1_of_the_paper(global_rate: float) -> None:
 
 async def _rounds(config: Any, cohorts: Sequence[tuple[str, ...]]) -> tuple[Any, Any, dict[str, Any]]:
     """x, c and every owner's c_i after rounds of these cohorts."""
-    algorithm = resolve_algorithm(config.algorithm.name)(prepare(config).setting, config.algorithm.resolved_options())
+    algorithm = build(config).begin()
     algorithm.attach(await LocalCluster().deploy(algorithm.parties()))
     before: dict[str, Any] = {}
     for round, cohort in enumerate(cohorts):
@@ -104,7 +103,7 @@ async def _rounds(config: Any, cohorts: Sequence[tuple[str, ...]]) -> tuple[Any,
 
 def test_the_server_s_control_variate_is_the_weighted_mean_of_the_owners() -> None:
     config = check_config(settings(**scaffold()))
-    sizes = {name: len(data.shard) for name, data in prepare(config).setting.owners.items()}
+    sizes = {name: len(data.shard) for name, data in build(config).setting.owners.items()}
     assert len(set(sizes.values())) > 1
     _, control, controls = asyncio.run(_rounds(config, [("owner-0", "owner-1"), ("owner-1", "owner-3")]))
     assert controls["owner-2"] == {}
@@ -117,8 +116,8 @@ def test_the_server_s_control_variate_is_the_weighted_mean_of_the_owners() -> No
 def test_a_run_that_was_cut_short_goes_on_to_the_same_bits(after: int, tmp_path: Path) -> None:
     """The owners that were not drawn in the last round come again, and need what they had."""
     with pytest.raises(Killed):
-        run_config(check_config(settings(**scaffold())), folder=tmp_path / "cut", observers=[Killer(after)])
-    assert equal(resume_run(tmp_path / "cut"), train(**scaffold()))
+        train_config(check_config(settings(**scaffold())), folder=tmp_path / "cut", callbacks=[Killer(after)])
+    assert equal(resume(tmp_path / "cut"), train(**scaffold()))
 
 
 @pytest.mark.parametrize(
@@ -157,4 +156,4 @@ def test_a_round_that_goes_on_without_some_is_refused() -> None:
 
 def test_the_example_trains() -> None:
     config = load_config(EXAMPLES / "scaffold_digits.yaml", ["cluster.kind=local", "training.rounds=4"])
-    assert run_config(config).accuracy > 0.3
+    assert train_config(config).accuracy > 0.3

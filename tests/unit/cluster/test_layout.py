@@ -10,9 +10,9 @@ from support import toy_profile
 
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.layout import lay_out
+from raysplit.config.build import build_dry
 from raysplit.config.run import RunConfig, check_config
 from raysplit.prediction.machines import expected_work
-from raysplit.prediction.simulate import dry_algorithm
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def config(profile: str, algorithm: dict[str, Any], **topology: Any) -> RunConfi
 
 def work_of(checked: RunConfig) -> dict[str, float] | None:
     assert checked.topology is not None
-    return expected_work(dry_algorithm(checked).parties(), checked.topology, checked.training.batch_size)
+    return expected_work(build_dry(checked).begin().parties(), checked.topology, checked.training.batch_size)
 
 
 def test_work_counts_a_batch_of_every_owner(profile: str) -> None:

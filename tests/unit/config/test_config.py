@@ -101,8 +101,14 @@ def test_an_unknown_name_names_the_nearest_and_lists_all(tree: Any, kind: str, n
         ),
         ({"partition": {"num_owners": 3}, "owners": {"noisy": 4}}, "owners.noisy is 4 and there are 3 owners"),
         ({"training": {"optimizer": {"name": "sgd", "momentun": 0.9}}}, "optimiser sgd does not take"),
-        ({"algorithm": {"name": "nowhere.to:be"}}, "algorithm.name: 'nowhere.to:be': No module named 'nowhere'"),
-        ({"algorithm": {"name": "json:loads"}}, "json:loads is no algorithm; it must be a subclass of"),
+        (
+            {"algorithm": {"name": "nowhere.to:be"}},
+            "algorithm 'nowhere.to:be': there is no module 'nowhere'",
+        ),
+        (
+            {"algorithm": {"name": "json:loads"}},
+            "algorithm 'json:loads' must be a subclass of raysplit.algorithms.base.Algorithm, got function",
+        ),
     ],
 )
 def test_a_wrong_value_tells_key_value_and_rule(tree: Any, message: str) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from raysplit.api import simulate
+from raysplit.config.build import build_dry
+from raysplit.config.planned_cuts import with_planned_cuts
 from raysplit.config.run import RunConfig, check_config
-from raysplit.experiment.topology import TopologyConfig
+from raysplit.experiment.topology import Topology
 from raysplit.prediction.closed_form import closed_form
-from raysplit.prediction.plan_cuts import cut_problem, with_planned_cuts
-from raysplit.prediction.simulate import simulate
+from raysplit.prediction.plan_cuts import cut_problem
 from raysplit.schedulers.cuts.solve import solve_dp
 
 # -- the testbed of MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) ---------------------------------
@@ -63,7 +65,7 @@ def test_epochs_of_the_raspberries(cuts: list[int], owners: int, expected_min: f
 def test_few_owners_leave_the_pipeline_empty() -> None:
     """With 5 owners the owner's own loop dominates: 3.9 minutes, where equation (4) says 3.0."""
     config = raspberries([2, 26, 35], 5)
-    formulas = closed_form(config)
+    formulas = closed_form(build_dry(config))
     assert formulas is not None
     assert minutes(config) == pytest.approx(3.89, rel=0.015)
     assert formulas.training_s / 60 == pytest.approx(3.00, abs=0.01)
@@ -102,7 +104,7 @@ def test_one_owner_takes_its_loop_for_every_batch() -> None:
 @pytest.mark.parametrize("cuts", [[2, 35], [2, 26, 35], [2, 10, 18, 26, 35]])
 def test_no_round_is_shorter_than_the_bound_and_full_pipelines_follow_equation_4(cuts: list[int], owners: int) -> None:
     config = raspberries(cuts, owners)
-    formulas, round_s = closed_form(config), simulate(config).round_s[0]
+    formulas, round_s = closed_form(build_dry(config)), simulate(config).round_s[0]
     assert formulas is not None
     assert round_s >= formulas.lower_bound_s * (1 - 1e-9)
     same_bottleneck = cuts in ([2, 35], [2, 26, 35])
@@ -119,9 +121,7 @@ def test_the_aggregator_adds_its_transfers() -> None:
     assert base is not None
     tree = base.model_dump(mode="json")
     tree |= {"devices": {**tree["devices"], **devices}, "aggregator": "a"}
-    with_it = simulate(
-        raspberries([2, 26, 35], owners).model_copy(update={"topology": TopologyConfig.model_validate(tree)})
-    )
+    with_it = simulate(raspberries([2, 26, 35], owners).model_copy(update={"topology": Topology.model_validate(tree)}))
     assert 0 < with_it.round_s[0] - without < 2 * owners * 0.0708
 
 
@@ -143,11 +143,11 @@ def test_planned_links() -> None:
     wide = with_planned_cuts(check_config(tree))
     assert wide.algorithm.options["cuts"] == [2, 18, 31, 36]  # the optimum without links
     tree["topology"]["devices"]["vm"] |= {"up_mbit_per_s": 1, "down_mbit_per_s": 2}
-    problem = cut_problem(check_config(tree))
+    problem = cut_problem(build_dry(check_config(tree)))
     assert [node.link_bytes_per_s for node in problem.nodes] == [125_000.0] * 3
     assert solve_dp(problem).objective_ms == pytest.approx(2 * 2_098_757.6 / 125, rel=1e-6)
     tree["algorithm"]["plan_links"] = "left_out"
-    assert solve_dp(cut_problem(check_config(tree))).objective_ms == pytest.approx(711.46, rel=1e-3)
+    assert solve_dp(cut_problem(build_dry(check_config(tree)))).objective_ms == pytest.approx(711.46, rel=1e-3)
 
 
 def test_planning_needs_to_know_what_owners_keep() -> None:

@@ -13,7 +13,7 @@ from raysplit.cluster.contract import COORDINATOR, LinkTraffic, PartyLoad, Party
 from raysplit.cluster.load import LoadMeter, merge_loads
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.place_log import Labels
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.runs.ray_metrics import MAX_LABELLED, METRICS, RayMetrics, by_link, by_party, measured
 from raysplit.training.loop import run
@@ -33,7 +33,7 @@ async def _published() -> list[tuple[str, float]]:
     told: list[tuple[str, float]] = []
     config = check_config(settings())
     observer = RayMetrics(lambda name, value, **_: told.append((name, value)))
-    await run(config, prepare(config), LocalCluster(), observers=[observer])
+    await run(build(config), LocalCluster(), callbacks=[observer])
     return told
 
 

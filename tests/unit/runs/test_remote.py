@@ -14,6 +14,7 @@ from object_stores import STORES
 from pyarrow import fs
 from support import same, settings
 
+from raysplit.api import train_config
 from raysplit.cli.results.compare import compare
 from raysplit.cli.results.export import export
 from raysplit.cli.results.runs import list_runs
@@ -23,7 +24,6 @@ from raysplit.cli.training.train import train
 from raysplit.config.run import check_config
 from raysplit.runs.folder import RunFolderUsed
 from raysplit.runs.remote import RemoteCopy, fetched, new_folder
-from raysplit.training.session import run_config
 
 
 def command(verb: Any, *arguments: str) -> str:
@@ -91,7 +91,7 @@ def test_a_run_in_an_object_store(store: str, tmp_path: Path, monkeypatch: pytes
         told = command(train, config, "--quiet", "--name", "whole", "--set", f"output.root={uri}")
         assert whole in told.replace("\n", "")
         with pytest.raises(Killed), new_folder(torn, overwrite=False) as (folder, mirrors):
-            run_config(check_config(settings(**more)), folder=folder, observers=[*mirrors, Killer(2)])
+            train_config(check_config(settings(**more)), folder=folder, callbacks=[*mirrors, Killer(2)])
         command(resume, torn, "--quiet")
         arguments = ["--json", "--figure", str(tmp_path / "figure.png")]
         compared = json.loads(command(compare, whole, torn, *arguments))

@@ -16,9 +16,9 @@ from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import run_virtual
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import ConfigError, check_config
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.schedulers.cohort import CohortRules, Gathering, choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.loop import run
@@ -38,9 +38,9 @@ def test_a_cohort_is_drawn_in_owner_order() -> None:
     [(4, 0.0, 9, 4), (4, 0.25, 9, 5), (4, 0.3, 9, 6), (10, 0.3, 20, 13), (4, 1.0, 5, 5)],
 )
 def test_over_selection(wanted: int, share: float, available: int, drawn: int) -> None:
-    rules = CohortRules(size=wanted, over_selection=share)
-    assert rules.num_drawn(available) == drawn
-    assert rules.num_wanted(drawn) == wanted
+    rules = CohortRules(over_selection=share)
+    assert rules.num_drawn(available, wanted) == drawn
+    assert rules.num_wanted(drawn, wanted) == wanted
 
 
 def story(rules: CohortRules, *events: tuple[float, str]) -> list[bool]:
@@ -64,9 +64,9 @@ def story(rules: CohortRules, *events: tuple[float, str]) -> list[bool]:
         # four of five are wanted
         (CohortRules(over_selection=0.25), [(1, "a"), (2, "b"), (3, "c"), (4, "d")], [False, False, False, True]),
         # at the deadline three are a quorum of half of five
-        (CohortRules(deadline_s=5), [(1, "a"), (2, "b"), (3, "c"), (4.9, "."), (5, ".")], [False] * 4 + [True]),
+        (CohortRules(round_deadline_s=5), [(1, "a"), (2, "b"), (3, "c"), (4.9, "."), (5, ".")], [False] * 4 + [True]),
         # at the deadline two are none: the third ends it
-        (CohortRules(deadline_s=5), [(1, "a"), (2, "b"), (5, "."), (7, "c")], [False, False, False, True]),
+        (CohortRules(round_deadline_s=5), [(1, "a"), (2, "b"), (5, "."), (7, "c")], [False, False, False, True]),
         # who is lost is not waited for
         (CohortRules(), [(1, "-e"), (2, "a"), (3, "b"), (4, "c"), (5, "d")], [False, False, False, False, True]),
         (CohortRules(), [(2, "a"), (3, "b"), (4, "c"), (5, "d"), (6, "-e")], [False, False, False, False, True]),
@@ -97,10 +97,10 @@ def state(value: float) -> dict[str, torch.Tensor]:
     return {"w": torch.tensor([value], dtype=torch.float64)}
 
 
-async def rounds(rules: CohortRules, arrivals: Sequence[tuple[float, str]]) -> list[Any]:
+async def rounds(rules: CohortRules, arrivals: Sequence[tuple[float, str]], wanted: int | None) -> list[Any]:
     """Two rounds; owners of the first come at the given times, those of the second at once with zeros."""
     loop = asyncio.get_running_loop()
-    aggregator = OpenAggregator(name="aggregator", state=state(0.0), cohort_rules=rules)
+    aggregator = OpenAggregator(name="aggregator", state=state(0.0), cohort_rules=rules, cohort_size=wanted)
     aggregator.begin(TASK)
 
     async def come(at_s: float, owner: str) -> None:
@@ -127,26 +127,26 @@ ARRIVALS = [(7.0, "c"), (1.0, "b"), (30.0, "d"), (2.0, "a")]
         # all four: 0.4 * 1 + 0.3 * 2 + 0.2 * 4 + 0.1 * 8
         (CohortRules(), ("a", "b", "c", "d"), 30.0, 2.6, 0.0),
         # two by the deadline are half of four: (0.4 * 1 + 0.3 * 2) / 0.7
-        (CohortRules(deadline_s=5.0), ("a", "b"), 5.0, 1.0 / 0.7, 0.0),
+        (CohortRules(round_deadline_s=5.0), ("a", "b"), 5.0, 1.0 / 0.7, 0.0),
         # two are no quorum of three quarters: the third ends it
-        (CohortRules(deadline_s=5.0, quorum=0.75), ("a", "b", "c"), 7.0, 2.0, 0.0),
+        (CohortRules(round_deadline_s=5.0, quorum=0.75), ("a", "b", "c"), 7.0, 2.0, 0.0),
         # three of four are wanted
         (CohortRules(over_selection=1 / 3), ("a", "b", "c"), 7.0, 2.0, 0.0),
         # the late d counts in the next round: 0.1 * 8 / (0.5 + 0.5 + 0.1)
-        (CohortRules(size=3, over_selection=1 / 3, late="merge"), ("a", "b", "c"), 7.0, 2.0, 0.8 / 1.1),
+        (CohortRules(over_selection=1 / 3, late="merge"), ("a", "b", "c"), 7.0, 2.0, 0.8 / 1.1),
         # the late c and d: (0.2 * 4 + 0.1 * 8) / (1 + 0.2 + 0.1)
-        (CohortRules(deadline_s=5.0, late="merge"), ("a", "b"), 5.0, 1.0 / 0.7, 1.6 / 1.3),
+        (CohortRules(round_deadline_s=5.0, late="merge"), ("a", "b"), 5.0, 1.0 / 0.7, 1.6 / 1.3),
     ],
 )
 def test_rounds(rules: CohortRules, came: tuple[str, ...], closed_s: float, mean: float, after: float) -> None:
-    found = run_virtual(rounds(rules, ARRIVALS))
+    found = run_virtual(rounds(rules, ARRIVALS, 3 if rules.late == "merge" and rules.over_selection else None))
     assert found[:2] == [came, closed_s]
     assert found[2:] == pytest.approx([mean, after], rel=1e-12)
 
 
 def test_an_update_of_another_attempt_is_refused() -> None:
     async def work() -> None:
-        aggregator = OpenAggregator(name="aggregator", state=state(0.0), cohort_rules=CohortRules(deadline_s=1))
+        aggregator = OpenAggregator(name="aggregator", state=state(0.0), cohort_rules=CohortRules(round_deadline_s=1))
         aggregator.begin(RoundContext(round=0, attempt=1, cohort=("a",), weights=(1.0,), num_steps=(1,)))
         await aggregator.submit(TASK, "a", state(1.0))
 
@@ -157,9 +157,9 @@ def test_an_update_of_another_attempt_is_refused() -> None:
 # -- a run -------------------------------------------------------------------------------------------------------------
 
 
-def virtually(faults: Sequence[Fault], **more: Any) -> RunResult:
+def virtually(faults: Sequence[Fault], **more: Any) -> Result:
     config = check_config(settings(**more))
-    return run_virtual(run(config, prepare(config), FaultyCluster(LocalCluster(), faults)))
+    return run_virtual(run(build(config), FaultyCluster(LocalCluster(), faults)))
 
 
 FORGETFUL = {"rounds": 3, "batch_size": 16, "optimizer": {"lr": 0.1}}

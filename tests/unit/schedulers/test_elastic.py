@@ -6,8 +6,8 @@ import pytest
 
 from raysplit.schedulers.elastic import (
     Begin,
-    ElasticRules,
     GiveUp,
+    MembershipRules,
     RoundCall,
     Wait,
     change_in_words,
@@ -15,11 +15,11 @@ from raysplit.schedulers.elastic import (
     members_after,
 )
 
-RULES = ElasticRules(min_owners=2, min_places=2, wait_s=60, return_s=10)
+RULES = MembershipRules(min_owners=2, min_places=2, wait_s=60)
 
 
 def call(*owners: str, num_places: int = 2, **more: object) -> RoundCall:
-    return RoundCall(owners=owners, num_places=num_places, **more)  # type: ignore[arg-type]
+    return RoundCall(owners=owners, num_places=num_places, return_s=10, **more)  # type: ignore[arg-type]
 
 
 def test_a_round_begins_below_the_full_cohort_and_tells_who_came_and_left() -> None:

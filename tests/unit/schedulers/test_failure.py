@@ -14,9 +14,9 @@ from raysplit.cluster.contract import Handle, PartySpec, PlaceLost
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import run_virtual
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.schedulers.failure import (
     BadUpdate,
     FailureRules,
@@ -25,7 +25,6 @@ from raysplit.schedulers.failure import (
     Standing,
     Stop,
     decide,
-    quorum_size,
 )
 from raysplit.training.loop import run
 from raysplit.training.recovery.recovery import RoundOverdue, RunStopped
@@ -88,20 +87,20 @@ def test_a_bad_update_stops_or_drops_and_in_the_end_excludes() -> None:
 
 @pytest.mark.parametrize(("num", "share", "size"), [(4, 0.5, 2), (5, 0.5, 3), (3, 1 / 3, 1), (10, 0.3, 3), (7, 1, 7)])
 def test_quorum_sizes(num: int, share: float, size: int) -> None:
-    assert quorum_size(num, share) == size
+    assert FailureRules(quorum=share).quorum_of(num) == size
 
 
 # -- a run acts on it --------------------------------------------------------------------------------------------------
 
 
-def faulty(faults: Sequence[Fault], **more: Any) -> RunResult:
+def faulty(faults: Sequence[Fault], **more: Any) -> Result:
     return run_on(FaultyCluster(LocalCluster(), faults), **more)
 
 
-def virtually(faults: Sequence[Fault], **more: Any) -> RunResult:
+def virtually(faults: Sequence[Fault], **more: Any) -> Result:
     """In virtual time, so that a deadline passes at once."""
     config = check_config(settings(**more))
-    return run_virtual(run(config, prepare(config), FaultyCluster(LocalCluster(), faults)))
+    return run_virtual(run(build(config), FaultyCluster(LocalCluster(), faults)))
 
 
 def test_too_many_losses_end_the_run_with_the_reason() -> None:

@@ -83,5 +83,7 @@ def test_an_update_runs_before_the_same_owners_next_batch(name: str) -> None:
 
 
 def test_an_unknown_policy() -> None:
-    with pytest.raises(ValueError, match="no queue policy 'lifo'; choose one of fifo, backward_first, fair"):
+    with pytest.raises(
+        ValueError, match=r"unknown queue policy 'lifo'; did you mean 'fifo'\? \(one of fifo, backward_first, fair\)"
+    ):
         queue_policy("lifo")

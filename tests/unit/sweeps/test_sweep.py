@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 from support import settings
 
+from raysplit.api import train_cell
 from raysplit.cli.pictures.sweep import draw_sweep
 from raysplit.cli.training.sweep import sweep
 from raysplit.config.errors import ConfigError
@@ -84,10 +85,10 @@ def test_finished_cells_are_kept_and_new_ones_added(tmp_path: Path) -> None:
     def done(cell: Cell, kept: bool) -> None:
         told.append((cell.name, kept))
 
-    run_cells(cells(tree(), [parse_axis("seed=1,2")]), tmp_path, done=done)
+    run_cells(cells(tree(), [parse_axis("seed=1,2")]), tmp_path, done=done, train=train_cell)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.jsonl")}
     (tmp_path / "seed=2" / "summary.json").unlink()  # as if it had been cut short
-    run_cells(cells(tree(), [parse_axis("seed=1,2,3")]), tmp_path, done=done)
+    run_cells(cells(tree(), [parse_axis("seed=1,2,3")]), tmp_path, done=done, train=train_cell)
     assert told == [("seed=1", False), ("seed=2", False), ("seed=1", True), ("seed=2", False), ("seed=3", False)]
     after = {path: path.stat().st_mtime_ns for path in stamps}
     assert [path.parent.name for path in stamps if stamps[path] == after[path]] == ["seed=1"]
@@ -95,15 +96,15 @@ def test_finished_cells_are_kept_and_new_ones_added(tmp_path: Path) -> None:
 
 def test_a_cell_of_another_sweep_is_not_taken_for_this_one(tmp_path: Path) -> None:
     axis = [parse_axis("seed=1")]
-    run_cells(cells(tree(), axis), tmp_path)
+    run_cells(cells(tree(), axis), tmp_path, train=train_cell)
     other = tree() | {"training": {"rounds": 1, "batch_size": 10}}
     with pytest.raises(ConfigError, match="another training; give the sweep another name"):
-        run_cells(cells(other, axis), tmp_path)
+        run_cells(cells(other, axis), tmp_path, train=train_cell)
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     grid = cells(tree(), [parse_axis("training.optimizer.lr=1.0e+200,0.1")])
-    failed = run_cells(grid, tmp_path)
+    failed = run_cells(grid, tmp_path, train=train_cell)
     assert list(failed) == ["training.optimizer.lr=1e+200"]
     assert "NonFiniteLoss" in failed["training.optimizer.lr=1e+200"]
     groups = read_groups(grid, tmp_path)

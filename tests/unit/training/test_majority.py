@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from support import settings, train
 
+from raysplit.api import train_config
 from raysplit.cli.progress import accuracy_text
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.training.majority import majority_accuracy, to_targets
-from raysplit.training.session import run_config
 
 TASKS = {"name": "main_label", "num_owners": 3, "samples_per_owner": 40, "test_samples_per_owner": 20}
 
@@ -20,12 +20,12 @@ TASKS = {"name": "main_label", "num_owners": 3, "samples_per_owner": 40, "test_s
 @pytest.mark.parametrize(("alpha", "expected"), [(0.0, 1.0), (0.25, 0.8), (1.0, 0.2)])
 def test_majority_control_is_the_class_law(alpha: float, expected: float) -> None:
     """(1 - alpha) + alpha / C with five classes and counts that divide."""
-    setting = prepare(check_config(settings(partition={**TASKS, "alpha": alpha}))).setting
+    setting = build(check_config(settings(partition={**TASKS, "alpha": alpha}))).setting
     assert majority_accuracy(setting.owners) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_common_test_set_needs_no_control() -> None:
-    assert majority_accuracy(prepare(check_config(settings())).setting.owners) is None
+    assert majority_accuracy(build(check_config(settings())).setting.owners) is None
     assert "majority_accuracy" not in train().rows[-1]
 
 
@@ -48,7 +48,7 @@ def test_the_summary_tells_targets_and_control(tmp_path: Path) -> None:
         "partition": {**TASKS, "alpha": 0.25},
         "evaluation": {"targets": [0.1, 0.99]},
     }
-    run_config(check_config(settings(**changes)), folder=tmp_path / "run")
+    train_config(check_config(settings(**changes)), folder=tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     row = 40 * (8 * 16 + 8 * 16 + 4)  # one owner's epoch: 40 samples, 16 wide, eight bytes each, labels of four
     assert summary["steps_to_target"] == {"0.1": 3, "0.99": None}

@@ -10,7 +10,7 @@ from support import settings
 
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import resolve_algorithm
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.training import preflight
 from raysplit.training.preflight import (
@@ -28,7 +28,7 @@ WEIGHTS = 8 * (10 * 16 + 16), 8 * (16 * 12 + 12 + 12 * 5 + 5)  # of the base net
 
 def needs(name: str, **more: Any) -> Needs:
     config = check_config(settings(algorithm={"name": name, "cut": 1}, **more))
-    algorithm = resolve_algorithm(name)(prepare(config).setting, config.algorithm.resolved_options())
+    algorithm = build(config).begin()
     return estimate(algorithm.parties(), batch_size=16, num_owners=3, num_places=2)
 
 
@@ -58,8 +58,8 @@ def test_a_replica_per_owner_with_momentum() -> None:
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_every_method_can_be_estimated(name: str) -> None:
     config = check_config(settings(**changes(name)))
-    algorithm = resolve_algorithm(config.algorithm.name)(prepare(config).setting, config.algorithm.resolved_options())
-    found = expected_needs(config, algorithm, algorithm.parties(), {"CPU": 2})
+    algorithm = build(config).begin()
+    found = expected_needs(build(config), algorithm, algorithm.parties(), {"CPU": 2})
     assert found.models_bytes > 0
     assert found.samples_bytes > 0
 
@@ -69,8 +69,8 @@ def test_an_owner_has_a_model_for_each_of_its_groups() -> None:
     needs = []
     for name in ("all_in_one", "tag", "one_by_one"):
         config = check_config(settings(**changes(name)))
-        algorithm = resolve_algorithm(name)(prepare(config).setting, config.algorithm.resolved_options())
-        needs.append(expected_needs(config, algorithm, algorithm.parties(), {"CPU": 2}).models_bytes)
+        algorithm = build(config).begin()
+        needs.append(expected_needs(build(config), algorithm, algorithm.parties(), {"CPU": 2}).models_bytes)
     assert 0 < needs[0] < needs[1] < needs[2]
     assert needs[2] - needs[1] == pytest.approx(needs[1] - needs[0], rel=1e-6)
 
@@ -89,8 +89,8 @@ def test_heads_side_by_side_take_what_the_trunk_sends() -> None:
     found = []
     for num_nodes in (1, 2, 3):
         options = config.algorithm.resolved_options().model_copy(update={"num_nodes": num_nodes})
-        algorithm = resolve_algorithm("mtl_split")(prepare(config).setting, options)
-        found.append(expected_needs(config, algorithm, algorithm.parties(), {"CPU": 2}))
+        algorithm = resolve_algorithm("mtl_split")(build(config).setting, options)
+        found.append(expected_needs(build(config), algorithm, algorithm.parties(), {"CPU": 2}))
     assert len({(needs.models_bytes, needs.in_flight_bytes) for needs in found}) == 1
 
 

@@ -13,41 +13,41 @@ from disturbed import EVERYTHING, KEPT, Killed, Killer, changes
 from killed_driver import kill_driver
 from support import same, settings
 
+from raysplit.api import resume, train_config
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.runs.folder import Row, RunFolderUsed, held, read_metrics
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.training.loop import run
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
-from raysplit.training.session import resume_run, run_config
 
 
-def run_in(folder: Path, **more: Any) -> RunResult:
-    return run_config(check_config(settings(**more)), folder=folder)
+def run_in(folder: Path, **more: Any) -> Result:
+    return train_config(check_config(settings(**more)), folder=folder)
 
 
 def cut_short(folder: Path, after: int, **more: Any) -> None:
     with pytest.raises(Killed):
-        run_config(check_config(settings(**more)), folder=folder, observers=[Killer(after)])
+        train_config(check_config(settings(**more)), folder=folder, callbacks=[Killer(after)])
 
 
-def comparable(result: RunResult) -> list[Row]:
+def comparable(result: Result) -> list[Row]:
     timed = {"seconds", "train_seconds_total", "samples_per_s", "device_s", "affinity_s", "joules"}
     return [{key: value for key, value in row.items() if key not in timed} for row in result.rows]
 
 
-def assert_equal(a: RunResult, b: RunResult) -> None:
+def assert_equal(a: Result, b: Result) -> None:
     assert a.states.keys() == b.states.keys()
     assert all(same(a.states[label], b.states[label]) for label in a.states)
     assert comparable(a) == comparable(b)
-    assert a.traffic == b.traffic
+    assert a.links == b.links
 
 
 @pytest.mark.parametrize("name", ["fedavg", "splitnn", "minibatch_sfl", "mpsl", "mtsl", "mtl_split", "mas", "hoa"])
 def test_resumed_is_undisturbed(name: str, tmp_path: Path) -> None:
     cut_short(tmp_path / "cut", 2, **changes(name))
-    assert_equal(resume_run(tmp_path / "cut"), run_in(tmp_path / "whole", **changes(name)))
+    assert_equal(resume(tmp_path / "cut"), run_in(tmp_path / "whole", **changes(name)))
     rounds = [row["round"] for row in read_metrics(tmp_path / "whole")]
     assert [row["round"] for row in read_metrics(tmp_path / "cut")] == rounds
 
@@ -57,43 +57,43 @@ def test_resumed_is_undisturbed(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_resumed_is_undisturbed_wherever_it_was_cut(name: str, after: int, tmp_path: Path) -> None:
     cut_short(tmp_path / "cut", after, **changes(name))
-    assert_equal(resume_run(tmp_path / "cut"), run_in(tmp_path / "whole", **changes(name)))
+    assert_equal(resume(tmp_path / "cut"), run_in(tmp_path / "whole", **changes(name)))
 
 
 def test_with_a_cohort_that_is_drawn_and_checkpoints_now_and_then(tmp_path: Path) -> None:
     training = {**KEPT, "rounds": 5, "cohort_size": 2}
     more = changes("fedavg", training, reliability={"checkpoint_every": 2})
     cut_short(tmp_path / "cut", 3, **more)
-    assert_equal(resume_run(tmp_path / "cut"), run_in(tmp_path / "whole", **more))
+    assert_equal(resume(tmp_path / "cut"), run_in(tmp_path / "whole", **more))
 
 
 def test_without_a_checkpoint_it_begins_anew(tmp_path: Path) -> None:
     more = changes("fedavg", reliability={"checkpoint_every": None})
     cut_short(tmp_path / "cut", 2, **more)
     assert not (tmp_path / "cut" / "checkpoints").exists()
-    assert_equal(resume_run(tmp_path / "cut"), run_in(tmp_path / "whole", **more))
+    assert_equal(resume(tmp_path / "cut"), run_in(tmp_path / "whole", **more))
 
 
 def test_cut_between_the_last_round_and_the_end(tmp_path: Path) -> None:
     cut_short(tmp_path / "cut", 3, **changes("fedavg"))
     (tmp_path / "cut" / "model.pt").unlink()
-    assert_equal(resume_run(tmp_path / "cut"), run_in(tmp_path / "whole", **changes("fedavg")))
+    assert_equal(resume(tmp_path / "cut"), run_in(tmp_path / "whole", **changes("fedavg")))
     assert (tmp_path / "cut" / "model.pt").exists()
 
 
 def test_a_finished_run_and_a_stranger_are_refused(tmp_path: Path) -> None:
     run_in(tmp_path / "whole", **changes("fedavg"))
     with pytest.raises(ValueError, match="has finished; there is nothing left to do"):
-        resume_run(tmp_path / "whole")
+        resume(tmp_path / "whole")
     with pytest.raises(ValueError, match=r"is not a run folder: it has no config\.yaml"):
-        resume_run(tmp_path)
+        resume(tmp_path)
 
 
 def test_a_driver_that_is_killed_leaves_enough_behind(tmp_path: Path) -> None:
     """SIGKILL: nothing is cleaned up, nothing is written at the end."""
     more = changes("minibatch_sfl")
     kill_driver(tmp_path / "cut", **more)
-    result = resume_run(tmp_path / "cut")
+    result = resume(tmp_path / "cut")
     assert_equal(result, run_in(tmp_path / "whole", **more))
     one, other = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("cut", "whole"))
     assert same(one, other)
@@ -105,11 +105,11 @@ def test_only_one_process_writes_to_a_run_folder(tmp_path: Path) -> None:
     cut_short(folder, 2, **changes("fedavg"))
     before = (folder / "metrics.jsonl").read_bytes()
     with held(folder):
-        for attempt in (partial(resume_run, folder), partial(run_config, overwriting(folder), folder=folder)):
+        for attempt in (partial(resume, folder), partial(train_config, overwriting(folder), folder=folder)):
             with pytest.raises(RunFolderUsed, match="another process is writing the run in"):
                 attempt()
     assert (folder / "metrics.jsonl").read_bytes() == before
-    assert resume_run(folder).stopped == "all rounds done"
+    assert resume(folder).stopped == "all rounds done"
 
 
 def overwriting(folder: Path) -> Any:
@@ -145,9 +145,9 @@ def test_a_store_that_fails_does_not_end_a_run_that_it_served(tmp_path: Path, ca
     config = check_config(settings(**changes("fedavg")))
     store = Failing(tmp_path)
     with pytest.raises(OSError, match="no space left"):
-        asyncio.run(run(config, prepare(config), LocalCluster(), checkpoints=store))
+        asyncio.run(run(build(config), LocalCluster(), checkpoints=store))
     store.from_round = 2
-    found = asyncio.run(run(config, prepare(config), LocalCluster(), checkpoints=store))
+    found = asyncio.run(run(build(config), LocalCluster(), checkpoints=store))
     assert found.stopped == "all rounds done"
     assert "the checkpoint of round 3 could not be written: no space left" in caplog.text
     assert store.names() == ["round-000001.ckpt"]

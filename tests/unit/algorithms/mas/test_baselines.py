@@ -19,13 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from raysplit.actors.records import OwnerReport
 from raysplit.algorithms.mas.baselines import HOA, TAG
 from raysplit.algorithms.mas.costs import Ledger, watts_of
-from raysplit.config.build import prepare
+from raysplit.api import train_config
+from raysplit.config.build import build
 from raysplit.models.dense.losses import task_losses
 from raysplit.models.dense.net import build_mas_model
 from raysplit.schedulers.energy import fit_task_cost
 from raysplit.schedulers.grouping.files import read_history
 from raysplit.schedulers.grouping.scores import PairLosses, hoa, mean_affinity, overlap
-from raysplit.training.session import run_config
 
 # -- baselines ---------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ def test_power_of_devices() -> None:
 
 def test_the_folder_of_a_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    result = run_config(configured({"merged_rounds": 2, "affinity_every": 2}), folder=folder)
+    result = train_config(configured({"merged_rounds": 2, "affinity_every": 2}), folder=folder)
     assert [affinity.tasks for affinity in read_history(folder)] == [("s", "d", "k")] * 2
     summary = json.loads((folder / "summary.json").read_text())
     assert sorted(task for group in summary["groups"] for task in group) == ["d", "k", "s"]
@@ -202,13 +202,13 @@ def test_a_run_stops_when_the_loss_gets_no_better() -> None:
     plain: dict[str, Any] = {f"model__{key}": value for key, value in PLAIN.items()}
     config = configured("all_in_one", training__rounds=4, training__optimizer={"lr": 0.0}, **plain)
     config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"patience": 1})})
-    result = run_config(config)
+    result = train_config(config)
     assert result.stopped == "no better loss in 1 evaluations"
     assert len(result.rows) == 2
 
 
 def test_one_building_for_each_owner() -> None:
-    owners = prepare(configured(data__num_train=6)).setting.owners
+    owners = build(configured(data__num_train=6)).setting.owners
     assert [len(data.shard) for data in owners.values()] == [6, 6]
     first, second = (data.shard.x.numpy() for data in owners.values())
     assert not np.array_equal(first, second)

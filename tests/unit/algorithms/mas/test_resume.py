@@ -13,8 +13,8 @@ from mas_support import configured, same_models, train
 
 from raysplit.cluster.contract import Handle, NoRoom, PartySpec, PlaceLost
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
-from raysplit.runs.result import RunResult
+from raysplit.config.build import build
+from raysplit.runs.result import Result
 from raysplit.training.loop import run
 from raysplit.training.recovery.checkpoint import Checkpoints
 from raysplit.training.recovery.recovery import fingerprint
@@ -42,15 +42,15 @@ class LosesAGroup(LocalCluster):
         return made
 
 
-def resumed(after: int, tmp_path: Path, first: LocalCluster, second: LocalCluster, algorithm: Any) -> RunResult:
+def resumed(after: int, tmp_path: Path, first: LocalCluster, second: LocalCluster, algorithm: Any) -> Result:
     """Cut short after so many rounds on one cluster, taken up on another."""
     config, checkpoints = configured(algorithm, training__rounds=5, **KEPT), Checkpoints(tmp_path)
     with pytest.raises(Killed):
-        asyncio.run(run(config, prepare(config), first, checkpoints=checkpoints, observers=[Killer(after)]))
-    start = checkpoints.newest(fingerprint(config))
+        asyncio.run(run(build(config), first, checkpoints=checkpoints, callbacks=[Killer(after)]))
+    start = checkpoints.newest(fingerprint(config.model_dump(mode="json")))
     assert start is not None
     assert start.rounds == after
-    return asyncio.run(run(config, prepare(config), second, checkpoints=checkpoints, start=start))
+    return asyncio.run(run(build(config), second, checkpoints=checkpoints, start=start))
 
 
 @pytest.mark.parametrize(("first", "second"), [(LocalCluster, Crowded), (Crowded, LocalCluster)])
@@ -92,8 +92,8 @@ def test_the_summary_goes_on_too(tmp_path: Path) -> None:
     """Decisions, affinities and charges of the rounds before the loss are not forgotten."""
     config, checkpoints = configured("mas"), Checkpoints(tmp_path)
     with pytest.raises(Killed):
-        asyncio.run(run(config, prepare(config), LocalCluster(), checkpoints=checkpoints, observers=[Killer(2)]))
-    start = checkpoints.newest(fingerprint(config))
+        asyncio.run(run(build(config), LocalCluster(), checkpoints=checkpoints, callbacks=[Killer(2)]))
+    start = checkpoints.newest(fingerprint(config.model_dump(mode="json")))
     assert start is not None
     (decision,) = start.memory["decisions"]
     assert decision["reason"] == "round 1 is done"

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from raysplit.algorithms.mas.groups import GroupTraining
 from raysplit.algorithms.mas.mas import MAS
-from raysplit.config.build import prepare
+from raysplit.api import train_config
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.models.dense.net import group_state
 from raysplit.schedulers.grouping.scores import worst_exact_x
-from raysplit.training.session import run_config
 
 TASKS = ("s", "d", "k")
 
@@ -282,7 +282,7 @@ def test_options_that_cannot_be() -> None:
 
 def test_data_of_one_label_and_losses_of_one_task_are_refused() -> None:
     with pytest.raises(ValueError, match=r"set training\.loss to task_sum"):
-        prepare(configured(training__loss="cross_entropy"))
+        build(configured(training__loss="cross_entropy"))
     one_label = check_config({"algorithm": {"name": "mas"}, "cluster": {"kind": "local"}})
     with pytest.raises(ValueError, match=r"mas trains a model with several tasks; set data\.name"):
-        run_config(one_label)
+        train_config(one_label)

@@ -10,10 +10,9 @@ import torch
 from support import same, settings, train, weights
 
 from raysplit.actors.records import StaleCall, StepId
-from raysplit.algorithms import resolve_algorithm
 from raysplit.cluster.links.tensors import num_bytes
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 
 MODEL = {"name": "mlp", "hidden": [16, 14, 12, 10, 8], "dtype": "float64"}  # six units
@@ -110,7 +109,7 @@ def test_traffic_of_a_batch() -> None:
     Units are 10-16-14-12-10-8-5, cuts after 16, 12 and 8; an owner has 80 samples in 5 batches of 8-byte numbers.
     """
     result = run(mpsl(1, 3, 5), training={**TRAINING, "rounds": 1, "local_epochs": 1})
-    link = {(t.source, t.destination): (t.num_messages, t.num_bytes) for t in result.traffic}
+    link = {(t.source, t.destination): (t.num_messages, t.num_bytes) for t in result.links}
     assert link["owner-0", "node-1"] == link["node-1", "owner-0"] == (5, 80 * 16 * 8)
     assert link["owner-0", "node-2"] == link["node-2", "owner-0"] == (5, 80 * 8 * 8)
     assert link["node-1", "node-2"] == link["node-2", "node-1"] == (3 * 5, 3 * 80 * 12 * 8)
@@ -143,7 +142,7 @@ def deployed(algorithm: dict[str, Any], program: Any, **changes: Any) -> None:
     config = check_config(settings(**{"model": MODEL, "training": TRAINING, "algorithm": algorithm, **changes}))
 
     async def main() -> None:
-        made = resolve_algorithm(config.algorithm.name)(prepare(config).setting, config.algorithm.resolved_options())
+        made = build(config).begin()
         handles = await LocalCluster().deploy(made.parties())
         made.attach(handles)
         await program(made, {name: handle._party for name, handle in handles.items()})  # type: ignore[attr-defined]

@@ -21,14 +21,14 @@ from raysplit.actors.records import NonFiniteLoss, RoundContext, StaleCall, Step
 from raysplit.algorithms.mtl_split.heads_node import HeadsNode
 from raysplit.algorithms.mtl_split.mtl_split import MTLSplit, dealt
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.models.classifier.export import load_meta, load_serving
 from raysplit.models.classifier.heads import MultiTaskClassifier
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.cutting.dropout import dropout_stream, seed_dropouts
 from raysplit.runs.folder import RunFolder
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.seeding import generator
 from raysplit.training.loop import run
 
@@ -58,19 +58,19 @@ def settings(**changes: Any) -> dict[str, Any]:
     return tree
 
 
-def train(folder: Path | None = None, **changes: Any) -> RunResult:
+def train(folder: Path | None = None, **changes: Any) -> Result:
     config = check_config(settings(**changes))
     written = RunFolder(folder) if folder is not None else None
-    return asyncio.run(run(config, prepare(config), LocalCluster(), folder=written))
+    return asyncio.run(run(build(config), LocalCluster(), folder=written))
 
 
-def joint(**changes: Any) -> RunResult:
+def joint(**changes: Any) -> Result:
     """The whole model at one owner, who knows nothing of splitting."""
     return train(**{"algorithm": {"name": "centralised"}, **changes})
 
 
 @pytest.fixture(scope="module")
-def on_one_machine() -> RunResult:
+def on_one_machine() -> Result:
     torch.set_num_threads(1)  # as in every place; fixtures of a module come before those of its tests
     return joint(training__optimizer={**ADAMW, "weight_decay": 1e-5})
 
@@ -79,16 +79,16 @@ def on_one_machine() -> RunResult:
 
 
 @pytest.mark.parametrize("num_nodes", [None, 1, 2])
-def test_split_training_gives_the_bits_of_joint_training(num_nodes: int | None, on_one_machine: RunResult) -> None:
+def test_split_training_gives_the_bits_of_joint_training(num_nodes: int | None, on_one_machine: Result) -> None:
     split = train(algorithm={"name": "mtl_split", "num_nodes": num_nodes})
     assert same(split, on_one_machine)
     assert split.rows[-1]["test_loss"] == on_one_machine.rows[-1]["test_loss"]
 
 
-def test_joint_training_is_a_plain_loop_of_torch(on_one_machine: RunResult) -> None:
+def test_joint_training_is_a_plain_loop_of_torch(on_one_machine: Result) -> None:
     """Written out with torch's own AdamW and StepLR; batches and dropout masks come from the run's streams."""
     config = check_config(settings())
-    setting = prepare(config).setting
+    setting = build(config).setting
     shard, spec = setting.owners["owner-0"].shard, setting.spec
     model = spec.build().train()
     seed_dropouts(model)
@@ -136,7 +136,7 @@ def test_with_one_task_it_is_single_task_training() -> None:
     narrow = train(data__tasks=["shape"], training__optimizer={**ADAMW, "weight_decay": 1e-5})
     assert same(alone, narrow)
     assert sorted({key.split(".")[1] for key in weights(alone) if key.startswith("heads.")}) == ["shape"]
-    up = next(link for link in alone.traffic if (link.source, link.destination) == ("owner-0", "heads-0"))
+    up = next(link for link in alone.links if (link.source, link.destination) == ("owner-0", "heads-0"))
     assert up.num_bytes == 3 * 36 * (2048 * 4 + 4)
 
 
@@ -147,7 +147,7 @@ def test_a_bad_loss_is_named(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_frozen_backbone_stays_and_gets_no_gradients(tmp_path: Path) -> None:
-    donor = prepare(check_config(settings(seed=8))).setting.spec.build()
+    donor = build(check_config(settings(seed=8))).setting.spec.build()
     assert isinstance(donor, MultiTaskClassifier)
     torch.save(donor.backbone.state_dict(), tmp_path / "trunk.pt")
     model = {"name": "multi_task", "backbone": "small", "hidden": 16, "weights": str(tmp_path / "trunk.pt")}
@@ -156,7 +156,7 @@ def test_a_frozen_backbone_stays_and_gets_no_gradients(tmp_path: Path) -> None:
     before = {f"backbone.{key}": value for key, value in donor.backbone.state_dict().items()}
     assert all(weights(frozen)[key].equal(value) for key, value in before.items())
     assert not any(weights(tuned)[key].equal(value) for key, value in before.items())
-    back = [t for t in frozen.traffic if t.source.startswith("heads-") and t.destination == "owner-0"]
+    back = [t for t in frozen.links if t.source.startswith("heads-") and t.destination == "owner-0"]
     assert back == []
     assert same(frozen, joint(model={**model, "frozen": True}, training__optimizer={**ADAMW, "weight_decay": 1e-5}))
 
@@ -174,7 +174,7 @@ def test_a_head_learns_from_its_own_task_alone() -> None:
 
 def test_traffic_is_features_out_to_every_node_and_one_gradient_back() -> None:
     """36 training pictures per epoch, features of 2,048 floats; a node passes its sum on to the next."""
-    links = {(t.source, t.destination): t for t in train(training__rounds=1).traffic}
+    links = {(t.source, t.destination): t for t in train(training__rounds=1).links}
     z = 36 * 2048 * 4
     for k in range(3):
         assert links["owner-0", f"heads-{k}"].num_bytes == z + 36 * 4
@@ -217,7 +217,7 @@ def test_without_validation_pictures_the_last_state_is_kept(tmp_path: Path) -> N
 
 def test_what_is_remembered_of_the_best_state_can_be_recalled() -> None:
     config = check_config(settings())
-    setting = prepare(config).setting
+    setting = build(config).setting
     first, second = (MTLSplit(setting, config.algorithm.resolved_options()) for _ in range(2))
     assert first.state_dict() == {}
     second.load_state_dict({"best": [0.5, 1, {"a": torch.ones(1)}]})

@@ -19,7 +19,7 @@ from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.mtsl.curvature import spectral_norm
 from raysplit.algorithms.mtsl.learning_rates import AutoRates, MeasuredRates
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.schedulers.curvature_rates import Curvature, block_constants, block_rates
 
@@ -140,7 +140,7 @@ def test_measured_blocks_are_those_of_the_dense_hessian(cut: int) -> None:
         "training": {"batch_size": 16, "shuffle": False},
     }
     config = check_config(settings(**changes))
-    setting = prepare(config).setting
+    setting = build(config).setting
     kind = resolve_algorithm("mtsl")
     algorithm = kind(setting, kind.options_type(cut=cut))
     measured_rates = MeasuredRates(AutoRates(iterations=400), reduction="mean", seed=0)
@@ -199,7 +199,7 @@ def test_measuring_sends_nothing_but_tensors_of_the_size_of_the_smashed_data() -
     once = {"rounds": 1, "batch_size": rows, "max_steps": 1}
     link = {
         (t.source, t.destination): t.num_bytes
-        for t in train(algorithm={"name": "mtsl", "learning_rates": auto}, training=once).traffic
+        for t in train(algorithm={"name": "mtsl", "learning_rates": auto}, training=once).links
     }
     z = rows * width * item
     assert link["owner-0", "server"] == 2 * (z + 4 * rows) + iterations * 2 * z

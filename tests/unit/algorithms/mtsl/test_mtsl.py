@@ -20,7 +20,7 @@ from raysplit.cluster.contract import Handle, PartySpec
 from raysplit.cluster.links.tensors import Envelope
 from raysplit.cluster.local.calls import LocalHandle
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 
 State = dict[str, Tensor]
@@ -33,7 +33,7 @@ def mtsl(**options: Any) -> dict[str, Any]:
 
 
 def setting_of(**changes: Any) -> Setting:
-    return prepare(check_config(settings(**changes))).setting
+    return build(check_config(settings(**changes))).setting
 
 
 def first_batches(setting: Setting, size: int) -> list[tuple[Tensor, Tensor]]:
@@ -189,7 +189,7 @@ def test_traffic_is_activations_and_labels_up_and_gradients_down(batch_size: int
     result = train(algorithm=mtsl(), model__dtype="float32", training={"rounds": 1, "batch_size": batch_size})
     steps = -(-80 // batch_size)
     up, down = rows * (4 * q + 4), rows * 4 * q
-    found = {(t.source, t.destination): (t.num_bytes, t.num_messages) for t in result.traffic}
+    found = {(t.source, t.destination): (t.num_bytes, t.num_messages) for t in result.links}
     expected = {(f"owner-{m}", "server"): (up, 2 * steps) for m in range(3)}  # activation and labels
     expected |= {("server", f"owner-{m}"): (down, steps) for m in range(3)}
     assert found == expected
@@ -202,7 +202,7 @@ def test_smaller_owners_go_through_their_data_again() -> None:
     setting = setting_of(partition=partition, algorithm=mtsl())
     sizes = {name: len(data.shard) for name, data in setting.owners.items()}
     result = train(algorithm=mtsl(), partition=partition, model__dtype="float32", training={"rounds": 1})
-    link = {(t.source, t.destination): t.num_bytes for t in result.traffic}
+    link = {(t.source, t.destination): t.num_bytes for t in result.links}
     steps = -(-max(sizes.values()) // 32)
     for name, size in sizes.items():
         pieces = [32] * (size // 32) + ([size % 32] if size % 32 else [])

@@ -15,7 +15,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtsl.joined_model import Grafted, crossing_shapes, graft
 from raysplit.algorithms.mtsl.mtsl import MTSLOptions
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 
 DEEP = {"model": "mlp", "hidden": [20, 24, 16], "cut": 3}
@@ -76,7 +76,7 @@ def test_bottoms_of_strangers_are_refused() -> None:
 
 def test_a_grafted_model_is_its_parts_in_a_row() -> None:
     config = check_config(settings())
-    spec = prepare(config).setting.spec
+    spec = build(config).setting.spec
     own = type(spec)(**{**vars(spec), "options": {"hidden": [20, 16]}})
     grafted = graft(own, 2, spec, 1, owner="owner-0")
     bottom, top = grafted.parts((1,))
@@ -98,7 +98,7 @@ def test_two_tensors_may_cross() -> None:
             data={"name": "random", "num_classes": 4, "num_samples": 24, "input_shape": [3, 8, 8], "seed": 2},
         )
     )
-    spec = prepare(config).setting.spec
+    spec = build(config).setting.spec
     grafted = graft(spec, "stage1.block1.conv1", spec, "stage1.block1.conv1", owner="owner-0").build().eval()
     assert isinstance(grafted, Grafted)
     assert grafted(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
@@ -160,7 +160,7 @@ async def _play(algorithm: Algorithm, num_rounds: int) -> dict[str, dict[str, Te
 
 
 def play(num_rounds: int, **options: Any) -> tuple[Algorithm, dict[str, dict[str, Tensor]]]:
-    setting = prepare(check_config(settings(algorithm={"name": "mtsl"}))).setting
+    setting = build(check_config(settings(algorithm={"name": "mtsl"}))).setting
     algorithm = resolve_algorithm("mtsl")(setting, MTSLOptions.model_validate({"cut": 1, **options}))
     return algorithm, asyncio.run(_play(algorithm, num_rounds))
 

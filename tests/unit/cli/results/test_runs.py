@@ -10,11 +10,11 @@ import yaml
 from disturbed import Killed, Killer, changes
 from support import same, settings
 
+from raysplit.api import train_config
 from raysplit.cli.machines import doctor as doctor_module
 from raysplit.cli.machines.doctor import Finding
 from raysplit.cli.main import main
 from raysplit.config.run import check_config
-from raysplit.training.session import run_config
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     config = check_config(settings(**changes("fedavg")))
-    run_config(config, folder=Path("runs/whole"))
+    train_config(config, folder=Path("runs/whole"))
     with pytest.raises(Killed):
-        run_config(config, folder=Path("runs/cut"), observers=[Killer(2)])
+        train_config(config, folder=Path("runs/cut"), callbacks=[Killer(2)])
     return tmp_path
 
 
@@ -92,7 +92,7 @@ def test_mistakes_end_in_one_message(
 
 
 def test_the_model_of_one_owner_is_exported_by_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_config(check_config(settings(**changes("local"))), folder=Path("runs/local"))
+    train_config(check_config(settings(**changes("local"))), folder=Path("runs/local"))
     with pytest.raises(SystemExit):
         main(["export", "local", "model.pt"])
     assert "the models owner-0, owner-1, owner-2; name one with --model" in capsys.readouterr().err.replace("\n", " ")

@@ -10,7 +10,7 @@ import pytest
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.layout import PlaceSpec, lay_out
 from raysplit.cluster.on_ray.no_room import MachineRoom, no_room, short_of
-from raysplit.experiment.topology import TopologyConfig
+from raysplit.experiment.topology import Topology
 from raysplit.prediction.machines import with_resources
 
 PI = MachineRoom(kind="pi_4", total={"CPU": 1, "pi_4": 1}, free={"CPU": 1, "pi_4": 1}, labels={"site": "north"})
@@ -64,7 +64,7 @@ DEVICES = {"pi": {"resources": {"pi_4": 1}}, "vm": {"resources": {"vm": 1}, "lab
 
 @pytest.mark.parametrize("num_places", [1, 2])
 def test_parties_that_need_different_machines_get_different_places(num_places: int) -> None:
-    topology = TopologyConfig.model_validate({"devices": DEVICES, "owners": {"pi": 1, "any": 1}, "nodes": ["vm"]})
+    topology = Topology.model_validate({"devices": DEVICES, "owners": {"pi": 1, "any": 1}, "nodes": ["vm"]})
     parties = [
         *(PartySpec(name=f"owner-{i}", role="owner", build=dict) for i in range(2)),
         PartySpec(name="node-1", role="node", build=dict),

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from support import same, settings, toy_profile, weights
 
+from raysplit.api import simulate
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.cluster import SimulatedCluster
 from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
-from raysplit.config.build import prepare
+from raysplit.config.build import build, build_dry
 from raysplit.config.run import RunConfig, check_config
-from raysplit.experiment.topology import TopologyConfig
+from raysplit.experiment.topology import Topology
 from raysplit.prediction.dry_run import dry_parties
 from raysplit.prediction.machines import emulation, observation
-from raysplit.prediction.simulate import dry_algorithm, simulate
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.training.loop import run
 
 # -- order and times of a small real run ---------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def small(toy: str, algorithm: dict[str, Any], *, nodes: int = 2, speed: float =
     )
 
 
-def really(config: RunConfig) -> tuple[EventLog, RunResult]:
+def really(config: RunConfig) -> tuple[EventLog, Result]:
     """Train with tensors on the same machines, in virtual time."""
     assert config.topology is not None
     topology = config.topology
@@ -74,7 +74,7 @@ def really(config: RunConfig) -> tuple[EventLog, RunResult]:
             parties, topology=topology, clock=VirtualClock(), batch_size=config.training.batch_size
         )
     )
-    result = run_virtual(run(config, prepare(config), cluster))
+    result = run_virtual(run(build(config), cluster))
     return cluster.log, result
 
 
@@ -109,9 +109,9 @@ def test_the_order_is_the_same_where_nothing_takes_time(toy: str) -> None:
     """Tensors and sketches on machines as they are, not as described: only the order is left."""
     config = small(toy, {"name": "mpsl", "cuts": [1, 2, 3]})
     plain = LocalCluster(lambda parties: observation(parties, clock=VirtualClock()))
-    run_virtual(run(config, prepare(config), plain))
+    run_virtual(run(build(config), plain))
     sketch = SimulatedCluster(lambda parties: observation(parties, clock=VirtualClock()))
-    algorithm = dry_algorithm(config)
+    algorithm = build_dry(config).begin()
 
     async def one_round() -> None:
         algorithm.attach(await sketch.deploy(dry_parties(algorithm.parties())))
@@ -144,10 +144,10 @@ def test_delays_and_queues_never_change_the_weights(toy: str, queue: str, seed: 
         for i in range(3)
     }
     tree["owners"] = {f"o{i}": 1 for i in range(3)}
-    config = config.model_copy(update={"topology": TopologyConfig.model_validate(tree)})
+    config = config.model_copy(update={"topology": Topology.model_validate(tree)})
     _, slow = really(config)
     plain = check_config({**config.model_dump(mode="json"), "algorithm": {"name": "fedavg"}, "topology": None})
-    fedavg = asyncio.run(run(plain, prepare(plain), LocalCluster()))
+    fedavg = asyncio.run(run(build(plain), LocalCluster()))
     assert same(slow, fedavg)
     assert set(weights(slow)) == set(weights(fedavg))
 

@@ -143,7 +143,12 @@ BROKEN: list[tuple[str, int, dict[str, Any], str]] = [
     ("main_label", 4, {"alpha": -0.1}, r"alpha is -0\.1"),
     ("main_label", 4, {"alpha": 0.5, "samples_per_owner": 0}, "samples_per_owner is 0"),
     ("main_label", 4, {"alpha": 0.5, "num_main_labels": 5}, "num_main_labels is 5; it is 1 to the 4 classes"),
-    ("dirichle", 4, {"alpha": 1}, r"no partition 'dirichle', did you mean 'dirichlet'\? Known: iid, dirichlet, "),
+    (
+        "dirichle",
+        4,
+        {"alpha": 1},
+        r"unknown partition 'dirichle'; did you mean 'dirichlet'\? \(one of iid, dirichlet, ",
+    ),
 ]
 
 

@@ -16,7 +16,7 @@ import torch
 from support import run_on, same, settings, train
 
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.data.samples import Samples
 from raysplit.data.sources.shards import GROUPS_AT_ONCE, StreamedShard, open_shards
@@ -91,13 +91,13 @@ def test_streamed_and_loaded_shards_train_to_the_same_bits(root: Path) -> None:
     """In stored order, where both visit the samples alike."""
     training = {"rounds": 2, "batch_size": 16, "shuffle": False, "optimizer": {"lr": 0.1}}
     config = check_config(settings(**streamed(root, training=training)))
-    prepared = prepare(config)
+    experiment = build(config)
     loaded = {
         name: replace(owner, shard=in_memory(owner.shard))  # type: ignore[arg-type]
-        for name, owner in prepared.setting.owners.items()
+        for name, owner in experiment.setting.owners.items()
     }
-    there = asyncio.run(run(config, prepared, LocalCluster()))
-    here = asyncio.run(run(config, replace(prepared, setting=replace(prepared.setting, owners=loaded)), LocalCluster()))
+    there = asyncio.run(run(experiment, LocalCluster()))
+    here = asyncio.run(run(replace(experiment, setting=replace(experiment.setting, owners=loaded)), LocalCluster()))
     assert same(there, here)
 
 

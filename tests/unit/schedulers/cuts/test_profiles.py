@@ -93,7 +93,8 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
 
 def test_bad_profiles(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"no profile 'vgg19_mpsl_d2'; give one of resnet101_mpsl_d1, .*raysplit profile"
+        ValueError,
+        match=r"no profile 'vgg19_mpsl_d2'; did you mean 'vgg19_mpsl_d1'\?; give .*raysplit profile",
     ):
         load_profile("vgg19_mpsl_d2")
     path = tmp_path / "wrong.csv"

@@ -18,10 +18,10 @@ from object_stores import STORES
 from support import same, train
 from support import settings as settings_of
 
+from raysplit.api import resume, train_config
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.config.run import check_config
 from raysplit.training.recovery.checkpoint import Checkpoint, CheckpointRefused, Checkpoints, decoded
-from raysplit.training.session import resume_run, run_config
 
 MAGIC = b"raysplit checkpoint 1\n"
 
@@ -176,7 +176,7 @@ def test_a_run_goes_on_from_an_object_store(object_store: str, tmp_path: Path) -
     """The folder of the run has moved meanwhile, its name has not."""
     more = changes("fedavg", reliability={"checkpoint_location": object_store})
     with pytest.raises(Killed):
-        run_config(check_config(settings_of(**more)), folder=tmp_path / "here" / "run", observers=[Killer(2)])
+        train_config(check_config(settings_of(**more)), folder=tmp_path / "here" / "run", callbacks=[Killer(2)])
     assert not (tmp_path / "here" / "run" / "checkpoints").exists()
     (tmp_path / "here").rename(tmp_path / "there")
-    assert same(resume_run(tmp_path / "there" / "run"), train(**changes("fedavg")))
+    assert same(resume(tmp_path / "there" / "run"), train(**changes("fedavg")))

@@ -17,11 +17,11 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, Role
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.layout import lay_out_elastic
-from raysplit.config.build import prepare
+from raysplit.config.build import build
+from raysplit.config.planned_cuts import with_planned_cuts
 from raysplit.config.run import check_config
-from raysplit.prediction.plan_cuts import with_planned_cuts
 from raysplit.runs.folder import RunFolder
-from raysplit.runs.result import RunResult
+from raysplit.runs.result import Result
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.training.loop import run
 from raysplit.training.recovery.checkpoint import Checkpoints
@@ -37,7 +37,7 @@ def changes(name: str, **more: Any) -> dict[str, Any]:
     return {"algorithm": {"name": name, **options}, "training": TRAINING, "cluster__elastic": ELASTIC, **more}
 
 
-def with_members(monkeypatch: pytest.MonkeyPatch, present: Sequence[Sequence[str] | None], **more: Any) -> RunResult:
+def with_members(monkeypatch: pytest.MonkeyPatch, present: Sequence[Sequence[str] | None], **more: Any) -> Result:
     """A run that has all its parties throughout, and draws from these owners round by round."""
 
     def available(self: Algorithm, round: int) -> list[str]:
@@ -109,18 +109,17 @@ def test_resumed_it_goes_on_with_who_is_there_then(tmp_path: Path, monkeypatch: 
     config = check_config(settings(**changes("fedavg")))
     checkpoints = Checkpoints(tmp_path / "kept")
     first = run(
-        config,
-        prepare(config),
+        build(config),
         ComingAndGoing(*HISTORY),
         folder=RunFolder(tmp_path / "run"),
         checkpoints=checkpoints,
-        observers=[Killer(2)],
+        callbacks=[Killer(2)],
     )
     with pytest.raises(Killed):
         asyncio.run(first)
     start = checkpoints.newest(checkpoints.load(checkpoints.names()[0]).fingerprint)
     rest = ComingAndGoing({"owner-0"}, {"owner-0"}, ())
-    resumed = asyncio.run(run(config, prepare(config), rest, start=start))
+    resumed = asyncio.run(run(build(config), rest, start=start))
     assert same(resumed, with_members(monkeypatch, PRESENT, **changes("fedavg")))
     assert [row["left"] for row in resumed.rows] == [[], [], ["owner-0"], []]
 
@@ -194,12 +193,12 @@ def mpsl(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def moving(cluster: Cluster, changes: dict[str, Any], **more: Any) -> RunResult:
+def moving(cluster: Cluster, changes: dict[str, Any], **more: Any) -> Result:
     config = with_planned_cuts(check_config(settings(**{**changes, **more})))
-    return asyncio.run(run(config, prepare(config), cluster))
+    return asyncio.run(run(build(config), cluster))
 
 
-def plain(changes: dict[str, Any]) -> RunResult:
+def plain(changes: dict[str, Any]) -> Result:
     """FedAvg, whose weights MP-SL has wherever it is cut."""
     kept = {key: changes[key] for key in ("model", "training")}
     return train(**kept, algorithm={"name": "fedavg"})

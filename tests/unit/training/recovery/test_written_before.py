@@ -16,12 +16,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysplit.algorithms import resolve_algorithm
+from raysplit.api import resume
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.build import prepare
+from raysplit.config.build import build
 from raysplit.config.run import load_config
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
-from raysplit.training.session import resume_run
 
 FOLDERS = sorted(path for path in (Path(__file__).parent / "written_before").iterdir() if path.is_dir())
 EXACT = {torch.float64: (1e-9, 1e-9), torch.float32: (1e-3, 1e-4)}
@@ -38,7 +37,7 @@ def test_a_run_goes_on_from_what_was_written_before(folder: Path, tmp_path: Path
     cut, anew = tmp_path / "cut", tmp_path / "anew"
     shutil.copytree(folder, cut)
     shutil.copytree(folder, anew, ignore=shutil.ignore_patterns("checkpoints"))
-    found, whole = resume_run(cut), resume_run(anew)
+    found, whole = resume(cut), resume(anew)
     assert list(found.rows[:2]) == list(written(folder).rows)
     assert len(found.rows) == len(whole.rows) == 3
     assert found.states.keys() == whole.states.keys()
@@ -59,7 +58,7 @@ def test_what_was_loaded_is_what_would_be_kept(folder: Path) -> None:
 
 
 async def _after_loading(config: Any, kept: Checkpoint) -> tuple[Any, Any]:
-    algorithm = resolve_algorithm(config.algorithm.name)(prepare(config).setting, config.algorithm.resolved_options())
+    algorithm = build(config).begin()
     cluster, setting = LocalCluster(), algorithm.setting
     parties = algorithm.parties()
     algorithm.attach(await cluster.deploy([*parties, *setting.evaluators, *setting.validators]), cluster)

@@ -1,32 +1,30 @@
-"""Where MP-SL cuts a model, which compute nodes run the parts between, and the options that say so."""
+"""Routes: where a model is cut, and which compute nodes run the parts between the owner's two.
+
+An algorithm whose options are `RouteOptions` can have its cuts and nodes planned (`cuts: auto`, ``raysplit plan``).
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from raysplit.algorithms.setting import Cut, Options
 
-QueueName = Literal["fifo", "backward_first", "fair"]
-
 
 class Route(Options):
-    """Where a model is cut, and the compute nodes that run the parts between the owner's two.
-
-    Attributes:
-        cuts: one more than there are nodes, rising, from at least 1; a unit count, or the module after which to cut.
-        nodes: in the order of their parts; None takes ``node-1``, ``node-2``, ...
-    """
+    """Where a model is cut, and the compute nodes that run the parts between the owner's two."""
 
     cuts: tuple[Cut, ...]
+    """One more than there are nodes, rising, from at least 1; a unit count, or the module after which to cut."""
     nodes: tuple[str, ...] | None = None
+    """In the order of their parts; None takes ``node-1``, ``node-2``, ..."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Route:
         if len(self.cuts) < 2:
             raise ValueError(
-                f"MP-SL keeps both ends of the model at the owner and needs at least 2 cuts, got {list(self.cuts)}; "
+                f"a route that keeps both ends of the model at the owner needs at least 2 cuts, got {list(self.cuts)}; "
                 f"cuts: [1, 3] gives units 1 and 2 to one node"
             )
         units = [cut for cut in self.cuts if isinstance(cut, int)]
@@ -48,30 +46,23 @@ class Route(Options):
         return self.nodes or tuple(f"node-{i}" for i in range(1, len(self.cuts)))
 
 
-class MPSLOptions(Options):
-    """The cuts and nodes of all owners, and exceptions.
-
-    Attributes:
-        cuts: one more than there are compute nodes, or ``auto``: planned from the profile of the topology.
-        nodes: names of the compute nodes in the order of their parts; None takes ``node-1``, ``node-2``, ...
-        units: first and last unit that the nodes run, for ``cuts: auto``.
-        plan_links: whether ``cuts: auto`` and ``raysplit plan`` take the nodes' links for stages of the pipeline, like
-            their processors; the paper leaves them out.
-        queue: which waiting task a node runs next.
-        on_offer: in an elastic run, all compute nodes that parts may move to; ``cuts: auto`` takes the topology's.
-        owner_routes: other cuts, or fewer nodes, for single owners. Weights are then averaged at the aggregator.
-    """
+class RouteOptions(Options):
+    """The cuts and nodes of all owners, given or planned."""
 
     cuts: tuple[Cut, ...] | Literal["auto"] = (1, 2, 3)
+    """One more than there are compute nodes, or ``auto``: planned from the profile of the topology."""
     nodes: tuple[str, ...] | None = None
+    """Names of the compute nodes in the order of their parts; None takes ``node-1``, ``node-2``, ..."""
     units: tuple[int, int] | None = None
+    """First and last unit that the nodes run, for ``cuts: auto``."""
     plan_links: Literal["left_out", "stages"] = "left_out"
-    queue: QueueName = "fifo"
+    """Whether ``cuts: auto`` and ``raysplit plan`` take the nodes' links for stages of the pipeline, like their
+    processors; the paper leaves them out."""
     on_offer: tuple[str, ...] | None = None
-    owner_routes: dict[str, Route] = Field(default_factory=dict)
+    """In an elastic run, all compute nodes that parts may move to; ``cuts: auto`` takes the topology's."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> MPSLOptions:
+    def _cuts_and_nodes_fit(self) -> Self:
         if self.cuts != "auto":
             self.route()
         return self

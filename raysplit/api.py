@@ -1,0 +1,277 @@
+"""The verbs of raysplit for Python programs; the command line is a thin layer over the same functions.
+
+Every verb takes a configuration file, or the same sections as keyword arguments, or both: a section given as a mapping
+without a ``name`` changes single settings of the file, any other takes the place of the file's section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raysplit.config.build import build, build_dry
+from raysplit.config.errors import ConfigError
+from raysplit.config.objects import section
+from raysplit.config.overrides import read_tree
+from raysplit.config.planned_cuts import with_planned_cuts
+from raysplit.config.run import RunConfig, check_config, load_config
+from raysplit.experiment.experiment import Experiment
+from raysplit.prediction.closed_form import closed_form
+from raysplit.prediction.plan_cuts import cut_problem
+from raysplit.prediction.simulate import Simulation
+from raysplit.prediction.simulate import simulate as simulate_experiment
+from raysplit.registry import one_of
+from raysplit.runs.callback import Callback
+from raysplit.runs.compare import RunComparison
+from raysplit.runs.folder import CUT_SHORT, read_metrics, read_models, read_summary, read_traffic
+from raysplit.runs.remote import existing_folder, fetched, new_folder
+from raysplit.runs.report import read_runs
+from raysplit.runs.result import Result
+from raysplit.runs.storage import is_uri
+from raysplit.schedulers.cuts.plan import Plan
+from raysplit.schedulers.cuts.solve import solve_ilp
+from raysplit.sweeps.run import SweepResult, run_sweep
+from raysplit.sweeps.sweep import Axis, cells
+from raysplit.training.own_loop import in_a_thread, loop_is_running
+from raysplit.training.session import train_new, train_on
+
+SECTIONS = tuple(RunConfig.model_fields)
+Source = str | Path | Mapping[str, Any] | RunConfig | Experiment | None
+
+
+def train(
+    config: Source = None,
+    *,
+    folder: str | Path | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    **sections: Any,
+) -> Result:
+    """Train a model across data owners, as a configuration file, keyword arguments or an `Experiment` says.
+
+    Args:
+        config: a YAML file, a mapping of sections, or an `Experiment`; None begins with the defaults.
+        folder: where everything is recorded, a path or a URI; None keeps nothing beyond the result.
+        overwrite: replace a run that is in the folder.
+        callbacks: are called when something has happened in the run, see `Callback`.
+        sections: ``seed``, ``model``, ``data``, ``partition``, ``owners``, ``algorithm``, ``training``,
+            ``evaluation``, ``cluster``, ``topology``, ``reliability``, ``output``: what the file takes, or objects.
+            ``model`` is a class, a function or a `torch.nn.Module` (whose weights are the start); ``data`` a pair
+            (train, test) of map-style sets or of pairs of arrays, or a `DataSet`; ``algorithm`` an `Algorithm` made
+            with its options; ``cluster`` may be ``"local"`` or ``"ray"``.
+
+    Returns:
+        The metrics, the traffic and the trained weights.
+
+    Raises:
+        ConfigError: an argument is unknown or wrong; the message has the nearest name or the rule.
+        ValueError: the settings do not fit the data or the model, or the folder holds a run.
+        RayUnreachable, PlacementError: no Ray cluster, or no room on it.
+        NonFiniteLoss: training diverged; the folder has what was reached.
+
+    Example:
+        >>> result = raysplit.train(model="cnn8", data="digits", training={"rounds": 5}, cluster="local")
+        >>> result.accuracy, result.model()
+    """
+    if isinstance(config, Experiment):
+        _refuse_sections(sections)
+        work = partial(train_new, lambda device: config, config.cluster, config.reliability)
+        return _recorded(work, folder, overwrite, callbacks)
+    return train_config(described(config, sections), folder=folder, overwrite=overwrite, callbacks=callbacks)
+
+
+def train_config(
+    config: RunConfig,
+    *,
+    folder: str | Path | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    keep_ray: bool = False,
+) -> Result:
+    """Train a checked configuration; ``keep_ray`` stays connected for further runs. Otherwise as `train`."""
+    planned = with_planned_cuts(config)
+    work = partial(train_new, _maker(planned), planned.cluster, planned.reliability, keep_ray=keep_ray)
+    return _recorded(work, folder, overwrite or planned.output.overwrite, callbacks)
+
+
+def _maker(config: RunConfig) -> Callable[[str], Experiment]:
+    return lambda device: build(config, device=device)
+
+
+def _recorded(
+    work: Callable[..., Result], folder: str | Path | None, overwrite: bool, callbacks: Sequence[Callback]
+) -> Result:
+    if folder is None:
+        return work(callbacks=callbacks)
+    with new_folder(str(folder), overwrite=overwrite) as (local, copies):
+        return work(callbacks=[*copies, *callbacks], folder=local, overwrite=overwrite)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    callbacks: Sequence[Callback] = (),
+    model: Any = None,
+    data: Any = None,
+    algorithm: Any = None,
+) -> Result:
+    """Go on with a run that was cut short, to the weights that it would have ended with undisturbed.
+
+    Args:
+        folder: of the run, a path or a URI.
+        callbacks: as for `train`.
+        model, data, algorithm: the objects that the run was started with, where it was started with objects; others
+            are refused.
+
+    Raises:
+        ValueError: there is no run, it has finished, or the objects are missing or others.
+    """
+    for key, value in (("model", model), ("data", data), ("algorithm", algorithm)):
+        if value is not None:
+            section(key, value)  # from now on this process has it
+    with existing_folder(str(folder)) as (local, copies):
+        if not (local / "config.yaml").exists():
+            raise ValueError(f"{local} is not a run folder: it has no config.yaml")
+        config = load_config(local / "config.yaml")
+        work = partial(train_on, _maker(config), config.cluster, config.reliability)
+        return work(local, callbacks=[*copies, *callbacks])
+
+
+def load(folder: str | Path) -> Result:
+    """Read a run, finished or not, from its folder or URI.
+
+    Raises ``ValueError`` where there is no run, or one without a finished round.
+
+    Example:
+        >>> raysplit.load("runs/mine").metrics.column("test_accuracy")
+    """
+    local = fetched(str(folder)) if is_uri(str(folder)) else Path(folder)
+    if not (local / "config.yaml").exists():
+        raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
+    return Result(
+        rows=tuple(read_metrics(local)),
+        states=read_models(local),
+        links=read_traffic(local),
+        stopped=str(read_summary(local).get("stopped", CUT_SHORT)),
+        folder=local,
+        spec_of=lambda label: build(load_config(local / "config.yaml")).begin().spec_of(label),
+    )
+
+
+def compare(folders: Sequence[str | Path]) -> RunComparison:
+    """Put runs side by side: what each reached, and what it took in rounds, bytes and seconds.
+
+    Example:
+        >>> print(raysplit.compare(["runs/a", "runs/b"]))
+    """
+    if isinstance(folders, str | Path):
+        raise ConfigError(f"compare takes a list of run folders, got {folders!r}; write compare([{str(folders)!r}])")
+    local = [fetched(str(folder)) if is_uri(str(folder)) else Path(folder) for folder in folders]
+    return RunComparison(tuple(read_runs(local)))
+
+
+def simulate(config: Source = None, *, rounds: int = 1, **sections: Any) -> Simulation:
+    """Predict how long rounds take on the machines of a topology, without computing anything.
+
+    Args:
+        config, sections: as for `train`; a ``topology`` is needed.
+        rounds: how many rounds to simulate.
+
+    Example:
+        >>> raysplit.simulate("examples/mpsl_simulate.yaml").round_s
+    """
+    if isinstance(config, Experiment):
+        _refuse_sections(sections)
+        experiment = config
+    else:
+        experiment = build_dry(with_planned_cuts(described(config, sections)))
+
+    def work() -> Simulation:
+        return simulate_experiment(experiment, rounds=rounds).beside(closed_form(experiment))
+
+    return in_a_thread(work) if loop_is_running() else work()
+
+
+def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Any) -> Plan:
+    """Choose the cuts and compute nodes of a model for the machines of a topology.
+
+    Args:
+        config, sections: as for `train`; a ``topology`` with profiles is needed.
+        objective: ``sum_of_max`` (the paper's), ``bottleneck`` (the true rate of a full pipeline) or ``price``.
+
+    Example:
+        >>> raysplit.plan("examples/mpsl_simulate.yaml").cuts
+    """
+    if isinstance(config, Experiment):
+        _refuse_sections(sections)
+        experiment = config
+    else:
+        experiment = build_dry(described(config, sections))
+    one_of("objective", objective, ["sum_of_max", "bottleneck", "price"])
+    return solve_ilp(cut_problem(experiment, objective=objective))  # type: ignore[arg-type]
+
+
+def sweep(
+    config: Source = None,
+    *,
+    over: Mapping[str, Sequence[Any]],
+    folder: str | Path = "runs/sweep",
+    parallel: int = 1,
+    target: float | None = None,
+    **sections: Any,
+) -> SweepResult:
+    """Run every combination of some settings' values; runs that have finished are kept.
+
+    Args:
+        config, sections: as for `train`.
+        over: the values by setting, such as ``{"partition.alpha": [0.1, 1], "seed": [0, 1, 2]}``.
+        folder: of the sweep; each run has a folder below ``cells`` in it.
+        parallel: so many runs at a time, each in one process as a Ray task.
+        target: an accuracy; the table tells what it took to reach it.
+
+    Example:
+        >>> print(raysplit.sweep(data="digits", over={"partition.alpha": [0.1, 1]}))
+    """
+    axes = [Axis(key=key, values=tuple(values)) for key, values in over.items()]
+    grid = cells(tree_of(config, sections), axes)
+    return run_sweep(grid, Path(folder), train=train_cell, parallel=parallel, target=target)
+
+
+def train_cell(config: RunConfig, folder: Path) -> None:
+    """Train a configuration into a folder, as one run of many."""
+    train_config(config, folder=folder, keep_ray=True)
+
+
+def described(config: Source, sections: Mapping[str, Any]) -> RunConfig:
+    """The checked configuration of a source and sections. Raises `ConfigError`."""
+    return config if isinstance(config, RunConfig) and not sections else check_config(tree_of(config, sections))
+
+
+def tree_of(config: Source, sections: Mapping[str, Any]) -> dict[str, Any]:
+    """A source with sections on top, as plain data that is not yet checked."""
+    for key in sections:
+        try:
+            one_of("argument", key, SECTIONS)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    if isinstance(config, Experiment):
+        raise ConfigError("an Experiment is described to the end; give a file, a mapping or keyword arguments here")
+    if config is None or isinstance(config, str | Path):
+        tree = read_tree(config)
+    elif isinstance(config, RunConfig):
+        tree = config.model_dump(mode="json")
+    elif isinstance(config, Mapping):
+        tree = {key: section(key, value) for key, value in config.items()}
+    else:
+        raise ConfigError(f"expected a file name, a mapping of sections or an Experiment, got {type(config).__name__}")
+    for key, value in sections.items():
+        new, old = section(key, value), tree.get(key)
+        tree[key] = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) and "name" not in new else new
+    return tree
+
+
+def _refuse_sections(sections: Mapping[str, Any]) -> None:
+    if sections:
+        raise ConfigError(f"an Experiment is described to the end; leave out {', '.join(sections)}")

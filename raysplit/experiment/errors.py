@@ -1,0 +1,7 @@
+"""The error of a description that is wrong."""
+
+from __future__ import annotations
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message names key, value, rule and way out."""

@@ -1,0 +1,122 @@
+"""Names and import paths that a user writes, and what the error says of each kind of mistake."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raysplit.actors.parts.losses import mse, resolve_loss
+from raysplit.registry import imported, imported_class, known, nearest, one_of, resolve
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a module on the Python path, under a name that no other test uses."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(name: str, source: str) -> None:
+        (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+
+    return write
+
+
+NAMES = ("FashionMNIST", "MNIST", "digits")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("fashion_mnist", "; did you mean 'FashionMNIST'?"),
+        ("mnist", "; did you mean 'MNIST'?"),
+        ("qqqq", ""),
+        ("", ""),
+    ],
+)
+def test_the_nearest_name_whatever_its_case(value: str, text: str) -> None:
+    assert nearest(value, NAMES) == text
+
+
+def test_one_of_the_names_or_an_import_path() -> None:
+    assert one_of("data set", "MNIST", iter(NAMES)) == "MNIST"
+    assert known("data set", "mine:load", NAMES) == "mine:load"
+    with pytest.raises(
+        ValueError, match=r"^unknown data set 'diggits'; did you mean 'digits'\? \(one of Fash.*, digits\)$"
+    ):
+        one_of("data set", "diggits", NAMES)
+    with pytest.raises(ValueError, match=r"^unknown data set 'x' \(one of .*, digits, package.module:name\)$"):
+        known("data set", "x", NAMES)
+
+
+def test_what_an_import_path_names() -> None:
+    import json
+    import os.path
+
+    assert imported("loss", "json:loads") is json.loads
+    assert imported("loss", "os.path:join") is os.path.join
+    assert imported("loss", "json:JSONDecoder.decode") is json.JSONDecoder.decode
+    assert imported_class("algorithm", "collections:OrderedDict", dict) is OrderedDict
+    assert resolve("loss", "mine", {"mine": json.loads}) is json.loads
+    assert resolve("loss", "json:loads", {}) is json.loads
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("json", r"loss 'json' is no import path; write \"package.module:name\""),
+        ("json:", r"loss 'json:' is no import path"),
+        (":loads", r"loss ':loads' is no import path"),
+        ("..json:loads", r"loss '..json:loads': '..json' is no name of a module"),
+        ("my module:loads", r"'my module' is no name of a module"),
+        ("no_such_module_xyz:f", r"there is no module 'no_such_module_xyz'; put it into the folder .* PYTHONPATH"),
+        ("json.no_such_part:f", r"there is no module 'json.no_such_part'"),
+        ("no_such_package_xyz.part:f", r"there is no module 'no_such_package_xyz'"),
+        ("json:load_s", r"module 'json' has no name 'load_s'; did you mean 'loads'\? \(it has JSONDecodeError, JSON"),
+        ("json:JSONDecoder.gone", r"module 'json' has no name 'JSONDecoder.gone'"),
+        ("json:lo ads", r"module 'json' has no name 'lo ads'; did you mean 'loads'\?"),
+        ("string:digits", r"loss 'string:digits' must be a function or a class, got str '0123456789'"),
+    ],
+)
+def test_a_wrong_import_path_says_what_is_wrong(path: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        imported("loss", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "says"),
+    [
+        ("wrong_name_m", "x = 1\ny = z\n", r"NameError: name 'z' is not defined \(wrong_name_m.py, line 2\)"),
+        ("wrong_syntax_m", "def f(:\n", r"SyntaxError: .*wrong_syntax_m.py, line 1\); repair it"),
+        ("wrong_need_m", "import no_such_xyz\n", r"ModuleNotFoundError: No module named 'no_such_xyz' \(wrong_need_m"),
+        ("wrong_part_m", "from json import gone\n", r"ImportError: cannot import name 'gone' from 'json'"),
+        ("wrong_attribute_m", "import json\njson.gone\n", r"AttributeError: module 'json' has no attribute 'gone'"),
+        ("wrong_exit_m", "raise SystemExit('done')\n", r"SystemExit: done \(wrong_exit_m.py, line 1\)"),
+    ],
+)
+def test_a_module_that_fails_to_import_shows_its_own_error(
+    written: Callable[[str, str], None], name: str, source: str, says: str
+) -> None:
+    written(name, source)
+    with pytest.raises(ValueError, match=rf"^model '{name}:f': module '{name}' fails to import: {says}"):
+        imported("model", f"{name}:f")
+
+
+@pytest.mark.parametrize(
+    ("path", "got"),
+    [("json:loads", "got function <function loads"), ("json:JSONDecoder", "got the class JSONDecoder")],
+)
+def test_a_class_of_another_kind_is_refused_with_what_was_expected(path: str, got: str) -> None:
+    with pytest.raises(ValueError, match=f"^codec '{path}' must be a subclass of builtins.dict, {got}"):
+        imported_class("codec", path, dict)
+
+
+def test_losses_by_name_and_import_path(written: Callable[[str, str], None]) -> None:
+    written("own_losses_m", "def absolute(output, y):\n    return (output - y).abs().mean()\n")
+    assert resolve_loss("mse") is mse
+    assert resolve_loss("own_losses_m:absolute").__name__ == "absolute"
+    with pytest.raises(ValueError, match=r"unknown loss 'mes'; did you mean 'mse'\? \(one of cross_entropy, mse, "):
+        resolve_loss("mes")
+    with pytest.raises(ValueError, match="loss 'own_losses_m:gone': module 'own_losses_m' has no name 'gone'"):
+        resolve_loss("own_losses_m:gone")
