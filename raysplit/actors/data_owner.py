@@ -17,6 +17,7 @@ from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report
 from raysplit.cluster.device import Device, Inline
+from raysplit.data.inputs import Values, feed
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
 from raysplit.seeding import derive, generator, torch_generator
@@ -48,15 +49,15 @@ class LocalTraining:
 class Batch:
     """A mini-batch as the model takes it: ``x`` [B, ...] transformed, ``y`` the labels as they cross a link.
 
-    ``indices`` [B] say where in the shard the samples come from.
+    Several inputs are tensors by name. ``indices`` [B] say where in the shard the samples come from.
     """
 
-    x: Tensor
+    x: Values
     y: Any
     indices: Tensor
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.indices)
 
 
 class DataOwner:
@@ -93,7 +94,8 @@ class DataOwner:
         self._recipes = recipes
         self._training = training
         self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
-        self._dtype: torch.dtype = getattr(torch, recipes[0].spec.dtype)
+        self._spec = recipes[0].spec
+        self._dtype: torch.dtype = getattr(torch, self._spec.dtype)
         self._loss = resolve_loss(training.loss)
         self._running: asyncio.Future[Any] | None = None
         self._mean_gradient = torch.zeros(0)
@@ -156,7 +158,7 @@ class DataOwner:
         gen = torch_generator(self._training.seed, self.name, purpose)
         for indices in torch.split(torch.arange(len(self._shard)), _WHOLE_SHARD_ROWS):
             samples = self._shard.take(indices)
-            x = self._transform(samples.x, gen).to(self._dtype)
+            x = self._spec.cast(self._transform(samples.x, gen))
             yield Batch(x=x, y=wire_labels(samples.y), indices=indices)
 
     def note(self, step_id: StepId, loss: float, num_samples: int) -> None:
@@ -180,7 +182,7 @@ class DataOwner:
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
         x = transformed(samples.x, self._transform, lambda: step_id.stream(self._training.seed, "transform"))
-        return Batch(x=x.to(self._dtype), y=wire_labels(samples.y), indices=indices)
+        return Batch(x=self._spec.cast(x), y=wire_labels(samples.y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------
 
@@ -262,18 +264,16 @@ class DataOwner:
         """Loss and accuracy of the model put together from ``states`` on this owner's own test samples."""
         if self._test is None:
             raise ValueError(f"{self.name} has no test samples of its own")
-        spec = self._recipes[0].spec
         seed = derive(self._training.seed, self.name, "evaluation")
         device = self._recipes[0].device
-        return evaluate(spec, states, self._test, self._eval_transform, self._loss, seed=seed, device=device)
+        return evaluate(self._spec, states, self._test, self._eval_transform, self._loss, seed=seed, device=device)
 
     async def local_gradient(self, *states: Mapping[str, Tensor]) -> Tensor:
         """Gradient [dim] of the mean loss over the whole shard at a given model, for the first part's weights.
 
         Batch norm uses batch statistics; dropout is off.
         """
-        spec = self._recipes[0].spec
-        model = spec.build()
+        model = self._spec.build()
         model.load_state_dict({key: value for state in states for key, value in state.items()})
         for module in model.modules():
             if isinstance(module, torch.nn.modules.dropout._DropoutNd):
@@ -281,7 +281,7 @@ class DataOwner:
         own = {name for name, _ in self.first.part.module.named_parameters()}
         wanted = [p for name, p in model.named_parameters() if name in own]
         for batch in self.whole_shard("divergence"):
-            loss = self._loss(model(batch.x), batch.y) * (len(batch) / len(self._shard))
+            loss = self._loss(feed(model, batch.x), batch.y) * (len(batch) / len(self._shard))
             loss.backward()  # type: ignore[no-untyped-call]
         flat = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]
         return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])

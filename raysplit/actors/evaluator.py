@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from raysplit.actors.parts.losses import Loss, resolve_loss
+from raysplit.data.inputs import feed
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.classifier import losses as joint
@@ -78,13 +79,12 @@ def evaluate(
     """Evaluate the model whose weights are the union of ``states`` in eval mode."""
     model = spec.build().eval().to(device)
     model.load_state_dict({key: value for state in states for key, value in state.items()})
-    dtype: torch.dtype = getattr(torch, spec.dtype)
     gen = torch.Generator().manual_seed(seed)
     total = Evaluation(num_samples=0, num_correct=0, loss_sum=0.0)
     with torch.no_grad():
         for start in range(0, len(samples), _BATCH_SIZE):
             batch = samples.take(range(start, min(start + _BATCH_SIZE, len(samples))))
-            outputs = model(transform(batch.x, gen).to(device, dtype))
+            outputs = feed(model, spec.cast(transform(batch.x, gen), device))
             total += (
                 _of_classes(outputs.cpu(), batch.y, loss)
                 if isinstance(batch.y, Tensor)

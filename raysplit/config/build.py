@@ -117,7 +117,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
     """The configured model for these data; where each sample has a target per task, one head or decoder per task."""
     fields: dict[str, Any] = {
         "name": config.model.name,
-        "input_shape": data.input_shape,
+        "inputs": data.inputs,
         "num_classes": data.num_classes,
         "options": config.model.options,
         "seed": config.seed,
@@ -212,6 +212,8 @@ def _labels(samples: Samples) -> np.ndarray:
 def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:
     owners, num_owners = config.owners, config.partition.num_owners
     transform, eval_transform = data.transform, data.eval_transform
+    if owners.domain is not None or owners.pixel_noise:
+        data.require_pictures("owners.domain and owners.pixel_noise change")
     if owners.domain is not None:
         own = domain(
             owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed

@@ -110,9 +110,11 @@ def _is_array(value: Any) -> bool:
 
 
 def _chunks(samples: Samples) -> list[bytes]:
-    y = samples.y
-    targets = {"y": y} if isinstance(y, Tensor) else dict(y)
-    return [_bytes(samples.x), *(chunk for name in targets for chunk in (name.encode(), _bytes(targets[name])))]
+    chunks = []
+    for kind, values in (("x", samples.x), ("y", samples.y)):
+        named = {kind: values} if isinstance(values, Tensor) else dict(values)
+        chunks += [chunk for name, tensor in named.items() for chunk in (name.encode(), _bytes(tensor))]
+    return chunks
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -14,9 +14,15 @@ from raysplit.config.run import load_config
 
 
 def program_of(folder: Path, state: Mapping[str, Tensor]) -> Any:
-    """The model of a run with these weights, for batches [B, ...] of any size of transformed samples."""
+    """The model of a run with these weights, for batches [B, ...] of any size of transformed samples.
+
+    It takes one input by position, several by name.
+    """
     spec = build(load_config(folder / "config.yaml")).setting.spec
     model = spec.build().eval()
     model.load_state_dict(dict(state))
-    example = torch.zeros(2, *spec.input_shape, dtype=getattr(torch, spec.dtype))
-    return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    example, of_any_size = spec.example(2), {0: torch.export.Dim("batch")}
+    if isinstance(example, Tensor):
+        return torch.export.export(model, (example,), dynamic_shapes=(of_any_size,))
+    sizes = dict.fromkeys(example, of_any_size)
+    return torch.export.export(model, (), dict(example), dynamic_shapes=sizes)

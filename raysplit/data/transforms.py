@@ -1,5 +1,6 @@
-"""Transforms of whole batches: picklable records that map ``x`` [B, ...] and a generator to ``float32`` [B, ...].
+"""Transforms of whole batches: picklable records that map ``x`` [B, ...] and a generator to what a model takes.
 
+For pictures that is ``float32`` [B, ...]. Where samples have several inputs, ``x`` is a mapping of tensors by name.
 The order is: to the unit range, augmentation, the owner's domain (see ``with_domain``), normalisation. A transform
 draws from the given generator alone; those used at evaluation draw nothing, except ``GaussianNoise`` where a setting
 adds noise to test inputs as well.
@@ -16,22 +17,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raysplit.data.inputs import Values, map_values
 from raysplit.seeding import generator
 
 
 class Transform(Protocol):
-    """Maps a batch ``x`` [B, ...] to ``float32`` [B, ...]; random transforms draw from ``gen``."""
+    """Maps a batch, a tensor [B, ...] or tensors by name, to another; random transforms draw from ``gen``."""
 
-    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor: ...
+    def __call__(self, x: Any, gen: torch.Generator) -> Any: ...
 
 
 _NO_STREAM = torch.Generator()  # to seed one takes as long as to fetch a batch
 
 
-def transformed(x: Tensor, transform: Transform, seed: Callable[[], int]) -> Tensor:
+def transformed(x: Values, transform: Transform, seed: Callable[[], int]) -> Values:
     """``x`` [B, ...] transformed; no seed is needed for a transform whose class says ``draws = False``."""
     gen = torch.Generator().manual_seed(seed()) if _draws(transform) else _NO_STREAM
-    return transform(x, gen)
+    made: Values = transform(x, gen)
+    return made
 
 
 def _draws(transform: Any) -> bool:
@@ -49,7 +52,7 @@ class Compose:
     def draws(self) -> bool:
         return any(_draws(step) for step in self.steps)
 
-    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
+    def __call__(self, x: Any, gen: torch.Generator) -> Any:
         for step in self.steps:
             x = step(x, gen)
         return x
@@ -57,12 +60,23 @@ class Compose:
 
 @dataclass(frozen=True, kw_only=True)
 class ToUnit:
-    """``uint8`` images to [0, 1]; floating inputs keep their values. Both become ``float32``."""
+    """``uint8`` images to [0, 1]; floating inputs keep their values. Both become ``float32``.
+
+    Other integers, such as tokens, become int64, and masks stay as they are; so does each of several inputs by name.
+    """
 
     draws: ClassVar[bool] = False
 
-    def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
-        return x.float() / 255 if x.dtype == torch.uint8 else x.float()
+    def __call__(self, x: Any, gen: torch.Generator) -> Any:
+        return map_values(_to_unit, x)
+
+
+def _to_unit(x: Tensor) -> Tensor:
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    if x.is_floating_point():
+        return x.float()
+    return x if x.dtype == torch.bool else x.long()
 
 
 @dataclass(frozen=True, kw_only=True)

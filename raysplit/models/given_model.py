@@ -41,8 +41,16 @@ def called(
     """What a class or function makes; of what is known about the data it gets what its signature takes."""
     parameters = inspect.signature(build).parameters
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    about_data = {key: value for key, value in about_data.items() if takes_any or key in parameters}
-    model = build(**about_data, **options)
+    asked_for = {*parameters, *(("input_shape", "num_classes") if takes_any else ())}
+    if not about_data["input_shape"]:
+        if "input_shape" in parameters and parameters["input_shape"].default is inspect.Parameter.empty:
+            raise ValueError(
+                f"model {source!r} takes one input_shape and the data have the inputs "
+                f"{', '.join(about_data['inputs'])} of their own shapes; let it take inputs, which says the type and "
+                f"shape of each, instead"
+            )
+        asked_for.discard("input_shape")
+    model = build(**{key: value for key, value in about_data.items() if key in asked_for} | dict(options))
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {source!r} made a {type(model).__name__}; it must return a torch.nn.Module")
     return model

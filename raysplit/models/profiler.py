@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from raysplit.data.inputs import Input, described, example_batch, kept_back, map_values
 from raysplit.models.cutting.split import trace
+from raysplit.models.cutting.tracing import arguments
 from raysplit.models.optimizer_step import use_up_gradients
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.seeding import torch_generator
@@ -26,22 +28,25 @@ def measure_profile(
     model: nn.Module,
     *,
     name: str,
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, ...] = (),
+    inputs: Mapping[str, Input] | None = None,
     batch_size: int = 128,
     repeats: int = 5,
     device: str = "this machine",
 ) -> Profile:
     """Time every unit of `model` (its children if it is an nn.Sequential, else the steps between its cut points).
 
-    name, device: what the profile is called. input_shape: of one sample, without the batch dimension.
+    name, device: what the profile is called. inputs: what the model takes, by name; without them one unnamed floating
+    input of `input_shape`, the shape of one sample.
     Times are medians over `repeats` batches after one for warming up, with SGD (momentum 0.9, weight decay 1e-4) as
     update. Bytes: the tensors that leave the unit for one batch, and its parameters and buffers. The model is trained
     by this, on noise: give a copy. Raises ValueError for fewer than one repeat, or a model that cannot be cut.
     """
     if repeats < 1 or batch_size < 1:
         raise ValueError(f"{repeats} repeats of batches of {batch_size}; both must be at least 1")
-    x = torch.randn(batch_size, *input_shape, generator=torch_generator(0, "profile", "input"))
-    traced = trace(model, x[:1])
+    taken, _ = described(inputs or {}, input_shape)
+    x = example_batch(taken, batch_size, generator=torch_generator(0, "profile", "input"))
+    traced = trace(model, map_values(lambda value: value[:1], x), kept_back=kept_back(taken))
     units = [_Unit(name=unit) for unit in traced.units]
     parts = traced.cut(range(1, len(units)))
     optimizers = [_optimizer(part) for part in parts]
@@ -50,7 +55,7 @@ def measure_profile(
     try:
         with torch.random.fork_rng(devices=[]):
             for _ in range(1 + repeats):
-                _train_batch(parts, optimizers, units, x)
+                _train_batch(parts, optimizers, units, arguments(traced.graph, x))
     finally:
         torch.set_num_threads(threads)
     return Profile(
@@ -84,9 +89,9 @@ class _Unit:
 
 
 def _train_batch(
-    parts: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer | None], units: Sequence[_Unit], x: Tensor
+    parts: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer | None], units: Sequence[_Unit], x: Tensors
 ) -> None:
-    entering: list[Tensors] = [(x,)]
+    entering: list[Tensors] = [x]
     leaving: list[Tensors] = []
     for part, unit in zip(parts, units, strict=True):
         start_s = time.perf_counter()

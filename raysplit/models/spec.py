@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back
 from raysplit.models.cutting.split import CutPoint, TracedModel, trace
 from raysplit.models.given_model import GivenModel
 from raysplit.models.zoo import build_model
@@ -24,7 +25,10 @@ class ModelSpec:
     """Name, sizes, options and seed of a model; hashable, picklable, equal specs build equal bits.
 
     name: a name or import path that `build_model` knows.
-    input_shape: shape of one sample, without the batch dimension.
+    inputs: what it takes, by name; a mapping or pairs, kept as pairs in that order. Without them it takes one unnamed
+        floating tensor of input_shape.
+    input_shape: shape of one sample, without the batch dimension, which builders of models are given; empty where
+        there is no single input of a fixed shape.
     options: further arguments of the network; a mapping or pairs, kept as sorted pairs.
     seed: initial weights come from the stream ``(seed, "model")``.
     dtype: "float32", "float64", "bfloat16" or "float16"; weights are drawn in float32 and then converted.
@@ -32,7 +36,8 @@ class ModelSpec:
     """
 
     name: str
-    input_shape: tuple[int, ...]
+    inputs: Mapping[str, Input] | Inputs = ()
+    input_shape: tuple[int, ...] = ()
     num_classes: int
     options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     seed: int
@@ -44,9 +49,19 @@ class ModelSpec:
             raise ValueError(f"num_classes must be at least 1, got {self.num_classes}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        object.__setattr__(self, "input_shape", tuple(self.input_shape))
+        inputs, input_shape = described(self.inputs, self.input_shape)
+        object.__setattr__(self, "inputs", tuple(inputs.items()))
+        object.__setattr__(self, "input_shape", input_shape)
         pairs = sorted(dict(self.options).items())
         object.__setattr__(self, "options", tuple((key, _hashable(value)) for key, value in pairs))
+
+    def example(self, rows: int = 1, *, generator: torch.Generator | None = None) -> Values:
+        """A batch that this model takes, without any sample in it (see `example_batch`)."""
+        return example_batch(dict(self.inputs), rows, dtype=DTYPES[self.dtype], generator=generator)
+
+    def cast(self, batch: Values, device: torch.device | str | None = None) -> Values:
+        """A transformed batch as this model takes it: floating inputs in its dtype, integers and masks as they are."""
+        return cast(batch, dict(self.inputs), DTYPES[self.dtype], device)
 
     def build(self) -> nn.Module:
         """The whole model with its initial weights; memory of its own, torch's global stream untouched."""
@@ -72,13 +87,13 @@ def _prototype(spec: ModelSpec) -> nn.Module:
         torch.default_generator.manual_seed(derive(spec.seed, "model"))
         about_data: dict[str, Any] = {"input_shape": spec.input_shape, "num_classes": spec.num_classes}
         if spec.given is not None:
-            model = spec.given.build(about_data, dict(spec.options))
+            model = spec.given.build(about_data | {"inputs": dict(spec.inputs)}, dict(spec.options))
         else:
-            model = build_model(spec.name, **about_data, **dict(spec.options))
+            model = build_model(spec.name, **about_data, data_inputs=dict(spec.inputs), **dict(spec.options))
     return model.to(DTYPES[spec.dtype])
 
 
 @lru_cache(maxsize=4)
 def _traced(spec: ModelSpec) -> TracedModel:
-    example = torch.randn(1, *spec.input_shape, generator=torch_generator(spec.seed, "model", "example"))
-    return trace(_prototype(spec), example.to(DTYPES[spec.dtype]))
+    example = spec.example(generator=torch_generator(spec.seed, "model", "example"))
+    return trace(_prototype(spec), example, kept_back=kept_back(dict(spec.inputs)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from raysplit.data.inputs import Input, described
 from raysplit.models import deep_nets, small_nets
 from raysplit.models.classifier import build as multitask_zoo
 from raysplit.models.dense import net as mas_net
@@ -38,18 +39,36 @@ def model_names() -> list[str]:
     return [*BUILDERS, *_torchvision_names()]
 
 
-def build_model(name: str, *, input_shape: tuple[int, ...], num_classes: int, **options: Any) -> nn.Module:
+def build_model(
+    name: str,
+    *,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    data_inputs: Mapping[str, Input] | None = None,
+    **options: Any,
+) -> nn.Module:
     """Build a model with fresh weights, drawn from torch's global random stream (seed it before).
 
     name: one of `model_names`, or an import path ``package.module:name``. Such a callable gets the options, and
-        ``input_shape`` and ``num_classes`` when its signature takes them.
-    input_shape: shape of one sample, without the batch dimension.
+        ``input_shape``, ``num_classes`` and ``inputs`` when its signature takes them.
+    input_shape: shape of one sample, without the batch dimension; empty where there is no single input of a fixed
+        shape, which only models by import path take.
+    data_inputs: what the data say about the inputs, by name (a callable gets them as ``inputs``); one unnamed floating
+        input if left out.
     options: further arguments of the network, such as ``hidden=(64, 32)`` of `mlp`.
 
     Raises ValueError for an unknown name, option or import path.
     """
+    inputs, input_shape = described(data_inputs or {}, input_shape)
     if ":" in name:
-        return _from_import_path(name, {"input_shape": input_shape, "num_classes": num_classes}, options)
+        about_data = {"input_shape": input_shape, "num_classes": num_classes, "inputs": inputs}
+        return _from_import_path(name, about_data, options)
+    if not input_shape or any(not entry.dtype.is_floating_point for entry in inputs.values()):
+        kinds = ", ".join(f"{key} ({entry.dtype}, {entry.shape})" for key, entry in inputs.items())
+        raise ValueError(
+            f"model {name!r} takes one floating input of a fixed shape and the data have {kinds}; "
+            f'name a model that takes them by its import path "package.module:callable"'
+        )
     if name in BUILDERS:
         accepted = inspect.signature(BUILDERS[name]).parameters.keys() - {"input_shape", "num_classes"}
         if others := options.keys() - accepted:

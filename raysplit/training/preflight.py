@@ -19,6 +19,7 @@ from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.links.tensors import num_bytes
+from raysplit.data.inputs import feed
 from raysplit.experiment.experiment import Experiment
 
 _MIB = 2**20
@@ -124,8 +125,7 @@ def _recipes(party: PartySpec) -> list[PartRecipe]:
 def _sizes(recipe: PartRecipe) -> tuple[list[int], list[int], list[int]]:
     """By part: bytes of the weights, and for one sample of all layers' outputs and of what leaves the part."""
     spec = recipe.spec
-    dtype: torch.dtype = getattr(torch, spec.dtype)
-    z: Any = torch.zeros(1, *spec.input_shape, dtype=dtype)
+    z: Any = spec.example()
     weights, outputs, sent = [], [], []
     for part in spec.parts(recipe.cuts):
         made: list[int] = []
@@ -135,7 +135,7 @@ def _sizes(recipe: PartRecipe) -> tuple[list[int], list[int], list[int]]:
             if not list(module.children())
         ]
         with torch.no_grad():
-            output = part.eval()(*as_tuple(z))
+            output = feed(part.eval(), z) if isinstance(z, Mapping) else part.eval()(*as_tuple(z))
         for hook in hooks:
             hook.remove()
         weights.append(num_bytes(part.state_dict()))

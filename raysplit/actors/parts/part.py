@@ -20,6 +20,8 @@ from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.optimizer_step import use_up_gradients
 
 Tensors = Tensor | tuple[Tensor, ...]
+Received = Tensors | Mapping[str, Tensor]
+"""What a part computes on: what crossed a cut, or the inputs of the data, which may have names."""
 BufferPolicy = Literal["average", "local"]
 
 
@@ -69,7 +71,7 @@ class TrainablePart:
     """One part of a model with its optimiser.
 
     Args:
-        module: takes the crossing tensors positionally.
+        module: takes the crossing tensors positionally; the part that sees the data takes several inputs by name.
         optimizer: how it is trained.
         input_gradients: whether anybody wants the gradient of the inputs; the part that sees the data saves the work.
         proximal_mu: adds mu * (weight - weight at the last load) to every gradient (FedProx, Li et al. 2020,
@@ -103,7 +105,7 @@ class TrainablePart:
 
     # -- one step ------------------------------------------------------------------------------------------------
 
-    def forward(self, z: Tensors, *, stream: int) -> Tensors:
+    def forward(self, z: Received, *, stream: int) -> Tensors:
         """Train-mode forward; the graph is kept until `backward`. ``stream`` seeds this step's dropout masks."""
         self._compute(z, stream)
         return untuple(tuple([output.detach() for output in self._outputs]))
@@ -116,7 +118,7 @@ class TrainablePart:
             torch.autograd.backward([output for output, _ in pairs], [d for _, d in pairs])
         return self._take_input_gradients()
 
-    def loss_gradient(self, z: Tensors, y: Any, loss: Loss, *, stream: int) -> tuple[float, Tensors]:
+    def loss_gradient(self, z: Received, y: Any, loss: Loss, *, stream: int) -> tuple[float, Tensors]:
         """Forward, loss and backward in one, for the part that holds the labels: the loss and the input gradients.
 
         A part with several heads may give its outputs as a mapping from task to output; the loss gets it as it is.
@@ -136,22 +138,26 @@ class TrainablePart:
             self.before_step()
         use_up_gradients(self._optimizer)
 
-    def predict(self, z: Tensors) -> Tensors:
+    def predict(self, z: Received) -> Tensors:
         """Eval-mode forward without a graph; keeps nothing."""
         self.module.eval()
         with torch.no_grad():
-            inputs = (v.to(self.device) for v in as_tuple(z))
-            return untuple(as_tuple(self.module(*inputs)))
+            if isinstance(z, Mapping):
+                return untuple(as_tuple(self.module(**{name: v.to(self.device) for name, v in z.items()})))
+            return untuple(as_tuple(self.module(*(v.to(self.device) for v in as_tuple(z)))))
 
-    def _compute(self, z: Tensors, stream: int) -> None:
+    def _compute(self, z: Received, stream: int) -> None:
         if not self.module.training:
             self.module.train()
-        if self.input_gradients:
+        named: dict[str, Tensor] = {}
+        if isinstance(z, Mapping):  # the inputs of the data, whose gradients nobody wants
+            self._inputs, named = (), {name: v.detach().to(self.device) for name, v in z.items()}
+        elif self.input_gradients:
             self._inputs = leaves(z, self.device)
         else:
             self._inputs = tuple([v.detach().to(self.device) for v in as_tuple(z)])
         with dropout_stream(stream):
-            self._outputs = as_tuple(self.module(*self._inputs))
+            self._outputs = as_tuple(self.module(*self._inputs, **named))
 
     def _take_input_gradients(self) -> Tensors:
         taken = gradients(self._inputs) if self.input_gradients else ()

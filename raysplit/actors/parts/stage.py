@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.actors.parts.part import BufferPolicy, Tensors, TrainablePart, fill
+from raysplit.actors.parts.part import BufferPolicy, Received, Tensors, TrainablePart, fill
 from raysplit.actors.records import NonFiniteLoss, StepId
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
@@ -81,7 +81,7 @@ class Stage:
         self._recipe = recipe
         self._draws_masks = draws_masks(part.module)
 
-    def forward(self, step_id: StepId, z: Tensors) -> Awaitable[Tensors]:
+    def forward(self, step_id: StepId, z: Received) -> Awaitable[Tensors]:
         return self.compute("forward", step_id, lambda: self.part.forward(z, stream=self._stream(step_id)))
 
     def backward(self, step_id: StepId, g: Tensors) -> Awaitable[Tensors]:
@@ -91,7 +91,7 @@ class Stage:
     def update(self, step_id: StepId) -> Awaitable[None]:
         return self.compute("update", step_id, self.part.step)
 
-    async def loss_gradient(self, step_id: StepId, z: Tensors, y: Any, loss: Loss) -> tuple[float, Tensors]:
+    async def loss_gradient(self, step_id: StepId, z: Received, y: Any, loss: Loss) -> tuple[float, Tensors]:
         """The mean loss of the batch and the gradient of the inputs; raises `NonFiniteLoss`."""
         value, g = await self.compute(
             "loss", step_id, lambda: self.part.loss_gradient(z, y, loss, stream=self._stream(step_id))

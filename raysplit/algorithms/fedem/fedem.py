@@ -21,13 +21,14 @@ from pydantic import Field
 from torch import Tensor
 
 from raysplit.actors.data_owner import Batch, DataOwner
-from raysplit.actors.parts.part import TrainablePart
+from raysplit.actors.parts.part import TrainablePart, on_device
 from raysplit.actors.records import RoundContext
 from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise
+from raysplit.data.inputs import feed
 from raysplit.models.cutting.dropout import dropout_stream
 
 
@@ -66,8 +67,8 @@ def weighted_gradient(part: TrainablePart, batch: Batch, q: Tensor, *, stream: i
 
 def sample_losses(mixture: Mixture, batch: Batch, device: str) -> Tensor:
     """Cross-entropy [K, B] of every sample under every learner."""
-    x, y = batch.x.to(device), batch.y.to(device).long()
-    return torch.stack([F.cross_entropy(learner(x), y, reduction="none") for learner in mixture.learners])
+    x, y = on_device(batch.x, device), batch.y.to(device).long()
+    return torch.stack([F.cross_entropy(feed(learner, x), y, reduction="none") for learner in mixture.learners])
 
 
 def mixture_in(part: TrainablePart) -> Mixture:

@@ -29,8 +29,8 @@ class Mixture(nn.Module):
         self.learners = nn.ModuleList(learners)
         self.register_buffer(MIXTURE, torch.full((len(learners),), 1 / len(learners), dtype=dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        each = torch.stack([learner(x).log_softmax(1) for learner in self.learners])  # [K, B, C]
+    def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
+        each = torch.stack([learner(*x, **named).log_softmax(1) for learner in self.learners])  # [K, B, C]
         return torch.logsumexp(each + self.mixture.log()[:, None, None], 0)
 
 

@@ -77,7 +77,7 @@ class GroupLearner(DataOwner):
             self.model.train()
             return measure(
                 self.model,
-                batch.x.to(self._recipe.device),
+                on_device(batch.x, self._recipe.device),
                 on_device(batch.y, self._recipe.device),
                 self._losses,
                 lr=optimizer.lr * lr_scale,
@@ -97,7 +97,7 @@ class GroupLearner(DataOwner):
 
         def backward() -> dict[str, float]:
             self.model.train()
-            x, y = batch.x.to(self._recipe.device), on_device(batch.y, self._recipe.device)
+            x, y = on_device(batch.x, self._recipe.device), on_device(batch.y, self._recipe.device)
             values, self._balance = mas_gradnorm.backward(self.model, x, y, self._losses, self._balance)
             return values
 

@@ -27,6 +27,7 @@ from raysplit.actors.parts.part import Tensors, as_tuple, leaves, on_device, unt
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.verbs import NodeHandle
 from raysplit.cluster.contract import Given, Promise
+from raysplit.data.inputs import Values, feed
 from raysplit.schedulers.curvature_rates import Curvature
 from raysplit.seeding import torch_generator
 
@@ -88,9 +89,9 @@ def _flat_gradient(
 class Bottom:
     """The owner's part linearised at one batch: z [B, ...] at the cut as a function of its weights."""
 
-    def __init__(self, module: nn.Module, x: Tensor) -> None:
+    def __init__(self, module: nn.Module, x: Values) -> None:
         self._weights = _Weights(module)
-        self._outputs = as_tuple(module(x))
+        self._outputs = as_tuple(feed(module, x))
         self._cotangents = [torch.zeros_like(z, requires_grad=True) for z in self._outputs]
         self._pulled = self._weights.gradient(self._outputs, self._cotangents, graph=True)
 
@@ -160,7 +161,7 @@ async def measure_bottom(owner: DataOwner, team: Any, context: RoundContext, *, 
     server: CurvatureHandle = team.server
     step_id, batch = next(owner.batches(context))
     part = owner.first.part
-    bottom = Bottom(part.module, batch.x.to(part.device))
+    bottom = Bottom(part.module, on_device(batch.x, part.device))
     g = _there(await server.linearise(step_id, context.cohort, bottom.z, batch.y, num_iterations), part.device)
     v, w = (
         random_unit(bottom.weights, seed, owner.name, "curvature", context.round, block) for block in ("own", "cross")

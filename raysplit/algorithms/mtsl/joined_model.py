@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raysplit.models.spec import DTYPES, ModelSpec
+from raysplit.data.inputs import feed
+from raysplit.models.spec import ModelSpec
 
 OWN = "bottom"
 """Weights of the own part carry this prefix, so that they never meet a name of the shared part."""
@@ -34,12 +35,22 @@ class GraftedSpec(ModelSpec):
         """Own part and shared part; the one cut there is is that of the shared model."""
         if tuple(cuts) != (self.shared_cut,):
             raise ValueError(f"a grafted model has the one cut {self.shared_cut!r}, got {list(cuts)}")
-        own = nn.Sequential()
-        own.add_module(OWN, super().parts((self.own_cut,))[0])
-        return [own, *self.shared.parts(cuts)[1:]]
+        own = super().parts((self.own_cut,))[0]
+        return [Own(own), *self.shared.parts(cuts)[1:]]
 
     def build(self) -> nn.Module:
         return Grafted(*self.parts((self.shared_cut,)))
+
+
+class Own(nn.Module):
+    """An owner's part, with its weights under the prefix `OWN`."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.add_module(OWN, part)
+
+    def forward(self, *x: Tensor, **named: Tensor) -> Any:
+        return self.get_submodule(OWN)(*x, **named)
 
 
 class Grafted(nn.Module):
@@ -50,8 +61,8 @@ class Grafted(nn.Module):
         self.own = own
         self.shared = shared
 
-    def forward(self, x: Tensor) -> Any:
-        z = self.own(x)
+    def forward(self, *x: Tensor, **named: Tensor) -> Any:
+        z = self.own(*x, **named)
         return self.shared(*z) if isinstance(z, tuple) else self.shared(z)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -72,7 +83,7 @@ def graft(own: ModelSpec, own_cut: int | str, shared: ModelSpec, shared_cut: int
         )
     return GraftedSpec(
         name=own.name,
-        input_shape=own.input_shape,
+        inputs=own.inputs,
         num_classes=own.num_classes,
         options=own.options,
         seed=own.seed,
@@ -87,7 +98,7 @@ def crossing_shapes(spec: ModelSpec, cut: int | str) -> tuple[tuple[int, ...], .
     """Shapes, without the batch dimension, of the tensors that cross this cut."""
     before = spec.parts((cut,))[0].eval()
     with torch.no_grad():
-        z = before(torch.zeros(1, *spec.input_shape, dtype=DTYPES[spec.dtype]))
+        z = feed(before, spec.example())
     return tuple(tuple(crossing.shape[1:]) for crossing in (z if isinstance(z, tuple) else (z,)))
 
 

@@ -12,11 +12,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.data.inputs import UNNAMED, Input
 from raysplit.models.profiler import measure_profile
 from raysplit.models.zoo import build_model
 from raysplit.schedulers.cuts.profiles import Profile
 
 _MIB = 2**20
+_TYPES = {"float32": torch.float32, "int64": torch.int64}
 
 
 @click.command(name="profile")
@@ -24,6 +26,13 @@ _MIB = 2**20
 @click.option("--batch-size", default=128, show_default=True, help="Samples in a batch.")
 @click.option("--repeats", default=5, show_default=True, help="Timed batches; the median counts.")
 @click.option("--input-shape", default="3,32,32", show_default=True, help="Shape of one sample.")
+@click.option(
+    "--input-type",
+    default="float32",
+    show_default=True,
+    type=click.Choice(list(_TYPES)),
+    help="Type of the inputs: float32, or int64 for tokens.",
+)
 @click.option("--num-classes", default=10, show_default=True, help="Outputs of the model.")
 @click.option("--device", default=platform.node(), help="What to call this machine; its host name by default.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it: .parquet or .csv.")
@@ -33,6 +42,7 @@ def profile(
     batch_size: int,
     repeats: int,
     input_shape: str,
+    input_type: str,
     num_classes: int,
     device: str,
     output: Path | None,
@@ -49,10 +59,11 @@ def profile(
         ) from wrong
     torch.manual_seed(0)
     try:
+        inputs = {UNNAMED: Input(dtype=_TYPES[input_type], shape=shape)}
         measured = measure_profile(
-            build_model(model, input_shape=shape, num_classes=num_classes),
+            build_model(model, input_shape=shape, num_classes=num_classes, data_inputs=inputs),
             name=model,
-            input_shape=shape,
+            inputs=inputs,
             batch_size=batch_size,
             repeats=repeats,
             device=device,

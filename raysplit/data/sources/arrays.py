@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysplit.data.inputs import Values
 from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.transforms import Compose, Normalise, ToUnit, Transform
@@ -79,7 +81,7 @@ def data_set(
     natural_owner: Array | None = None,
 ) -> DataSet:
     """A data set of single-label samples; the number of classes is the largest label plus one unless given."""
-    shapes = tuple(train.x.shape[1:]), tuple(test.x.shape[1:])
+    shapes = _shapes(train), _shapes(test)
     if shapes[0] != shapes[1]:
         raise ValueError(f"training inputs have shape {shapes[0]} and test inputs {shapes[1]}; they must agree")
     assert isinstance(train.y, Tensor)
@@ -88,7 +90,6 @@ def data_set(
         train=train,
         test=test,
         num_classes=num_classes or int(torch.cat([train.y, test.y]).max()) + 1,
-        input_shape=shapes[0],
         transform=transform,
         eval_transform=eval_transform or transform,
         natural_owner=natural_owner,
@@ -98,24 +99,54 @@ def data_set(
 def samples_of(dataset: Any, source: str) -> Samples:
     """Reads a map-style set of (input, class index) pairs into memory; PIL images become ``uint8`` [C, H, W].
 
-    Raises ``ValueError`` when inputs differ in shape or a label is not a class index.
+    A tensor of integers, such as tokens, keeps its type (``uint8`` are images); an input may be a mapping of several by
+    name. Raises ``ValueError`` when inputs differ in shape or names, or a label is not a class index.
     """
     if isinstance(dataset, Samples):
         return dataset
     pairs = [dataset[i] for i in range(len(dataset))]
     if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in pairs):
         raise ValueError(f"{source}: an item is not a pair; map-style sets give (input, class index)")
-    inputs = [np.asarray(x) for x, _ in pairs]
     labels = [y.item() if isinstance(y, Tensor | np.generic) else y for _, y in pairs]
-    if shapes := sorted({x.shape for x in inputs})[1:]:
-        raise ValueError(
-            f"{source}: inputs differ in shape, for example {inputs[0].shape} and {shapes[-1]}; "
-            f"make them equal (torchvision sets: option image_size)"
-        )
+    x = _stacked_by_name([x for x, _ in pairs], source)
     if odd := [y for y in labels if not isinstance(y, int)]:
         raise ValueError(f"{source}: a label is {odd[0]!r} ({type(odd[0]).__name__}); labels are class indices 0..C-1")
-    x = checked_inputs(np.stack(inputs) if inputs else np.zeros((0, 1)), source)
-    return Samples(x=x, y=checked_labels(np.array(labels, np.int64), len(x), source))
+    return Samples(x=x, y=checked_labels(np.array(labels, np.int64), len(pairs), source))
+
+
+def _stacked_by_name(items: Sequence[Any], source: str) -> Values:
+    """The inputs of all items: one tensor, or one for each name where the items are mappings."""
+    if not items or not isinstance(items[0], Mapping):
+        return _stacked(items, source)
+    names = list(items[0])
+    if odd := [x for x in items if not isinstance(x, Mapping) or list(x) != names]:
+        found = list(odd[0]) if isinstance(odd[0], Mapping) else type(odd[0]).__name__
+        raise ValueError(f"{source}: an item has the inputs {found} and the first has {names}; all have the same")
+    return {name: _stacked([x[name] for x in items], f"{source}: input {name!r}", named=True) for name in names}
+
+
+def _stacked(values: Sequence[Any], source: str, *, named: bool = False) -> Tensor:
+    """The values of one input of all items. Integers keep their type in tensors, and wherever they have a name."""
+    arrays = [np.asarray(value) for value in values]
+    if shapes := sorted({x.shape for x in arrays})[1:]:
+        raise ValueError(
+            f"{source}: inputs differ in shape, for example {arrays[0].shape} and {shapes[-1]}; "
+            f"make them equal (torchvision sets: option image_size)"
+        )
+    if not arrays:
+        return torch.zeros(0, 1)
+    stacked = np.stack(arrays)
+    is_tensor = all(isinstance(value, Tensor) for value in values)
+    if (stacked.dtype.kind == "i" and (named or is_tensor)) or (stacked.dtype.kind == "b" and named):
+        return torch.from_numpy(stacked)
+    return checked_inputs(stacked, source)
+
+
+def _shapes(samples: Samples) -> Any:
+    """Of one sample, by name where there are several inputs."""
+    if isinstance(samples.x, Tensor):
+        return tuple(samples.x.shape[1:])
+    return {name: tuple(value.shape[1:]) for name, value in samples.x.items()}
 
 
 def unit_and_normalise(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Compose:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raysplit.data.inputs import concatenated
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.transforms import ToUnit
 
@@ -17,13 +18,11 @@ def pooled(
 ) -> DataSet:
     """All owners' samples one after the other; inputs are images in 0..1 and stay as they are."""
     owners = np.concatenate([np.full(len(samples), name) for name, samples in train.items()])
-    joined = _joined(train.values())
     has_val = sum(len(samples) for samples in val.values()) > 0
     return DataSet(
-        train=joined,
+        train=_joined(train.values()),
         test=_joined(test.values()),
         num_classes=num_classes,
-        input_shape=tuple(joined.x.shape[1:]),
         transform=ToUnit(),
         eval_transform=ToUnit(),
         natural_owner=owners,
@@ -35,4 +34,4 @@ def _joined(parts: Iterable[Samples]) -> Samples:
     samples = list(parts)
     targets: list[Mapping[str, Tensor]] = [part.y for part in samples if not isinstance(part.y, Tensor)]
     y = {task: torch.cat([part[task] for part in targets]) for task in targets[0]}
-    return Samples(x=torch.cat([part.x for part in samples]), y=y)
+    return Samples(x=concatenated([part.x for part in samples]), y=y)

@@ -25,6 +25,7 @@ import torch
 from pyarrow import fs
 from torch import Tensor
 
+from raysplit.data.inputs import concatenated
 from raysplit.data.samples import DataSet, Indices, Samples
 from raysplit.data.sources.arrays import checked_inputs, checked_labels, unit_and_normalise
 from raysplit.data.sources.files import to_numpy
@@ -73,8 +74,8 @@ class StreamedShard:
             pieces.append(self._group(group).take(chosen[where] - self._starts[group]))
             places.append(where)
         order = torch.from_numpy(np.argsort(np.concatenate(places)))
-        labels = [piece.y for piece in pieces if isinstance(piece.y, Tensor)]
-        return Samples(x=torch.cat([piece.x for piece in pieces])[order], y=torch.cat(labels)[order])
+        x, y = (concatenated(parts) for parts in ([piece.x for piece in pieces], [piece.y for piece in pieces]))
+        return Samples(x=x, y=y).take(order)
 
     @staticmethod
     def concatenated(parts: Sequence[StreamedShard]) -> Samples:
@@ -154,7 +155,6 @@ def open_shards(
         train=test,
         test=test,
         num_classes=num_classes or int(test.y.max()) + 1,
-        input_shape=tuple(test.x.shape[1:]),
         transform=transform,
         eval_transform=transform,
     )

@@ -49,7 +49,6 @@ class TaskSet:
             test=self.test,
             val=self.train.take(aside) if num_aside else None,
             num_classes=max(self.num_classes.values()),
-            input_shape=tuple(self.train.x.shape[1:]),
             transform=self.transform,
             eval_transform=self.eval_transform,
             classes=self.classes,

@@ -9,13 +9,16 @@ the first tensor that crosses. To tell them apart the graph is run twice, with b
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+
+from raysplit.data.inputs import Values
+from raysplit.models.cutting.tracing import arguments
 
 VALUE_OPS = ("placeholder", "call_module", "call_function", "call_method")
 PLAIN_TYPES = (int, float, bool, str, torch.dtype, type(None))
@@ -42,21 +45,26 @@ class Crossings:
 
     nodes: the computing nodes in order.
     end: the last position, after all nodes.
+    kept_back: inputs that cross nowhere but before the first node.
     """
 
-    def __init__(self, root: nn.Module, graph: fx.Graph, example: Tensor) -> None:
+    def __init__(
+        self, root: nn.Module, graph: fx.Graph, example: Values, kept_back: Collection[str] = frozenset()
+    ) -> None:
         self.nodes = [node for node in graph.nodes if node.op in VALUE_OPS and node.op != "placeholder"]
         self.end = len(self.nodes)
         self._position = {node: number for number, node in enumerate(self.nodes, start=1)}
-        (self._input,) = graph.find_nodes(op="placeholder")
+        self._inputs: list[fx.Node] = list(graph.find_nodes(op="placeholder"))
+        self._kept_back = kept_back
         (output,) = graph.find_nodes(op="output")
-        self._position |= {self._input: 0, output: self.end + 1}
+        self._position |= {**dict.fromkeys(self._inputs, 0), output: self.end + 1}
         self._last_use = {
-            node: max((self._position[user] for user in node.users), default=0) for node in [self._input, *self.nodes]
+            node: max((self._position[user] for user in node.users), default=0) for node in [*self._inputs, *self.nodes]
         }
-        self._small = _run(root, graph, example)
-        self._large = _run(root, graph, torch.cat([example, example[:1]]))
-        self._num_small = len(example)
+        small = arguments(graph, example)
+        self._small = _run(root, graph, small)
+        self._large = _run(root, graph, tuple(torch.cat([value, value[:1]]) for value in small))
+        self._num_small = len(small[0])
         self._state_spans = dict(self._spans_of_state(root, graph))
 
     def position(self, node: fx.Node) -> int:
@@ -106,7 +114,9 @@ class Crossings:
 
     def _sample(self, node: fx.Node) -> Sample:
         small, large = self._small[node], self._large[node]
-        if not small.is_floating_point() and node is not self._input:
+        if node in self._inputs and node.target in self._kept_back:
+            raise Unsendable(f"the private input {node.target!r} would cross it")
+        if not small.is_floating_point() and node not in self._inputs:
             raise Unsendable(f"{node.name!r} would cross it, a tensor of {small.dtype} that has no gradient")
         if small.shape != (self._num_small, *small.shape[1:]) or large.shape != (self._num_small + 1, *small.shape[1:]):
             raise Unsendable(f"{node.name!r} of shape {tuple(small.shape)} would cross it, not one row per sample")
@@ -157,11 +167,11 @@ class _Recorder(fx.Interpreter):
         return value
 
 
-def _run(root: nn.Module, graph: fx.Graph, example: Tensor) -> dict[fx.Node, Any]:
+def _run(root: nn.Module, graph: fx.Graph, values: tuple[Tensor, ...]) -> dict[fx.Node, Any]:
     """What every node returns: tensors without their data, other values as they are."""
     recorder = _Recorder(root, graph)
     with torch.no_grad():
-        recorder.run(example)
+        recorder.run(*values)
     return recorder.seen
 
 

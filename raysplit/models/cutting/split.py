@@ -14,13 +14,14 @@ trace is cut at (nearly) any node; inside a residual block several tensors cross
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, fx, nn
 
+from raysplit.data.inputs import Values
 from raysplit.models.cutting.cut_names import PositionNames, name_positions
 from raysplit.models.cutting.cut_tensors import Crossings
 from raysplit.models.cutting.tracing import leaf, trace_graph, unchanged
@@ -105,7 +106,8 @@ class TracedModel:
         part = fx.Graph()
         known: dict[fx.Node, Any] = {}
         for node in self.crossings.tensors(lo):
-            known[node] = part.placeholder(node.name)
+            is_input = lo == 0 and node.op == "placeholder"  # named inputs come by the name of the parameter
+            known[node] = part.placeholder(str(node.target) if is_input else node.name)
         numbers = self.crossings.numbers(lo)
         if numbers:
             first = next(iter(known.values()))
@@ -158,18 +160,19 @@ class TracedModel:
         )
 
 
-def trace(model: nn.Module, example: Tensor) -> TracedModel:
+def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = frozenset()) -> TracedModel:
     """Find out where `model` can be cut.
 
-    example: a batch [B, ...] of inputs, one sample is enough. The model runs on it, in evaluation mode, and is left as
-        it was.
+    example: a batch [B, ...] of inputs, or several by the names of the forward's parameters; one sample is enough. The
+        model runs on it, in evaluation mode, and is left as it was.
+    kept_back: inputs that stay with the first part: where one would cross, the model is not cut.
     Raises ValueError, with a way out, for a model that torch.fx cannot trace or that has state it never uses.
     """
     traced = trace_graph(model, example)
     root, graph = traced.root, traced.graph
     with unchanged(root):
         root.eval()
-        crossings = Crossings(root, graph, example)
+        crossings = Crossings(root, graph, example, kept_back)
     names = name_positions(crossings.nodes)
     legal = [position for position in range(1, crossings.end) if crossings.objection(position) is None]
     if traced.unit_ends:

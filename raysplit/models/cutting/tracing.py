@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from raysplit.data.inputs import Values, feed
 from raysplit.models.cutting import rewrite
 from raysplit.models.cutting.dropout import SeededDropout, SteadyDropout, seed_dropouts
 
@@ -81,9 +82,10 @@ class _Tracer(fx.Tracer):
         return result
 
 
-def trace_graph(model: nn.Module, example: Tensor) -> TracedGraph:
+def trace_graph(model: nn.Module, example: Values) -> TracedGraph:
     """Trace `model`; children of a chain (``nn.Sequential``) that cannot be traced become single nodes.
 
+    example: a tensor for a model of one input, tensors by name for one whose forward has parameters of these names.
     Raises ValueError, with the place in the model's source and a way out, when there is no graph that computes what
     the model computes.
     """
@@ -93,6 +95,7 @@ def trace_graph(model: nn.Module, example: Tensor) -> TracedGraph:
         while True:
             try:
                 traced = _trace_both_modes(model, leaves, is_chain)
+                _check_inputs(traced.graph, example)
                 break
             except _Untraceable as failure:
                 child = failure.path.split(".")[0]
@@ -122,10 +125,6 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 def _trace_both_modes(model: nn.Module, leaves: frozenset[str], is_chain: bool) -> TracedGraph:
     root, tracer, graph = _trace_once(model, leaves, training=True)
     _, _, eval_graph = _trace_once(model, leaves, training=False)
-    placeholders = graph.find_nodes(op="placeholder")
-    if len(placeholders) != 1:
-        names = ", ".join(node.name for node in placeholders)
-        raise _Untraceable("", f"its forward takes ({names}), a model that is cut takes one tensor")
     for module, original in zip(root.modules(), model.modules(), strict=True):
         module.training = original.training
     dropouts = _dropout_calls(graph, eval_graph)
@@ -135,6 +134,27 @@ def _trace_both_modes(model: nn.Module, leaves: frozenset[str], is_chain: bool) 
     rewrite.separate_dropout_calls(root, graph)
     children = list(model._modules) if is_chain else []
     return TracedGraph(root=root, graph=graph, unit_ends=tuple(zip(children, tracer.call_ends, strict=False)))
+
+
+def _check_inputs(graph: fx.Graph, example: Values) -> None:
+    """Raise _Untraceable unless the forward takes just these inputs and uses all of them."""
+    placeholders = graph.find_nodes(op="placeholder")
+    names = [str(node.target) for node in placeholders]
+    if isinstance(example, Tensor):
+        if len(names) != 1:
+            raise _Untraceable("", f"its forward takes ({', '.join(names)}), a model that is cut takes one tensor")
+    elif set(names) != set(example):
+        told = f"its forward takes ({', '.join(names)}) and the data have the inputs ({', '.join(example)})"
+        raise _Untraceable("", f"{told}, which it gets by name")
+    if unused := [str(node.target) for node in placeholders if not node.users]:
+        raise _Untraceable("", f"its forward never uses the input {unused[0]!r}")
+
+
+def arguments(graph: fx.Graph, example: Values) -> tuple[Tensor, ...]:
+    """A batch in the order in which the graph takes its inputs."""
+    if isinstance(example, Tensor):
+        return (example,)
+    return tuple(example[str(node.target)] for node in graph.find_nodes(op="placeholder"))
 
 
 def _trace_once(model: nn.Module, leaves: frozenset[str], training: bool) -> tuple[nn.Module, _Tracer, fx.Graph]:
@@ -194,14 +214,16 @@ def _names(node: fx.Node) -> Any:
     return fx.map_arg((node.args, node.kwargs), lambda argument: argument.name)
 
 
-def _check_same_output(model: nn.Module, traced: TracedGraph, example: Tensor) -> None:
+def _check_same_output(model: nn.Module, traced: TracedGraph, example: Values) -> None:
     outputs = []
+    interpreter: Any = fx.Interpreter(traced.root, graph=traced.graph)
     with unchanged(traced.root), torch.no_grad():
         model.eval()
         traced.root.eval()
-        for run in (model, fx.Interpreter(traced.root, graph=traced.graph).run):
+        for by_graph in (False, True):
             torch.default_generator.manual_seed(0)
-            outputs.append(pytree.tree_leaves(run(example)))
+            output = interpreter.run(*arguments(traced.graph, example)) if by_graph else feed(model, example)
+            outputs.append(pytree.tree_leaves(output))
     same = len(outputs[0]) == len(outputs[1]) and all(
         torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(*outputs, strict=True)
     )

@@ -124,9 +124,16 @@ def test_profile_as_json() -> None:
     assert (answer["model"], answer["batch_size"]) == ("mlp", 4)
 
 
+def test_profile_of_a_model_of_tokens() -> None:
+    arguments = ["--model", "input_support:bag_of_tokens", "--input-shape", "6", "--num-classes", "3", "--json"]
+    answer = json.loads(CliRunner().invoke(profile, [*arguments, "--input-type", "int64", "--repeats", "1"]).stdout)
+    assert [unit["name"] for unit in answer["units"]] == ["embedding", "mean", "head"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--model", "mlp", "--input-shape", "8", "--input-type", "int64"], "takes one floating input"),
         (["--model", "no_such_net"], "unknown model 'no_such_net'"),
         (["--model", "mlp", "--input-shape", "3x32"], "'3x32' must be sizes such as 3,32,32"),
         (["--model", "mlp", "--output", "profile.txt"], "must end in .parquet or .csv"),

@@ -105,6 +105,12 @@ def test_a_model_of_the_users_own_as_documented() -> None:
             "--set", "training.max_steps=1", "--set", "algorithm.cut=right")  # fmt: skip
 
 
+def test_tokens_of_the_users_own_as_documented() -> None:
+    documented("mytokens")
+    trained("--quiet", "--set", "data={name: 'mytokens:repeated'}", "--set", "model={name: 'mytokens:Reader'}",
+            "--set", "algorithm.cut=embedding", "--set", "training.max_steps=2")  # fmt: skip
+
+
 def test_a_data_set_of_the_users_own_as_documented() -> None:
     documented("mydata")
     result = trained("--quiet", "--set", "data={name: 'mydata:spirals', num_samples: 200}")

@@ -115,7 +115,8 @@ class Answers(nn.Module):
 
 
 class Spec:
-    dtype = "float32"
+    def cast(self, batch: Tensor, device: str) -> Tensor:
+        return batch.to(device)
 
     def build(self) -> nn.Module:
         return Answers()

@@ -237,7 +237,7 @@ def test_a_frozen_backbone_keeps_weights_and_statistics() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match=r"unknown backbone 'vgg' \(one of efficientnet_b0"):
+    with pytest.raises(ValueError, match=r"unknown backbone 'vgg'; did you mean 'vgg16'\? \(one of efficientnet_b0"):
         build_classifier("vgg", {"a": 2}, image_size=64, seed=1)
     with pytest.raises(ValueError, match="task 'a' has 1 classes"):
         build_classifier("small", {"a": 1}, image_size=64, seed=1)
