@@ -147,9 +147,10 @@ class Scaffold(FedAvg):
     owner_type = ScaffoldOwner
     aggregator_type = ScaffoldServer
     works_apart = False  # c is exact only if a round waits for its cohort
+    can_be_simulated = False  # owners calculate with weights, of which a simulation has the sizes alone
 
-    def __init__(self, setting: Setting, options: ScaffoldOptions) -> None:
-        super().__init__(setting, options)
+    def set_up(self, setting: Setting) -> None:
+        super().set_up(setting)
         optimizer = setting.optimizer
         if optimizer.name != "sgd" or optimizer.options:
             raise ValueError(

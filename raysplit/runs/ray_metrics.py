@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from raysplit.cluster.contract import LinkTraffic, PartyLoad, original
+from raysplit.cluster.contract import COORDINATOR, LinkTraffic, PartyLoad, PartySpec
 from raysplit.runs.callback import Callback
 from raysplit.runs.folder import Row
 
 MAX_LABELLED = 200
-"""Of more parties the names are no labels any more: they are summed up by role, ``owner`` for ``owner-17``."""
+"""Of more parties the names are no labels any more: they are summed up by role."""
+
+_UNKNOWN = "unknown"  # the role of a party that has come and gone within a round
 
 
 class Publish(Protocol):
@@ -79,28 +81,28 @@ def measured(row: Row) -> Mapping[str, float]:
     return {metric.name: float(row[metric.column]) for metric in METRICS if metric.column in row}
 
 
-def by_link(moved: Sequence[LinkTraffic]) -> Mapping[tuple[str, str], float]:
+def by_link(moved: Sequence[LinkTraffic], roles: Mapping[str, str]) -> Mapping[tuple[str, str], float]:
     """Bytes by source and destination."""
-    names = _labels({party for link in moved for party in (link.source, link.destination)})
+    names = _labels({party for link in moved for party in (link.source, link.destination)}, roles)
     found: Counter[tuple[str, str]] = Counter()
     for link in moved:
         found[names[link.source], names[link.destination]] += link.num_bytes
     return found
 
 
-def by_party(loads: Sequence[PartyLoad]) -> Mapping[str, tuple[float, float]]:
+def by_party(loads: Sequence[PartyLoad], roles: Mapping[str, str]) -> Mapping[str, tuple[float, float]]:
     """The wait in seconds, and the largest number of calls at once, by party."""
-    names = _labels({strain.party for strain in loads})
+    names = _labels({load.party for load in loads}, roles)
     found: dict[str, tuple[float, float]] = {}
-    for strain in loads:
-        wait_s, peak = found.get(names[strain.party], (0.0, 0.0))
-        found[names[strain.party]] = wait_s + strain.wait_s, max(peak, strain.peak_calls)
+    for load in loads:
+        wait_s, peak = found.get(names[load.party], (0.0, 0.0))
+        found[names[load.party]] = wait_s + load.wait_s, max(peak, load.peak_calls)
     return found
 
 
-def _labels(parties: set[str]) -> dict[str, str]:
+def _labels(parties: set[str], roles: Mapping[str, str]) -> dict[str, str]:
     few = len(parties) <= MAX_LABELLED
-    return {party: party if few else original(party).partition("-")[0] for party in parties}
+    return {party: party if few else roles.get(party, _UNKNOWN) for party in parties}
 
 
 class RayMetrics(Callback):
@@ -109,6 +111,11 @@ class RayMetrics(Callback):
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
         self._pressed: set[str] = set()
+        self._roles: dict[str, str] = {COORDINATOR: COORDINATOR}
+
+    def deployed(self, parties: Sequence[PartySpec]) -> None:
+        """These parties have been made, the first ones or later ones."""
+        self._roles |= {party.name: party.role for party in parties}
 
     def round_ended(self, row: Row) -> None:
         for name, value in measured(row).items():
@@ -116,9 +123,9 @@ class RayMetrics(Callback):
 
     def round_measured(self, moved: Sequence[LinkTraffic], loads: Sequence[PartyLoad]) -> None:
         """What has crossed the links in a round, and how hard the parties were pressed; zero for who is not there."""
-        for (source, destination), num_bytes in by_link(moved).items():
+        for (source, destination), num_bytes in by_link(moved, self._roles).items():
             self._publish(LINK_BYTES.name, num_bytes, source=source, destination=destination)
-        pressed = by_party(loads)
+        pressed = by_party(loads, self._roles)
         for party in sorted(self._pressed | pressed.keys()):
             wait_s, peak = pressed.get(party, (0.0, 0.0))
             self._publish(WAIT_SECONDS.name, wait_s, party=party)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from torch import Tensor, nn
 
-from raysplit.cluster.contract import LinkTraffic, PartyLoad
+from raysplit.cluster.contract import LinkTraffic, PartyLoad, PartySpec
 from raysplit.models.spec import ModelSpec
 from raysplit.prediction.timeline import Comparison
 from raysplit.runs.folder import CUT_SHORT as CUT_SHORT
@@ -18,7 +18,9 @@ from raysplit.runs.folder import Row, table_of, traffic_table
 
 
 class Meter(Protocol):
-    """Is told of every round what has crossed the links, and how hard the parties were pressed."""
+    """Is told who was made, and of every round what has crossed the links and how hard the parties were pressed."""
+
+    def deployed(self, parties: Sequence[PartySpec]) -> None: ...
 
     def round_measured(self, moved: Sequence[LinkTraffic], loads: Sequence[PartyLoad]) -> None: ...
 

@@ -71,6 +71,8 @@ async def run(
             if experiment.reliability.preflight and resources and experiment.elastic is None:
                 refuse_too_little(expected_needs(experiment, algorithm, parties, resources), resources)
             algorithm.attach(await deployed(parties, cluster, experiment.reliability), cluster)
+            if meter is not None:
+                meter.deployed(parties)
             members = members_of(experiment, algorithm, parties, cluster)
             safety = Safety(experiment, algorithm, parties, cluster, checkpoints, members, told.checkpoint_kept)
             told.run_started(experiment)
@@ -186,6 +188,7 @@ class _Loop:
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
         if self._meter is not None:
+            self._meter.deployed(algorithm.latecomers())
             self._meter.round_measured(moved, await self._cluster.party_loads())
         divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
         row = self._ledger.entry(context, report, seconds, moved) | divergence | self._members.row()

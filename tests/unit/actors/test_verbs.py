@@ -103,3 +103,8 @@ def test_mypy_finds_a_misspelt_verb(tmp_path: Path, pytestconfig: pytest.Config)
     assert "right.py" not in told
     for verb, handle in VERBS.items():
         assert f'"{handle}" has no attribute "{verb}t"; maybe "{verb}"?' in told
+
+
+def test_the_names_that_weights_had_before_still_work() -> None:
+    assert DataOwner.parts_state is DataOwner.weights
+    assert DataOwner.load_parts is DataOwner.load_weights

@@ -9,7 +9,7 @@ from typing import Any
 
 from support import settings
 
-from raysplit.cluster.contract import LinkTraffic, PartyLoad, current_party
+from raysplit.cluster.contract import COORDINATOR, LinkTraffic, PartyLoad, PartySpec, current_party
 from raysplit.cluster.load import LoadMeter, merge_loads
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.place_log import Labels
@@ -69,10 +69,26 @@ def test_links_and_parties_are_told_by_name() -> None:
 
 
 def test_many_parties_are_told_by_role() -> None:
-    owners = [f"owner-{i}" for i in range(MAX_LABELLED)]
-    assert by_link([link(name, "server", 2) for name in owners]) == {("owner", "server"): 2 * MAX_LABELLED}
-    loads = [PartyLoad(party=f"owner-{i}@copy", wait_s=0.5, peak_calls=i) for i in range(MAX_LABELLED + 1)]
-    assert by_party(loads) == {"owner": (0.5 * (MAX_LABELLED + 1), MAX_LABELLED)}
+    """Whatever their names are."""
+    names = [f"clinic {i}" for i in range(MAX_LABELLED + 1)]
+    roles = {**dict.fromkeys(names, "owner"), "heads": "node"}
+    assert by_link([link(name, "heads", 2) for name in names], roles) == {("owner", "node"): 2 * (MAX_LABELLED + 1)}
+    loads = [PartyLoad(party=name, wait_s=0.5, peak_calls=i) for i, name in enumerate(names)]
+    assert by_party(loads, roles) == {"owner": (0.5 * (MAX_LABELLED + 1), MAX_LABELLED)}
+
+
+def test_roles_are_those_of_the_parties_that_were_made() -> None:
+    """Also of those that came while the run went on."""
+    told: list[tuple[Any, ...]] = []
+    observer = RayMetrics(lambda name, value, **keys: told.append((name, value, *keys.values())))
+    observer.deployed([PartySpec(name=f"clinic {i}", role="owner", build=object) for i in range(MAX_LABELLED + 1)])
+    observer.deployed([PartySpec(name="mean of depth", role="aggregator", build=object)])
+    names = [f"clinic {i}" for i in range(MAX_LABELLED + 1)]
+    observer.round_measured([*(link(name, "mean of depth", 1) for name in names), link(COORDINATOR, names[0], 5)], [])
+    assert told == [
+        ("raysplit_link_bytes", MAX_LABELLED + 1, "owner", "aggregator"),
+        ("raysplit_link_bytes", 5, "coordinator", "owner"),
+    ]
 
 
 class Clock:
