@@ -79,6 +79,11 @@ class SplitFedV1(Algorithm):
     title = "SplitFed V1"
     comes_and_goes = True
     options_type: ClassVar[type[Options]] = SharedServerOptions
+    sums_server_steps: ClassVar[bool] = True
+    """Each server's steps are its own; False where all servers make the same ones."""
+
+    _latest: tuple[Handle, ...] = ()
+    """The servers that have the newest average; none before the first round."""
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -112,8 +117,6 @@ class SplitFedV1(Algorithm):
         counts = await gather(*[server.num_steps() for server in serving])
         return RoundReport(owners=reports, server_steps=sum(counts) if self.sums_server_steps else max(counts))
 
-    sums_server_steps: ClassVar[bool] = True
-
     async def open_servers(self, context: RoundContext) -> dict[str, Handle]:
         """Open the round at the servers that have owners in it; the server of each owner."""
         if self.num_servers == 1:
@@ -134,8 +137,6 @@ class SplitFedV1(Algorithm):
             sharing = Sharing(owners=members, servers=shards, index=index, aggregator=averaging)
             await shard.begin_share(context, sharing)
         return {owner: server for server, members in zip(active, groups, strict=True) for owner in members}
-
-    _latest: tuple[Handle, ...] = ()
 
     async def _bring_up_to_date(self, active: tuple[Handle, ...]) -> None:
         """Servers that sat out the round before take over what one that did not has."""
@@ -181,10 +182,14 @@ class SplitFedV2Options(SplitOptions):
 
 
 class SplitFedV2(SplitFedV1):
-    num_servers = 1
     name = "splitfed_v2"
     title = "SplitFed V2"
     options_type: ClassVar[type[Options]] = SplitFedV2Options
+
+    @property
+    def num_servers(self) -> int:
+        """One: all owners train the same part in turn."""
+        return 1
 
     def parties(self) -> list[PartySpec]:
         server = self.node_party(SERVER, self.recipe(1), restart_optimizer=self.setting.restart_server_optimizer)

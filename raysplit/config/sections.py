@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from raysplit.data.domains import domain_names
+from raysplit.registry import one_of
 from raysplit.schedulers.rules import Rules
 
 
@@ -18,6 +20,11 @@ class OwnersConfig(Rules):
     """Its standard deviation on their training and test inputs."""
     label_noise: float = Field(default=0.0, ge=0, le=1)
     """The fraction of their training labels that is flipped."""
+
+    @field_validator("domain")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        return value if value is None else one_of("domain", value, domain_names())
 
 
 class OutputConfig(Rules):

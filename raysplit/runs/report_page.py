@@ -27,11 +27,14 @@ def page(runs: Sequence[RunReport], picture: str | None, target: float | None = 
         picture: its file, as seen from the page; None where nothing has been evaluated.
         target: an accuracy; what did it take to reach it?
     """
-    parts = ["# Runs", _table(*_results(runs, target))]
+    parts = ["# Runs", markdown_table(*_results(runs, target))]
     parts += [f"![accuracy over rounds, bytes and seconds]({picture})"] if picture else []
     differing = differing_settings(runs)
     if differing:
-        parts += ["## What else differs", _table(["setting", *[run.label for run in runs]], _settings_rows(differing))]
+        parts += [
+            "## What else differs",
+            markdown_table(["setting", *[run.label for run in runs]], _settings_rows(differing)),
+        ]
     for run in runs:
         parts += _section(run)
     return "\n\n".join(parts) + "\n"
@@ -59,9 +62,11 @@ def _settings_rows(differing: Mapping[str, Sequence[Any]]) -> list[list[str]]:
 def _section(run: RunReport) -> list[str]:
     rows = read_metrics(run.folder)
     settings = [f"`{key}: {run.settings[key]}`" for key in _SHOWN if key in run.settings]
-    parts = [f"## {run.label}", f"{run.stopped}; {', '.join(settings)}", _table(*_course(rows))]
+    parts = [f"## {run.label}", f"{run.stopped}; {', '.join(settings)}", markdown_table(*_course(rows))]
     links = _links(run.folder / "traffic.parquet")
-    parts += ["Tensor bytes by kind of link:", _table(["from", "to", "MiB", "messages"], links)] if links else []
+    parts += (
+        ["Tensor bytes by kind of link:", markdown_table(["from", "to", "MiB", "messages"], links)] if links else []
+    )
     return parts + _environment(run.folder / "environment.json")
 
 
@@ -106,9 +111,10 @@ def _environment(path: Path) -> list[str]:
     return [f"Python {found['python']} on {found['platform']}, {found['cpus']} CPUs; {packages}."]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, without a line break at its end; a bar in a cell stays a bar."""
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *cells])
 
 
 def _percent(value: float | None) -> str:

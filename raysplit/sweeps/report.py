@@ -109,11 +109,6 @@ def key_titles(keys: Sequence[str]) -> list[str]:
     return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
 
 
-def as_markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [columns, ["---"] * len(columns), *lines]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
 def as_data(groups: Sequence[Group], target: float | None = None) -> list[dict[str, Any]]:
     """The table as plain data for programs; accuracies are fractions."""
     found = []

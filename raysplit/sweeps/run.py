@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from raysplit.sweeps.report import Group, as_data, as_markdown, read_groups, table
+from raysplit.runs.report_page import markdown_table
+from raysplit.sweeps.report import Group, as_data, read_groups, table
 from raysplit.sweeps.sweep import Cell, Train, run_cells
 
 
@@ -42,7 +43,7 @@ class SweepResult:
         return pa.Table.from_pylist([dict(zip(columns, line, strict=True)) for line in lines])
 
     def __str__(self) -> str:
-        return as_markdown(*table(self.groups, self.target))
+        return markdown_table(*table(self.groups, self.target)) + "\n"
 
 
 def run_sweep(

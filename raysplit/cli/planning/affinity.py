@@ -7,7 +7,7 @@ losses after Standley et al., arXiv 1905.07553.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysplit.cli.pictures.affinity import draw_matrix
+from raysplit.schedulers.energy import TaskCost, fit_task_cost
 from raysplit.schedulers.grouping.files import read_affinity, read_history, read_pair_losses
 from raysplit.schedulers.grouping.scores import (
     Affinity,
@@ -33,14 +34,50 @@ from raysplit.schedulers.grouping.when import SEARCHES
 MODES = (*SEARCHES, "hoa")
 
 
+def _hours(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> TaskCost | None:
+    """The line through runs written as ``TASKS:HOURS``."""
+    if not value:
+        return None
+    try:
+        return fit_task_cost({int(tasks): float(hours) for tasks, hours in (run.split(":") for run in value)})
+    except ValueError as wrong:
+        raise click.BadParameter(
+            f"{' '.join(value)}: {wrong}; give two runs, for example --hours 1:3.37 --hours 5:7.28"
+        ) from wrong
+
+
 @click.command(name="affinity")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--groups", "num_groups", type=int, help="Number of groups; all numbers by default.")
 @click.option("--mode", type=click.Choice(MODES), default="exact", show_default=True, help="How to group.")
 @click.option("--top", default=5, show_default=True, help="Partitions to list with --groups and --mode exact.")
+@click.option(
+    "--hours",
+    "cost",
+    multiple=True,
+    callback=_hours,
+    metavar="TASKS:HOURS",
+    help="What a run with so many tasks takes; two such runs tell what every way to train would take.",
+)
+@click.option(
+    "--merged-share",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="With --hours: the share of rounds before the merged task is split.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else; needs --groups.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write a heat map here (.png, .svg).")
-def affinity(source: Path, num_groups: int | None, mode: str, top: int, as_json: bool, picture: Path | None) -> None:
+def affinity(
+    source: Path,
+    num_groups: int | None,
+    mode: str,
+    top: int,
+    cost: TaskCost | None,
+    merged_share: float,
+    as_json: bool,
+    picture: Path | None,
+) -> None:
     """Group tasks by SOURCE: the folder of a run, or a CSV matrix.
 
     The CSV's header names the tasks. Rows are sources and columns recipients of affinity; for --mode hoa rows are
@@ -56,7 +93,8 @@ def affinity(source: Path, num_groups: int | None, mode: str, top: int, as_json:
         draw_matrix(matrix, found[num_groups].groups if num_groups else (matrix.tasks,), picture)
     if as_json:
         chosen = next(iter(found.values()))
-        click.echo(json.dumps({"groups": chosen.groups, "score": chosen.score}))
+        hours = {"hours": hours_by_method(cost, chosen.groups, matrix.tasks, merged_share)} if cost else {}
+        click.echo(json.dumps({"groups": chosen.groups, "score": chosen.score} | hours))
         return
     console = Console()
     console.print(_matrix_table(matrix))
@@ -64,8 +102,35 @@ def affinity(source: Path, num_groups: int | None, mode: str, top: int, as_json:
     if num_groups is not None and mode == "exact" and len(matrix.tasks) <= MAX_ENUMERATED_TASKS:
         assert isinstance(matrix, Affinity)
         console.print(_ranking_table(every_partition(matrix, num_groups), top))
+    if cost is not None:
+        console.print(_hours_table(cost, found, matrix.tasks, merged_share))
     if picture is not None:
         console.print(f"heat map written to {picture}", soft_wrap=True)
+
+
+def hours_by_method(cost: TaskCost, groups: Groups, tasks: tuple[str, ...], merged_share: float) -> Mapping[str, float]:
+    """What each way to train these tasks takes: every task alone, all in one, and the methods that find the groups."""
+    num_tasks, sizes = len(tasks), [len(group) for group in groups]
+    return {
+        "one by one": cost.one_by_one_hours(num_tasks),
+        "all in one": cost.all_in_one_hours(num_tasks),
+        "mas": cost.mas_hours(num_tasks, len(groups), merged_share=merged_share),
+        "tag": cost.tag_hours(num_tasks, sizes),
+        "hoa": cost.hoa_hours(num_tasks, sizes),
+    }
+
+
+def _hours_table(cost: TaskCost, found: dict[int, Grouping], tasks: tuple[str, ...], merged_share: float) -> Table:
+    columns = {
+        number: hours_by_method(cost, grouping.groups, tasks, merged_share) for number, grouping in found.items()
+    }
+    table = Table(title="hours by the number of groups, without measuring affinities")
+    table.add_column("--groups", justify="right")
+    for method in next(iter(columns.values())):
+        table.add_column(method, justify="right")
+    for number, hours in columns.items():
+        table.add_row(str(number), *(f"{value:.2f}" for value in hours.values()))
+    return table
 
 
 def _read(source: Path, mode: str) -> TaskMatrix:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from raysplit.cli.pictures.plan import draw_plan
 from raysplit.config.build import build_dry
 from raysplit.config.run import load_config
 from raysplit.prediction.plan_cuts import cut_problem
+from raysplit.schedulers.cuts.baselines import Alternative, alternatives
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, load_profile, node_kinds
 from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, pareto_front, solve_dp, solve_ilp
@@ -70,6 +71,7 @@ _BITS = {f"{letter}bit": 1000**power / 8 for power, letter in enumerate(["", "K"
 @click.option("--batches", default=32, show_default=True, help="Batches of each owner in a round.")
 @click.option("--solver", type=click.Choice(["cbc", "highs", "dp"]), default="cbc", show_default=True)
 @click.option("--front", is_flag=True, help="All trades of time for price instead of one plan.")
+@click.option("--baselines", is_flag=True, help="Beside the plan: a split by hand, one node, and whole copies.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the plan to this PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def plan(
@@ -88,6 +90,7 @@ def plan(
     batches: int,
     solver: str,
     front: bool,
+    baselines: bool,
     picture: Path | None,
     as_json: bool,
 ) -> None:
@@ -103,6 +106,8 @@ def plan(
         "memory_model": memory_model,
         "use_all_nodes": chosen == "all",
     }
+    if front and baselines:
+        raise click.UsageError("--front shows many plans and --baselines compares one; give one of the two")
     try:
         if config is not None:
             if profile or units or owner_memory or owners or nodes or links:
@@ -122,21 +127,38 @@ def plan(
         if front:
             show_front(problem, as_json=as_json)
         else:
-            plan_from_problem(problem, solver=solver, picture=picture, as_json=as_json)
+            show_plan(problem, solver=solver, baselines=baselines, picture=picture, as_json=as_json)
     except ValueError as mistake:
         raise click.ClickException(str(mistake)) from mistake
 
 
-def plan_from_problem(problem: CutProblem, *, solver: str, picture: Path | None, as_json: bool) -> Plan:
-    """Solve `problem` with "cbc", "highs" or "dp", print the plan and draw it if asked. Returns the plan."""
+def show_plan(problem: CutProblem, *, solver: str, baselines: bool, picture: Path | None, as_json: bool) -> None:
+    """Solve `problem` with "cbc", "highs" or "dp", print the plan, and draw and compare it if asked."""
     best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
+    others = alternatives(problem, best) if baselines else ()
     if picture is not None:
         draw_plan(problem, best, picture)
     if as_json:
-        click.echo(best.to_json())
+        compared = {"baselines": [asdict(other) for other in others]} if baselines else {}
+        click.echo(json.dumps(best.to_dict() | compared))
     else:
         _print_plan(best)
-    return best
+        if others:
+            Console().print(_comparison(best, others))
+
+
+def _comparison(best: Plan, others: Sequence[Alternative]) -> Table:
+    table = Table(title="the plan beside other ways to train these owners")
+    for column in ("way", "round min", "the plan saves", "how"):
+        table.add_column(column, justify="right" if column in ("round min", "the plan saves") else "left")
+    table.add_row("this plan", f"{best.round_ms / 60_000:.2f}", "", f"cuts {list(best.cuts)}")
+    for other in others:
+        if other.round_ms is None:
+            table.add_row(other.name, "impossible", "", other.note)
+        else:
+            saved = 1 - best.round_ms / other.round_ms
+            table.add_row(other.name, f"{other.round_ms / 60_000:.2f}", f"{saved:.1%}", other.note)
+    return table
 
 
 def show_front(problem: CutProblem, *, as_json: bool) -> list[Plan]:

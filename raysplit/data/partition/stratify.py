@@ -15,6 +15,8 @@ TEST_FRACTION = 0.2
 def stratified_split(labels: npt.ArrayLike, seed: int = 0) -> tuple[Indices, Indices]:
     """Sorted indices (train, test): a fifth of every class, rounded, is drawn for the test set.
 
+    scikit-learn's ``train_test_split`` has other random streams: with it, every seed would choose other samples.
+
     Raises ``ValueError`` when one side would be empty.
     """
     classes = np.asarray(labels)

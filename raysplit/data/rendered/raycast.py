@@ -1,8 +1,8 @@
-"""Ray casting of a box-shaped room with simple solids, many images at once, in plain NumPy.
+"""Ray casting of a box-shaped room and of simple solids, many images at once, in plain NumPy.
 
-Arrays are [images, pixels] or, for points and directions, a list of three of those (x, y, z). Directions have
-component 1 along the camera's axis, so a hit parameter is the z-depth of the hit. Curvatures are the two
-principal ones in 1/m, the larger first, positive where the solid bulges outwards.
+Arrays are [images, pixels] or, for points and directions, a list of three of those (x, y, z). A depth is how many times
+the direction leads from the camera to the hit: the z-depth where directions have component 1 along the camera's axis.
+Curvatures are the two principal ones in 1/m, the larger first, positive where the solid bulges outwards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Array = NDArray[np.floating]
 Vector = list[Array]  # x, y, z
 NEAR = 1e-3  # metres; nothing is closer to a camera
 
-BOX, CYLINDER, SPHERE, CAPSULE = range(4)
+BOX, CYLINDER, SPHERE, CAPSULE, STANDING_CAPSULE = range(5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class Solid:
     """Solids of one type, one for each ray bundle [m, 1]: where they stand, how they are turned and how large.
 
     `size` is (half length, half width, height) of a box, (radius, -, height) of an upright cylinder, (radius, -, -)
-    of a sphere lying on the floor or `height` above it, (radius, half length, -) of a capsule lying on the floor.
+    of a sphere lying on the floor or `height` above it, (radius, half length, -) of a capsule lying on the floor,
+    (radius, -, distance of its two centres) of one standing on it.
     """
 
     x: Array
@@ -36,7 +37,7 @@ class Solid:
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """First hits [m, pixels]: z-depth (inf for a miss), normal in the solid's frame, and principal curvatures."""
+    """First hits [m, pixels]: depth (inf for a miss), normal in the solid's frame, and principal curvatures."""
 
     depth: Array
     normal: Sequence[Array]
@@ -117,12 +118,17 @@ def _sphere(solid: Solid, origin: Vector, ray: Vector) -> Hit:
     return Hit(depth=depth, normal=normal, curvature=(bend, bend))
 
 
-def _cylinder(solid: Solid, origin: Vector, ray: Vector) -> Hit:
-    radius, _, height = solid.size
+def _side(origin: Vector, ray: Vector, radius: Array) -> tuple[Array, Array]:
+    """Where rays meet the side of an upright cylinder without ends: depth, and height there."""
     across = ray[0] * ray[0] + ray[1] * ray[1]
     along = origin[0] * ray[0] + origin[1] * ray[1]
     side = _root(across, along, origin[0] * origin[0] + origin[1] * origin[1] - radius * radius)
-    z = origin[2] + np.where(np.isfinite(side), side, 0) * ray[2]
+    return side, origin[2] + np.where(np.isfinite(side), side, 0) * ray[2]
+
+
+def _cylinder(solid: Solid, origin: Vector, ray: Vector) -> Hit:
+    radius, _, height = solid.size
+    side, z = _side(origin, ray, radius)
     side = np.where((z >= 0) & (z <= height), side, np.inf)
     lid = (height - origin[2]) / ray[2]
     x, y = origin[0] + lid * ray[0], origin[1] + lid * ray[1]
@@ -153,9 +159,27 @@ def _capsule(solid: Solid, origin: Vector, ray: Vector) -> Hit:
     return Hit(depth=depth, normal=normal, curvature=(bend, np.where(cap < side, bend, 0)))
 
 
+def _standing_capsule(solid: Solid, origin: Vector, ray: Vector) -> Hit:
+    radius, _, distance = solid.size
+    side, z = _side(origin, ray, radius)
+    side = np.where((z >= radius) & (z <= radius + distance), side, np.inf)
+    ends = [
+        _sphere_at([origin[0], origin[1], origin[2] - centre], ray, radius) for centre in (radius, radius + distance)
+    ]
+    cap = np.minimum(ends[0], ends[1])
+    depth = np.minimum(side, cap)
+    reached = np.where(np.isfinite(depth), depth, 0)
+    x, y, z = (o + reached * r for o, r in zip(origin, ray, strict=True))
+    centre = np.clip(z, radius, radius + distance)
+    bend = np.broadcast_to(1 / radius, depth.shape)
+    normal = [x / radius, y / radius, (z - centre) / radius]
+    return Hit(depth=depth, normal=normal, curvature=(bend, np.where(cap < side, bend, 0)))
+
+
 _HITS: dict[int, Callable[[Solid, Vector, Vector], Hit]] = {
     BOX: _box,
     CYLINDER: _cylinder,
     SPHERE: _sphere,
     CAPSULE: _capsule,
+    STANDING_CAPSULE: _standing_capsule,
 }

@@ -18,6 +18,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from raysplit.data.rendered.raycast import BOX, CYLINDER, SPHERE, STANDING_CAPSULE, Solid, solid_hit
+
 IMAGE_SIZE = 64
 RAYS_PER_SIDE = 2
 SHAPES = ("box", "cylinder", "sphere", "capsule")
@@ -158,17 +160,16 @@ def _walls(eye: Floats, rays: Floats) -> Hits:
 def _object(geometry: Geometry, eye: Floats, rays: Floats) -> Hits:
     """The object of base radius r = 0.55 scale, standing on the floor at the origin."""
     r = 0.55 * geometry.scale
-    if geometry.shape == "box":
-        return _box(eye, rays, half=np.array([0.8 * r, 0.8 * r, r]))
-    if geometry.shape == "cylinder":
-        discs = [_disc(eye, rays, 0.8 * r, height) for height in (0.0, 2 * r)]
-        return _nearest([_tube(eye, rays, 0.8 * r, 0.0, 2 * r), *discs])
-    if geometry.shape == "sphere":
-        return _ball(eye, rays, r, r)
-    assert geometry.shape == "capsule", geometry.shape
-    low, high = 0.6 * r, 0.6 * r + 1.3 * r
-    ends = [_ball(eye, rays, 0.6 * r, height) for height in (low, high)]
-    return _nearest([_tube(eye, rays, 0.6 * r, low, high), *ends])
+    kind, turn_rad, size = {
+        "box": (BOX, BOX_YAW, (0.8 * r, 0.8 * r, 2 * r)),
+        "cylinder": (CYLINDER, 0.0, (0.8 * r, 0.0, 2 * r)),
+        "sphere": (SPHERE, 0.0, (r, 0.0, 0.0)),
+        "capsule": (STANDING_CAPSULE, 0.0, (0.6 * r, 0.0, 1.3 * r)),
+    }[geometry.shape]
+    x, y, turn, half_length, half_width, height = (np.asarray(value) for value in (0.0, 0.0, turn_rad, *size))
+    solid = Solid(x=x, y=y, turn_rad=turn, size=(half_length, half_width, height))
+    hit = solid_hit(kind, solid, list(eye), list(np.moveaxis(rays, -1, 0)))
+    return Hits(distance=hit.depth.astype(np.float64), normal=np.stack(hit.normal, axis=-1))
 
 
 def _nearest(hits: list[Hits]) -> Hits:
@@ -176,59 +177,3 @@ def _nearest(hits: list[Hits]) -> Hits:
     first = np.argmin(distances, axis=0)
     normal = np.select([first[..., None] == k for k in range(len(hits))], [each.normal for each in hits])
     return Hits(distance=np.min(distances, axis=0), normal=normal)
-
-
-def _near_root(a: Floats, b: Floats, c: Floats) -> Floats:
-    """The smaller root of a t^2 + 2 b t + c = 0 where there is one in front, infinity elsewhere."""
-    inner = b * b - a * c
-    with np.errstate(divide="ignore", invalid="ignore"):
-        root = (-b - np.sqrt(np.maximum(inner, 0.0))) / a
-    return np.where((inner > 0) & (root > 0), root, np.inf)
-
-
-def _ball(eye: Floats, rays: Floats, radius: float, height: float) -> Hits:
-    x, y, z = eye[0], eye[1], eye[2] - height
-    a = rays[..., 0] ** 2 + rays[..., 1] ** 2 + rays[..., 2] ** 2
-    b = (x * rays[..., 0] + y * rays[..., 1]) + z * rays[..., 2]
-    distance = _near_root(a, b, np.asarray((x * x + y * y + z * z) - radius * radius))
-    return Hits(distance=distance, normal=_outward(eye, rays, distance, np.array([0.0, 0.0, height]), radius))
-
-
-def _tube(eye: Floats, rays: Floats, radius: float, low: float, high: float) -> Hits:
-    """The side of an upright cylinder about the origin."""
-    a = rays[..., 0] ** 2 + rays[..., 1] ** 2
-    b = eye[0] * rays[..., 0] + eye[1] * rays[..., 1]
-    distance = _near_root(a, b, np.asarray((eye[0] ** 2 + eye[1] ** 2) - radius * radius))
-    height = eye[2] + np.where(np.isinf(distance), 0.0, distance) * rays[..., 2]
-    distance = np.where((height >= low) & (height <= high), distance, np.inf)
-    normal = _outward(eye, rays, distance, np.zeros(3), radius)
-    return Hits(distance=distance, normal=normal * np.array([1.0, 1.0, 0.0]))
-
-
-def _disc(eye: Floats, rays: Floats, radius: float, height: float) -> Hits:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distance = (height - eye[2]) / rays[..., 2]
-        point = eye + distance[..., None] * rays
-    inside = point[..., 0] ** 2 + point[..., 1] ** 2 <= radius * radius
-    return _plane(distance, inside, (0.0, 0.0, 1.0))
-
-
-def _outward(eye: Floats, rays: Floats, distance: Floats, centre: Floats, radius: float) -> Floats:
-    reached = np.where(np.isinf(distance), 0.0, distance)
-    return ((eye + reached[..., None] * rays) - centre) / radius
-
-
-def _box(eye: Floats, rays: Floats, half: Floats) -> Hits:
-    """A box standing on the floor, turned by BOX_YAW: three pairs of slabs in its own frame."""
-    cos, sin = math.cos(BOX_YAW), math.sin(BOX_YAW)
-    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    origin = turn @ (eye - np.array([0.0, 0.0, half[2]]))
-    own = rays @ turn.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        to_low, to_high = (-half - origin) / own, (half - origin) / own
-    enter_each = np.minimum(to_low, to_high)
-    axis = np.argmax(enter_each, axis=-1)
-    enter, leave = enter_each.max(axis=-1), np.maximum(to_low, to_high).min(axis=-1)
-    distance = np.where((enter < leave) & (enter > 0), enter, np.inf)
-    face = np.eye(3)[axis] * -np.sign(np.take_along_axis(own, axis[..., None], axis=-1))
-    return Hits(distance=distance, normal=face @ turn)

@@ -21,18 +21,3 @@ def task_losses(logits: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> dict[s
 def joint_loss(losses: Mapping[str, Tensor]) -> Tensor:
     """The sum over tasks, in their order."""
     return in_order(losses.values())
-
-
-def accuracy(logits: Tensor, y: Tensor) -> float:
-    """Share of right answers among logits [B, K] for labels y [B]."""
-    return (logits.argmax(1) == y).double().mean().item()
-
-
-def micro_f1(logits: Tensor, y: Tensor) -> float:
-    """F1 from true positives, false positives and false negatives summed over the classes."""
-    num_classes = logits.shape[1]
-    said = nn.functional.one_hot(logits.argmax(1), num_classes).bool()
-    true = nn.functional.one_hot(y, num_classes).bool()
-    hits = (said & true).sum().item()
-    false_alarms, misses = (said & ~true).sum().item(), (true & ~said).sum().item()
-    return 2 * hits / (2 * hits + false_alarms + misses)

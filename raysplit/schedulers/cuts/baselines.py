@@ -1,4 +1,4 @@
-"""What a plan is compared with: a hand-made split, one hop, whole copies side by side, one owner at a time, no split.
+"""What a plan is compared with: a split by hand, one node, whole copies side by side, one owner at a time.
 
 The baselines of Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208.
 All use the same profile and the same memory model as the planner.
@@ -13,7 +13,7 @@ from raysplit.schedulers.cuts.plan import Plan, plan_for
 from raysplit.schedulers.cuts.problem import ComputeNodeSpec, CutProblem, FreeOwnerCuts, InfeasibleError
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
 from raysplit.schedulers.cuts.solve import solve_dp
-from raysplit.schedulers.cuts.time_model import MS_PER_S, OwnerLoad, Stage
+from raysplit.schedulers.cuts.time_model import OwnerLoad, Stage
 
 
 def manual_split(problem: CutProblem) -> Plan:
@@ -97,7 +97,7 @@ def horizontal_scaling(problem: CutProblem) -> HorizontalPlan:
     return HorizontalPlan(shares=shares, batches_per_owner=problem.batches_per_owner)
 
 
-def sequential_batch_ms(node: Stage, owner: OwnerLoad) -> float:
+def _sequential_batch_ms(node: Stage, owner: OwnerLoad) -> float:
     """One batch of SplitNN: nothing overlaps, so all computing and the four transfers add up."""
     own_ms = owner.first_forward_ms + owner.last_ms + owner.first_backward_ms
     num_bytes = owner.first_bytes + owner.last_bytes
@@ -106,18 +106,51 @@ def sequential_batch_ms(node: Stage, owner: OwnerLoad) -> float:
 
 def sequential_round_ms(node: Stage, owners: Sequence[OwnerLoad], batches: int, handover_ms: float) -> float:
     """A round of SplitNN: owners train one after the other and hand the model on (K - 1 times)."""
-    return sum(batches * sequential_batch_ms(node, owner) for owner in owners) + (len(owners) - 1) * handover_ms
+    return sum(batches * _sequential_batch_ms(node, owner) for owner in owners) + (len(owners) - 1) * handover_ms
 
 
-def federated_round_ms(
-    batch_ms: Sequence[float], batches: int, model_bytes: float, link_bytes_per_s: Sequence[float]
-) -> float:
-    """A round of FedAvg: each owner trains the whole model (`batch_ms` a batch) and sends and receives it once."""
-    if not all(rate > 0 for rate in link_bytes_per_s):
-        raise ValueError(f"links of {tuple(link_bytes_per_s)} bytes/s; every owner's must be more than 0")
-    return max(
-        batches * ms + 2 * MS_PER_S * model_bytes / rate for ms, rate in zip(batch_ms, link_bytes_per_s, strict=True)
-    )
+@dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """A way to train the same owners; `round_ms` is None where it is impossible, and `note` says why."""
+
+    name: str
+    round_ms: float | None
+    note: str = ""
+
+
+def alternatives(problem: CutProblem, plan: Plan) -> tuple[Alternative, ...]:
+    """A split by hand, one node, and whole copies side by side, with the owner's cuts of the `plan`."""
+    question = replace(problem, units=(plan.cuts[0], plan.cuts[-1] - 1))
+    return (_by_hand(question), _on_one_node(question), _side_by_side(question))
+
+
+def _by_hand(problem: CutProblem) -> Alternative:
+    name = "split by hand"
+    try:
+        plan = manual_split(problem)
+    except ValueError as reason:
+        return Alternative(name=name, round_ms=None, note=str(reason))
+    short = [share.node for share in plan.shares if share.memory_bytes > share.memory_limit_bytes]
+    note = f"cuts {list(plan.cuts)}" + (f"; too much for the memory of {', '.join(short)}" if short else "")
+    return Alternative(name=name, round_ms=plan.round_ms, note=note)
+
+
+def _on_one_node(problem: CutProblem) -> Alternative:
+    try:
+        plan = one_hop(problem)
+    except InfeasibleError as reason:
+        return Alternative(name="one node", round_ms=None, note=str(reason))
+    return Alternative(name="one node", round_ms=plan.round_ms, note=plan.nodes[0])
+
+
+def _side_by_side(problem: CutProblem) -> Alternative:
+    name = "whole copies side by side"
+    try:
+        plan = horizontal_scaling(problem)
+    except InfeasibleError as reason:
+        return Alternative(name=name, round_ms=None, note=str(reason))
+    note = ", ".join(f"{share.num_owners} owners on {share.node}" for share in plan.shares)
+    return Alternative(name=name, round_ms=plan.round_ms, note=note)
 
 
 def _fixed_units(problem: CutProblem) -> tuple[int, int]:

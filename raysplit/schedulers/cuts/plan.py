@@ -7,7 +7,6 @@ update. One worker serves both directions on a node, so `max (F_i + G_i)` is the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -107,10 +106,6 @@ class Plan:
             "price_per_round": self.price_per_round,
             "shares": [asdict(share) for share in self.shares],
         }
-
-    def to_json(self) -> str:
-        """`to_dict` as one JSON object."""
-        return json.dumps(self.to_dict())
 
     def __str__(self) -> str:
         header = ("node", "units", "forward ms", "backward ms", "memory GiB", "of GiB")

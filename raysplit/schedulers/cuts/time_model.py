@@ -158,14 +158,5 @@ def saturation_owners(work: Round, hop_ms: Sequence[float] = ()) -> float:
     return _mean([loop_ms(work.stages, owner, hop_ms) for owner in work.owners]) / full_ms(work.stages)
 
 
-def pipelined_ms(stage_ms: Sequence[float], num_tasks: int) -> float:
-    """General form for any pipeline: the first task passes all stages, each further one costs the longest.
-
-    Stages are nodes and, where links are slow, links as well (the min-sum and min-max objective of Wei et al.,
-    "Pipelining Split Learning in Multi-hop Edge Networks", 2025, arXiv 2505.04368).
-    """
-    return sum(stage_ms) + (num_tasks - 1) * max(stage_ms)
-
-
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)

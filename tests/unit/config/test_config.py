@@ -99,6 +99,7 @@ def test_an_unknown_name_names_the_nearest_and_lists_all(tree: Any, kind: str, n
             {"partition": {"num_owners": 3}, "training": {"cohort_size": 4}},
             "training.cohort_size is 4 and there are 3 owners; take at most all",
         ),
+        ({"owners": {"domain": "rotations"}}, "owners.domain: unknown domain 'rotations'; did you mean 'rotation'"),
         ({"partition": {"num_owners": 3}, "owners": {"noisy": 4}}, "owners.noisy is 4 and there are 3 owners"),
         ({"training": {"optimizer": {"name": "sgd", "momentun": 0.9}}}, "optimiser sgd does not take"),
         (

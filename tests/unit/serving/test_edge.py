@@ -34,7 +34,6 @@ from raysplit.models.classifier.export import (
 from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Message, Reason, WireError, encode
 from raysplit.serving.compression import Encoding, pack, unpack
-from raysplit.serving.cost.effects import encoding_effects
 from raysplit.serving.edge import EdgeClient, Latency, latency_percentiles
 from raysplit.serving.links import EdgeLink
 from raysplit.serving.service import (
@@ -170,20 +169,6 @@ def test_no_logit_moves_further_than_the_weights_allow(serving: Serving, encodin
         bound = (arrived - z).double().abs() @ first.T @ last.T
         change = (head(arrived) - head(z)).double().abs()
         assert (change <= bound + 1e-6).all(), task
-
-
-def test_the_effect_of_each_encoding_on_accuracy(serving: Serving) -> None:
-    """Labels are the model's own answers, so exact features are always right; int8 is a quarter of their size."""
-    x = prepared(_pictures(50, seed=6), serving.meta)
-    with torch.inference_mode():
-        y = {task: logits.argmax(1) for task, logits in serving.model(x).items()}
-    effects = encoding_effects(serving.model, x, y, [Encoding.FLOAT32, Encoding.FLOAT16, Encoding.INT8, Encoding.ZLIB])
-    sizes = {encoding: effect.payload_bytes for encoding, effect in effects.items()}
-    assert (sizes[Encoding.FLOAT32], sizes[Encoding.FLOAT16], sizes[Encoding.INT8]) == (8192, 4096, 2048)
-    assert sizes[Encoding.ZLIB] < 8192
-    for lossless in (Encoding.FLOAT32, Encoding.ZLIB):
-        assert effects[lossless].accuracy == effects[lossless].agreement == dict.fromkeys(CLASSES, 1.0)
-    assert min(effects[Encoding.FLOAT16].accuracy.values()) >= 0.98
 
 
 def test_only_the_asked_tasks_come_back_in_the_models_order(serving: Serving) -> None:

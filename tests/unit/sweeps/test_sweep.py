@@ -15,7 +15,8 @@ from raysplit.api import train_cell
 from raysplit.cli.pictures.sweep import draw_sweep
 from raysplit.cli.training.sweep import sweep
 from raysplit.config.errors import ConfigError
-from raysplit.sweeps.report import Group, Spread, as_data, as_markdown, read_groups, table
+from raysplit.runs.report_page import markdown_table
+from raysplit.sweeps.report import Group, Spread, as_data, read_groups, table
 from raysplit.sweeps.sweep import Axis, Cell, cells, parse_axis, run_cells
 
 TASKS = {"name": "main_label", "num_owners": 3, "alpha": 0.5, "samples_per_owner": 40, "test_samples_per_owner": 20}
@@ -168,7 +169,7 @@ def test_seeds_are_one_line_beside_the_controls(groups: list[Group]) -> None:
 
 
 def test_markdown_and_data(groups: list[Group]) -> None:
-    markdown = as_markdown(*table(groups)).splitlines()
+    markdown = markdown_table(*table(groups)).splitlines()
     assert markdown[0].startswith("| alpha | algorithm | accuracy |")
     assert markdown[1] == "| --- | --- | --- | --- | --- | --- |"
     data = as_data(groups, 0.8)

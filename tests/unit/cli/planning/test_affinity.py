@@ -152,3 +152,25 @@ def test_a_table_with_a_missing_pair_is_refused(csv: Path, tmp_path: Path) -> No
     pq.write_table(table.slice(1), tmp_path / "affinities.parquet")
     with pytest.raises(ValueError, match="each pair of its 5 tasks once"):
         read_history(tmp_path)
+
+
+PUBLISHED = ("--hours", "1:3.374", "--hours", "5:7.28")  # five Taskonomy tasks, 100 rounds
+
+
+def test_what_every_way_to_train_takes(csv: Path) -> None:
+    """The published run times: 16.87 h one by one, 7.28 all in one, 8.96 MAS, 16.96 TAG and 65.7 HOA for two groups."""
+    found = json.loads(run(csv, "--groups", 2, "--json", *PUBLISHED))
+    assert found["hours"] == pytest.approx(
+        {"one by one": 16.87, "all in one": 7.28, "mas": 8.96, "tag": 16.96, "hoa": 65.70}, abs=0.01
+    )
+    later = json.loads(run(csv, "--groups", 2, "--json", "--merged-share", 1, *PUBLISHED))
+    assert later["hours"]["mas"] == pytest.approx(7.28)
+    assert "8.96" in run(csv, *PUBLISHED)
+
+
+@pytest.mark.parametrize("hours", [["1:3"], ["1:3", "1:4"], ["1:3", "five:7"], ["1", "2"]])
+def test_hours_that_make_no_line(csv: Path, hours: list[str]) -> None:
+    arguments = [part for each in hours for part in ("--hours", each)]
+    result = CliRunner().invoke(affinity, [str(csv), *arguments])
+    assert result.exit_code == 2
+    assert "give two runs, for example --hours 1:3.37 --hours 5:7.28" in result.output

@@ -14,7 +14,7 @@ from support import settings
 from raysplit.cli.results.report import report
 from raysplit.cli.training.train import train
 from raysplit.runs.report import read_runs
-from raysplit.runs.report_page import page
+from raysplit.runs.report_page import markdown_table, page
 
 MIB = 2**20
 
@@ -110,3 +110,7 @@ def test_a_page_from_an_object_store_is_that_from_a_folder(tmp_path: Path, monke
         ]
 
     assert untimed(text) == untimed((tmp_path / "here.md").read_text())
+
+
+def test_a_bar_in_a_cell_does_not_end_it() -> None:
+    assert markdown_table(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |"

@@ -70,6 +70,9 @@ def test_a_ray_meets_the_nearest_wall(ray: tuple[float, ...], depth: float, numb
         (raycast.CAPSULE, solid(0.25, 1, 0), (-5, 0, 0.25), (1, 0, 0), 3.75, (-1, 0, 0), (4, 4)),
         (raycast.CAPSULE, solid(0.25, 1, 0, turn_rad=np.pi / 2), (0, -5, 0.25), (0, 1, 0), 3.75, (0, -1, 0), (4, 4)),
         (raycast.CAPSULE, solid(0.25, 1, 0), (-5, 0, 0.6), (1, 0, 0), np.inf, None, None),
+        (raycast.STANDING_CAPSULE, solid(0.25, 0, 1), (-5, 0, 0.75), (1, 0, 0), 4.75, (-1, 0, 0), (4, 0)),
+        (raycast.STANDING_CAPSULE, solid(0.25, 0, 1), (0, 0, 5), (0, 0, -1), 3.5, (0, 0, 1), (4, 4)),
+        (raycast.STANDING_CAPSULE, solid(0.25, 0, 1), (-5, 0, 1.6), (1, 0, 0), np.inf, None, None),
     ],
 )
 def test_rays_meet_solids_where_geometry_says(

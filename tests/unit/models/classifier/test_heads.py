@@ -21,7 +21,7 @@ from raysplit.models.classifier.heads import (
     num_parameters,
     task_head,
 )
-from raysplit.models.classifier.losses import accuracy, joint_loss, micro_f1, task_losses
+from raysplit.models.classifier.losses import joint_loss, task_losses
 from raysplit.schedulers.learning_rate import SCHEDULES
 
 
@@ -188,13 +188,6 @@ def test_pooled_features_are_the_means_of_the_channels() -> None:
     torch.testing.assert_close(model.features(x), maps.flatten(2).sum(2) / 4)
     assert num_parameters(model.heads) == 576 * 256 + 256 + 256 * 2 + 2
     assert model.trunk()(x).equal(model.features(x))
-
-
-def test_micro_f1_is_accuracy_for_one_label_per_picture() -> None:
-    logits = torch.eye(4)[torch.tensor([0, 1, 2, 3, 0])]
-    y = torch.tensor([0, 1, 2, 0, 1])
-    assert accuracy(logits, y) == pytest.approx(3 / 5)
-    assert micro_f1(logits, y) == pytest.approx(3 / 5)
 
 
 def test_pretrained_weights_come_from_the_whole_networks_file_or_the_trunks(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from raysplit.schedulers.cuts.baselines import (
-    federated_round_ms,
+    alternatives,
     horizontal_scaling,
     manual_split,
     one_hop,
@@ -136,8 +136,24 @@ def test_handover_happens_between_owners() -> None:
     assert sequential_round_ms(node, [free] * 3, 2, handover_ms=100) == 3 * 2 * 3 + 2 * 100
 
 
-def test_federated_learning_waits_for_the_slowest_owner() -> None:
-    """10 batches of 3 s with a fast link, or of 1 s with one that needs 2 x 40 s for the model."""
-    assert federated_round_ms([3000, 1000], 10, 4e7, [1e9, 1e6]) == pytest.approx(10_000 + 80_000)
-    with pytest.raises(ValueError, match="every owner's must be more than 0"):
-        federated_round_ms([1000], 10, 1, [0])
+def test_what_a_plan_is_compared_with() -> None:
+    """Units of 1, 2 and 3 ms and 1 GiB on two nodes of 5 GiB, for two owners: one node lacks room, so do copies."""
+    small = problem(chain(1, 2, 3), 2, (5, 1), (5, 1))
+    by_hand, one, copies = alternatives(small, solve_dp(small))
+    assert (by_hand.name, by_hand.round_ms, by_hand.note) == ("split by hand", 2 * 32 * 3.0, "cuts [1, 3, 4]")
+    assert one.round_ms is None
+    assert "vm-1 lacks 1.00 GiB" in one.note
+    assert (copies.round_ms, copies.note) == (32 * 6.0, "1 owners on vm-1, 1 owners on vm-2")
+
+
+def test_a_split_by_hand_that_does_not_fit_says_so() -> None:
+    tight = problem(chain(1, 1, 1, 3), 1, (2, 1), (2, 1))
+    by_hand, _, copies = alternatives(tight, solve_dp(tight))
+    assert by_hand.note == "cuts [1, 4, 5]; too much for the memory of vm-1"
+    assert copies.round_ms is None
+    assert "whole replicas of units 1-4 fit" in copies.note
+
+
+def test_free_owner_cuts_are_compared_where_the_plan_made_them() -> None:
+    free = replace(problem(chain(1, 2, 3), 1, (9, 1)), units=FreeOwnerCuts(memory_bytes=2**50))
+    assert all(way.round_ms is not None for way in alternatives(free, solve_dp(free)))

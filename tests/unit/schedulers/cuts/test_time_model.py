@@ -15,7 +15,6 @@ from raysplit.schedulers.cuts.time_model import (
     averaging_ms,
     full_ms,
     loop_ms,
-    pipelined_ms,
     round_ms,
     saturated_ms,
     saturation_owners,
@@ -134,11 +133,6 @@ def test_averaging_counted_by_hand() -> None:
     """The last upload of 2 s, 0.5 s of summing, three downloads of 2 s."""
     averaging = Averaging(bytes_per_owner=200, link_bytes_per_s=100, compute_ms=500)
     assert averaging_ms(3, averaging) == 2000 + 500 + 3 * 2000
-
-
-def test_any_pipeline() -> None:
-    """Three stages, drawn: 2, 5 and 1 ms; four tasks: 8 ms for the first, 5 for each further one."""
-    assert pipelined_ms([2, 5, 1], 4) == 8 + 3 * 5
 
 
 def test_bad_input() -> None:

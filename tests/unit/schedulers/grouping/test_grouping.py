@@ -325,6 +325,13 @@ def test_rank_correlation_by_hand() -> None:
     assert rank_correlation(rising, flat) == 1.0
 
 
+def test_the_same_order_correlates_by_exactly_one_however_many_tasks() -> None:
+    """`min_correlation` may be 1; one rounding below, and the tasks would never be split."""
+    for num_tasks in range(2, 10):
+        values = np.random.default_rng(num_tasks).normal(size=(num_tasks, num_tasks))
+        assert rank_correlation(matrix(values.tolist()), matrix(np.exp(values).tolist())) == 1.0
+
+
 def test_split_rules_are_checked_when_made() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         FixedRound(num_rounds=0)
