@@ -36,13 +36,13 @@ class GraftedSpec(ModelSpec):
         if tuple(cuts) != (self.shared_cut,):
             raise ValueError(f"a grafted model has the one cut {self.shared_cut!r}, got {list(cuts)}")
         own = super().parts((self.own_cut,))[0]
-        return [Own(own), *self.shared.parts(cuts)[1:]]
+        return [OwnPart(own), *self.shared.parts(cuts)[1:]]
 
     def build(self) -> nn.Module:
         return Grafted(*self.parts((self.shared_cut,)))
 
 
-class Own(nn.Module):
+class OwnPart(nn.Module):
     """An owner's part, with its weights under the prefix `OWN`."""
 
     def __init__(self, part: nn.Module) -> None:
