@@ -6,10 +6,10 @@ without a ``name`` changes single settings of the file, any other takes the plac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from raysplit.config.build import build, build_dry
 from raysplit.config.errors import ConfigError
@@ -18,6 +18,8 @@ from raysplit.config.overrides import read_tree
 from raysplit.config.planned_cuts import with_planned_cuts
 from raysplit.config.run import RunConfig, check_config, load_config
 from raysplit.experiment.experiment import Experiment
+from raysplit.given import put, released
+from raysplit.models.spec import ModelSpec
 from raysplit.prediction.closed_form import closed_form
 from raysplit.prediction.plan_cuts import cut_problem
 from raysplit.prediction.simulate import Simulation
@@ -38,6 +40,26 @@ from raysplit.training.own_loop import in_a_thread, loop_is_running
 from raysplit.training.session import train_new, train_on
 
 SECTIONS = tuple(RunConfig.model_fields)
+
+
+class Sections(TypedDict, total=False):
+    """What a configuration file takes, as keyword arguments; see `train`."""
+
+    seed: int
+    model: Any
+    data: Any
+    partition: Any
+    owners: Mapping[str, Any]
+    algorithm: Any
+    training: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    links: Mapping[str, Any]
+    cluster: str | Mapping[str, Any]
+    topology: Mapping[str, Any] | None
+    reliability: Mapping[str, Any]
+    output: Mapping[str, Any]
+
+
 Source = str | Path | Mapping[str, Any] | RunConfig | Experiment | None
 
 
@@ -47,7 +69,7 @@ def train(
     folder: str | Path | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
-    **sections: Any,
+    **sections: Unpack[Sections],
 ) -> Result:
     """Train a model across data owners, as a configuration file, keyword arguments or an `Experiment` says.
 
@@ -57,7 +79,8 @@ def train(
         overwrite: replace a run that is in the folder.
         callbacks: are called when something has happened in the run, see `Callback`.
         sections: ``seed``, ``model``, ``data``, ``partition``, ``owners``, ``algorithm``, ``training``,
-            ``evaluation``, ``cluster``, ``topology``, ``reliability``, ``output``: what the file takes, or objects.
+            ``evaluation``, ``links``, ``cluster``, ``topology``, ``reliability``, ``output``: what the file takes, or
+            objects.
             ``model`` is a class, a function or a `torch.nn.Module` (whose weights are the start); ``data`` a pair
             (train, test) of map-style sets or of pairs of arrays, or a `DataSet`; ``algorithm`` an `Algorithm` made
             with its options; ``cluster`` may be ``"local"`` or ``"ray"``.
@@ -79,7 +102,8 @@ def train(
         _refuse_sections(sections)
         work = partial(train_new, lambda device: config, config.cluster, config.reliability)
         return _recorded(work, folder, overwrite, callbacks)
-    return train_config(described(config, sections), folder=folder, overwrite=overwrite, callbacks=callbacks)
+    with released():
+        return train_config(described(config, sections), folder=folder, overwrite=overwrite, callbacks=callbacks)
 
 
 def train_config(
@@ -128,10 +152,8 @@ def resume(
     Raises:
         ValueError: there is no run, it has finished, or the objects are missing or others.
     """
-    for key, value in (("model", model), ("data", data), ("algorithm", algorithm)):
-        if value is not None:
-            section(key, value)  # from now on this process has it
-    with existing_folder(str(folder)) as (local, copies):
+    with released(), existing_folder(str(folder)) as (local, copies):
+        _given_again(model=model, data=data, algorithm=algorithm)
         if not (local / "config.yaml").exists():
             raise ValueError(f"{local} is not a run folder: it has no config.yaml")
         config = load_config(local / "config.yaml")
@@ -139,8 +161,18 @@ def resume(
         return work(local, callbacks=[*copies, *callbacks])
 
 
-def load(folder: str | Path) -> Result:
+def _given_again(**objects: Any) -> None:
+    """Have the objects that a run was started with under the names that its configuration has for them."""
+    for key, value in objects.items():
+        if value is not None:
+            section(key, value)
+
+
+def load(folder: str | Path, *, model: Any = None, data: Any = None, algorithm: Any = None) -> Result:
     """Read a run, finished or not, from its folder or URI.
+
+    Args:
+        model, data, algorithm: the objects that the run was started with; `Result.model` builds the model with them.
 
     Raises ``ValueError`` where there is no run, or one without a finished round.
 
@@ -150,14 +182,21 @@ def load(folder: str | Path) -> Result:
     local = fetched(str(folder)) if is_uri(str(folder)) else Path(folder)
     if not (local / "config.yaml").exists():
         raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
+    _given_again(model=model, data=data, algorithm=algorithm)
+    states = read_models(local)
     return Result(
         rows=tuple(read_metrics(local)),
-        states=read_models(local),
+        states=states,
         links=read_traffic(local),
         stopped=str(read_summary(local).get("stopped", CUT_SHORT)),
         folder=local,
-        spec_of=lambda label: build(load_config(local / "config.yaml")).begin().spec_of(label),
+        specs=lambda: _specs(local, states),
     )
+
+
+def _specs(folder: Path, labels: Iterable[str]) -> dict[str, ModelSpec]:
+    algorithm = build(load_config(folder / "config.yaml")).begin()
+    return {label: algorithm.spec_of(label) for label in labels}
 
 
 def compare(folders: Sequence[str | Path]) -> RunComparison:
@@ -172,7 +211,7 @@ def compare(folders: Sequence[str | Path]) -> RunComparison:
     return RunComparison(tuple(read_runs(local)))
 
 
-def simulate(config: Source = None, *, rounds: int = 1, **sections: Any) -> Simulation:
+def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Sections]) -> Simulation:
     """Predict how long rounds take on the machines of a topology, without computing anything.
 
     Args:
@@ -186,7 +225,8 @@ def simulate(config: Source = None, *, rounds: int = 1, **sections: Any) -> Simu
         _refuse_sections(sections)
         experiment = config
     else:
-        experiment = build_dry(with_planned_cuts(described(config, sections)))
+        with released():
+            experiment = build_dry(with_planned_cuts(described(config, sections)))
 
     def work() -> Simulation:
         return simulate_experiment(experiment, rounds=rounds).beside(closed_form(experiment))
@@ -194,7 +234,7 @@ def simulate(config: Source = None, *, rounds: int = 1, **sections: Any) -> Simu
     return in_a_thread(work) if loop_is_running() else work()
 
 
-def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Any) -> Plan:
+def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Unpack[Sections]) -> Plan:
     """Choose the cuts and compute nodes of a model for the machines of a topology.
 
     Args:
@@ -208,7 +248,8 @@ def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: An
         _refuse_sections(sections)
         experiment = config
     else:
-        experiment = build_dry(described(config, sections))
+        with released():
+            experiment = build_dry(described(config, sections))
     one_of("objective", objective, ["sum_of_max", "bottleneck", "price"])
     return solve_ilp(cut_problem(experiment, objective=objective))  # type: ignore[arg-type]
 
@@ -220,7 +261,7 @@ def sweep(
     folder: str | Path = "runs/sweep",
     parallel: int = 1,
     target: float | None = None,
-    **sections: Any,
+    **sections: Unpack[Sections],
 ) -> SweepResult:
     """Run every combination of some settings' values; runs that have finished are kept.
 
@@ -235,12 +276,16 @@ def sweep(
         >>> print(raysplit.sweep(data="digits", over={"partition.alpha": [0.1, 1]}))
     """
     axes = [Axis(key=key, values=tuple(values)) for key, values in over.items()]
-    grid = cells(tree_of(config, sections), axes)
-    return run_sweep(grid, Path(folder), train=train_cell, parallel=parallel, target=target)
+    with released() as objects:
+        grid = cells(tree_of(config, sections), axes)
+        train_one = partial(train_cell, objects=objects)
+        return run_sweep(grid, Path(folder), train=train_one, parallel=parallel, target=target)
 
 
-def train_cell(config: RunConfig, folder: Path) -> None:
-    """Train a configuration into a folder, as one run of many."""
+def train_cell(config: RunConfig, folder: Path, objects: Mapping[str, Any] | None = None) -> None:
+    """Train a configuration into a folder, as one run of many; ``objects`` are those that it names, by name."""
+    for name, value in (objects or {}).items():
+        put(name, value)
     train_config(config, folder=folder, keep_ray=True)
 
 

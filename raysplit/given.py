@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import pkgutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 PREFIX = "given:"
@@ -19,8 +21,24 @@ _held: dict[str, Any] = {}
 def hold(title: str, value: Any, digest: str = "") -> str:
     """Keep an object in this process; the name by which a configuration of this process means it."""
     name = f"{PREFIX}{title}{f'#{digest}' if digest else ''}"
-    _held[name] = value
+    put(name, value)
     return name
+
+
+def put(name: str, value: Any) -> None:
+    """Keep an object under a name that `hold` gave it, in this process or in another one."""
+    _held[name] = value
+
+
+@contextmanager
+def released() -> Iterator[Mapping[str, Any]]:
+    """Let go, at the end, of the objects that were held meanwhile; gives what is held, by name."""
+    before = dict(_held)
+    try:
+        yield _held
+    finally:
+        _held.clear()
+        _held.update(before)
 
 
 def is_given(name: str) -> bool:
