@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from raysplit.config.build import build, build_dry
 from raysplit.config.errors import ConfigError
 from raysplit.config.objects import section
-from raysplit.config.overrides import read_tree
 from raysplit.config.planned_cuts import with_planned_cuts
-from raysplit.config.run import RunConfig, check_config, load_config
+from raysplit.config.run import RunConfig, load_config
+from raysplit.config.sources import Sections, Source, described, tree_of
 from raysplit.experiment.experiment import Experiment
 from raysplit.given import put, released
 from raysplit.models.spec import ModelSpec
@@ -38,29 +38,6 @@ from raysplit.sweeps.run import SweepResult, run_sweep
 from raysplit.sweeps.sweep import Axis, cells
 from raysplit.training.own_loop import in_a_thread, loop_is_running
 from raysplit.training.session import train_new, train_on
-
-SECTIONS = tuple(RunConfig.model_fields)
-
-
-class Sections(TypedDict, total=False):
-    """What a configuration file takes, as keyword arguments; see `train`."""
-
-    seed: int
-    model: Any
-    data: Any
-    partition: Any
-    owners: Mapping[str, Any]
-    algorithm: Any
-    training: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-    links: Mapping[str, Any]
-    cluster: str | Mapping[str, Any]
-    topology: Mapping[str, Any] | None
-    reliability: Mapping[str, Any]
-    output: Mapping[str, Any]
-
-
-Source = str | Path | Mapping[str, Any] | RunConfig | Experiment | None
 
 
 def train(
@@ -287,34 +264,6 @@ def train_cell(config: RunConfig, folder: Path, objects: Mapping[str, Any] | Non
     for name, value in (objects or {}).items():
         put(name, value)
     train_config(config, folder=folder, keep_ray=True)
-
-
-def described(config: Source, sections: Mapping[str, Any]) -> RunConfig:
-    """The checked configuration of a source and sections. Raises `ConfigError`."""
-    return config if isinstance(config, RunConfig) and not sections else check_config(tree_of(config, sections))
-
-
-def tree_of(config: Source, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """A source with sections on top, as plain data that is not yet checked."""
-    for key in sections:
-        try:
-            one_of("argument", key, SECTIONS)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-    if isinstance(config, Experiment):
-        raise ConfigError("an Experiment is described to the end; give a file, a mapping or keyword arguments here")
-    if config is None or isinstance(config, str | Path):
-        tree = read_tree(config)
-    elif isinstance(config, RunConfig):
-        tree = config.model_dump(mode="json")
-    elif isinstance(config, Mapping):
-        tree = {key: section(key, value) for key, value in config.items()}
-    else:
-        raise ConfigError(f"expected a file name, a mapping of sections or an Experiment, got {type(config).__name__}")
-    for key, value in sections.items():
-        new, old = section(key, value), tree.get(key)
-        tree[key] = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) and "name" not in new else new
-    return tree
 
 
 def _refuse_sections(sections: Mapping[str, Any]) -> None:
