@@ -49,7 +49,7 @@ class Turn:
             return False
         self._num_in_row += 1
         self._num_begun += 1
-        self._calls.clear()
+        del self._calls[0]  # later calls of this turn have their turn, awaited or not
         return True
 
     def _make_tasks(self) -> None:
