@@ -198,12 +198,7 @@ def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Secti
     Example:
         >>> raysplit.simulate("examples/mpsl_simulate.yaml").round_s
     """
-    if isinstance(config, Experiment):
-        _refuse_sections(sections)
-        experiment = config
-    else:
-        with released():
-            experiment = build_dry(with_planned_cuts(described(config, sections)))
+    experiment = _without_data(config, sections, planned=True)
 
     def work() -> Simulation:
         return simulate_experiment(experiment, rounds=rounds).beside(closed_form(experiment))
@@ -221,12 +216,7 @@ def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Un
     Example:
         >>> raysplit.plan("examples/mpsl_simulate.yaml").cuts
     """
-    if isinstance(config, Experiment):
-        _refuse_sections(sections)
-        experiment = config
-    else:
-        with released():
-            experiment = build_dry(described(config, sections))
+    experiment = _without_data(config, sections, planned=False)
     one_of("objective", objective, ["sum_of_max", "bottleneck", "price"])
     return solve_ilp(cut_problem(experiment, objective=objective))  # type: ignore[arg-type]
 
@@ -264,6 +254,16 @@ def train_cell(config: RunConfig, folder: Path, objects: Mapping[str, Any] | Non
     for name, value in (objects or {}).items():
         put(name, value)
     train_config(config, folder=folder, keep_ray=True)
+
+
+def _without_data(config: Source, sections: Mapping[str, Any], *, planned: bool) -> Experiment:
+    """An experiment whose tensors are sizes, with ``cuts: auto`` planned or left to be planned."""
+    if isinstance(config, Experiment):
+        _refuse_sections(sections)
+        return config
+    with released():
+        checked = described(config, sections)
+        return build_dry(with_planned_cuts(checked) if planned else checked)
 
 
 def _refuse_sections(sections: Mapping[str, Any]) -> None:
