@@ -7,6 +7,9 @@ with BLAKE2b, so streams do not depend on the process, on the order of other dra
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -26,3 +29,31 @@ def generator(seed: int, *keys: str | int) -> np.random.Generator:
 def torch_generator(seed: int, *keys: str | int) -> torch.Generator:
     """A CPU torch generator for the stream named ``(seed, *keys)``."""
     return torch.Generator().manual_seed(derive(seed, *keys))
+
+
+@contextmanager
+def keyed_draws(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Within this context the global streams of torch, NumPy and Python are those of this seed; afterwards as before.
+
+    Args:
+        seed: of the work; equal seeds draw equal values.
+        device: the torch device whose stream is seeded beside the CPU's.
+    """
+    where = torch.device(device)
+    cuda = where.type == "cuda"
+    on_cpu, of_numpy, of_python = torch.default_generator.get_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    on_cuda = torch.cuda.get_rng_state(where) if cuda else None
+    torch.default_generator.manual_seed(seed)
+    if cuda:
+        with torch.cuda.device(where):
+            torch.cuda.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(on_cpu)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)
+        if on_cuda is not None:
+            torch.cuda.set_rng_state(on_cuda, where)

@@ -182,7 +182,10 @@ class ComputeNode:
         stream = step_ids[0].stream(self._recipe.seed, "dropout")
         zs, ys = [z for _, z, _ in brought], [y for _, _, y in brought]
         result = await stage.compute(
-            "loss", step_ids[0], lambda: joint_gradients(stage.part, zs, ys, self._loss, self._joint, stream=stream)
+            "loss",
+            step_ids[0],
+            lambda: joint_gradients(stage.part, zs, ys, self._loss, self._joint, stream=stream),
+            with_loss=self._loss,
         )
         if not all(math.isfinite(loss) for loss in result.losses):
             by_blame = sorted(zip(step_ids, result.losses, zs, strict=True), key=lambda row: is_finite(row[2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -13,8 +14,10 @@ from raysplit.data.inputs import feed
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.classifier import losses as joint
+from raysplit.models.cutting.randomness import function_may_draw, may_draw
 from raysplit.models.dense.losses import task_losses
 from raysplit.models.spec import ModelSpec
+from raysplit.seeding import keyed_draws
 
 _BATCH_SIZE = 256
 
@@ -81,7 +84,8 @@ def evaluate(
     model.load_state_dict({key: value for state in states for key, value in state.items()})
     gen = torch.Generator().manual_seed(seed)
     total = Evaluation(num_samples=0, num_correct=0, loss_sum=0.0)
-    with torch.no_grad():
+    draws = may_draw(model) or function_may_draw(loss)
+    with torch.no_grad(), keyed_draws(seed, device) if draws else nullcontext():
         for start in range(0, len(samples), _BATCH_SIZE):
             batch = samples.take(range(start, min(start + _BATCH_SIZE, len(samples))))
             outputs = feed(model, spec.cast(transform(batch.x, gen), device))

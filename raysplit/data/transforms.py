@@ -9,6 +9,7 @@ adds noise to test inputs as well.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Protocol
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raysplit.data.inputs import Values, map_values
-from raysplit.seeding import generator
+from raysplit.seeding import generator, keyed_draws
 
 
 class Transform(Protocol):
@@ -32,9 +33,15 @@ _NO_STREAM = torch.Generator()  # to seed one takes as long as to fetch a batch
 
 def transformed(x: Values, transform: Transform, seed: Callable[[], int]) -> Values:
     """``x`` [B, ...] transformed; no seed is needed for a transform whose class says ``draws = False``."""
-    gen = torch.Generator().manual_seed(seed()) if _draws(transform) else _NO_STREAM
-    made: Values = transform(x, gen)
-    return made
+    if not _draws(transform):
+        made: Values = transform(x, _NO_STREAM)
+        return made
+    stream = seed()
+    gen = torch.Generator().manual_seed(stream)
+    is_ours = type(transform).__module__.startswith("raysplit.")
+    with nullcontext() if is_ours else keyed_draws(stream):  # another one may draw from a global stream
+        made = transform(x, gen)
+    return made  # noqa: RET504  # typed above
 
 
 def _draws(transform: Any) -> bool:

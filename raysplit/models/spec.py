@@ -15,7 +15,7 @@ from raysplit.data.inputs import Input, Inputs, Values, cast, described, example
 from raysplit.models.cutting.split import CutPoint, TracedModel, trace
 from raysplit.models.given_model import GivenModel
 from raysplit.models.zoo import build_model
-from raysplit.seeding import derive, torch_generator
+from raysplit.seeding import derive, keyed_draws, torch_generator
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -83,8 +83,7 @@ def _hashable(value: Any) -> Any:
 @lru_cache(maxsize=4)
 def _prototype(spec: ModelSpec) -> nn.Module:
     """Never handed out: copies of it are."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive(spec.seed, "model"))
+    with keyed_draws(derive(spec.seed, "model")):
         about_data: dict[str, Any] = {"input_shape": spec.input_shape, "num_classes": spec.num_classes}
         if spec.given is not None:
             model = spec.given.build(about_data | {"inputs": dict(spec.inputs)}, dict(spec.options))

@@ -94,7 +94,8 @@ def joint_gradients(
         means = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
         target = torch.stack([w * mean for w, mean in zip(weights, means, strict=True)]).sum()
         losses = loss_values(means)
-    target.backward()  # type: ignore[no-untyped-call]
+    with dropout_stream(stream):  # what is checkpointed computes its forward again
+        target.backward()  # type: ignore[no-untyped-call]
     if rule.reduction == "client_mean":
         for parameter in module.parameters():
             if parameter.grad is not None:
@@ -118,9 +119,9 @@ def _own_gradients(
         own = leaves(z, part.device)
         with dropout_stream(stream):
             value = loss(part.module(*own), y)
-        wanted = [v for v in own if v.requires_grad]
-        for v, g in zip(wanted, torch.autograd.grad(value, wanted), strict=True):
-            v.grad = g
+            wanted = [v for v in own if v.requires_grad]
+            for v, g in zip(wanted, torch.autograd.grad(value, wanted), strict=True):
+                v.grad = g
         sent.append(gradients(own))
     for name, buffer in part.module.named_buffers():
         buffer.copy_(buffers[name])

@@ -97,6 +97,7 @@ class TrainablePart:
         self._spec = optimizer
         self._lr_scale = 1.0
         self._optimizer: torch.optim.Optimizer | None = None
+        self._stream = 0
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, ...] = ()
         self._anchor: list[Tensor] = []
@@ -115,7 +116,8 @@ class TrainablePart:
         given = zip(self._outputs, as_tuple(g), strict=True)
         pairs = [(output, d.to(self.device)) for output, d in given if output.requires_grad]
         if pairs:
-            torch.autograd.backward([output for output, _ in pairs], [d for _, d in pairs])
+            with dropout_stream(self._stream):  # what is checkpointed computes its forward again
+                torch.autograd.backward([output for output, _ in pairs], [d for _, d in pairs])
         return self._take_input_gradients()
 
     def loss_gradient(self, z: Received, y: Any, loss: Loss, *, stream: int) -> tuple[float, Tensors]:
@@ -125,7 +127,8 @@ class TrainablePart:
         """
         self._compute(z, stream)
         value = loss(untuple(self._outputs), on_device(y, self.device))
-        value.backward()  # type: ignore[no-untyped-call]
+        with dropout_stream(stream):
+            value.backward()  # type: ignore[no-untyped-call]
         return float(value.detach()), self._take_input_gradients()
 
     def step(self) -> None:
@@ -156,6 +159,7 @@ class TrainablePart:
             self._inputs = leaves(z, self.device)
         else:
             self._inputs = tuple([v.detach().to(self.device) for v in as_tuple(z)])
+        self._stream = stream
         with dropout_stream(stream):
             self._outputs = as_tuple(self.module(*self._inputs, **named))
 

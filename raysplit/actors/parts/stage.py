@@ -16,7 +16,9 @@ from raysplit.actors.parts.part import BufferPolicy, Received, Tensors, Trainabl
 from raysplit.actors.records import NonFiniteLoss, StepId
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
+from raysplit.models.cutting.randomness import function_may_draw, may_draw
 from raysplit.models.spec import ModelSpec
+from raysplit.seeding import keyed_draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class Stage:
         self._device = device
         self._recipe = recipe
         self._draws_masks = draws_masks(part.module)
+        self._draws = may_draw(part.module)
 
     def forward(self, step_id: StepId, z: Received) -> Awaitable[Tensors]:
         return self.compute("forward", step_id, lambda: self.part.forward(z, stream=self._stream(step_id)))
@@ -94,7 +97,7 @@ class Stage:
     async def loss_gradient(self, step_id: StepId, z: Received, y: Any, loss: Loss) -> tuple[float, Tensors]:
         """The mean loss of the batch and the gradient of the inputs; raises `NonFiniteLoss`."""
         value, g = await self.compute(
-            "loss", step_id, lambda: self.part.loss_gradient(z, y, loss, stream=self._stream(step_id))
+            "loss", step_id, lambda: self.part.loss_gradient(z, y, loss, stream=self._stream(step_id)), with_loss=loss
         )
         return require_finite(step_id, value), g
 
@@ -104,10 +107,24 @@ class Stage:
     def _stream(self, step_id: StepId) -> int:
         return step_id.stream(self._recipe.seed, "dropout") if self._draws_masks else 0
 
-    def compute(self, kind: WorkKind, step_id: StepId, compute: Callable[[], Any]) -> Awaitable[Any]:
-        """Any other work on this part, done in turn on its device."""
-        work = Work(kind, step_id.owner, self._recipe.index, step_id.round, step_id.step)
-        return self._device.run(work, compute)
+    def compute(
+        self, kind: WorkKind, step_id: StepId, compute: Callable[[], Any], *, with_loss: Loss | None = None
+    ) -> Awaitable[Any]:
+        """Any other work on this part, done in turn on its device.
+
+        What it draws from global streams, in the part's modules or in ``with_loss``, comes from a stream of its own.
+        """
+        index = self._recipe.index
+        work = Work(kind, step_id.owner, index, step_id.round, step_id.step)
+        draws = self._draws or (with_loss is not None and function_may_draw(with_loss))
+        if not draws or kind == "update":
+            return self._device.run(work, compute)
+
+        def keyed() -> Any:
+            with keyed_draws(step_id.stream(self._recipe.seed, f"draws of {kind} {index}"), self._recipe.device):
+                return compute()
+
+        return self._device.run(work, keyed)
 
 
 def require_finite(step_id: StepId, loss: float) -> float:

@@ -60,8 +60,8 @@ def weighted_gradient(part: TrainablePart, batch: Batch, q: Tensor, *, stream: i
     mixture = mixture_in(part).train()
     with dropout_stream(stream):
         losses = sample_losses(mixture, batch, part.device)
-    value = (q.T * losses).mean(1).sum()
-    value.backward()  # type: ignore[no-untyped-call]
+        value = (q.T * losses).mean(1).sum()
+        value.backward()  # type: ignore[no-untyped-call]
     return float(value.detach())
 
 

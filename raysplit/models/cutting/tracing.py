@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from raysplit.data.inputs import Values, feed
 from raysplit.models.cutting import rewrite
 from raysplit.models.cutting.dropout import SeededDropout, SteadyDropout, seed_dropouts
+from raysplit.seeding import keyed_draws
 
 ModuleType = TypeVar("ModuleType", bound=type[nn.Module])
 
@@ -215,20 +216,35 @@ def _names(node: fx.Node) -> Any:
 
 
 def _check_same_output(model: nn.Module, traced: TracedGraph, example: Values) -> None:
-    outputs = []
     interpreter: Any = fx.Interpreter(traced.root, graph=traced.graph)
+
+    def by_graph() -> Any:
+        return interpreter.run(*arguments(traced.graph, example))
+
+    def by_model() -> Any:
+        return feed(model, example)
+
     with unchanged(traced.root), torch.no_grad():
         model.eval()
         traced.root.eval()
-        for by_graph in (False, True):
-            torch.default_generator.manual_seed(0)
-            output = interpreter.run(*arguments(traced.graph, example)) if by_graph else feed(model, example)
-            outputs.append(pytree.tree_leaves(output))
-    same = len(outputs[0]) == len(outputs[1]) and all(
-        torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(*outputs, strict=True)
+        if _same(_drawn(by_model, 0), _drawn(by_graph, 0)):
+            return
+        if not _same(_drawn(by_model, 0), _drawn(by_model, 1)):
+            raise ValueError(
+                f"{type(model).__name__} draws a random number that a trace would freeze, such as torch.rand(4), or "
+                f"one of NumPy's or Python's own; draw it from the input (torch.rand_like(x)), or {WAY_OUT}"
+            )
+    raise ValueError(
+        f"the graph of {type(model).__name__} computes something else than the model: its forward depends on the "
+        f"values of its input, or writes in place through a view or a second name; {WAY_OUT}"
     )
-    if not same:
-        raise ValueError(
-            f"the graph of {type(model).__name__} computes something else than the model: its forward depends on the "
-            f"values of its input, or writes in place through a view or a second name; {WAY_OUT}"
-        )
+
+
+def _drawn(compute: Callable[[], Any], seed: int) -> list[Any]:
+    with keyed_draws(seed):
+        return pytree.tree_leaves(compute())
+
+
+def _same(a: list[Any], b: list[Any]) -> bool:
+    pairs = zip(a, b, strict=False)
+    return len(a) == len(b) and all(torch.allclose(x, y, rtol=0, atol=0, equal_nan=True) for x, y in pairs)
