@@ -37,9 +37,9 @@ def held(name: str) -> Any:
     """Return the object registered under a name; raise ``ValueError`` if this process has none."""
     if name not in _held:
         raise ValueError(
-            f"{name.removeprefix(PREFIX).partition('#')[0]} was passed as an object by a Python program and cannot be "
-            f"read from the run folder; pass the same object again: raysplit.resume(folder, model=..., data=..., "
-            f"algorithm=...)"
+            f"{name.removeprefix(PREFIX).partition('#')[0]} was passed as an object by a Python program, and this "
+            f"process has no object or one of another value; pass the same again: raysplit.resume(folder, model=..., "
+            f"data=..., algorithm=...)"
         )
     return _held[name]
 

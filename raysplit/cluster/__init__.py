@@ -9,6 +9,6 @@
 * ``emulation``: described machines and networks, which pace or simulate a run.
 * ``lab``: several Ray machines on this machine.
 
-Parties and algorithms import ``contract``, ``clock``, ``device`` and ``device_queue`` only. Nothing is exported here, so
-that the light modules (``lab``, ``on_ray.connect``) can be imported alone.
+Parties and algorithms import ``contract``, ``clock``, ``device`` and ``device_queue`` only. Nothing is exported here,
+so that the light modules (``lab``, ``on_ray.connect``) can be imported alone.
 """
