@@ -207,11 +207,11 @@ class Cluster(Protocol):
 
 
 class NoRoom(RuntimeError):
-    """The error of a cluster without room for further places; the message says what is missing."""
+    """Error raised when the cluster has no room for further places; the message says what is missing."""
 
 
 class PlaceLost(RuntimeError):
-    """The error of a place (a process or a machine) that has ended or does not answer; its parties are lost with it.
+    """Error raised when a place (a process or a machine) has ended or does not answer; its parties are lost with it.
 
     Attributes:
         place: name of the lost place.

@@ -52,7 +52,7 @@ class Reason(StrEnum):
 
 
 class WireError(ValueError):
-    """The error of a message that violates the protocol.
+    """Error raised for a message that violates the protocol.
 
     Attributes:
         reason: the reason for programs; the text of the error is for people.

@@ -22,15 +22,15 @@ TRY_AGAIN = frozenset({500, 502, 503, 504})  # 500: a replica died during the re
 
 
 class ServerUnreachable(ConnectionError):
-    """The error of a request without an answer: the connection failed, timed out, or the server is overloaded."""
+    """Error raised when no answer comes: the connection failed or timed out, or the server is overloaded."""
 
 
 class RequestRefused(ValueError):
-    """The error of a request that the server refuses and would refuse again.
+    """Error raised when the server refuses a request, which it would refuse again.
 
     Attributes:
         status: HTTP status.
-        reason: reason for programs, one of `raysplit.serving.codec.Reason` or a name of the server's.
+        reason: name of the reason: a `raysplit.serving.codec.Reason`, or another one of the HTTP layer.
     """
 
     def __init__(self, status: int, reason: str, message: str) -> None:

@@ -70,7 +70,10 @@ def test_what_an_import_path_names() -> None:
         (":loads", r"loss ':loads' is not an import path"),
         ("..json:loads", r"loss '..json:loads': '..json' is not a module name"),
         ("my module:loads", r"'my module' is not a module name"),
-        ("no_such_module_xyz:f", r"there is no module 'no_such_module_xyz'; put it in the working directory or on PYTHONPATH"),
+        (
+            "no_such_module_xyz:f",
+            r"there is no module 'no_such_module_xyz'; put it in the working directory or on PYTHONPATH",
+        ),
         ("json.no_such_part:f", r"there is no module 'json.no_such_part'"),
         ("no_such_package_xyz.part:f", r"there is no module 'no_such_package_xyz'"),
         ("json:load_s", r"module 'json' has no name 'load_s'; did you mean 'loads'\? \(it has JSONDecodeError, JSON"),

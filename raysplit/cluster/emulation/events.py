@@ -78,8 +78,6 @@ class Lateness:
 
 
 class _Codes(dict[str, int]):
-    """The numbers of names; a new name gets the next number."""
-
     def __missing__(self, name: str) -> int:
         code = self[name] = len(self)
         return code

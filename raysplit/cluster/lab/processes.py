@@ -29,7 +29,7 @@ _POLL_S = 0.1
 
 
 class LabError(RuntimeError):
-    """The error of a lab that cannot be started or does not exist; the message says what to do."""
+    """Error raised when a lab cannot be started or does not exist; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +190,8 @@ def _wait(
 
 
 def _end(processes: Sequence[MachineProcess], timeout_s: float = 40.0) -> None:
-    """End the head last, so that the other machines can drain."""
     head, others = processes[:1], processes[1:]
+    # The head ends last, so that the other machines can drain.
     for group in (others, head):
         running = [process for entry in group if (process := entry.process()) is not None]
         families = [child for process in running for child in process.children(recursive=True)]

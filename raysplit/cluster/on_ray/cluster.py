@@ -184,7 +184,6 @@ class RayCluster:
         return actor.add.remote(parties) if more else actor.make.remote(parties, self._emulation, self._links)
 
     def _actors(self) -> dict[str, Any]:
-        """Return all places by name."""
         return {
             name: actor for places in (self._places, *self._apart.values()) for name, actor in places.actors.items()
         }

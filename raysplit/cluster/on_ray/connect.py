@@ -21,7 +21,7 @@ _MIB = 2**20
 
 
 class RayUnreachable(ConnectionError):
-    """The error of a Ray that cannot be started or reached; the message says what was tried and what to do."""
+    """Error raised when Ray cannot be started or reached; the message says what was tried and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

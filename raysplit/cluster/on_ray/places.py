@@ -20,7 +20,7 @@ _GROUP_LABEL = "ray.io/node-group"  # a label of machines that an autoscaler sta
 
 
 class PlacementError(NoRoom):
-    """The error of a Ray cluster without room for the places; the message says what is missing."""
+    """Error raised when Ray has no room for the places; the message says what is missing."""
 
 
 class Places:

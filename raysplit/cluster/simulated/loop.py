@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Deadlock(RuntimeError):
-    """The error of a simulation in which all coroutines wait for one another and no timer is left."""
+    """Error raised when all coroutines wait for one another and no timer is left."""
 
 
 class VirtualTimer:
