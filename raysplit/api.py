@@ -6,18 +6,20 @@ without a ``name`` changes single settings of the file, any other takes the plac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from raysplit.config.build import build, build_dry
 from raysplit.config.errors import ConfigError
 from raysplit.config.objects import section
-from raysplit.config.overrides import read_tree
 from raysplit.config.planned_cuts import with_planned_cuts
-from raysplit.config.run import RunConfig, check_config, load_config
+from raysplit.config.run import RunConfig, load_config
+from raysplit.config.sources import Sections, Source, described, tree_of
 from raysplit.experiment.experiment import Experiment
+from raysplit.given import put, released
+from raysplit.models.spec import ModelSpec
 from raysplit.prediction.closed_form import closed_form
 from raysplit.prediction.plan_cuts import cut_problem
 from raysplit.prediction.simulate import Simulation
@@ -37,9 +39,6 @@ from raysplit.sweeps.sweep import Axis, cells
 from raysplit.training.own_loop import in_a_thread, loop_is_running
 from raysplit.training.session import train_new, train_on
 
-SECTIONS = tuple(RunConfig.model_fields)
-Source = str | Path | Mapping[str, Any] | RunConfig | Experiment | None
-
 
 def train(
     config: Source = None,
@@ -47,7 +46,7 @@ def train(
     folder: str | Path | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
-    **sections: Any,
+    **sections: Unpack[Sections],
 ) -> Result:
     """Train a model across data owners, as a configuration file, keyword arguments or an `Experiment` says.
 
@@ -57,7 +56,8 @@ def train(
         overwrite: replace a run that is in the folder.
         callbacks: are called when something has happened in the run, see `Callback`.
         sections: ``seed``, ``model``, ``data``, ``partition``, ``owners``, ``algorithm``, ``training``,
-            ``evaluation``, ``cluster``, ``topology``, ``reliability``, ``output``: what the file takes, or objects.
+            ``evaluation``, ``links``, ``cluster``, ``topology``, ``reliability``, ``output``: what the file takes, or
+            objects.
             ``model`` is a class, a function or a `torch.nn.Module` (whose weights are the start); ``data`` a pair
             (train, test) of map-style sets or of pairs of arrays, or a `DataSet`; ``algorithm`` an `Algorithm` made
             with its options; ``cluster`` may be ``"local"`` or ``"ray"``.
@@ -79,7 +79,8 @@ def train(
         _refuse_sections(sections)
         work = partial(train_new, lambda device: config, config.cluster, config.reliability)
         return _recorded(work, folder, overwrite, callbacks)
-    return train_config(described(config, sections), folder=folder, overwrite=overwrite, callbacks=callbacks)
+    with released():
+        return train_config(described(config, sections), folder=folder, overwrite=overwrite, callbacks=callbacks)
 
 
 def train_config(
@@ -128,10 +129,8 @@ def resume(
     Raises:
         ValueError: there is no run, it has finished, or the objects are missing or others.
     """
-    for key, value in (("model", model), ("data", data), ("algorithm", algorithm)):
-        if value is not None:
-            section(key, value)  # from now on this process has it
-    with existing_folder(str(folder)) as (local, copies):
+    with released(), existing_folder(str(folder)) as (local, copies):
+        _given_again(model=model, data=data, algorithm=algorithm)
         if not (local / "config.yaml").exists():
             raise ValueError(f"{local} is not a run folder: it has no config.yaml")
         config = load_config(local / "config.yaml")
@@ -139,8 +138,18 @@ def resume(
         return work(local, callbacks=[*copies, *callbacks])
 
 
-def load(folder: str | Path) -> Result:
+def _given_again(**objects: Any) -> None:
+    """Have the objects that a run was started with under the names that its configuration has for them."""
+    for key, value in objects.items():
+        if value is not None:
+            section(key, value)
+
+
+def load(folder: str | Path, *, model: Any = None, data: Any = None, algorithm: Any = None) -> Result:
     """Read a run, finished or not, from its folder or URI.
+
+    Args:
+        model, data, algorithm: the objects that the run was started with; `Result.model` builds the model with them.
 
     Raises ``ValueError`` where there is no run, or one without a finished round.
 
@@ -150,14 +159,21 @@ def load(folder: str | Path) -> Result:
     local = fetched(str(folder)) if is_uri(str(folder)) else Path(folder)
     if not (local / "config.yaml").exists():
         raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
+    _given_again(model=model, data=data, algorithm=algorithm)
+    states = read_models(local)
     return Result(
         rows=tuple(read_metrics(local)),
-        states=read_models(local),
+        states=states,
         links=read_traffic(local),
         stopped=str(read_summary(local).get("stopped", CUT_SHORT)),
         folder=local,
-        spec_of=lambda label: build(load_config(local / "config.yaml")).begin().spec_of(label),
+        specs=lambda: _specs(local, states),
     )
+
+
+def _specs(folder: Path, labels: Iterable[str]) -> dict[str, ModelSpec]:
+    algorithm = build(load_config(folder / "config.yaml")).begin()
+    return {label: algorithm.spec_of(label) for label in labels}
 
 
 def compare(folders: Sequence[str | Path]) -> RunComparison:
@@ -172,7 +188,7 @@ def compare(folders: Sequence[str | Path]) -> RunComparison:
     return RunComparison(tuple(read_runs(local)))
 
 
-def simulate(config: Source = None, *, rounds: int = 1, **sections: Any) -> Simulation:
+def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Sections]) -> Simulation:
     """Predict how long rounds take on the machines of a topology, without computing anything.
 
     Args:
@@ -182,11 +198,7 @@ def simulate(config: Source = None, *, rounds: int = 1, **sections: Any) -> Simu
     Example:
         >>> raysplit.simulate("examples/mpsl_simulate.yaml").round_s
     """
-    if isinstance(config, Experiment):
-        _refuse_sections(sections)
-        experiment = config
-    else:
-        experiment = build_dry(with_planned_cuts(described(config, sections)))
+    experiment = _without_data(config, sections, planned=True)
 
     def work() -> Simulation:
         return simulate_experiment(experiment, rounds=rounds).beside(closed_form(experiment))
@@ -194,7 +206,7 @@ def simulate(config: Source = None, *, rounds: int = 1, **sections: Any) -> Simu
     return in_a_thread(work) if loop_is_running() else work()
 
 
-def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Any) -> Plan:
+def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Unpack[Sections]) -> Plan:
     """Choose the cuts and compute nodes of a model for the machines of a topology.
 
     Args:
@@ -204,11 +216,7 @@ def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: An
     Example:
         >>> raysplit.plan("examples/mpsl_simulate.yaml").cuts
     """
-    if isinstance(config, Experiment):
-        _refuse_sections(sections)
-        experiment = config
-    else:
-        experiment = build_dry(described(config, sections))
+    experiment = _without_data(config, sections, planned=False)
     one_of("objective", objective, ["sum_of_max", "bottleneck", "price"])
     return solve_ilp(cut_problem(experiment, objective=objective))  # type: ignore[arg-type]
 
@@ -220,7 +228,7 @@ def sweep(
     folder: str | Path = "runs/sweep",
     parallel: int = 1,
     target: float | None = None,
-    **sections: Any,
+    **sections: Unpack[Sections],
 ) -> SweepResult:
     """Run every combination of some settings' values; runs that have finished are kept.
 
@@ -235,41 +243,27 @@ def sweep(
         >>> print(raysplit.sweep(data="digits", over={"partition.alpha": [0.1, 1]}))
     """
     axes = [Axis(key=key, values=tuple(values)) for key, values in over.items()]
-    grid = cells(tree_of(config, sections), axes)
-    return run_sweep(grid, Path(folder), train=train_cell, parallel=parallel, target=target)
+    with released() as objects:
+        grid = cells(tree_of(config, sections), axes)
+        train_one = partial(train_cell, objects=objects)
+        return run_sweep(grid, Path(folder), train=train_one, parallel=parallel, target=target)
 
 
-def train_cell(config: RunConfig, folder: Path) -> None:
-    """Train a configuration into a folder, as one run of many."""
+def train_cell(config: RunConfig, folder: Path, objects: Mapping[str, Any] | None = None) -> None:
+    """Train a configuration into a folder, as one run of many; ``objects`` are those that it names, by name."""
+    for name, value in (objects or {}).items():
+        put(name, value)
     train_config(config, folder=folder, keep_ray=True)
 
 
-def described(config: Source, sections: Mapping[str, Any]) -> RunConfig:
-    """The checked configuration of a source and sections. Raises `ConfigError`."""
-    return config if isinstance(config, RunConfig) and not sections else check_config(tree_of(config, sections))
-
-
-def tree_of(config: Source, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """A source with sections on top, as plain data that is not yet checked."""
-    for key in sections:
-        try:
-            one_of("argument", key, SECTIONS)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+def _without_data(config: Source, sections: Mapping[str, Any], *, planned: bool) -> Experiment:
+    """An experiment whose tensors are sizes, with ``cuts: auto`` planned or left to be planned."""
     if isinstance(config, Experiment):
-        raise ConfigError("an Experiment is described to the end; give a file, a mapping or keyword arguments here")
-    if config is None or isinstance(config, str | Path):
-        tree = read_tree(config)
-    elif isinstance(config, RunConfig):
-        tree = config.model_dump(mode="json")
-    elif isinstance(config, Mapping):
-        tree = {key: section(key, value) for key, value in config.items()}
-    else:
-        raise ConfigError(f"expected a file name, a mapping of sections or an Experiment, got {type(config).__name__}")
-    for key, value in sections.items():
-        new, old = section(key, value), tree.get(key)
-        tree[key] = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) and "name" not in new else new
-    return tree
+        _refuse_sections(sections)
+        return config
+    with released():
+        checked = described(config, sections)
+        return build_dry(with_planned_cuts(checked) if planned else checked)
 
 
 def _refuse_sections(sections: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import pkgutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 PREFIX = "given:"
@@ -24,8 +26,24 @@ def hold(title: str, value: Any, digest: str = "") -> str:
         digest: the object's value (see `digest_of`), for objects that have one.
     """
     name = f"{PREFIX}{title}{f'#{digest}' if digest else ''}"
-    _held[name] = value
+    put(name, value)
     return name
+
+
+def put(name: str, value: Any) -> None:
+    """Register an object under a name that `hold` returned, in this process or in another one."""
+    _held[name] = value
+
+
+@contextmanager
+def released() -> Iterator[Mapping[str, Any]]:
+    """Yield the registered objects by name; at the end, forget those that were registered inside the context."""
+    before = dict(_held)
+    try:
+        yield _held
+    finally:
+        _held.clear()
+        _held.update(before)
 
 
 def is_given(name: str) -> bool:

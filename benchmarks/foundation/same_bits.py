@@ -43,6 +43,7 @@ ROOT = HERE.parents[1]
 CASES = HERE / "same_bits.yaml"
 SIMULATED = "simulated.json"
 LONGEST_S = 300
+MOST_LINES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ class Tree:
 
     def _python(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-        environment["PYTHONPATH"] = f"{self.root}{os.pathsep}{HERE}"
+        environment |= {"PYTHONPATH": f"{self.root}{os.pathsep}{HERE}", "COLUMNS": "500"}  # an error is one line
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.work,
@@ -222,6 +223,13 @@ def chosen(cases: list[Case], patterns: str) -> list[Case]:
     return found
 
 
+def told(name: str, found: list[str]) -> str:
+    """A case and its first differences, one to a line."""
+    lines = found[:MOST_LINES] or ["same"]
+    lines += [f"and {len(found) - MOST_LINES} more"] if len(found) > MOST_LINES else []
+    return "\n".join(f"{label:<28} {line}" for label, line in zip([name] + [""] * MOST_LINES, lines, strict=False))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="9a017e6", metavar="COMMIT", help="compare with this commit")
@@ -256,8 +264,7 @@ def main() -> None:
             for case, future in waiting:
                 found = future.result()
                 num_other += bool(found)
-                print(f"{case.name:<28} {'same' if not found else found[0]}", flush=True)
-                print("".join(f"{'':<28} {line}\n" for line in found[1:]), end="", flush=True)
+                print(told(case.name, found), flush=True)
     took = time.perf_counter() - started
     print(f"{len(cases) - num_other} of {len(cases)} cases have the bits of {short} ({took:.0f} s)")
     raise SystemExit(1 if num_other else 0)

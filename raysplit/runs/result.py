@@ -36,6 +36,7 @@ class Result:
         stopped: why the run ended, such as ``all rounds done``.
         folder: where everything is recorded, if it is.
         comparison: for a run with a topology, its rounds as predicted and as measured.
+        specs: how the models are built, by label; a function that finds it out where that takes the data.
     """
 
     rows: tuple[Row, ...] = field(repr=False)
@@ -44,7 +45,9 @@ class Result:
     stopped: str = CUT_SHORT
     folder: Path | None = None
     comparison: Comparison | None = None
-    spec_of: Callable[[str], ModelSpec] | None = field(default=None, repr=False, compare=False)
+    specs: Mapping[str, ModelSpec] | Callable[[], Mapping[str, ModelSpec]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def accuracy(self) -> float:
@@ -87,9 +90,8 @@ class Result:
         if label is None or label not in self.states:
             given = "no label was given" if label is None else f"there is no model {label!r}"
             raise ValueError(f"{given}; this run has the models {', '.join(self.states) or 'none'}: give one of them")
-        if self.spec_of is None:
-            raise ValueError("this result does not say how its model is built; take its weights, states[label]")
-        model = self.spec_of(label).build()
+        specs = self.specs() if callable(self.specs) else self.specs
+        model = specs[label].build()
         model.load_state_dict(dict(self.states[label]))
         return model.eval()
 

@@ -46,7 +46,7 @@ def ray_layout(experiment: Experiment, resources: dict[str, float]) -> Callable[
                 min_places=options.elastic.min_places,
                 cpus_per_place=options.elastic.cpus_per_place,
                 gpus_per_place=(gpus_per_place or 0.0) if on_cuda else 0.0,
-                apart=experiment.begin().on_offer,
+                apart=experiment.algorithm.on_offer,
             )
         return lay_out(
             parties,

@@ -131,7 +131,7 @@ class _Loop:
             links=tuple(self._ledger.traffic),
             stopped=over or CUT_SHORT,
             folder=self._folder.path if self._folder else None,
-            spec_of=self._algorithm.spec_of,
+            specs={label: self._algorithm.spec_of(label) for label in self._states},
         )
 
     async def _begin(self, start: Checkpoint | None) -> None:

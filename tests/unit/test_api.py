@@ -384,3 +384,23 @@ def test_a_callback_that_raises_is_passed_over_where_that_is_wanted(caplog: pyte
     assert same(found, train())
     assert caplog.text.count("Broken.round_ended failed: KeyError") == 2
     assert diary.events[-1] == ("ended", "all rounds done")
+
+
+# -- what is held ------------------------------------------------------------------------------------------------------
+
+
+def test_objects_are_let_go_when_a_run_is_over(tmp_path: Path) -> None:
+    """Training on set after set in one process must not keep them all."""
+    from raysplit import given
+
+    for seed in (1, 2):
+        raysplit.train(model=Net((4,), 3), data=(arrays(seed=seed), TEST), **LOCAL, folder=tmp_path / str(seed))
+    assert given._held == {}
+    found = raysplit.load(tmp_path / "1", model=Net((4,), 3), data=(arrays(seed=1), TEST))
+    assert found.labels == ("global",)
+    given._held.clear()
+
+
+def test_a_sweep_takes_objects(tmp_path: Path) -> None:
+    found = raysplit.sweep(model=Net, data=(TRAIN, TEST), over={"seed": [0, 1]}, folder=tmp_path / "sweep", **LOCAL)
+    assert not found.failed

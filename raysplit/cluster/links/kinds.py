@@ -7,11 +7,12 @@ affinity, gradients between servers, snapshots, evaluation.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
+
+from raysplit.registry import one_of
 
 Kind = Literal["smashed", "gradients", "weights", "labels", "other"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -100,7 +101,7 @@ def carries(*, answer: Kind = "other", **arguments: Kind) -> Callable[[Verb], Ve
         async def contrast(self, step_id: StepId, z: Tensor, y: Tensor) -> Tensor: ...
     """
     for kind in (answer, *arguments.values()):
-        _require("kind", kind, KINDS)
+        one_of("kind", kind, KINDS)
 
     def kinds_of(names: Sequence[str]) -> tuple[tuple[str, Kind], ...]:
         return tuple((name, arguments.get(name, "other")) for name in names)
@@ -108,7 +109,7 @@ def carries(*, answer: Kind = "other", **arguments: Kind) -> Callable[[Verb], Ve
     def declared(verb: Verb) -> Verb:
         parameters = list(inspect.signature(verb).parameters.values())[1:]  # without self
         for name in arguments:
-            _require(f"parameter of {verb.__name__}", name, [p.name for p in parameters])
+            one_of(f"parameter of {verb.__name__}", name, [p.name for p in parameters])
         several = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         verb.crossing = Crossing(  # type: ignore[attr-defined]
             parameters=kinds_of([p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]),
@@ -126,10 +127,3 @@ def declared(build: Callable[..., Any]) -> Mapping[str, Crossing]:
     """Return the verbs of a party's class that are decorated with `carries`."""
     found = {name: getattr(getattr(build, name, None), "crossing", None) for name in dir(build) if name[0] != "_"}
     return {name: crossing for name, crossing in found.items() if isinstance(crossing, Crossing)}
-
-
-def _require(what: str, value: str, names: Sequence[str]) -> None:
-    if value not in names:
-        near = difflib.get_close_matches(value, names, 1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown {what} {value!r}{hint} (one of {', '.join(names)})")

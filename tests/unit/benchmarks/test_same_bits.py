@@ -182,6 +182,13 @@ def test_a_named_section_replaces_and_another_changes(same_bits: ModuleType) -> 
         same_bits.chosen([one, two], "x")
 
 
+def test_the_first_differences_are_printed_and_the_others_counted(same_bits: ModuleType) -> None:
+    assert same_bits.told("mpsl", []).split() == ["mpsl", "same"]
+    lines = same_bits.told("mpsl", [f"difference {i}" for i in range(15)]).splitlines()
+    assert lines[0].split() == ["mpsl", "difference", "0"]
+    assert [len(lines), lines[-1].strip()] == [13, "and 3 more"]
+
+
 class Runs:
     """A tree that writes the same two bytes for a simulation, or fails with a text."""
 

@@ -67,6 +67,35 @@ def test_a_call_needs_nobody_who_awaits_it() -> None:
     asyncio.run(calls())
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0,), (1,), ()])
+def test_promises_of_one_turn_are_all_kept_whatever_the_order_they_are_awaited_in(order: tuple[int, ...]) -> None:
+    """The first call that was awaited threw away all later ones of its turn: an IndexError where they were awaited, and
+    a submission that vanished where they were not."""
+
+    async def calls() -> None:
+        _, server = await deployed()
+        promises = [server.double(torch.tensor([float(i)])) for i in range(3)]
+        for i in order:
+            assert await promises[i] == 2 * i
+        await asyncio.sleep(0)
+        assert [await promise for promise in promises] == [0, 2, 4]
+
+    asyncio.run(calls())
+
+
+def test_calls_that_nobody_awaits_are_made_in_their_order() -> None:
+    async def calls() -> None:
+        _, server = await deployed()
+        server.held()
+        await server.who()
+        server.who()
+        server.held()
+        assert await server.count() == ["held", "who", "who", "held"]
+        await server.open()
+
+    asyncio.run(calls())
+
+
 def test_several_may_await_a_promise_and_each_is_counted() -> None:
     async def calls() -> None:
         cluster, server = await deployed()
