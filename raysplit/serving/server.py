@@ -114,7 +114,7 @@ routes = FastAPI(openapi_url=None, redirect_slashes=False)
 
 @routes.exception_handler(HTTPException)
 async def _unknown_route(request: Request, error: HTTPException) -> Response:
-    return _refusal(404, "unknown-route", "unknown route; the routes are POST /infer, GET /meta and GET /health")
+    return _refusal(404, "unknown-route", "there are POST /infer, GET /meta and GET /health")
 
 
 @routes.exception_handler(WireError)
