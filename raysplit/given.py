@@ -1,8 +1,8 @@
-"""Objects that a Python program gives in the place of names: a class, a function, a module with weights, data.
+"""Objects that a Python program passes instead of names: a class, a function, a module with weights, data.
 
-A configuration holds names only. An object that can be imported everywhere goes by its import path; any other is held
-here, in this process, under a name that begins with ``given:``. A run folder keeps that name, with a digest where the
-object has a value, so that a run is resumed with the same object or refused.
+A configuration holds names only. An importable object is named by its import path; any other object is registered here,
+in this process, under a name that begins with ``given:``. The run folder stores that name, with a digest of the
+object's value if it has one, so that a run resumes with the same object only.
 """
 
 from __future__ import annotations
@@ -19,20 +19,25 @@ _held: dict[str, Any] = {}
 
 
 def hold(title: str, value: Any, digest: str = "") -> str:
-    """Keep an object in this process; the name by which a configuration of this process means it."""
+    """Register an object in this process and return the name that configurations use for it.
+
+    Args:
+        title: readable part of the name.
+        digest: the object's value (see `digest_of`), for objects that have one.
+    """
     name = f"{PREFIX}{title}{f'#{digest}' if digest else ''}"
     put(name, value)
     return name
 
 
 def put(name: str, value: Any) -> None:
-    """Keep an object under a name that `hold` gave it, in this process or in another one."""
+    """Register an object under a name that `hold` returned, in this process or in another one."""
     _held[name] = value
 
 
 @contextmanager
 def released() -> Iterator[Mapping[str, Any]]:
-    """Let go, at the end, of the objects that were held meanwhile; gives what is held, by name."""
+    """Yield the registered objects by name; at the end, forget those that were registered inside the context."""
     before = dict(_held)
     try:
         yield _held
@@ -42,23 +47,23 @@ def released() -> Iterator[Mapping[str, Any]]:
 
 
 def is_given(name: str) -> bool:
-    """Whether a name means an object of a Python program."""
+    """Return whether a name was made by `hold`."""
     return name.startswith(PREFIX)
 
 
 def held(name: str) -> Any:
-    """The object of a name from `hold`. Raises ``ValueError`` where this process does not have it."""
+    """Return the object registered under a name; raise ``ValueError`` if this process has none."""
     if name not in _held:
         raise ValueError(
-            f"{name.removeprefix(PREFIX).partition('#')[0]} was an object of a Python program, which a file cannot "
-            f"hold, or another one than is given now; give the same again, as in raysplit.resume(folder, model=..., "
+            f"{name.removeprefix(PREFIX).partition('#')[0]} was passed as an object by a Python program, and this "
+            f"process has no object or one of another value; pass the same again: raysplit.resume(folder, model=..., "
             f"data=..., algorithm=...)"
         )
     return _held[name]
 
 
 def name_of(value: Any) -> str:
-    """The name of a class or function: its import path where every process can follow it, else as by `hold`."""
+    """Return the import path of a class or function, or a name from `hold` if it cannot be imported."""
     path = f"{value.__module__}:{value.__qualname__}"
     if value.__module__ != "__main__" and "<" not in path:
         try:
@@ -70,7 +75,7 @@ def name_of(value: Any) -> str:
 
 
 def digest_of(*chunks: bytes) -> str:
-    """Twelve hexadecimal digits that tell one value from another."""
+    """Return the first twelve hexadecimal digits of the SHA-256 hash of the chunks."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)

@@ -1,4 +1,4 @@
-"""Names that a user writes: a known one and its nearest, or the user's own code, ``"package.module:name"``."""
+"""Lookup of the names that users write: registered names, and import paths ``"package.module:name"``."""
 
 from __future__ import annotations
 
@@ -14,51 +14,53 @@ from raysplit.given import held, is_given
 T = TypeVar("T")
 
 IMPORT_PATH = "package.module:name"
-_MOST_NAMES = 12  # of a module, in an error
+_MAX_LISTED_NAMES = 12  # of a module, in an error
 
 
 def nearest(value: str, names: Iterable[str]) -> str:
-    """The text ``; did you mean 'name'?`` with the name most like the value, or no text where none is like it."""
+    """Return ``; did you mean 'name'?`` with the closest of the names, or an empty text if none is close."""
     lowered = {str(name).lower(): str(name) for name in names}
     near = difflib.get_close_matches(str(value).lower(), lowered, 1, cutoff=0.5)
     return f"; did you mean {lowered[near[0]]!r}?" if near else ""
 
 
 def unknown(kind: str, value: str, names: Iterable[str]) -> str:
-    """The text of an error: the value is none of the names; the nearest of them and all."""
+    """Return the error text for a value that is not in ``names``, with the closest name and the whole list."""
     names = list(names)
     return f"unknown {kind} {value!r}{nearest(value, names)} (one of {', '.join(names)})"
 
 
 def one_of(kind: str, value: str, names: Iterable[str]) -> str:
-    """The value, if it is one of the names. Raises ``ValueError`` with the nearest and all names."""
+    """Return the value if it is one of the names; raise the ``ValueError`` of `unknown` otherwise."""
     if value in (names := list(names)):
         return value
     raise ValueError(unknown(kind, value, names))
 
 
 def known(kind: str, value: str, names: Iterable[str]) -> str:
-    """The value, if it is an import path or one of the names. Raises ``ValueError`` as `one_of` does."""
+    """Return the value if it is an import path or one of the names; raise as `one_of` does otherwise."""
     return value if ":" in value else one_of(kind, value, [*names, IMPORT_PATH])
 
 
 def resolve(kind: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """What the table has under this name, or the callable at this import path.
+    """Return the table's entry for a name, or the callable at an import path.
 
-    Raises ``ValueError`` as `one_of` and `imported` do.
+    Raises:
+        ValueError: as in `one_of` and `imported`.
     """
     return table[name] if name in table else imported(kind, known(kind, name, table))
 
 
 def imported(kind: str, path: str) -> Callable[..., Any]:
-    """The user's own function or class at an import path.
+    """Import a user's function or class.
 
     Args:
-        kind: what it is to be, for the error: ``"data set"``.
+        kind: what the object is used as, for the error text: ``"data set"``.
         path: ``"package.module:name"``.
 
-    Raises ``ValueError`` that says which of these it is: no import path, no such module, a module that fails to
-    import (and its own error), no such name in it (and the nearest), or something that cannot be called.
+    Raises:
+        ValueError: if the path is malformed, the module does not exist or fails to import (with its own error), the
+            module lacks the name (with the closest one), or the object is not callable.
     """
     found = _found(kind, path)
     if not callable(found):
@@ -67,7 +69,7 @@ def imported(kind: str, path: str) -> Callable[..., Any]:
 
 
 def imported_class(kind: str, path: str, base: type[T]) -> type[T]:
-    """The user's own subclass of ``base`` at an import path. Raises ``ValueError`` as `imported` does."""
+    """Import a user's subclass of ``base``; raise ``ValueError`` as `imported` does, also for any other object."""
     found = _found(kind, path)
     if not (isinstance(found, type) and issubclass(found, base)):
         wanted = f"a subclass of {base.__module__}.{base.__qualname__}"
@@ -80,7 +82,7 @@ def _found(kind: str, path: str) -> Any:
         return held(path)
     module_name, _, name = path.partition(":")
     if not module_name or not name:
-        raise ValueError(f'{kind} {path!r} is no import path; write "{IMPORT_PATH}"')
+        raise ValueError(f'{kind} {path!r} is not an import path; write "{IMPORT_PATH}"')
     try:
         module = pkgutil.resolve_name(f"{module_name}:")
     except (Exception, SystemExit) as error:
@@ -89,7 +91,7 @@ def _found(kind: str, path: str) -> Any:
         return pkgutil.resolve_name(path)
     except (AttributeError, ValueError) as error:
         names = [each for each in dir(module) if not each.startswith("_")]
-        listed = ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+        listed = ", ".join(names[:_MAX_LISTED_NAMES]) + (", ..." if len(names) > _MAX_LISTED_NAMES else "")
         raise ValueError(
             f"{kind} {path!r}: module {module_name!r} has no name {name!r}{nearest(name, names)} "
             f"(it has {listed or 'none'})"
@@ -100,14 +102,14 @@ def _import_failure(module_name: str, error: BaseException) -> str:
     packages = [module_name[:end] for end in range(len(module_name) + 1) if module_name[end : end + 1] in (".", "")]
     if isinstance(error, ModuleNotFoundError) and error.name in packages:
         return (
-            f"there is no module {error.name!r}; put it into the folder where the command starts or on PYTHONPATH, "
+            f"there is no module {error.name!r}; put it in the working directory or on PYTHONPATH, "
             f'and write "{IMPORT_PATH}"'
         )
     if isinstance(error, ValueError) and str(error).startswith("invalid format"):  # pkgutil's own
-        return f'{module_name!r} is no name of a module; write "{IMPORT_PATH}"'
+        return f'{module_name!r} is not a module name; write "{IMPORT_PATH}"'
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = "" if isinstance(error, SyntaxError) else f" ({Path(place.filename).name}, line {place.lineno})"
-    return f"module {module_name!r} fails to import: {type(error).__name__}: {error}{where}; repair it"
+    return f"module {module_name!r} fails to import: {type(error).__name__}: {error}{where}; fix the module"
 
 
 def _described(found: Any) -> str:

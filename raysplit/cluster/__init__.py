@@ -1,0 +1,14 @@
+"""Clusters: where parties live, how calls travel between them, and what happens on a link.
+
+* ``contract``: the interface `Cluster`, `PartySpec`, handles, promises and `gather`.
+* ``clock``, ``device``, ``device_queue``: what a party knows of the time and of the device that it computes on.
+* ``layout``: the assignment of parties to places; ``load``: the measurement of their load.
+* ``faults``: a cluster with injected faults, for tests.
+* ``links``: the link that encodes, counts and decodes values; ``codecs``: the encodings.
+* ``local``, ``on_ray``, ``simulated``: the implementations of `Cluster`.
+* ``emulation``: described machines and networks, which pace or simulate a run.
+* ``lab``: several Ray machines on this machine.
+
+Parties and algorithms import ``contract``, ``clock``, ``device`` and ``device_queue`` only. Nothing is exported here,
+so that the light modules (``lab``, ``on_ray.connect``) can be imported alone.
+"""

@@ -1,7 +1,7 @@
-"""The clocks by which runs are paced or simulated; nobody who asks one knows whether its time is real.
+"""Clocks that pace or simulate runs, behind one interface.
 
-They count in described seconds. On the wall clock one described second takes ``time_scale`` real ones; the virtual
-clock (`raysplit.cluster.simulated.loop`) jumps.
+All times are emulated seconds. On the wall clock one emulated second takes ``time_scale`` real seconds; the virtual
+clock (`raysplit.cluster.simulated.loop`) jumps from event to event.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Counts described seconds since the start of the run."""
+    """A clock of emulated seconds since the start of the run."""
 
     def time_s(self) -> float:
-        """The time it is."""
+        """Return the current time."""
         ...
 
     def now_s(self) -> float:
-        """The time up to which the running call is accounted for: what follows starts here."""
+        """Return the time that the running call has reached: the start of its next work or transfer."""
         ...
 
     def reach(self, when_s: float) -> Awaitable[None]:
-        """Let the running call get to this time; at once if it has passed."""
+        """Wait until this time; return at once if it has passed."""
         ...
 
 
@@ -34,12 +34,12 @@ _reached_s: ContextVar[float | None] = ContextVar("reached_s", default=None)
 
 
 def reached_s() -> float | None:
-    """The time that the running call has reached on a wall clock; None where there is none."""
+    """Return the time that the running call has reached on a wall clock, or None without a wall clock."""
     return _reached_s.get()
 
 
 def go_on_from(when_s: float | None) -> None:
-    """Account for the running call up to this time: it has waited for a call that got there."""
+    """Move the running call forward to this time: the time reached by a call that it awaited."""
     before_s = _reached_s.get()
     if when_s is not None and (before_s is None or when_s > before_s):
         _reached_s.set(when_s)
@@ -49,14 +49,14 @@ def go_on_from(when_s: float | None) -> None:
 class WallClock:
     """Real time, divided by the time scale.
 
-    Sleeping is late by a millisecond here and there, by much more on a busy machine. So that this does not add up, a
-    call goes on from the time that it was to reach, not from the time at which it woke, and catches up by sleeping
-    less; unless it lags behind by more than the slack.
+    A sleep ends a millisecond late, and much later on a busy machine. To keep these delays from adding up, a call
+    continues from the time that it was to reach, not from the time at which it woke, and sleeps less afterwards. A call
+    that is late by more than the slack does not catch up the rest.
 
     Args:
-        started_s: when the run began, in seconds since the epoch; the same in all places.
-        time_scale: real seconds per described second; 0.1 runs ten times as fast as described.
-        slack_real_s: how much a call may have to catch up.
+        started_s: start of the run in seconds since the epoch; the same in all places.
+        time_scale: real seconds per emulated second; 0.1 runs ten times as fast as real time.
+        slack_real_s: largest delay, in real seconds, that a call catches up.
     """
 
     started_s: float
@@ -65,7 +65,9 @@ class WallClock:
 
     def __post_init__(self) -> None:
         if not self.time_scale > 0:
-            raise ValueError(f"time_scale is {self.time_scale}; 1 is real time, 0.1 runs ten times as fast")
+            raise ValueError(
+                f"time_scale must be above 0, got {self.time_scale}; 1 is real time, 0.1 is ten times as fast"
+            )
 
     def time_s(self) -> float:
         return (time.time() - self.started_s) / self.time_scale

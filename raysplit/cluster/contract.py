@@ -1,11 +1,11 @@
 """The contract between parties and the cluster that carries their calls.
 
-A party is a plain object whose verbs are methods, most of them coroutines. A party sees others through handles:
-``handle.verb(...)`` starts the call at once and gives a *promise*. Await it and the value comes here; pass it on
-as an argument of another call and the value goes straight from its maker to its user.
+A party is a plain object whose verbs are methods, most of them coroutines. A party calls others through handles:
+``handle.verb(...)`` starts the call at once and returns a *promise*. Awaiting the promise fetches the value; passing it
+as an argument of another call sends the value from the party that computes it directly to the party that needs it.
 
-What a call means is the cluster's business: a direct call on one event loop (`LocalCluster`), a Ray actor call
-(`RayCluster`), or either of them paced like described hardware.
+The cluster decides how a call is carried out: as a plain call on one event loop (`LocalCluster`), as a Ray actor call
+(`RayCluster`), or as one of these paced like described hardware.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 COORDINATOR = "coordinator"
-"""The name under which the driver's own traffic is counted."""
+"""The party name under which the driver's traffic is counted."""
 
 current_party: ContextVar[str] = ContextVar("current_party", default=COORDINATOR)
-"""The party on whose behalf the running coroutine acts."""
+"""The name of the party whose coroutine is running."""
 
 Role = Literal["owner", "node", "aggregator", "evaluator"]
 
@@ -28,12 +28,12 @@ _COPY_MARK = "@"
 
 
 def name_at(name: str, where: str | int) -> str:
-    """The name of a copy of a party, or of a party that comes for a while: ``owner-3@depth``."""
+    """Return the name of a copy of a party, or of a temporary party: ``owner-3@depth``."""
     return f"{name}{_COPY_MARK}{where}"
 
 
 def original(name: str) -> str:
-    """The party whose copy this is; for any other party, itself."""
+    """Return the name of the party that this is a copy of, or the name itself."""
     return name.partition(_COPY_MARK)[0]
 
 
@@ -42,36 +42,44 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Promise(Protocol[T_co]):
-    """A value under way: awaitable, and accepted as a top-level argument of any verb."""
+    """The future result of a call: awaitable, and accepted as a top-level argument of any verb."""
 
     def __await__(self) -> Generator[Any, Any, T_co]: ...
 
 
 Given: TypeAlias = T | Promise[T]
-"""An argument of a verb: the value itself, or a promise of it, which then travels straight to who needs it."""
+"""The type of a verb's argument: the value, or a promise of it."""
 
 
 class Handle:
-    """The far end of a party. ``handle.verb(*args)`` calls the verb and returns a `Promise`.
+    """A reference to a party: ``handle.verb(*args, **kwargs)`` starts a call and returns a `Promise`.
 
-    It takes any verb. Annotated with the protocol of a role (`raysplit.actors.verbs`) it takes those of the role.
+    A handle accepts every name as a verb. Annotate it with the protocol of a role (`raysplit.actors.verbs`) to have the
+    verbs checked by mypy.
+
+    Attributes:
+        name: the party's name.
     """
 
     name: str
 
     def __getattr__(self, verb: str) -> Callable[..., Promise[Any]]:
-        raise AttributeError(verb)  # a cluster's handles make a call of it
+        raise AttributeError(verb)  # the handles of a cluster turn it into a call
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartySpec:
-    """How to make one party: ``build(name=name, **arguments)`` runs at the place where the party will live.
+    """The description of one party: ``build(name=name, **arguments)`` creates it in the place where it will live.
 
     Attributes:
-        name: unique in a run, for example ``owner-3``.
-        role: what the party is; the layout puts roles on places.
-        build: an importable callable.
-        arguments: what only this party may see, for example its shard.
+        name: name of the party, unique in a run, for example ``owner-3``.
+        role: ``"owner"``, ``"node"``, ``"aggregator"`` or ``"evaluator"``; the layout assigns places by role.
+        build: importable callable that returns the party: a class, or a function.
+        arguments: keyword arguments of ``build``, which this party alone receives, for example its shard.
+
+    Example::
+
+        PartySpec(name="node-0", role="node", build=ComputeNode, arguments={"recipe": recipe, "loss": "cross_entropy"})
     """
 
     name: str
@@ -82,7 +90,7 @@ class PartySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class LinkTraffic:
-    """What has crossed one link: tensor payload in bytes, and the number of values that carried tensors."""
+    """Traffic of one link: the tensors' payload in bytes, and the number of messages that held tensors."""
 
     source: str
     destination: str
@@ -92,11 +100,11 @@ class LinkTraffic:
 
 @dataclass(frozen=True, kw_only=True)
 class PartyLoad:
-    """How hard a party was pressed since it was last asked.
+    """Load of a party since the previous measurement.
 
     Attributes:
-        wait_s: how long it waited for an answer of somebody else, whatever the number of answers that were out.
-        peak_calls: how many calls it had taken and not answered at the most.
+        wait_s: seconds during which the party waited for at least one answer of another party.
+        peak_calls: largest number of calls that the party had received and not yet answered.
     """
 
     party: str
@@ -106,11 +114,11 @@ class PartyLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class Repaired:
-    """A cluster that is whole again.
+    """The result of a repair.
 
     Attributes:
-        handles: of all the parties that there are, those among them that were added.
-        remade: the names of the parties that had to be made anew.
+        handles: handles of all parties, added ones included.
+        remade: names of the parties that had to be created again.
     """
 
     handles: Mapping[str, Handle]
@@ -119,12 +127,12 @@ class Repaired:
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """Who is there.
+    """The parties that are present.
 
     Attributes:
-        handles: of all parties that have a place.
-        came: those among them that were made since the roll was last called.
-        num_places: how many places are up.
+        handles: handles of all parties that have a place.
+        came: names of the parties that were created since the previous call of `Cluster.members`.
+        num_places: number of running places.
     """
 
     handles: Mapping[str, Handle]
@@ -133,60 +141,82 @@ class Membership:
 
 
 class Cluster(Protocol):
-    """Where parties live and how their calls travel."""
+    """The interface of clusters: where parties live and how their calls travel.
+
+    `LocalCluster`, `SimulatedCluster`, `RayCluster` and `ElasticRayCluster` implement it. In short::
+
+        handles = await cluster.deploy([PartySpec(...), ...])
+        reply = await handles["owner-3"].verb(argument)
+        await cluster.close()
+    """
 
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        """Make the parties and return their handles by name."""
+        """Create the parties and return their handles by name; raise `NoRoom` if there is no room for them."""
         ...
 
     async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        """Make more parties while others work, in the places there are."""
+        """Create parties in the existing places while others work, and return their handles by name."""
         ...
 
     async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
-        """Make more parties while others work, every set in places of its own, or none of them: `NoRoom`."""
+        """Create further parties while others work, each set in places of its own, and return their handles by name.
+
+        Raises:
+            NoRoom: if there is no room for all sets; then none of them is created.
+        """
         ...
 
     async def remove(self, names: Sequence[str]) -> None:
-        """Let added parties go, and the places that were made for them alone; names that nobody has are passed over."""
+        """Remove added parties and the places that were created for them; ignore unknown names."""
         ...
 
     async def traffic(self) -> list[LinkTraffic]:
-        """Everything counted so far, one record per link, sorted by source and destination."""
+        """Return the traffic counted so far, one record per link, sorted by source and destination."""
         ...
 
     async def party_loads(self) -> list[PartyLoad]:
-        """Sorted by party, since it was last asked; empty where all share one process and nobody measures."""
+        """Return the load of each party since the previous call, sorted by party; empty if all share one process."""
         ...
 
     async def watch(self, silence_s: float) -> None:
-        """Return never; raise `PlaceLost` for a place that answers nothing for so long."""
+        """Run until canceled; raise `PlaceLost` for a place that has not answered for ``silence_s`` seconds."""
         ...
 
     async def repair(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Repaired:
-        """Make every place anew that is gone, the place ``lost`` among them, with its parties.
+        """Restart every lost place and create its parties again; the other parties stay as they are.
 
-        The others stay as they are. ``parties`` describes those that were deployed; the others are made as they were
-        when they were added. A set that was added apart goes as a whole where its places find no room any more. Counts
-        of traffic begin anew. Raises `PlaceLost` where the cluster cannot be made whole.
+        Traffic counts may restart at zero. A set from `add_apart` whose places find no room any more is removed.
+
+        Args:
+            parties: descriptions of the deployed parties; added ones are created as they were described then.
+            lost: name of a place that is known to be lost.
+            silence_s: seconds after which a place that does not answer counts as lost.
+
+        Raises:
+            PlaceLost: if a place cannot be restarted.
         """
         ...
 
     async def members(self) -> Membership:
-        """Who is there, between rounds; of a cluster whose places come one by one, those for whom there was room."""
+        """Return the parties that are present now; on an elastic cluster, those whose places have found room."""
         ...
 
     async def close(self) -> None:
-        """Release every place. Idempotent."""
+        """Release all places; further calls do nothing."""
         ...
 
 
 class NoRoom(RuntimeError):
-    """The cluster has no room for further places; the message says what is missing."""
+    """Error raised when the cluster has no room for further places; the message says what is missing."""
 
 
 class PlaceLost(RuntimeError):
-    """A place (process or machine) is gone or does not answer; its parties are lost with it."""
+    """Error raised when a place (a process or a machine) has ended or does not answer; its parties are lost with it.
+
+    Attributes:
+        place: name of the lost place.
+        reason: how the loss showed.
+    """
 
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(f"place {place} is lost: {reason}")
@@ -198,7 +228,14 @@ class PlaceLost(RuntimeError):
 
 
 async def gather(*promises: Awaitable[Any]) -> list[Any]:
-    """Await all promises; on the first failure cancel the waits for the rest and raise it."""
+    """Await all promises and return their values in the order given.
+
+    The first failure cancels the waits for the other promises and is raised.
+
+    Example::
+
+        await gather(*[node.load_weights(part) for node, part in zip(nodes, parts, strict=True)])
+    """
     waits = [asyncio.ensure_future(value_of(promise)) for promise in promises]
     try:
         return list(await asyncio.gather(*waits))
@@ -210,5 +247,5 @@ async def gather(*promises: Awaitable[Any]) -> list[Any]:
 
 
 async def value_of(promise: Awaitable[T]) -> T:
-    """What is promised: a coroutine, for a task of its own that waits for it."""
+    """Await a promise in a coroutine, as `asyncio.ensure_future` and the like require."""
     return await promise

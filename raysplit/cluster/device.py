@@ -1,7 +1,7 @@
-"""The device a party computes on: whoever wants work done there waits for its turn.
+"""The interface of the device that a party computes on, and the plain one: this process's processor.
 
-Here work runs at once, in the order of asking. Emulated devices answer to the same contract and take the time that a
-described machine would take.
+Emulated devices (`raysplit.cluster.emulation.machines`) implement the same interface and take the time that a described
+machine would take.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ WorkKind = Literal["forward", "backward", "update", "loss", "average", "affinity
 
 
 class Work(NamedTuple):
-    """A piece of work: what kind, for which owner's round and step, on which part of the model (by its number)."""
+    """A piece of work: its kind, the owner, the number of the model's part, and the owner's round and step."""
 
     kind: WorkKind
     owner: str
@@ -23,13 +23,13 @@ class Work(NamedTuple):
 
 
 class Device(Protocol):
-    """Runs one piece of work at a time."""
+    """A device that runs one piece of work at a time and returns what ``compute`` returns."""
 
     def run(self, work: Work, compute: Callable[[], Any]) -> Awaitable[Any]: ...
 
 
 class Inline:
-    """This process's own processor: computes at once."""
+    """This process's processor; it computes at once, in the order of the calls."""
 
     async def run(self, work: Work, compute: Callable[[], Any]) -> Any:
         return compute()

@@ -1,7 +1,7 @@
-"""A device with one worker and a queue in front of it; a policy picks what runs next.
+"""A device with one worker and a queue; a policy chooses the work that runs next.
 
 MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208): a compute node runs one task at a time, its own updates
-first, then what was ready earliest. Order changes when things happen, never what comes out of them.
+first, then the task that was ready earliest. The order changes times, never results.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from raysplit.schedulers.queue import WaitingTask, queue_policy
 
 _TASK_KINDS: dict[WorkKind, Literal["forward", "backward", "update"]] = {
     "forward": "forward",
-    "loss": "forward",  # a new batch comes in
+    "loss": "forward",  # the start of a new batch
     "backward": "backward",
     "update": "update",
     "average": "update",
-    "affinity": "forward",  # a look ahead at the batch that comes in
+    "affinity": "forward",  # a measurement before the batch is trained on
 }
 
 
 class Turn(Protocol):
-    """What is told that its turn has come, by ``set_result(None)``, unless it is done with waiting: a future, say."""
+    """A waiter in a `WorkQueue`, such as a future: ``set_result(None)`` starts it unless it is ``done``."""
 
     def done(self) -> bool: ...
 
@@ -33,16 +33,16 @@ class Turn(Protocol):
 
 
 class WorkQueue:
-    """Lets one piece of work in at a time: await `turn`, work, `leave`.
+    """A queue that admits one piece of work at a time: await `turn`, work, call `leave`.
 
-    The choice of the next falls when everything else that happens at the same instant has happened: an update that
-    follows a backward pass is in the queue by then.
+    The next piece is chosen after everything else of the same instant has happened, so that an update that follows a
+    backward pass is in the queue by then.
 
     Args:
         policy: name of a policy in `raysplit.schedulers.queue`.
 
     Attributes:
-        free_s: until when the worker is spoken for, on the clock of whoever paces it.
+        free_s: time at which the worker becomes free, on the clock of the device that paces it.
     """
 
     def __init__(self, policy: str = "fifo") -> None:
@@ -54,7 +54,7 @@ class WorkQueue:
         self._served: Counter[str] = Counter()
 
     async def turn(self, work: Work) -> None:
-        """Return when it is this work's turn."""
+        """Wait until it is this work's turn."""
         if self.enter(work):
             return
         loop = asyncio.get_running_loop()
@@ -63,17 +63,17 @@ class WorkQueue:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # given up in the very moment it came
+            if turn.done() and not turn.cancelled():  # canceled at the moment its turn came
                 self.pass_on()
             raise
 
     def leave(self) -> None:
-        """The worker is free for the next."""
+        """Free the worker for the next piece of work."""
         loop = asyncio.get_running_loop()
         loop.call_at(loop.time(), self.pass_on)
 
     def enter(self, work: Work) -> bool:
-        """Whether it is this work's turn at once; else it has to `join`."""
+        """Take the worker if it is free, and return whether it was; other work has to `join`."""
         if self._busy:
             return False
         self._busy = True
@@ -82,7 +82,7 @@ class WorkQueue:
         return True
 
     def join(self, work: Work, turn: Turn, ready_s: float) -> None:
-        """Wait behind others. In a lane the first to come is the first to go, so only its head is up for choice."""
+        """Add work to its lane. A lane is served in order of arrival, so the policy compares heads only."""
         kind = _TASK_KINDS.get(work.kind, "forward")
         lane = f"{kind} {work.owner}" if self._by_owner else kind
         waiting = self._num_arrivals, WaitingTask(work.owner, kind, ready_s), turn
@@ -93,31 +93,30 @@ class WorkQueue:
             self._lanes[lane] = deque((waiting,))
 
     def pass_on(self) -> None:
-        """Choose the next, now."""
+        """Choose the next piece of work and start it, or mark the worker free."""
         lanes = self._lanes
         if not lanes:
             self._busy = False
             return
-        name = next(iter(lanes)) if len(lanes) == 1 else self._lane()
+        name = next(iter(lanes)) if len(lanes) == 1 else self._next_lane()
         lane = lanes[name]
         _, task, turn = lane.popleft()
         if not lane:
             del lanes[name]
-        if turn.done():  # whoever waited has given up
+        if turn.done():  # canceled while it waited
             self.pass_on()
         else:
             if self._by_owner:
                 self._served[task.owner] += 1
             turn.set_result(None)
 
-    def _lane(self) -> str:
-        """The lane whose head goes next."""
+    def _next_lane(self) -> str:
         rank, served = self._rank, self._served
         return min([(rank(lane[0][1], served), lane[0][0], name) for name, lane in self._lanes.items()])[2]
 
 
 class QueueDevice:
-    """This process's own processor behind a queue with a policy."""
+    """This process's processor behind a queue with a policy."""
 
     def __init__(self, *, policy: str = "fifo") -> None:
         self.policy = policy

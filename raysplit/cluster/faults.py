@@ -1,7 +1,7 @@
-"""Faults on purpose: a cluster whose parties die, fall silent or dawdle at a given call.
+"""Fault injection for tests: a cluster whose parties die, fall silent or are slow at a given call.
 
-Faults strike by count, not by time, so a test with them is as repeatable as one without. ``FaultyCluster`` wraps any
-cluster; what strikes is part of the party, so it strikes in whatever process the party lives.
+Faults are triggered by the number of calls, not by time, so a test with faults is as repeatable as one without.
+`FaultyCluster` wraps any cluster. A fault is part of the party, so it occurs in whatever process the party lives.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ Kind = Literal["die", "silence", "delay"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What happens to a party.
+    """One fault of one party.
 
     Attributes:
-        party: its name.
-        at_call: it strikes at this call of the party, counted from 1.
-        verb: of calls of this verb only; None counts all.
-        kind: the party ``die``s; this call's answer is lost for good (``silence``); or the call is put off
-            (``delay``) until ``turns`` turns of the event loop and ``delay_s`` on its clock have passed.
-        turns: a party dies so many turns of the event loop after the call has begun, in the middle of its work.
-        life: of parties that were made anew after a loss: after how many losses.
+        party: name of the party.
+        at_call: number of the call, counted from 1, at which the fault occurs.
+        verb: verb whose calls are counted; None counts all calls.
+        kind: ``"die"`` ends the party; ``"silence"`` never answers this call; ``"delay"`` starts the call after
+            ``turns`` turns of the event loop and then ``delay_s`` seconds on its clock.
+        turns: turns of the event loop between the start of the call and the death, or before a delayed call.
+        delay_s: length of a delay in seconds.
+        life: number of repairs of the cluster after which the fault is active; 0 for the parties first deployed.
     """
 
     party: str
@@ -52,21 +53,21 @@ class Fault:
 
 
 def end_process() -> None:
-    """The death of a party that takes its process along, as a killed machine would."""
+    """End the party's process at once, as the loss of its machine would."""
     os._exit(1)
 
 
 def freeze_process() -> None:
-    """The death of a party whose process goes on existing and answers nothing."""
+    """Stop the party's process, which continues to exist and answers nothing."""
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def stay() -> None:
-    """The death of a party in a process that lives on."""
+    """Leave the party's process running."""
 
 
 class Doomed:
-    """A party with faults: whoever calls it notices nothing before they strike."""
+    """A party with faults, which behaves as usual until a fault occurs."""
 
     def __init__(
         self, *, name: str, build: Callable[..., Any], faults: Sequence[Fault], death: Callable[[], None], **given: Any
@@ -94,7 +95,7 @@ class Doomed:
         work = asyncio.ensure_future(self._work(verb, args, kwargs))
         self._running.add(work)
         work.add_done_callback(self._running.discard)
-        work.add_done_callback(_heard)
+        work.add_done_callback(_retrieve)
         if fault is not None and fault.kind == "die":
             await _turns(fault.turns)
             self._die()
@@ -124,8 +125,8 @@ class Doomed:
             work.cancel()
 
 
-def _heard(work: asyncio.Task[Any]) -> None:
-    """Take note of how it ended, for a caller that has gone."""
+def _retrieve(work: asyncio.Task[Any]) -> None:
+    """Retrieve the exception of a task whose caller is gone, so that asyncio does not report it."""
     if not work.cancelled():
         work.exception()
 
@@ -136,15 +137,15 @@ async def _turns(number: int) -> None:
 
 
 class FaultyCluster:
-    """A cluster with faults.
+    """A cluster whose parties have faults.
 
     Args:
-        cluster: where the parties live.
-        faults: what strikes whom, and when.
-        death: what else dies with a party: `end_process` on a cluster of processes.
+        cluster: cluster on which the parties live.
+        faults: faults of all parties.
+        death: what happens to the process of a party that dies, for example `end_process`.
 
     Attributes:
-        num_healed: how often the cluster has been made whole again.
+        num_healed: number of repairs so far.
     """
 
     def __init__(self, cluster: Cluster, faults: Sequence[Fault], *, death: Callable[[], None] = stay) -> None:

@@ -1,8 +1,8 @@
-"""Which party lives in which place: pure decisions on plain records.
+"""The assignment of parties to places: pure decisions on plain records.
 
-A *place* is one process. On a laptop several parties share a place, because a process costs 250 MB and an extra owner
-only its state; where parties must not share a process (real data owners), every party has a place of its own.
-Results never depend on the layout.
+A *place* is one process. On a laptop several parties share a place, because a process takes 250 MB and a further owner
+only its state. Parties that must not share a process, such as real data owners, get a place each. Results never depend
+on the layout.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ class PlaceSpec:
     """One process in one placement-group bundle.
 
     Attributes:
-        cpus, gpus: what the bundle reserves; fractions are bookkeeping, not throttles.
-        memory_bytes: reserved memory, 0 for none.
+        name: name of the place, unique in a run.
+        cpus: reserved CPUs; a fraction is bookkeeping of Ray, not a limit.
+        gpus: reserved GPUs, likewise.
+        memory_bytes: reserved memory; 0 reserves none.
         resources: custom resources, for example ``{"raspberry_pi_4": 1}``.
         labels: labels that the machine must have, for example ``{"site": "north"}``.
     """
@@ -35,14 +37,14 @@ class PlaceSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def bundle(self) -> dict[str, float]:
-        """The resources of the placement-group bundle."""
+        """Return the resources of the placement-group bundle."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory_bytes), **self.resources}
         return {name: amount for name, amount in wanted.items() if amount > 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Places, and the place of every party."""
+    """The places of a run, and the name of each party's place."""
 
     places: tuple[PlaceSpec, ...]
     place_of: Mapping[str, str]
@@ -58,17 +60,21 @@ def lay_out(
     sharing: Sharing = "auto",
     work: Mapping[str, float] | None = None,
 ) -> Layout:
-    """Put parties on places.
+    """Assign parties to places.
 
     Args:
-        num_places: how many processes; None takes one per CPU, and no more than there is work for.
-        cpus: CPUs of the cluster; every place reserves an equal share, at most one.
-        gpus: GPUs of the cluster to share likewise, unless ``gpus_per_place`` says how much.
-        sharing: ``alone`` gives every party its own place.
-        work: how long each party computes, in any unit; where that is known, every place gets as much of it as another.
+        num_places: largest number of processes; None takes one per CPU. Places without a party are left out.
+        cpus: CPUs of the cluster; each place reserves an equal share, one at most.
+        gpus: GPUs of the cluster, shared in the same way.
+        gpus_per_place: GPUs that each place reserves instead of an equal share.
+        sharing: ``"alone"`` gives every party a place of its own.
+        work: computing time of each party in any unit; if given, the places get equal amounts of it.
+
+    Raises:
+        ValueError: if ``num_places`` is below 1.
     """
     if num_places is not None and num_places < 1:
-        raise ValueError(f"a run needs at least 1 place, got {num_places}")
+        raise ValueError(f"num_places must be at least 1, got {num_places}")
     if sharing == "alone":
         names = {party.name: f"place-{party.name}" for party in parties}
     elif work is not None:
@@ -91,16 +97,23 @@ def lay_out_elastic(
     gpus_per_place: float = 0.0,
     apart: Collection[str] = (),
 ) -> Layout:
-    """Put parties on places that come one by one: owners on all, everybody else on the first ``min_places``.
+    """Assign parties to places that start one by one: owners to all places, the others to the first ``min_places``.
 
     Args:
-        num_places: beside those of the parties ``apart``, who have one each; None gives every party its own.
+        num_places: number of shared places; None gives every party a place of its own.
+        min_places: number of places with which a run begins.
+        cpus_per_place: CPUs that each place reserves.
+        gpus_per_place: GPUs that each place reserves.
+        apart: names of parties with a place of their own, beside the shared ones.
+
+    Raises:
+        ValueError: if ``min_places`` is above ``num_places``.
     """
     alone = [party for party in parties if num_places is None or party.name in apart]
     place_of = {party.name: f"place-{party.name}" for party in alone}
     if num_places is not None:
         if min_places > num_places:
-            raise ValueError(f"a run of {num_places} places cannot begin with {min_places}; lower min_places")
+            raise ValueError(f"a run of {num_places} places cannot begin with {min_places} places; lower min_places")
         others = [party for party in parties if party.name not in place_of]
         place_of |= _shared([party for party in others if party.role == "owner"], num_places)
         place_of |= _shared([party for party in others if party.role != "owner"], min_places)
@@ -110,16 +123,16 @@ def lay_out_elastic(
 
 
 def _rounded(share: float) -> float:
-    return int(share * 10_000) / 10_000  # Ray keeps four decimals; never round up past what there is
+    return int(share * 10_000) / 10_000  # Ray keeps four decimals; rounding up could ask for more than there is
 
 
 def _shared(parties: Sequence[PartySpec], num_places: int) -> dict[str, str]:
-    """Deal each role out over the places in turn, heavy roles first, so that every place has like work."""
+    """Assign each role to the places in turn, heavy roles first, so that the places have similar work."""
     place_of: dict[str, str] = {}
     roles: tuple[Role, ...] = ("owner", "node", "evaluator", "aggregator")
     for role in roles:
         members = [party for party in parties if party.role == role]
-        # Few nodes start from the last place, where fewer owners are; a node for every place goes with its owners.
+        # Few nodes start from the last place, which has fewer owners; with a node per place, each joins its owners.
         forward = role == "owner" or len(members) >= num_places
         order = range(num_places) if forward else range(num_places - 1, -1, -1)
         for party, place in zip(members, _cycle(list(order), len(members)), strict=True):
@@ -128,9 +141,9 @@ def _shared(parties: Sequence[PartySpec], num_places: int) -> dict[str, str]:
 
 
 def _balanced(parties: Sequence[PartySpec], num_places: int, work: Mapping[str, float]) -> dict[str, str]:
-    """The heaviest first, each to the place that has least to do so far: at most a third above the best there is.
+    """Assign parties in order of decreasing work, each to the place with the least work so far.
 
-    (Graham, "Bounds on multiprocessing timing anomalies", 1969.)
+    The largest load is at most a third above the optimum (Graham, "Bounds on multiprocessing timing anomalies", 1969).
     """
     load = [0.0] * min(num_places, len(parties))
     place_of = {}

@@ -1,4 +1,4 @@
-"""How hard parties are pressed: how long each has waited for others, and how many calls it had before it at once."""
+"""Measurement of the parties' load: the time each waits for others, and how many calls it has open at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raysplit.cluster.contract import PartyLoad
 
 
 class Span:
-    """Calls one function at its beginning and one at its end."""
+    """A context manager that calls one function when it is entered and another when it is left."""
 
     __slots__ = ("_begin", "_end", "_party")
 
@@ -25,26 +25,26 @@ class Span:
 
 
 class LoadMeter:
-    """Of the parties of one process.
+    """The loads of all parties of one process.
 
     Args:
-        clock: seconds.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._waits: Counter[str] = Counter()  # that are out now
+        self._waits: Counter[str] = Counter()  # open waits, by party
         self._since: dict[str, float] = {}
         self._waited: defaultdict[str, float] = defaultdict(float)
         self._open: Counter[str] = Counter()
         self._peak: Counter[str] = Counter()
 
     def waiting(self, party: str) -> Span:
-        """While this lasts, the party waits."""
-        return Span(self._wait, self._waited_enough, party)
+        """Return the context in which the party waits for an answer."""
+        return Span(self._wait, self._end_wait, party)
 
     def answering(self, party: str) -> Span:
-        """While this lasts, the party has a call that it has not answered."""
+        """Return the context in which the party has an unanswered call."""
         return Span(self._take, self._answer, party)
 
     def _wait(self, party: str) -> None:
@@ -52,7 +52,7 @@ class LoadMeter:
         if self._waits[party] == 1:
             self._since[party] = self._clock()
 
-    def _waited_enough(self, party: str) -> None:
+    def _end_wait(self, party: str) -> None:
         self._waits[party] -= 1
         if not self._waits[party]:
             self._waited[party] += self._clock() - self._since[party]
@@ -65,7 +65,7 @@ class LoadMeter:
         self._open[party] -= 1
 
     def taken(self) -> list[PartyLoad]:
-        """Since this was last asked, sorted by party."""
+        """Return the loads since the previous call, sorted by party, and restart the measurement."""
         now = self._clock()
         for party, number in self._waits.items():
             if number:
@@ -74,15 +74,15 @@ class LoadMeter:
         parties = sorted({*self._waited, *self._peak})
         found = [PartyLoad(party=p, wait_s=self._waited[p], peak_calls=self._peak[p]) for p in parties]
         self._waited.clear()
-        self._peak = +self._open  # those that are still before it
+        self._peak = +self._open  # the open calls count again
         return found
 
 
 def merge_loads(parts: Iterable[Sequence[PartyLoad]]) -> list[PartyLoad]:
-    """One sorted table out of those of several processes."""
+    """Merge the loads of several processes into one list, sorted by party."""
     waited: defaultdict[str, float] = defaultdict(float)
     peak: Counter[str] = Counter()
-    for strain in (strain for part in parts for strain in part):
-        waited[strain.party] += strain.wait_s
-        peak[strain.party] += strain.peak_calls
+    for load in (load for part in parts for load in part):
+        waited[load.party] += load.wait_s
+        peak[load.party] += load.peak_calls
     return [PartyLoad(party=p, wait_s=waited[p], peak_calls=peak[p]) for p in sorted(waited)]

@@ -1,7 +1,7 @@
-"""The message on the wire between edge and heads: one fixed header, one tensor.
+"""The wire format of messages between the edge and the heads: a fixed header and one tensor.
 
-Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) sends the flattened backbone output Z_b once for all tasks. The
-header says which tasks are asked for (or answered), how the tensor is encoded and its shape. Little-endian, 44 bytes:
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) send the flattened backbone output Z_b once for all tasks. The
+header holds the requested (or answered) tasks, and the encoding and shape of the tensor. Little-endian, 44 bytes:
 
     offset  0  magic "RSMT"        8  task mask, bit j = task j        36  payload bytes
             4  version            12  int8 scale (float32)             40  CRC-32 of bytes 0..39 and the payload
@@ -9,7 +9,7 @@ header says which tasks are asked for (or answered), how the tensor is encoded a
             6  encoding           20  shape, 4 x uint32, unused = 0
             7  dimensions
 
-Everything in the header is checked against the limits and the length of the body before anything is allocated.
+All fields of the header are checked against the limits and the length of the body before memory is allocated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
 
 
 class Reason(StrEnum):
-    """Why a message was refused."""
+    """The reasons for which a message is refused."""
 
     TRUNCATED = "truncated"
     OVERSIZED = "oversized"
@@ -52,7 +52,11 @@ class Reason(StrEnum):
 
 
 class WireError(ValueError):
-    """A message that is not what the protocol says; `reason` is for programs, the text for people."""
+    """Error raised for a message that violates the protocol.
+
+    Attributes:
+        reason: the reason for programs; the text of the error is for people.
+    """
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -60,7 +64,7 @@ class WireError(ValueError):
 
 
 class Content(IntEnum):
-    """What the tensor is: features [B, Z_b], logits of the answered tasks [B, sum K_j], pictures [B, 3, S, S]."""
+    """The content of a message: features [B, Z_b], logits of the answered tasks [B, sum K_j], images [B, 3, S, S]."""
 
     FEATURES = 0
     LOGITS = 1
@@ -69,7 +73,13 @@ class Content(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """`tasks` is a bit mask; `tensor` is float32, uint8 for pictures."""
+    """One message.
+
+    Attributes:
+        content: meaning of the tensor.
+        tasks: bit mask of the requested or answered tasks.
+        tensor: float32, or uint8 for images.
+    """
 
     content: Content
     tasks: int
@@ -78,19 +88,23 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a receiver is ready to hold."""
+    """The largest message that a receiver accepts, by bytes of the body and by values of the tensor."""
 
     max_body_bytes: int
     max_values: int
 
 
 def encode(message: Message, encoding: Encoding = Encoding.FLOAT32) -> bytes:
-    """Header and payload. Raises ValueError for a mask, shape or value that the format cannot hold."""
+    """Return the header and payload of a message.
+
+    Raises:
+        ValueError: for a task mask, a shape or a value that the format cannot represent.
+    """
     shape = tuple(message.tensor.shape)
     if not 1 <= len(shape) <= MAX_DIMENSIONS or min(shape) < 1:
-        raise ValueError(f"a message carries 1 to {MAX_DIMENSIONS} dimensions of at least 1, got {shape}")
+        raise ValueError(f"a message must have 1 to {MAX_DIMENSIONS} dimensions of at least 1, got shape {shape}")
     if not 0 < message.tasks < 1 << MAX_TASKS:
-        raise ValueError(f"a task mask has 1 to {MAX_TASKS} bits, got {message.tasks:#x}")
+        raise ValueError(f"a task mask must be above 0 and have at most {MAX_TASKS} bits, got {message.tasks:#x}")
     packed = pack(message.tensor, encoding)
     fields = _FIELDS.pack(
         MAGIC, VERSION, message.content, encoding, len(shape), message.tasks, packed.scale, packed.zero,
@@ -101,34 +115,40 @@ def encode(message: Message, encoding: Encoding = Encoding.FLOAT32) -> bytes:
 
 
 def check_size(num_bytes: int, limits: Limits) -> None:
-    """Refuse a body by its announced size alone, before it is read."""
+    """Refuse a body by its announced size, before it is read; raise `WireError`."""
     if num_bytes > limits.max_body_bytes:
-        raise WireError(Reason.OVERSIZED, f"the body has {num_bytes} bytes, at most {limits.max_body_bytes} are taken")
+        raise WireError(
+            Reason.OVERSIZED, f"the body has {num_bytes} bytes, at most {limits.max_body_bytes} are accepted"
+        )
     if num_bytes < HEADER_BYTES:
-        raise WireError(Reason.TRUNCATED, f"the body has {num_bytes} bytes, the header alone takes {HEADER_BYTES}")
+        raise WireError(Reason.TRUNCATED, f"the body has {num_bytes} bytes, fewer than a header of {HEADER_BYTES}")
 
 
 def decode(body: bytes, limits: Limits) -> Message:
-    """The message in `body`. Raises WireError, and nothing else, for anything that `encode` would not have written."""
+    """Return the message in a body.
+
+    Raises:
+        WireError: for every body that `encode` cannot have written; no other exception is raised.
+    """
     check_size(len(body), limits)
     magic, version, content, encoding, dimensions, tasks, scale, zero, *shape, num_bytes = _FIELDS.unpack_from(body)
     if magic != MAGIC:
-        raise WireError(Reason.MAGIC, f"the body starts with {magic!r}, a message with {MAGIC!r}")
+        raise WireError(Reason.MAGIC, f"the body starts with {magic!r}, but a message starts with {MAGIC!r}")
     if version != VERSION:
-        raise WireError(Reason.VERSION, f"the message has version {version}, this side speaks {VERSION}")
+        raise WireError(Reason.VERSION, f"the message has version {version}, but this end supports version {VERSION}")
     if content not in {*Content}:
-        raise WireError(Reason.CONTENT, f"content {content} is unknown; known are {[*map(int, Content)]}")
+        raise WireError(Reason.CONTENT, f"unknown content {content} (one of {[*map(int, Content)]})")
     if encoding not in {*Encoding}:
-        raise WireError(Reason.ENCODING, f"encoding {encoding} is unknown; known are {[*map(int, Encoding)]}")
+        raise WireError(Reason.ENCODING, f"unknown encoding {encoding} (one of {[*map(int, Encoding)]})")
     kind, dims = Encoding(encoding), _checked_shape(dimensions, shape, limits)
     expected = payload_bytes(kind, math.prod(dims))
     if num_bytes != len(body) - HEADER_BYTES or num_bytes != (num_bytes if expected is None else expected):
-        told = f"the header tells {num_bytes} bytes and {kind.name} {dims}, {len(body) - HEADER_BYTES} bytes follow"
-        raise WireError(Reason.LENGTH, told)
+        announced = f"the header announces {num_bytes} bytes and {kind.name} of shape {list(dims)}"
+        raise WireError(Reason.LENGTH, f"{announced}, but {len(body) - HEADER_BYTES} bytes follow")
     _check_affine(kind, scale, zero)
     payload = memoryview(body)[HEADER_BYTES:]
     if _CHECKSUM.unpack_from(body, _FIELDS.size)[0] != zlib.crc32(payload, zlib.crc32(body[: _FIELDS.size])):
-        raise WireError(Reason.CHECKSUM, "the checksum does not match: the message was damaged on its way")
+        raise WireError(Reason.CHECKSUM, "the checksum does not match: the message was damaged in transit")
     try:
         tensor = unpack(Packed(payload=payload, scale=scale, zero=zero), kind, dims)
     except ValueError as error:
@@ -138,32 +158,38 @@ def decode(body: bytes, limits: Limits) -> Message:
 
 def _checked_shape(dimensions: int, shape: Sequence[int], limits: Limits) -> tuple[int, ...]:
     if not 1 <= dimensions <= MAX_DIMENSIONS or any(shape[dimensions:]) or not all(shape[:dimensions]):
-        raise WireError(Reason.SHAPE, f"{dimensions} dimensions {list(shape)}: give 1 to 4 of at least 1, then zeros")
+        raise WireError(
+            Reason.SHAPE, f"a shape has 1 to 4 dimensions of at least 1, then zeros; got {dimensions} of {list(shape)}"
+        )
     if math.prod(shape[:dimensions]) > limits.max_values:
-        told = f"shape {list(shape[:dimensions])} holds more than the {limits.max_values} values that are taken"
-        raise WireError(Reason.OVERSIZED, told)
+        raise WireError(
+            Reason.OVERSIZED,
+            f"shape {list(shape[:dimensions])} holds more than the {limits.max_values} accepted values",
+        )
     return tuple(shape[:dimensions])
 
 
 def _check_affine(encoding: Encoding, scale: float, zero: int) -> None:
     valid = math.isfinite(scale) and scale > 0 if encoding is Encoding.INT8 else (scale, zero) == (0.0, 0)
     if not valid:
-        told = f"{encoding.name} with scale {scale} and zero point {zero}: int8 alone has them, its scale is above 0"
-        raise WireError(Reason.PARAMETERS, told)
+        found = f"got {encoding.name} with scale {scale} and zero point {zero}"
+        raise WireError(Reason.PARAMETERS, f"INT8 needs a scale above 0 and other encodings have no scale; {found}")
 
 
 def task_mask(chosen: Iterable[str], tasks: Sequence[str]) -> int:
-    """The bits of `chosen` among all `tasks`. Raises WireError for an unknown one."""
+    """Return the bit mask of the chosen tasks; raise `WireError` for an unknown task."""
     mask = 0
     for task in chosen:
         if task not in tasks:
-            raise WireError(Reason.TASKS, f"unknown task {task!r}; this model answers {', '.join(tasks)}")
+            raise WireError(Reason.TASKS, f"unknown task {task!r} (one of {', '.join(tasks)})")
         mask |= 1 << tasks.index(task)
     return mask
 
 
 def masked_tasks(mask: int, tasks: Sequence[str]) -> tuple[str, ...]:
-    """The tasks whose bits are set, in order. Raises WireError for an empty mask or a bit beyond the last task."""
+    """Return the tasks of a bit mask in order; raise `WireError` for an empty mask or a bit without a task."""
     if not 0 < mask < 1 << len(tasks):
-        raise WireError(Reason.TASKS, f"task mask {mask:#x} asks for none or unknown ones of {', '.join(tasks)}")
+        raise WireError(
+            Reason.TASKS, f"task mask {mask:#x} must select at least one of {', '.join(tasks)} and nothing else"
+        )
     return tuple(task for j, task in enumerate(tasks) if mask >> j & 1)

@@ -1,8 +1,8 @@
-"""How a tensor becomes bytes: as it is, halved, quartered, or packed without loss.
+"""Encodings of tensors as bytes: float32, half precision, int8, or lossless compression.
 
 The shared features of Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) are float32. Half precision and affine
-int8 shrink them by two and four at some cost in accuracy; zlib costs none and gains what the zeros of a ReLU allow.
-All bytes are little-endian and row-major.
+int8 shrink them by factors of two and four at some loss of accuracy; zlib is lossless and gains from the zeros of a
+ReLU. All bytes are little-endian and row-major.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class Encoding(IntEnum):
-    """The number is what stands in the header on the wire."""
+    """The encodings, with their numbers in the header of a message."""
 
     FLOAT32 = 0
     FLOAT16 = 1
@@ -29,7 +29,7 @@ class Encoding(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """Encoded values. Only int8 has a `scale` (above 0) and a `zero`: value = (byte - zero) * scale."""
+    """Encoded values; only int8 has a `scale` (above 0) and a `zero`: value = (byte - zero) * scale."""
 
     payload: bytes | memoryview
     scale: float = 0.0
@@ -41,16 +41,20 @@ _FLOAT16_MAX = 65504.0
 
 
 def payload_bytes(encoding: Encoding, num_values: int) -> int | None:
-    """The exact size of `num_values` encoded values; None for zlib, whose size depends on the values."""
+    """Return the exact size in bytes of the encoded values, or None for zlib, whose size depends on the values."""
     return None if encoding is Encoding.ZLIB else _ITEM_BYTES[encoding] * num_values
 
 
 def pack(values: Tensor, encoding: Encoding) -> Packed:
-    """Encode a float tensor (uint8 encoding: a uint8 tensor). Raises ValueError for values the encoding cannot hold."""
+    """Encode a float tensor, or a uint8 tensor for the uint8 encoding.
+
+    Raises:
+        ValueError: for values that the encoding cannot represent.
+    """
     array = values.detach().cpu().contiguous().numpy()
     if encoding is Encoding.UINT8:
         if array.dtype != np.uint8:
-            raise ValueError(f"uint8 carries pictures of bytes, got {values.dtype}; send floats as float32")
+            raise ValueError(f"the uint8 encoding needs a uint8 tensor, got {values.dtype}; send floats as float32")
         return Packed(payload=array.tobytes())
     floats: npt.NDArray[np.float32] = array.astype("<f4", copy=False)
     if encoding is Encoding.FLOAT32:
@@ -58,21 +62,24 @@ def pack(values: Tensor, encoding: Encoding) -> Packed:
     if encoding is Encoding.FLOAT16:
         return Packed(payload=_half(floats))
     if encoding is Encoding.INT8:
-        return _quantised(floats)
+        return _quantized(floats)
     return Packed(payload=zlib.compress(_planes(floats), level=1))
 
 
 def unpack(packed: Packed, encoding: Encoding, shape: tuple[int, ...]) -> Tensor:
-    """The values back: float32 (uint8 for the uint8 encoding), in `shape`, in memory of their own.
+    """Decode values to a float32 tensor (uint8 for the uint8 encoding) of a shape, in new memory.
 
-    Never allocates more than the shape needs. Raises ValueError when the payload does not hold exactly those values.
+    Never allocates more memory than the shape needs.
+
+    Raises:
+        ValueError: if the payload does not hold exactly the values of this shape.
     """
     num_values = int(np.prod(shape, dtype=np.int64))
     expected = payload_bytes(encoding, num_values)
     if expected is not None and len(packed.payload) != expected:
-        raise ValueError(f"{encoding.name} of shape {shape} takes {expected} bytes, got {len(packed.payload)}")
+        raise ValueError(f"{encoding.name} of shape {list(shape)} needs {expected} bytes, got {len(packed.payload)}")
     out = torch.empty(shape, dtype=torch.uint8 if encoding is Encoding.UINT8 else torch.float32)
-    flat = out.view(-1).numpy()  # torch's own, aligned memory: kernels give the same bits as on the edge
+    flat = out.view(-1).numpy()  # in memory aligned by torch, kernels give the same bits as on the edge
     if encoding is Encoding.UINT8:
         flat[:] = np.frombuffer(packed.payload, np.uint8)
     elif encoding is Encoding.FLOAT32:
@@ -90,18 +97,18 @@ def unpack(packed: Packed, encoding: Encoding, shape: tuple[int, ...]) -> Tensor
 def _half(floats: npt.NDArray[np.float32]) -> bytes:
     largest = float(np.abs(floats).max(initial=0.0))
     if largest > _FLOAT16_MAX:
-        raise ValueError(f"float16 ends at {_FLOAT16_MAX:.0f}, the features reach {largest:g}; send them as float32")
+        raise ValueError(f"float16 ends at {_FLOAT16_MAX:.0f}, got {largest:g}; send the features as float32")
     return floats.astype("<f2").tobytes()
 
 
-def _quantised(floats: npt.NDArray[np.float32]) -> Packed:
-    """Affine int8 over the range of the values and 0, so that 0 stays exactly 0; errors stay within scale / 2.
+def _quantized(floats: npt.NDArray[np.float32]) -> Packed:
+    """Encode in affine int8 over the range of the values and 0, so that 0 stays exact; errors are at most scale / 2.
 
-    The scale is the next float32 above range / 255: rounded down, the largest value would need a 257th level.
+    The scale is the next float32 above range / 255; rounded down, the largest value would need a 257th level.
     """
     low, high = float(floats.min(initial=0.0)), float(floats.max(initial=0.0))
     if not np.isfinite(high - low):
-        raise ValueError("int8 needs finite features, got an infinity or NaN; send them as float32")
+        raise ValueError("int8 needs finite features, got an infinity or NaN; send the features as float32")
     step = np.nextafter(np.float32((high - low) / 255), np.float32(np.inf)) if high > low else np.float32(1)
     zero = -128 - round(low / float(step))
     levels = np.rint(floats.astype(np.float64) / float(step)) + zero
@@ -109,7 +116,7 @@ def _quantised(floats: npt.NDArray[np.float32]) -> Packed:
 
 
 def _planes(floats: npt.NDArray[np.float32]) -> bytes:
-    """All first bytes, then all second bytes, ...: exponents next to exponents compress better."""
+    """Return all first bytes, then all second bytes, ...: neighboring exponents compress better."""
     return np.ascontiguousarray(floats.reshape(-1).view(np.uint8).reshape(-1, 4).T).tobytes()
 
 
@@ -120,13 +127,13 @@ def _from_planes(raw: bytes) -> npt.NDArray[np.float32]:
 
 
 def _inflate(payload: bytes | memoryview, num_bytes: int) -> bytes:
-    """Exactly `num_bytes` from a zlib stream; a stream that would give more is stopped there and refused."""
+    """Decompress exactly `num_bytes`; refuse a stream with more without decompressing the rest."""
     stream = zlib.decompressobj()
     try:
         raw = stream.decompress(payload, num_bytes)
         rest = b"" if stream.eof else stream.decompress(stream.unconsumed_tail, 1)
     except zlib.error as error:
-        raise ValueError(f"not a zlib stream: {error}") from error
+        raise ValueError(f"the payload is not a zlib stream: {error}") from error
     if len(raw) != num_bytes or rest or not stream.eof or stream.unused_data:
         raise ValueError(f"the zlib stream does not hold exactly {num_bytes} bytes")
     return raw

@@ -1,7 +1,7 @@
-"""The edge client: the backbone runs here, its features are sent once, every task's answer comes back.
+"""The edge client, which runs the backbone, sends its features once, and receives the answers of all tasks.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982). The latency of an answer is split into edge (backbone,
-encoding, decoding), link (the way there and back, with the emulated link's share) and server (as the server tells).
+encoding, decoding), link (both directions, with the emulated link) and server (as reported by the server).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Seconds of one answer. `link_s` holds everything that is neither edge nor server, failed attempts too."""
+    """The latency of one answer in seconds; `link_s` is all time outside edge and server, failed attempts included."""
 
     edge_s: float
     link_s: float
@@ -51,7 +51,15 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
-    """Logits {task: [B, K_task]}; bytes of the HTTP bodies; who answered: "server", or "edge" after a failure."""
+    """The answer to one request.
+
+    Attributes:
+        logits: logits {task: [B, K_task]}.
+        latency: latency of the answer.
+        up_bytes: size of the request's HTTP body.
+        down_bytes: size of the reply's HTTP body.
+        answered_by: ``"server"``, or ``"edge"`` if the local heads answered after a failure.
+    """
 
     logits: Mapping[str, Tensor]
     latency: Latency
@@ -61,10 +69,26 @@ class Answer:
 
 
 class EdgeClient:
-    """Backbone, wire and patience. `local_heads` answer when no server does; without them that is an error.
+    """A client that computes features and asks a server for the answers of the heads.
 
-    `link` is an emulated one, whose time passes; `wire` is where messages leave and arrive.
-    `seed` keys the draws of the emulated link and of the waits between attempts: let it differ from edge to edge.
+    Args:
+        meta: description of the exported model.
+        backbone: backbone of the exported model.
+        transport: network to the server.
+        encoding: encoding of the features.
+        retries: number of attempts and waits between them; by default `RetryRule()`.
+        link: emulated link, whose transfer times are slept.
+        wire: link that encodes, counts and decodes messages; by default one without taps.
+        local_heads: heads that answer if the server does not; without them that is an error.
+        seed: seed of the emulated losses and of the waits between attempts; it should differ between edges.
+        sleep: function that waits for a number of seconds.
+        clock: function that returns the time in seconds.
+
+    Example::
+
+        with EdgeClient(meta=meta, backbone=backbone, transport=HttpTransport("http://127.0.0.1:8000")) as client:
+            client.check_server()
+            answer = client.infer(images)  # uint8 [B, 3, S, S]
     """
 
     def __init__(
@@ -89,19 +113,26 @@ class EdgeClient:
         self._sleep, self._clock = sleep, clock
 
     def check_server(self) -> None:
-        """Ask the server which model it serves. Raises ValueError when it is another one than ours."""
+        """Ask the server which model it serves; raise ``ValueError`` if the backbone belongs to another model."""
         reply = self._exchange("GET", "/meta", b"")
         theirs = json.loads(reply.body)
         if theirs.get("weights_sha256") != self.meta.weights_sha256 or tuple(theirs["classes"]) != self.meta.tasks:
             raise ValueError(
-                f"the server serves {', '.join(theirs['classes'])} with weights {theirs.get('weights_sha256')!r}, the "
-                f"backbone here belongs to {self.meta.weights_sha256!r}; give both sides the same export"
+                f"the server serves {', '.join(theirs['classes'])} with weights {theirs.get('weights_sha256')!r}, but "
+                f"this backbone belongs to {self.meta.weights_sha256!r}; use the same export at both ends"
             )
 
     def infer(self, images: Tensor, tasks: Iterable[str] | None = None) -> Answer:
-        """Answers for pictures uint8 [B, 3, S, S] of the given tasks (all without a choice).
+        """Return the answers of tasks for images.
 
-        Raises WireError for an unknown task, RequestRefused, and ServerUnreachable where no local heads are kept.
+        Args:
+            images: images uint8 [B, 3, S, S].
+            tasks: names of the tasks; None asks for all.
+
+        Raises:
+            WireError: for an unknown task.
+            RequestRefused: if the server refuses the request.
+            ServerUnreachable: if no server answers and there are no local heads.
         """
         asked = self.meta.tasks if tasks is None else tuple(tasks)
         mask = task_mask(asked, self.meta.tasks)
@@ -115,7 +146,7 @@ class EdgeClient:
         except ServerUnreachable as error:
             if self.local_heads is None:
                 raise
-            logger.warning("%s; the heads here answer", error)
+            logger.warning("%s; the local heads answer", error)
             return self._answer_here(z, asked, edge_s=sent - start, waiting_since=sent)
         if self.link is not None:
             self._sleep(self.link.drawn_s(len(body), self._losses) + self.link.drawn_s(len(reply.body), self._losses))
@@ -136,10 +167,10 @@ class EdgeClient:
 
     def _answer_here(self, z: Tensor, asked: Sequence[str], *, edge_s: float, waiting_since: float) -> Answer:
         assert self.local_heads is not None
-        given_up = self._clock()
+        failed = self._clock()
         with torch.inference_mode():
             logits = {task: self.local_heads[task](z) for task in self.meta.tasks if task in asked}
-        latency = Latency(edge_s=edge_s + self._clock() - given_up, link_s=given_up - waiting_since, server_s=0.0)
+        latency = Latency(edge_s=edge_s + self._clock() - failed, link_s=failed - waiting_since, server_s=0.0)
         return Answer(logits=logits, latency=latency, up_bytes=0, down_bytes=0, answered_by="edge")
 
     def __enter__(self) -> EdgeClient:
@@ -152,9 +183,13 @@ class EdgeClient:
 
 
 def latency_percentiles(latencies: Sequence[Latency]) -> dict[str, dict[str, float]]:
-    """{"edge_s" | "link_s" | "server_s" | "total_s": {"p50": seconds, "p99": seconds}} over at least one answer."""
+    """Return {"edge_s" | "link_s" | "server_s" | "total_s": {"p50": seconds, "p99": seconds}} of the latencies.
+
+    Raises:
+        ValueError: without a latency.
+    """
     if not latencies:
-        raise ValueError("no answers, no percentiles; measure at least one")
+        raise ValueError("percentiles need at least one latency, got none")
     parts = {name: [getattr(each, name) for each in latencies] for name in ("edge_s", "link_s", "server_s", "total_s")}
     return {
         name: {f"p{percent}": float(np.percentile(seconds, percent)) for percent in (50, 99)}

@@ -1,11 +1,11 @@
-"""Heads behind HTTP: one Ray Serve deployment per task, an ingress that checks messages and asks the heads.
+"""The HTTP server of the heads: one Ray Serve deployment per task, and an ingress that checks messages.
 
-Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982). Routes: `POST /infer` takes one message and gives one back,
-`GET /meta` tells which model is served, `GET /health` asks every head. A message that is not what the protocol says
-gets a 4xx with {"reason", "message"}. Requests that meet at a head are answered in one pass.
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982). Routes: `POST /infer` answers a message with a message,
+`GET /meta` returns the description of the served model, `GET /health` calls every head. A message that violates the
+protocol gets a 4xx with {"reason", "message"}. Requests that wait at a head are answered in one pass.
 
-The one file here that imports Ray; connect to a cluster first. Every machine of the cluster needs the served folder
-under the same path.
+This is the only file of the folder that imports Ray; connect to a cluster first. Every machine of the cluster needs the
+served folder under the same path.
 """
 
 from __future__ import annotations
@@ -50,11 +50,19 @@ APPLICATION = "raysplit"
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """How a folder is served.
+    """Options of a server.
 
-    `max_batch` pictures fit into one request; up to `max_joined` requests that arrive within `join_wait_s` are answered
-    in one pass. `cpus_per_replica` is what each replica reserves; 0 reserves nothing, replicas then share the machine.
-    With `num_unsplit_replicas` the server also takes whole pictures and runs backbone and heads itself.
+    Attributes:
+        host: address to listen on.
+        port: port to listen on.
+        replicas_per_head: replicas of each task's head.
+        num_unsplit_replicas: replicas of the unsplit model, which answers images; 0 serves features only.
+        max_batch: largest number of images in a request.
+        max_joined: largest number of requests that are answered in one pass.
+        join_wait_s: seconds for which a request waits for others to join.
+        max_queued: requests that wait for a replica before further ones are refused with 503.
+        cpus_per_replica: CPUs that each replica reserves; with 0, replicas share the machine.
+        timeout_s: seconds after which a request ends.
     """
 
     host: str = "127.0.0.1"
@@ -70,10 +78,10 @@ class ServerOptions:
 
 
 class _Joined:
-    """A replica whose requests are answered together. `module` maps rows to rows."""
+    """A replica that answers requests together; `module` maps rows to rows."""
 
     def __init__(self, module: torch.nn.Module, max_joined: int, join_wait_s: float) -> None:
-        torch.set_num_threads(1)  # replicas are the parallelism; more threads than cores cost tenfold
+        torch.set_num_threads(1)  # parallelism comes from replicas; more threads than cores are ten times slower
         self.module = module
         self.answer.set_max_batch_size(max_joined)
         self.answer.set_batch_wait_timeout_s(join_wait_s)
@@ -87,21 +95,21 @@ class _Joined:
 
 
 class Head(_Joined):
-    """The head of one task: features [B, Z_b] to logits [B, K]."""
+    """A replica of the head of one task: from features [B, Z_b] to logits [B, K]."""
 
     def __init__(self, folder: str, task: str, max_joined: int, join_wait_s: float) -> None:
         super().__init__(load_head(Path(folder), task), max_joined, join_wait_s)
 
 
 class Unsplit(_Joined):
-    """Backbone and all heads: pictures [B, 3, S, S] to the logits of all tasks [B, sum K_j]."""
+    """A replica of the unsplit model: from images [B, 3, S, S] to the logits of all tasks [B, sum K_j]."""
 
     def __init__(self, folder: str, max_joined: int, join_wait_s: float) -> None:
         super().__init__(UnsplitModel(load_serving(Path(folder))), max_joined, join_wait_s)
 
 
 routes = FastAPI(openapi_url=None, redirect_slashes=False)
-"""Three routes; every other path or method is a 404."""
+"""The three routes; every other path or method gets a 404."""
 
 
 @routes.exception_handler(HTTPException)
@@ -121,7 +129,7 @@ async def _overloaded(request: Request, error: BackPressureError) -> Response:
 
 @routes.exception_handler(ClientDisconnect)
 async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
-    return _refusal(400, "disconnected", "the client left before its message was here")
+    return _refusal(400, "disconnected", "the client disconnected before its message was complete")
 
 
 def _refusal(status: int, reason: str, message: str) -> Response:
@@ -129,7 +137,7 @@ def _refusal(status: int, reason: str, message: str) -> Response:
 
 
 class Ingress:
-    """HTTP in, HTTP out."""
+    """The replica that receives HTTP requests, checks them and calls the heads."""
 
     def __init__(
         self, folder: str, max_batch: int, heads: dict[str, DeploymentHandle], unsplit: DeploymentHandle | None
@@ -160,7 +168,7 @@ class Ingress:
         return Response(answer, media_type="application/octet-stream", headers=headers)
 
     async def _body(self, request: Request) -> bytes:
-        """The body, never more of it than is taken: refused by its announced length, or where it passes the limit."""
+        """Read the body; refuse it by its announced length, or as soon as it exceeds the limit."""
         announced = request.headers.get("content-length", "")
         if announced.isdecimal():
             check_size(int(announced), self.limits)
@@ -168,7 +176,7 @@ class Ingress:
         async for part in request.stream():
             size += len(part)
             if size > self.limits.max_body_bytes:
-                raise WireError(Reason.OVERSIZED, f"the body passes {self.limits.max_body_bytes} bytes")
+                raise WireError(Reason.OVERSIZED, f"the body has more than {self.limits.max_body_bytes} bytes")
             parts.append(part)
         return b"".join(parts)
 
@@ -179,7 +187,9 @@ class Ingress:
 
     async def _from_unsplit(self, question: Question) -> Mapping[str, torch.Tensor]:
         if self.unsplit is None:
-            raise WireError(Reason.CONTENT, "this server takes features only; serve the folder with unsplit replicas")
+            raise WireError(
+                Reason.CONTENT, "this server accepts features only; start it with unsplit replicas to send images"
+            )
         together = torch.tensor(await self.unsplit.answer.remote(question.tensor.numpy()))
         widths = [len(names) for names in self.meta.classes.values()]
         everything = dict(zip(self.meta.tasks, torch.split(together, widths, dim=1), strict=True))
@@ -190,8 +200,8 @@ ServedIngress = serve.ingress(routes)(Ingress)  # not a decorator: Ray copies th
 
 
 def application(folder: Path, options: ServerOptions) -> Any:
-    """The Serve application of an exported folder. Raises ValueError for a folder that cannot be served."""
-    meta = load_serving(folder).meta  # a folder that does not load here would only fail later, in a replica's log
+    """Return the Ray Serve application of an exported folder; raise ``ValueError`` if it cannot be loaded."""
+    meta = load_serving(folder).meta  # loaded here to fail now, not in the log of a replica
     place = str(folder.resolve())
     shared = {
         "ray_actor_options": {"num_cpus": options.cpus_per_replica},
@@ -217,7 +227,11 @@ def _deployment(role: type, **options: Any) -> Any:
 
 
 def start(folder: Path, options: ServerOptions) -> None:
-    """Serve `folder` on the Ray that this process is connected to, until `stop`; returns when every replica is up."""
+    """Serve a folder on the connected Ray until `stop`; return when all replicas are up.
+
+    Raises:
+        ValueError: if the folder cannot be loaded.
+    """
     app = application(folder, options)
     serve.start(http_options={"host": options.host, "port": options.port, "request_timeout_s": options.timeout_s})
     serve.run(app, name=APPLICATION, route_prefix="/")
@@ -225,5 +239,5 @@ def start(folder: Path, options: ServerOptions) -> None:
 
 
 def stop() -> None:
-    """End the server; the Ray session stays as it was found."""
+    """Stop the server and stay connected to Ray."""
     serve.shutdown()

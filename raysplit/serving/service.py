@@ -1,7 +1,7 @@
-"""What a server makes of a message, apart from how it came: checks, batching, replies.
+"""The processing of messages without HTTP: checks, batching, replies.
 
-Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982): the features of a picture come in once, the heads of the asked
-tasks answer. Pure functions; the HTTP server and the tests call the same ones.
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982): the features of an image arrive once, and the heads of the
+requested tasks answer. The functions are pure; the HTTP server and the tests call the same ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STATUS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A checked request: features [B, Z_b] or pictures [B, 3, S, S] for these tasks."""
+    """A checked request: features [B, Z_b] or images [B, 3, S, S] for these tasks."""
 
     content: Content
     tasks: tuple[str, ...]
@@ -49,33 +49,35 @@ class Question:
 
 
 def status_of(reason: Reason) -> int:
-    """The HTTP status of a refusal."""
+    """Return the HTTP status of a refusal."""
     return STATUS.get(reason, 400)
 
 
 def limits_for(meta: ServingMeta, features: int, max_batch: int) -> Limits:
-    """Room for `max_batch` pictures or their float32 features (zlib may add a thousandth to what it cannot shrink)."""
+    """Return limits for `max_batch` images or their features; incompressible zlib data grows by a thousandth."""
     values = max_batch * max(features, 3 * meta.image_size**2)
     return Limits(max_body_bytes=HEADER_BYTES + 4 * values + values // 250 + 64, max_values=values)
 
 
 def read_question(body: bytes, meta: ServingMeta, features: int, limits: Limits, link: WireLink) -> Question:
-    """The request in `body`. Raises WireError for whatever is not one that this model can answer."""
+    """Return the request in a body; raise `WireError` if this model cannot answer it."""
     message = link.arriving(EDGE, SERVER, body, limits)
     shape, side = tuple(message.tensor.shape), meta.image_size
     expected = {Content.FEATURES: (features,), Content.IMAGES: (3, side, side)}.get(message.content)
     if expected is None:
-        raise WireError(Reason.CONTENT, "logits are an answer; send features or pictures")
+        raise WireError(Reason.CONTENT, "a request cannot contain logits; send features or images")
     if shape[1:] != expected:
-        told = ", ".join(map(str, ["B", *expected]))
-        raise WireError(Reason.SHAPE, f"{message.content.name} of shape {list(shape)}; this model takes [{told}]")
+        wanted = ", ".join(map(str, ["B", *expected]))
+        raise WireError(
+            Reason.SHAPE, f"{message.content.name} for this model must have shape [{wanted}], got {list(shape)}"
+        )
     if (message.tensor.dtype == torch.uint8) != (message.content is Content.IMAGES):
-        raise WireError(Reason.ENCODING, "pictures travel as uint8 and features as floats, not the other way round")
+        raise WireError(Reason.ENCODING, "images must be sent as uint8 and features as floats")
     return Question(content=message.content, tasks=masked_tasks(message.tasks, meta.tasks), tensor=message.tensor)
 
 
 def write_answer(logits: Mapping[str, Tensor], meta: ServingMeta, link: WireLink) -> bytes:
-    """The reply: logits of the answered tasks side by side, in the order of the model's tasks."""
+    """Return the reply, with the logits of the answered tasks side by side in the order of the model's tasks."""
     answered = [task for task in meta.tasks if task in logits]
     together = torch.cat([logits[task] for task in answered], dim=1)  # [B, sum K_j]
     message = Message(content=Content.LOGITS, tasks=task_mask(answered, meta.tasks), tensor=together)
@@ -85,7 +87,7 @@ def write_answer(logits: Mapping[str, Tensor], meta: ServingMeta, link: WireLink
 def read_answer(
     body: bytes, meta: ServingMeta, tasks: Sequence[str], num_rows: int, link: WireLink
 ) -> dict[str, Tensor]:
-    """The logits {task: [num_rows, K_task]} in a reply for `tasks`. Raises WireError for any other reply."""
+    """Return the logits {task: [num_rows, K_task]} of a reply; raise `WireError` if it does not answer these tasks."""
     asked = [task for task in meta.tasks if task in set(tasks)]
     widths = [len(meta.classes[task]) for task in asked]
     size = num_rows * sum(widths)
@@ -93,12 +95,14 @@ def read_answer(
     if message.content is not Content.LOGITS or message.tasks != task_mask(asked, meta.tasks):
         raise WireError(Reason.CONTENT, f"the reply does not answer {', '.join(asked)}")
     if tuple(message.tensor.shape) != (num_rows, sum(widths)):
-        raise WireError(Reason.SHAPE, f"logits {list(message.tensor.shape)}, expected {[num_rows, sum(widths)]}")
+        raise WireError(
+            Reason.SHAPE, f"the logits must have shape {[num_rows, sum(widths)]}, got {list(message.tensor.shape)}"
+        )
     return dict(zip(asked, torch.split(message.tensor, widths, dim=1), strict=True))
 
 
 def joined_rows(arrays: Sequence[Array]) -> Tensor:
-    """One batch of the rows of several requests, in torch's own aligned memory (theirs may be shared and read-only)."""
+    """Copy the rows of several requests, which may be in read-only memory, into one batch in aligned memory."""
     rows = [len(array) for array in arrays]
     dtype = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
     batch = torch.empty((sum(rows), *arrays[0].shape[1:]), dtype=dtype)
@@ -108,14 +112,14 @@ def joined_rows(arrays: Sequence[Array]) -> Tensor:
 
 
 def answer_together(module: nn.Module, arrays: Sequence[Array]) -> list[Array]:
-    """One pass of `module` for several requests; their rows of its output, in order."""
+    """Run the module once for several requests, and return the rows of each request in order."""
     with torch.inference_mode():
         outputs: Tensor = module(joined_rows(arrays))
     return [part.numpy() for part in torch.split(outputs, [len(array) for array in arrays])]
 
 
 class UnsplitModel(nn.Module):
-    """Pictures uint8 [B, 3, S, S] to the logits of all tasks side by side [B, sum K_j]: the remote-only computation."""
+    """The unsplit model: from images uint8 [B, 3, S, S] to the logits of all tasks side by side [B, sum K_j]."""
 
     def __init__(self, serving: Serving) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""How a message reaches the server and comes back: one exchange, its failures, and trying again.
+"""The exchange of messages with the server: one request and its reply, errors, and retries.
 
-A request here never changes the server, so one that failed on the way may be sent again.
+Requests never change the server, so a failed request may be sent again.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ import tenacity
 logger = logging.getLogger(__name__)
 
 SERVER_SECONDS = "x-raysplit-server-seconds"
-TRY_AGAIN = frozenset({500, 502, 503, 504})  # 500: a replica died at work, another may live
+TRY_AGAIN = frozenset({500, 502, 503, 504})  # 500: a replica died during the request, another may answer
 
 
 class ServerUnreachable(ConnectionError):
-    """No answer came: the connection failed, time ran out, or the server said that it cannot answer now."""
+    """Error raised when no answer comes: the connection failed or timed out, or the server is overloaded."""
 
 
 class RequestRefused(ValueError):
-    """The server refused this very request: sending it again would not help."""
+    """Error raised when the server refuses a request, which it would refuse again.
+
+    Attributes:
+        status: HTTP status.
+        reason: name of the reason: a `raysplit.serving.codec.Reason`, or another one of the HTTP layer.
+    """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"the server refused the request ({status}, {reason}): {message}")
@@ -35,7 +40,7 @@ class RequestRefused(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """`headers` with names in lower case."""
+    """One HTTP reply; the names in `headers` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,7 +48,7 @@ class Reply:
 
 
 class Transport(Protocol):
-    """The seam between the edge client and the network. Raises ServerUnreachable."""
+    """The network as the edge client uses it; `exchange` raises `ServerUnreachable` if no reply comes."""
 
     def exchange(self, method: str, path: str, body: bytes) -> Reply: ...
 
@@ -51,18 +56,23 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """HTTP/1.1 over a pool of connections, kept open between requests and opened anew where one was closed.
+    """HTTP/1.1 over a pool of connections, which stay open between requests; several threads may use it.
 
-    `timeout_s` holds for connecting, sending, and each wait for the answer. May be used by several threads.
+    Args:
+        server: address of the server, ``http://host:port``.
+        timeout_s: seconds allowed for connecting, for sending and for each wait for the answer.
+
+    Raises:
+        ValueError: if ``server`` is not such an address.
     """
 
     def __init__(self, server: str, timeout_s: float = 10.0) -> None:
         try:
             url = httpx.URL(server)
         except httpx.InvalidURL as error:
-            raise ValueError(f"{server!r} is no server address: {error}") from error
+            raise ValueError(f"{server!r} is not a server address: {error}") from error
         if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError(f"{server!r} is no server address; give one such as http://127.0.0.1:8000")
+            raise ValueError(f"{server!r} is not a server address; give one such as http://127.0.0.1:8000")
         self.server = server
         self._client = httpx.Client(base_url=url, timeout=timeout_s)
 
@@ -80,13 +90,13 @@ class HttpTransport:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryRule:
-    """At most `attempts` tries; before the k-th retry a wait drawn from half to all of first_wait_s * 2 ** k."""
+    """The rule for retries: at most `attempts` requests; retry k waits first_wait_s * 2 ** k times 0.5 to 1."""
 
     attempts: int = 4
     first_wait_s: float = 0.05
 
     def wait_s(self, retry: int, drawn: float) -> float:
-        """Seconds before retry 0, 1, ..., with `drawn` in 0..1."""
+        """Return the seconds to wait before retry 0, 1, ..., for a random number in 0..1."""
         return self.first_wait_s * 2.0**retry * (0.5 + 0.5 * drawn)
 
 
@@ -100,9 +110,20 @@ def exchange_with_retries(
     jitter: np.random.Generator,
     sleep: Callable[[float], None],
 ) -> Reply:
-    """A reply with status 200. Raises ServerUnreachable when all attempts failed, RequestRefused at once.
+    """Send a request, with retries, until a reply has status 200, and return that reply.
 
-    `jitter` should differ from edge to edge, or they all come back in step.
+    Args:
+        transport: network to use.
+        method: HTTP method.
+        path: path of the request.
+        body: body of the request.
+        rule: number of attempts and waits between them.
+        jitter: random numbers of the waits; they should differ between edges, so that retries do not coincide.
+        sleep: function that waits for a number of seconds.
+
+    Raises:
+        ServerUnreachable: if all attempts failed.
+        RequestRefused: if the server refuses the request; it is not sent again.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(ServerUnreachable),
@@ -132,7 +153,7 @@ def _give_up(state: tenacity.RetryCallState) -> Reply:
 
 def _refused(reply: Reply) -> RequestRefused:
     try:
-        told = json.loads(reply.body)
-        return RequestRefused(reply.status, str(told["reason"]), str(told["message"]))
-    except (ValueError, KeyError, TypeError):  # not our server's words: a proxy's page
+        refusal = json.loads(reply.body)
+        return RequestRefused(reply.status, str(refusal["reason"]), str(refusal["message"]))
+    except (ValueError, KeyError, TypeError):  # not from our server, for example the page of a proxy
         return RequestRefused(reply.status, "unexpected", reply.body[:200].decode(errors="replace"))

@@ -96,4 +96,4 @@ def test_a_part_without_a_machine_of_its_kind_is_told(lab: Lab, tmp_path: Path) 
     assert ended.returncode == 1
     assert "after 1 s" in told
     assert "pi_4 lacks the label site=west" in told
-    assert "the cluster does not grow by itself" in told
+    assert "the cluster has no autoscaler" in told

@@ -225,10 +225,10 @@ def test_other_data_are_refused_on_resume(tmp_path: Path, monkeypatch: pytest.Mo
         raysplit.train(model=Net, data=(TRAIN, TEST), **LOCAL, folder=tmp_path / "run", callbacks=[Killer(1)])
     monkeypatch.setattr("raysplit.given._held", {})  # as in another process
     with pytest.raises(
-        ValueError, match=r"data was an object of a Python program.*resume\(folder, model=\.\.\., data="
+        ValueError, match=r"data was passed as an object by a Python program.*resume\(folder, model=\.\.\., data="
     ):
         raysplit.resume(tmp_path / "run")
-    with pytest.raises(ValueError, match="or another one than is given now"):
+    with pytest.raises(ValueError, match="no object or one of another value"):
         raysplit.resume(tmp_path / "run", data=(arrays(seed=5), TEST))
 
 

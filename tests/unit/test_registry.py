@@ -65,12 +65,15 @@ def test_what_an_import_path_names() -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("json", r"loss 'json' is no import path; write \"package.module:name\""),
-        ("json:", r"loss 'json:' is no import path"),
-        (":loads", r"loss ':loads' is no import path"),
-        ("..json:loads", r"loss '..json:loads': '..json' is no name of a module"),
-        ("my module:loads", r"'my module' is no name of a module"),
-        ("no_such_module_xyz:f", r"there is no module 'no_such_module_xyz'; put it into the folder .* PYTHONPATH"),
+        ("json", r"loss 'json' is not an import path; write \"package.module:name\""),
+        ("json:", r"loss 'json:' is not an import path"),
+        (":loads", r"loss ':loads' is not an import path"),
+        ("..json:loads", r"loss '..json:loads': '..json' is not a module name"),
+        ("my module:loads", r"'my module' is not a module name"),
+        (
+            "no_such_module_xyz:f",
+            r"there is no module 'no_such_module_xyz'; put it in the working directory or on PYTHONPATH",
+        ),
         ("json.no_such_part:f", r"there is no module 'json.no_such_part'"),
         ("no_such_package_xyz.part:f", r"there is no module 'no_such_package_xyz'"),
         ("json:load_s", r"module 'json' has no name 'load_s'; did you mean 'loads'\? \(it has JSONDecodeError, JSON"),
@@ -88,7 +91,7 @@ def test_a_wrong_import_path_says_what_is_wrong(path: str, says: str) -> None:
     ("name", "source", "says"),
     [
         ("wrong_name_m", "x = 1\ny = z\n", r"NameError: name 'z' is not defined \(wrong_name_m.py, line 2\)"),
-        ("wrong_syntax_m", "def f(:\n", r"SyntaxError: .*wrong_syntax_m.py, line 1\); repair it"),
+        ("wrong_syntax_m", "def f(:\n", r"SyntaxError: .*wrong_syntax_m.py, line 1\); fix the module"),
         ("wrong_need_m", "import no_such_xyz\n", r"ModuleNotFoundError: No module named 'no_such_xyz' \(wrong_need_m"),
         ("wrong_part_m", "from json import gone\n", r"ImportError: cannot import name 'gone' from 'json'"),
         ("wrong_attribute_m", "import json\njson.gone\n", r"AttributeError: module 'json' has no attribute 'gone'"),

@@ -1,6 +1,10 @@
-"""Codecs, a family in each file: what makes tensors smaller on a link. `CODECS` has them by their names in YAML.
+"""Codecs, which encode tensors in fewer bytes while they cross a link.
 
-A codec of one's own is a subclass of `raysplit.cluster.codecs.codec.Codec`, named ``package.module:Class``.
+* ``codec``: the interface `Codec`, and the `Passage` that tells a codec where a tensor is on its way.
+* ``casts``: casts to shorter floating types.
+
+Others take `codec_named` from here; `CODECS` lists the codecs by their names in YAML. To write a codec, subclass
+`Codec` and name it ``package.module:Class``.
 """
 
 from __future__ import annotations
@@ -12,15 +16,16 @@ from raysplit.cluster.codecs.codec import Codec
 from raysplit.registry import imported_class, known
 
 IDENTITY = "identity"
-"""The codec that is none: values go as they are."""
+"""The name under which values are sent unchanged."""
 
 CODECS: Mapping[str, type[Codec]] = {"float16": Float16}
 
 
 def codec_named(name: str) -> Codec | None:
-    """The codec of this name or import path; None for ``identity``.
+    """Return the codec with a name or an import path, or None for ``"identity"``.
 
-    Raises ``ValueError`` for an unknown name, with the nearest one, and for an import path that names no `Codec`.
+    Raises:
+        ValueError: if the name is unknown (with the closest one), or the import path does not name a `Codec`.
     """
     if name == IDENTITY:
         return None

@@ -1,4 +1,4 @@
-"""Casts to shorter floating types, of exact and once-rounded operations alone: the same bits on every processor."""
+"""Casts to shorter floating types, by exact or once-rounded operations only: the bits are equal on every processor."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MAX_EXPONENT = {torch.float32: 126, torch.float64: 1022}  # of a factor 2**e th
 
 
 class Float16(Codec):
-    """Half precision, scaled by a power of two so that the largest value stands near the end of the range.
+    """Half precision, scaled by a power of two so that the largest value is near the end of the range.
 
-    x' = x 2**e with e = 15 - exponent(max |x|), rounded to the nearest, ties to even; e is sent in two bytes. Scaling
-    by a power of two is exact. Without it small gradients would be lost: the least normal float16 is 6e-5.
+    x' = x 2**e with e = 15 - exponent(max |x|), rounded to nearest, ties to even; e is sent in two bytes. Scaling by a
+    power of two is exact. Without it small gradients would underflow: the smallest normal float16 is 6e-5.
     """
 
     number: ClassVar[int] = 1
@@ -39,15 +39,15 @@ class Float16(Codec):
 
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
         exponent, half = arrays
-        halves = half if half.flags.writeable else half.copy()  # torch warns of memory that is not to be written to
+        halves = half if half.flags.writeable else half.copy()  # torch warns about read-only memory
         return _scaled(torch.from_numpy(halves).to(dtype), -int(exponent[0])).reshape(shape)
 
 
 def _scaled(values: Tensor, exponent: int) -> Tensor:
-    """The values times 2**exponent, rounded once at most: in two steps where one factor would leave the range.
+    """Return the values times 2**exponent, rounded once at most; two factors are used if one would overflow.
 
-    The first of two steps is exact: a value that is to be made smaller comes from float16, far from the least numbers
-    of its type, and one that is to be made larger stays below 2**16.
+    The first of two steps is exact: values are scaled down only after float16, where they are far from the smallest
+    numbers of their type, and values that are scaled up stay below 2**16.
     """
     if abs(exponent) <= _MAX_EXPONENT[values.dtype]:
         return values * 2.0**exponent

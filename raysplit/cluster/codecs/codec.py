@@ -1,4 +1,4 @@
-"""What a codec is: the contract between a link and the ways to write a tensor with fewer bytes."""
+"""The interface of codecs, through which a link encodes a tensor in fewer bytes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ Arrays = Sequence[npt.NDArray[Any]]
 
 
 class Passage(NamedTuple):
-    """Where a tensor is on its way, for codecs that keep something or draw random numbers by it.
+    """The position of a tensor on its way, as a key for the state and the random numbers of a codec.
 
     Attributes:
-        source: the party that made the value.
-        destination: the party that it goes to; empty for an answer, of which the maker does not know where it goes.
-        step: the `StepId` or `RoundContext` of the call; None where it has none.
-        leaf: which tensor of the value: its position or name, inside of others after a slash.
+        source: name of the party that computed the value.
+        destination: name of the party that receives it; empty for an answer, whose receiver is not known yet.
+        kind: kind of the value (`raysplit.cluster.links.kinds`).
+        step: `StepId` or `RoundContext` of the call, or None if the call has none.
+        leaf: position or name of the tensor in the value; levels of nesting are separated by slashes.
     """
 
     source: str
@@ -33,14 +34,14 @@ class Passage(NamedTuple):
 
 
 class Codec(ABC):
-    """Writes a floating tensor as arrays of fewer bytes, and reads it back.
+    """Encodes a floating-point tensor as arrays of fewer bytes, and decodes it.
 
-    Both ends hold a codec of the same configuration. A link asks a codec about finite floating tensors of at least 64
-    values alone, and only where it makes them smaller; all others go as they are.
+    Both ends of a link have a codec of the same configuration. A link encodes finite floating-point tensors of at least
+    64 values, and only if that makes them smaller; it sends all others unchanged.
 
     Attributes:
-        number: of the codec in the header of a coded tensor; codecs of one's own leave it at 255.
-        kinds: the kinds of values that it is fit for.
+        number: number of the codec in the header of a coded tensor; codecs outside of raysplit keep 255.
+        kinds: kinds of values for which the codec may be used.
     """
 
     number: ClassVar[int] = 255
@@ -48,12 +49,12 @@ class Codec(ABC):
 
     @abstractmethod
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
-        """The exact bytes of all arrays for a tensor of this shape, which a simulation counts."""
+        """Return the exact size in bytes of all arrays for a tensor of this shape, which a simulation counts."""
 
     @abstractmethod
     def encode(self, values: Tensor, at: Passage) -> Arrays:
-        """The arrays, of `size` bytes together; ``values`` is contiguous, in main memory, and not to be changed."""
+        """Return the arrays, of `size` bytes in total; ``values`` is contiguous, in CPU memory and read-only."""
 
     @abstractmethod
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
-        """The tensor, contiguous and in memory of its own; the arrays must not be written to."""
+        """Return the contiguous tensor in new memory. The arrays are read-only."""

@@ -1,6 +1,6 @@
-"""The log of an emulated run: who computed what, and what crossed which link, from when to when.
+"""The event log of an emulated run: pieces of work and transfers, with their start and end times.
 
-Millions of events fit: every column is a plain array, and names are kept once.
+It holds millions of events: every column is a plain array, and each name is stored once.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ TRANSFER = "transfer"
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A piece of work on a device, or a transfer (``kind`` "transfer", its device is the link).
+    """A piece of work on a device, or a transfer over a link.
 
     Attributes:
-        party: who worked, or who received.
-        device: the emulated device, or the link as ``sender -> receiver``.
-        owner: on whose behalf; empty where nobody in particular's.
-        round, step: -1 where there is none.
-        start_s, end_s: in described seconds since the start of the run.
-        num_bytes: of a transfer, else 0.
+        party: name of the party that worked or received.
+        device: name of the emulated device, or of the link as ``sender -> receiver``.
+        kind: kind of the work, or ``"transfer"``.
+        owner: name of the owner whose batch is worked on; empty if there is none.
+        round: number of the round, or -1.
+        step: number of the step, or -1.
+        start_s: start in emulated seconds since the start of the run.
+        end_s: end in emulated seconds since the start of the run.
+        num_bytes: size of a transfer; 0 for work.
     """
 
     party: str
@@ -43,18 +46,19 @@ EventRow = tuple[str, str, str, str, int, int, float, float, int]
 """The values of an `Event`, in the order of its columns."""
 
 _WIDTH = len(COLUMNS)
-_CHUNK = 1024 * _WIDTH  # values; few enough to stay in a processor's cache
+_CHUNK = 1024 * _WIDTH  # values; small enough for the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lateness:
-    """How far real machines fell behind the described ones whose part they play.
+    """The delay of real machines behind the machines that they emulate.
 
     Attributes:
-        num_steps: pieces of work that the described machine takes time for.
-        num_late: those whose result was there later than it should have been, for whatever reason.
-        num_too_slow: those whose computing alone took longer than described.
-        late_s, worst_late_s: by how much those were late, in described seconds: together, and at most.
+        num_steps: number of pieces of work that take time on the described machine.
+        num_late: number of these whose result came too late, for any reason.
+        num_too_slow: number of these whose computation alone took longer than described.
+        late_s: sum of the delays in emulated seconds.
+        worst_late_s: largest delay in emulated seconds.
     """
 
     num_steps: int = 0
@@ -74,59 +78,57 @@ class Lateness:
 
 
 class _Codes(dict[str, int]):
-    """Numbers of names; a new name gets the next one."""
-
     def __missing__(self, name: str) -> int:
         code = self[name] = len(self)
         return code
 
 
 class EventLog:
-    """Events in the order in which they were logged; see `columns`.
+    """The events of a run, in the order in which they were logged. Iteration gives `Event` records.
 
     Attributes:
-        lateness: of a paced run, by party and round.
+        lateness: delays of a paced run, by party and round.
     """
 
     def __init__(self) -> None:
         self.lateness: dict[tuple[str, int], Lateness] = {}
         self._codes = _Codes()
-        self._recent: list[Any] = []  # what is not in the columns yet, event after event
+        self._recent: list[Any] = []  # values that are not in the columns yet, event after event
         self._columns = tuple(array(kind) for kind in "iiiiiiddq")
 
     @property
     def names(self) -> list[str]:
-        """All names, each at its number."""
+        """All names, each at the index that is its number."""
         return list(self._codes)
 
     def __len__(self) -> int:
         return len(self._columns[0]) + len(self._recent) // _WIDTH
 
     def add(self, row: EventRow) -> None:
-        """Log one event."""
+        """Append one event."""
         recent = self._recent
         recent += row
         if len(recent) >= _CHUNK:
             self._store()
 
     def columns(self) -> dict[str, array[Any]]:
-        """The columns by the attributes of `Event`; the names are numbers of entries in ``names``."""
+        """Return the columns by attribute of `Event`; names are given as indices into ``names``."""
         self._store()
         return dict(zip(COLUMNS, self._columns, strict=True))
 
     def extend(self, other: EventLog) -> None:
-        """Append the events of another log, for example another place's."""
+        """Append the events of another log, for example of another place."""
         for row in other.rows():
             self.add(row)
         for (party, round), lateness in other.lateness.items():
             self.add_lateness(party, round, lateness)
 
     def add_lateness(self, party: str, round: int, lateness: Lateness) -> None:
-        """Count some steps of a party in a round."""
+        """Add the delays of some steps of a party in a round."""
         self.lateness[party, round] = self.lateness.get((party, round), Lateness()) + lateness
 
     def lateness_since(self, round: int) -> dict[str, Lateness]:
-        """By party, in this round and those after it."""
+        """Return the delays by party, summed over this round and the later ones."""
         found: dict[str, Lateness] = {}
         for (party, when), lateness in sorted(self.lateness.items()):
             if when >= round:
@@ -139,8 +141,8 @@ class EventLog:
             yield Event(**values)
 
     def rows(self) -> Iterator[EventRow]:
-        """The events as they were logged."""
-        columns, names = self.columns(), self.names  # in this order: columns give names their numbers
+        """Iterate over the events as tuples of values, with names as text."""
+        columns, names = self.columns(), self.names  # in this order: `columns` assigns numbers to new names
         named = [
             map(names.__getitem__, values) if column in NAME_COLUMNS else values for column, values in columns.items()
         ]

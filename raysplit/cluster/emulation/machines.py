@@ -1,7 +1,7 @@
-"""Emulation: parties compute as fast as described devices, and what they send takes as long as on described links.
+"""Emulation of machines: parties compute and send as fast as on described devices and links.
 
-One layer for two uses. On a `VirtualLoop` it is a discrete-event simulator, in which parties may compute nothing at
-all; on the wall clock it paces a real run. In both the algorithm's own coroutines run, and both write an `EventLog`.
+The same code has two uses. On a `VirtualLoop` it is a discrete-event simulator, in which parties need not compute
+anything; on the wall clock it paces a real run. Both run the algorithm's own coroutines and write an `EventLog`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from raysplit.cluster.emulation.events import EventLog, Lateness
 from raysplit.cluster.emulation.network import Interface, Network
 
 Costs = Mapping[tuple[int, WorkKind], float]
-"""Seconds of one batch, by part of the model and kind of work."""
+"""Seconds per batch, by number of the model's part and kind of work."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What one party runs on.
+    """The described machine of one party.
 
     Attributes:
-        device: name of the processor; parties that name the same one take turns on it.
-        costs: of the party's work; ``owner_costs`` where it differs from owner to owner.
-        host: a host whose cores this device shares with others, if it does.
+        device: name of the processor; parties with the same device take turns on it.
+        costs: seconds of the party's work.
+        owner_costs: seconds of the work for single owners, instead of ``costs``.
+        interface: connection of the machine to the network.
+        policy: name of the device's queue policy (`raysplit.schedulers.queue`).
+        host: name of a host whose cores the device shares with other devices, or None.
     """
 
     device: str
@@ -40,17 +43,23 @@ class Machine:
     host: str | None = None
 
     def seconds(self, work: Work) -> float:
-        """What the work takes."""
+        """Return the seconds that a piece of work takes."""
         return (self.owner_costs.get(work.owner, self.costs) if self.owner_costs else self.costs)[work.part, work.kind]
 
 
 class Emulation:
-    """The described machines of a run, seen from one place: every place has a copy of its own and its own log.
+    """The described machines of a run; every place has a copy with a log of its own.
 
     Args:
-        machines: by party; parties that have none compute and receive at once.
-        host_cores: how many devices of a host can work at the same time.
-        place_of: the process of each party, where that matters: inside of one, values take no time.
+        machines: machines by name of the party; parties without one take no time.
+        clock: clock on which work and transfers take time.
+        host_cores: number of devices of each host that can work at the same time.
+        place_of: name of each party's place; transfers within a place take no time.
+
+    Attributes:
+        log: events of this place.
+        network: links between the machines.
+        unshared: constructor of the devices that share no host.
     """
 
     def __init__(
@@ -70,10 +79,9 @@ class Emulation:
         self._queues: dict[str, WorkQueue] = {}
         self._hosts: dict[str, asyncio.Semaphore] = {}
         self.unshared: MakeDevice = PacedDevice
-        """Makes the devices that share no host."""
 
     def equip(self, parties: Sequence[PartySpec]) -> list[PartySpec]:
-        """The same parties, computing on their machines; copies compute on those of their originals."""
+        """Return the parties with devices of their machines; a copy of a party shares the device of its original."""
         return [
             replace(party, arguments={**party.arguments, "device": self.device(party.name)})
             if original(party.name) in self._machines and party.role in ("owner", "node")
@@ -82,7 +90,7 @@ class Emulation:
         ]
 
     def device(self, party: str) -> Device:
-        """The party's device; parties on the same device share its queue."""
+        """Return a party's device; parties with the same device share its queue."""
         machine = self._machines[original(party)]
         queue = self._queues.setdefault(machine.device, WorkQueue(machine.policy))
         if machine.host is None:
@@ -93,14 +101,14 @@ class Emulation:
 
 
 MakeDevice = Callable[..., Device]
-"""Of what `PacedDevice` takes, without ``host``."""
+"""A constructor with the arguments of `PacedDevice` except ``host``."""
 
 Emulate = Callable[[Sequence[PartySpec]], Emulation]
-"""Describes the machines of the parties that are to be deployed."""
+"""A function that describes the machines of the parties to be deployed."""
 
 
 class PacedDevice:
-    """Takes as long over a piece of work as the described machine: computes, then waits for the rest of its time."""
+    """A device that computes and then waits until the described machine would have finished."""
 
     def __init__(
         self,
@@ -135,7 +143,7 @@ class PacedDevice:
         starts_s = max(clock.now_s(), queue.free_s)
         result = compute()
         described_s = machine.seconds(work)
-        if described_s > 0:  # else it has no pace to keep
+        if described_s > 0:  # else there is no time to keep
             self._note_lateness(work.round, clock.time_s(), starts_s + described_s, began_s + described_s)
         await clock.reach(starts_s + described_s)
         queue.free_s = clock.now_s()

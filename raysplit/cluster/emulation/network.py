@@ -1,4 +1,4 @@
-"""Links between described machines: how long a transfer takes, and what is under way."""
+"""The emulated network: links between described machines, and the times of transfers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from raysplit.cluster.emulation.events import TRANSFER, EventLog
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """A machine's way to the network.
+    """The connection of a machine to the network.
 
-    A transfer takes the latency of both ends and its bytes over the slower of the sender's way up and the receiver's
-    way down. Control messages without tensors are free.
+    A transfer takes the latencies of both ends, plus its bytes divided by the smaller of the sender's upload and the
+    receiver's download bandwidth. Messages without tensors take no time.
 
     Attributes:
-        serial: one transfer at a time in each direction; otherwise each has the whole bandwidth to itself.
+        up_bytes_per_s: upload bandwidth.
+        down_bytes_per_s: download bandwidth.
+        latency_s: latency of this end in seconds.
+        serial: whether each direction carries one transfer at a time; otherwise each has the whole bandwidth.
+
+    Raises:
+        ValueError: for a bandwidth that is not above 0, or a negative or infinite latency.
     """
 
     up_bytes_per_s: float = math.inf
@@ -31,15 +37,19 @@ class Interface:
     def __post_init__(self) -> None:
         if not (self.up_bytes_per_s > 0 and self.down_bytes_per_s > 0):
             raise ValueError(
-                f"a link carries {self.up_bytes_per_s:g} bytes/s up and {self.down_bytes_per_s:g} down; both must be "
-                "more than 0, or leave the bandwidth out for a link that takes no time"
+                f"the bandwidths of a link must be above 0, got {self.up_bytes_per_s:g} bytes/s up and "
+                f"{self.down_bytes_per_s:g} bytes/s down; leave them out for a link with unlimited bandwidth"
             )
         if not (math.isfinite(self.latency_s) and self.latency_s >= 0):
-            raise ValueError(f"a link has a latency of {self.latency_s} s; it cannot be negative")
+            raise ValueError(f"the latency of a link must be finite and at least 0, got {self.latency_s} s")
 
 
 class _Link(NamedTuple):
-    """From one party to another; ``serial`` has the ends that carry one transfer at a time, and until when they do."""
+    """A link from one party to another.
+
+    ``serial`` has an entry for each end that carries one transfer at a time: a table of the times at which ends become
+    free, and the name of the end in it.
+    """
 
     receiver: str
     name: str
@@ -49,7 +59,7 @@ class _Link(NamedTuple):
 
 
 Transfer = tuple[float, _Link, float, int]
-"""Something under way: when it arrives, over which link, when it began to leave, its bytes."""
+"""A transfer in progress: arrival time, link, start time, bytes."""
 
 
 class Network:
@@ -67,18 +77,18 @@ class Network:
         self._down_free_s: dict[str, float] = {}
 
     def now_s(self) -> float:
-        """When a value that is made now is made."""
+        """Return the time at which a value that is computed now becomes ready to send."""
         return self._clock.now_s()
 
     async def carry(self, source: str, destination: str, num_bytes: int, made_s: float) -> None:
-        """Return when that many bytes, ready to leave since ``made_s``, have arrived."""
+        """Wait until that many bytes, ready to send since ``made_s``, have arrived."""
         transfer = self.depart(source, destination, num_bytes, made_s)
         if transfer is not None:
             await self._clock.reach(transfer[0])
             self.arrived(transfer, self._clock.time_s())
 
     def depart(self, source: str, destination: str, num_bytes: int, made_s: float) -> Transfer | None:
-        """Send that many bytes, ready to leave since ``made_s``; None where it takes no time."""
+        """Start a transfer of bytes that are ready since ``made_s``; return None if it takes no time."""
         ends = source, destination
         try:
             link = self._links[ends]
@@ -95,13 +105,13 @@ class Network:
         return left_s + link.latency_s, link, start_s, num_bytes
 
     def arrived(self, transfer: Transfer, now_s: float) -> None:
-        """Log it: it is received at last."""
+        """Log a transfer that has been received."""
         _, link, start_s, num_bytes = transfer
         end_s = now_s if now_s > start_s else start_s
         self._log.add((link.receiver, link.name, TRANSFER, "", -1, -1, start_s, end_s, num_bytes))
 
     def _link(self, source: str, destination: str) -> _Link | None:
-        """The link between two parties, found once; None where nothing takes time."""
+        """Return the link between two parties, or None if transfers between them take no time."""
         sender, receiver = original(source), original(destination)
         up, down = self._interfaces.get(sender), self._interfaces.get(receiver)
         place_of = self._place_of

@@ -1,10 +1,8 @@
-"""A cluster of described machines on this machine: one raylet (Ray's process per machine) for each of them.
+"""The description of a lab: a cluster of several machines on this machine, with one raylet (Ray's process) for each.
 
-A lab is a file with kinds of machines: CPUs, memory, custom resources and labels, as a real cluster would offer them.
-Every machine offers its kind as a custom resource and as the label ``kind`` beside what is described. They differ for
-Ray's placement only; to make them differ in speed, see `raysplit.cluster.emulation.machines`.
-
-`start` writes down the processes it started, and `stop` ends these and no others.
+A lab file lists kinds of machines: CPUs, memory, custom resources and labels, as a real cluster would offer them. Each
+machine also offers its kind as a custom resource and as the label ``kind``. The machines differ in Ray's placement
+only; to make them differ in speed, see `raysplit.cluster.emulation.machines`.
 """
 
 from __future__ import annotations
@@ -28,12 +26,16 @@ _KIND_KEYS = ("count", "cpus", "gpus", "memory_gib", "resources", "labels")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """One raylet.
+    """One machine of a lab, which is one raylet.
 
     Attributes:
-        name: its kind and number, ``pi_4-1``; Ray shows it as the node's name.
-        resources: custom resources, its kind among them.
-        labels: what label selectors see, its kind as ``kind``.
+        name: kind and number of the machine, ``pi_4-1``, which Ray shows as the node's name.
+        kind: kind of the machine.
+        cpus: logical CPUs.
+        gpus: logical GPUs.
+        memory_bytes: logical memory.
+        resources: custom resources, with the kind among them.
+        labels: labels for label selectors, with the kind as ``kind``.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
-    """All machines, the head first, and the ports of the head on the loopback interface."""
+    """A lab: its machines, the head first, and the ports of the head on the loopback interface."""
 
     name: str
     machines: tuple[Machine, ...]
@@ -57,35 +59,35 @@ class Lab:
 
     @property
     def address(self) -> str:
-        """What ``RAY_ADDRESS`` and ``cluster.address`` take."""
+        """The address for ``RAY_ADDRESS`` and ``cluster.address``."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def dashboard(self) -> str:
-        """What `raysplit submit --address` takes."""
+        """The address for ``raysplit submit --address``."""
         return f"http://127.0.0.1:{self.dashboard_port}"
 
 
 def read_lab(path: str | Path) -> Lab:
-    """The lab in a YAML file. Raises ``ValueError`` naming the key that is wrong."""
+    """Read a lab from a YAML file; raise ``ValueError`` with the name of the wrong key."""
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"lab {path} cannot be read: {error}") from error
     if not isinstance(tree, Mapping):
-        raise ValueError(f"lab {path} holds no mapping; it has the keys {', '.join(_LAB_KEYS)}")
+        raise ValueError(f"lab {path} must be a mapping of {', '.join(_LAB_KEYS)}, got {type(tree).__name__}")
     return lab_from(tree, default_name=Path(path).stem)
 
 
 def lab_from(tree: Mapping[str, Any], *, default_name: str = "lab") -> Lab:
-    """A checked lab from plain data. Raises ``ValueError``."""
+    """Build a lab from plain data; raise ``ValueError`` with the name of the wrong key."""
     _only(tree, _LAB_KEYS, "a lab")
     name = str(tree.get("name", default_name))
     if not _NAME.fullmatch(name):
-        raise ValueError(f"a lab's name is 1 to 24 of a-z, 0-9 and _, got {name!r}")
+        raise ValueError(f"a lab's name must have 1 to 24 characters of a-z, 0-9 and _, got {name!r}")
     kinds = tree.get("machines")
     if not isinstance(kinds, Mapping) or HEAD not in kinds:
-        raise ValueError(f"lab {name}: machines is a mapping of kinds with a {HEAD!r} among them, got {kinds!r}")
+        raise ValueError(f"lab {name}: machines must be a mapping of kinds with {HEAD!r} among them, got {kinds!r}")
     if next(iter(kinds)) != HEAD:
         kinds = {HEAD: kinds[HEAD], **kinds}
     return Lab(
@@ -100,18 +102,18 @@ def lab_from(tree: Mapping[str, Any], *, default_name: str = "lab") -> Lab:
 def _machines(kind: str, entry: Any) -> Iterator[Machine]:
     what = f"machine kind {kind!r}"
     if not isinstance(entry, Mapping) or not _NAME.fullmatch(kind):
-        raise ValueError(f"{what}: its name is 1 to 24 of a-z, 0-9 and _, and it is a mapping, got {entry!r}")
+        raise ValueError(f"{what} must be a mapping whose name has 1 to 24 characters of a-z, 0-9 and _, got {entry!r}")
     _only(entry, _KIND_KEYS, what)
     count = _whole(entry, "count", 1, what, lowest=1)
     if kind == HEAD and count != 1:
-        raise ValueError(f"{what}: a cluster has one head, got count {count}")
+        raise ValueError(f"{what}: count must be 1, because a cluster has one head, got {count}")
     resources, labels = entry.get("resources") or {}, entry.get("labels") or {}
     for name, amount in resources.items():
         if isinstance(amount, bool) or not isinstance(amount, int | float) or amount <= 0:
-            raise ValueError(f"{what}: resource {name} is a number above 0, got {amount!r}")
+            raise ValueError(f"{what}: resource {name} must be a number above 0, got {amount!r}")
     memory_gib = entry.get("memory_gib", 1)
     if isinstance(memory_gib, bool) or not isinstance(memory_gib, int | float) or memory_gib <= 0:
-        raise ValueError(f"{what}: memory_gib is a number above 0, got {memory_gib!r}")
+        raise ValueError(f"{what}: memory_gib must be a number above 0, got {memory_gib!r}")
     for number in range(count):
         yield Machine(
             name=kind if count == 1 else f"{kind}-{number + 1}",
@@ -125,10 +127,10 @@ def _machines(kind: str, entry: Any) -> Iterator[Machine]:
 
 
 def start_arguments(lab: Lab, machine: Machine, temp_dir: Path) -> list[str]:
-    """The arguments of ``ray start`` for one machine.
+    """Return the arguments of ``ray start`` for one machine.
 
-    Every machine needs a ``temp_dir`` of its own: raylets that start side by side in one take each other's sockets.
-    The head's ports are those of the lab (``port + 1`` is for Ray's client); all others are free ones.
+    Every machine needs its own ``temp_dir``: raylets that start at the same time in one folder take each other's
+    sockets. The head uses the lab's ports (and ``port + 1`` for Ray's client); all other ports are free ones.
     """
     head = [
         "--head",
@@ -157,7 +159,7 @@ def start_arguments(lab: Lab, machine: Machine, temp_dir: Path) -> list[str]:
 
 def _only(tree: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
     if unknown := [str(key) for key in tree if key not in known]:
-        raise ValueError(f"{what} has no {', '.join(unknown)}; it has {', '.join(known)}")
+        raise ValueError(f"{what} has no key {', '.join(unknown)} (one of {', '.join(known)})")
 
 
 def _whole(
@@ -166,5 +168,5 @@ def _whole(
     value = tree.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < lowest or (highest and value > highest):
         limits = f"{lowest} to {highest}" if highest else f"at least {lowest}"
-        raise ValueError(f"{what}: {key} is a whole number, {limits}, got {value!r}")
+        raise ValueError(f"{what}: {key} must be a whole number, {limits}, got {value!r}")
     return value

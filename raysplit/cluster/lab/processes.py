@@ -1,8 +1,8 @@
-"""The running processes of a lab: start them, say how they are, end exactly these.
+"""The running processes of a lab: start them, report on them, and end exactly these.
 
 Every machine is a ``ray start --block`` process in a session of its own; on SIGTERM it drains its raylet and ends its
-own children. A record beside Ray's files names each with its start time, so that a process number that was given to
-somebody else meanwhile is left alone.
+children. A record beside Ray's files holds each process id with its start time, so that a process that was given the
+same id later is left alone.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _POLL_S = 0.1
 
 
 class LabError(RuntimeError):
-    """A lab could not be started, or there is none; the message says what to do."""
+    """Error raised when a lab cannot be started or does not exist; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineProcess:
-    """The process of one machine. ``created_s`` is its start in seconds since the epoch, as the system tells it."""
+    """The process of one machine; ``created_s`` is its start in seconds since the epoch."""
 
     machine: str
     pid: int
     created_s: float
 
     def process(self) -> psutil.Process | None:
-        """The process itself, if it still runs."""
+        """Return the process if it still runs, else None."""
         try:
             found = psutil.Process(self.pid)
             same = abs(found.create_time() - self.created_s) < 1.0 and found.status() != psutil.STATUS_ZOMBIE
@@ -52,7 +52,7 @@ class MachineProcess:
 
 @dataclass(frozen=True, kw_only=True)
 class RunningLab:
-    """What the record says: where the lab is, and its processes, the head's first."""
+    """The record of a started lab: its addresses and its processes, the head's first."""
 
     name: str
     address: str
@@ -61,29 +61,32 @@ class RunningLab:
 
     @property
     def alive(self) -> tuple[str, ...]:
-        """The machines whose process runs."""
+        """The names of the machines whose process runs."""
         return tuple(entry.machine for entry in self.processes if entry.process() is not None)
 
 
 def lab_folder(name: str) -> Path:
-    """Where a lab keeps its record, its output and Ray's files: short, for the sockets below it."""
+    """Return the folder of a lab's record, output and Ray files; its path is short for the sockets in it."""
     return Path(tempfile.gettempdir()) / f"rs-{name}"
 
 
 def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: float = 120.0) -> RunningLab:
-    """Start every machine and return when all are part of the cluster; what was started ends when that fails.
+    """Start every machine and return when all are part of the cluster; end the started ones on failure.
 
     Args:
-        nodes_alive: the names of the nodes that a cluster at an address has.
+        lab: lab to start.
+        nodes_alive: function that returns the names of the live nodes of the cluster at an address.
+        timeout_s: seconds to wait for all machines.
 
-    Raises `LabError` when the lab is up already, a port is taken, a machine ends or does not come in time.
+    Raises:
+        LabError: if the lab is running already, a port is taken, or a machine ends or is not up in time.
     """
     folder = lab_folder(lab.name)
     if (known := find(lab.name)) and known.alive:
         raise LabError(f"lab {lab.name} is up at {known.address}; end it first: raysplit cluster down {lab.name}")
     for port in (lab.port, lab.dashboard_port):
         if _answers(port):
-            raise LabError(f"port {port} is taken; give lab {lab.name} another port or dashboard_port")
+            raise LabError(f"port {port} is in use; give lab {lab.name} another port or dashboard_port")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     deadline = time.monotonic() + timeout_s
@@ -92,12 +95,12 @@ def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: f
     started: list[MachineProcess] = []
     try:
         _launch(lab, head, folder, environment, started)
-        _wait(lambda: _answers(lab.port), lab, folder, started, deadline, "its head does not answer")
+        _wait(lambda: _answers(lab.port), lab, folder, started, deadline, "the head does not answer")
         for machine in others:
             _launch(lab, machine, folder, environment, started)
         names = {machine.name for machine in lab.machines}
         _wait(lambda: names <= set(nodes_alive(lab.address)), lab, folder, started, deadline, "machines are missing")
-        _wait(lambda: _answers(lab.dashboard_port), lab, folder, started, deadline, "its dashboard does not answer")
+        _wait(lambda: _answers(lab.dashboard_port), lab, folder, started, deadline, "the dashboard does not answer")
     except BaseException:
         _end(started)
         raise
@@ -105,7 +108,7 @@ def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: f
 
 
 def find(name: str) -> RunningLab | None:
-    """The record of a lab, whether its processes run or not."""
+    """Return the record of a lab, whether its processes run or not; None if there is no record."""
     try:
         record = json.loads((lab_folder(name) / "lab.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -115,13 +118,18 @@ def find(name: str) -> RunningLab | None:
 
 
 def stop(name: str, *, timeout_s: float = 40.0) -> tuple[str, ...]:
-    """End the lab's processes and remove its files; the machines that ran. Raises `LabError` where there is no record.
+    """End a lab's processes, remove its files, and return the names of the machines that ran.
 
-    Machines drain first; one that has not ended after ``timeout_s`` is killed with its children.
+    Machines drain first; a machine that has not ended after ``timeout_s`` seconds is killed with its children.
+
+    Raises:
+        LabError: if there is no record of the lab.
     """
     lab = find(name)
     if lab is None:
-        raise LabError(f"there is no lab {name!r}: {lab_folder(name)} has no record of one")
+        raise LabError(
+            f"there is no lab {name!r} ({lab_folder(name)} holds no record); start one with: raysplit cluster up FILE"
+        )
     alive = lab.alive
     _end(lab.processes, timeout_s=timeout_s)
     shutil.rmtree(lab_folder(name), ignore_errors=True)
@@ -150,14 +158,14 @@ def _running(lab: Lab, started: Sequence[MachineProcess]) -> RunningLab:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment with Ray's token on, made where there is none, and without another cluster's address.
+    """Return this process's environment with token authentication and without the address of another cluster.
 
-    Raises `LabError` when Ray cannot make a token.
+    Makes a token if there is none; raises `LabError` if Ray cannot make one.
     """
     if not os.environ.get("RAY_AUTH_TOKEN") and not token_path().exists():
         made = subprocess.run([*_RAY, "get-auth-token", "--generate"], capture_output=True, text=True, check=False)
         if made.returncode:
-            raise LabError(f"Ray made no authentication token: {made.stderr.strip()[-300:]}")
+            raise LabError(f"Ray could not create an authentication token: {made.stderr.strip()[-300:]}")
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])  # jobs run `python`
     return environment | {"PATH": path, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -177,13 +185,13 @@ def _wait(
             machine = ended[0] if ended else started[-1].machine
             what = f"machine {machine} ended" if ended else problem
             text = (folder / f"{machine}.log").read_text(encoding="utf-8", errors="replace")[-600:]
-            raise LabError(f"lab {lab.name} did not start: {what}; its last words: {text.strip()}")
+            raise LabError(f"lab {lab.name} did not start: {what}; the end of its log: {text.strip()}")
         time.sleep(_POLL_S)
 
 
 def _end(processes: Sequence[MachineProcess], timeout_s: float = 40.0) -> None:
-    """The head last, so that the others can say goodbye."""
     head, others = processes[:1], processes[1:]
+    # The head ends last, so that the other machines can drain.
     for group in (others, head):
         running = [process for entry in group if (process := entry.process()) is not None]
         families = [child for process in running for child in process.children(recursive=True)]

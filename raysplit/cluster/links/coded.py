@@ -1,15 +1,15 @@
-"""A coded tensor as it crosses a link: a header that says what it was, and the arrays of its codec.
+"""The format of a coded tensor on a link: a header that describes the tensor, and the arrays of its codec.
 
-Little-endian, 8 bytes and 4 more for every dimension:
+The header is little-endian and has 8 bytes, and 4 more for each dimension:
 
     offset  0  number of the codec          4  payload bytes, uint32
             1  flags and kind               8  shape, uint32 each
             2  data type
             3  dimensions
 
-Bit 3 of the flags says that the tensor was channels-last in memory, since kernels differ by it; bits 4 to 6 are the
-number of the kind. The other bits are 0. Parameters of a codec are configuration, equal at both ends, and not sent.
-A tensor that is not coded has no header.
+Bit 3 of the flags marks a tensor that was channels-last in memory, because kernels differ by memory format; bits 4 to
+6 are the number of the kind. The other bits are 0. The parameters of a codec are configuration, equal at both ends, and
+not sent. A tensor that is not coded has no header.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _CHANNELS_LAST = 1 << 3
 _KIND_SHIFT = 4
 MAX_PAYLOAD_BYTES = 2**32 - 1
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-"""What can be coded, each at its number in the header; integers and booleans go as they are."""
+"""The types that can be coded, each at its number in the header; integers and booleans are sent unchanged."""
 
 
 class Header(NamedTuple):
-    """What a coded tensor was."""
+    """The description of a coded tensor."""
 
     codec: int
     kind: Kind
@@ -55,12 +55,12 @@ def unpacked(header: bytes) -> Header:
 
 
 def header_bytes(num_dimensions: int) -> int:
-    """The size of the header of a tensor with so many dimensions."""
+    """Return the size in bytes of the header of a tensor with this many dimensions."""
     return _FIELDS.size + 4 * num_dimensions
 
 
 class Coded:
-    """A coded tensor under way; its size is all that crosses, the header too."""
+    """A coded tensor in transit; ``num_bytes`` counts the header and the arrays."""
 
     __slots__ = ("arrays", "header", "num_bytes")
 
@@ -74,7 +74,7 @@ class Coded:
 
 
 class CodedSize:
-    """What a simulation sends in the place of a coded tensor: how much it would weigh, and the size that was coded."""
+    """The simulation's stand-in for a coded tensor: its coded bytes, and the uncoded size that arrives."""
 
     __slots__ = ("num_bytes", "size")
 

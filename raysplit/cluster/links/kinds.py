@@ -1,8 +1,8 @@
-"""What kind of value each verb carries: smashed data, gradients, weights, labels, or something else.
+"""The kinds of values that verbs carry: smashed data, gradients, weights, labels, or other values.
 
-One table says it by verb, so that the programs of algorithms need not. A codec, and whatever else works on a link, is
-configured by kind. What no table names is ``other`` and goes as it is: measurements of curvature and affinity, the
-gradients that servers bring each other, snapshots, evaluation.
+One table lists them by verb, so that algorithms do not have to. Codecs and other processing on a link are configured by
+kind. Values that the table does not name are ``"other"`` and are sent unchanged: measurements of curvature and
+affinity, gradients between servers, snapshots, evaluation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from raysplit.registry import one_of
 Kind = Literal["smashed", "gradients", "weights", "labels", "other"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-_CALL_NAMES = ("step_id", "context")  # parameters that say which owner's round and step a call belongs to
+_CALL_NAMES = ("step_id", "context")  # parameters that hold the owner's round and step of a call
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
@@ -25,9 +25,10 @@ class Crossing(NamedTuple):
     """The kinds of a verb's arguments and of its answer.
 
     Attributes:
-        parameters: names and kinds in the order of the verb's parameters.
-        rest: the kind of the positional arguments after them.
-        keywords: names and kinds of the parameters that are given by name alone.
+        parameters: names and kinds of the positional parameters, in their order.
+        rest: kind of the positional arguments after them.
+        answer: kind of all tensors in the answer.
+        keywords: names and kinds of the keyword-only parameters.
     """
 
     parameters: tuple[tuple[str, Kind], ...] = ()
@@ -42,7 +43,7 @@ class Crossing(NamedTuple):
         return dict((*self.parameters, *self.keywords)).get(name, "other")
 
     def step_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """The `StepId` or `RoundContext` of a call with these arguments; None where it has none."""
+        """Return the `StepId` or `RoundContext` among the arguments of a call, or None."""
         for (name, _), value in zip(self.parameters, args, strict=False):
             if name in _CALL_NAMES:
                 return value
@@ -50,12 +51,12 @@ class Crossing(NamedTuple):
 
     @property
     def kinds(self) -> set[Kind]:
-        """All kinds that this verb carries."""
+        """The kinds of all arguments and of the answer."""
         return {kind for _, kind in (*self.parameters, *self.keywords)} | {self.rest, self.answer}
 
 
 def _crossing(parameters: str = "", answer: Kind = "other") -> Crossing:
-    """From ``"step_id, z: smashed, *more: weights"``; a parameter without a kind is ``other``."""
+    """Parse ``"step_id, z: smashed, *more: weights"``; a parameter without a kind is ``"other"``."""
     found: list[tuple[str, Any]] = []
     rest: Any = "other"
     for parameter in filter(None, parameters.split(", ")):
@@ -81,22 +82,23 @@ VERBS: Mapping[str, Crossing] = {
     "mean": _crossing("context", answer="weights"),
     "replica_state": _crossing("context, owner", answer="weights"),
 }
-"""By verb. Its parameters stand in the order of the verb's own."""
+"""The built-in verbs; their parameters are listed in the order of the methods."""
 
 
 def carries(*, answer: Kind = "other", **arguments: Kind) -> Callable[[Verb], Verb]:
-    """Declare what a verb of one's own party carries; without it, nothing of it is coded.
+    """Declare the kinds of values that a verb of a new party class carries; undeclared verbs are never coded.
 
     Args:
-        answer: the kind of all tensors in its answer.
-        arguments: kinds by the name of the parameter.
+        answer: kind of all tensors in the answer.
+        arguments: kinds of the arguments, by the name of the parameter.
+
+    Raises:
+        ValueError: for an unknown kind, or a parameter that the verb does not have.
 
     Example::
 
         @carries(z="smashed", y="labels", answer="gradients")
         async def contrast(self, step_id: StepId, z: Tensor, y: Tensor) -> Tensor: ...
-
-    Raises ``ValueError`` for a parameter that the verb does not have and for an unknown kind.
     """
     for kind in (answer, *arguments.values()):
         one_of("kind", kind, KINDS)
@@ -122,6 +124,6 @@ def carries(*, answer: Kind = "other", **arguments: Kind) -> Callable[[Verb], Ve
 
 @lru_cache(maxsize=256)
 def declared(build: Callable[..., Any]) -> Mapping[str, Crossing]:
-    """The verbs of a party's class that `carries` was said of."""
+    """Return the verbs of a party's class that are decorated with `carries`."""
     found = {name: getattr(getattr(build, name, None), "crossing", None) for name in dir(build) if name[0] != "_"}
     return {name: crossing for name, crossing in found.items() if isinstance(crossing, Crossing)}

@@ -1,12 +1,12 @@
-"""The link: all that parties send one another leaves through it and arrives through it, on every cluster.
+"""The link through which parties send values to one another, on every cluster.
 
-``leaving`` makes of a value what crosses: its tensors, coded. ``arriving`` counts the bytes that came, shows the value
-to whoever watches, and gives it back as it was before it left. Nothing else counts bytes. Every process has one
-`Link`; the handles of a cluster, in whatever way they carry calls, send arguments and answers through it.
+``leaving`` encodes the tensors of a value that is sent. ``arriving`` counts the received bytes, shows the value to the
+taps, and decodes it. Bytes are counted nowhere else. Every process has one `Link`; the handles of all clusters send
+arguments and answers through it.
 
-By default, values go as they are and are counted. What works on values is described by `LinkRules`, and every such
-thing is a class: a `Codec` by kind of value, a `Tap` that watches. A codec that keeps something from one value to the
-next keeps it by the keys of its `Passage`, in the process of the party that it belongs to.
+By default, values are sent unchanged and counted. `LinkRules` add a `Codec` for a kind of value, or a `Tap` that
+observes. A codec with state from one value to the next keeps it by the keys of its `Passage`, in the process of the
+party that it belongs to.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from raysplit.cluster.links.coded import (
 from raysplit.cluster.links.kinds import VERBS, Crossing, Kind, declared
 
 MIN_VALUES = 64
-"""A tensor of fewer values is not coded."""
+"""The smallest number of values of a tensor that is coded."""
 
 
 class Tap(Protocol):
-    """Sees every value that is counted, as it crosses: coded where it is coded, and not to be changed.
+    """An observer of all counted values in the form in which they cross, coded or not; it must not change them.
 
-    On Ray every place has a copy of its own, which sees what arrives there.
+    On Ray every place has its own copy, which observes the values that arrive there.
     """
 
     def arrived(self, source: str, destination: str, value: Any, num_bytes: int) -> None: ...
@@ -49,10 +49,14 @@ class Tap(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LinkRules:
-    """What works on the values that cross; the same for all links of a run.
+    """The processing of values on all links of a run.
 
     Attributes:
-        codecs: by kind of value; a kind without one goes as it is.
+        codecs: codecs by kind of value; values of other kinds are sent unchanged.
+        taps: observers of the values.
+
+    Raises:
+        ValueError: for a codec that may not be used for its kind.
     """
 
     codecs: Mapping[Kind, Codec] = field(default_factory=dict)
@@ -69,26 +73,26 @@ PLAIN = LinkRules()
 
 
 class Link:
-    """Where values leave and arrive in one process, as they are.
+    """The link of one process, which counts values and sends them unchanged.
 
     Args:
-        network: of an emulated run: what transfers take.
+        network: emulated network, which determines the time of transfers; None if nothing is emulated.
     """
 
     def __init__(self, network: Network | None = None) -> None:
         self.network = network
-        self._carried: dict[tuple[str, str], list[int]] = {}  # bytes and messages by link
+        self._carried: dict[tuple[str, str], list[int]] = {}  # bytes and messages by (source, destination)
 
     def crossings(self, own: Mapping[str, Crossing]) -> Mapping[str, Crossing]:
-        """The verbs of a party that carry something to be coded; ``own`` are those that its class declares."""
+        """Return the verbs of a party whose values are coded; ``own`` are the verbs that its class declares."""
         return {}
 
     def leaving(self, source: str, destination: str, value: Any, kind: Kind, step: Any = None) -> Any:
-        """What crosses in the place of a value; ``destination`` is empty for an answer."""
+        """Return what is sent for a value; ``destination`` is empty for an answer."""
         return value
 
     def arriving(self, source: str, destination: str, value: Any, num_bytes: int) -> Any:
-        """The value that left, after so many bytes of it have come. A party's calls to itself are not counted."""
+        """Count ``num_bytes`` and return the decoded value. Calls of a party to itself are not counted."""
         if num_bytes and source != destination:
             ends = source, destination
             carried = self._carried.get(ends)
@@ -99,7 +103,7 @@ class Link:
         return value
 
     def traffic(self) -> list[LinkTraffic]:
-        """What has arrived here so far, sorted by source and destination."""
+        """Return the traffic that has arrived here so far, sorted by source and destination."""
         return [
             LinkTraffic(source=source, destination=destination, num_bytes=num_bytes, num_messages=num_messages)
             for (source, destination), (num_bytes, num_messages) in sorted(self._carried.items())
@@ -107,14 +111,14 @@ class Link:
 
 
 class CodingLink(Link):
-    """A link on which something works, as its rules say."""
+    """A link that applies codecs and taps."""
 
     def __init__(self, rules: LinkRules, network: Network | None = None) -> None:
         super().__init__(network)
         self._codecs = dict(rules.codecs)
         self._verbs = {verb: found for verb, found in VERBS.items() if found.kinds & self._codecs.keys()}
         self._taps = rules.taps
-        self._sent: Any = WeakTensorKeyDictionary()  # a tensor that goes to several is coded once
+        self._sent: Any = WeakTensorKeyDictionary()  # a tensor that is sent to several parties is coded once
 
     def crossings(self, own: Mapping[str, Crossing]) -> Mapping[str, Crossing]:
         return {**self._verbs, **own} if own else self._verbs
@@ -143,7 +147,7 @@ class CodingLink(Link):
         return _map_leaves(leaf_arrives, value, _is_coded) if self._codecs else value
 
     def _coded(self, codec: Codec, leaf: Tensor, at: Passage) -> Coded | Tensor:
-        if leaf.is_inference():  # which does not tell whether it was changed
+        if leaf.is_inference():  # it has no version counter that would show a change
             return coded(codec, leaf, at) or leaf
         as_it_is = at.kind, leaf._version
         known = self._sent.get(leaf)
@@ -156,26 +160,26 @@ class CodingLink(Link):
         codec = self._codecs.get(header.kind)
         if codec is None or codec.number != header.codec:
             raise ValueError(
-                f"{source} sent {header.kind} in codec {header.codec} and {destination} reads "
-                f"{'none' if codec is None else codec.number}; give both ends the same links"
+                f"{source} sent {header.kind} with codec {header.codec} and {destination} decodes with "
+                f"{'none' if codec is None else codec.number}; configure the same links at both ends"
             )
         return decoded(codec, leaf, Passage(source, destination, header.kind, None, name))
 
 
 def make_link(rules: LinkRules, network: Network | None = None) -> Link:
-    """The link of these rules; one that only counts where they leave values as they are."""
+    """Return the link for these rules: a plain `Link` if they have no codecs and no taps."""
     return CodingLink(rules, network) if rules.codecs or rules.taps else Link(network)
 
 
 def own_crossings(rules: LinkRules, build: Callable[..., Any]) -> Mapping[str, Crossing]:
-    """What the class of a party declares of its verbs; nothing where nobody asks."""
+    """Return the verbs that a party's class declares, or none if no codec is used."""
     return declared(build) if rules.codecs else {}
 
 
 def arguments_leaving(
     link: Link, crossing: Crossing, caller: str, party: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call as they cross; promises among them were coded by who makes their values."""
+    """Encode the arguments of a call; promises among them are encoded by the party that computes their values."""
     step = crossing.step_of(args, kwargs)
     return (
         tuple([link.leaving(caller, party, v, crossing.positional(i), step) for i, v in enumerate(args)]),
@@ -184,7 +188,7 @@ def arguments_leaving(
 
 
 def coded_bytes(codec: Codec, shape: tuple[int, ...], dtype: torch.dtype) -> int | None:
-    """What a tensor of this shape weighs coded, its header included; None where it is not coded."""
+    """Return the bytes of a coded tensor with its header, or None if tensors of this shape are not coded."""
     if dtype not in DTYPES or prod(shape) < MIN_VALUES:
         return None
     payload_bytes = codec.size(shape, dtype)
@@ -193,12 +197,12 @@ def coded_bytes(codec: Codec, shape: tuple[int, ...], dtype: torch.dtype) -> int
 
 
 def coded(codec: Codec, leaf: Tensor, at: Passage) -> Coded | None:
-    """The coded tensor; None for one that goes as it is: of integers, small, not finite, or no smaller if coded."""
+    """Return the coded tensor, or None if it is sent unchanged: integer, small, not finite, or no smaller if coded."""
     num_bytes = coded_bytes(codec, tuple(leaf.shape), leaf.dtype)
     if num_bytes is None:
         return None
     leaf = leaf.detach().cpu()
-    if not all(map(torch.isfinite, torch.aminmax(leaf))):  # so that whoever made it can be named
+    if not all(map(torch.isfinite, torch.aminmax(leaf))):  # unchanged, so that the receiver can report the sender
         return None
     channels_last = leaf.dim() == 4 and not leaf.is_contiguous()
     channels_last = channels_last and leaf.is_contiguous(memory_format=torch.channels_last)
@@ -207,13 +211,13 @@ def coded(codec: Codec, leaf: Tensor, at: Passage) -> Coded | None:
     header = Header(codec.number, at.kind, leaf.dtype, tuple(leaf.shape), payload_bytes, channels_last)
     sent = Coded(header.packed(), arrays)
     if sent.num_bytes != num_bytes:
-        told = f"{type(codec).__name__} made {payload_bytes} bytes of a tensor {list(leaf.shape)}"
-        raise ValueError(f"{told}, and its size says {codec.size(tuple(leaf.shape), leaf.dtype)}; make them equal")
+        found = f"{type(codec).__name__}.encode made {payload_bytes} bytes of a tensor of shape {list(leaf.shape)}"
+        raise ValueError(f"{found} and size gave {codec.size(tuple(leaf.shape), leaf.dtype)}; make them equal")
     return sent
 
 
 def decoded(codec: Codec, sent: Coded, at: Passage) -> Tensor:
-    """The tensor, in the type, shape and memory order that it had."""
+    """Return the decoded tensor in its original type, shape and memory format."""
     header = unpacked(sent.header)
     leaf = codec.decode(sent.arrays, header.shape, header.dtype, at)
     return leaf.contiguous(memory_format=torch.channels_last) if header.channels_last else leaf
@@ -224,7 +228,7 @@ def _raw_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> int:
 
 
 def _is_leaf(value: Any) -> bool:
-    """A tensor, or the size of one, which has ``leaves``."""
+    """Return whether a value is a tensor, or a simulated size of tensors, which has ``leaves``."""
     return isinstance(value, Tensor) or hasattr(type(value), "leaves")
 
 

@@ -1,11 +1,11 @@
-"""What crosses a link: tensors as raw buffers beside the pickle stream, and a count of their bytes.
+"""Serialization of values for a link: tensors as raw buffers beside the pickle stream, and a count of their bytes.
 
-A torch tensor pickles through an in-band copy that costs several times a memory copy. It travels as a numpy array
-over the same memory instead, which pickle protocol 5 hands on as one out-of-band buffer; on the receiving side the
-tensor is a view of the transport's (shared, read-only) memory. Parts therefore never write to what they receive: they
-detach it into a leaf and every in-place operation on it is rewritten when a model is cut.
+Pickling a torch tensor makes an in-band copy that costs several times a memory copy. A tensor is therefore sent as a
+numpy array over the same memory, which pickle protocol 5 passes on as one out-of-band buffer; at the receiver the
+tensor is a view of the transport's memory, which is shared and read-only. Parts never write to received tensors: they
+detach them into leaves, and the in-place operations on them are rewritten when a model is cut.
 
-A message is a tuple of built-in types and arrays, which pickle in C: a class of one's own would cost a tenth of a
+A message is a tuple of built-in types and arrays, which are pickled in C: a class would add a tenth to the time of a
 small round trip.
 """
 
@@ -22,18 +22,18 @@ import torch
 from torch import Tensor
 
 with warnings.catch_warnings():
-    # Torch warns, once in a process, of memory that must not be written to. Nobody writes to received tensors.
+    # Torch warns, once in a process, about read-only memory. Received tensors are never written to.
     warnings.simplefilter("ignore", UserWarning)
     torch.from_numpy(np.frombuffer(b"\0", np.uint8))
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """Apply a function to every tensor in nested tuples, lists, mappings; other values pass through."""
+    """Apply a function to every tensor in nested tuples, lists and mappings; return other values unchanged."""
     return function(value) if isinstance(value, Tensor) else _mapped(partial(map_tensors, function), value)
 
 
 def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """Apply a function to what tuples, lists and mappings hold; other values pass through."""
+    """Apply a function to the items of a tuple, list or mapping; return other values unchanged."""
     if isinstance(value, tuple):
         items = [function(item) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
@@ -49,9 +49,10 @@ _weighers: dict[type, Callable[[Any], int]] = {}
 
 
 def num_bytes(value: Any) -> int:
-    """Payload bytes of all tensors in a nested value; values that know their own size say so (``num_bytes``).
+    """Return the payload bytes of all tensors in a nested value; other objects may have a ``num_bytes`` of their own.
 
-    How a type is weighed is looked up once: a class attribute ``num_bytes = 0`` makes its instances weigh nothing.
+    The way to measure a type is looked up once: the instances of a class with the attribute ``num_bytes = 0`` count as
+    0 bytes.
     """
     kind = type(value)
     weigh = _weighers.get(kind)
@@ -77,11 +78,11 @@ def _weigher(kind: type) -> Callable[[Any], int]:
 
 def _own_size(value: Any) -> int:
     size = getattr(value, "num_bytes", 0)
-    return size if isinstance(size, int) else 0  # a handle has any verb one asks for
+    return size if isinstance(size, int) else 0  # a handle has an attribute of every name
 
 
 class _Raw(NamedTuple):
-    """A tensor that numpy cannot hold, or whose memory order is to survive."""
+    """The bytes of a tensor whose type numpy lacks or whose memory format has to be kept."""
 
     raw: npt.NDArray[np.uint8]
     dtype: torch.dtype
@@ -90,13 +91,13 @@ class _Raw(NamedTuple):
 
 
 class _Array(NamedTuple):
-    """An array that was an array."""
+    """An array that was an array before `pack`, not a tensor."""
 
     array: npt.NDArray[Any]
 
 
 def pack(value: Any) -> Any:
-    """The same nested value with arrays in the place of tensors, over the same memory where that is contiguous."""
+    """Replace the tensors of a nested value by arrays, over the same memory if it is contiguous."""
     if isinstance(value, Tensor):
         return _packed(value)
     if isinstance(value, np.ndarray):
@@ -105,7 +106,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """What `pack` was given, with tensors that view the arrays' memory and must not be written to."""
+    """Reverse `pack`; the tensors are read-only views of the arrays' memory."""
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
     if isinstance(value, _Array):
@@ -133,18 +134,20 @@ def _packed(tensor: Tensor) -> npt.NDArray[Any] | _Raw:
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any] | None:
-    """The tensor's own memory. To try it costs less than to ask the tensor whether it is of a graph or elsewhere."""
+    """Return a view of the tensor's memory, or None. An attempt costs less than checks of graph, device and type."""
     try:
         array: npt.NDArray[Any] = tensor.numpy()
-    except (RuntimeError, TypeError):  # or of a type that numpy has no name for
+    except (RuntimeError, TypeError):  # TypeError: on another device, or of a type that numpy lacks
         return None
     return array
 
 
 class Envelope:
-    """A value with the name of the party that made it; its size is what its tensors weigh.
+    """A value with the name of the party that computed it.
 
-    ``made_s`` is when it was made, on the clock of an emulated run.
+    Attributes:
+        made_s: time at which the value was computed, on the clock of an emulated run.
+        num_bytes: size of its tensors.
     """
 
     __slots__ = ("made_s", "num_bytes", "source", "value")
@@ -156,16 +159,16 @@ class Envelope:
         self.num_bytes = num_bytes(value) if size_bytes is None else size_bytes
 
     def sealed(self) -> Sealed:
-        """As it crosses the border of a process."""
+        """Return the envelope in the form that is sent to another process."""
         return sealed(self.source, self.value, self.made_s)
 
 
 Sealed = tuple[str, float, int, Any]
-"""An envelope under way: source, time, bytes, packed value (the value itself where it holds no tensors)."""
+"""An envelope in transit: source, time, bytes, packed value (or the value itself if it has no tensors)."""
 
 
 def sealed(source: str, value: Any, made_s: float = 0.0) -> Sealed:
-    """The value as it crosses the border of a process."""
+    """Return a value in the form that is sent to another process."""
     size_bytes = num_bytes(value)
     return source, made_s, size_bytes, pack(value) if size_bytes else value
 

@@ -1,4 +1,4 @@
-"""Tables of what has crossed each link, merged over places and compared; a `Link` counts them."""
+"""Tables of the traffic that each `Link` has counted: merging over places, and differences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from raysplit.cluster.contract import LinkTraffic
 
 
 def merge_traffic(parts: list[list[LinkTraffic]]) -> list[LinkTraffic]:
-    """One sorted table out of the tables of several places."""
+    """Add up the tables of several places into one, sorted by source and destination."""
     total: dict[tuple[str, str], LinkTraffic] = {}
     for record in (record for part in parts for record in part):
         key = (record.source, record.destination)
@@ -23,7 +23,7 @@ def merge_traffic(parts: list[list[LinkTraffic]]) -> list[LinkTraffic]:
 
 
 def difference(after: Sequence[LinkTraffic], before: Sequence[LinkTraffic]) -> list[LinkTraffic]:
-    """What crossed the links between two counts."""
+    """Return the traffic between two counts, without links that carried no message."""
     earlier = {(r.source, r.destination): r for r in before}
     moved = []
     for record in after:

@@ -1,4 +1,4 @@
-"""Calls within one process that are tasks of the running event loop, one each."""
+"""Calls within one process, each a task of the running event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raysplit.cluster.links.tensors import Envelope, num_bytes
 
 
 class LocalPromise:
-    """A running call; the value arrives on the link from its maker to whoever awaits it."""
+    """A running call; its value arrives over the link when a party awaits it."""
 
     def __init__(self, task: asyncio.Task[Envelope], link: Link) -> None:
         self._task = task
@@ -32,7 +32,7 @@ class LocalPromise:
         return value
 
     async def envelope(self) -> Envelope:
-        """The value under its maker's name as it left, uncounted: for sending it on."""
+        """Return the value as it was sent, with its source and uncounted, to forward it to another party."""
         return await self._task
 
 
@@ -40,10 +40,13 @@ class LocalHandle(Handle):
     """The handle of a party that lives in this process.
 
     Args:
-        own: what the party's class declares that its verbs carry.
+        name: name of the party.
+        party: the object whose methods are the verbs.
+        link: link of this process.
+        own: verbs with the kinds of values that the party's class declares.
 
     Attributes:
-        crossings: the verbs that carry something to be coded.
+        crossings: verbs whose values are coded.
     """
 
     def __init__(self, name: str, party: Any, link: Link, own: Mapping[str, Crossing] | None = None) -> None:
@@ -55,21 +58,21 @@ class LocalHandle(Handle):
     def __getattr__(self, verb: str) -> Callable[..., Promise[Any]]:
         if verb.startswith("_"):
             raise AttributeError(verb)
-        call = self.__dict__[verb] = partial(self._call, verb)  # found without asking from now on
+        call = self.__dict__[verb] = partial(self._call, verb)  # later uses find it without __getattr__
         return call
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
         return LocalPromise(asyncio.get_running_loop().create_task(self._sent(verb, args, kwargs)), self._link)
 
     def _sent(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Envelope]:
-        """The call to be run, with its arguments as they leave now."""
+        """Return the coroutine of the call, with its arguments encoded now."""
         caller, crossing = current_party.get(), self.crossings.get(verb)
         if crossing is not None:
             args, kwargs = arguments_leaving(self._link, crossing, caller, self.name, args, kwargs)
         return self._run(caller, verb, args, kwargs)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
-        current_party.set(self.name)  # this task's own context, or put back by who awaits it
+        current_party.set(self.name)  # in the context of this task, or reset by the caller that awaits it
         link, sent_bytes, promised = self._link, 0, []
         network, values = link.network, [*args, *kwargs.values()]
         for i, value in enumerate(values):

@@ -1,6 +1,6 @@
-"""`LocalCluster`: every party in this process, on the running event loop.
+"""`LocalCluster`: all parties in this process, on the running event loop.
 
-The reference for bitwise equality, the debugger's friend and the stage of the simulator.
+It is the reference for bitwise equality, the cluster to debug on, and the base of the simulator's cluster.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from raysplit.cluster.local.eager import EagerHandle, Turn
 
 
 class LocalCluster:
-    """All parties on one event loop, in one thread.
+    """A cluster that runs all parties on one event loop, in one thread.
 
     Args:
-        emulate: makes the machines and links that the parties are to be like; by default they run as they can.
-        links: what works on the values that parties send one another; by default nothing.
+        emulate: function that describes the machines and links to emulate; without it nothing is paced.
+        links: codecs and taps on the values that parties send; by default none.
+
+    Example::
+
+        cluster = LocalCluster()
+        handles = await cluster.deploy([PartySpec(name="node-0", role="node", build=ComputeNode, arguments=arguments)])
+        reply = await handles["node-0"].num_steps()
+        await cluster.close()
     """
 
     def __init__(self, emulate: Emulate | None = None, *, links: LinkRules = PLAIN) -> None:
@@ -36,7 +43,7 @@ class LocalCluster:
 
     @property
     def log(self) -> EventLog:
-        """What has happened in an emulated run."""
+        """The events of an emulated run; empty if nothing is emulated."""
         return self._emulation.log if self._emulation is not None else EventLog()
 
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
@@ -50,7 +57,7 @@ class LocalCluster:
         return self._made(parties)
 
     async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
-        """There is one place, and room in it."""
+        """Create the parties in this process, which is the only place and always has room."""
         return await self.add([party for parties in sets.values() for party in parties])
 
     async def remove(self, names: Sequence[str]) -> None:
@@ -75,11 +82,11 @@ class LocalCluster:
         return []
 
     async def watch(self, silence_s: float) -> None:
-        """This process is there as long as anybody asks."""
+        """Wait until canceled: this process cannot be lost while it runs."""
         await asyncio.get_running_loop().create_future()
 
     async def repair(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Repaired:
-        """Here every party is a place of its own."""
+        """Create the lost party again; on this cluster every party is a place of its own."""
         described = {**self._added, **{party.name: party for party in parties}}
         remade = [described[lost]] if lost in described else []
         self._made(remade)
@@ -92,4 +99,4 @@ class LocalCluster:
         return self._link.traffic()
 
     async def close(self) -> None:
-        """Nothing is held outside this process."""
+        """Do nothing: the parties exist in this process only."""

@@ -1,9 +1,10 @@
-"""Calls within one process that are made by who awaits them, without a turn of the event loop.
+"""Calls within one process that run in the coroutine that awaits them, without a turn of the event loop.
 
-With a task per call all owners go through one part of a model before any of them goes through the next one, and each
-finds the others' activations in the processor's cache. An owner that makes its calls itself goes on with its batches
-until it has to wait for somebody, or for a fixed number of calls, so that the order of calls is the same in every run.
-On a small CNN cut near its input, rows of 16 calls save SplitFed V1 about a twentieth of its processor time.
+With a task per call, all owners compute one part of a model before any of them computes the next part, and the
+activations of the other owners displace theirs from the processor's cache. An owner that runs its calls itself
+continues with its batches until it has to wait for another party, or for a fixed number of calls, so that the order of
+calls is the same in every run. On a small CNN that is cut near its input, rows of 16 calls save SplitFed V1 about a
+twentieth of its processor time.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope
 from raysplit.cluster.local.calls import LocalHandle
 
-_ROW_CALLS = 16  # so many calls one caller makes before others have their turn
-_TURN_CALLS = 64  # and so many all of them together before the event loop looks at timers and signals again
+_ROW_CALLS = 16  # calls that one caller runs in a row before others have their turn
+_TURN_CALLS = 64  # calls of all callers before the event loop handles timers and signals again
 
 
 class Turn:
-    """What has been called since the event loop last went round, and has not begun."""
+    """The calls of the current turn of the event loop that have not begun."""
 
     def __init__(self) -> None:
         self._calls: list[EagerPromise] = []
@@ -32,7 +33,7 @@ class Turn:
         self._num_in_row = self._num_begun = 0
 
     def enter(self, call: EagerPromise) -> None:
-        """Somebody calls, and may or may not await it in this turn."""
+        """Add a call, which its caller may await in this turn."""
         loop = asyncio.get_running_loop()
         if self._open_in is not loop:
             self._open_in = loop
@@ -42,14 +43,14 @@ class Turn:
         self._calls.append(call)
 
     def begin(self, call: EagerPromise) -> bool:
-        """Whether it may be made now: calls begin in their order, and after a row of them others go first."""
+        """Return whether a call may run now: calls begin in order, and after a row of them other callers go first."""
         if self._calls[0] is not call or self._num_in_row >= _ROW_CALLS or self._num_begun >= _TURN_CALLS:
             self._num_in_row = 0
             self._make_tasks()
             return False
         self._num_in_row += 1
         self._num_begun += 1
-        del self._calls[0]  # later calls of this turn have their turn, awaited or not
+        del self._calls[0]  # the later calls of this turn begin too, awaited or not
         return True
 
     def _make_tasks(self) -> None:
@@ -58,7 +59,7 @@ class Turn:
         self._calls.clear()
 
     def _forget(self) -> None:
-        """What stands here was called on a loop that was left."""
+        """Drop the calls of an event loop that has ended."""
         for call in self._calls:
             call.give_up()
         self._calls.clear()
@@ -69,7 +70,7 @@ class Turn:
 
 
 class EagerPromise:
-    """A call that whoever awaits it first makes at once; a task, if nobody has awaited it in the turn of the call."""
+    """A call that runs in the first coroutine that awaits it, or as a task if none does in the turn of the call."""
 
     __slots__ = ("_context", "_link", "_made", "_turn", "_work")
 
@@ -92,7 +93,7 @@ class EagerPromise:
         return self._link.arriving(envelope.source, current_party.get(), envelope.value, envelope.num_bytes)
 
     def _make(self) -> Generator[Any, None, Envelope]:
-        self._made = made = asyncio.get_running_loop().create_future()  # for others who await it
+        self._made = made = asyncio.get_running_loop().create_future()  # for other coroutines that await it
         caller = current_party.get()
         try:
             envelope = yield from self._work.__await__()
@@ -116,7 +117,7 @@ class EagerPromise:
 
 
 class EagerHandle(LocalHandle):
-    """The handle of a party in this process where nothing is emulated."""
+    """The handle of a party in this process when nothing is emulated."""
 
     def __init__(self, name: str, party: Any, link: Link, own: Mapping[str, Crossing], turn: Turn) -> None:
         super().__init__(name, party, link, own)

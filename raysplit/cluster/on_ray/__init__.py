@@ -1,0 +1,13 @@
+"""The clusters on Ray, and everything else that needs a connection to Ray except serving.
+
+* ``cluster``: `RayCluster`; ``elastic``: `ElasticRayCluster`.
+* ``connect``: `connect`, `RayOptions`, `RayUnreachable`, and plain Ray tasks.
+* ``place``, ``places``: the actors in which parties live, and their placement groups.
+* ``home``, ``place_log``, ``malloc``: the state, the log and the allocator of a place's process.
+* ``no_room``: the message for places that found no room.
+* ``jobs``, ``job_files``: Ray's job API, and the files of a job.
+
+Others take the names of ``cluster``, ``elastic``, ``connect``, ``jobs`` and ``job_files``. ``connect`` and
+``jobs`` import Ray when they are used; ``cluster``, ``elastic``, ``place`` and ``places`` import it at once, so import
+them after `connect` has prepared the environment. Nothing is exported here for that reason.
+"""

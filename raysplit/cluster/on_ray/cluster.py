@@ -1,8 +1,8 @@
 """`RayCluster`: parties in actors, one actor (process) per place, one placement-group bundle per place.
 
-A place is an async actor: any number of parties live in it, and a party that waits holds nobody up. A call to a party
-in the same process is a plain call; any other is an actor call whose promise is an ``ObjectRef``, so a value that is
-passed on goes from its maker's process to its user's and never through the driver.
+A place is an async actor that holds any number of parties; a party that waits does not block the others. A call to a
+party in the same process is a plain call; any other is an actor call whose promise is an ``ObjectRef``, so a value that
+is passed on moves from the process that computed it to the process that needs it, never through the driver.
 """
 
 from __future__ import annotations
@@ -34,18 +34,26 @@ logger = logging.getLogger(__name__)
 
 
 class RayCluster:
-    """Parties on a Ray cluster that is already connected (`raysplit.cluster.on_ray.connect.connect`).
+    """A cluster whose parties live in actors on a connected Ray (`raysplit.cluster.on_ray.connect.connect`).
 
     Args:
-        lay_out: puts parties on places.
-        strategy: Ray's placement strategy for the places (PACK, SPREAD, STRICT_PACK, STRICT_SPREAD).
-        placement_timeout_s: how long to wait for room before giving up with the reason.
-        places: running places to use and leave running; by default the cluster's own, which end with it.
-        emulate: makes the machines and links that the run is paced like; by default it runs as it can.
-        links: what works on the values that parties send one another; by default nothing.
+        lay_out: function that assigns parties to places (`raysplit.cluster.layout.lay_out`).
+        strategy: Ray's placement strategy for the places: PACK, SPREAD, STRICT_PACK or STRICT_SPREAD.
+        placement_timeout_s: seconds to wait for room before `PlacementError` is raised.
+        places: running places to use and leave running; by default the cluster starts its own and ends them.
+        emulate: function that describes the machines and links that pace the run; without it nothing is paced.
+        links: codecs and taps on the values that parties send; by default none.
 
     Attributes:
-        log: what happened in an emulated run, once it is closed.
+        log: events of an emulated run, complete once the cluster is closed.
+
+    Example::
+
+        total = connect(RayOptions())
+        cluster = RayCluster(partial(lay_out, num_places=None, cpus=total["CPU"]))
+        handles = await cluster.deploy(parties)
+        ...
+        await cluster.close()
     """
 
     def __init__(
@@ -61,7 +69,7 @@ class RayCluster:
         self._lay_out = lay_out
         self._links = links
         self._home = Home(link=make_link(links))  # the driver's
-        self._declared: dict[str, Mapping[str, Crossing]] = {}  # what parties declare of their verbs
+        self._declared: dict[str, Mapping[str, Crossing]] = {}  # the verbs that parties declare, by party
         self._emulate = emulate
         self.log = EventLog()
         self._placement_timeout_s = placement_timeout_s
@@ -69,11 +77,11 @@ class RayCluster:
         self._own = places is None
         self._new_places = partial(Places, strategy=strategy, timeout_s=placement_timeout_s)
         self._places = places or self._new_places()
-        self._apart: dict[str, Places] = {}  # by set of parties that came later
+        self._apart: dict[str, Places] = {}  # by label of the set of added parties
         self._added: dict[str, PartySpec] = {}
         self._place_of: dict[str, str] = {}
         self._before: list[LinkTraffic] = []
-        self._ended: list[LinkTraffic] = []  # what places that are no more have counted
+        self._ended: list[LinkTraffic] = []  # the counts of places that were removed
 
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         layout = self._lay_out(parties)
@@ -91,18 +99,18 @@ class RayCluster:
         return self._handles(layout.place_of)
 
     async def add(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        """More parties, each in the place of the first ones that has the fewest."""
-        crowd = Counter(place for place in self._place_of.values() if place in self._places.actors)
+        """Create further parties, each in the original place with the fewest parties."""
+        num_parties = Counter(place for place in self._place_of.values() if place in self._places.actors)
         place_of = {}
         for party in parties:
-            place = min(sorted(self._places.actors), key=lambda name: crowd[name])
-            crowd[place] += 1
+            place = min(sorted(self._places.actors), key=lambda name: num_parties[name])
+            num_parties[place] += 1
             place_of[party.name] = place
         await self._make_more(parties, place_of, self._places.actors)
         return self._handles([party.name for party in parties])
 
     async def add_apart(self, sets: Mapping[str, Sequence[PartySpec]]) -> dict[str, Handle]:
-        """Every set in a placement group of its own, laid out as the first parties were."""
+        """Create each set in a placement group of its own, laid out like the first parties."""
         layouts = {label: self._lay_out(parties) for label, parties in sets.items()}
         specs = {
             label: tuple(replace(place, name=f"{label}-{place.name}") for place in layout.places)
@@ -121,7 +129,7 @@ class RayCluster:
                 await places.open(specs[label])
             actors = {name: actor for places in opened.values() for name, actor in places.actors.items()}
             await self._make_more(parties, place_of, actors)
-        except BaseException:  # a round that is broken off meanwhile, too
+        except BaseException:  # also when the round is canceled
             for places in opened.values():
                 places.close()
             raise
@@ -129,7 +137,7 @@ class RayCluster:
         return self._handles([party.name for party in parties])
 
     async def remove(self, names: Sequence[str]) -> None:
-        """First nobody knows them any more, then they go: whatever happens meanwhile, none is left over."""
+        """Remove parties: forget them first, then drop them, so that none is left over if this is interrupted."""
         there = self._actors()
         homes = {name: self._place_of.pop(name) for name in names if name in self._place_of}
         for name in homes:
@@ -152,7 +160,7 @@ class RayCluster:
     async def _make_more(
         self, parties: Sequence[PartySpec], place_of: Mapping[str, str], actors: Mapping[str, Any]
     ) -> None:
-        """Have parties made in these places; they are there once all are made."""
+        """Create parties in these places; register them when all of them exist."""
         made = {}
         for name, actor in actors.items():
             inhabitants = [p for p in parties if place_of[p.name] == name]
@@ -171,12 +179,11 @@ class RayCluster:
         }
 
     def _have_made(self, actor: Any, parties: Sequence[PartySpec], *, more: bool = False) -> Any:
-        """Have a place make these parties, beside those it has or alone."""
+        """Start to create parties in a place: beside its parties (``more``), or instead of them."""
         self._declared |= {party.name: own_crossings(self._links, party.build) for party in parties}
         return actor.add.remote(parties) if more else actor.make.remote(parties, self._emulation, self._links)
 
     def _actors(self) -> dict[str, Any]:
-        """All places by name."""
         return {
             name: actor for places in (self._places, *self._apart.values()) for name, actor in places.actors.items()
         }
@@ -191,7 +198,7 @@ class RayCluster:
         described = {**self._added, **{party.name: party for party in parties}}
         gone = await silent({name: actor for name, actor in self._actors().items() if name != lost}, silence_s)
         if lost in self._place_of.values():
-            gone[lost] = "given up"
+            gone[lost] = "it was reported lost"
         remade = tuple(name for name, place in self._place_of.items() if place in gone)
         homes = {name: places for places in (self._places, *self._apart.values()) for name in places.actors}
         made = {}
@@ -199,26 +206,26 @@ class RayCluster:
             inhabitants = [described[party] for party, place in self._place_of.items() if place == name]
             made[name] = self._have_made(homes[name].renew(name), inhabitants)
         for name, done in made.items():
-            if name in self._actors():  # else its set has been given up
+            if name in self._actors():  # else its set has been removed
                 await self._come_back(name, done, homes[name])
         self._before = await self._counted()
         return Repaired(handles=self._handles(self._place_of), remade=remade)
 
     async def _come_back(self, name: str, made: Any, places: Places) -> None:
-        """Wait for a place that has been started again; without it, its set goes."""
+        """Wait for a restarted place; if it finds no room, remove the set that it belongs to."""
         try:
             await asyncio.wait_for(unwrapped(made, name), self._placement_timeout_s)
         except TimeoutError:
             missing = explain([place for place in places.specs if place.name == name], self._placement_timeout_s)
             if places is self._places:
                 raise PlaceLost(name, missing) from None
-            logger.warning("%s cannot be made anew: %s", name, missing)
+            logger.warning("place %s cannot be restarted: %s", name, missing)
             self._give_up(places)
         else:
-            logger.info("place %s is made anew", name)
+            logger.info("place %s has been restarted", name)
 
     def _give_up(self, places: Places) -> None:
-        """Go on without a set that was added apart."""
+        """Remove a set from `add_apart`."""
         names = places.actors.keys()
         for party in [party for party, place in self._place_of.items() if place in names]:
             del self._place_of[party], self._added[party]
@@ -238,7 +245,7 @@ class RayCluster:
         return merge_traffic([self._home.link.traffic(), self._ended, *await asked(self._actors(), "traffic")])
 
     async def _collect(self) -> None:
-        """The events of all places that still answer."""
+        """Collect the events of all places that still answer."""
         for name, actor in self._actors().items():
             try:
                 self.log.extend(await unwrapped(actor.events.remote(), name))

@@ -1,6 +1,6 @@
-"""Connect to Ray: a private local cluster, or the one that an address names.
+"""The connection to Ray: a private local cluster, or the cluster at an address.
 
-Everything that Ray reads from the environment when it is first imported is set before that import.
+The environment variables that Ray reads at its first import are set before that import.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ _MIB = 2**20
 
 
 class RayUnreachable(ConnectionError):
-    """Ray could not be started or reached; the message says what was tried and what to do."""
+    """Error raised when Ray cannot be started or reached; the message says what was tried and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RayOptions:
-    """How to get hold of Ray.
+    """Options of the connection to Ray.
 
     Attributes:
-        address: ``host:port`` of a running cluster, ``auto`` for one on this machine, None for ``RAY_ADDRESS`` or,
-            where that is unset, a new local one.
+        address: ``"host:port"`` of a running cluster, ``"auto"`` for one on this machine, or None for ``RAY_ADDRESS``
+            if it is set and a new local cluster otherwise.
         num_cpus: logical CPUs of a new local cluster; None takes the machine's.
-        object_store_bytes: shared memory of a new local cluster, sized to the tensors under way.
-        connect_timeout_s: how long to wait for somebody to answer at the address at all.
+        num_gpus: logical GPUs of a new local cluster; None takes the machine's.
+        object_store_bytes: shared memory of a new local cluster, which has to hold the tensors in transit.
+        dashboard: whether a new local cluster starts Ray's dashboard.
+        temp_dir: folder for the files of a new local cluster; None takes Ray's default.
+        connect_timeout_s: seconds to wait for an answer at the address.
     """
 
     address: str | None = None
@@ -46,15 +49,16 @@ class RayOptions:
 
 
 def token_path() -> Path:
-    """Where Ray keeps the authentication token of this user."""
+    """Return the path of this user's Ray authentication token."""
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
 
 
 def prepare_environment(address: str | None) -> None:
-    """Quiet, un-deduplicated logs, and the token sent wherever one exists. Call before Ray is first imported.
+    """Set Ray's environment variables: quiet logs without deduplication, and the token if one exists.
 
-    A Ray that is started here carries values below half a MiB in the message itself: a round trip of 200 to 400 kB
-    costs a quarter to a half less processor time than one by way of shared memory, of 800 kB more.
+    Call this before Ray is first imported. A Ray that is started here sends values below half a MiB in the message
+    itself: a round trip of 200 to 400 kB takes a quarter to a half less processor time than through shared memory, a
+    round trip of 800 kB more.
     """
     os.environ.setdefault("RAY_max_direct_call_object_size", str(_MIB // 2))
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
@@ -66,9 +70,12 @@ def prepare_environment(address: str | None) -> None:
 
 
 def connect(options: RayOptions) -> dict[str, float]:
-    """Start or join Ray and return the cluster's total resources.
+    """Start or join Ray, and return the cluster's total resources by name, ``{"CPU": 8.0, ...}``.
 
-    Raises `RayUnreachable` with the way out. A Ray session that is already connected is used as it is.
+    A Ray session that is already connected is used as it is.
+
+    Raises:
+        RayUnreachable: if Ray cannot be started or does not answer.
     """
     address = options.address or os.environ.get("RAY_ADDRESS")
     prepare_environment(address)
@@ -80,14 +87,14 @@ def connect(options: RayOptions) -> dict[str, float]:
 
 
 def connected() -> bool:
-    """Whether this process is part of a Ray session."""
+    """Return whether this process is connected to Ray."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 
 
 @contextmanager
 def ray_left_as_found() -> Iterator[None]:
-    """At the end, leave a Ray session that was joined or started meanwhile; one that was there before stays."""
+    """Disconnect from Ray at the end, unless this process was already connected at the beginning."""
     was_connected = connected()
     try:
         yield
@@ -97,7 +104,7 @@ def ray_left_as_found() -> Iterator[None]:
 
 
 def disconnect() -> None:
-    """Leave Ray; a local cluster that `connect` started ends with it."""
+    """Disconnect from Ray; this ends a local cluster that `connect` started."""
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         ray.shutdown()
@@ -106,10 +113,15 @@ def disconnect() -> None:
 def run_tasks(
     function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], options: RayOptions, *, at_once: int
 ) -> Iterator[tuple[int, Any]]:
-    """``function(*job)`` for every job as plain Ray tasks of one CPU; (index of the job, result) as they finish.
+    """Run ``function(*job)`` for every job as a Ray task of one CPU; yield (index, result) in order of completion.
 
-    At most ``at_once`` of them wait or run at a time. An importable function; what it raises ends the iteration.
-    Stays connected to Ray.
+    Connects to Ray and stays connected. An exception of a task ends the iteration.
+
+    Args:
+        function: importable function.
+        jobs: arguments of each task.
+        options: how to connect to Ray.
+        at_once: largest number of tasks that wait or run at a time.
     """
     connect(options)
     import ray
@@ -126,7 +138,7 @@ def run_tasks(
 
 
 class PublishedMetric(NamedTuple):
-    """A metric that is published: a counter adds up, a gauge is the latest value; ``keys`` tell its values apart."""
+    """A metric to publish: a counter adds up, a gauge is the latest value; ``keys`` are the labels of its values."""
 
     name: str
     kind: Literal["counter", "gauge"]
@@ -135,7 +147,7 @@ class PublishedMetric(NamedTuple):
 
 
 def publisher(named: Sequence[PublishedMetric], labels: Mapping[str, str]) -> Callable[..., None]:
-    """Publishes ``(name, value, **keys)`` with Ray's metrics under these labels, from the connected process."""
+    """Return a function that publishes ``(name, value, **keys)`` as Ray metrics with these labels."""
     from ray.util import metrics
 
     kinds = {"counter": metrics.Counter, "gauge": metrics.Gauge}
@@ -149,7 +161,7 @@ def publisher(named: Sequence[PublishedMetric], labels: Mapping[str, str]) -> Ca
     def publish(name: str, value: float, **keys: str) -> None:
         if name in gauges:
             made[name].set(value, tags=keys)
-        elif value > 0:  # Ray's counters refuse to stand still
+        elif value > 0:  # Ray's counters reject an increase of 0
             made[name].inc(value, tags=keys)
 
     return publish
@@ -170,17 +182,17 @@ def _init(ray: Any, options: RayOptions, address: str | None) -> None:
         arguments |= {"address": address, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}}}
     try:
         if address not in (None, "local", "auto"):
-            _knock(address, options.connect_timeout_s)
+            _probe(address, options.connect_timeout_s)
         ray.init(**arguments)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         raise RayUnreachable(_unreachable(address, error)) from error
 
 
-def _knock(address: str, timeout_s: float) -> None:
-    """Fail at once where nothing listens; Ray itself would try for minutes."""
+def _probe(address: str, timeout_s: float) -> None:
+    """Fail at once if nothing listens at the address; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError(f"{address!r} is not of the form host:port")
+        raise ValueError(f"{address!r} does not have the form host:port")
     socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
 
 

@@ -1,7 +1,7 @@
-"""`ElasticRayCluster`: places that come one by one, as Ray finds room for them, and leave when they are lost.
+"""`ElasticRayCluster`: places start one by one, as Ray finds room for them, and leave when they are lost.
 
-Every place has a placement group of its own, which pends until there is room (an autoscaler sees it pend). A place
-that is lost is asked for again at once, and comes back with its parties as they are described.
+Every place has a placement group of its own, which stays pending until there is room; an autoscaler sees the pending
+request. A lost place is requested again at once and returns with newly created parties.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _POLL_S = 0.2
 
 
 class ElasticRayCluster(RayCluster):
-    """Parties of whom those are there that have a place; `roll` takes in who has come.
+    """A cluster in which the parties whose places are up take part; `members` adds those that are new.
 
     Args:
-        lay_out: puts parties on places; Ray's placement strategies do not hold between them.
-        links: what works on the values that parties send one another; by default nothing.
+        lay_out: function that assigns parties to places. Ray's placement strategies do not apply between the places.
+        links: codecs and taps on the values that parties send; by default none.
     """
 
     def __init__(self, lay_out: Callable[[Sequence[PartySpec]], Layout], *, links: LinkRules = PLAIN) -> None:
@@ -37,7 +37,7 @@ class ElasticRayCluster(RayCluster):
         self._coming: dict[str, asyncio.Task[Places]] = {}
 
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
-        """Ask for all places; who has come says `roll`."""
+        """Request all places and return no handles; `members` returns those of the parties that are up."""
         self._layout = self._lay_out(parties)
         self._described = {party.name: party for party in parties}
         self._before = await self._counted()
@@ -56,14 +56,14 @@ class ElasticRayCluster(RayCluster):
         return Membership(handles=self._handles(self._place_of), came=tuple(came), num_places=len(self._apart))
 
     async def repair(self, parties: Sequence[PartySpec], lost: str, silence_s: float) -> Repaired:
-        """Lost places leave, and are asked for again."""
+        """Remove lost places and request them again."""
         self._described = {party.name: party for party in parties}
         gone = await silent({name: actor for name, actor in self._actors().items() if name != lost}, silence_s)
         if lost in self._apart:
-            gone[lost] = "given up"
+            gone[lost] = "it was reported lost"
         left = tuple(name for name, place in self._place_of.items() if place in gone)
         for name, reason in gone.items():
-            logger.warning("place %s has left with %d parties: %s", name, len(self._inhabitants(name)), reason)
+            logger.warning("place %s left with %d parties: %s", name, len(self._inhabitants(name)), reason)
             self._apart.pop(name).close()
             self._ask(next(place for place in self._layout.places if place.name == name))
         for name in left:
@@ -72,10 +72,10 @@ class ElasticRayCluster(RayCluster):
         return Repaired(handles=self._handles(self._place_of), remade=left)
 
     def _ask(self, place: PlaceSpec) -> None:
-        self._coming[place.name] = asyncio.ensure_future(self._come(place))
+        self._coming[place.name] = asyncio.ensure_future(self._start(place))
 
-    async def _come(self, place: PlaceSpec) -> Places:
-        """The place with its parties, once there is room; a machine that is lost meanwhile is no end of it."""
+    async def _start(self, place: PlaceSpec) -> Places:
+        """Wait for room, then start the place and its parties; begin again if its machine is lost meanwhile."""
         while True:
             places = self._new_places()
             try:
@@ -87,7 +87,7 @@ class ElasticRayCluster(RayCluster):
                 await unwrapped(self._have_made(places.actors[place.name], inhabitants), place.name)
             except PlaceLost as lost:
                 places.close()
-                logger.warning("place %s was lost as it came: %s", place.name, lost.reason)
+                logger.warning("place %s was lost while it started: %s", place.name, lost.reason)
             except BaseException:
                 places.close()
                 raise
@@ -103,6 +103,6 @@ class ElasticRayCluster(RayCluster):
         for task in coming:
             task.cancel()
         for ended in await asyncio.gather(*coming, return_exceptions=True):
-            if isinstance(ended, Places):  # it came in the very moment
+            if isinstance(ended, Places):  # it was up before it could be canceled
                 ended.close()
         await super().close()

@@ -1,4 +1,4 @@
-"""What a process has beside its parties: its end of the links, its measure of load, and handles of who lives in it."""
+"""The state of a process beside its parties: its link, its load meter, and the handles of its parties."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Home:
     """One process of a Ray cluster.
 
     Attributes:
-        place: its name among the places; empty for the driver.
-        link: what leaves and arrives here.
-        load: how hard the parties here are pressed.
-        handles: of the parties here, by name.
+        place: name of the place; empty for the driver.
+        link: link of this process.
+        load: meter of the load of the parties in this process.
+        handles: handles of the parties in this process, by name.
     """
 
     place: str = ""
@@ -29,20 +29,20 @@ class Home:
     handles: dict[str, Any] = field(default_factory=dict)
 
     def furnish(self, rules: LinkRules, network: Network | None) -> None:
-        """Begin with nobody here, and with links of these rules; of an emulated run, over this network."""
+        """Remove all parties, and start a new link with these rules and this network."""
         self.link = make_link(rules, network)
         self.handles.clear()
 
     def now_s(self) -> float:
-        """When a value that is made now is made, on the clock of an emulated run."""
+        """Return the time of a value that is computed now, on the clock of an emulated run."""
         network = self.link.network
         return network.now_s() if network is not None else 0.0
 
     def crossing(self, verb: str, party: str) -> Crossing | None:
-        """What a verb of a party here carries, where something of it is coded."""
+        """Return the kinds of values of a verb of a party in this process, or None if none of them is coded."""
         found: Crossing | None = self.handles[party].crossings.get(verb)
         return found
 
 
 here: ContextVar[Home] = ContextVar("here")
-"""The home of the party on whose behalf the running coroutine acts, inside of a place."""
+"""The process of the party whose coroutine is running, inside a place."""

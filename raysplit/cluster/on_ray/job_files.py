@@ -1,6 +1,6 @@
-"""What a job needs to be self-contained: a folder with its configuration and the user's code, this package, a command.
+"""The contents of a self-contained Ray job: a folder with configuration and user code, this package, a command.
 
-Ray's job API takes 100 MiB at most for each of the two, so what would be sent is counted here before anything is sent.
+Ray's job API accepts at most 100 MiB for the folder and for the package, so the files are counted before any is sent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOT_SENT = (
     *("__pycache__", "*.pyc", ".git", ".venv", "venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"),
     *("*.egg-info", "/runs", "/build", "/dist", "node_modules", ".ipynb_checkpoints"),
 )
-"""What is never sent, in the patterns of .gitignore; a folder's own .gitignore and .rayignore are added to it."""
+"""Patterns of files that are never sent, as in .gitignore; a folder's .gitignore and .rayignore are added."""
 _NUM_LARGEST = 5
 
 Package = Literal["send", "installed"]
@@ -31,12 +31,12 @@ Package = Literal["send", "installed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What Ray is asked to run.
+    """A job to submit to Ray.
 
     Attributes:
-        entrypoint: the command, as a shell takes it.
-        folder: where the results will be, as the job sees it.
-        runtime_env: Ray's description of what is sent and set.
+        entrypoint: shell command of the job.
+        folder: run folder of the results, as the job sees it.
+        runtime_env: Ray's runtime environment: files to send, variables to set.
     """
 
     entrypoint: str
@@ -47,11 +47,13 @@ class Job:
 def training_job(
     *, folder: str, staged: Path, package: Package = "send", env_vars: Mapping[str, str] | None = None
 ) -> Job:
-    """The job that trains as `CONFIG_NAME` in the folder ``staged`` (see `stage`) says.
+    """Return the job that trains by the configuration `CONFIG_NAME` in the folder ``staged``.
 
     Args:
-        folder: the run folder, ``<root>/<name>``.
-        package: ``send`` this installation's raysplit, or use the one ``installed`` on the machines.
+        folder: run folder, ``<root>/<name>``.
+        staged: folder to send, filled by `stage`.
+        package: ``"send"`` sends this installation's raysplit; ``"installed"`` uses the one on the machines.
+        env_vars: environment variables of the job.
     """
     root, _, name = folder.rpartition("/")
     command = ["python", "-m", "raysplit", "train", CONFIG_NAME, "--set", f"output.root={root}", "--name", name]
@@ -64,9 +66,13 @@ def training_job(
 
 
 def stage(target: Path, config: str, code: Path | None, files: Sequence[Path]) -> int:
-    """Copy what a job is to have into an empty folder: its configuration and ``files`` of the folder ``code``.
+    """Copy a job's configuration and the ``files`` of the folder ``code`` into an empty folder.
 
-    Returns the bytes. Raises ``ValueError`` for more than 100 MiB, naming the largest files.
+    Returns:
+        The size of the files in bytes.
+
+    Raises:
+        ValueError: if the files exceed 100 MiB; the message names the largest ones.
     """
     sizes = {path: path.stat().st_size for path in files}
     total = sum(sizes.values()) + len(config.encode())
@@ -86,26 +92,28 @@ def _check_size(code: Path, sizes: Mapping[Path, int], total: int) -> None:
     largest = sorted(sizes, key=lambda path: -sizes[path])[:_NUM_LARGEST]
     names = ", ".join(f"{path.relative_to(code)} ({sizes[path] / 2**20:.1f} MiB)" for path in largest)
     raise ValueError(
-        f"{code} holds {total / 2**20:.1f} MiB to send and a job may have {MAX_UPLOAD_BYTES / 2**20:g} MiB; the "
-        f"largest are {names}. Put data where the machines can read them (a shared folder, s3://, gs://), list "
+        f"{code} holds {total / 2**20:.1f} MiB to send, and a job may have {MAX_UPLOAD_BYTES / 2**20:g} MiB; the "
+        f"largest files are {names}. Put data where the machines can read it (a shared folder, s3://, gs://), list "
         f"files in .rayignore, or give a smaller --working-dir"
     )
 
 
 def results_root(root: str, address: str) -> str:
-    """``output.root`` as every machine of the cluster can see it.
+    """Return ``output.root`` as every machine of the cluster can use it.
 
-    A relative folder means one on this machine, which serves a cluster on this machine. Raises ``ValueError`` for a
-    relative folder and a cluster elsewhere.
+    A relative folder is made absolute, which suits a cluster on this machine.
+
+    Raises:
+        ValueError: for a relative folder and a cluster on other machines.
     """
     if "://" in root or os.path.isabs(root):
         return root.rstrip("/")
     host = urlsplit(address).hostname or ""
     if not _is_loopback(host):
         raise ValueError(
-            f"output.root is the relative folder {root!r} and the cluster is at {host or address}: results would end "
-            f"with the job; set output.root to a place that outlives it, such as s3://bucket/runs or a shared folder's "
-            f"full path"
+            f"output.root is the relative folder {root!r} and the cluster is at {host or address}, so the results "
+            f"would be lost with the job; set output.root to a lasting place, such as s3://bucket/runs or the full "
+            f"path of a shared folder"
         )
     return os.path.abspath(root)
 

@@ -1,4 +1,4 @@
-"""What this project asks of a Ray cluster without being a driver on it: its nodes, and jobs (Ray's job API)."""
+"""Requests to a Ray cluster without a driver on it: its nodes, and jobs (Ray's job API)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POLL_S = 0.5
 
 
 def alive_nodes(address: str) -> list[str]:
-    """The names of the nodes that are alive at ``host:port``; none while the cluster does not answer."""
+    """Return the names of the live nodes of the cluster at ``host:port``, or none if it does not answer."""
     prepare_environment(address)
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.exceptions import RayError
@@ -30,7 +30,7 @@ def alive_nodes(address: str) -> list[str]:
 
 
 def files_to_send(folder: Path, excludes: Sequence[str]) -> list[Path]:
-    """The files that Ray would send of a folder: neither excluded nor ignored by its .gitignore and .rayignore."""
+    """Return the files of a folder that Ray would send: all but those excluded here, in .gitignore or in .rayignore."""
     from ray._private.runtime_env import packaging
 
     found: list[Path] = []
@@ -41,14 +41,18 @@ def files_to_send(folder: Path, excludes: Sequence[str]) -> list[Path]:
 
 
 class JobClient:
-    """Ray's job API at ``http://host:port``. Raises `RayUnreachable` when it does not answer or refuses the token."""
+    """A client of Ray's job API at ``http://host:port``.
+
+    Raises:
+        RayUnreachable: if the API does not answer or rejects the token.
+    """
 
     def __init__(self, address: str) -> None:
         prepare_environment(address)
         from ray.exceptions import RayError
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray.dashboard").setLevel(logging.WARNING)  # not a line per package and socket
+        logging.getLogger("ray.dashboard").setLevel(logging.WARNING)  # no line per package and socket
         self._address = address
         self._errors = (ConnectionError, RuntimeError, RayError)  # a wrong token is a RayError
         try:
@@ -57,7 +61,7 @@ class JobClient:
             raise self._unreachable(error) from error
 
     def submit(self, job: Job) -> str:
-        """Send the job and what it needs; its id."""
+        """Submit a job with its files, and return its id."""
         try:
             submitted: str = self._client.submit_job(entrypoint=job.entrypoint, runtime_env=dict(job.runtime_env))
         except self._errors as error:
@@ -65,7 +69,7 @@ class JobClient:
         return submitted
 
     async def output(self, job_id: str) -> AsyncIterator[str]:
-        """The lines that the job prints, as they come, until it has ended."""
+        """Yield the lines that a job prints until it has ended."""
         rest = ""
         async for text in self._client.tail_job_logs(job_id):
             *lines, rest = (rest + text).split("\n")
@@ -75,7 +79,7 @@ class JobClient:
             yield rest
 
     async def exit_code(self, job_id: str) -> tuple[int, str]:
-        """The exit code of the job's command once it has ended, and Ray's word on it; 1 where it did not get to run."""
+        """Wait for the end of a job; return its exit code (1 if it could not run) and Ray's message."""
         while True:
             info = self._client.get_job_info(job_id)
             if info.status.is_terminal():
@@ -88,7 +92,7 @@ class JobClient:
     def _unreachable(self, error: Exception) -> RayUnreachable:
         return RayUnreachable(
             f"no job could be submitted to {self._address} ({type(error).__name__}: {_first_line(error)}). Give the "
-            f"address of the cluster's dashboard, for example http://127.0.0.1:8265, and see that {token_path()} or "
+            f"address of the cluster's dashboard, for example http://127.0.0.1:8265, and check that {token_path()} or "
             f"RAY_AUTH_TOKEN holds that cluster's token"
         )
 

@@ -1,6 +1,6 @@
-"""Why places found no room, in words: what is missing, on which kind of machine, after how long, and what to do.
+"""The message for places that found no room: what is missing, on which kind of machine, and what to do.
 
-Ray leaves a placement group that cannot be placed pending, without a word. Pure: machines come as records.
+Ray leaves a placement group without room pending and gives no reason. The functions are pure: machines are records.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ENOUGH = 1e-4  # Ray keeps four decimals
 
 @dataclass(frozen=True, kw_only=True)
 class MachineRoom:
-    """A machine of the cluster: its kind, its labels, what it has in all, and what of it nobody has reserved."""
+    """A machine of the cluster: its kind, its total and its unreserved resources, and its labels."""
 
     kind: str
     total: Mapping[str, float]
@@ -27,28 +27,30 @@ class MachineRoom:
 def no_room(
     places: Sequence[PlaceSpec], machines: Sequence[MachineRoom], *, strategy: str, waited_s: float, autoscaled: bool
 ) -> str:
-    """The message for places that found no room.
+    """Return the message for places that found no room.
 
     Args:
+        places: all places that were requested together.
+        machines: machines of the cluster.
         strategy: Ray's placement strategy.
-        waited_s: how long room was waited for.
-        autoscaled: whether machines may have come meanwhile.
+        waited_s: seconds that were waited for room.
+        autoscaled: whether the cluster has an autoscaler.
     """
     reasons = short_of(places, machines) or _unfitting(places, machines) or [_spread(places, machines, strategy)]
     asked = (
-        "the autoscaler was asked and brought too little in this time: raise cluster.placement_timeout_s or the "
-        "maximum of that kind of machine"
+        "the autoscaler did not add enough machines in this time: raise cluster.placement_timeout_s or the maximum of "
+        "that kind of machine"
         if autoscaled
-        else "the cluster does not grow by itself"
+        else "the cluster has no autoscaler"
     )
     return (
         f"no room for {len(places)} places after {waited_s:g} s ({'; '.join(reasons)}); {asked}; "
-        f"or ask for fewer places or a larger cluster"
+        f"or use fewer places or a larger cluster"
     )
 
 
 def short_of(places: Sequence[PlaceSpec], machines: Sequence[MachineRoom]) -> list[str]:
-    """What all machines together have too little of at this moment; each with the kinds that offer it."""
+    """Return a text for each resource that all machines together lack now, with the kinds that offer it."""
     wanted: Counter[str] = Counter()
     for place in places:
         wanted.update(place.bundle())
@@ -68,12 +70,12 @@ def _offered(name: str, machines: Sequence[MachineRoom]) -> str:
     kinds = sorted({machine.kind for machine in machines if machine.total.get(name, 0.0) > 0})
     if not kinds:
         others = sorted({machine.kind for machine in machines})
-        return f", which no machine offers (there are {', '.join(others) or 'none'})"
+        return f", which no machine offers (machines: {', '.join(others) or 'none'})"
     return f" on {', '.join(kinds)}"
 
 
 def _unfitting(places: Sequence[PlaceSpec], machines: Sequence[MachineRoom]) -> list[str]:
-    """Places that fit on no machine as it is now, and what each kind lacks for them."""
+    """Return a text for each place that fits on no machine now, with what each kind lacks for it."""
     lines: dict[str, None] = {}
     for place in places:
         lacks: dict[str, str] = {}
@@ -100,5 +102,5 @@ def _missing(place: PlaceSpec, machine: MachineRoom) -> str:
 
 def _spread(places: Sequence[PlaceSpec], machines: Sequence[MachineRoom], strategy: str) -> str:
     if strategy == "STRICT_SPREAD" and len(places) > len(machines):
-        return f"STRICT_SPREAD wants {len(places)} machines and there are {len(machines)}"
-    return f"each place would fit alone, not all together under {strategy} on {len(machines)} machines"
+        return f"STRICT_SPREAD needs {len(places)} machines and there are {len(machines)}"
+    return f"each place fits alone, but not all together under {strategy} on {len(machines)} machines"

@@ -1,4 +1,4 @@
-"""A place, and how calls reach it: the actor that parties live in, their handles, and the promises of their answers.
+"""A place and the calls to it: the actor in which parties live, their handles, and the promises of their answers.
 
 A call to a party in the same process is a plain call; any other is an actor call whose promise is an ``ObjectRef``.
 """
@@ -35,15 +35,15 @@ from raysplit.cluster.on_ray.home import Home, here
 from raysplit.cluster.on_ray.malloc import keep_freed_memory
 from raysplit.cluster.on_ray.place_log import label_logs
 
-# How Ray says that a process or a machine is gone, and with it what it held.
+# Ray's errors for a process or a machine that is gone, with the objects that it held.
 _GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
 
 PULSE = "pulse"
-"""The concurrency group of the call that a place answers beside all work."""
+"""The concurrency group of the call that a place answers in parallel to all work."""
 
 
 class RayPromise:
-    """The result of an actor call; awaiting it brings the value here, where it arrives."""
+    """The promise of an actor call; awaiting it fetches the value over the link."""
 
     def __init__(self, ref: Any, place: str, home: Home) -> None:
         self.ref = ref
@@ -68,7 +68,7 @@ class RayPromise:
 
 
 class _PlacePromise(LocalPromise):
-    """The result of a call in this process, in a place that measures."""
+    """The promise of a call within a place, whose waits are measured."""
 
     def __init__(self, task: asyncio.Task[Envelope], link: Link, load: LoadMeter) -> None:
         super().__init__(task, link)
@@ -80,7 +80,7 @@ class _PlacePromise(LocalPromise):
 
 
 class _PlaceHandle(LocalHandle):
-    """The handle of a party in this process, in a place that measures."""
+    """The handle of a party in the same place, whose load is measured."""
 
     def __init__(self, name: str, party: Any, home: Home, own: Mapping[str, Crossing]) -> None:
         super().__init__(name, party, home.link, own)
@@ -95,11 +95,14 @@ class _PlaceHandle(LocalHandle):
 
 
 class RayHandle(Handle):
-    """The handle of a party in a place; picklable, it may travel to other parties.
+    """The handle of a party in a place; it can be pickled and sent to other parties.
 
     Args:
-        own: what the party's class declares that its verbs carry.
-        home: the process that calls; by default the place of the party that calls.
+        name: name of the party.
+        place: name of its place.
+        actor: Ray actor of the place.
+        own: verbs with the kinds of values that the party's class declares.
+        home: calling process; by default the place of the calling party.
     """
 
     def __init__(
@@ -134,7 +137,10 @@ class RayHandle(Handle):
         return RayPromise(self._submit(home, verb, args, kwargs), self._place, home)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """One argument, since each costs; promises stand beside it, so that Ray puts their answers in their places."""
+        """Submit the actor call with all values in one argument, since each argument costs time.
+
+        Promises are separate arguments, which Ray replaces by their answers.
+        """
         caller, now_s = current_party.get(), home.now_s()
         values = [*args, *kwargs.values()]
         sent = [None if isinstance(value, RayPromise) else _outgoing(caller, value, now_s) for value in values]
@@ -144,7 +150,7 @@ class RayHandle(Handle):
     async def _call_with_local_promises(
         self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Envelope:
-        """A promise of this process means nothing to Ray: its value is sent instead, under its maker's name."""
+        """Send the values of this process's promises, which Ray cannot resolve, with their sources."""
         args = [await _made_here(value) for value in args]
         kwargs = {key: await _made_here(value) for key, value in kwargs.items()}
         return opened(await unwrapped(self._submit(home, verb, args, kwargs), self._place))
@@ -159,12 +165,12 @@ def _outgoing(caller: str, value: Any, now_s: float) -> Sealed:
 
 
 class Place:
-    """The actor: parties by name, and what their process has beside them."""
+    """The actor of a place, which holds its parties by name."""
 
     def __init__(self, name: str) -> None:
         torch.set_num_threads(1)
         keep_freed_memory()
-        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimiser imports a second's worth of modules
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports modules for a second
         label_logs(name)
         self.name = name
         self.parties: dict[str, Any] = {}
@@ -175,7 +181,7 @@ class Place:
     async def make(
         self, specs: Sequence[PartySpec], emulation: Emulation | None = None, rules: LinkRules = PLAIN
     ) -> None:
-        """Have these parties, and no others, on machines and links of this kind."""
+        """Create these parties in place of all others, with these emulated machines and link rules."""
         self.parties.clear()
         self._emulation, self._rules = emulation, rules
         self._home.furnish(rules, emulation.network if emulation is not None else None)
@@ -192,7 +198,11 @@ class Place:
             del self.parties[name], self._home.handles[name]
 
     async def call(self, request: tuple[str, str, Sequence[Sealed | None], Sequence[str]], *answers: Sealed) -> Sealed:
-        """Run a verb of a party: its name, the verb, the arguments (None: the next answer), names of the last ones."""
+        """Run a verb of a party.
+
+        The request holds the party, the verb, the arguments (None stands for the next of ``answers``), and the names of
+        the keyword arguments, which come last.
+        """
         party, verb, sent, names = request
         home = self._home
         link, crossing = home.link, home.crossing(verb, party)
@@ -218,17 +228,17 @@ class Place:
 
     @ray.method(concurrency_group=PULSE)  # type: ignore[untyped-decorator]
     async def pulse(self) -> None:
-        """Answered beside all work, so a place that answers is there however busy it is."""
+        """Answer in parallel to all work, so that a busy place answers too."""
 
     async def traffic(self) -> list[LinkTraffic]:
         return self._home.link.traffic()
 
     async def party_loads(self) -> list[PartyLoad]:
-        """How hard the parties here were pressed since this was last asked."""
+        """Return the loads of the parties here since the previous call."""
         return self._home.load.taken()
 
     async def events(self) -> EventLog:
-        """What has happened here in an emulated run."""
+        """Return the events of this place in an emulated run."""
         return self._emulation.log if self._emulation is not None else EventLog()
 
 
@@ -255,13 +265,13 @@ def _first_line(error: RayError) -> str:
 
 
 async def asked(actors: Mapping[str, Any], verb: str) -> list[Any]:
-    """What all places answer."""
+    """Call a verb of all places and return their answers."""
     calls = {name: getattr(actor, verb).remote() for name, actor in actors.items()}
     return [await unwrapped(ref, name) for name, ref in calls.items()]
 
 
 async def silent(actors: Mapping[str, Any], silence_s: float) -> dict[str, str]:
-    """The places that do not answer, and why that is known."""
+    """Return the places that do not answer within ``silence_s`` seconds, each with the reason."""
     pulses = {name: asyncio.ensure_future(unwrapped(actor.pulse.remote(), name)) for name, actor in actors.items()}
     if not pulses:
         return {}

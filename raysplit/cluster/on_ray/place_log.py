@@ -1,6 +1,6 @@
-"""Log lines of a place, labelled with its name and that of the party at work.
+"""Log lines of a place, labeled with the names of the place and of the running party.
 
-Ray keeps what a place writes to standard error on the place's own machine, in the logs of the session.
+Ray stores the standard error of a place on the place's machine, in the logs of the session.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ FORMAT = "%(asctime)s %(levelname)s [%(place)s %(party)s] %(name)s: %(message)s"
 
 
 class Labels(logging.Filter):
-    """Gives every record the names of the place and of the party at work."""
+    """A filter that adds the names of the place and of the running party to every record."""
 
     def __init__(self, place: str) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Labels(logging.Filter):
 
 
 def label_logs(place: str) -> None:
-    """Have this process log what raysplit does in it, a line per owner and round, on standard error."""
+    """Write the log of raysplit in this process to standard error, with a line per owner and round."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(FORMAT))
     handler.addFilter(Labels(place))

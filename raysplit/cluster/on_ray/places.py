@@ -1,4 +1,4 @@
-"""The running places of a cluster: Ray actors in one placement group, a bundle each."""
+"""The running places of a cluster: Ray actors in one placement group, with a bundle for each."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from raysplit.cluster.layout import PlaceSpec
 from raysplit.cluster.on_ray.no_room import MachineRoom, no_room
 from raysplit.cluster.on_ray.place import PULSE, Place
 
-_GROUP_LABEL = "ray.io/node-group"  # on machines that an autoscaler has started
+_GROUP_LABEL = "ray.io/node-group"  # a label of machines that an autoscaler started
 
 
 class PlacementError(NoRoom):
-    """The cluster has no room for a place; the message says what is missing."""
+    """Error raised when Ray has no room for the places; the message says what is missing."""
 
 
 class Places:
     """The running places of a layout: actors in one placement group.
 
-    A run's places end with it. Runs that follow each other can share them, since a process takes seconds to start:
-    give every `RayCluster` the same ``Places`` and close it at the end.
+    By default a run's places end with the run. Since a process takes seconds to start, consecutive runs can share them:
+    pass the same ``Places`` to every `RayCluster` and close it at the end.
+
+    Args:
+        strategy: Ray's placement strategy.
+        timeout_s: seconds to wait for room.
     """
 
     def __init__(self, *, strategy: str = "PACK", timeout_s: float = 60.0) -> None:
@@ -38,7 +42,7 @@ class Places:
         self.actors: dict[str, Any] = {}
 
     async def open(self, specs: tuple[PlaceSpec, ...]) -> None:
-        """Have exactly these places running; raises `PlacementError` when there is no room for them."""
+        """Start exactly these places, or keep them if they run; raise `PlacementError` if there is no room."""
         if specs == self.specs:
             return
         self.close()
@@ -50,7 +54,7 @@ class Places:
         self.begin()
 
     def ask(self, specs: tuple[PlaceSpec, ...]) -> None:
-        """Ask Ray for room; the request stands until there is some, for an autoscaler to see."""
+        """Request room from Ray; the request stays pending, visible to an autoscaler, until there is room."""
         labels = [dict(place.labels) for place in specs]
         self._group = placement_group(
             [place.bundle() for place in specs],
@@ -60,15 +64,15 @@ class Places:
         self.specs = specs
 
     def has_room(self) -> bool:
-        """Whether there is room now."""
+        """Return whether the requested room is reserved."""
         return bool(self._group.wait(0))
 
     def begin(self) -> None:
-        """Start the places that room was found for."""
+        """Start the places in their reserved room."""
         self.actors = {place.name: self._start(place, index) for index, place in enumerate(self.specs)}
 
     def close(self) -> None:
-        """End the places. Idempotent."""
+        """End all places; further calls do nothing."""
         for actor in self.actors.values():
             ray.kill(actor)
         if self._group is not None:
@@ -76,7 +80,7 @@ class Places:
         self.actors, self._group, self.specs = {}, None, ()
 
     def renew(self, name: str) -> Any:
-        """End one place, if it is still there, and start it again in its bundle; Ray moves that off a lost machine."""
+        """Restart one place in its bundle, which Ray moves to another machine if the machine is lost."""
         ray.kill(self.actors[name])
         (index,) = [i for i, place in enumerate(self.specs) if place.name == name]
         self.actors[name] = self._start(self.specs[index], index)
@@ -91,14 +95,14 @@ class Places:
             resources=dict(place.resources),
             max_concurrency=10_000,
             max_restarts=0,
-            enable_task_events=False,  # several calls for every batch, of which Ray would keep the latest few
+            enable_task_events=False,  # several per batch, of which Ray would keep only the latest
             scheduling_strategy=where,
         )
         return options.remote(place.name)
 
 
 def machines() -> list[MachineRoom]:
-    """The machines that are alive; a kind is its label ``kind``, else its group under an autoscaler, else its name."""
+    """Return the live machines; the kind is the label ``kind``, the autoscaler's group, or the node's name."""
     free = available_resources_per_node()
     return [
         MachineRoom(
@@ -114,7 +118,7 @@ def machines() -> list[MachineRoom]:
 
 
 def explain(places: Sequence[PlaceSpec], waited_s: float, strategy: str = "PACK") -> str:
-    """Why there is no room for these places."""
+    """Return the message that says why there is no room for these places."""
     there = machines()
     autoscaled = any(_GROUP_LABEL in machine.labels for machine in there)
     return no_room(places, there, strategy=strategy, waited_s=waited_s, autoscaled=autoscaled)

@@ -1,8 +1,8 @@
 """`SimulatedCluster`: a `LocalCluster` for millions of calls in virtual time.
 
-Parties, programs and what a call means are those of `LocalCluster`, and everything happens in the same order. There,
-calls, transfers and work are coroutines that ask a clock; here they know their loop: a call is its own promise, and a
-piece of work stands in the loop's list of timers, where no coroutine attends to it.
+Parties, programs and calls behave as on a `LocalCluster`, and all events happen in the same order. There, calls,
+transfers and work are coroutines that wait for a clock. Here they use the loop directly: a call is its own promise, and
+a piece of work is an entry in the loop's list of timers, without a coroutine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from raysplit.cluster.simulated.tasks import Steps, VirtualFuture, VirtualTask
 
 
 class SimulatedDevice:
-    """Takes as long over a piece of work as the described machine, like `PacedDevice`."""
+    """A device that takes as long for a piece of work as the described machine, like `PacedDevice`."""
 
     def __init__(self, *, party: str, machine: Machine, queue: WorkQueue, clock: Clock, log: EventLog) -> None:
         self.party = party
@@ -50,7 +50,7 @@ class SimulatedDevice:
 
 
 class SimulatedWork:
-    """A piece of work, until it is done: a future. To its queue it is the turn that it waits for."""
+    """The future of a piece of work; to the queue of its device it is a `Turn`."""
 
     __slots__ = (
         "_began_s",
@@ -63,7 +63,7 @@ class SimulatedWork:
         "_waiting",
         "_work",
     )
-    _asyncio_future_blocking = False  # by this, asyncio knows a future
+    _asyncio_future_blocking = False  # marks a future for asyncio
 
     def __init__(self, device: SimulatedDevice, work: Work, compute: Callable[[], Any]) -> None:
         self._device = device
@@ -77,7 +77,7 @@ class SimulatedWork:
         return self._is_cancelled
 
     def set_result(self, _: None) -> None:
-        """Its turn has come."""
+        """Begin the work: its turn has come."""
         device = self._device
         loop, queue = device.loop, device.queue
         self._began_s = began_s = loop.now_s
@@ -92,7 +92,7 @@ class SimulatedWork:
                 loop.due.append(self._waiting)
 
     def ring(self, number: int) -> None:
-        """The described machine would be done with it."""
+        """End the work at the time at which the described machine would."""
         if number == self._timer:
             self._end()
             if self._waiting is not None:
@@ -118,7 +118,7 @@ class SimulatedWork:
         self._waiting = task
 
     def cancel(self, msg: Any = None) -> bool:
-        """Give it up; a machine that has begun it is free again."""
+        """Cancel the work and free the machine if it had begun."""
         if self._is_done:
             return False
         self._is_done = self._is_cancelled = True
@@ -131,9 +131,9 @@ class SimulatedWork:
 
 
 class SimulatedCall(VirtualTask):
-    """A running call and its promise; the value arrives on the link from its maker to whoever awaits it.
+    """A running call and its promise; its value arrives over the link when a party awaits it.
 
-    Every other task of the loop is one, too, of nobody's calls: the interpreter is quicker with objects of one class.
+    The other tasks of the loop have this class too, with ``calls=None``: the interpreter is faster with one class.
     """
 
     __slots__ = ("_calls",)
@@ -166,7 +166,7 @@ class SimulatedCall(VirtualTask):
 
 
 class _Calls:
-    """The calls of one party's verbs; they run in one context, in which they act on behalf of that party."""
+    """The calls of one party's verbs, which run in one context, with this party as `current_party`."""
 
     __slots__ = ("_context", "_crossings", "_loop", "_party", "link", "name", "network")
 
@@ -194,14 +194,14 @@ class _Calls:
                 values[i] = self.link.arriving(caller, self.name, value, size)
                 sent_bytes += size
         steps = self._run(caller, sent_bytes, promises, verb, values, tuple(kwargs))
-        first = values[promises[0]] if promises and not sent_bytes else None  # what it waits for, and nothing else
+        first = values[promises[0]] if promises and not sent_bytes else None  # all that it waits for
         return SimulatedCall(steps, self._loop, self._context, after=first, calls=self)
 
     @coroutine
     def _run(
         self, caller: str, sent_bytes: int, promises: list[int], verb: str, values: list[Any], names: tuple[str, ...]
     ) -> Generator[Any, None, Any]:
-        """Bring the arguments here, then have the party do what the verb says."""
+        """Transfer the arguments, then run the verb."""
         if sent_bytes:
             loop, network = self._loop, self.network
             transfer = network.depart(caller, self.name, sent_bytes, loop.now_s)
@@ -236,12 +236,12 @@ class SimulatedHandle(Handle):
     def __getattr__(self, verb: str) -> Callable[..., SimulatedCall]:
         if verb.startswith("_"):
             raise AttributeError(verb)
-        call = self.__dict__[verb] = partial(self._calls.start, verb)  # found without asking from now on
+        call = self.__dict__[verb] = partial(self._calls.start, verb)  # later uses find it without __getattr__
         return call
 
 
 class SimulatedCluster(LocalCluster):
-    """All parties in one thread, on a `VirtualLoop`; see `LocalCluster`."""
+    """A cluster that runs all parties on a `VirtualLoop`; see `LocalCluster`."""
 
     def __init__(self, emulate: Emulate, *, links: LinkRules = PLAIN) -> None:
         super().__init__(self._emulated, links=links)

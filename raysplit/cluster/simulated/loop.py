@@ -1,7 +1,7 @@
-"""A world in which time jumps: an event loop and its clock.
+"""Virtual time: an event loop whose time jumps, and its clock.
 
 A `VirtualLoop` runs the same coroutines as any event loop, but when all of them wait, its time jumps to the next timer
-(as in the MockClock of trio): hours of described work take seconds, and the same program gives the same times again.
+(as in the MockClock of trio): hours of emulated work take seconds, and a program gives the same times in every run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 
 class Deadlock(RuntimeError):
-    """All coroutines wait for one another, and no timer is left that could wake one."""
+    """Error raised when all coroutines wait for one another and no timer is left."""
 
 
 class VirtualTimer:
-    """A callback to come, which may be taken back; the contract of `asyncio.TimerHandle`."""
+    """A scheduled callback that can be canceled, with the interface of `asyncio.TimerHandle`."""
 
     callback: Callable[..., Any] | None
     args: tuple[Any, ...]
@@ -44,30 +44,31 @@ class VirtualTimer:
         return self.callback is None
 
     def ring(self, number: int = 0) -> None:
-        """Its time has come."""
+        """Run the callback unless it was canceled."""
         if self.callback is not None:
             self.context.run(self.callback, *self.args)
 
 
 class Ringing(Protocol):
-    """What a timer is for; it is told the number of the timer."""
+    """An entry in the list of timers, which is called with the timer's number."""
 
     def ring(self, number: int) -> None: ...
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """An event loop without a world outside: no threads, no sockets, and time that jumps.
+    """An event loop without threads and sockets, in virtual time.
 
-    Callbacks run in the order in which they become due; equal times keep the order in which they were set. What is
-    set for the present instant runs when everything else of this instant has run.
+    Callbacks run in the order in which they become due; callbacks with equal times run in the order in which they were
+    scheduled. A timer for the current instant runs after everything else of this instant.
 
     Attributes:
-        now_s: the time it is.
-        due: what runs next, tasks and callbacks.
-        instant: what runs when nothing is due, before the time moves on.
-        timers: a heap of what is to come, by time and number.
-        unfinished: all tasks that have not ended.
-        task_type: the class of the tasks that it makes.
+        now_s: current time in emulated seconds.
+        due: tasks and callbacks to run next.
+        instant: callbacks to run when nothing is due, before the time moves on.
+        timers: heap of future timers, by time and number.
+        numbers: counter of the timers' numbers.
+        unfinished: tasks that have not ended.
+        task_type: class of new tasks.
     """
 
     def __init__(self) -> None:
@@ -89,12 +90,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> VirtualTask:
-        task = self.task_type(coro, self, copy_context() if context is None else context)  # an empty one is false
+        task = self.task_type(coro, self, copy_context() if context is None else context)  # an empty context is false
         if name is not None:
             task.set_name(name)
         return task
 
-    def call_soon(  # type: ignore[override]  # nobody takes back what is due
+    def call_soon(  # type: ignore[override]  # due callbacks are never canceled
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> None:
         self.due.append((copy_context() if context is None else context, callback, args))
@@ -117,7 +118,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.call_at(self.now_s + delay, callback, *args, context=context)
 
     def _run_once(self) -> None:
-        """Run until somebody stops the loop: all that is due, then the rest of the instant, then the next timer."""
+        """Run until the loop is stopped: all that is due, then the rest of the instant, then the next timer."""
         due, instant, timers = self.due, self.instant, self.timers
         while not self._stopping:  # type: ignore[attr-defined]
             while due:
@@ -135,14 +136,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self.now_s, number, timer = heappop(timers)
                 timer.ring(number)
             else:
-                raise Deadlock("every party waits for another one and nothing is under way; the round cannot end")
+                raise Deadlock("all parties wait for one another and nothing is in transit, so the round cannot end")
 
     def _write_to_self(self) -> None:
-        """Nothing outside this thread can wake the loop."""
+        """Do nothing: no other thread can wake the loop."""
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Like `asyncio.run`, in virtual time that starts at 0. Raises `Deadlock` when nobody can go on."""
+    """Run a coroutine as `asyncio.run` does, in virtual time from 0; raise `Deadlock` if no task can continue."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         try:
             return runner.run(main)
@@ -160,14 +161,14 @@ async def _end_the_rest() -> None:
 
 
 def virtual_loop() -> VirtualLoop:
-    """The loop that is running."""
+    """Return the running `VirtualLoop`."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     return loop
 
 
 class VirtualClock:
-    """The time of the `VirtualLoop` on which it is first asked."""
+    """The clock of the `VirtualLoop` that is running at its first use."""
 
     @cached_property
     def _loop(self) -> VirtualLoop:

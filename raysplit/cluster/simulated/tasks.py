@@ -1,7 +1,7 @@
 """Tasks and futures of a `VirtualLoop`.
 
-A simulation is millions of short steps. These keep to what asyncio promises of its own tasks and futures, in the same
-order, at a fraction of the cost: there is one loop, one thread, and nothing to log or debug.
+A simulation consists of millions of short steps. These classes have the interface and the order of execution of
+asyncio's tasks and futures at a fraction of the cost: there is one loop, one thread, and no logging or debugging.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 Callback = tuple[Context, Callable[..., Any], tuple[Any, ...]]
 Steps = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
-_NOBODYS = Context()  # in which a task is woken; it steps in its own
+_EMPTY_CONTEXT = Context()  # for the callback that wakes a task; the task runs in its own context
 
 
 class VirtualFuture:
-    """A value to come, for whoever waits on the same loop; the contract of `asyncio.Future`.
+    """A future of a `VirtualLoop`, with the interface of `asyncio.Future`.
 
-    Those who wait go on in the order in which they came, behind all that is due at this instant already.
+    Waiting tasks continue in the order in which they began to wait, behind everything that is already due.
     """
 
-    # Made by the million: slots are the fastest attributes to make and to read.
+    # There are millions of futures: slots are the fastest attributes to create and to read.
     __slots__ = ("_cancel_message", "_done", "_done_s", "_error", "_loop", "_value", "_waiting")
-    _asyncio_future_blocking = False  # by this, asyncio knows a future
+    _asyncio_future_blocking = False  # marks a future for asyncio
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
@@ -56,21 +56,21 @@ class VirtualFuture:
 
     def result(self) -> Any:
         if not self._done:
-            raise InvalidStateError("there is no result yet")
+            raise InvalidStateError("the future has no result yet")
         if self._error is not None:
             raise self._error
         return self._value
 
     def exception(self) -> BaseException | None:
         if not self._done:
-            raise InvalidStateError("it is not known yet whether it fails")
+            raise InvalidStateError("the future is not done yet")
         if type(self._error) is CancelledError:
             raise self._error
         return self._error
 
     def set_result(self, value: Any) -> None:
         if self._done:
-            raise InvalidStateError("it is done already")
+            raise InvalidStateError("the future is already done")
         self._value = value
         self._done = True
         self._done_s = self._loop.now_s
@@ -98,7 +98,7 @@ class VirtualFuture:
         self.wake_when_done((copy_context() if context is None else context, callback, (self,)))
 
     def wake_when_done(self, waiting: VirtualTask | Callback) -> None:
-        """Have this task or callback due when this is done."""
+        """Schedule a task or callback for when this future is done."""
         if self._done:
             self._loop.due.append(waiting)
         elif self._waiting is None:
@@ -113,9 +113,9 @@ class VirtualFuture:
 
 
 class VirtualTask(VirtualFuture):
-    """A running coroutine; the contract of `asyncio.Task`.
+    """A running coroutine, with the interface of `asyncio.Task`.
 
-    What the coroutine waits for is a future, or a number: the time at which it goes on. It runs from now on, or when
+    The coroutine yields a future to wait for, or a number: the time at which it continues. It starts now, or when
     ``after`` is done.
     """
 
@@ -123,12 +123,12 @@ class VirtualTask(VirtualFuture):
         "_awaited",
         "_context",
         "_coroutine",
-        "_log_destroy_pending",  # asyncio's; there is no log
+        "_log_destroy_pending",  # read by asyncio; there is no log
         "_must_cancel",
         "_name",
         "_num_cancels",
         "_resume",
-        "timer",  # the number of the timer that it waits for
+        "timer",  # number of the timer that it waits for
     )
 
     def __init__(
@@ -138,7 +138,7 @@ class VirtualTask(VirtualFuture):
         self._coroutine: Steps = coroutine
         self._context = context
         self._resume: Callable[[], Any] = partial(context.run, coroutine.send, None)
-        self._name = "call"  # a number for each takes long
+        self._name = "call"  # numbering the tasks would take time
         self._awaited: Any = None
         self._must_cancel = False
         self._num_cancels = 0
@@ -197,7 +197,7 @@ class VirtualTask(VirtualFuture):
                 awaited = self._resume()
         except StopIteration as end:
             loop.unfinished.discard(self)
-            if self._must_cancel:  # asked for in its last step
+            if self._must_cancel:  # canceled during its last step
                 self._end_cancelled(self._cancel_message)
             else:
                 self.set_result(end.value)
@@ -212,16 +212,16 @@ class VirtualTask(VirtualFuture):
             if type(awaited) is float:
                 self.timer = number = next(loop.numbers)
                 heappush(loop.timers, (awaited, number, self))
-            elif awaited is None:  # others go first
+            elif awaited is None:  # let other tasks run first
                 loop.due.append(self)
             else:
                 self._awaited = awaited
                 if isinstance(awaited, asyncio.Future):
                     awaited._asyncio_future_blocking = False
-                    awaited.add_done_callback(self._wake, context=_NOBODYS)
+                    awaited.add_done_callback(self._wake, context=_EMPTY_CONTEXT)
                 else:
                     awaited.wake_when_done(self)
-            if self._must_cancel:  # asked for in this very step
+            if self._must_cancel:  # canceled during this step
                 self._must_cancel = False
                 self._num_cancels -= 1
                 self.cancel(self._cancel_message)
@@ -232,6 +232,6 @@ class VirtualTask(VirtualFuture):
         self.step()
 
     def ring(self, number: int) -> None:
-        """The timer of this number goes off."""
+        """Continue if the timer with this number is still awaited."""
         if number == self.timer:
             self.step()

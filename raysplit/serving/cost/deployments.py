@@ -1,4 +1,4 @@
-"""What each way of deploying a multi-task model costs: weights at the edge, traffic, latency, break-even rates.
+"""The costs of the deployments of a multi-task model: weights at the edge, traffic, latency, break-even rates.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) compare, for tasks j with backbone parameters P_b and head
 parameters P_j of w bytes each, features of Z bytes, a raw input of I bytes and a link of R bit/s:
@@ -8,8 +8,8 @@ parameters P_j of w bytes each, features of Z bytes, a raw input of I bytes and 
     RoC      everything remote             0                      I              8 I/R + t_s(b) + sum_j t_s(j)
     SC       split after the backbone      P_b w                  Z              t_e(b) + 8 Z/R + sum_j t_s(j)
 
-All sizes are exact integers. Per picture Z / (3 h w) = C / 3072 for every backbone of stride 32, whatever the
-resolution: against float32 pixels the cut saves, against bytes EfficientNet-B0 (C = 1280) sends more than the picture.
+All sizes are exact integers. Per image, Z / (3 h w) = C / 3072 for every backbone of stride 32 at any resolution: the
+cut sends less than float32 pixels, but with EfficientNet-B0 (C = 1280) more than uint8 pixels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The counts of one multi-task model for one picture of 3 x image_size x image_size."""
+    """The counts of one multi-task model for one image of 3 x image_size x image_size.
+
+    Attributes:
+        backbone: name of the backbone.
+        image_size: height and width of the image.
+        backbone_parameters: parameters of the backbone.
+        head_parameters: parameters of each head.
+        head_classes: classes of each head.
+        features: values of the flattened backbone output Z_b.
+    """
 
     backbone: str
     image_size: int
@@ -40,23 +49,23 @@ class Sizes:
 
     @property
     def pixels(self) -> int:
-        """Values of the raw picture: its bytes as uint8, a quarter of its bytes as float32."""
+        """The values of the raw image, which are its bytes as uint8."""
         return 3 * self.image_size * self.image_size
 
     @property
     def separate_parameters(self) -> int:
-        """LoC-STL: as many backbones as tasks."""
+        """The parameters of LoC-STL: a backbone and a head for each task."""
         return sum(self.backbone_parameters + head for head in self.head_parameters)
 
     @property
     def shared_parameters(self) -> int:
-        """LoC-MTL: one backbone, all heads."""
+        """The parameters of LoC-MTL: one backbone and all heads."""
         return self.backbone_parameters + sum(self.head_parameters)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """One paradigm: what the edge stores and what one picture sends up and (as logits) down."""
+    """One paradigm: the weights at the edge, and the bytes that one image sends up and (as logits) down."""
 
     paradigm: str
     edge_weight_bytes: int
@@ -66,7 +75,7 @@ class Deployment:
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """Seconds of compute per picture: backbone and heads, on the edge device and on the server."""
+    """The seconds of compute per image: backbone and heads, on the edge device and on the server."""
 
     edge_backbone_s: float
     edge_heads_s: tuple[float, ...]
@@ -76,7 +85,7 @@ class Times:
 
 @dataclass(frozen=True, kw_only=True)
 class BreakEven:
-    """SC wins `above` or `below` the rate, or `always` or `never`, without a rate."""
+    """The rates at which SC answers sooner: above or below a rate, or always or never, without a rate."""
 
     wins: Literal["above", "below", "always", "never"]
     rate_bit_per_s: float | None
@@ -84,10 +93,11 @@ class BreakEven:
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationBytes:
-    """Float32 activations of one picture in one pass. Two measures that must never be mixed.
+    """The bytes of the float32 activations of one image in one pass, by two measures that must not be mixed.
 
-    `peak` is the largest input + output of one layer: what a device needs that runs layer after layer. `total` is the
-    sum of all layers' outputs: what is often printed as the size of a forward pass.
+    Attributes:
+        peak: largest input + output of one layer, the need of a device that runs layer after layer.
+        total: sum of all layers' outputs, often printed as the size of a forward pass.
     """
 
     peak: int
@@ -97,9 +107,20 @@ class ActivationBytes:
 def model_sizes(
     backbone: str, num_classes: Sequence[int], image_size: int, hidden: int = HIDDEN, cut: FeatureCut = "flat"
 ) -> Sizes:
-    """Counts for one head per entry of `num_classes`; no weight is allocated. Raises ValueError below 2 classes."""
+    """Return the counts of a model with one head per entry of `num_classes`, without allocating weights.
+
+    Args:
+        backbone: name of the backbone.
+        num_classes: classes of each head.
+        image_size: height and width of the images.
+        hidden: width of the heads' hidden layer.
+        cut: form of the features that the heads take.
+
+    Raises:
+        ValueError: without a head, or for a head of fewer than 2 classes.
+    """
     if not num_classes or min(num_classes) < 2:
-        raise ValueError(f"heads {list(num_classes)}: give at least one task, each of at least 2 classes")
+        raise ValueError(f"a model needs at least one head, each of at least 2 classes, got {list(num_classes)}")
     with torch.device("meta"):
         trunk = backbone_kind(backbone).build()
     features = num_features(trunk, image_size, cut)
@@ -121,9 +142,14 @@ def deployments(
     input_bytes: int | None = None,
     num_servers: int = 1,
 ) -> tuple[Deployment, ...]:
-    """LoC-STL, LoC-MTL, RoC and SC. `input_bytes` is the raw picture as sent, float32 pixels unless given.
+    """Return the costs of LoC-STL, LoC-MTL, RoC and SC.
 
-    Heads spread over `num_servers` devices take the features once each.
+    Args:
+        sizes: counts of the model.
+        weight_bytes: bytes per parameter.
+        feature_bytes: bytes per value of the features.
+        input_bytes: bytes of the raw image as sent; None takes float32 pixels.
+        num_servers: number of devices that hold heads; the features are sent once to each.
     """
     sent = FLOAT_BYTES * sizes.pixels if input_bytes is None else input_bytes
     answer = FLOAT_BYTES * sum(sizes.head_classes)
@@ -138,7 +164,7 @@ def deployments(
 
 
 def compute_s(paradigm: str, times: Times) -> float:
-    """Seconds of compute for one picture, everything on one device running one after the other."""
+    """Return the seconds of compute for one image; the parts on one device run one after the other."""
     edge_heads = sum(times.edge_heads_s)
     return {
         "LoC-STL": len(times.edge_heads_s) * times.edge_backbone_s + edge_heads,
@@ -149,19 +175,19 @@ def compute_s(paradigm: str, times: Times) -> float:
 
 
 def latency_s(deployment: Deployment, link: EdgeLink, times: Times) -> float:
-    """Seconds from picture to answers: compute, and features or picture up the link (expected, with losses).
+    """Return the expected seconds from image to answers: compute, and the upload of the features or the image.
 
-    The few bytes of the answer are counted as traffic, not as time, as in the paper.
+    The few bytes of the answer count as traffic, not as time, as in the paper.
     """
     sent = link.expected_s(deployment.up_bytes) if deployment.up_bytes else 0.0
     return compute_s(deployment.paradigm, times) + sent
 
 
 def break_even(other: Deployment, split: Deployment, times: Times) -> BreakEven:
-    """For which rates SC answers sooner than `other`, on a link without fixed latency.
+    """Return the rates at which SC answers sooner than `other`, on a link without fixed latency.
 
-    Against LoC-MTL above R* = 8 Z / (sum_j t_e(j) - sum_j t_s(j)); against RoC, where Z < I and t_e > t_s, below
-    8 (I - Z) / (t_e(b) - t_s(b)). With the signs otherwise, the other way round, always or never.
+    Against LoC-MTL these are the rates above R* = 8 Z / (sum_j t_e(j) - sum_j t_s(j)); against RoC, if Z < I and
+    t_e > t_s, the rates below 8 (I - Z) / (t_e(b) - t_s(b)). For other signs it is the reverse, always or never.
     """
     slower_s = compute_s(split.paradigm, times) - compute_s(other.paradigm, times)
     more_bytes = split.up_bytes - other.up_bytes
@@ -171,7 +197,7 @@ def break_even(other: Deployment, split: Deployment, times: Times) -> BreakEven:
 
 
 def activation_bytes(module: nn.Module, input_shape: Sequence[int]) -> ActivationBytes:
-    """Activations of one sample of `input_shape` (no batch dimension). Nothing is computed: the pass runs on shapes."""
+    """Return the activations of one sample of `input_shape` (without batch dimension), by a pass on the meta device."""
     inputs_and_outputs: list[tuple[int, int]] = []
 
     def record(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

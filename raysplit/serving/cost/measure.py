@@ -1,4 +1,4 @@
-"""How long backbone and heads take here, one picture at a time."""
+"""Measurement of the times of backbone and heads on this machine, for one image at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from raysplit.serving.cost.deployments import Times
 
 
 def measure_times(model: MultiTaskClassifier, image_size: int, *, server_speedup: float, repeats: int = 5) -> Times:
-    """Median seconds of `repeats` passes for one picture; the server is taken to be `server_speedup` times as fast."""
+    """Measure the median seconds of `repeats` passes for one image.
+
+    Args:
+        model: model to measure.
+        image_size: height and width of the image.
+        server_speedup: assumed speed of the server relative to this machine.
+        repeats: number of measured passes.
+    """
     model.eval()
     picture = torch.rand(1, 3, image_size, image_size, generator=torch_generator(0, "measured picture"))
     with torch.inference_mode():
@@ -30,7 +37,7 @@ def measure_times(model: MultiTaskClassifier, image_size: int, *, server_speedup
 
 
 def _median_s(work: Callable[[], object], repeats: int) -> float:
-    work()  # the first pass pays for memory
+    work()  # the first pass allocates memory
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

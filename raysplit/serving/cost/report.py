@@ -1,6 +1,6 @@
-"""The cost of every deployment as one plain record, for JSON, tables and a picture.
+"""The costs of all deployments as one plain record, for JSON, tables and a figure.
 
-Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982); the formulas are in `cost`.
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982); the formulas are in `raysplit.serving.cost.deployments`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,15 @@ SENT_AS = (Encoding.FLOAT32, Encoding.FLOAT16, Encoding.INT8)
 def cost_report(
     sizes: Sizes, links: Sequence[EdgeLink], *, input_bytes: int | None = None, times: Times | None = None
 ) -> dict[str, Any]:
-    """All sizes as exact integers, transfer seconds per link; with `times` also latencies and break-even rates.
+    """Return all sizes as exact integers and the transfer seconds per link.
 
-    Keys of `transfer_s` and `latency_s` are rates in bit/s. Z is sent as float32.
+    The keys of `transfer_s` and `latency_s` are rates in bit/s. The features are sent as float32.
+
+    Args:
+        sizes: counts of the model.
+        links: links to report on.
+        input_bytes: bytes of the raw image as sent; None takes float32 pixels.
+        times: seconds of compute; if given, the report has latencies and break-even rates.
     """
     options = deployments(sizes, input_bytes=input_bytes)
     z_bytes = {encoding.name.lower(): payload_bytes(encoding, sizes.features) for encoding in SENT_AS}
@@ -63,7 +69,7 @@ def cost_report(
 
 
 def draw_costs(report: dict[str, Any], path: Path) -> None:
-    """Three bar charts: edge weights, bytes up, and milliseconds per link rate (of the transfer alone, or measured)."""
+    """Draw bar charts of the edge weights, the bytes sent, and the milliseconds per link rate, to a file."""
     from matplotlib.figure import Figure
 
     rows = report["deployments"]
@@ -73,7 +79,7 @@ def draw_costs(report: dict[str, Any], path: Path) -> None:
     weights.bar(names, [row["edge_weight_bytes"] / 2**20 for row in rows])
     weights.set(title="weights at the edge", ylabel="MiB")
     traffic.bar(names, [row["up_bytes"] / 2**10 for row in rows])
-    traffic.set(title="sent per picture", ylabel="KiB")
+    traffic.set(title="sent per image", ylabel="KiB")
     kind = "latency_s" if "times" in report else "transfer_s"
     rates = list(rows[0][kind])
     for place, rate in enumerate(rates):
@@ -82,12 +88,12 @@ def draw_costs(report: dict[str, Any], path: Path) -> None:
     latency.set_xticks(range(len(rows)), names)
     latency.set(title="latency" if kind == "latency_s" else "transfer alone", ylabel="ms")
     latency.legend()
-    figure.suptitle(f"{report['backbone']}, {report['image_size']} x {report['image_size']}, one picture")
+    figure.suptitle(f"{report['backbone']}, {report['image_size']} x {report['image_size']}, one image")
     figure.savefig(path, dpi=120)
 
 
 def rate_text(rate_bit_per_s: float) -> str:
-    """A rate as people write it: 10 Mb/s, 1 Gb/s."""
+    """Format a rate with its unit: 10 Mb/s, 1 Gb/s."""
     for unit, name in ((1e9, "Gb/s"), (1e6, "Mb/s"), (1e3, "kb/s")):
         if rate_bit_per_s >= unit:
             return f"{rate_bit_per_s / unit:.4g} {name}"

@@ -90,14 +90,14 @@ def test_pictures_travel_as_bytes() -> None:
     body = encode(Message(content=Content.IMAGES, tasks=1, tensor=pictures), Encoding.UINT8)
     assert len(body) == 44 + 96
     assert decode(body, LIMITS).tensor.equal(pictures)
-    with pytest.raises(ValueError, match=r"uint8 carries pictures of bytes, got torch\.float32"):
+    with pytest.raises(ValueError, match=r"the uint8 encoding needs a uint8 tensor, got torch\.float32"):
         pack(torch.ones(2), Encoding.UINT8)
 
 
 def test_half_precision_is_that_of_torch() -> None:
     values = torch.randn(1, 500, generator=torch.Generator().manual_seed(2))
     assert unpack(pack(values, Encoding.FLOAT16), Encoding.FLOAT16, (1, 500)).equal(values.half().float())
-    with pytest.raises(ValueError, match="float16 ends at 65504, the features reach 70000"):
+    with pytest.raises(ValueError, match="float16 ends at 65504, got 70000"):
         pack(torch.tensor([-70000.0]), Encoding.FLOAT16)
 
 
@@ -237,9 +237,9 @@ def test_a_zlib_stream_that_holds_another_size_is_refused(held: bytes) -> None:
 
 
 def test_a_size_is_refused_before_the_body_is_read() -> None:
-    with pytest.raises(WireError, match="the body has 4097 bytes, at most 4096 are taken"):
+    with pytest.raises(WireError, match="the body has 4097 bytes, at most 4096 are accepted"):
         check_size(4097, LIMITS)
-    with pytest.raises(WireError, match="the header alone takes 44"):
+    with pytest.raises(WireError, match="fewer than a header of 44"):
         check_size(43, LIMITS)
     check_size(4096, LIMITS)
 
@@ -258,8 +258,8 @@ def test_masks_name_tasks_in_order() -> None:
     tasks = ("age", "gender", "expression")
     assert task_mask(["expression", "age"], tasks) == 0b101
     assert masked_tasks(0b101, tasks) == ("age", "expression")
-    with pytest.raises(WireError, match="unknown task 'hair'; this model answers age, gender, expression"):
+    with pytest.raises(WireError, match=r"unknown task 'hair' \(one of age, gender, expression\)"):
         task_mask(["hair"], tasks)
     for mask in (0, 0b1000):
-        with pytest.raises(WireError, match="none or unknown"):
+        with pytest.raises(WireError, match="must select at least one of"):
             masked_tasks(mask, tasks)

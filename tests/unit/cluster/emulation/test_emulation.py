@@ -211,9 +211,9 @@ def test_a_value_travels_while_its_user_is_busy() -> None:
 @pytest.mark.parametrize(
     ("link", "message"),
     [
-        ({"up_bytes_per_s": 0}, "carries 0 bytes/s up and inf down; both must be more than 0"),
-        ({"down_bytes_per_s": -1}, "more than 0"),
-        ({"latency_s": -0.1}, "latency of -0.1 s; it cannot be negative"),
+        ({"up_bytes_per_s": 0}, "must be above 0, got 0 bytes/s up and inf bytes/s down"),
+        ({"down_bytes_per_s": -1}, "must be above 0"),
+        ({"latency_s": -0.1}, "latency of a link must be finite and at least 0, got -0.1 s"),
     ],
 )
 def test_impossible_links(link: dict[str, float], message: str) -> None:

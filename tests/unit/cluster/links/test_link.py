@@ -179,7 +179,7 @@ def test_both_ends_must_be_of_one_configuration() -> None:
     sender = CodingLink(LinkRules(codecs={"smashed": Float16()}))
     receiver = CodingLink(LinkRules(codecs={"gradients": Float16()}))
     sent = sender.leaving("owner-0", "server", torch.ones(100), "smashed")
-    with pytest.raises(ValueError, match="owner-0 sent smashed in codec 1 and server reads none; give both ends"):
+    with pytest.raises(ValueError, match="owner-0 sent smashed with codec 1 and server decodes with none; configure"):
         receiver.arriving("owner-0", "server", sent, sent.num_bytes)
 
 
@@ -189,7 +189,7 @@ def test_a_codec_that_does_not_keep_to_its_size_is_named() -> None:
             return 10
 
     link = CodingLink(LinkRules(codecs={"smashed": Short()}))
-    with pytest.raises(ValueError, match=r"Short made 202 bytes of a tensor \[100\], and its size says 10"):
+    with pytest.raises(ValueError, match=r"Short.encode made 202 bytes of a tensor of shape \[100\] and size gave 10"):
         link.leaving("owner-0", "server", torch.ones(100), "smashed")
 
 

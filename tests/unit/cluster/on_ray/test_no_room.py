@@ -25,8 +25,8 @@ def place(name: str = "place-0", **changes: Any) -> PlaceSpec:
 def test_a_resource_that_nobody_offers_is_named_with_the_kinds_there_are() -> None:
     found = text([place(resources={"camera": 1})], [PI, VM])
     assert "no room for 1 places after 30 s" in found
-    assert "camera: 1 wanted, 0 free of 0, which no machine offers (there are pi_4, vm)" in found
-    assert "the cluster does not grow by itself" in found
+    assert "camera: 1 wanted, 0 free of 0, which no machine offers (machines: pi_4, vm)" in found
+    assert "the cluster has no autoscaler" in found
 
 
 def test_a_resource_that_is_in_use_is_named_with_who_has_it() -> None:
@@ -47,16 +47,16 @@ def test_labels_that_do_not_match_are_told() -> None:
 
 def test_strictly_spread_places_need_as_many_machines() -> None:
     places = [place(f"place-{i}", cpus=1) for i in range(3)]
-    assert "STRICT_SPREAD wants 3 machines and there are 2" in text(places, [PI, VM], strategy="STRICT_SPREAD")
+    assert "STRICT_SPREAD needs 3 machines and there are 2" in text(places, [PI, VM], strategy="STRICT_SPREAD")
 
 
 def test_an_autoscaler_that_was_asked_is_told() -> None:
-    assert "the autoscaler was asked" in text([place(cpus=9)], [PI, VM], autoscaled=True)
+    assert "the autoscaler did not add enough machines" in text([place(cpus=9)], [PI, VM], autoscaled=True)
 
 
 def test_rounding_is_no_shortage() -> None:
     assert short_of([place(f"place-{i}", cpus=1.00001) for i in range(3)], [PI, VM]) == []
-    assert "there are none" in text([place()], [])
+    assert "machines: none" in text([place()], [])
 
 
 DEVICES = {"pi": {"resources": {"pi_4": 1}}, "vm": {"resources": {"vm": 1}, "labels": {"site": "south"}}, "any": {}}

@@ -72,7 +72,7 @@ def test_waiting_for_one_another_forever_is_an_error() -> None:
     async def main() -> None:
         await asyncio.get_running_loop().create_future()
 
-    with pytest.raises(Deadlock, match="nothing is under way"):
+    with pytest.raises(Deadlock, match="nothing is in transit"):
         run_virtual(main())
 
 
@@ -113,5 +113,5 @@ def test_a_paced_call_that_lags_too_far_starts_from_the_real_time() -> None:
 
 
 def test_a_time_scale_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="time_scale is 0; 1 is real time"):
+    with pytest.raises(ValueError, match="time_scale must be above 0, got 0; 1 is real time"):
         WallClock(started_s=0, time_scale=0)
