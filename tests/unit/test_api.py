@@ -393,6 +393,7 @@ def test_objects_are_let_go_when_a_run_is_over(tmp_path: Path) -> None:
     """Training on set after set in one process must not keep them all."""
     from raysplit import given
 
+    given._held.clear()
     for seed in (1, 2):
         raysplit.train(model=Net((4,), 3), data=(arrays(seed=seed), TEST), **LOCAL, folder=tmp_path / str(seed))
     assert given._held == {}
