@@ -260,5 +260,5 @@ def test_without_any_node_it_waits(mpsl: dict[str, Any]) -> None:
 
 def test_owners_that_keep_momentum_cannot_have_parts_that_move(mpsl: dict[str, Any]) -> None:
     keeping = {**mpsl["training"], "owner_optimizer_state": "keep"}
-    with pytest.raises(ValueError, match="on_offer lets parts move between nodes, and owners keep momentum"):
+    with pytest.raises(ValueError, match="on_offer lets parts move between nodes, but owners keep momentum"):
         moving(ComingAndGoing(()), mpsl, training=keeping)
