@@ -38,8 +38,8 @@ class UpdateRules(Rules):
     """Rules that refuse owners' updates, and combine the others to one."""
 
     max_update_norm: float | None = Field(default=None, gt=0)
-    """Largest distance of an update from the previous average (Euclidean norm over all weights); an update further
-    away is refused. None sets no limit."""
+    """Largest accepted distance of an update from the previous average (Euclidean norm over all weights); None sets no
+    limit."""
     aggregation: Literal["mean", "median", "trimmed_mean", "krum"] = "mean"
     """Combination of the updates: the weighted ``mean``, or one that is robust to wrong updates: ``median``,
     ``trimmed_mean``, ``krum``."""

@@ -1,4 +1,4 @@
-"""The verbs that each role answers, as types of handles, so that mypy finds a misspelt one before the run.
+"""The verbs that each role answers, as types of handles, so that mypy finds a misspelled one before the run.
 
 A handle forwards any call. These protocols list the calls that a party answers: a method that returns ``T`` at the
 party returns a ``Promise[T]`` here, and an argument of type ``Given[T]`` may be a value or a promise of one, which then

@@ -74,7 +74,7 @@ class Algorithm(Deployment, ABC):
     options_type: ClassVar[type[Options]] = Options
     """The record of the method's own settings."""
     works_apart: ClassVar[bool] = False
-    """Whether owners work independently within a round, so that it can go on without some of them."""
+    """Whether owners work independently within a round, so that it can continue without some of them."""
     lockstep: ClassVar[bool] = False
     """Whether owners meet at every step; then each takes as many steps as the largest data set of the cohort needs."""
     trainings: ClassVar[int] = 1

@@ -61,8 +61,8 @@ class RouteOptions(Options):
     """How ``cuts: auto`` and ``raysplit plan`` treat the nodes' links: ``stages`` counts them as stages of the
     pipeline, like processors; ``left_out`` ignores them, as the paper does."""
     on_offer: tuple[str, ...] | None = None
-    """Names of the compute nodes to which parts may move in an elastic run; ``cuts: auto`` takes all of the
-    topology."""
+    """Names of the compute nodes to which parts may move in an elastic run; None takes those of the topology if
+    ``cuts`` is ``auto``, and otherwise leaves parts where they are."""
 
     @model_validator(mode="after")
     def _cuts_and_nodes_fit(self) -> Self:

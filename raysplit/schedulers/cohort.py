@@ -34,8 +34,8 @@ class QuorumRules(Rules):
 class CohortRules(QuorumRules):
     """Rules for how long a round waits, and for whom.
 
-    From Bonawitz et al., "Towards Federated Learning at Scale" (2019, arXiv 1902.01046). In the methods, ``size`` is the
-    number of owners that a round wants; None wants all, except for the share of ``over_selection``.
+    From Bonawitz et al., "Towards Federated Learning at Scale" (2019, arXiv 1902.01046). In the methods, ``size`` is
+    the number of owners that a round wants; None wants all, except for the share of ``over_selection``.
     """
 
     over_selection: float = Field(default=0.0, ge=0)

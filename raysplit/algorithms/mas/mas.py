@@ -55,7 +55,7 @@ class MASOptions(MeasuringOptions):
     restart_schedule: bool = True
     """Whether the learning-rate schedule starts again at the split, over the remaining rounds."""
     new_tasks: dict[str, int] = {}
-    """Tasks that are added later, each with the round, counted from 0, after which its trial may begin."""
+    """Tasks that are added later, each with the first round, counted from 0, in which its trial may begin."""
     trial_rounds: int = Field(default=2, ge=1)
     """Number of rounds for which a new task is trained in every group before it joins one."""
 
