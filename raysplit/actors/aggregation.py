@@ -1,7 +1,7 @@
-"""Updates that are refused, and averages that bear wrong ones.
+"""The rules that refuse owners' updates, and the averages that combine the others, robust ones among them.
 
 * coordinate-wise median and trimmed mean: Yin, Chen, Ramchandran, Bartlett, "Byzantine-Robust Distributed Learning:
-  Towards Optimal Statistical Rates" (2018, arXiv 1803.01498), definitions 1 and 2. They weigh all owners alike.
+  Towards Optimal Statistical Rates" (2018, arXiv 1803.01498), definitions 1 and 2. They weight all owners equally.
 * Krum: Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine Tolerant Gradient
   Descent" (2017, arXiv 1703.02757), section 4: of n updates, f of them wrong, the one whose n - f - 2 nearest others
   are nearest; it needs n >= 2 f + 3.
@@ -24,7 +24,7 @@ State = Mapping[str, Tensor]
 
 
 class UpdateRefused(ValueError):
-    """An owner's update cannot be what training gives; the message names the owner and the reason."""
+    """Raised for an owner's update that training cannot have produced; the message names owner, round and reason."""
 
     def __init__(self, owner: str, round: int, reason: str) -> None:
         super().__init__(f"the update of {owner} in round {round} is refused: {reason}")
@@ -35,23 +35,40 @@ class UpdateRefused(ValueError):
 
 
 class UpdateRules(Rules):
-    """Which updates are taken, and how they become one."""
+    """Rules that refuse owners' updates, and combine the others to one."""
 
     max_update_norm: float | None = Field(default=None, gt=0)
-    """An update further than this (Euclidean norm over all weights) from the average before is refused."""
+    """Largest accepted distance of an update from the previous average (Euclidean norm over all weights); None sets no
+    limit."""
     aggregation: Literal["mean", "median", "trimmed_mean", "krum"] = "mean"
-    """``mean``, or one that bears wrong updates: ``median``, ``trimmed_mean``, ``krum``."""
+    """Combination of the updates: the weighted ``mean``, or one that is robust to wrong updates: ``median``,
+    ``trimmed_mean``, ``krum``."""
     tolerated: int = Field(default=1, ge=0)
-    """How many wrong updates ``trimmed_mean`` (cut off at either end) and ``krum`` bear."""
+    """Number of wrong updates that ``trimmed_mean`` (at either end) and ``krum`` tolerate."""
 
     def check(self, owner: str, round: int, update: State, before: State) -> None:
-        """Raise `UpdateRefused` for weights that are missing, of another shape or type, not finite, or too far off."""
+        """Raise `UpdateRefused` if weights are missing, unknown, of another shape or dtype, not finite, or too far off.
+
+        Args:
+            owner: the owner of the update.
+            round: its round, counted from 0.
+            update: the weights of the owner after training.
+            before: the average from which it started.
+        """
         reason = fault_of(update, before, self.max_update_norm)
         if reason is not None:
             raise UpdateRefused(owner, round, reason)
 
     def combine(self, states: Sequence[State], weights: Sequence[float]) -> dict[str, Tensor]:
-        """One state out of those of a cohort, in owner order. Raises ``ValueError`` where too few are left."""
+        """Combine the states of a cohort to one, summing in the given order.
+
+        Args:
+            states: states of the owners, in owner order.
+            weights: their weights in the mean, which sum to 1; the robust rules ignore them.
+
+        Raises:
+            ValueError: if there are too few states for the rule.
+        """
         if self.aggregation == "mean":
             return weighted_mean(states, weights)
         if self.aggregation == "median":
@@ -62,7 +79,7 @@ class UpdateRules(Rules):
 
 
 def fault_of(update: State, before: State, max_norm: float | None) -> str | None:
-    """What is wrong with an update, if anything."""
+    """Return the reason to refuse an update, or None."""
     if update.keys() != before.keys():
         strange = sorted(update.keys() ^ before.keys())[0]
         return f"{strange!r} is {'missing' if strange in before else 'unknown'}"
@@ -78,33 +95,39 @@ def fault_of(update: State, before: State, max_norm: float | None) -> str | None
             if max_norm is not None:
                 squares += float((value.double() - old.double()).square().sum())
     if max_norm is not None and squares**0.5 > max_norm:
-        return f"it lies {squares**0.5:.4g} from the average before, and the limit is {max_norm:g}"
+        return f"its distance from the average before is {squares**0.5:.4g}, and max_update_norm is {max_norm:g}"
     return None
 
 
 def is_finite(values: Tensors) -> bool:
-    """Whether all numbers are."""
+    """Whether all floating-point values are finite."""
     return all(_all_finite(v) for v in as_tuple(values) if v.is_floating_point())
 
 
 def _all_finite(value: Tensor) -> bool:
-    """A single pass in the usual case: a sum is finite only if its terms are; finite terms may add up to more."""
+    # The sum is one cheap pass. It is finite only if all terms are; finite terms may overflow, hence the second test.
     return math.isfinite(value.sum().item()) or bool(torch.isfinite(value).all())
 
 
 def trimmed_mean(states: Sequence[State], cut_off: int) -> dict[str, Tensor]:
-    """Per coordinate the mean without the ``cut_off`` smallest and largest values."""
+    """Compute per coordinate the mean without the ``cut_off`` smallest and largest values."""
     left = len(states) - 2 * cut_off
     if left < 1:
-        raise ValueError(f"a trimmed mean of {len(states)} updates cannot leave out {cut_off} at either end")
+        raise ValueError(
+            f"a trimmed mean of {len(states)} updates cannot leave out {cut_off} at either end; lower "
+            f"reliability.tolerated or take a larger cohort"
+        )
     return _by_coordinate(states, lambda stacked: stacked.sort(dim=0).values[cut_off : cut_off + left].mean(0))
 
 
 def krum(states: Sequence[State], tolerated: int) -> int:
-    """The index of the update that Krum takes; of equals the first."""
+    """Return the index of the update that Krum selects; of equals the first."""
     needed = 2 * tolerated + 3
     if len(states) < needed:
-        raise ValueError(f"Krum needs {needed} updates to bear {tolerated} wrong ones and got {len(states)}")
+        raise ValueError(
+            f"Krum needs {needed} updates to tolerate {tolerated} wrong ones, and got {len(states)}; lower "
+            f"reliability.tolerated or take a larger cohort"
+        )
     flat = torch.stack(
         [torch.cat([v.double().flatten() for v in state.values() if v.is_floating_point()]) for state in states]
     )  # [n, dim]
@@ -114,7 +137,7 @@ def krum(states: Sequence[State], tolerated: int) -> int:
 
 
 def _by_coordinate(states: Sequence[State], reduce: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """Reduce stacked values [n, ...]; integer entries (batch counters) are copied from the first state."""
+    """Reduce stacked values [n, ...] per entry; integer entries (batch counters) are copied from the first state."""
     first = states[0]
     return {
         key: reduce(torch.stack([state[key].double() for state in states])).to(value.dtype)
@@ -125,9 +148,11 @@ def _by_coordinate(states: Sequence[State], reduce: Callable[[Tensor], Tensor]) 
 
 
 def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted mean of state dicts, summed in the given order in double precision.
+    """Compute the weighted mean of state dicts, summed in the given order in double precision.
 
-    Integer entries (batch counters) are copied from the first state. Weights should sum to 1.
+    Args:
+        states: state dicts with the same entries. Integer entries (batch counters) are copied from the first.
+        weights: one weight for each state, which should sum to 1.
     """
     first = states[0]
     mean: dict[str, Tensor] = {}

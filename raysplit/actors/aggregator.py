@@ -1,4 +1,4 @@
-"""The aggregator: averages what the cohort submits and hands the average out."""
+"""The aggregator: averages the weights that the cohort submits, and returns the average."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from raysplit.actors.records import RoundContext, StaleCall
 
 
 class Aggregator:
-    """Weighted averaging (FedAvg, McMahan et al. 2017, arXiv 1602.05629), summed in owner order whatever arrives first.
+    """Weighted averaging (FedAvg, McMahan et al. 2017, arXiv 1602.05629), independent of the order of arrival.
+
+    A subclass overrides `combine` to compute the next weights differently; a method names it as `aggregator_type`.
 
     Args:
-        state: the initial weights, handed out before the first average.
-        rules: which updates are taken, and how they become one; by default their weighted mean.
+        name: the name of the party.
+        state: the initial weights by name, which `current` returns before the first average.
+        rules: rules that refuse updates and combine the others; by default their weighted mean.
     """
 
     def __init__(self, *, name: str, state: Mapping[str, Tensor], rules: UpdateRules | None = None) -> None:
@@ -29,7 +32,7 @@ class Aggregator:
         self._means: dict[int, asyncio.Future[dict[str, Tensor]]] = {}
 
     def begin(self, context: RoundContext) -> None:
-        """Open a round; submissions to any other are refused from now on."""
+        """Begin a round; from now on submissions to any other raise `StaleCall`."""
         self._abandon()
         self._context = context
 
@@ -41,14 +44,25 @@ class Aggregator:
         self._means.clear()
 
     async def submit(self, context: RoundContext, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
-        """Bring an owner's state to a meeting of the round (several when owners synchronise within it).
+        """Submit an owner's weights for an average of the round.
 
-        It may come in several pieces, each from the party that holds it.
+        Args:
+            context: the instruction of the present round.
+            owner: the name of an owner of its cohort.
+            states: weights by name; several pieces are joined, each from the party that holds it.
+            meeting: the number of the average, for rounds with several.
+
+        Raises:
+            StaleCall: for another round, an owner outside the cohort, or a second submission.
+            UpdateRefused: for weights that the rules refuse.
         """
         self._check(context)
         submitted = self._submitted.setdefault(meeting, {})
         if owner in submitted or owner not in context:
-            raise StaleCall(f"{self.name} takes one state from each of {list(context.cohort)}, not again from {owner}")
+            raise StaleCall(
+                f"{self.name} takes one state from each of {list(context.cohort)}, and refuses this one from {owner}: "
+                f"it is its second, or {owner} is not in the cohort"
+            )
         update = {key: value for state in states for key, value in state.items()}
         self._rules.check(owner, context.round, update, self._current)
         submitted[owner] = update
@@ -58,33 +72,33 @@ class Aggregator:
             del self._submitted[meeting]
 
     def combine(self, context: RoundContext, submitted: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The next weights, out of those that the cohort submitted; a subclass may do more than average."""
+        """Compute the next weights from those that the cohort submitted, by owner. A subclass may override it."""
         return self._rules.combine([submitted[name] for name in context.cohort], context.weights)
 
     async def mean(self, context: RoundContext, *, meeting: int = 0) -> dict[str, Tensor]:
-        """The average of a meeting, once everybody has come."""
+        """Wait until the whole cohort has submitted, and return the average by name of weight."""
         self._check(context)
         return await asyncio.shield(self._mean(meeting))
 
     async def current(self) -> dict[str, Tensor]:
-        """The latest average."""
+        """Return the latest average by name of weight, or the initial weights."""
         return self._current
 
     async def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Hand these weights out until the next average."""
+        """Set the weights that `current` returns until the next average."""
         self._current = {key: value.clone() for key, value in state.items()}
 
     async def state_dict(self) -> dict[str, Any]:
-        """What this aggregator goes on from: the latest average."""
+        """Return the state to resume from: the latest average. A subclass adds entries of its own."""
         return {"current": self._current}
 
     async def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Give up what is under way and go on from a `state_dict`."""
+        """Abort the present round and restore a `state_dict`."""
         self._abandon()
         await self.load_weights(state["current"])
 
     def absent(self) -> list[str]:
-        """The owners that others wait for here."""
+        """Names of the owners for which others wait here."""
         cohort = self._context.cohort if self._context else ()
         return [name for name in cohort if any(name not in came for came in self._submitted.values())]
 
@@ -96,4 +110,7 @@ class Aggregator:
     def _check(self, context: RoundContext) -> None:
         now = self._context
         if now is None or (now.round, now.attempt) != (context.round, context.attempt):
-            raise StaleCall(f"{self.name} is not in round {context.round}, attempt {context.attempt}")
+            raise StaleCall(
+                f"{self.name} is not in round {context.round}, attempt {context.attempt}; call begin with the round's "
+                f"context first"
+            )

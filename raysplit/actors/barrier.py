@@ -1,4 +1,4 @@
-"""A place to meet: everybody brings something under a name, and all leave with what came of it."""
+"""A barrier: parties submit values under a key, and all receive the result of the joint work."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 from raysplit.actors.records import StaleCall
 from raysplit.cluster.clock import go_on_from, reached_s
 
-_Outcome = tuple[Any, float | None]
-"""What came of a meeting, and when that was there, in a paced run."""
+_Outcome = tuple[Any, float | None]  # the result, and in a paced run the time at which it was there
 
 
 class Barrier:
-    """Meetings by key. The last one to arrive does the joint work once; the order of arrival leaves no trace."""
+    """Meetings by key. The last one to arrive runs the joint work; the order of arrival does not change the result."""
 
     def __init__(self) -> None:
         self._brought: dict[Hashable, dict[str, Any]] = {}
@@ -29,37 +28,45 @@ class Barrier:
         expected: Sequence[str],
         work: Callable[[list[Any]], Awaitable[Any]],
     ) -> Any:
-        """Bring a value, wait for all of ``expected``, return what ``work`` made of the values in expected order.
+        """Submit a value, wait for all expected ones, and return the result of the joint work.
 
-        A failure of the joint work reaches everybody who waits.
+        Args:
+            key: identifies the meeting.
+            name: the name of the one who submits.
+            value: what it submits.
+            expected: the names of all who take part.
+            work: the joint work on all values, in the order of ``expected``. Its error is raised in all who wait.
+
+        Raises:
+            StaleCall: for an unexpected name or a second submission, or if the barrier is reset.
         """
         if key not in self._expected:
             self._expected[key] = dict.fromkeys(expected)
         if name not in self._expected[key]:
-            raise StaleCall(f"{name} came to {key!r} where only {list(expected)} are expected")
+            raise StaleCall(f"{name} submitted to {key!r}, where only {list(expected)} are expected")
         brought = self._brought.setdefault(key, {})
         if name in brought:
-            raise StaleCall(f"{name} came to {key!r} twice")
+            raise StaleCall(f"{name} submitted to {key!r} twice")
         brought[name] = value
         if len(brought) < len(expected):
             mine: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(key, []).append(mine)  # a future each: who gives up takes nobody along
+            self._waiting.setdefault(key, []).append(mine)  # one future each: a cancelled one affects no other
             result, when_s = await mine
         else:
             del self._brought[key], self._expected[key]
             result, when_s = await _done(work([brought[who] for who in expected]), self._waiting.pop(key, []))
-        go_on_from(when_s)  # of a paced run: nobody leaves before the work is done
+        go_on_from(when_s)  # in a paced run, nobody leaves before the work is done
         return result
 
     def absent(self) -> list[str]:
-        """Who has not come where others wait."""
+        """Return the names that are missing in meetings where others wait."""
         waited_for = {
             who for key, brought in self._brought.items() for who in self._expected[key] if who not in brought
         }
         return sorted(waited_for)
 
     def reset(self, reason: str) -> None:
-        """Send everybody away with a `StaleCall`."""
+        """Raise `StaleCall` in all who wait, and forget all meetings."""
         for waiting in self._waiting.values():
             fail(waiting, StaleCall(reason))
         self._brought.clear()
@@ -68,7 +75,7 @@ class Barrier:
 
 
 async def _done(work: Awaitable[Any], waiting: Sequence[asyncio.Future[_Outcome]]) -> _Outcome:
-    """The outcome of the work and when it was there, told to all who wait."""
+    """Await the work, and pass its result or error to all who wait."""
     try:
         outcome = await work, reached_s()
     except Exception as error:
@@ -81,8 +88,8 @@ async def _done(work: Awaitable[Any], waiting: Sequence[asyncio.Future[_Outcome]
 
 
 def fail(waiting: Iterable[asyncio.Future[Any]], error: BaseException) -> None:
-    """Let all who still wait have this error."""
+    """Set this error in all futures that are not done."""
     for future in waiting:
         if not future.done():
             future.set_exception(error)
-            future.exception()  # retrieved: nobody may be waiting any more
+            future.exception()  # mark it as retrieved: nobody may await the future any more

@@ -1,4 +1,4 @@
-"""A compute node: replicas of its part, one per owner, or one part that all owners share."""
+"""A compute node: one replica of its part per owner, or one part that all owners share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor
@@ -25,15 +26,15 @@ SHARED = "all owners"
 
 
 class ComputeNode:
-    """Holds part(s) of the model and no data.
+    """A party that trains a part of the model and holds no data. `NodeHandle` describes its calls.
 
     Args:
-        recipe: the part this node trains.
+        recipe: the part that this node trains.
         copies: one replica per owner (SplitFed V1, MP-SL), or one shared part (SplitNN, SplitFed V2, MiniBatch-SFL).
-        loss: name or import path, for the node that holds the last part.
-        restart_optimizer: forget momentum at the start of each round.
+        loss: name or import path of the loss, for the node that holds the last part.
+        restart_optimizer: whether to forget momentum at the start of each round.
         joint: how a joint step is computed.
-        rules: which replicas are taken into an average, and how they become one.
+        rules: rules that refuse replicas, and combine the others to an average.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class ComputeNode:
         self._rules = rules or UpdateRules()
         self._device = device or Inline()
         self._stages: dict[str, Stage] = {}
-        self._state: dict[str, Tensor] | None = None  # what a new replica starts from
+        self._state: dict[str, Tensor] | None = None  # weights of a new replica
         self._barrier = Barrier()
         self._context: RoundContext | None = None
         self._turn = 0
@@ -69,14 +70,14 @@ class ComputeNode:
     # -- round ---------------------------------------------------------------------------------------------------
 
     def begin(self, context: RoundContext) -> None:
-        """Open a round (or its next attempt); calls of any other are refused from now on."""
+        """Begin a round or its next attempt; from now on calls of any other raise `StaleCall`."""
         self._abandon(f"round {context.round}, attempt {context.attempt} begins at {self.name}")
         self._context = context
         for stage in self._stages.values():
             self._open(stage, context)
 
     def _abandon(self, reason: str) -> None:
-        """Forget everything of the round before; who still waits is sent away."""
+
         self._context = None
         self._turn = 0
         self._num_steps = 0
@@ -95,19 +96,20 @@ class ComputeNode:
     # -- a replica of this part per owner ------------------------------------------------------------------------
 
     async def forward(self, step_id: StepId, z: Tensors) -> Tensors:
-        """The owner's replica forward: its output, on the way to the next party."""
+        """Run the owner's replica forward, and return its output for the next party."""
         self._enter(step_id)
         await self._updated(step_id.owner)
         return await self._stage(step_id.owner).forward(step_id, z)
 
     async def backward(self, step_id: StepId, g: Tensors) -> Tensors:
-        """The gradient for the party before. The replica's update follows after the gradient has left."""
+        """Run the owner's replica backward, and return the gradient of its inputs."""
         self._check(step_id)
         if self._in_flight.pop(step_id.owner, None) != step_id:
-            raise StaleCall(f"{self.name} has no forward of {step_id} to go back through")
+            raise StaleCall(f"{self.name} has no forward pass of {step_id} to go back through; call forward first")
         stage = self._stage(step_id.owner)
         g = await stage.backward(step_id, g)
-        self._updates[step_id.owner] = asyncio.ensure_future(stage.update(step_id))  # the gradient leaves first
+        # The gradient leaves first and the update runs afterwards, so that the next party need not wait for it.
+        self._updates[step_id.owner] = asyncio.ensure_future(stage.update(step_id))
         return g
 
     async def _updated(self, owner: str) -> None:
@@ -116,7 +118,7 @@ class ComputeNode:
             await update
 
     async def loss_gradient(self, step_id: StepId, z: Tensors, y: Any) -> tuple[float, Tensors]:
-        """Last part, own replica: forward, loss, backward and update in one; the loss and the gradient of ``z``."""
+        """Train the owner's replica of the last part for one step; return the loss and the gradient of ``z``."""
         with self._under_way(step_id):
             stage = self._stage(step_id.owner)
             loss, g = await stage.loss_gradient(step_id, z, y, self._loss)
@@ -125,7 +127,7 @@ class ComputeNode:
         return loss, g
 
     async def average(self, context: RoundContext, owner: str) -> None:
-        """Join the average of the cohort's replicas, in place: no weights leave the node."""
+        """Wait for the whole cohort, and average its replicas in place: no weights leave the node."""
 
         async def work(_: list[Any]) -> None:
             for name in served:
@@ -144,13 +146,13 @@ class ComputeNode:
         return self._rules.combine(states, context.weights)
 
     def _served(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of the owners that this node works for: all of them."""
+        """Select the owners for which this node works: all of them."""
         return owners
 
     # -- one part shared by all ----------------------------------------------------------------------------------
 
     async def shared_step(self, step_id: StepId, turn: int, z: Tensors, y: Any) -> tuple[float, Tensors]:
-        """A step of the shared part on one owner's batch, taken when all earlier turns are done."""
+        """Train the shared part for one step on one owner's batch, after all earlier turns."""
         with self._under_way(step_id):
             await self._turn_comes(turn)
             loss, g = await self._stage(SHARED).loss_gradient(step_id, z, y, self._loss)
@@ -160,10 +162,9 @@ class ComputeNode:
         return loss, g
 
     async def joint_step(self, step_id: StepId, present: tuple[str, ...], z: Tensors, y: Any) -> tuple[float, Tensors]:
-        """One step of the shared part on the giant mini-batch of all ``present`` owners (a barrier).
+        """Train the shared part for one step on the batches of all ``present`` owners, which wait for one another.
 
-        Steps are taken in their order, also when owners that were absent from one come early to the next.
-        Returns this owner's mean loss and the gradient of its smashed data.
+        Steps run in order, even if owners that were absent from one arrive early at the next.
         """
 
         async def work(brought: list[tuple[StepId, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
@@ -181,15 +182,11 @@ class ComputeNode:
         stage = self._stage(SHARED)
         stream = step_ids[0].stream(self._recipe.seed, "dropout")
         zs, ys = [z for _, z, _ in brought], [y for _, _, y in brought]
-        result = await stage.compute(
-            "loss",
-            step_ids[0],
-            lambda: joint_gradients(stage.part, zs, ys, self._loss, self._joint, stream=stream),
-            with_loss=self._loss,
-        )
+        computing = partial(joint_gradients, stage.part, zs, ys, self._loss, self._joint, stream=stream)
+        result = await stage.compute("loss", step_ids[0], computing, with_loss=self._loss)
         if not all(math.isfinite(loss) for loss in result.losses):
             by_blame = sorted(zip(step_ids, result.losses, zs, strict=True), key=lambda row: is_finite(row[2]))
-            for step_id, loss, _ in by_blame:  # where all losses are bad, of those whose smashed data are bad
+            for step_id, loss, _ in by_blame:  # blame first an owner whose smashed data are not finite
                 require_finite(step_id, loss)
         await self._combine(step_ids[0], stage, sum(len(as_tuple(z)[0]) for z in zs))
         await stage.update(step_ids[0])
@@ -199,12 +196,12 @@ class ComputeNode:
         return dict(zip(owners, zip(result.losses, result.gradients, strict=True), strict=True))
 
     async def _combine(self, step_id: StepId, stage: Stage, num_rows: int) -> None:
-        """The joint gradient of this step is complete: all its rows were here."""
+        """Complete the joint gradient; here it is complete, as all rows of the step are at this node."""
 
     async def _turn_comes(self, turn: int) -> None:
         if turn != self._turn:
             waiting = self._waiting.setdefault(turn, asyncio.get_running_loop().create_future())
-            await asyncio.shield(waiting)  # one who gives up must not take the others' turn
+            await asyncio.shield(waiting)  # a cancelled caller must not cancel the turn of others
 
     def _pass_turn(self) -> None:
         self._turn += 1
@@ -213,45 +210,45 @@ class ComputeNode:
             following.set_result(None)
 
     def absent(self) -> list[str]:
-        """The owners that others wait for here."""
+        """Names of the owners for which others wait here."""
         return self._barrier.absent()
 
     def num_steps(self) -> int:
-        """Updates taken with a loss in the present round: of the shared part, or of all replicas together."""
+        """Optimizer steps of the last part in this round: of the shared part, or of all replicas together."""
         return self._num_steps
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     async def set_learning_rate(self, rate: float) -> None:
-        """Train with another rate from now on; schedules go on multiplying it."""
+        """Set the learning rate, which the schedule still multiplies."""
         self._recipe = replace(self._recipe, optimizer=replace(self._recipe.optimizer, lr=rate))
         for stage in self._stages.values():
             stage.part.set_learning_rate(rate)
 
     async def predict(self, z: Tensors, owner: str = SHARED) -> Tensors:
-        """Eval-mode forward of the shared part, or of an owner's replica."""
+        """Run the shared part, or an owner's replica, forward in eval mode."""
         return self._stage(owner).part.predict(z)
 
     async def weights(self) -> dict[str, Tensor]:
-        """The shared part's weights, or those of the last average of the replicas."""
+        """Return the weights of the shared part, or of the last average of the replicas."""
         if self._copies == "shared":
             return self._stage(SHARED).part.weights()
         return dict(self._state) if self._state is not None else self._recipe.build(self._device).part.weights()
 
     async def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Set the shared part, or every replica present and to come."""
+        """Set the weights of the shared part, or of all present and future replicas."""
         self._state = {key: value.clone() for key, value in state.items()}
         for stage in self._stages.values():
             stage.load_weights(self._state)
 
     async def recut(self, recipe: PartRecipe) -> None:
-        """Give up what is under way, and hold another part from now on, as it is made."""
+        """Abort what is under way, and replace the part by another with its initial weights."""
         self._abandon(f"{self.name} gets another part")
         self._recipe, self._state = recipe, None
         self._stages.clear()
 
     async def state_dict(self) -> dict[str, Any]:
-        """What this node goes on from after a round: the average, and what replicas or a shared part keep beside it."""
+        """Return the state to resume from: the average, and what replicas or a shared part hold beyond it."""
         for owner in list(self._updates):
             await self._updated(owner)
         equal = self._copies == "per_owner" and self._restart_optimizer and self._recipe.buffers == "average"
@@ -260,7 +257,7 @@ class ComputeNode:
         return {"average": average, "replicas": replicas, "lr": self._recipe.optimizer.lr}
 
     async def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Give up what is under way and go on from a `state_dict`."""
+        """Abort what is under way and restore a `state_dict`."""
         self._abandon(f"{self.name} goes back to the last good round")
         self._recipe = replace(self._recipe, optimizer=replace(self._recipe.optimizer, lr=state["lr"]))
         average = state["average"]
@@ -281,7 +278,7 @@ class ComputeNode:
         return found
 
     def _enter(self, step_id: StepId) -> None:
-        """Take up an owner's batch: one at a time, which bounds what is under way on every link."""
+        """Accept an owner's batch: one at a time, which bounds the memory in use on every link."""
         self._check(step_id)
         if step_id.owner in self._in_flight:
             raise StaleCall(f"{step_id.owner} has a batch in flight at {self.name}: {self._in_flight[step_id.owner]}")

@@ -1,4 +1,4 @@
-"""A data owner: its samples, its part(s) of the model, and the course of its rounds. Raw data never leave it."""
+"""A data owner: its samples, its parts of the model, and the run of its rounds. Raw data never leave it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ _WHOLE_SHARD_ROWS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class LocalTraining:
-    """How an owner goes through its data.
+    """Rules by which an owner goes through its data.
 
     Attributes:
         batch_size: samples per mini-batch.
-        shuffle: draw a new order for every local epoch; off keeps the stored order.
-        drop_last: leave out an incomplete last mini-batch.
-        restart_optimizer: forget momentum at the start of each round.
+        shuffle: whether every local epoch has a new random order; if not, samples keep the stored order.
+        drop_last: whether to leave out an incomplete last mini-batch.
+        restart_optimizer: whether to forget momentum at the start of each round.
+        loss: name or import path of the loss.
     """
 
     batch_size: int = 32
@@ -47,9 +48,12 @@ class LocalTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A mini-batch as the model takes it: ``x`` [B, ...] transformed, ``y`` the labels as they cross a link.
+    """A mini-batch of B samples.
 
-    Several inputs are tensors by name. ``indices`` [B] say where in the shard the samples come from.
+    Attributes:
+        x: the transformed inputs [B, ...]; a mapping of tensors by name for models with several inputs.
+        y: the labels as they are sent: a tensor [B, ...], or a mapping of tensors by task.
+        indices: the positions [B] of the samples in the owner's shard.
     """
 
     x: Values
@@ -61,18 +65,17 @@ class Batch:
 
 
 class DataOwner:
-    """Holds only its own samples.
+    """A party that holds one owner's samples and trains on them. `OwnerHandle` describes the calls from elsewhere.
 
     Args:
         shard: the owner's training samples.
-        test: the owner's own test samples, if it has some.
-        recipes: the parts it trains: the first, and the last as well when the model is cut U-shaped; the whole
-            model for methods that do not cut.
+        recipes: the parts that it trains: the whole model, the first part, or the first and the last (U-shaped cut).
+        test: the owner's own test samples, if any.
     """
 
     may_rest: ClassVar[bool] = True
-    """The store may give this owner's modules to others while it is idle. A subclass that holds on to no module and no
-    parameter from round to round says so itself; this is not inherited."""
+    """Whether other owners may use this one's modules while it is idle. Not inherited: a subclass that stores no module
+    or parameter between rounds sets it again."""
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class DataOwner:
     async def run_round(
         self, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor] | None = None
     ) -> OwnerReport:
-        """Start from ``state`` (or from where this owner is), run the program ``(owner, team, context)``, report."""
+        """Load ``state`` if given, run the program ``(owner, team, context)``, and return the report."""
         with self._parts.busy():
             return await self._round(program, team, context, state)
 
@@ -131,7 +134,7 @@ class DataOwner:
         return log_report(context, self._report())
 
     async def _run(self, work: Awaitable[Any], context: RoundContext) -> None:
-        """The program as a context of its own, which a loss elsewhere can end while it waits for somebody."""
+        # The program runs as a task of its own, which `load_state_dict` can cancel while it waits for a lost party.
         running = self._running = asyncio.ensure_future(work)
         try:
             await running
@@ -139,10 +142,10 @@ class DataOwner:
             this = asyncio.current_task()
             if this is not None and this.cancelling():
                 raise
-            raise StaleCall(f"{self.name} gave up round {context.round}, attempt {context.attempt}") from None
+            raise StaleCall(f"{self.name} aborted round {context.round}, attempt {context.attempt}") from None
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
-        """The round's mini-batches: as many as the context asks, epoch after epoch, each in its own shuffled order."""
+        """Iterate over the round's mini-batches: as many as the context says, each epoch in an order of its own."""
         num_steps, step, epoch = context.steps(self.name), 0, 0
         while step < num_steps:
             for indices in self._epoch(context.round, epoch):
@@ -154,7 +157,7 @@ class DataOwner:
             epoch += 1
 
     def whole_shard(self, purpose: str) -> Iterator[Batch]:
-        """All samples once, in stored order and large batches; ``purpose`` names the transform's random stream."""
+        """Iterate over all samples in stored order, in large batches; ``purpose`` keys the transform's stream."""
         gen = torch_generator(self._training.seed, self.name, purpose)
         for indices in torch.split(torch.arange(len(self._shard)), _WHOLE_SHARD_ROWS):
             samples = self._shard.take(indices)
@@ -162,7 +165,7 @@ class DataOwner:
             yield Batch(x=x, y=wire_labels(samples.y), indices=indices)
 
     def note(self, step_id: StepId, loss: float, num_samples: int) -> None:
-        """Take a step's mean loss into the report."""
+        """Add a step's mean loss to the report. Raises `NonFiniteLoss`."""
         self._loss_sum += require_finite(step_id, loss) * num_samples
         self._num_samples += num_samples
         self._num_steps += 1
@@ -188,66 +191,65 @@ class DataOwner:
 
     @property
     def _stages(self) -> list[Stage]:
-        """All parts held here; in a round they stay at hand, at other times they may be packed while others work."""
+        """All parts of this owner; outside of a round they may be packed between two accesses."""
         return self._parts.stages
 
     @property
     def first(self) -> Stage:
-        """The part that sees the inputs (the whole model where it is not cut)."""
+        """The part that receives the inputs: the whole model if it is not cut."""
         return self._stages[0]
 
     @property
     def last(self) -> Stage:
-        """The part that sees the labels, when the owner keeps it."""
+        """The part that receives the labels, if the owner holds it."""
         return self._stages[-1]
 
     async def train_batch(self, step_id: StepId, batch: Batch) -> None:
-        """A step on the whole model, where the owner holds all of it."""
+        """Train the whole model for one step on a batch, and note the loss."""
         loss, _ = await self.first.loss_gradient(step_id, batch.x, batch.y, self._loss)
         await self.first.update(step_id)
         self.note(step_id, loss, len(batch))
 
     async def loss_gradient(self, step_id: StepId, z: Any, batch: Batch) -> Any:
-        """Loss of the last part on what came back from afar, noted; the gradient of ``z``, which leaves before the
-        last part's update."""
+        """Note the loss of the last part on ``z`` [B, ...]; return the gradient of ``z`` before the part's update."""
         loss, g = await self.last.loss_gradient(step_id, z, batch.y, self._loss)
         self.note(step_id, loss, len(batch))
         return g
 
     async def first_backward(self, step_id: StepId, g: Any) -> None:
-        """Send the returned gradient through the first part and update it."""
+        """Run the first part backward with the gradient ``g`` of its outputs, and update it."""
         await self.first.backward(step_id, g)
         await self.first.update(step_id)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     async def set_learning_rate(self, rate: float) -> None:
-        """Train all parts held here with another rate from now on; schedules go on multiplying it."""
+        """Set the learning rate of all parts held here, which the schedule still multiplies."""
         for stage in self._stages:
             stage.part.set_learning_rate(rate)
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the weights and buffers of all parts this owner holds."""
+        """Copy the weights and buffers of all parts held here, by name."""
         return {key: value for stage in self._stages for key, value in stage.part.weights().items()}
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Take over weights for the parts held here; other entries are left alone."""
+        """Load the weights and buffers of the parts held here; other entries are ignored."""
         for stage in self._stages:
             stage.load_weights({key: state[key] for key in stage.part.module.state_dict()})
 
-    parts_state, load_parts = weights, load_weights  # as they were called before
+    parts_state, load_parts = weights, load_weights  # their former names
 
     async def recut(self, recipes: tuple[PartRecipe, ...]) -> None:
-        """Give up a round that is under way, and hold other parts from now on, as they are made."""
+        """Abort a round that is under way, and replace the parts by others with their initial weights."""
         await self.load_state_dict({})
         self._recipes, self._parts = recipes, self._parts.recut(recipes)
 
     async def state_dict(self) -> dict[str, Any]:
-        """What this owner goes on from after a round; random streams begin anew in each."""
+        """Return the state to resume from after a round; random streams need none, as each round has its own."""
         return {"parts": [stage.part.state_dict() for stage in self._stages]}
 
     async def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Give up a round that is under way and go on from a `state_dict`; an empty one leaves the weights alone."""
+        """Abort a round that is under way and restore a `state_dict`; an empty one leaves the weights as they are."""
         if self._running is not None and not self._running.done():
             self._running.cancel()
             await asyncio.wait([self._running])
@@ -257,19 +259,19 @@ class DataOwner:
             stage.part.load_state_dict(part)
 
     def progress(self) -> int | None:
-        """How many steps of a round are done; None between rounds."""
+        """Return the number of steps done in the present round; None between rounds."""
         return None if self._running is None or self._running.done() else self._num_steps
 
     async def evaluate(self, *states: Mapping[str, Tensor]) -> Evaluation:
-        """Loss and accuracy of the model put together from ``states`` on this owner's own test samples."""
+        """Evaluate the model whose weights are the union of ``states`` on this owner's own test samples."""
         if self._test is None:
-            raise ValueError(f"{self.name} has no test samples of its own")
+            raise ValueError(f"{self.name} has no test samples of its own; give DataOwner some as `test`")
         seed = derive(self._training.seed, self.name, "evaluation")
         device = self._recipes[0].device
         return evaluate(self._spec, states, self._test, self._eval_transform, self._loss, seed=seed, device=device)
 
     async def local_gradient(self, *states: Mapping[str, Tensor]) -> Tensor:
-        """Gradient [dim] of the mean loss over the whole shard at a given model, for the first part's weights.
+        """Compute the gradient [dim] of the mean loss over the whole shard at these weights, for the first part.
 
         Batch norm uses batch statistics; dropout is off.
         """
@@ -287,7 +289,7 @@ class DataOwner:
         return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])
 
     async def mean_gradient(self) -> Tensor:
-        """Mean [dim] of the first part's mini-batch gradients in the last round that recorded them."""
+        """Return the mean [dim] of the first part's mini-batch gradients in the last round that recorded them."""
         return self._mean_gradient
 
     def _report(self) -> OwnerReport:

@@ -1,4 +1,4 @@
-"""Evaluation of a whole model, put together from the parts' weights, on samples held here."""
+"""Evaluation of a whole model, joined from the weights of its parts, on the samples of a party."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ _BATCH_SIZE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Sums over samples, so that evaluations of several shards add up exactly.
+    """The result of an evaluation, as sums over samples, so that results of several shards add up exactly.
 
-    Where a sample has several targets, ``num_correct`` is None and ``task_loss_sums`` holds each task's share of the
-    loss; ``task_num_correct`` counts where the targets are class labels. Of dense targets nothing is right or wrong.
+    Attributes:
+        num_samples: samples evaluated.
+        num_correct: samples with a correct prediction; None if a sample has several targets.
+        loss_sum: sum of the losses of all samples.
+        task_loss_sums: the same by task, if a sample has several targets.
+        task_num_correct: samples with a correct prediction by task; empty for dense targets, which have no classes.
     """
 
     num_samples: int
@@ -47,12 +51,12 @@ class Evaluation:
 
     @property
     def task_losses(self) -> dict[str, float]:
-        """Mean loss of each task; empty where there is one label per sample."""
+        """The mean loss of each task; empty if a sample has one label."""
         return {task: total / self.num_samples for task, total in self.task_loss_sums.items()}
 
     @property
     def task_accuracies(self) -> dict[str, float]:
-        """Share of right answers of each task with class labels."""
+        """The share of correct predictions of each task with class labels."""
         return {task: count / self.num_samples for task, count in self.task_num_correct.items()}
 
     def __add__(self, other: Evaluation) -> Evaluation:
@@ -79,7 +83,17 @@ def evaluate(
     seed: int,
     device: str = "cpu",
 ) -> Evaluation:
-    """Evaluate the model whose weights are the union of ``states`` in eval mode."""
+    """Evaluate the model whose weights are the union of ``states``, in eval mode.
+
+    Args:
+        spec: the whole model.
+        states: weights and buffers by name, of all parts.
+        samples: the samples to evaluate on.
+        transform: transform of their inputs.
+        loss: the mean loss of a batch, for samples with one label; tasks have their own losses.
+        seed: seed of the transform's random stream.
+        device: torch device of the computation.
+    """
     model = spec.build().eval().to(device)
     model.load_state_dict({key: value for state in states for key, value in state.items()})
     gen = torch.Generator().manual_seed(seed)
@@ -103,7 +117,10 @@ def _of_classes(logits: Tensor, y: Tensor, loss: Loss) -> Evaluation:
 
 
 def _of_tasks(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Evaluation:
-    """Class labels by cross-entropy, dense tasks by their own losses; ``y`` may hold more than the model answers."""
+    """Evaluate tasks: class labels by cross-entropy, dense targets by their own losses.
+
+    ``y`` may have more tasks than the model.
+    """
     num_samples = len(next(iter(y.values())))
     has_labels = all(y[task].ndim == 1 for task in outputs)
     losses = joint.task_losses(outputs, y) if has_labels else task_losses(outputs, y)
@@ -119,7 +136,7 @@ def _of_tasks(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Evaluat
 
 
 class Evaluator:
-    """Holds (a share of) the common test set."""
+    """A party that holds the common test set, or a share of it."""
 
     def __init__(
         self,
@@ -141,7 +158,7 @@ class Evaluator:
         self._device = device
 
     async def evaluate(self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None) -> Evaluation:
-        """Loss and accuracy of the run's model with these weights, or of another model where owners differ in it."""
+        """Evaluate the model whose weights are the union of ``states``: the run's, or that of ``spec`` if given."""
         return evaluate(
             spec or self._spec, states, self._samples, self._transform, self._loss, seed=self._seed, device=self._device
         )

@@ -1,4 +1,4 @@
-"""The small records that travel with the calls of a round."""
+"""The records that the calls of a round carry, and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class StepId:
-    """Says which owner's which step a call belongs to; a node refuses one that is not the present one."""
+    """The identity of one owner's step; a party refuses a call for a step that is not the present one.
+
+    Attributes:
+        owner: the name of the owner.
+        round: the round, counted from 0.
+        step: the step within the round, counted from 0.
+        attempt: how often the round has been repeated.
+    """
 
     num_bytes: ClassVar[int] = 0  # no tensors: it weighs nothing on a link
 
@@ -24,22 +31,23 @@ class StepId:
     attempt: int = 0
 
     def stream(self, seed: int, purpose: str) -> int:
-        """The seed of this step's stream for a purpose, for example its dropout masks."""
+        """Derive the seed of this step's random stream for a purpose, such as ``"dropout"``."""
         return derive(seed, self.owner, "round", self.round, "step", self.step, purpose)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundContext:
-    """What the coordinator asks of everybody in one round.
+    """The instruction of one round, from the coordinator to all parties.
 
     Attributes:
-        round: counted from 0.
-        attempt: raised when the round is repeated after a loss.
-        cohort: the owners that take part, in owner order.
-        weights: their weights in every average, positive, summing to 1 over the cohort.
-        num_steps: mini-batches per owner; owners that must keep step cycle a smaller data set.
+        round: the round, counted from 0.
+        cohort: names of the owners that take part, in owner order.
+        weights: their weights in every average, positive and summing to 1, in the order of the cohort.
+        num_steps: their numbers of mini-batches, in the order of the cohort; in lockstep methods, owners with fewer
+            samples go through them again.
         lr_scale: the schedule's factor on every learning rate in this round.
-        record_gradients: owners keep the mean of this round's mini-batch gradients of their first part.
+        attempt: how often the round has been repeated after a lost place.
+        record_gradients: whether owners keep the mean of the mini-batch gradients of their first part.
     """
 
     num_bytes: ClassVar[int] = 0
@@ -57,19 +65,29 @@ class RoundContext:
         return {owner: place for place, owner in enumerate(self.cohort)}
 
     def __contains__(self, owner: str) -> bool:
-        """Whether the owner takes part."""
+        """Whether the owner takes part in this round."""
         return owner in self._places
 
     def weight(self, owner: str) -> float:
+        """The owner's weight in every average of this round."""
         return self.weights[self._places[owner]]
 
     def steps(self, owner: str) -> int:
+        """The owner's number of mini-batches in this round."""
         return self.num_steps[self._places[owner]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerReport:
-    """What an owner tells the coordinator at the end of its round: the sample-weighted mean loss and counts."""
+    """An owner's report at the end of its round.
+
+    Attributes:
+        owner: the name of the owner.
+        loss: the mean training loss over all samples that it trained on.
+        num_samples: samples trained on, counting a sample once for each epoch.
+        num_steps: mini-batches trained on.
+        values: further numbers as pairs of name and value.
+    """
 
     owner: str
     loss: float
@@ -79,7 +97,7 @@ class OwnerReport:
 
 
 def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:
-    """The report, after a line about it in the log of the place where the owner lives."""
+    """Write a report to the log of the owner's place, and return it."""
     logger.debug(
         "%s, round %d: loss %.4f over %d samples in %d steps",
         report.owner,
@@ -92,7 +110,15 @@ def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite; the message names owner, round and step, counted from 1 as in the metrics."""
+    """Raised when a loss is NaN or infinite.
+
+    The message counts rounds and steps from 1, as the metrics do; the attributes ``round`` and ``step`` count from 0.
+
+    Attributes:
+        owner: the name of the owner.
+        round, step: the place in the run.
+        value: the loss.
+    """
 
     def __init__(self, owner: str, round: int, step: int, value: float) -> None:
         super().__init__(
@@ -106,4 +132,4 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class StaleCall(RuntimeError):
-    """A call of an earlier round or attempt, or of a step that is not under way."""
+    """Raised for a call of an earlier round or attempt, or of a step that is not under way."""

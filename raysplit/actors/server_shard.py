@@ -1,11 +1,11 @@
-"""One of several servers that share the owners, and together act as one.
+"""One of several servers that share the owners and together act as one.
 
-The giant mini-batch of MiniBatch-SFL is dealt out: every server computes the gradient of its owners' rows, the servers
-exchange gradients and all take the same step, so they hold the same weights at all times. With replicas per owner
-(SplitFed V1) a server keeps those of its owners, and the average over all owners is taken by an aggregator.
+The giant mini-batch of MiniBatch-SFL is distributed: every server computes the gradient of its owners' rows, the
+servers exchange gradients and all take the same step, so that their weights are equal at all times. With replicas per
+owner (SplitFed V1), a server holds those of its owners, and an aggregator averages over all owners.
 
-Without batch norm in the servers' part this is the single server up to rounding. With it, each server's batch
-statistics are those of its own rows, and the running statistics handed out are those of the first server.
+Without batch norm in the servers' part, the result equals that of a single server up to rounding. With batch norm, each
+server has the batch statistics of its own rows, and the running statistics of the model are those of the first server.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from raysplit.actors.verbs import AggregatorHandle, NodeHandle
 from raysplit.cluster.contract import Given, Promise, gather, value_of
 
 Offer = tuple[Tensor, int]
-"""A server's gradient [dim] of the mean loss over its rows of a step, and their number."""
+"""A server's gradient [dim] of the mean loss over its rows of a step, and the number of rows."""
 
 
 class ShardHandle(NodeHandle, Protocol):
-    """A `ServerShard` from afar."""
+    """The handle of a `ServerShard`."""
 
     def begin_share(self, context: RoundContext, sharing: Sharing) -> Promise[None]: ...
 
@@ -42,7 +42,14 @@ class ShardHandle(NodeHandle, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
-    """A server's share of the round: its owners, all servers of the round, which of them it is, who averages."""
+    """A server's share of a round.
+
+    Attributes:
+        owners: names of the owners of this server.
+        servers: handles of all servers of the round.
+        index: this server's place among them.
+        aggregator: the handle of the aggregator of replicas.
+    """
 
     owners: tuple[str, ...]
     servers: tuple[ShardHandle, ...]
@@ -51,7 +58,7 @@ class Sharing:
 
 
 class ServerShard(ComputeNode):
-    """A `ComputeNode` that works for its share of the owners."""
+    """A compute node that serves a share of the owners; its arguments are those of `ComputeNode`."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -60,7 +67,7 @@ class ServerShard(ComputeNode):
         self._sent: dict[int, asyncio.Future[None]] = {}  # the latest to each server
 
     def begin_share(self, context: RoundContext, sharing: Sharing) -> None:
-        """Open a round with this share of its cohort."""
+        """Begin a round with this share of its cohort."""
         self.begin(context)
         self._sharing = sharing
 
@@ -73,15 +80,15 @@ class ServerShard(ComputeNode):
         self._sent.clear()
 
     async def follow(self, state: Mapping[str, Any]) -> None:
-        """Go on from the `state_dict` of another server that shares the part; statistics that are local stay."""
+        """Load the shared part from the `state_dict` of another server; local batch-norm statistics are kept."""
         part = self._stage(SHARED).part
         part.load_state_dict(state["replicas"][SHARED], buffers=self._recipe.buffers)
 
     async def take_offer(self, step_id: StepId, index: int, offer: Offer) -> None:
-        """Another server's gradient of this step.
+        """Receive another server's gradient of this step.
 
-        It is brought here rather than fetched: who has all it waits for goes on computing, and would let a request
-        for its own gradient wait for the whole of its next step.
+        Gradients are pushed, not fetched: a server that has all gradients starts its next step at once, and a request
+        for its own gradient would wait until that step ends.
         """
         self._check(step_id)
         awaited = self._offer(step_id.step, index)
@@ -94,7 +101,7 @@ class ServerShard(ComputeNode):
         return tuple(owner for owner in owners if owner in mine)
 
     async def _combine(self, step_id: StepId, stage: Stage, num_rows: int) -> None:
-        """Replace the gradient over this server's rows by that over all servers' rows, summed in server order."""
+        """Replace the gradient over this server's rows by that over all rows, summed in server order."""
         assert self._sharing is not None
         parameters = [p for p in stage.part.module.parameters() if p.grad is not None]
         own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
@@ -107,14 +114,14 @@ class ServerShard(ComputeNode):
             parameter.grad = values.view_as(parameter)
 
     async def _exchange(self, step_id: StepId, own: Offer, sharing: Sharing) -> list[Offer]:
-        """All servers' gradients of a step, in server order."""
+        """Send this server's gradient to all others, and return all gradients in server order."""
         others = [(index, server) for index, server in enumerate(sharing.servers) if index != sharing.index]
         for index, server in others:
             if index in self._sent:
-                await asyncio.wait([self._sent[index]])  # at most one is under way to each
+                await asyncio.wait([self._sent[index]])  # at most one gradient is under way to each server
                 self._check(step_id)
             sent = self._sent[index] = asyncio.ensure_future(value_of(server.take_offer(step_id, sharing.index, own)))
-            sent.add_done_callback(partial(_told, self._offer(step_id.step, index)))
+            sent.add_done_callback(partial(_fail_offer, self._offer(step_id.step, index)))
         offers = {sharing.index: own}
         for index, _ in others:
             offers[index] = await self._offer(step_id.step, index)
@@ -136,8 +143,8 @@ class ServerShard(ComputeNode):
         return self._offers[key]
 
 
-def _told(offer: asyncio.Future[Offer], sent: asyncio.Future[None]) -> None:
-    """Who cannot be told anything will not tell anything either."""
+def _fail_offer(offer: asyncio.Future[Offer], sent: asyncio.Future[None]) -> None:
+    """Fail the wait for a server's gradient if that server could not be reached."""
     error = None if sent.cancelled() else sent.exception()
     if error is not None:
         fail([offer], error)

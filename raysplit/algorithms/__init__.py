@@ -1,4 +1,15 @@
-"""The algorithms by name; a new one is a file here and a line below, or an import path in the configuration."""
+"""Training methods, and the table of their names: `ALGORITHMS`, `resolve_algorithm`.
+
+* ``base``: `Algorithm`, the base class of all methods, on ``deployment`` (parties and handles) and ``resumable``
+  (state for checkpoints).
+* ``setting``: what a method receives and returns (`Options`, `Setting`, `Team`, `RoundReport`).
+* ``route``: cuts and compute nodes of methods whose parts form a chain (`Route`, `RouteOptions`).
+* ``splitnn``, ``splitfed``, ``minibatch_sfl``: split learning with one server part.
+* ``fedavg``, ``fedem``, ``mpsl``, ``mtsl``, ``mtl_split``, ``mas``: folders of one method each, with its own parties.
+
+A new method is a file here and a line in the table below, or a class elsewhere that the configuration names by its
+import path (``algorithm.name: my_package.my_module:MyMethod``).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +52,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 
 
 def resolve_algorithm(name: str) -> type[Algorithm]:
-    """An algorithm by name or by import path. Raises ``ValueError`` where there is none."""
+    """Return the class of an algorithm by its name or import path. Raises ``ValueError`` if there is none."""
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     return imported_class("algorithm", known("algorithm", name, ALGORITHMS), Algorithm)  # type: ignore[type-abstract]

@@ -1,4 +1,4 @@
-"""MiniBatch-SFL: the smashed data of all owners are one giant mini-batch for the server.
+"""MiniBatch-SFL: the smashed data of all owners form one giant mini-batch for the server.
 
 Huang, Tian, Tang, "When MiniBatch SGD Meets SplitFed Learning: Convergence Analysis and Performance Evaluation"
 (2023, arXiv 2308.11953). Per step, all owners in lock-step send (z_n, y_n); the server takes one step on the mean loss
@@ -36,31 +36,37 @@ async def minibatch_round(owner: DataOwner, team: Team, context: RoundContext, *
 
 
 class MiniBatchOptions(SharedServerOptions):
-    """The switches of the joint step, and how owners of unequal size keep step."""
+    """Options of the joint server step, and of owners with unequal amounts of data."""
 
     server_forward: ServerForward = "concat"
-    """See `JointRule`."""
+    """Forward pass of the server's part: ``concat`` is one pass over the rows of all owners; ``grad_avg`` is one pass
+    per owner, with gradients averaged. They differ only if the part has batch norm."""
     grad_source: GradSource = "joint"
-    """See `JointRule`."""
+    """Source of the gradients that owners receive: the server's ``joint`` step, or ``per_client``, a second pass per
+    owner with batch statistics of its own rows."""
     client_grad_scale: ClientGradScale = "per_client_mean"
-    """See `JointRule`."""
+    """Scale of the gradients that owners receive: ``per_client_mean`` is the gradient of the owner's own mean loss;
+    ``giant`` is that of the loss over all rows, smaller by the owner's share of the rows."""
     sync_every: int | None = Field(default=None, ge=1)
-    """Average the owners' parts every so many steps as well as at the end of the round."""
+    """Steps between averages of the owners' parts within a round, beside that at its end; None averages at the end
+    only."""
     unequal: Literal["cycle", "proportional"] = "cycle"
-    """Owners with fewer samples ``cycle`` through them again, or all take batches in proportion to their size
-    (``proportional``), the largest owner's being the batch size."""
+    """Owners with fewer samples: ``cycle`` goes through their samples again; ``proportional`` makes batches in
+    proportion to the owners' data sizes, the largest owner having the batch size."""
 
     @model_validator(mode="after")
     def _giant_scale_needs_one_server(self) -> MiniBatchOptions:
         if self.num_servers > 1 and self.client_grad_scale == "giant":
             raise ValueError(
-                f"client_grad_scale giant needs the rows of all owners at one server and num_servers is "
-                f"{self.num_servers}; take one server, or per_client_mean with a smaller learning rate"
+                f"client_grad_scale giant needs the rows of all owners at one server, and num_servers is "
+                f"{self.num_servers}; set num_servers to 1, or use per_client_mean with a smaller learning rate"
             )
         return self
 
 
 class MiniBatchSFL(SplitFedV1):
+    """MiniBatch-SFL: one joint server step on the batches of all owners, which run in lockstep."""
+
     name = "minibatch_sfl"
     title = "MiniBatch-SFL"
     options_type: ClassVar[type[Options]] = MiniBatchOptions
@@ -81,7 +87,7 @@ class MiniBatchSFL(SplitFedV1):
         return partial(minibatch_round, sync_every=self.options.sync_every)
 
     def brought_up_to_date(self, server: ShardHandle, latest: ShardHandle) -> Promise[None]:
-        """A server takes over the shared part with its optimiser."""
+        """Copy the shared part and its optimizer to a server; all servers hold the same."""
         return server.follow(latest.state_dict())
 
     def local_training(self, owner: str) -> LocalTraining:

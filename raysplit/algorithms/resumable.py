@@ -1,10 +1,9 @@
-"""What a run goes on from after any round: the states of the parties that outlive it, and the coordinator's own.
+"""The state from which a run resumes after any round: that of its durable parties, and the coordinator's own.
 
-Random streams are keyed by round, so nothing else is needed to go on as if nothing had happened. Parties and algorithms
-share one pair of verbs, as PyTorch names it: ``state_dict()`` tells what its object goes on from, and
-``load_state_dict(state)`` has it go on from there. A party also gives up the round that is under way; an empty state
-leaves its weights alone. An algorithm says which parties are durable and what its coordinator goes on from; one whose
-parties come and go says how to have them again.
+Random streams are keyed by round, so this state suffices to continue bit for bit. Parties and algorithms share one pair
+of verbs, named as in PyTorch: ``state_dict()`` returns the state, ``load_state_dict(state)`` restores it. A party also
+aborts the round that it is in; an empty state leaves its weights as they are. An algorithm states which parties are
+durable; one that adds parties during a run also states how to add them again.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Resumable:
-    """The part of an `Algorithm` that checkpoints ask."""
+    """The part of an `Algorithm` that saves and restores state; the checkpoints of a run use it."""
 
     comes_and_goes: ClassVar[bool] = False
-    """A round asks nothing of owners outside its cohort, so that they may come and go between rounds."""
+    """Whether a round calls no owner outside its cohort, so that owners may join and leave between rounds."""
 
     setting: Setting
 
@@ -33,55 +32,61 @@ class Resumable:
         self.awaited: set[str] = set()
 
     def party(self, name: str) -> PartyHandle:
-        """The handle of a party whose role does not matter."""
+        """The handle of a party of any role."""
         return self.handles[name]
 
     # -- the coordinator -----------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What the coordinator goes on from: plain values, lists, mappings and tensors."""
+        """Return the coordinator's own state: plain values, lists, mappings and tensors."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`; the handles have been attached."""
+        """Restore a `state_dict`, after the handles have been attached."""
 
     # -- the parties ---------------------------------------------------------------------------------------------
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
-        """Of the deployed parties, those whose state the next round goes on from: all, unless the algorithm says less.
+        """Names of the parties whose state a checkpoint keeps: all of them by default.
 
-        Leave a party out only if every round gives it all it needs.
+        Leave out a party only if every round sends it everything that it needs.
         """
         return [party.name for party in parties]
 
     def without_idle_owners(self, parties: list[PartySpec]) -> list[str]:
-        """For methods that give owners their weights in every round: owners count only for what they keep, such as
-        momentum, statistics of their own, or what a subclass of `DataOwner` has in its ``state_dict``."""
+        """Names of the durable parties of a method that sends owners their weights in every round.
+
+        An owner is durable only if it keeps more: momentum, its own batch-norm statistics, or what a subclass of
+        `DataOwner` adds to its ``state_dict``.
+        """
         training = self.setting.training
         keeps = not training.restart_optimizer or self.setting.buffers == "local"
         return [p.name for p in parties if keeps or p.role != "owner" or keeps_more_than_parts(p)]
 
     def latecomers(self) -> list[PartySpec]:
-        """Parties that have been added to those deployed."""
+        """Describe the parties that have been added since the deployment."""
         return []
 
     async def party_states(self, parties: list[PartySpec]) -> dict[str, Any]:
-        """What every durable party goes on from, by name."""
+        """Collect the state of every durable party, by name."""
         return await self.answers({name: self.party(name).state_dict() for name in self.durable(parties)})
 
     async def load_party_states(
         self, parties: list[PartySpec], states: Mapping[str, Any], own: Mapping[str, Any]
     ) -> None:
-        """Set every party to a round end, whatever is under way, and the coordinator to its ``own`` state.
+        """Restore the state after a round at every party and at the coordinator, aborting what is under way.
 
-        The handles have been attached. Owners without a state give up their round and keep what they have.
+        Args:
+            parties: the deployed parties, whose handles have been attached.
+            states: states of parties by name. Owners without one abort their round and keep their weights.
+            own: the coordinator's state.
         """
-        told = [party.name for party in parties if party.role == "owner" or party.name in states]
-        await self.answers({name: self.party(name).load_state_dict(states.get(name, {})) for name in told})
+        called = [party.name for party in parties if party.role == "owner" or party.name in states]
+        await self.answers({name: self.party(name).load_state_dict(states.get(name, {})) for name in called})
         self.load_state_dict(own)
 
     async def answers(self, promises: Mapping[str, Promise[Any]]) -> dict[str, Any]:
-        """What parties answer, by name; meanwhile ``awaited`` are those who have not."""
+        """Await the answers of parties by name; until then ``awaited`` holds the names of those that are missing."""
         self.awaited = set(promises)
 
         async def answer(name: str) -> Any:
@@ -93,5 +98,5 @@ class Resumable:
 
 
 def keeps_more_than_parts(party: PartySpec) -> bool:
-    """Whether this owner goes on from more than its parts of the model."""
+    """Whether this owner's state holds more than its parts of the model."""
     return getattr(party.build, "state_dict", None) is not DataOwner.state_dict

@@ -1,6 +1,6 @@
-"""Routes: where a model is cut, and which compute nodes run the parts between the owner's two.
+"""Routes: the cuts of a model, and the compute nodes that run the parts between the owner's two.
 
-An algorithm whose options are `RouteOptions` can have its cuts and nodes planned (`cuts: auto`, ``raysplit plan``).
+For an algorithm whose options are `RouteOptions`, ``cuts: auto`` and ``raysplit plan`` compute cuts and nodes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from raysplit.algorithms.setting import Cut, Options
 
 
 class Route(Options):
-    """Where a model is cut, and the compute nodes that run the parts between the owner's two."""
+    """The cuts of a model, and the compute nodes that run the parts between the owner's two."""
 
     cuts: tuple[Cut, ...]
-    """One more than there are nodes, rising, from at least 1; a unit count, or the module after which to cut."""
+    """Cuts in rising order, one more than there are nodes: numbers of units from 1 on, or names of modules after which
+    to cut."""
     nodes: tuple[str, ...] | None = None
-    """In the order of their parts; None takes ``node-1``, ``node-2``, ..."""
+    """Names of the compute nodes in the order of their parts; None takes ``node-1``, ``node-2``, ..."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Route:
@@ -31,7 +32,7 @@ class Route(Options):
         if units != sorted(set(units)) or (units and units[0] < 1):
             raise ValueError(
                 f"cuts {list(self.cuts)} must rise and start at 1 or later, so that the owner keeps the inputs and "
-                f"every node runs at least one unit; take fewer nodes or other cuts (raysplit plan finds them)"
+                f"every node runs at least one unit; use fewer nodes or other cuts (raysplit plan finds them)"
             )
         if self.nodes is not None and (len(self.nodes) != len(self.cuts) - 1 or len(set(self.nodes)) < len(self.nodes)):
             raise ValueError(
@@ -47,19 +48,21 @@ class Route(Options):
 
 
 class RouteOptions(Options):
-    """The cuts and nodes of all owners, given or planned."""
+    """Options of methods that route batches through compute nodes."""
 
     cuts: tuple[Cut, ...] | Literal["auto"] = (1, 2, 3)
-    """One more than there are compute nodes, or ``auto``: planned from the profile of the topology."""
+    """Cuts in rising order, one more than there are compute nodes; ``auto`` plans cuts and nodes from the profile of
+    the topology."""
     nodes: tuple[str, ...] | None = None
     """Names of the compute nodes in the order of their parts; None takes ``node-1``, ``node-2``, ..."""
     units: tuple[int, int] | None = None
-    """First and last unit that the nodes run, for ``cuts: auto``."""
+    """First and last unit that the nodes run, both included, for ``cuts: auto``."""
     plan_links: Literal["left_out", "stages"] = "left_out"
-    """Whether ``cuts: auto`` and ``raysplit plan`` take the nodes' links for stages of the pipeline, like their
-    processors; the paper leaves them out."""
+    """How ``cuts: auto`` and ``raysplit plan`` treat the nodes' links: ``stages`` counts them as stages of the
+    pipeline, like processors; ``left_out`` ignores them, as the paper does."""
     on_offer: tuple[str, ...] | None = None
-    """In an elastic run, all compute nodes that parts may move to; ``cuts: auto`` takes the topology's."""
+    """Names of the compute nodes to which parts may move in an elastic run; None takes those of the topology if
+    ``cuts`` is ``auto``, and otherwise leaves parts where they are."""
 
     @model_validator(mode="after")
     def _cuts_and_nodes_fit(self) -> Self:
@@ -68,7 +71,10 @@ class RouteOptions(Options):
         return self
 
     def route(self) -> Route:
-        """The route of all owners who have none of their own."""
+        """The route of all owners without one of their own. Raises ``ValueError`` while the cuts are not planned."""
         if self.cuts == "auto":
-            raise ValueError("cuts: auto is planned from topology.devices; give the topology a profile, or cuts")
+            raise ValueError(
+                "cuts: auto is planned from topology.devices, which have no profile here; give the devices a profile, "
+                "or list the cuts"
+            )
         return Route(cuts=self.cuts, nodes=self.nodes)

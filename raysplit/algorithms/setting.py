@@ -1,4 +1,4 @@
-"""What algorithms are given and give back: options, the setting of a run, the handles of a round, its report."""
+"""The records that algorithms receive and return: options, the setting of a run, the team of a round, its report."""
 
 from __future__ import annotations
 
@@ -24,20 +24,30 @@ SERVER = "server"
 
 
 class Options(Rules):
-    """Base of the options that an algorithm adds to the configuration."""
+    """Base class of the options that an algorithm adds to the configuration.
+
+    A subclass is a pydantic model: one annotated field for each option, its meaning in the string below it. Unknown
+    options and invalid values raise pydantic's ``ValidationError``, which the command line shows with the key.
+
+    Example::
+
+        class MyOptions(Options):
+            pull: float = Field(default=0.1, ge=0)
+            \"\"\"Weight of the pull towards the mean.\"\"\"
+    """
 
 
 class SplitOptions(Options):
-    """The model is cut once."""
+    """Options of methods that cut the model once."""
 
     cut: int | str = 1
-    """Counts the model's units (0 leaves the owner nothing, the number of units leaves the server nothing) or names the
-    module after which to cut."""
+    """Number of units that the owner keeps (0 gives the server all of them, the model's number of units none), or the
+    name of the module after which to cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerData:
-    """What one owner holds."""
+    """The data of one owner: its training samples, its own test samples if it has any, and the transforms of both."""
 
     shard: Samples
     test: Samples | None = None
@@ -47,18 +57,28 @@ class OwnerData:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Everything that algorithms share: model, owners' data, and training rules.
+    """The setting of a run, which all algorithms share: the model, the owners' data, and the training rules.
 
     Attributes:
-        owners: by name, in owner order; sums run in this order.
-        optimizer: of owners' parts; ``server_optimizer`` of compute nodes' parts.
-        restart_owner_optimizer, restart_server_optimizer: forget momentum at the start of each round.
+        spec: the whole model.
+        owners: the data of each owner by name, in owner order; sums run in this order.
+        training: rules by which owners go through their data.
+        optimizer: optimizer of the owners' parts.
+        server_optimizer: optimizer of the compute nodes' parts.
+        restart_server_optimizer: whether nodes forget momentum at the start of each round; ``training`` has the
+            owners' switch.
         local_epochs: passes over an owner's data per round.
-        max_steps: at most so many mini-batches per owner and round.
-        rounds, lr_schedule: of one training, see `raysplit.schedulers.learning_rate`.
-        updates: which updates are taken, and how they become one.
-        cohort: for whom a round waits; ``cohort_size``: how many owners are wanted in one, None wants all.
-        validators: evaluators of samples that decisions may look at, which the test set is not for.
+        max_steps: upper limit on an owner's mini-batches per round; None sets no limit.
+        buffers: ``average`` treats batch-norm statistics like weights; ``local`` leaves them at their owners.
+        seed: seed from which all random streams are derived.
+        device: torch device of all parts, ``cpu`` or ``cuda``.
+        evaluators: parties that hold the test samples.
+        validators: parties that hold validation samples, on which a method may base decisions.
+        rounds: rounds of one training.
+        lr_schedule: name in `raysplit.schedulers.learning_rate.SCHEDULES`.
+        updates: rules that refuse updates and combine the accepted ones.
+        cohort: rules for how long a round waits and for whom.
+        cohort_size: owners drawn per round; None takes all.
     """
 
     spec: ModelSpec
@@ -81,16 +101,18 @@ class Setting:
     cohort_size: int | None = None
 
     def num_samples(self, owner: str) -> int:
+        """The number of training samples of an owner."""
         return len(self.owners[owner].shard)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Team:
-    """The handles an owner's round may call.
+    """The handles that an owner's round may call.
 
     Attributes:
-        peers: by name; of a party with verbs of its own, annotate the handle with their protocol.
-        nodes: the compute nodes in the order of their parts, where there are several.
+        peers: handles by the name of the party. Annotate one with a protocol of `raysplit.actors.verbs`, or with that
+            of your own party class, to have mypy check its verbs.
+        nodes: compute nodes in the order of their parts, for models that are cut more than once.
     """
 
     peers: Mapping[str, Handle] = field(default_factory=dict)
@@ -98,16 +120,24 @@ class Team:
 
     @property
     def aggregator(self) -> AggregatorHandle:
+        """The peer named ``"aggregator"``."""
         return self.peers[AGGREGATOR]
 
     @property
     def server(self) -> NodeHandle:
+        """The peer named ``"server"``."""
         return self.peers[SERVER]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundReport:
-    """What the coordinator knows after a round."""
+    """The result of a round, as the coordinator returns it.
+
+    Attributes:
+        owners: the reports of the owners that took part, in owner order.
+        server_steps: optimizer steps of the server's part in this round.
+        values: further numbers, which become columns of the run's metrics.
+    """
 
     owners: tuple[OwnerReport, ...]
     server_steps: int = 0
@@ -115,9 +145,10 @@ class RoundReport:
 
     @property
     def num_samples(self) -> int:
+        """The number of samples trained on, counting a sample once for each epoch."""
         return sum(report.num_samples for report in self.owners)
 
     @property
     def loss(self) -> float:
-        """Mean over the samples that were trained on."""
+        """The mean training loss over these samples."""
         return sum(r.loss * r.num_samples for r in self.owners) / max(1, self.num_samples)

@@ -1,11 +1,11 @@
-"""SplitFed: the owner trains part 0, the server part 1, and part 0 is averaged like in FedAvg.
+"""SplitFed: the owner trains part 0, the server part 1, and part 0 is averaged as in FedAvg.
 
 Thapa et al., "SplitFed: When Federated Learning Meets Split Learning" (2022, arXiv 2004.12088).
 
-* V1: the server trains one copy of its part per owner and averages the copies at the end of the round. Same weights
-  as FedAvg, bit for bit, wherever the model is cut.
-* V2: the server trains one shared part, batch by batch, the owners in random order. `blockwise`: an owner has all its
-  turns of the round before the next one (as in the authors' code); `interleaved`: the owner changes every batch.
+* V1: the server trains one copy of its part per owner and averages the copies at the end of the round. The weights are
+  those of FedAvg, bit for bit, wherever the model is cut.
+* V2: the server trains one shared part, batch by batch, the owners in random order. `blockwise`: an owner takes all its
+  turns of the round before the next owner (as in the authors' code); `interleaved`: the owner changes every batch.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ async def v2_round(owner: DataOwner, team: Team, context: RoundContext, *, order
 
 
 def owners_in_turn(context: RoundContext, seed: int) -> list[str]:
-    """The cohort in the random order of this round."""
+    """Return the cohort in the random order of this round."""
     order = generator(seed, "round", context.round, "owners' order").permutation(len(context.cohort))
     return [context.cohort[i] for i in order]
 
 
 def server_turns(context: RoundContext, order: Order, seed: int) -> dict[str, list[int]]:
-    """For each owner the turns of its steps at the server: turns[owner][step], 0 being the first of the round."""
+    """Return the turn at the server of each owner's each step: turns[owner][step], counted from 0 in a round."""
     visits = [(name, step) for name in owners_in_turn(context, seed) for step in range(context.steps(name))]
     if order == "interleaved":
         visits.sort(key=lambda visit: visit[1])  # stable: within a step the owners keep their order
@@ -69,35 +69,37 @@ def server_turns(context: RoundContext, order: Order, seed: int) -> dict[str, li
 
 
 class SharedServerOptions(SplitOptions):
-    """``num_servers`` share the owners, so that the servers' part trains in parallel (see `server_shard`)."""
+    """Options of methods whose server part may be spread over several servers."""
 
     num_servers: int = Field(default=1, ge=1)
+    """Number of servers that share the owners and train the server's part in parallel; at most one for each owner."""
 
 
 class SplitFedV1(Algorithm):
+    """SplitFed V1: a replica of the server's part per owner, averaged every round."""
+
     name = "splitfed_v1"
     title = "SplitFed V1"
     comes_and_goes = True
     options_type: ClassVar[type[Options]] = SharedServerOptions
     sums_server_steps: ClassVar[bool] = True
-    """Each server's steps are its own; False where all servers make the same ones."""
+    """Whether each server takes steps of its own; False if all servers take the same ones."""
 
-    _latest: tuple[Handle, ...] = ()
-    """The servers that have the newest average; none before the first round."""
+    _latest: tuple[Handle, ...] = ()  # servers with the newest average; none before the first round
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
         return (self.options.cut,)
 
     def parties(self) -> list[PartySpec]:
-        # A replica is an owner's model as much as its front is: it follows the owners' rules in everything.
+        # V1 equals FedAvg only if a replica is trained as the owner's own part is: same optimizer, same restarts.
         recipe = self.recipe(1, optimizer=self.setting.optimizer)
         restart = self.setting.training.restart_optimizer
         servers = self.server_parties(recipe, copies="per_owner", restart_optimizer=restart)
         return [*self.owner_parties(self.recipe(0)), *servers, self.aggregator_party(0)]
 
     def server_parties(self, recipe: PartRecipe, **arguments: Any) -> list[PartySpec]:
-        """One server, or several that act as one with the aggregator of their replicas."""
+        """Describe one server, or several together with the aggregator of their replicas."""
         if self.num_servers == 1:
             return [self.node_party(SERVER, recipe, **arguments)]
         arguments |= {"recipe": recipe, "loss": self.setting.training.loss}
@@ -118,7 +120,7 @@ class SplitFedV1(Algorithm):
         return RoundReport(owners=reports, server_steps=sum(counts) if self.sums_server_steps else max(counts))
 
     async def open_servers(self, context: RoundContext) -> dict[str, Handle]:
-        """Open the round at the servers that have owners in it; the server of each owner."""
+        """Begin the round at the servers whose owners take part, and return the server of each owner."""
         if self.num_servers == 1:
             await self.node().begin(context)
             return dict.fromkeys(context.cohort, self.handles[SERVER])
@@ -139,17 +141,18 @@ class SplitFedV1(Algorithm):
         return {owner: server for server, members in zip(active, groups, strict=True) for owner in members}
 
     async def _bring_up_to_date(self, active: tuple[Handle, ...]) -> None:
-        """Servers that sat out the round before take over what one that did not has."""
+        """Update the servers that had no owners in the round before from one that had."""
         behind = [server for server in active if self._latest and server not in self._latest]
         await gather(*[self.brought_up_to_date(server, self._latest[0]) for server in behind])
         self._latest = active
 
     def brought_up_to_date(self, server: ShardHandle, latest: ShardHandle) -> Promise[None]:
-        """A server takes over the average; the replicas of its owners, and their momentum, are its own."""
+        """Copy the average to a server; the momentum of its owners' replicas stays its own."""
         return server.load_weights(latest.weights())
 
     @property
     def num_servers(self) -> int:
+        """The number of servers, at most one for each owner."""
         wanted: int = self.options.num_servers
         return min(wanted, len(self.setting.owners))
 
@@ -158,7 +161,7 @@ class SplitFedV1(Algorithm):
         return [SERVER] if self.num_servers == 1 else [f"{SERVER}-{i}" for i in range(self.num_servers)]
 
     def program(self) -> Program:
-        """The owner's round."""
+        """The owner's round of this method."""
         return v1_round
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
@@ -176,19 +179,23 @@ class SplitFedV1(Algorithm):
 
 
 class SplitFedV2Options(SplitOptions):
-    """``order`` of the owners at the shared part."""
+    """Options of SplitFed V2."""
 
     order: Order = "blockwise"
+    """Order of the owners' turns at the shared part: ``blockwise`` gives an owner all its turns of a round before the
+    next owner, ``interleaved`` changes the owner after every batch."""
 
 
 class SplitFedV2(SplitFedV1):
+    """SplitFed V2: one shared part at the server, trained on the owners' batches in turn."""
+
     name = "splitfed_v2"
     title = "SplitFed V2"
     options_type: ClassVar[type[Options]] = SplitFedV2Options
 
     @property
     def num_servers(self) -> int:
-        """One: all owners train the same part in turn."""
+        """Always 1: all owners train the same part in turn."""
         return 1
 
     def parties(self) -> list[PartySpec]:

@@ -1,7 +1,7 @@
-"""Split learning, one owner after the other: SplitNN.
+"""SplitNN: split learning with one owner after the other.
 
 Gupta and Raskar, "Distributed learning of deep neural network over multiple agents" (2018, arXiv 1810.06060);
-Vepakomma et al. (2018, arXiv 1812.00564). The owner's part is handed from owner to owner, nothing is averaged.
+Vepakomma et al. (2018, arXiv 1812.00564). The owner's part is passed from owner to owner; nothing is averaged.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ async def splitnn_round(owner: DataOwner, team: Team, context: RoundContext) -> 
 
 
 class SplitNN(Algorithm):
+    """SplitNN: owners train in a random order, each from the weights of the one before."""
+
     name = "splitnn"
     title = "SplitNN"
     options_type: ClassVar[type[Options]] = SplitOptions
@@ -54,11 +56,11 @@ class SplitNN(Algorithm):
     _holder: str | None = None
 
     def _front(self) -> Promise[Weights]:
-        """The owner's part from whoever trained it last; in the beginning all hold the same."""
+        """Promise the owner's part of the owner that trained last; at first all owners hold the same."""
         return self.owner(self._holder or next(iter(self.setting.owners))).weights()
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
-        """Of the owners whose weights are handed to them, the one that hands them on counts."""
+        """Include the owner that trained last: only it has the newest weights of the owner's part."""
         holder = self._holder or next(iter(self.setting.owners))
         return list(dict.fromkeys([*self.without_idle_owners(parties), holder]))
 

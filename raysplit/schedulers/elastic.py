@@ -1,8 +1,8 @@
-"""When a round of an elastic run may begin, and with whom: wait for room, go on with who is there, or give up.
+"""When a round of an elastic run may begin, and with which owners: begin, wait, or end the run.
 
-Owners and compute nodes come as the cluster finds room for their places, and leave with places that are lost. A pure
-decision on plain records, taken before every round and after every loss; the run acts on it. Who takes part follows
-from that alone, so the same history of members gives the same weights.
+Owners and compute nodes join when the cluster has room for their places, and leave with places that are lost. This is a
+pure decision on plain records, made before every round and after every loss; the run acts on it. The members of a round
+follow from it alone, so the same history of members gives the same weights.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ _NAMED = 8
 
 
 class MembershipRules(Rules):
-    """With whom a round of an elastic run may begin."""
+    """Rules for the beginning of a round in an elastic run."""
 
     min_owners: int = Field(default=1, ge=1)
-    """A round begins with so many owners at least."""
+    """Smallest number of owners with which a round begins."""
     min_places: int = Field(default=1, ge=1)
-    """A round begins with so many places at least; parties that are no owners live in the first of them."""
+    """Smallest number of places with which a round begins; parties other than owners run in the first of these
+    places."""
     wait_s: float = Field(default=600.0, ge=0)
-    """Seconds to wait for them, and for parties that every round needs."""
+    """Seconds to wait for enough owners and places, and for the parties that every round needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundCall:
-    """Who is there.
+    """The state of an elastic run before a round.
 
     Attributes:
-        owners: with a place, in owner order.
-        missing: why no round can do without somebody who has no place; empty when everybody needed is there.
-        awaited: who was lost in the round that is to be repeated, is wanted back and not there yet.
-        num_places: places that are up.
-        waited_s: since the run began to wait.
-        return_s: for so long it waits for those who were lost in the round that is to be repeated.
+        owners: owners that have a place, in owner order.
+        missing: a reason for each required party without a place; empty if all required parties have one.
+        awaited: parties that were lost in the round to repeat, should return, and have no place yet.
+        num_places: number of places that are up.
+        waited_s: seconds since the run began to wait.
+        return_s: seconds to wait for the ``awaited`` parties.
     """
 
     owners: tuple[str, ...]
@@ -52,14 +53,14 @@ class RoundCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Begin:
-    """The round begins with these members; ``came`` and ``left`` since the round before."""
+    """The decision to begin the round with these members; ``came`` and ``left`` are the changes since the last one."""
 
     members: tuple[str, ...]
     came: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
     def row(self, num_places: int) -> dict[str, Any]:
-        """Columns of the round's metrics, from which `members_after` tells the members again."""
+        """Return the columns of the round's metrics from which `members_after` rebuilds the members."""
         return {
             "num_members": len(self.members),
             "num_places": num_places,
@@ -70,29 +71,29 @@ class Begin:
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """Ask again in a while."""
+    """The decision to wait and ask again."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class GiveUp:
-    """End the run; the reason says what to do."""
+    """The decision to end the run; the reason says what to do."""
 
     reason: str
 
 
 def decide(call: RoundCall, before: Sequence[str], rules: MembershipRules) -> Begin | Wait | GiveUp:
-    """What follows from who is there, ``before`` being the members of the round before."""
+    """Decide whether to begin a round; ``before`` are the members of the last one."""
     lacks = list(call.missing)
     if len(call.owners) < rules.min_owners:
-        lacks.append(f"{len(call.owners)} owners are there and min_owners is {rules.min_owners}")
+        lacks.append(f"{len(call.owners)} owners have a place and min_owners is {rules.min_owners}")
     if call.num_places < rules.min_places:
         lacks.append(f"{call.num_places} places are up and min_places is {rules.min_places}")
     if lacks and call.waited_s >= rules.wait_s:
         return GiveUp(
             reason=f"no round can begin after {call.waited_s:.0f} s: {'; '.join(lacks)}; offer Ray more machines, or "
-            f"raise cluster.elastic.wait_s; raysplit resume goes on from the last checkpoint"
+            f"raise cluster.elastic.wait_s; raysplit resume continues from the last checkpoint"
         )
     if lacks:
         return Wait(reason="; ".join(lacks))
@@ -106,7 +107,7 @@ def decide(call: RoundCall, before: Sequence[str], rules: MembershipRules) -> Be
 
 
 def members_after(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The members of the last of these rounds, out of who came and left; in the order of their coming."""
+    """Rebuild the members of the last of these rounds from who came and left, in the order in which they came."""
     members: dict[str, None] = {}
     for row in rows:
         members |= dict.fromkeys(row.get("came") or ())
@@ -116,7 +117,7 @@ def members_after(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def change_in_words(begin: Begin) -> str:
-    """Who came and who left, for the log."""
+    """Describe who came and who left, for the log."""
     parts = [f"{_named(names)} {what}" for names, what in ((begin.came, "came"), (begin.left, "left")) if names]
     return "; ".join(parts) or "nobody came or left"
 

@@ -1,4 +1,4 @@
-"""Time and energy of federated multi-task training: a two-parameter model, and the ledger of what was measured.
+"""Time and energy of federated multi-task training: a two-parameter model, and an account of what was measured.
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, count hours summed over all owners and groups. A full run with m
 tasks costs T(m) = encoder + decoder * m, because the encoder is shared and each task adds its decoder; from it follow
@@ -25,19 +25,26 @@ class TaskCost:
     decoder_hours: float
 
     def hours(self, num_tasks: int) -> float:
-        """T(num_tasks)."""
+        """Compute T(num_tasks)."""
         return self.encoder_hours + self.decoder_hours * num_tasks
 
     def one_by_one_hours(self, num_tasks: int) -> float:
-        """One run for each task."""
+        """Compute the hours of a separate run for each task."""
         return num_tasks * self.hours(1)
 
     def all_in_one_hours(self, num_tasks: int) -> float:
-        """One run of the merged model."""
+        """Compute the hours of one run of the merged model."""
         return self.hours(num_tasks)
 
     def mas_hours(self, num_tasks: int, num_groups: int, *, merged_share: float, overhead: float = 0.0) -> float:
-        """Merged for `merged_share` = R0 / R of the rounds at `overhead` times more, then `num_groups` groups."""
+        """Compute the hours of MAS: a merged model for the first rounds, then `num_groups` groups.
+
+        Args:
+            num_tasks: number n of tasks.
+            num_groups: number of groups after the split.
+            merged_share: R0 / R, the share of rounds before the split.
+            overhead: share of time added by measuring affinities before the split; see `affinity_overhead`.
+        """
         if not 0 <= merged_share <= 1:
             raise ValueError(f"merged_share is R0 / R, between 0 and 1, got {merged_share}")
         merged = self.hours(num_tasks) * (1 + overhead)
@@ -45,17 +52,17 @@ class TaskCost:
         return merged_share * merged + (1 - merged_share) * split
 
     def tag_hours(self, num_tasks: int, group_sizes: Sequence[int]) -> float:
-        """One merged run that measures, then each group from scratch."""
+        """Compute the hours of TAG: one merged run that measures affinities, then each group from scratch."""
         return self.hours(num_tasks) + sum(self.hours(size) for size in group_sizes)
 
     def hoa_hours(self, num_tasks: int, group_sizes: Sequence[int] = ()) -> float:
-        """Every task alone, every pair, then the chosen groups of more than two tasks."""
+        """Compute the hours of HOA: every task alone, every pair, then the chosen groups of more than two tasks."""
         num_pairs = num_tasks * (num_tasks - 1) // 2
         larger = sum(self.hours(size) for size in group_sizes if size > 2)
         return self.one_by_one_hours(num_tasks) + num_pairs * self.hours(2) + larger
 
     def affinity_overhead(self, num_tasks: int, every_batches: int) -> float:
-        """Share of time added by measuring affinities on every `every_batches`-th batch.
+        """Compute the share of time added by measuring affinities on every `every_batches`-th batch.
 
         For each task: one backward pass of one task (2/3 of its training) and one forward pass of all (1/3).
         """
@@ -65,16 +72,18 @@ class TaskCost:
 
 
 def fit_task_cost(hours_by_num_tasks: Mapping[int, float]) -> TaskCost:
-    """The line of least squares through measured T(m). Raises ValueError unless two different m were measured."""
+    """Fit a line to measured T(m) by least squares. Raises ValueError unless two different m were measured."""
     if len(hours_by_num_tasks) < 2:
-        raise ValueError(f"a line needs runs with two numbers of tasks, got {sorted(hours_by_num_tasks)}")
+        raise ValueError(
+            f"T(m) needs runs with two different numbers of tasks, got {sorted(hours_by_num_tasks)}; measure another"
+        )
     decoder, encoder = np.polyfit(list(hours_by_num_tasks), list(hours_by_num_tasks.values()), 1)
     return TaskCost(encoder_hours=float(encoder), decoder_hours=float(decoder))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Charge:
-    """What one owner spent in one round for one group of tasks, affinity passes included, at a constant power."""
+    """The time and power of one owner in one round for one group of tasks, affinity passes included."""
 
     owner: str
     group: tuple[str, ...]
@@ -84,24 +93,24 @@ class Charge:
 
     def __post_init__(self) -> None:
         if not self.group or self.seconds < 0 or self.watts < 0:
-            raise ValueError(f"a charge needs tasks, and time and power of at least 0, got {self}")
+            raise ValueError(f"a charge needs at least one task, and seconds and watts of at least 0, got {self}")
 
     @property
     def joules(self) -> float:
-        """Energy of this charge."""
+        """The energy of this charge."""
         return self.seconds * self.watts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """Device hours and kWh."""
+    """A total of device hours and kWh."""
 
     hours: float
     kwh: float
 
 
 def spent(charges: Iterable[Charge]) -> Spent:
-    """The sum of all charges."""
+    """Add up all charges."""
     records = list(charges)
     return Spent(
         hours=sum(charge.seconds for charge in records) / SECONDS_PER_HOUR,
@@ -110,17 +119,17 @@ def spent(charges: Iterable[Charge]) -> Spent:
 
 
 def spent_by_owner(charges: Iterable[Charge]) -> dict[str, Spent]:
-    """Totals by owner."""
+    """Add up charges by owner."""
     return _spent_by(charges, lambda charge: {charge.owner: 1.0})
 
 
 def spent_by_group(charges: Iterable[Charge]) -> dict[tuple[str, ...], Spent]:
-    """Totals by group of tasks."""
+    """Add up charges by group of tasks."""
     return _spent_by(charges, lambda charge: {charge.group: 1.0})
 
 
 def spent_by_task(charges: Iterable[Charge]) -> dict[str, Spent]:
-    """Totals by task; the tasks of a group share its charges equally, having decoders of one size."""
+    """Add up charges by task; the tasks of a group share its charges equally, as their decoders have one size."""
     return _spent_by(charges, lambda charge: dict.fromkeys(charge.group, 1 / len(charge.group)))
 
 

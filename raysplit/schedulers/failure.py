@@ -1,7 +1,7 @@
-"""What to do after something went wrong in a round: repeat it, repeat it without somebody, or stop.
+"""The decision after a failure in a round: repeat the round, repeat it without some owners, or stop.
 
-A pure decision on plain records; the run acts on it. Calls on stateful parts are never retried one by one, so the
-smallest thing that is repeated is a round.
+It is pure, on plain records; the run acts on it. Single calls to stateful parties are never retried, so the smallest
+unit that is repeated is a round.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from raysplit.schedulers.cohort import QuorumRules
 
 
 class FailureRules(QuorumRules):
-    """What follows from a loss."""
+    """Rules for lost places and refused updates."""
 
     on_lost_place: Literal["restart", "drop", "stop"] = "restart"
-    """``restart`` repeats the round with the lost parties made anew; ``drop`` repeats it without the owners that were
-    lost; ``stop`` ends the run."""
+    """Consequence of a lost place: ``restart`` starts its parties again and repeats the round; ``drop`` repeats the
+    round without the lost owners; ``stop`` ends the run."""
     on_bad_update: Literal["stop", "drop"] = "stop"
-    """``stop``, or ``drop`` to repeat the round without the owner whose loss or update was refused."""
+    """Consequence of a refused loss or update: ``stop`` ends the run; ``drop`` repeats the round without its owner."""
     exclude_after: int = Field(default=3, ge=1)
-    """An owner that was dropped so often for bad updates takes part no more."""
+    """Number of refused updates after which an owner is excluded from the rest of the run."""
     restarts_per_round: int = Field(default=3, ge=0)
-    """More losses than this in one round end the run."""
+    """Largest number of repetitions of one round; a further failure ends the run."""
     restarts_per_run: int = Field(default=20, ge=0)
-    """More losses than this in the whole run end it."""
+    """Largest number of repetitions in the whole run; a further failure ends it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LostPlace:
-    """A place is gone, and these parties with it."""
+    """The failure of a place, in which these parties are lost."""
 
     place: str
     reason: str
@@ -41,7 +41,7 @@ class LostPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class BadUpdate:
-    """An owner's loss or update was refused; ``times`` counts this run's, this one included."""
+    """The refusal of an owner's loss or update; ``times`` counts those of the run, this one included."""
 
     owner: str
     reason: str
@@ -50,7 +50,7 @@ class BadUpdate:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Where the run is: the round's cohort, as drawn and as left, and the restarts so far."""
+    """The state of the run: the round's cohort as drawn and as remaining, and the repetitions so far."""
 
     drawn: tuple[str, ...]
     cohort: tuple[str, ...]
@@ -60,9 +60,12 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat:
-    """Go back to the last good round end and on from there, without these owners in the round that failed.
+    """The decision to return to the last good round end, and repeat the failed round without some owners.
 
-    ``exclude`` names those of them that take part no more at all.
+    Attributes:
+        reason: the failure.
+        without: owners that do not take part in the repeated round.
+        exclude: those of them that are excluded from the rest of the run.
     """
 
     reason: str
@@ -72,24 +75,24 @@ class Repeat:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """End the run; the reason says what to do."""
+    """The decision to end the run; the reason says what to do."""
 
     reason: str
 
 
 def decide(failure: LostPlace | BadUpdate, standing: Standing, rules: FailureRules) -> Repeat | Stop:
-    """What follows from a failure."""
+    """Decide what follows from a failure."""
     limit = _limit(standing, rules)
     gone: tuple[str, ...]
     if isinstance(failure, BadUpdate):
         what = f"the update of {failure.owner} was refused: {failure.reason}"
         if rules.on_bad_update == "stop":
-            return Stop(reason=f"{what}; reliability.on_bad_update: drop goes on without this owner")
+            return Stop(reason=f"{what}; reliability.on_bad_update: drop continues without this owner")
         gone, exclude = (failure.owner,), failure.times >= rules.exclude_after
     else:
         what = f"place {failure.place} is lost: {failure.reason}"
         if rules.on_lost_place == "stop":
-            return Stop(reason=f"{what}; reliability.on_lost_place: restart makes it anew and repeats the round")
+            return Stop(reason=f"{what}; reliability.on_lost_place: restart starts it again and repeats the round")
         dropping = rules.on_lost_place == "drop"
         gone, exclude = tuple(name for name in standing.cohort if dropping and name in failure.parties), False
     if limit is not None:
@@ -97,7 +100,10 @@ def decide(failure: LostPlace | BadUpdate, standing: Standing, rules: FailureRul
     left = [name for name in standing.cohort if name not in gone]
     needed = rules.quorum_of(len(standing.drawn))
     if len(left) < needed:
-        return Stop(reason=f"{what}; {len(left)} of {len(standing.drawn)} owners are left and the quorum is {needed}")
+        return Stop(
+            reason=f"{what}; {len(left)} of {len(standing.drawn)} owners are left and the quorum is {needed} "
+            f"(reliability.quorum); raysplit resume continues from the last checkpoint"
+        )
     return Repeat(reason=what, without=gone, exclude=gone if exclude else ())
 
 
@@ -105,11 +111,11 @@ def _limit(standing: Standing, rules: FailureRules) -> str | None:
     if standing.restarts_in_round >= rules.restarts_per_round:
         return (
             f"the round has been repeated {standing.restarts_in_round} times, which is the limit "
-            f"(reliability.restarts_per_round); raysplit resume goes on from the last checkpoint"
+            f"(reliability.restarts_per_round); raysplit resume continues from the last checkpoint"
         )
     if standing.restarts_in_run >= rules.restarts_per_run:
         return (
             f"the run has been set back {standing.restarts_in_run} times, which is the limit "
-            f"(reliability.restarts_per_run); raysplit resume goes on from the last checkpoint"
+            f"(reliability.restarts_per_run); raysplit resume continues from the last checkpoint"
         )
     return None

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a factor on the configured rate for each round, constant within a round."""
+"""Learning-rate schedules: a factor on the configured learning rate for each round, constant within a round."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ def constant(round: int, rounds: int) -> float:
 
 
 def poly(round: int, rounds: int) -> float:
-    """(1 - round / rounds) ** 0.9."""
+    """Decay as (1 - round / rounds) ** 0.9."""
     return float((1 - round / rounds) ** 0.9)
 
 
 def cosine(round: int, rounds: int) -> float:
-    """Half a cosine from 1 to 0."""
+    """Decay as half a cosine from 1 to 0."""
     return 0.5 * (1 + cos(pi * round / rounds))
 
 
 def step(round: int, rounds: int) -> float:
-    """A tenth at every half of the run."""
+    """Multiply by a tenth at every half of the run."""
     return float(0.1 ** (round // max(1, rounds // 2)))
 
 

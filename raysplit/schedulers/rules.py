@@ -1,4 +1,4 @@
-"""The base of all records of rules: settings that a user gives and a decision reads."""
+"""The base class of settings that a user writes and a decision reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Rules(BaseModel):
-    """Settings that are checked when they are made, and do not change afterwards; unknown ones are errors."""
+    """Immutable settings that are checked on construction; unknown settings raise pydantic's ``ValidationError``.
+
+    The string below a field is its description in ``docs/configuration.md`` and in the JSON schema.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True

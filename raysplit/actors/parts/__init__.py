@@ -1,0 +1,9 @@
+"""The trainable parts of a cut model.
+
+* ``part``: `TrainablePart`, a module with its optimizer; ``stage``: `PartRecipe`, from which one is built anywhere, and
+  `Stage`, its asynchronous interface on a device.
+* ``joint_step``: one step of a shared part on the batches of many owners.
+* ``owner_store``: the parts of thousands of owners in one process.
+* ``losses``, ``optim``: loss functions and optimizers by name (`LOSSES`, `resolve_loss`, `OptimizerSpec`).
+* ``gradient_record``: the mean of the gradients of a round.
+"""

@@ -9,7 +9,7 @@ from raysplit.actors.parts.part import TrainablePart
 
 
 class GradientRecord:
-    """Sums the gradients of every step of a part, from now until `close`."""
+    """A record that sums the gradients of every step of a part, until `close`."""
 
     def __init__(self, part: TrainablePart) -> None:
         self._parameters = list(part.module.parameters())
@@ -24,6 +24,6 @@ class GradientRecord:
         self._num_steps += 1
 
     def close(self) -> Tensor:
-        """The mean gradient [dim]; zero for a part without weights or steps."""
+        """Stop recording, and return the mean gradient [dim]; zero for a part without weights or steps."""
         self._part.before_step = None
         return self._sum / max(1, self._num_steps)

@@ -1,8 +1,8 @@
-"""One step of a shared part on the batches of many owners at once: the giant mini-batch.
+"""One step of a shared part on the batches of many owners: the giant mini-batch.
 
 Huang, Tian, Tang, "When MiniBatch SGD Meets SplitFed Learning" (2023, arXiv 2308.11953): the smashed data of all
-owners are one giant mini-batch for the server part, while every owner gets the gradient of its own mean loss.
-All gradients are taken at the same weights, before the one update.
+owners form one giant mini-batch for the server part, while every owner receives the gradient of its own mean loss.
+All gradients are computed at the same weights, before the one update.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ Reduction = Literal["sample_mean", "client_mean", "client_sum"]
 
 @dataclass(frozen=True, kw_only=True)
 class JointRule:
-    """How a joint step is computed.
+    """The computation of a joint step.
 
     Attributes:
-        server_forward: ``concat`` makes one pass over all rows; ``grad_avg`` one pass per owner, gradients averaged.
-            The same without batch norm in the shared part, different with it (whose statistics?).
-        grad_source: ``per_client`` takes the owners' gradients from a second pass per owner (own statistics).
+        server_forward: ``concat`` is one pass over all rows; ``grad_avg`` is one pass per owner, with gradients
+            averaged. They differ only if the shared part has batch norm, by its batch statistics.
+        grad_source: source of the owners' gradients: the ``joint`` pass, or ``per_client``, a second pass per owner
+            with batch statistics of its own rows.
         client_grad_scale: ``per_client_mean`` sends d(own mean loss)/dz; ``giant`` sends d(giant loss)/dz, smaller
             by the owner's share of the rows.
-        reduction: the loss of the shared part is the mean over all rows, the mean over the owners' mean losses, or
-            their sum.
+        reduction: the loss of the shared part: the mean over all rows, the mean of the owners' mean losses, or their
+            sum.
     """
 
     server_forward: ServerForward = "concat"
@@ -46,7 +47,7 @@ class JointRule:
 
 @dataclass(frozen=True, kw_only=True)
 class JointResult:
-    """Mean loss and gradient of the smashed data of each owner, in the order given."""
+    """The mean loss of each owner and the gradient of its smashed data, in the order given."""
 
     losses: tuple[float, ...]
     gradients: tuple[Tensors, ...]
@@ -62,13 +63,16 @@ def joint_gradients(
     stream: int,
     total_rows: int | None = None,
 ) -> JointResult:
-    """Accumulate the joint gradient in the part (not applied yet) and return what the owners need.
+    """Accumulate the joint gradient in the part, without a step, and return the owners' losses and gradients.
 
     Args:
+        part: the shared part.
         zs: smashed data per owner, each a tensor [b_n, ...] or a tuple of them.
-        ys: the labels of the same rows.
-        stream: seeds dropout masks in the shared part.
-        total_rows: rows of the whole giant batch when this part sees only some of it; default all rows given.
+        ys: labels of the same rows.
+        loss: mean loss of a batch.
+        rule: switches of the computation.
+        stream: seed of the dropout masks in the shared part.
+        total_rows: rows of the whole giant batch, if this part receives only some; by default all rows given.
     """
     module = part.module
     if not module.training:
@@ -87,7 +91,7 @@ def joint_gradients(
             inputs = [leaves(tuple(torch.cat(column) for column in columns), part.device)]
             joined = module(*inputs[0])
             outputs = _split(joined, rows)
-    if one_mean:  # as a centralised batch has it; the owners' own losses are only looked at
+    if one_mean:  # one mean over all rows, bit for bit as centralized training; own losses are only reported
         y = _cat(ys)
         target, losses = loss(joined, y), losses_apart(loss, joined, y, outputs, ys)
     else:
@@ -112,7 +116,7 @@ def joint_gradients(
 def _own_gradients(
     part: TrainablePart, zs: Sequence[Tensors], ys: Sequence[Any], loss: Loss, *, stream: int
 ) -> list[Tensors]:
-    """d(own mean loss)/dz from a pass per owner; the part's gradients and running statistics stay as they are."""
+    """Compute d(own mean loss)/dz in a pass per owner; the part's gradients and running statistics do not change."""
     buffers = {name: buffer.clone() for name, buffer in part.module.named_buffers()}
     sent: list[Tensors] = []
     for z, y in zip(zs, ys, strict=True):

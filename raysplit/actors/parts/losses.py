@@ -1,4 +1,4 @@
-"""Losses by name. A loss maps (outputs, targets) of a batch to a mean over its samples."""
+"""Loss functions by name. A loss maps outputs and targets of a batch to the mean over its samples."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ from raysplit.registry import resolve
 
 Loss = Callable[[Any, Any], Tensor]
 
-_NO_LABEL = -100  # of a sample that cross-entropy leaves out
+_NO_LABEL = -100  # cross-entropy ignores samples with this label
 
 
 def cross_entropy(logits: Any, y: Any) -> Tensor:
-    """Mean cross-entropy; logits [B, C], labels [B] of any integer type. Given both by task, the sum over tasks."""
+    """Compute the mean cross-entropy of logits [B, C] and labels [B], or the sum over tasks of mappings by task."""
     if isinstance(logits, Tensor):
         return F.cross_entropy(logits, y.long())
     return joint.joint_loss(joint.task_losses(logits, y))
 
 
 def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Sequence[Any]) -> list[float]:
-    """The mean loss of every one of these batches, without gradients; ``joined`` and ``y`` are all of them at once.
+    """Compute the mean loss of each of several batches, without gradients; NaN for a batch without labels.
 
-    NaN for a batch without any label.
+    Args:
+        loss: the mean loss of a batch.
+        joined: outputs of all batches together.
+        y: targets of all batches together.
+        outputs: the same outputs by batch.
+        ys: the same targets by batch.
     """
     with torch.no_grad():
         if not (loss is cross_entropy and isinstance(joined, Tensor)):
@@ -43,18 +48,18 @@ def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Se
 
 
 def loss_values(losses: Sequence[Tensor]) -> list[float]:
-    """Losses as numbers, fetched at once."""
+    """Convert losses to numbers, with one transfer from the device for all."""
     numbers: list[float] = torch.stack([loss.detach() for loss in losses]).tolist()
     return numbers
 
 
 def mse(output: Tensor, y: Tensor) -> Tensor:
-    """Mean squared error over all elements."""
+    """Compute the mean squared error over all elements."""
     return F.mse_loss(output, y.to(output.dtype))
 
 
 def task_sum(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Tensor:
-    """The unweighted sum of the dense tasks' own losses; outputs and targets by the task's letter."""
+    """Compute the unweighted sum of the dense tasks' own losses; outputs and targets by the task's letter."""
     return torch.stack(list(task_losses(outputs, y).values())).sum()
 
 
@@ -62,12 +67,12 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "task_sum
 
 
 def resolve_loss(name: str) -> Loss:
-    """A loss by name or import path. Raises ``ValueError`` where there is none."""
+    """Return a loss function by its name or import path. Raises ``ValueError`` if there is none."""
     return resolve("loss", name, LOSSES)
 
 
 def wire_labels(y: Tensor | Mapping[str, Tensor]) -> Any:
-    """Labels as they cross a link: class indices in four bytes."""
+    """Convert labels to the form in which they are sent: class indices take four bytes."""
     if isinstance(y, Tensor):
         return y.to(torch.int32) if y.dtype == torch.int64 else y
     return {task: wire_labels(target) for task, target in y.items()}

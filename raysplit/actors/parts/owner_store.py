@@ -1,9 +1,10 @@
-"""Thousands of logical owners in one process: only so many have their parts of the model at hand.
+"""A store for the parts of thousands of logical owners in one process, of which only a limited number are live.
 
-An owner costs its shard. Its parts are built when it first computes. When more than a limit are at hand, those of the
-owner that has been idle longest are packed: their tensors are kept, in memory up to a limit and in an unnamed file
-beyond, and the module (hundreds of Python objects) goes to the next owner that needs one of this kind. What is packed
-and unpacked is bitwise the same, so results depend neither on the limits nor on how owners are spread over processes.
+An owner that has not computed yet costs only its shard; its parts are built when it first computes. If more owners than
+a limit have live parts, those of the one that has been idle longest are packed: their tensors are kept, in memory up to
+a limit and in an unnamed file beyond it, and the module (hundreds of Python objects) is reused by the next owner that
+needs one of this kind. Packing and unpacking change no bit, so results depend neither on the limits nor on the
+assignment of owners to processes.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from raysplit.cluster.device import Device
 
 MAX_AT_HAND = 64
 MAX_PACKED_BYTES = 256 * 2**20
-_KEYS = count()  # never used twice, as addresses are
+_KEYS = count()  # unlike addresses, keys are never used twice
 
 
 class OwnerParts:
-    """The stages of one owner, at hand whenever they are asked for.
+    """The stages of one owner, which are built or unpacked on access.
 
     Args:
-        recipes: of its parts, in order.
-        device: where they compute.
-        store: the process's store; None keeps the parts at hand for ever, for owners that hold on to their modules.
+        recipes: recipes of the parts, in order.
+        device: device on which they compute.
+        store: the process's store; None keeps the parts live, for owners that store references to their modules.
     """
 
     def __init__(self, recipes: Sequence[PartRecipe], device: Device, store: OwnerStore | None) -> None:
@@ -50,7 +51,7 @@ class OwnerParts:
 
     @property
     def stages(self) -> list[Stage]:
-        """The stages, built or unpacked if need be; ask again after every wait outside of `busy`."""
+        """The stages, built or unpacked if necessary. Outside of `busy`, access them again after every await."""
         if self._store is None:
             if not self._stages:
                 self._stages = [recipe.build(self._device) for recipe in self._recipes]
@@ -59,12 +60,12 @@ class OwnerParts:
         return self._stages
 
     def recut(self, recipes: Sequence[PartRecipe]) -> OwnerParts:
-        """Other parts in their stead."""
+        """Return other parts for the same owner and store."""
         return OwnerParts(recipes, self._device, self._store)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """While this lasts, the parts stay at hand."""
+        """Keep the parts live within this context."""
         self._num_busy += 1
         try:
             yield
@@ -78,7 +79,7 @@ class OwnerParts:
         return self._num_busy > 0
 
     def unpack(self, shells: Sequence[nn.Module | None], packed: Sequence[PackedPart] | None) -> None:
-        """Have the parts at hand, in modules that another owner has let go where there are some."""
+        """Build or restore the parts, in modules that other owners released if there are any."""
         if not self._stages:
             self._stages = [
                 recipe.build(self._device) if shell is None else recipe.build_in(shell, self._device)
@@ -90,22 +91,23 @@ class OwnerParts:
             stage.part.unpack(recipe.module() if shell is None else shell, content)
 
     def pack(self) -> tuple[list[nn.Module], list[PackedPart]]:
-        """Let the modules go; what was in them."""
+        """Release the modules, and return them with the packed parts."""
         modules = [stage.part.module for stage in self._stages]
         return modules, [stage.part.pack() for stage in self._stages]
 
     @property
     def kinds(self) -> list[Any]:
-        """What a module must have in common with a part's to take its tensors."""
+        """The kind of each part's module; modules of one kind can be exchanged."""
         return [(recipe.spec, recipe.cuts, recipe.index, recipe.device) for recipe in self._recipes]
 
 
 class OwnerStore:
-    """Of one process: who has its parts at hand, and the packed parts of the others.
+    """The live and the packed parts of all owners of a process.
 
     Args:
-        max_at_hand: owners whose parts stay at hand while they are idle; those at work are always at hand.
-        max_packed_bytes: of packed parts in memory; the longest idle go to an unnamed temporary file.
+        max_at_hand: largest number of idle owners with live parts; busy owners always have live parts.
+        max_packed_bytes: largest size of packed parts in memory; those of the longest idle owners go to an unnamed
+            temporary file.
     """
 
     def __init__(self, *, max_at_hand: int = MAX_AT_HAND, max_packed_bytes: int = MAX_PACKED_BYTES) -> None:
@@ -114,11 +116,11 @@ class OwnerStore:
         self._at_hand: OrderedDict[int, weakref.ref[OwnerParts]] = OrderedDict()  # longest idle first
         self._packed: OrderedDict[int, list[PackedPart]] = OrderedDict()
         self._packed_bytes = 0
-        self._spilled: dict[int, tuple[int, int]] = {}  # place and length in the file
-        self._gaps: defaultdict[int, list[int]] = defaultdict(list)  # places that are free again, by length
+        self._spilled: dict[int, tuple[int, int]] = {}  # offset and length in the file
+        self._gaps: defaultdict[int, list[int]] = defaultdict(list)  # free offsets by length
         self._file: IO[bytes] | None = None
         self._shells: defaultdict[Any, list[nn.Module]] = defaultdict(list)
-        self._gone: list[int] = []  # owners that are no more
+        self._gone: list[int] = []  # owners that have been garbage-collected
 
     @property
     def num_at_hand(self) -> int:
@@ -131,7 +133,7 @@ class OwnerStore:
         return len(self._spilled)
 
     def bring(self, parts: OwnerParts) -> None:
-        """Have these parts at hand, as the latest used."""
+        """Make these parts live, and mark them as the latest used."""
         key = parts.key
         self._forget_those_gone()
         if key in self._at_hand:
@@ -143,19 +145,19 @@ class OwnerStore:
         self.make_room()
 
     def make_room(self) -> None:
-        """Pack the longest idle owners until no more than the limit are at hand, or all are at work."""
+        """Pack the parts of the longest idle owners until the limit is kept, or all others are busy."""
         self._forget_those_gone()
         excess = len(self._at_hand) - self.max_at_hand
         if excess <= 0:
             return
         present = [(key, ref()) for key, ref in self._at_hand.items()]
         idle = [(key, parts) for key, parts in present if parts is not None and not parts.is_busy]
-        for key, parts in idle[:-1][:excess]:  # the latest may be in somebody's hands
+        for key, parts in idle[:-1][:excess]:  # the caller may be using the latest
             del self._at_hand[key]
             self._pack(key, parts)
 
     def forget(self, key: int) -> None:
-        """The owner is gone: noted now, and acted on later, since the collector may call this amid other work."""
+        """Note that an owner is gone; its parts are dropped later, as the garbage collector calls this at any time."""
         self._gone.append(key)
 
     def _forget_those_gone(self) -> None:

@@ -1,7 +1,7 @@
-"""A trainable part of a cut model: forward keeps the graph of the one batch in flight, backward uses it up.
+"""A trainable part of a cut model: forward keeps the graph of the one batch in flight, backward consumes it.
 
-Chained parts apply the same kernels to the same values as the uncut model, so training them is bitwise the same
-(chain rule: a part's backward is the vector-Jacobian product with the gradient it is sent).
+Chained parts apply the same kernels to the same values as the uncut model, so training them gives the same bits (chain
+rule: a part's backward pass is the vector-Jacobian product with the gradient that it receives).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from raysplit.models.optimizer_step import use_up_gradients
 
 Tensors = Tensor | tuple[Tensor, ...]
 Received = Tensors | Mapping[str, Tensor]
-"""What a part computes on: what crossed a cut, or the inputs of the data, which may have names."""
+"""The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
 BufferPolicy = Literal["average", "local"]
 
 
@@ -34,26 +34,26 @@ def untuple(values: tuple[Tensor, ...]) -> Tensors:
 
 
 def leaves(values: Tensors, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
-    """Received tensors as leaves of a new graph on a device; floating ones get a gradient."""
+    """Make received tensors the leaves of a new graph on a device; floating-point ones get a gradient."""
     return tuple([v.detach().to(device).requires_grad_(v.is_floating_point()) for v in as_tuple(values)])
 
 
 def on_device(value: Any, device: torch.device | str) -> Any:
-    """Labels (a tensor or one per task) on a device."""
+    """Move labels (a tensor, or one per task) to a device."""
     return value.to(device) if isinstance(value, Tensor) else {k: v.to(device) for k, v in value.items()}
 
 
 def gradients(inputs: tuple[Tensor, ...]) -> Tensors:
-    """The gradients that belong to the crossing tensors; zero for one that the loss does not depend on."""
+    """Return the gradients of crossing tensors; zero for one on which the loss does not depend."""
     return untuple(tuple(torch.zeros_like(v) if v.grad is None else v.grad for v in inputs))
 
 
 class PackedPart(NamedTuple):
-    """What a part has between two rounds, without its module; tensors are copies in main memory.
+    """The content of a part between two rounds, without its module; tensors are copies in main memory.
 
     Attributes:
         tensors: all parameters and buffers in the module's order.
-        optimizer: the optimiser's state; None where nothing is trained.
+        optimizer: the optimizer's state; None for a part without trainable weights.
     """
 
     tensors: list[Tensor]
@@ -61,24 +61,25 @@ class PackedPart(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """The weight of all tensors."""
+        """The size of all tensors."""
         states = (self.optimizer or {}).get("state", {}).values()
         own = [value for state in states for value in state.values() if isinstance(value, Tensor)]
         return sum(tensor.numel() * tensor.element_size() for tensor in [*self.tensors, *own])
 
 
 class TrainablePart:
-    """One part of a model with its optimiser.
+    """One part of a model with its optimizer.
 
     Args:
-        module: takes the crossing tensors positionally; the part that sees the data takes several inputs by name.
-        optimizer: how it is trained.
-        input_gradients: whether anybody wants the gradient of the inputs; the part that sees the data saves the work.
-        proximal_mu: adds mu * (weight - weight at the last load) to every gradient (FedProx, Li et al. 2020,
-            arXiv 1812.06127).
+        module: the network; it takes crossing tensors positionally, and several inputs of the data by name.
+        optimizer: optimizer of its weights.
+        input_gradients: whether to compute the gradients of the inputs, which the first part does not need.
+        proximal_mu: weight mu of the term mu * (weight - weight at the last load), which is added to every gradient
+            (FedProx, Li et al. 2020, arXiv 1812.06127).
+        device: torch device of the computation.
 
     Attributes:
-        before_step: called when all gradients of a step are there and before they are applied, if set.
+        before_step: a function that is called before a step applies its gradients, if set.
     """
 
     def __init__(
@@ -107,12 +108,12 @@ class TrainablePart:
     # -- one step ------------------------------------------------------------------------------------------------
 
     def forward(self, z: Received, *, stream: int) -> Tensors:
-        """Train-mode forward; the graph is kept until `backward`. ``stream`` seeds this step's dropout masks."""
+        """Run forward in train mode and keep the graph until `backward`; ``stream`` seeds this step's dropout masks."""
         self._compute(z, stream)
         return untuple(tuple([output.detach() for output in self._outputs]))
 
     def backward(self, g: Tensors) -> Tensors:
-        """Gradients of the parameters (accumulated) and, returned, those of the inputs. Call `step` to apply."""
+        """Accumulate the gradients of the parameters, which `step` applies, and return those of the inputs."""
         given = zip(self._outputs, as_tuple(g), strict=True)
         pairs = [(output, d.to(self.device)) for output, d in given if output.requires_grad]
         if pairs:
@@ -121,9 +122,9 @@ class TrainablePart:
         return self._take_input_gradients()
 
     def loss_gradient(self, z: Received, y: Any, loss: Loss, *, stream: int) -> tuple[float, Tensors]:
-        """Forward, loss and backward in one, for the part that holds the labels: the loss and the input gradients.
+        """Run forward, loss and backward in one, and return the loss and the gradients of the inputs.
 
-        A part with several heads may give its outputs as a mapping from task to output; the loss gets it as it is.
+        A part with several heads may return a mapping from task to output, which the loss receives unchanged.
         """
         self._compute(z, stream)
         value = loss(untuple(self._outputs), on_device(y, self.device))
@@ -142,7 +143,7 @@ class TrainablePart:
         use_up_gradients(self._optimizer)
 
     def predict(self, z: Received) -> Tensors:
-        """Eval-mode forward without a graph; keeps nothing."""
+        """Run forward in eval mode without a graph."""
         self.module.eval()
         with torch.no_grad():
             if isinstance(z, Mapping):
@@ -153,7 +154,7 @@ class TrainablePart:
         if not self.module.training:
             self.module.train()
         named: dict[str, Tensor] = {}
-        if isinstance(z, Mapping):  # the inputs of the data, whose gradients nobody wants
+        if isinstance(z, Mapping):  # inputs of the data, whose gradients are not needed
             self._inputs, named = (), {name: v.detach().to(self.device) for name, v in z.items()}
         elif self.input_gradients:
             self._inputs = leaves(z, self.device)
@@ -177,7 +178,7 @@ class TrainablePart:
 
     @property
     def optimizer(self) -> torch.optim.Optimizer | None:
-        """The present optimiser; None for a part without weights."""
+        """The present optimizer; None for a part without trainable weights."""
         return self._optimizer
 
     @property
@@ -185,11 +186,11 @@ class TrainablePart:
         return sum(p.numel() for p in self.module.parameters())
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of all weights and buffers in main memory, under the model's own names."""
+        """Copy all weights and buffers to main memory, under the names of the whole model."""
         return {key: value.detach().to("cpu", copy=True) for key, value in self.module.state_dict().items()}
 
     def load_weights(self, state: Mapping[str, Tensor], *, buffers: BufferPolicy = "average") -> None:
-        """Take over weights (a copy); ``buffers="local"`` keeps this part's own batch-norm statistics."""
+        """Load a copy of these weights; ``buffers="local"`` keeps this part's own batch-norm statistics."""
         if buffers == "local":
             own = {name for name, _ in self.module.named_buffers()}
             state = {
@@ -201,28 +202,28 @@ class TrainablePart:
             self._anchor = [p.detach().clone() for p in self.module.parameters()]
 
     def restart_optimizer(self) -> None:
-        """Forget momentum and the like."""
+        """Discard the optimizer's state, such as momentum."""
         self._optimizer = self._spec.build(self.module.parameters())
         self.scale_learning_rate(self._lr_scale)
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Set every learning rate to the configured one times the factor of the round's schedule."""
+        """Set the learning rate to the configured one times the factor of the round's schedule."""
         self._lr_scale = factor
         if self._optimizer is not None:
             for group in self._optimizer.param_groups:
                 group["lr"] = self._spec.lr * factor
 
     def set_learning_rate(self, rate: float) -> None:
-        """Another configured rate, which the round's schedule goes on multiplying."""
+        """Replace the configured learning rate, which the round's schedule still multiplies."""
         self._spec = replace(self._spec, lr=rate)
         self.scale_learning_rate(self._lr_scale)
 
     def state_dict(self) -> dict[str, Any]:
-        """What training goes on from: weights, buffers, the optimiser's state and its configured rate (copies)."""
+        """Return copies of weights, buffers, the optimizer's state and its configured learning rate."""
         return {"weights": self.weights(), "optimizer": self._optimizer_state(), "lr": self._spec.lr}
 
     def load_state_dict(self, state: Mapping[str, Any], *, buffers: BufferPolicy = "average") -> None:
-        """Go on from a `state_dict`; ``buffers="local"`` keeps this part's own batch-norm statistics."""
+        """Restore a `state_dict`; ``buffers="local"`` keeps this part's own batch-norm statistics."""
         self.abandon()
         self._spec = replace(self._spec, lr=state["lr"])
         self.restart_optimizer()
@@ -230,16 +231,14 @@ class TrainablePart:
         self._load_optimizer(state["optimizer"])
 
     def _optimizer_state(self) -> dict[str, Any]:
-        """A copy of the optimiser's state (momentum, ...)."""
         return deepcopy(self._optimizer.state_dict()) if self._optimizer else {}
 
     def _load_optimizer(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of an optimiser (a copy: torch would alias the given tensors)."""
         if self._optimizer is not None:
-            self._optimizer.load_state_dict(deepcopy(dict(state)))
+            self._optimizer.load_state_dict(deepcopy(dict(state)))  # without the copy, torch aliases the tensors
 
     def pack(self) -> PackedPart:
-        """Let the module go; between rounds only. `unpack` before any other use."""
+        """Release the module, between rounds only; call `unpack` before any other use."""
         optimizer = self._optimizer_state() if self._optimizer is not None else None
         tensors = [tensor.detach().to("cpu", copy=True) for tensor in _tensors(self.module)]
         self.abandon()
@@ -247,7 +246,7 @@ class TrainablePart:
         return PackedPart(tensors=tensors, optimizer=optimizer)
 
     def unpack(self, module: nn.Module, packed: PackedPart) -> None:
-        """Be as before `pack`, bit for bit, in a module of the same kind whatever it holds."""
+        """Restore the state before `pack`, bit for bit, in a module of the same kind with any weights."""
         self.module = module.to(self.device)
         fill(self.module, packed.tensors)
         self._optimizer = self._spec.build(self.module.parameters())
@@ -255,7 +254,7 @@ class TrainablePart:
             self._load_optimizer(packed.optimizer)
 
     def abandon(self) -> None:
-        """Forget the batch in flight, the gradients that were not applied, and who wanted to see them."""
+        """Discard the batch in flight, gradients that were not applied, and `before_step`."""
         self._inputs = self._outputs = ()
         self.before_step = None
         for parameter in self.module.parameters():

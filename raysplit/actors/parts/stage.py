@@ -1,4 +1,4 @@
-"""A part of the model on a device: what parties await when they compute."""
+"""A part of the model on a device, with the asynchronous calls that parties await."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from raysplit.seeding import keyed_draws
 
 @dataclass(frozen=True, kw_only=True)
 class PartRecipe:
-    """How to build one part of a model anywhere, with the run's initial weights, and how to train it.
+    """A recipe from which any process builds one part of a model, with the run's initial weights.
 
     Attributes:
         spec: the whole model.
-        cuts: where it is cut; no cut leaves one part, the whole model.
-        index: which part this is, counted from 0.
-        optimizer: its optimiser.
-        seed: seeds the dropout masks, by owner, round, step and module.
-        buffers: whether loading an average also replaces batch-norm statistics.
-        device: the torch device, ``cpu`` or ``cuda``.
+        cuts: its cuts; without one, the only part is the whole model.
+        index: the number of the part, counted from 0 at the inputs.
+        optimizer: optimizer of the part.
+        proximal_mu: weight of FedProx's proximal term; see `TrainablePart`.
+        seed: seed of the dropout masks, which are also keyed by owner, round, step and module.
+        buffers: whether loading an average replaces batch-norm statistics (``average``) or not (``local``).
+        device: torch device, ``cpu`` or ``cuda``.
     """
 
     spec: ModelSpec
@@ -45,14 +46,15 @@ class PartRecipe:
     device: str = "cpu"
 
     def module(self) -> nn.Module:
-        """A new module of this part, with the run's initial weights."""
+        """Build a module of this part, with the run's initial weights."""
         return self.spec.parts(self.cuts)[self.index]
 
     def build(self, device: Device) -> Stage:
+        """Build the part on a device that orders its work."""
         return self._stage(self.module(), device)
 
     def build_in(self, module: nn.Module, device: Device) -> Stage:
-        """The same in a used module of this part: its weights become the run's initial ones."""
+        """Build the part in a used module of its kind, whose weights become the run's initial ones."""
         fill(module, initial_tensors(self.spec, self.cuts, self.index))
         return self._stage(module, device)
 
@@ -60,7 +62,7 @@ class PartRecipe:
         part = TrainablePart(
             module,
             self.optimizer,
-            input_gradients=self.index > 0,  # part 0 sees the data
+            input_gradients=self.index > 0,  # part 0 receives the data
             proximal_mu=self.proximal_mu,
             device=self.device,
         )
@@ -69,13 +71,13 @@ class PartRecipe:
 
 @lru_cache(maxsize=8)
 def initial_tensors(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> list[Tensor]:
-    """All parameters and buffers of a part as a run starts with them; never written to."""
+    """Return all initial parameters and buffers of a part. They are cached: never write to them."""
     module = spec.parts(cuts)[index]
     return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
 
 
 class Stage:
-    """The asynchronous face of a `TrainablePart` on its `Device`."""
+    """The asynchronous interface of a `TrainablePart` on its `Device`."""
 
     def __init__(self, part: TrainablePart, device: Device, recipe: PartRecipe) -> None:
         self.part = part
@@ -85,23 +87,33 @@ class Stage:
         self._draws = may_draw(part.module)
 
     def forward(self, step_id: StepId, z: Received) -> Awaitable[Tensors]:
+        """Run the part forward on ``z`` [B, ...], and keep the graph for `backward`."""
         return self.compute("forward", step_id, lambda: self.part.forward(z, stream=self._stream(step_id)))
 
     def backward(self, step_id: StepId, g: Tensors) -> Awaitable[Tensors]:
-        """The gradient of the inputs; apply the parameters' own with `update`."""
+        """Run the part backward with the gradient ``g`` of its outputs, and return that of its inputs.
+
+        The gradients of the parameters are accumulated; `update` applies them.
+        """
         return self.compute("backward", step_id, lambda: self.part.backward(g))
 
     def update(self, step_id: StepId) -> Awaitable[None]:
+        """Apply the accumulated gradients: one step of the optimizer."""
         return self.compute("update", step_id, self.part.step)
 
     async def loss_gradient(self, step_id: StepId, z: Received, y: Any, loss: Loss) -> tuple[float, Tensors]:
-        """The mean loss of the batch and the gradient of the inputs; raises `NonFiniteLoss`."""
+        """Run the last part forward and backward; return the mean loss of the batch and the gradient of ``z`` [B, ...].
+
+        Raises:
+            NonFiniteLoss: if the loss is NaN or infinite.
+        """
         value, g = await self.compute(
             "loss", step_id, lambda: self.part.loss_gradient(z, y, loss, stream=self._stream(step_id)), with_loss=loss
         )
         return require_finite(step_id, value), g
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Load these weights; batch-norm statistics by the recipe's ``buffers``."""
         self.part.load_weights(state, buffers=self._recipe.buffers)
 
     def _stream(self, step_id: StepId) -> int:
@@ -110,7 +122,7 @@ class Stage:
     def compute(
         self, kind: WorkKind, step_id: StepId, compute: Callable[[], Any], *, with_loss: Loss | None = None
     ) -> Awaitable[Any]:
-        """Any other work on this part, done in turn on its device.
+        """Run any other computation on this part, in its turn on the device, and return its result.
 
         What it draws from global streams, in the part's modules or in ``with_loss``, comes from a stream of its own.
         """
@@ -128,7 +140,7 @@ class Stage:
 
 
 def require_finite(step_id: StepId, loss: float) -> float:
-    """The loss itself, or `NonFiniteLoss` naming the owner, round and step."""
+    """Return the loss, or raise `NonFiniteLoss` with owner, round and step."""
     if not math.isfinite(loss):
         raise NonFiniteLoss(step_id.owner, step_id.round, step_id.step, loss)
     return loss

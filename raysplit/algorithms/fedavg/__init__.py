@@ -1,4 +1,9 @@
-"""FedAvg, FedProx, the references beside them, and rounds that end without waiting for everybody."""
+"""Methods that keep the whole model at the owner.
+
+* ``fedavg``: `FedAvg`, `FedProx` and their owner's rounds (`local_epochs`, `train_and_submit`).
+* ``references``: `Centralised` (all data in one place) and `LocalOnly` (no communication).
+* ``open_round``, ``open_aggregator``: rounds of FedAvg that end before all owners have finished.
+"""
 
 from raysplit.algorithms.fedavg.fedavg import FedAvg as FedAvg
 from raysplit.algorithms.fedavg.fedavg import FedProx as FedProx

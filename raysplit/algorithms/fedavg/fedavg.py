@@ -1,10 +1,9 @@
-"""Federated averaging and its plainest relatives: the whole model at the owner.
+"""Federated averaging: FedAvg and FedProx, with the whole model at the owner.
 
 * FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data" (2017,
   arXiv 1602.05629), algorithm 1: local epochs from the global model, then a mean weighted by data size.
 * FedProx: Li et al., "Federated Optimization in Heterogeneous Networks" (2020, arXiv 1812.06127): FedAvg whose local
   loss has the term mu/2 |w - w_global|^2.
-* Centralised: all data in one place, the upper reference. Local only: no communication at all, the lower one.
 """
 
 from __future__ import annotations
@@ -25,16 +24,20 @@ from raysplit.cluster.contract import PartySpec, Promise
 
 
 async def local_epochs(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    """Train the whole model on all batches of the round."""
     for step_id, batch in owner.batches(context):
         await owner.train_batch(step_id, batch)
 
 
 async def train_and_submit(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    """Train the whole model on all batches of the round, and submit its weights for the average."""
     await local_epochs(owner, team, context)
     await team.aggregator.submit(context, owner.name, owner.weights())
 
 
 class FedAvg(Algorithm):
+    """FedAvg: local epochs at the owners, then the mean of their models."""
+
     name = "fedavg"
     title = "FedAvg"
     comes_and_goes = True
@@ -48,7 +51,7 @@ class FedAvg(Algorithm):
         return [*self.owner_parties(self.recipe(0)), self.averaging_party()]
 
     def averaging_party(self) -> PartySpec:
-        """The aggregator, one that closes a round in time where that is wanted."""
+        """Describe the aggregator; an `OpenAggregator` if the rules let a round end without some owners."""
         party, rules, size = self.aggregator_party(0), self.setting.cohort, self.setting.cohort_size
         if not rules.is_open:
             return party
@@ -79,12 +82,15 @@ class FedAvg(Algorithm):
 
 
 class FedProxOptions(Options):
-    """``proximal_mu`` is the weight of the proximal term; 0 is FedAvg."""
+    """Options of FedProx."""
 
     proximal_mu: float = Field(default=0.1, ge=0)
+    """Weight mu of the proximal term; 0 is FedAvg."""
 
 
 class FedProx(FedAvg):
+    """FedProx: FedAvg with a proximal term in the local loss."""
+
     name = "fedprox"
     title = "FedProx"
     options_type: ClassVar[type[Options]] = FedProxOptions

@@ -1,8 +1,8 @@
-"""An aggregator that does not wait for everybody: a round closes with those who came in time.
+"""An aggregator whose rounds close before all owners have submitted.
 
-Over-selection, deadline and quorum as in Bonawitz et al., "Towards Federated Learning at Scale" (2019,
-arXiv 1902.01046). The mean is over those who came, their weights scaled to sum to 1. A late update is left out, or
-merged into the next mean with the weight that it had.
+Over-selection, deadline and quorum follow Bonawitz et al., "Towards Federated Learning at Scale" (2019,
+arXiv 1902.01046). The mean is over the owners that submitted in time, their weights scaled to sum to 1. A late update
+is dropped, or merged into the next mean with its original weight.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from raysplit.schedulers.cohort import CohortRules, Gathering
 
 
 class OpenAggregatorHandle(AggregatorHandle, Protocol):
-    """An `OpenAggregator` from afar."""
+    """The handle of an `OpenAggregator`."""
 
     def lose(self, context: RoundContext, owner: str) -> Promise[bool]: ...
 
@@ -29,7 +29,13 @@ class OpenAggregatorHandle(AggregatorHandle, Protocol):
 
 
 class OpenAggregator(Aggregator):
-    """Averages a round over those who came in time."""
+    """An aggregator that averages the updates that arrive in time.
+
+    Args:
+        cohort_rules: over-selection, deadline, quorum, and what becomes of late updates.
+        cohort_size: the number of updates that a round wants; None wants all.
+        arguments: those of `Aggregator`.
+    """
 
     def __init__(self, *, cohort_rules: CohortRules, cohort_size: int | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -60,7 +66,7 @@ class OpenAggregator(Aggregator):
             self._closed.cancel()
 
     async def submit(self, context: RoundContext, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
-        """Bring an owner's state; whoever comes late is told nothing else."""
+        """Submit an owner's state. A late one raises no error: it is dropped or merged by the rules."""
         update = {key: value for state in states for key, value in state.items()}
         self._rules.check(owner, context.round, update, self._current)
         now, closed = self._context, self._closed
@@ -75,14 +81,14 @@ class OpenAggregator(Aggregator):
         self._look()
 
     def lose(self, context: RoundContext, owner: str) -> bool:
-        """Go on without an owner; whether that still makes a quorum."""
+        """Stop waiting for an owner; return whether the others can still make a quorum."""
         self._check(context)
         self._gathering.lose(owner)
         self._look()
         return not self._gathering.is_hopeless
 
     async def closed(self, context: RoundContext) -> tuple[str, ...]:
-        """Who came in time, once the round is closed."""
+        """Wait until the round closes; return the names of the owners that submitted in time, in owner order."""
         self._check(context)
         assert self._closed is not None
         return await asyncio.shield(self._closed)

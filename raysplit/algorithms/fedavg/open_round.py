@@ -1,4 +1,4 @@
-"""A round that goes on without those who do not come in time, for methods whose owners work apart from one another."""
+"""Rounds that end before all owners have finished, for methods whose owners work independently."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from raysplit.schedulers.cohort import CohortRules
 
 
 class OpenRounds:
-    """Starts owners, takes the reports of those who come in time, and remembers who is still at work."""
+    """The open rounds of a run: collects reports that are in time, and keeps track of owners that still train."""
 
     def __init__(self, rules: CohortRules) -> None:
         self._rules = rules
         self._at_work: dict[str, asyncio.Future[Any]] = {}
 
     def idle(self, owners: list[str]) -> list[str]:
-        """Those who do not work on an earlier round any more."""
+        """Return the owners that no longer train for an earlier round."""
         return [name for name in owners if name not in self._at_work or self._at_work[name].done()]
 
     async def run(
@@ -31,8 +31,10 @@ class OpenRounds:
         aggregator: OpenAggregatorHandle,
         handles: Mapping[str, OwnerHandle],
     ) -> tuple[OwnerReport, ...]:
-        """The reports of the owners whose updates are in the mean. An owner that fails is gone on without, unless too
-        few are left: then its error is raised."""
+        """Await the end of a round; return the reports of the owners whose updates are in the mean.
+
+        The round continues without an owner that fails. If too few owners are left for a quorum, its error is raised.
+        """
         waits = {name: asyncio.ensure_future(value_of(run)) for name, run in runs.items()}
         watched = [
             asyncio.ensure_future(_without_failed(aggregator, context, name, wait)) for name, wait in waits.items()
@@ -46,20 +48,19 @@ class OpenRounds:
             for task_ in (closed, *watched):
                 task_.cancel()
             await asyncio.wait([closed, *watched])
-        await self._leave(context, came, waits, handles)
+        await self._release_late(context, came, waits, handles)
         return tuple(reports)
 
-    async def _leave(
+    async def _release_late(
         self,
         context: RoundContext,
         came: tuple[str, ...],
         waits: Mapping[str, asyncio.Future[Any]],
         handles: Mapping[str, OwnerHandle],
     ) -> None:
-        """Late owners are stopped, or go on if their updates are to count in the next round."""
         late = [name for name in context.cohort if name not in came and not waits[name].done()]
         if self._rules.late == "merge":
-            self._at_work |= {name: waits[name] for name in late}
+            self._at_work |= {name: waits[name] for name in late}  # their updates count in the next round
         else:
             await gather(*[handles[name].load_state_dict({}) for name in late])
             for name in late:
@@ -69,7 +70,7 @@ class OpenRounds:
 async def _without_failed(
     aggregator: OpenAggregatorHandle, context: RoundContext, owner: str, wait: asyncio.Future[Any]
 ) -> None:
-    """Raise an owner's error only if the round cannot go on without it."""
+    """Raise an owner's error only if the round cannot continue without it."""
     await asyncio.wait([wait])
     if wait.cancelled() or wait.exception() is None:
         return
@@ -78,7 +79,7 @@ async def _without_failed(
 
 
 async def _first_error(closed: asyncio.Future[Any], watched: Sequence[asyncio.Future[None]]) -> None:
-    """Return when the round is closed, or raise what makes that impossible."""
+    """Return when the round is closed, or raise the first error that prevents this."""
     waiting: set[asyncio.Future[Any]] = {closed, *watched}
     while not closed.done():
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

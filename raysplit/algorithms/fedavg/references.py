@@ -1,4 +1,4 @@
-"""The two references that every comparison needs: all data in one place, and every owner by itself."""
+"""The two references of every comparison: centralized training (upper), and local training without communication."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from raysplit.cluster.contract import PartySpec, Promise
 
 
 class LocalOnly(Algorithm):
+    """Local training: each owner trains a model of its own, without communication."""
+
     name = "local"
     title = "Local only"
 
@@ -31,14 +33,17 @@ class LocalOnly(Algorithm):
 
 
 class CentralisedOptions(Options):
-    """``batch_factor`` multiplies the batch size; the number of owners makes the batch of MiniBatch-SFL."""
+    """Options of centralized training."""
 
     batch_factor: int = Field(default=1, ge=1)
+    """Factor on the batch size; the number of owners gives the batch of MiniBatch-SFL."""
 
 
 class Centralised(LocalOnly):
+    """Centralized training: one owner holds the samples of all."""
+
     name = "centralised"
-    title = "Centralised"
+    title = "Centralized"
     options_type: ClassVar[type[Options]] = CentralisedOptions
 
     def set_up(self, setting: Setting) -> None:
@@ -54,7 +59,7 @@ class Centralised(LocalOnly):
 
 
 def pool(owners: Mapping[str, OwnerData]) -> OwnerData:
-    """All owners' samples as one owner's, in owner order."""
+    """Pool all owners' training samples in one owner, in owner order."""
     data = list(owners.values())
     shards = [owner.shard for owner in data]
     shard = shards[0] if len(shards) == 1 else type(shards[0]).concatenated(shards)

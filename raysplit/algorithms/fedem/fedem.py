@@ -1,4 +1,4 @@
-"""FedEM: a few shared learners, and every owner's own mixture of them.
+"""FedEM: a few shared learners, and a mixture of them for every owner.
 
 Marfoq, Neglia, Bellet, Kameni, Vidal, "Federated Multi-Task Learning under a Mixture of Distributions" (2021,
 arXiv 2108.10252), algorithm 1. With l_ik the loss of sample i under learner k, owner m's round is
@@ -35,8 +35,8 @@ from raysplit.models.cutting.dropout import dropout_stream
 async def fedem_round(owner: DataOwner, team: Team, context: RoundContext, *, seed: int) -> None:
     part = owner.first.part
     owner.load_weights({**await team.aggregator.current(), MIXTURE: mixture_in(part).mixture})
-    q = responsibilities(owner)  # [N, K]
-    mixture_in(part).mixture.copy_(q.mean(0))
+    q = responsibilities(owner)  # [N, K], E-step
+    mixture_in(part).mixture.copy_(q.mean(0))  # pi_m
     for step_id, batch in owner.batches(context):
         step = partial(weighted_gradient, part, batch, q[batch.indices], stream=step_id.stream(seed, "dropout"))
         loss = await owner.first.compute("loss", step_id, step)
@@ -47,16 +47,16 @@ async def fedem_round(owner: DataOwner, team: Team, context: RoundContext, *, se
 
 
 def responsibilities(owner: DataOwner) -> Tensor:
-    """E-step: q [N, K], which learner explains which of the owner's samples, in stored order."""
+    """E-step: compute q [N, K], the probability that learner k explains sample i, in stored order."""
     part = owner.first.part
     mixture = mixture_in(part).eval()
     with torch.no_grad():
         losses = torch.cat([sample_losses(mixture, b, part.device) for b in owner.whole_shard("responsibilities")], 1)
-    return torch.softmax(mixture.mixture.log() - losses.T, 1)
+    return torch.softmax(mixture.mixture.log() - losses.T, 1)  # q_ik ~ pi_k exp(-l_ik)
 
 
 def weighted_gradient(part: TrainablePart, batch: Batch, q: Tensor, *, stream: int) -> float:
-    """M-step: accumulate the gradient of sum_k mean_i q_ik l_ik; the learners have no weight in common."""
+    """M-step: accumulate the gradient of sum_k mean_i q_ik l_ik; learners share no weights, so one pass serves all."""
     mixture = mixture_in(part).train()
     with dropout_stream(stream):
         losses = sample_losses(mixture, batch, part.device)
@@ -66,7 +66,7 @@ def weighted_gradient(part: TrainablePart, batch: Batch, q: Tensor, *, stream: i
 
 
 def sample_losses(mixture: Mixture, batch: Batch, device: str) -> Tensor:
-    """Cross-entropy [K, B] of every sample under every learner."""
+    """Compute the cross-entropy [K, B] of every sample under every learner."""
     x, y = on_device(batch.x, device), batch.y.to(device).long()
     return torch.stack([F.cross_entropy(feed(learner, x), y, reduction="none") for learner in mixture.learners])
 
@@ -77,12 +77,15 @@ def mixture_in(part: TrainablePart) -> Mixture:
 
 
 class FedEMOptions(Options):
-    """``num_learners`` is K; the authors use 3."""
+    """Options of FedEM."""
 
     num_learners: int = Field(default=3, ge=1)
+    """Number K of learners; the authors use 3."""
 
 
 class FedEM(Algorithm):
+    """FedEM: owners train shared learners, weighted by how well each explains their samples."""
+
     name = "fedem"
     can_be_simulated = False
     title = "FedEM"
@@ -92,8 +95,8 @@ class FedEM(Algorithm):
         options: FedEMOptions = self.options
         if setting.training.loss != "cross_entropy":
             raise ValueError(
-                f"fedem weighs samples by their likelihood; training.loss must be cross_entropy, got "
-                f"{setting.training.loss}"
+                f"fedem weights samples by their likelihood, so training.loss must be cross_entropy, got "
+                f"{setting.training.loss!r}; set it to cross_entropy or choose another algorithm"
             )
         super().set_up(replace(setting, spec=MixtureSpec.of(setting.spec, options.num_learners)))
 
@@ -108,6 +111,6 @@ class FedEM(Algorithm):
         return RoundReport(owners=await self.run_owners(program, Team(peers=self.peers(AGGREGATOR)), context))
 
     def models(self) -> dict[str, list[Promise[Weights]]]:
-        """The owner's mixture (beside its last learners, which the averaged ones replace)."""
+        """Promise for each owner its mixing weights with the averaged learners, which replace the owner's own."""
         learners = self.aggregator().current()
         return {name: [self.owner(name).weights(), learners] for name in self.setting.owners}

@@ -1,7 +1,7 @@
-"""Several learners of one architecture whose predictions are mixed: p(y | x) = sum_k pi_k softmax_k(x).
+"""A mixture of learners of one architecture: p(y | x) = sum_k pi_k softmax_k(x).
 
 Marfoq, Neglia, Bellet, Kameni, Vidal, "Federated Multi-Task Learning under a Mixture of Distributions" (2021,
-arXiv 2108.10252): the learners are everybody's, the weights pi one owner's.
+arXiv 2108.10252): all owners share the learners, and each has mixing weights pi of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from raysplit.models.spec import DTYPES, ModelSpec
 from raysplit.seeding import derive
 
 MIXTURE = "mixture"
-"""The buffer [K] with the mixing weights."""
+"""Name of the buffer [K] with the mixing weights."""
 
 
 class Mixture(nn.Module):
-    """Log-probabilities [B, C] of the mixture; ``learners`` give logits [B, C] each."""
+    """A network that returns the log-probabilities [B, C] of a mixture; each learner returns logits [B, C]."""
 
     mixture: Tensor
 
@@ -36,7 +36,7 @@ class Mixture(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSpec(ModelSpec):
-    """A mixture of ``num_learners``; the first begins as the plain model would, the others from seeds of their own."""
+    """A mixture of ``num_learners``. The first has the plain model's initial weights, so that K = 1 is FedAvg."""
 
     num_learners: int
 
@@ -50,9 +50,9 @@ class MixtureSpec(ModelSpec):
         return [ModelSpec(**content | {"seed": seed}) for seed in seeds]
 
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
-        """The whole mixture: it has no cut."""
+        """Build the whole mixture. Raises ``ValueError`` for any cut."""
         if cuts:
-            raise ValueError(f"a mixture of learners is not cut, got {list(cuts)}")
+            raise ValueError(f"a mixture of learners cannot be cut, got cuts {list(cuts)}; leave them out")
         return [Mixture([spec.parts(())[0] for spec in self.learner_specs()], DTYPES[self.dtype])]
 
     def build(self) -> nn.Module:

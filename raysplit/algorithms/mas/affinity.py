@@ -1,9 +1,9 @@
-"""How a step for one task changes the loss of another, measured on one batch by looking ahead.
+"""The affinity of two tasks: the effect of a step for one on the loss of the other, measured on one batch.
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, after Fifty et al., NeurIPS 2021, arXiv 2109.04617:
 theta_s'(i) = theta_s - lr * (g_i + weight_decay * theta_s) moves the shared encoder alone, g_i being its gradient of
 loss L_i as trained (1/sqrt n included); then S[i][j] = (1 - L_j(theta_s'(i)) / L_j(theta_s)) / lr.
-The look-ahead runs on substitute parameters, so the model's own are never written.
+The look-ahead step uses substitute parameters; the model's own are never written.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from raysplit.schedulers.grouping.scores import Affinity
 
 @dataclass(frozen=True, kw_only=True)
 class AffinityRule:
-    """How often and how to measure.
+    """The rule of measuring affinities.
 
     Attributes:
-        every: on every so many batches of an owner's round, the first included.
+        every: batches from one measurement to the next within an owner's round, which measures on its first batch.
         normalise_by_lr, freeze_running_statistics: see `measure`.
     """
 
@@ -35,7 +35,7 @@ class AffinityRule:
 
     def __post_init__(self) -> None:
         if self.every < 1:
-            raise ValueError(f"affinities are measured on every {self.every}th batch; give 1 or more")
+            raise ValueError(f"affinity_every is {self.every}; it counts batches, so give 1 or more")
 
 
 def measure(
@@ -49,18 +49,33 @@ def measure(
     normalise_by_lr: bool = True,
     freeze_running_statistics: bool = True,
 ) -> Affinity:
-    """Affinities of all tasks of `model` on the batch (`x` [B, ...], `targets` by task), row = source.
+    """Measure the affinities of all tasks of a model on one batch.
 
-    Parameters and gradients stay as they are, bit for bit, and so does torch's random state. Buffers do when
-    `freeze_running_statistics`; otherwise BatchNorm sees each of the n look-ahead passes, as in the published code.
-    A task whose loss is 0 has nothing to gain: its column is 0. Raises FloatingPointError when a loss is not finite.
+    Parameters, gradients and torch's random state stay the same, bit for bit. A task whose loss is 0 cannot gain, so
+    its column is 0.
+
+    Args:
+        x: the inputs [B, ...].
+        targets: the targets by task.
+        losses: the loss functions by task.
+        lr: learning rate of the look-ahead step.
+        weight_decay: weight decay of the look-ahead step.
+        normalise_by_lr: whether to divide the gains by ``lr``.
+        freeze_running_statistics: whether buffers stay the same too; if not, batch norm sees each of the n look-ahead
+            passes, as in the published code.
+
+    Returns:
+        The affinities, with the source task in the row and the recipient in the column.
+
+    Raises:
+        FloatingPointError: if a loss is not finite.
     """
     parameters = {f"encoder.{name}": p for name, p in model.encoder.named_parameters() if p.requires_grad}
     num_tasks = len(model.tasks)
     with torch.random.fork_rng(devices=[]):
         random_state = torch.random.get_rng_state()  # the same dropout masks in every pass
         outputs = functional_call(model, _copied_buffers(model), (x,))
-        values = {task: losses[task](outputs[task], targets[task]) for task in model.tasks}
+        values = {task: losses[task](outputs[task], targets[task]) for task in model.tasks}  # L_j(theta_s)
         rows = []
         for number, source in enumerate(model.tasks):
             gradients = torch.autograd.grad(
@@ -70,7 +85,7 @@ def measure(
                 materialize_grads=True,
             )
             with torch.no_grad():
-                moved = {
+                moved = {  # theta_s'(i)
                     name: p - lr * (gradient + weight_decay * p)
                     for (name, p), gradient in zip(parameters.items(), gradients, strict=True)
                 }
@@ -81,11 +96,11 @@ def measure(
                 before = torch.stack([values[task].detach().double() for task in model.tasks])
                 gain = torch.where(before == 0, 0.0, 1 - after / before)
             if not gain.isfinite().all():
-                raise FloatingPointError(f"looking ahead for task {source} gives the losses {after.tolist()}")
+                raise FloatingPointError(f"a look-ahead step for task {source} gives the losses {after.tolist()}")
             rows.append(tuple((gain / lr if normalise_by_lr else gain).tolist()))
     return Affinity(tasks=model.tasks, values=tuple(rows))
 
 
 def _copied_buffers(model: MultiTaskModel) -> dict[str, Tensor]:
-    """Stand-ins for all buffers, for a pass to write to."""
+    """Copy all buffers, so that a forward pass writes to the copies."""
     return {name: buffer.clone() for name, buffer in model.named_buffers()}

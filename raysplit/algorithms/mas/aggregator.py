@@ -1,7 +1,7 @@
-"""The aggregator of a group of tasks: averages models, and keeps the affinities that come along.
+"""The aggregator of a group of tasks, which averages models and collects the affinities sent with them.
 
-Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: affinities travel with the updates. A new group takes over encoder
-and decoders from the aggregator of an earlier one.
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: affinities travel with the updates. A new group inherits encoder and
+decoders from the aggregator of an earlier one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from raysplit.schedulers.grouping.scores import Affinity
 
 
 class GroupAggregatorHandle(AggregatorHandle, Protocol):
-    """A `GroupAggregator` from afar."""
+    """The handle of a `GroupAggregator`."""
 
     def submit_measured(
         self, context: RoundContext, owner: str, state: Given[Weights], affinity: Affinity
@@ -36,7 +36,7 @@ class GroupAggregatorHandle(AggregatorHandle, Protocol):
 
 
 class GroupAggregator(Aggregator):
-    """Begins with the initial weights of the group's model."""
+    """An aggregator that starts with the initial weights of the group's model."""
 
     def __init__(self, *, name: str, spec: MultiTaskSpec, rules: UpdateRules) -> None:
         super().__init__(name=name, state=spec.build().state_dict(), rules=rules)
@@ -49,21 +49,21 @@ class GroupAggregator(Aggregator):
     async def submit_measured(
         self, context: RoundContext, owner: str, state: Mapping[str, Tensor], affinity: Affinity
     ) -> None:
-        """An owner's model together with the affinities it measured on the way."""
+        """Submit an owner's weights together with the affinities that it measured in this round."""
         await self.submit(context, owner, state)
         self._affinities[owner] = affinity
 
     async def affinities(self, context: RoundContext) -> dict[str, Affinity]:
-        """What the cohort measured in this round, in owner order."""
+        """Return the affinities that the cohort measured in this round, in owner order."""
         return {owner: self._affinities[owner] for owner in context.cohort}
 
     async def inherit(self, state: Mapping[str, Tensor], *, encoder: bool, decoders: Sequence[str]) -> None:
-        """Take over these pieces of another group's model; the rest stays as it is."""
+        """Load the encoder and these tasks' decoders from the state of another group's model."""
         taken = encoder_state(state) if encoder else {}
         for task in decoders:
             taken |= decoder_state(state, task)
         await self.load_weights({**self._current, **taken})
 
     async def model_of(self, tasks: Sequence[str]) -> dict[str, Tensor]:
-        """The latest average for some of the group's tasks."""
+        """Return the latest average, restricted to some of the group's tasks."""
         return group_state(self._current, tasks)

@@ -1,4 +1,4 @@
-"""What merge and split is compared with: all tasks in one model, each in its own, and two ways to group them.
+"""The baselines of merge and split: all tasks in one model, each in its own, and two other ways to group them.
 
 As in Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285. TAG: Fifty et al., "Efficiently Identifying Task Groupings",
 NeurIPS 2021, arXiv 2109.04617. HOA: Standley et al., "Which Tasks Should Be Learned Together?", ICML 2020,
@@ -25,14 +25,17 @@ from raysplit.schedulers.grouping.scores import Groups, PairLosses, hoa, mean_af
 
 
 class AllInOneOptions(GroupOptions):
-    """``method`` is FedAvg, FedAvg with FedProx's term of weight ``proximal_mu``, or with GradNorm's task weights."""
+    """Options of all in one."""
 
     method: Literal["fedavg", "fedprox", "gradnorm"] = "fedavg"
+    """Training of the model: ``fedavg``; ``fedprox`` adds FedProx's proximal term; ``gradnorm`` weights the tasks by
+    GradNorm."""
     proximal_mu: float = Field(default=0.01, ge=0)
+    """Weight of the proximal term, for ``fedprox``."""
 
 
 class AllInOne(GroupTraining):
-    """One model with all tasks."""
+    """All in one: one model with all tasks."""
 
     name = "all_in_one"
     title = "All in one"
@@ -50,7 +53,7 @@ class AllInOne(GroupTraining):
 
 
 class OneByOne(GroupTraining):
-    """A model for each task, trained for itself."""
+    """One by one: a separate model for each task."""
 
     name = "one_by_one"
     title = "One by one"
@@ -61,13 +64,14 @@ class OneByOne(GroupTraining):
 
 
 class TAGOptions(MeasuringOptions):
-    """At most ``num_groups`` groups, which may overlap."""
+    """Options of TAG."""
 
     num_groups: int = Field(default=2, ge=1)
+    """Largest number of groups, which may overlap."""
 
 
 class TAG(MeasuringTraining):
-    """A merged run that measures affinities throughout, then each chosen group from scratch."""
+    """TAG: a merged run that measures affinities throughout, then each chosen group from scratch."""
 
     name = "tag"
     title = "TAG"
@@ -89,18 +93,19 @@ class TAG(MeasuringTraining):
         if done != rounds:
             return None
         chosen = overlap(mean_affinity(self.history), self.options.num_groups)
-        self.decide(f"the merged run of {rounds} rounds is done", groups=chosen.groups, score=chosen.score)
+        self.decide(f"the merged run of {rounds} rounds has ended", groups=chosen.groups, score=chosen.score)
         return Phase(groups=chosen.groups, schedule_from=rounds, schedule_rounds=rounds)
 
 
 class HOAOptions(GroupOptions):
-    """At most ``num_groups`` groups, which may overlap."""
+    """Options of HOA."""
 
     num_groups: int = Field(default=2, ge=1)
+    """Largest number of groups, which may overlap."""
 
 
 class HOA(GroupTraining):
-    """Every task alone and every pair; larger groups that promise most are then trained as well."""
+    """HOA: every task alone and every pair, then the larger groups with the lowest predicted loss."""
 
     name = "hoa"
     title = "HOA"
@@ -111,7 +116,7 @@ class HOA(GroupTraining):
 
     @property
     def num_rounds(self) -> int:
-        """A second training only where a chosen group has not been trained yet."""
+        """The rounds of one training, or of two if a chosen group has not been trained yet."""
         nothing_new = bool(self._chosen) and all(len(group) <= 2 for group in self._chosen)
         return (1 if nothing_new else 2) * self.setting.rounds
 
@@ -156,6 +161,6 @@ class HOA(GroupTraining):
         return PairLosses(tasks=tasks, values=tuple(tuple(loss(task, partner) for partner in tasks) for task in tasks))
 
     def candidates(self) -> tuple[TaskGroup, ...]:
-        """The chosen groups alone."""
-        everybody = super().candidates()
-        return tuple(group for group in everybody if group.tasks in self._chosen) if self._chosen else everybody
+        """The chosen groups, once they are known; all groups before."""
+        groups = super().candidates()
+        return tuple(group for group in groups if group.tasks in self._chosen) if self._chosen else groups

@@ -1,4 +1,4 @@
-"""What training groups of tasks has cost: device time and energy by task, group and owner, measured and modelled.
+"""The costs of training groups of tasks: device time and energy by task, group and owner, measured and modeled.
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, count the hours of all owners and groups, affinity passes included.
 """
@@ -41,9 +41,13 @@ _SEPARATOR = "+"  # of the tasks of a group
 
 
 def watts_of(owners: Sequence[str], devices: Sequence[str | float]) -> dict[str, float]:
-    """Every owner's power draw while it computes: kinds of device or numbers, dealt out in turn.
+    """Look up every owner's power draw while it computes, in W.
 
-    Raises ValueError for an unknown kind, or one whose power is not known.
+    Args:
+        devices: kinds of device, or powers in W, which are assigned to the owners in turn.
+
+    Raises:
+        ValueError: for an unknown kind, or one whose power is not known.
     """
     return {owner: _watts(devices[number % len(devices)]) for number, owner in enumerate(owners)}
 
@@ -53,7 +57,9 @@ def _watts(device: str | float) -> float:
         return device
     known = {name: kind.power_w for name, kind in node_kinds().items() if kind.power_w is not None}
     if device not in known:
-        raise ValueError(f"no power is known of the device {device!r}; give one of {', '.join(known)} or a number of W")
+        raise ValueError(
+            f"the power of the device {device!r} is not known; give one of {', '.join(known)}, or a number of W"
+        )
     return known[device]
 
 
@@ -66,7 +72,7 @@ class Ledger:
         self.charges: list[Charge] = []
 
     def add(self, round: int, group: tuple[str, ...], reports: Sequence[OwnerReport]) -> dict[str, float]:
-        """Charge a group's round; what it took in all, for the round's metrics."""
+        """Add the charges of a group's round, and return their sums for the round's metrics."""
         for report in reports:
             seconds, watts = dict(report.values), self._watts[report.owner]
             row = [round, report.owner, _SEPARATOR.join(group), len(group), report.num_steps]
@@ -92,21 +98,21 @@ class Ledger:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """All charges as plain values."""
+        """Return all charges as plain values."""
         return list(self._rows)
 
-    def have(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Have these charges and no others."""
+    def load_rows(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace all charges by those of `rows`."""
         self._rows, self.charges = [], []
         for row in rows:
             self._charge(row)
 
     def table(self) -> pa.Table:
-        """One line for each owner, group and round."""
+        """Build a table with one row for each owner, group and round."""
         return pa.Table.from_pylist(self._rows, schema=_CHARGES)
 
     def task_cost(self) -> TaskCost | None:
-        """T(m) of one training step, in hours, from the groups seen; None while all had equally many tasks."""
+        """Fit T(m), the hours of a training step with m tasks; None while all groups had equally many tasks."""
         steps: dict[int, int] = {}
         seconds: dict[int, float] = {}
         for row in self._rows:
@@ -118,11 +124,11 @@ class Ledger:
         return fit_task_cost({size: seconds[size] / steps[size] / SECONDS_PER_HOUR for size in steps})
 
     def modelled_hours(self, cost: TaskCost) -> float:
-        """What the steps that were made should have taken without affinities, by the two-parameter model."""
+        """Compute the hours of all steps by the two-parameter model, without affinities."""
         return float(sum(row["steps"] * cost.hours(row["num_tasks"]) for row in self._rows))
 
     def summary(self) -> dict[str, Any]:
-        """Hours and kWh in all and by task, group and owner; measured, and what the two-parameter model says."""
+        """Summarize hours and kWh, in all and by task, group and owner, with the two-parameter model's hours."""
         total, cost = spent(self.charges), self.task_cost()
         content = _plain(total) | {
             "affinity_hours": sum(row["affinity_s"] for row in self._rows) / SECONDS_PER_HOUR,

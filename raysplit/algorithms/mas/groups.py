@@ -1,9 +1,9 @@
-"""The base of all methods that train several tasks: FedAvg for each group of tasks, phase after phase, on one cluster.
+"""The base class of all methods that train several tasks: FedAvg for each group of tasks, phase after phase.
 
 Zhuang et al., "MAS: Towards Resource-Efficient Federated Multiple-Task Learning", ICCV 2023, arXiv 2307.11285. Groups
-have aggregators of their own and come and go while the owners stay. They train side by side where the cluster has room
-for copies of the owners' processes, and one after another where it has not, with the same result to the last bit:
-a group's round depends on its own weights and on the owners' streams alone.
+have aggregators of their own and are opened and closed during a run, while the owners stay. They train concurrently if
+the cluster has room for copies of the owners' processes, and one after another if not, with the same bits: a group's
+round depends only on its own weights and on the owners' random streams.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ logger = logging.getLogger(__name__)
 
 
 class GroupOptions(Options):
-    """Options of every method that trains groups of tasks."""
+    """Options of methods that train groups of tasks."""
 
     run_groups: Literal["auto", "concurrent", "in_turn"] = "auto"
-    """``auto`` gives each group places of its own and runs all side by side where the cluster has room for that, and
-    one after another at the owners' own places where it has not; ``concurrent`` runs them side by side at the owners'
-    own places; ``in_turn`` one after another."""
+    """Execution of several groups: ``auto`` runs them concurrently, each in places of its own, if the cluster has room
+    for that, and otherwise as ``in_turn``; ``concurrent`` runs them concurrently in the owners' own places;
+    ``in_turn`` runs them one after another there."""
     devices: tuple[str | float, ...] = ("d1",)
-    """What owners compute on, dealt out in turn, for the account of energy: kinds of device whose power is known, or
-    watts."""
+    """Devices of the owners for the account of energy, assigned in turn: kinds of device whose power is known, or
+    powers in W."""
 
     @field_validator("devices")
     @classmethod
     def _devices(cls, value: tuple[str | float, ...]) -> tuple[str | float, ...]:
         watts_of(["owner-0"] * len(value), value)
         if not value:
-            raise ValueError("give one device at least, or its power in W")
+            raise ValueError("devices is empty; give at least one kind of device, or its power in W")
         return value
 
 
 class GroupTraining(LiveGroups):
-    """A method says with which phase it begins and, after each round, whether another follows."""
+    """A method that trains groups; a subclass gives the first phase and, after each round, the next one if any."""
 
     options_type: ClassVar[type[Options]] = GroupOptions
 
@@ -65,8 +65,8 @@ class GroupTraining(LiveGroups):
         super().set_up(setting)
         if not isinstance(setting.spec, MultiTaskSpec):
             raise ValueError(
-                f"{self.name} trains a model with several tasks; set data.name to a set that has them, such as rooms, "
-                "and model.name to mas"
+                f"{self.name} trains a model with several tasks, and the model is {setting.spec.name!r}; set data.name "
+                "to a data set with several tasks, such as rooms, and model.name to mas"
             )
         self.spec: MultiTaskSpec = setting.spec
         self.ledger = Ledger(watts_of(list(setting.owners), options.devices))
@@ -75,23 +75,23 @@ class GroupTraining(LiveGroups):
         self.decisions: list[dict[str, Any]] = []
         self._entered: Phase | None = None
 
-    # -- what a method decides -----------------------------------------------------------------------------------
+    # -- decisions of a method -----------------------------------------------------------------------------------
 
     @abstractmethod
     def first_phase(self) -> Phase:
-        """How the run begins."""
+        """The phase with which the run begins."""
 
     async def next_phase(self, context: RoundContext) -> Phase | None:
-        """What follows the round that is done; None to go on as it is."""
+        """The phase that follows this round; None continues the present one."""
         return None
 
     def program(self, round: int) -> Program:
-        """The owner's round."""
+        """The owner's round of this method in the given round."""
         return train_and_submit
 
     def learners(self) -> list[PartRecipe]:
-        """The models that an owner trains at the same time at the most: those of the first groups, or of as many even
-        groups as there are to be later."""
+        """Describe the most models that an owner trains at once: those of the first groups, or of as many equal groups
+        as there are later."""
         first = self.phase.groups
         tasks = tuple(dict.fromkeys(task for group in first for task in group))
         number = getattr(self.options, "num_groups", 1)
@@ -124,10 +124,10 @@ class GroupTraining(LiveGroups):
         runs = [group.owners[name].train(group.recipe, program, team, context, state) for name in context.cohort]
         return tuple(await gather(*runs))
 
-    # -- groups come and go --------------------------------------------------------------------------------------
+    # -- opening and closing groups ------------------------------------------------------------------------------
 
     async def regroup(self, round: int) -> None:
-        """Have the groups of the present phase, with what they inherit, and let others go."""
+        """Open the groups of the present phase with what they inherit, and close the others."""
         phase, before = self.phase, self.groups
         self.groups = tuple(await self.open_groups([(tasks, round) for tasks in phase.groups]))
         for group in self.groups:
@@ -135,13 +135,13 @@ class GroupTraining(LiveGroups):
         candidates = (*self.kept, *before)
         self.kept = tuple(group for group in candidates if group.tasks in phase.keep)
         await self.close_groups([group for group in candidates if group not in self.kept])
-        everybody = (*self.groups, *self.kept)
-        self.serving = {task: next(g for g in everybody if task in g.tasks) for task in _tasks(everybody)}
+        present = (*self.groups, *self.kept)
+        self.serving = {task: next(g for g in present if task in g.tasks) for task in _tasks(present)}
         self._entered = phase
         how = "side by side" if self.side_by_side else "one after another"
         logger.info("round %d: groups %s, %s", round, [group.label for group in self.groups], how)
 
-    # -- what came of it -----------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------
 
     def models(self) -> dict[str, list[Promise[Weights]]]:
         served = self._served()
@@ -155,17 +155,17 @@ class GroupTraining(LiveGroups):
         return self.spec.of(tasks)
 
     def _served(self) -> list[tuple[TaskGroup, tuple[str, ...]]]:
-        """Each group that serves tasks, with these."""
-        everybody = (*self.groups, *self.kept)
-        served = [(g, tuple(task for task in g.tasks if self.serving[task] is g)) for g in everybody]
+        """Pair each group that serves tasks with these tasks."""
+        present = (*self.groups, *self.kept)
+        served = [(g, tuple(task for task in g.tasks if self.serving[task] is g)) for g in present]
         return [(group, tasks) for group, tasks in served if tasks]
 
     def candidates(self) -> tuple[TaskGroup, ...]:
-        """The groups from which each task takes the best."""
+        """The groups among which the best one for each task is chosen."""
         return (*self.groups, *self.kept)
 
     async def serve_best(self) -> None:
-        """Where several groups have a task, let the one with the lowest validation loss serve it."""
+        """Serve each task by the group with its lowest validation loss."""
         groups = self.candidates()
         losses = [await self.validation_losses(group) for group in groups]
         for task in self.serving:
@@ -173,9 +173,12 @@ class GroupTraining(LiveGroups):
             self.serving[task] = groups[min(having)[1]]
 
     async def validation_losses(self, group: TaskGroup) -> dict[str, float]:
-        """Mean loss of each task of a group on samples that are neither trained nor tested on."""
+        """Compute the mean loss of each task of a group on the validation samples."""
         if not self.setting.validators:
-            raise ValueError(f"{self.name} chooses by validation losses and the data set has no validation samples")
+            raise ValueError(
+                f"{self.name} chooses groups by validation losses, and the data set has no validation samples; use one "
+                f"that has them, such as rooms"
+            )
         state = group.aggregator.current()
         asked: list[EvaluatorHandle] = [self.handles[party.name] for party in self.setting.validators]
         parts: list[Evaluation] = await gather(*[e.evaluate(state, spec=group.recipe.spec) for e in asked])
@@ -185,11 +188,11 @@ class GroupTraining(LiveGroups):
         return total.task_losses
 
     def decide(self, reason: str, **content: Any) -> None:
-        """Log a decision with its reason and scores, and keep it for the summary."""
+        """Log a decision with its reason and scores, and store it for the summary."""
         self.decisions.append({"reason": reason, **content})
         logger.info("decision: %s", self.decisions[-1])
 
-    # -- what outlives a round -----------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -203,12 +206,12 @@ class GroupTraining(LiveGroups):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        there = {group.key: group for group in (*self.groups, *self.kept)}
-        self.serving = {task: there[key] for task, key in state["serving"].items()}
+        present = {group.key: group for group in (*self.groups, *self.kept)}
+        self.serving = {task: present[key] for task, key in state["serving"].items()}
         self.phase = Phase(**state["phase"])
         self._entered = self.phase if state["has_entered"] else None
         self.decisions = list(state["decisions"])
-        self.ledger.have(state["charges"])
+        self.ledger.load_rows(state["charges"])
 
     def tables(self) -> dict[str, pa.Table]:
         return {"charges.parquet": self.ledger.table()}
@@ -219,12 +222,12 @@ class GroupTraining(LiveGroups):
 
 
 def _tasks(groups: Sequence[TaskGroup]) -> tuple[str, ...]:
-    """All tasks of these groups, as they first appear."""
+    """List all tasks of these groups in the order of their first appearance."""
     return tuple(dict.fromkeys(task for group in groups for task in group.tasks))
 
 
 def _summed(reports: Sequence[tuple[OwnerReport, ...]]) -> tuple[OwnerReport, ...]:
-    """One report per owner: the groups' losses added up, on the same samples."""
+    """Merge the groups' reports into one per owner: losses add up, as all groups train on the same samples."""
     return tuple(
         replace(own[0], loss=sum(r.loss for r in own), num_steps=sum(r.num_steps for r in own), values=())
         for own in zip(*reports, strict=True)

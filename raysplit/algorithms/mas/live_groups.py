@@ -1,7 +1,8 @@
-"""The parties of groups of tasks: made while a run goes on, let go with their group, and found again after a loss.
+"""The parties of groups of tasks, which are added and removed with their groups during a run.
 
-Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: the merged task becomes groups live. A group has an aggregator of its
-own. It trains at the owners' own parties, or with copies of them in places of its own where the cluster has room.
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: the merged task splits into groups during training. A group has an
+aggregator of its own. It trains at the owners' own parties, or at copies of them in places of its own if the cluster
+has room.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from raysplit.models.dense.spec import MultiTaskSpec
 logger = logging.getLogger(__name__)
 
 Opening = tuple[tuple[str, ...], int]
-"""The tasks of a group, and the round in which it opens."""
+"""The tasks of a group, and the round in which it is opened."""
 
 
 class LiveGroups(Algorithm):
-    """Opens and closes groups.
+    """An algorithm whose groups of tasks are opened and closed during a run.
 
     Attributes:
-        groups: those in training; ``kept`` ones serve though they train no more.
+        groups: the groups that train.
+        kept: the groups that no longer train, but whose models are still served.
     """
 
     can_be_simulated = False
@@ -40,7 +42,7 @@ class LiveGroups(Algorithm):
     kept: tuple[TaskGroup, ...] = ()
 
     def group_recipe(self, tasks: Sequence[str]) -> PartRecipe:
-        """The model of a group and how it is trained."""
+        """Describe the model of a group and its training."""
         return self.recipe(0, spec=self.spec.of(tasks))
 
     def parties(self) -> list[PartySpec]:
@@ -48,13 +50,13 @@ class LiveGroups(Algorithm):
 
     @property
     def side_by_side(self) -> bool:
-        """Whether groups train at the same time."""
+        """Whether groups train concurrently."""
         return self.options.run_groups == "concurrent" or all(group.is_apart for group in self.groups)
 
-    # -- groups come and go --------------------------------------------------------------------------------------
+    # -- opening and closing groups ------------------------------------------------------------------------------
 
     async def open_groups(self, openings: Sequence[Opening]) -> list[TaskGroup]:
-        """New groups, with their parties as the options want them and the cluster has room."""
+        """Open groups, each in places of its own if the options allow it and the cluster has room."""
         if self.options.run_groups == "auto" and len(openings) > 1:
             try:
                 return await self._open_apart(openings)
@@ -63,19 +65,19 @@ class LiveGroups(Algorithm):
         return await self._open_here(openings)
 
     async def _open_here(self, openings: Sequence[Opening]) -> list[TaskGroup]:
-        """Groups that train at the owners' own parties."""
+        """Open groups that train at the owners' own parties."""
         added = [(self._group_aggregator(*opening),) for opening in openings]
         self.handles |= await self._live_cluster.add([party for (party,) in added])
         return [self._group(opening, parties) for opening, parties in zip(openings, added, strict=True)]
 
     async def _open_apart(self, openings: Sequence[Opening]) -> list[TaskGroup]:
-        """Every group with copies of the owners' parties in places of its own. Raises `NoRoom`."""
+        """Open groups with copies of the owners' parties, each in places of its own. Raises `NoRoom`."""
         sets = {name_at(label_of(tasks), opened): self._apart(tasks, opened) for tasks, opened in openings}
         self.handles |= await self._live_cluster.add_apart(sets)
         return [self._group(opening, parties) for opening, parties in zip(openings, sets.values(), strict=True)]
 
     def _group(self, opening: Opening, added: Sequence[PartySpec]) -> TaskGroup:
-        """A group whose parties there are."""
+        """Build the record of a group whose parties are deployed."""
         tasks, opened = opening
         *copies, aggregator = added
         names = [copy.name for copy in copies] or list(self.setting.owners)
@@ -89,22 +91,22 @@ class LiveGroups(Algorithm):
         )
 
     async def close_groups(self, groups: Sequence[TaskGroup]) -> None:
-        """Let groups go, with what owners keep for them."""
+        """Remove the parties of groups, and what owners store for them."""
         if not groups:
             return
         recipes = [group.recipe for group in groups]
         owners: list[MultiTaskOwnerHandle] = [self.handles[name] for name in self.setting.owners]
         await gather(*[owner.forget(recipes) for owner in owners])
-        await self._let_go([party.name for group in groups for party in group.added])
+        await self._remove([party.name for group in groups for party in group.added])
 
-    async def _let_go(self, names: Sequence[str]) -> None:
+    async def _remove(self, names: Sequence[str]) -> None:
         for name in names:
             del self.handles[name]
         await self._live_cluster.remove(names)
 
     @property
     def _live_cluster(self) -> Cluster:
-        assert self.cluster is not None, "attach the cluster: groups are made while the run goes on"
+        assert self.cluster is not None, "attach the cluster: groups are opened during the run"
         return self.cluster
 
     # -- their parties -------------------------------------------------------------------------------------------
@@ -125,43 +127,43 @@ class LiveGroups(Algorithm):
         copies = [self._multi_task_owner(name_at(name, where), name) for name in self.setting.owners]
         return [*copies, self._group_aggregator(tasks, opened)]
 
-    # -- what outlives a round -----------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------------------
 
     def latecomers(self) -> list[PartySpec]:
         return [party for group in (*self.groups, *self.kept) for party in group.added]
 
     async def party_states(self, parties: list[PartySpec]) -> dict[str, Any]:
-        """What every group goes on from, by group: its aggregator's state, and that of its learners by owner."""
-        everybody = (*self.groups, *self.kept)
-        asked = [*(g.aggregator for g in everybody), *(h for g in self.groups for h in g.owners.values())]
+        """Collect the state of every group: its aggregator's, and its learners' by owner."""
+        present = (*self.groups, *self.kept)
+        asked = [*(g.aggregator for g in present), *(h for g in self.groups for h in g.owners.values())]
         states = await self.answers({handle.name: handle.state_dict() for handle in dict.fromkeys(asked)})
-        kept: dict[str, Any] = {g.key: {"aggregator": states[g.aggregator.name], "owners": {}} for g in everybody}
+        found: dict[str, Any] = {g.key: {"aggregator": states[g.aggregator.name], "owners": {}} for g in present}
         for group in self.groups:
             learners = {owner: states[handle.name].get(group.label, {}) for owner, handle in group.owners.items()}
-            kept[group.key]["owners"] = learners
-        return kept
+            found[group.key]["owners"] = learners
+        return found
 
     async def load_party_states(
         self, parties: list[PartySpec], states: Mapping[str, Any], own: Mapping[str, Any]
     ) -> None:
-        """As for all algorithms; first the groups of that round end are opened again, and others let go."""
+        """Restore the state after a round; first its groups are opened again, and others are closed."""
         owners = [name for name in self.handles if original(name) in self.setting.owners]
         await self.answers({name: self.party(name).load_state_dict({}) for name in owners})
         wanted = [[(tuple(tasks), opened) for tasks, opened in own[kind]] for kind in ("groups", "kept")]
         found = {opening: party for opening in (*wanted[0], *wanted[1]) if (party := self._found(opening))}
         first = {*self.setting.owners, *(p.name for p in (*self.setting.evaluators, *self.setting.validators))}
         staying = first | {party.name for added in found.values() for party in added}
-        await self._let_go([name for name in self.handles if name not in staying])
-        there = {opening: self._group(opening, added) for opening, added in found.items()}
-        for openings, having in zip(wanted, (self.open_groups, self._open_here), strict=True):
-            missing = [opening for opening in openings if opening not in there]
-            there |= dict(zip(missing, await having(missing), strict=True)) if missing else {}
-        self.groups, self.kept = (tuple(there[opening] for opening in openings) for openings in wanted)
+        await self._remove([name for name in self.handles if name not in staying])
+        present = {opening: self._group(opening, added) for opening, added in found.items()}
+        for openings, open_missing in zip(wanted, (self.open_groups, self._open_here), strict=True):
+            missing = [opening for opening in openings if opening not in present]
+            present |= dict(zip(missing, await open_missing(missing), strict=True)) if missing else {}
+        self.groups, self.kept = (tuple(present[opening] for opening in openings) for openings in wanted)
         await self._load_groups(states)
         self.load_state_dict(own)
 
     def _found(self, opening: Opening) -> Sequence[PartySpec]:
-        """The parties of a group, if they are there."""
+        """Describe the parties of a group if all are deployed; empty if not."""
         for added in (self._apart(*opening), [self._group_aggregator(*opening)]):
             if all(party.name in self.handles for party in added):
                 return added
@@ -169,10 +171,10 @@ class LiveGroups(Algorithm):
 
     async def _load_groups(self, states: Mapping[str, Any]) -> None:
         learners: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-        told = {}
+        loads = {}
         for group in (*self.groups, *self.kept):
-            told[group.aggregator.name] = group.aggregator.load_state_dict(states[group.key]["aggregator"])
+            loads[group.aggregator.name] = group.aggregator.load_state_dict(states[group.key]["aggregator"])
             for owner, kept in states[group.key]["owners"].items():
                 learners[group.owners[owner].name][group.label] = kept
-        told |= {name: self.party(name).load_state_dict(kept) for name, kept in learners.items()}
-        await self.answers(told)
+        loads |= {name: self.party(name).load_state_dict(kept) for name, kept in learners.items()}
+        await self.answers(loads)

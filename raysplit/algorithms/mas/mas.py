@@ -2,9 +2,9 @@
 
 Zhuang, Wen, Lyu, Zhang, "MAS: Towards Resource-Efficient Federated Multiple-Task Learning", ICCV 2023,
 arXiv 2307.11285. The merged model trains for R0 rounds of FedAvg while owners measure affinities; the partition with
-the largest mean affinity is chosen; each group goes on with the encoder and its tasks' decoders for the other R - R0
-rounds. A task that comes later is tried in every group for some rounds, which go on training meanwhile, and joins the
-one whose affinities with it are best.
+the largest mean affinity is chosen; each group continues with the encoder and its tasks' decoders for the other R - R0
+rounds. A task that is added later is trained in every group for a few trial rounds, and then joins the group with the
+best affinities.
 """
 
 from __future__ import annotations
@@ -32,33 +32,40 @@ from raysplit.seeding import generator
 
 
 class MASOptions(MeasuringOptions):
-    """When to split, into what, and what the groups begin with."""
+    """Options of MAS: the round of the split, the groups, and their initial weights."""
 
     merged_rounds: int | Literal["auto"] = Field(default=30)
-    """R0; ``auto`` splits when the ranking of affinities has been stable for ``window`` rounds, its rank correlation
-    being at least ``min_correlation`` throughout."""
+    """Number R0 of rounds before the split; ``auto`` splits once the ranking of affinities has been stable for
+    ``window`` rounds."""
     window: int = Field(default=5, ge=1)
+    """Number of past rounds with which ``merged_rounds: auto`` compares the ranking of affinities."""
     min_correlation: float = Field(default=0.95, ge=-1, le=1)
+    """Lowest rank correlation at which ``merged_rounds: auto`` counts a ranking as stable."""
     measured_rounds: int | None = Field(default=None, ge=1)
-    """Measure affinities in the first so many rounds alone; None in all merged ones."""
+    """Number of rounds, from the first on, in which affinities are measured; None measures in all merged rounds."""
     num_groups: int = Field(default=2, ge=1)
-    """X groups, exactly or ``at-most``."""
+    """Number of groups after the split."""
     mode: Literal["exact", "at-most"] = "exact"
+    """Meaning of ``num_groups``: the ``exact`` number, or the largest (``at-most``)."""
     partition: Literal["affinity", "random", "worst"] = "affinity"
-    """By ``affinity``; for comparison ``random`` with the same group sizes, or the ``worst`` by affinity."""
+    """Choice of the groups: the best by ``affinity``; for comparison, ``random`` groups of the same sizes, or the
+    ``worst`` by affinity."""
     inherit: Inheritance = "all"
-    """Groups begin with ``all`` they had in the merged model, with its ``encoder``, or with ``nothing``."""
+    """Initial weights of a group: ``all`` of its weights in the merged model, only the ``encoder``, or ``nothing``."""
     restart_schedule: bool = True
-    """The groups' learning rates begin anew, over the rounds that are left."""
+    """Whether the learning-rate schedule starts again at the split, over the remaining rounds."""
     new_tasks: dict[str, int] = {}
-    """Tasks that come later, and the round (counted from 0) from which they may be tried."""
+    """Tasks that are added later, each with the first round, counted from 0, in which its trial may begin."""
     trial_rounds: int = Field(default=2, ge=1)
-    """How long a new task is tried in every group."""
+    """Number of rounds for which a new task is trained in every group before it joins one."""
 
     @model_validator(mode="after")
     def _consistent(self) -> MASOptions:
         if self.merged_rounds == "auto" and self.measured_rounds is not None:
-            raise ValueError("merged_rounds is auto and looks at every merged round; leave measured_rounds out")
+            raise ValueError(
+                f"merged_rounds: auto needs the affinities of every merged round, and measured_rounds is "
+                f"{self.measured_rounds}; leave measured_rounds out, or give merged_rounds a number"
+            )
         return self
 
     @property
@@ -69,7 +76,7 @@ class MASOptions(MeasuringOptions):
 
 
 class MAS(MeasuringTraining):
-    """Merged, split, and open for new tasks."""
+    """MAS: trains all tasks merged, splits them into groups by affinity, and admits new tasks."""
 
     name = "mas"
     title = "MAS"
@@ -77,25 +84,30 @@ class MAS(MeasuringTraining):
 
     def set_up(self, setting: Setting) -> None:
         options: MASOptions = self.options
-        self._affinity: Affinity | None = None  # that the present groups were chosen by
+        self._affinity: Affinity | None = None  # the one by which the present groups were chosen
         self._trials: list[tuple[Affinity, ...]] = []
         self._waiting = dict(options.new_tasks)
         super().set_up(setting)
         merged, rounds = options.merged_rounds, setting.rounds
         if isinstance(merged, int) and not 1 <= merged < rounds:
             raise ValueError(
-                f"merged_rounds is {merged} and the run has {rounds} rounds; split after 1 to {rounds - 1}"
+                f"merged_rounds is {merged} and training.rounds is {rounds}; give merged_rounds 1 to {rounds - 1}"
             )
         if options.num_groups > len(self.phase.groups[0]):
-            raise ValueError(f"{options.num_groups} groups of {len(self.phase.groups[0])} tasks; give at most as many")
+            raise ValueError(
+                f"num_groups is {options.num_groups} and there are {len(self.phase.groups[0])} tasks to split; give "
+                f"num_groups at most {len(self.phase.groups[0])}"
+            )
 
     def first_phase(self) -> Phase:
         tasks = self.spec.tasks
         if unknown := [task for task in self._waiting if task not in tasks]:
-            raise ValueError(f"new_tasks names {unknown[0]!r}; the data have the tasks {', '.join(tasks)}")
+            raise ValueError(
+                f"new_tasks names {unknown[0]!r}, which is no task of the data; the tasks are {', '.join(tasks)}"
+            )
         merged = tuple(task for task in tasks if task not in self._waiting)
         if not merged:
-            raise ValueError("all tasks are in new_tasks; leave some to begin with")
+            raise ValueError("new_tasks lists all tasks; leave at least one out, with which training begins")
         return Phase(groups=(merged,), schedule_from=0, schedule_rounds=self.setting.rounds)
 
     def measures(self, round: int) -> bool:
@@ -162,7 +174,7 @@ class MAS(MeasuringTraining):
 
     @property
     def _on_trial(self) -> str | None:
-        """The task that all groups are trying."""
+        """The task that all groups train on trial."""
         assert self._affinity is not None
         strangers = [task for task in self.phase.groups[0] if task not in self._affinity.tasks]
         return strangers[0] if strangers else None
@@ -182,7 +194,7 @@ class MAS(MeasuringTraining):
         self._affinity = widened(self._affinity, newcomer, tried)
         chosen = join(self._affinity, groups, newcomer)
         self.decide(
-            f"task {newcomer} was tried in every group for {len(self._trials)} rounds",
+            f"task {newcomer} was trained in every group for {len(self._trials)} rounds",
             groups=chosen.groups,
             score=chosen.score,
         )
@@ -196,7 +208,7 @@ class MAS(MeasuringTraining):
 
 
 def widened(affinity: Affinity, newcomer: str, tried: list[Affinity]) -> Affinity:
-    """The matrix with the newcomer's row and column, each entry from the group in which it was tried."""
+    """Add the newcomer's row and column to the matrix, each entry from the group in which it was measured."""
     values: Mapping[tuple[str, str], float] = {
         (source, recipient): value
         for matrix in [*tried, affinity]

@@ -1,4 +1,4 @@
-"""Methods that measure how tasks affect one another while all are merged.
+"""The base class of methods that measure affinities between tasks while all are merged.
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: affinities are averaged over batches, then over the owners of a
 round, then over rounds.
@@ -29,11 +29,11 @@ class MeasuringOptions(GroupOptions):
     """Options of methods that measure affinities."""
 
     affinity_every: int = 10
-    """Measure on every so many batches."""
+    """Number of batches from one measurement of affinities to the next."""
     normalise_by_lr: bool = True
-    """Divide the gain by the learning rate."""
+    """Whether affinities are divided by the learning rate."""
     freeze_running_statistics: bool = True
-    """Keep look-ahead passes out of the batch-norm statistics."""
+    """Whether look-ahead passes leave the batch-norm statistics unchanged."""
 
     @property
     def rule(self) -> AffinityRule:
@@ -45,12 +45,12 @@ class MeasuringOptions(GroupOptions):
 
 
 def plain_affinity(affinity: Affinity) -> dict[str, Any]:
-    """As plain values."""
+    """Convert affinities to plain values."""
     return {"tasks": affinity.tasks, "values": affinity.values}
 
 
 class MeasuringTraining(GroupTraining):
-    """Keeps the affinities of the rounds that measured some."""
+    """A method that collects the affinities of the rounds in which they are measured."""
 
     options_type: ClassVar[type[Options]] = MeasuringOptions
 
@@ -60,14 +60,14 @@ class MeasuringTraining(GroupTraining):
         self._by_owner: list[dict[str, Any]] = []
 
     def measures(self, round: int) -> bool:
-        """Whether owners look ahead in this round."""
+        """Whether owners measure affinities in this round."""
         return True
 
     def program(self, round: int) -> Program:
         return partial(train_and_measure, rule=self.options.rule) if self.measures(round) else train_and_submit
 
     async def collect(self, context: RoundContext) -> tuple[Affinity, ...]:
-        """The mean affinity of each group in this round, over the cohort in owner order."""
+        """Fetch the affinities of this round, and return their mean over the cohort for each group."""
         means = []
         for group in self.groups:
             measured = await group.aggregator.affinities(context)

@@ -1,4 +1,4 @@
-"""A device that also tells how long it worked, for an account of time and energy."""
+"""A device that measures how long it computes, for the account of time and energy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raysplit.cluster.device import Device, Work, WorkKind
 
 
 def processor_time(torch_device: str) -> Callable[[], float]:
-    """A clock in seconds that counts work and not waiting: this thread's time, or with CUDA the time of its queue."""
+    """Return a clock in seconds that does not count waiting: this thread's CPU time, or the time of CUDA's queue."""
     return time.thread_time if torch_device == "cpu" else _cuda_time
 
 
@@ -23,7 +23,7 @@ def _cuda_time() -> float:
 
 
 class MeteredDevice:
-    """Passes work on to another device and adds up what it took, by kind of work."""
+    """A device that passes work on to another and adds up the seconds by kind of work."""
 
     def __init__(self, device: Device, clock: Callable[[], float]) -> None:
         self.seconds: Counter[WorkKind] = Counter()

@@ -1,7 +1,7 @@
 """An owner that trains for several groups of tasks: one learner for each group, all on the same samples.
 
-Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285. The samples are held once. A learner's random streams are the
-owner's, so two groups see the same batches in the same round, and which groups train side by side leaves no trace.
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285. The samples are stored once. All learners use the owner's random
+streams, so groups see the same batches in a round, and results do not depend on which groups train concurrently.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.schedulers.grouping.scores import Affinity
 
 COMPUTE_S, AFFINITY_S = "compute_s", "affinity_s"
-"""What a report of a multi-task owner tells beside the loss: seconds of training, and of measuring affinities."""
+"""Names of the values in a multi-task owner's report: seconds of training, and of measuring affinities."""
 
 
 class GroupLearner(DataOwner):
-    """Trains the model of one group of tasks on the owner's samples."""
+    """An owner's learner for one group of tasks."""
 
     def __init__(self, *, recipe: PartRecipe, device: MeteredDevice, **arguments: Any) -> None:
         super().__init__(recipes=(recipe,), device=device, **arguments)
@@ -51,7 +51,7 @@ class GroupLearner(DataOwner):
     async def learn(
         self, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor]
     ) -> OwnerReport:
-        """A round, reported with the seconds that it took."""
+        """Run the owner's round, and add the seconds that it took to the report."""
         self._metered.seconds.clear()
         report = await self.run_round(program, team, context, state)
         seconds = self._metered.seconds
@@ -59,7 +59,7 @@ class GroupLearner(DataOwner):
         return replace(report, values=((COMPUTE_S, seconds.total() - measuring), (AFFINITY_S, measuring)))
 
     async def state_dict(self) -> dict[str, Any]:
-        """What this learner goes on from: its parts, where they outlive a round, and GradNorm's weights."""
+        """Return GradNorm's weights and, if the aggregator's average does not replace all of them, the parts."""
         keeps_parts = not self._training.restart_optimizer or self._recipe.buffers == "local"
         parts = await super().state_dict() if keeps_parts else {}
         return {**parts, "balance": asdict(self._balance)}
@@ -70,7 +70,7 @@ class GroupLearner(DataOwner):
             self._balance = mas_gradnorm.GradNormState(**state["balance"])
 
     async def measure_affinity(self, step_id: StepId, batch: Batch, rule: AffinityRule, lr_scale: float) -> Affinity:
-        """Look ahead from the present weights on this batch; training goes on as if nothing had been measured."""
+        """Measure affinities at the present weights on this batch, without an effect on training."""
         optimizer = self._recipe.optimizer
 
         def look_ahead() -> Affinity:
@@ -93,7 +93,7 @@ class GroupLearner(DataOwner):
         return measured
 
     async def train_batch_balanced(self, step_id: StepId, batch: Batch) -> None:
-        """A step with the tasks weighted by GradNorm at the representation."""
+        """Train one step with the tasks weighted by GradNorm at the representation."""
 
         def backward() -> dict[str, float]:
             self.model.train()
@@ -107,7 +107,7 @@ class GroupLearner(DataOwner):
 
 
 class MultiTaskOwnerHandle(PartyHandle, Protocol):
-    """A `MultiTaskOwner` from afar."""
+    """The handle of a `MultiTaskOwner`."""
 
     def train(
         self, recipe: PartRecipe, program: Program, team: Any, context: RoundContext, state: Given[Weights]
@@ -119,10 +119,14 @@ class MultiTaskOwnerHandle(PartyHandle, Protocol):
 
 
 class MultiTaskOwner:
-    """Holds the samples, and a learner for every group that has asked for a round.
+    """A data owner with a learner for every group for which it has trained.
 
     Args:
-        owner: whose samples these are; names the random streams, also where a group has a copy of the party.
+        name: the name of the party.
+        owner: the name of the owner, which keys the random streams in all copies of the party.
+        shard: the owner's training samples.
+        transform: transform of the training samples.
+        training: rules by which the owner goes through its data.
     """
 
     def __init__(
@@ -139,12 +143,12 @@ class MultiTaskOwner:
         self._held = {"name": owner, "shard": shard, "transform": transform, "training": training}
         self._device = device or Inline()
         self._learners: dict[str, GroupLearner] = {}  # by the label of the group
-        self._loaded: dict[str, Mapping[str, Any]] = {}  # states of learners that have not been asked for since
+        self._loaded: dict[str, Mapping[str, Any]] = {}  # restored states of learners that are not built yet
 
     async def train(
         self, recipe: PartRecipe, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor]
     ) -> OwnerReport:
-        """A round for the group whose model the recipe describes, from ``state`` on."""
+        """Run a round from ``state`` for the group whose model the recipe describes."""
         learner = await self._learner(recipe)
         return await learner.learn(program, team, context, state)
 
@@ -157,29 +161,28 @@ class MultiTaskOwner:
         return self._learners[label]
 
     async def state_dict(self) -> dict[str, Any]:
-        """What the learners go on from after a round, by the labels of their groups."""
+        """Return the states of all learners by the labels of their groups."""
         return {**self._loaded, **{label: await learner.state_dict() for label, learner in self._learners.items()}}
 
     async def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Give up what is under way, and go on with learners of these states and no others."""
+        """Abort what is under way, and replace all learners by those of these states."""
         for learner in self._learners.values():
             await learner.load_state_dict({})
         self._learners.clear()
         self._loaded = dict(state)
 
     def progress(self) -> int | None:
-        """How many steps of a round are done, by the learner that has done most; None between rounds."""
+        """Return the steps done in the present round, by the learner with most; None between rounds."""
         steps = [step for learner in self._learners.values() if (step := learner.progress()) is not None]
         return max(steps, default=None)
 
     def forget(self, recipes: Sequence[PartRecipe]) -> None:
-        """Let the learners of these groups go."""
+        """Remove the learners of these groups."""
         for recipe in recipes:
             self._learners.pop(_label(recipe), None)
             self._loaded.pop(_label(recipe), None)
 
 
 def _label(recipe: PartRecipe) -> str:
-    """The label of the group of tasks whose model this is."""
     assert isinstance(recipe.spec, MultiTaskSpec)
     return label_of(recipe.spec.tasks)

@@ -1,7 +1,7 @@
-"""Groups of tasks in training, and the phases that a run goes through.
+"""The phases of a run that trains groups of tasks, and the groups themselves.
 
-Every method that trains several tasks is a list of phases: which groups train, from which weights, by which part of the
-learning-rate schedule (Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, and its baselines).
+Every method that trains several tasks is a list of phases: which groups train, from which initial weights, in which
+part of the learning-rate schedule (Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, and its baselines).
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from raysplit.algorithms.mas.owner import MultiTaskOwnerHandle
 
 Inheritance = Literal["all", "encoder", "nothing"]
-"""What a group takes over from the groups before it: encoder and decoders, the encoder alone, or nothing."""
+"""The weights that a group inherits from the groups before it: encoder and decoders, the encoder only, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What trains until something else is decided.
+    """The groups that train until the next decision.
 
     Attributes:
         groups: the groups of tasks, each with a model of its own.
-        schedule_from, schedule_rounds: the learning rate is that of a run of so many rounds begun in that round.
-        inherit: from the groups of the phase before.
-        keep: groups of earlier phases whose models go on serving though they train no more.
+        schedule_from: the round in which the learning-rate schedule starts.
+        schedule_rounds: the number of rounds that the schedule covers.
+        inherit: the weights that groups inherit from those of the phase before.
+        keep: groups of earlier phases that no longer train, but whose models are still served.
     """
 
     groups: Groups
@@ -42,12 +43,15 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskGroup:
-    """A group with its parties.
+    """A group of tasks with its parties.
 
     Attributes:
-        opened: the round in which it began.
-        owners: who trains it, by owner: the owners' own parties, or copies in places of the group's own.
-        added: the parties that were made for this group alone: copies of the owners', if any, and the aggregator.
+        tasks: the names of its tasks.
+        opened: the round in which it was opened.
+        recipe: its model and how that is trained.
+        aggregator: the handle of its aggregator.
+        owners: handles of the parties that train it, by owner: the owners' own, or copies in places of the group.
+        added: the parties that were added for this group: copies of the owners' parties if any, and the aggregator.
     """
 
     tasks: tuple[str, ...]
@@ -63,37 +67,37 @@ class TaskGroup:
 
     @property
     def key(self) -> str:
-        """Its name among all groups of the run."""
+        """The name of this group, unique in the run."""
         return name_at(self.label, self.opened)
 
     @property
     def is_apart(self) -> bool:
-        """Whether it has places of its own."""
+        """Whether this group trains in places of its own."""
         return len(self.added) > 1
 
 
 def plain_phase(phase: Phase) -> dict[str, Any]:
-    """As plain values."""
+    """Convert a phase to plain values."""
     return {field.name: getattr(phase, field.name) for field in fields(phase)}
 
 
 def label_of(tasks: Sequence[str]) -> str:
-    """``s+d+n``."""
+    """Join the names of tasks to a label such as ``s+d+n``."""
     return "+".join(tasks)
 
 
 def nearest(groups: Sequence[TaskGroup], tasks: Sequence[str]) -> TaskGroup:
-    """The group that has most of these tasks; the first of equals."""
+    """Find the group with most of these tasks; the first of equals."""
     return max(groups, key=lambda group: len(set(group.tasks) & set(tasks)))
 
 
 async def inherit(group: TaskGroup, before: Sequence[TaskGroup], what: Inheritance) -> None:
-    """Give a new group the encoder of the group nearest to it, and every task's decoder from a group that has it."""
+    """Give a new group the encoder of the nearest earlier group, and each task's decoder from a group that has it."""
     if what == "nothing" or not before:
         return
     parent = nearest(before, group.tasks)
     others = [source for source in before if source is not parent]
-    for source in [*others, parent]:  # the nearest has the last word
+    for source in [*others, parent]:  # the nearest comes last, so that its decoders prevail
         decoders = tuple(task for task in group.tasks if task in source.tasks) if what == "all" else ()
         if decoders or source is parent:
             state = source.aggregator.current()

@@ -1,7 +1,7 @@
-"""The owner's round for a group of tasks: plain, while measuring affinities, or with balanced tasks.
+"""The owner's rounds for a group of tasks: with measured affinities, or with balanced tasks.
 
-Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: every batch with an index divisible by rho is looked ahead on before
-it is trained on. The plain round is that of FedAvg.
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: affinities are measured on every batch with an index divisible by
+rho, before it is trained on. The plain round is that of FedAvg.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def train_and_measure(owner: GroupLearner, team: Team, context: RoundConte
 
 
 async def train_balanced(owner: GroupLearner, team: Team, context: RoundContext) -> None:
-    """GradNorm at the representation (Chen et al., 2018, arXiv 1711.02257)."""
+    """Train with GradNorm at the representation (Chen et al., 2018, arXiv 1711.02257)."""
     for step_id, batch in owner.batches(context):
         await owner.train_batch_balanced(step_id, batch)
     await team.aggregator.submit(context, owner.name, owner.weights())

@@ -1,7 +1,7 @@
-"""Parts of a model that move between compute nodes at the end of a round, and what must hold for that.
+"""Migration of parts between compute nodes at the end of a round, and its preconditions.
 
-At the end of a round all replicas of a part are its average, where owners keep nothing of their own. The whole model is
-then the aggregator's weights and one average of each node, and it can be cut elsewhere without a trace.
+At the end of a round all replicas of a part equal their average, provided owners keep no state of their own. The whole
+model is then the aggregator's weights and one average of each node, and cutting it elsewhere changes no result.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 def whole_state(spec: ModelSpec, states: Mapping[str, Any], nodes: Sequence[str]) -> dict[str, Tensor]:
-    """The whole model at a round end, out of the states of the aggregator and of the nodes of its route; parts that
-    have not been averaged yet are as they were made."""
+    """Join the states of the aggregator and of the route's nodes to the weights of the whole model at a round end.
+
+    Parts that have not been averaged yet have their initial weights.
+    """
     averages = [states[name]["average"] or {} for name in nodes if name in states]
     state: dict[str, Tensor] = dict(spec.build().state_dict())
     for part in (*averages, states["aggregator"]["current"]):
@@ -29,13 +31,19 @@ def whole_state(spec: ModelSpec, states: Mapping[str, Any], nodes: Sequence[str]
 
 
 def refuse_to_move(setting: Setting, routes: Sequence[Route], on_offer: Sequence[str]) -> None:
-    """Raises ``ValueError`` where parts cannot move."""
+    """Raise ``ValueError`` if parts cannot move in this setting."""
     if not setting.training.restart_optimizer or setting.buffers == "local":
         raise ValueError(
-            "on_offer lets parts move between nodes, and owners keep momentum or batch-norm statistics of their own; "
+            "on_offer lets parts move between nodes, but owners keep momentum or batch-norm statistics of their own; "
             "set training.owner_optimizer_state to restart and training.buffers to average, or leave on_offer out"
         )
     if len(routes) > 1:
-        raise ValueError("on_offer lets parts move for all owners alike; leave owner_routes out, or on_offer")
+        raise ValueError(
+            f"on_offer moves parts for all owners together, but owner_routes gives {len(routes)} different routes; "
+            f"leave owner_routes out, or on_offer"
+        )
     if strangers := [name for name in routes[0].node_names if name not in on_offer]:
-        raise ValueError(f"on_offer has {', '.join(on_offer)} and the cuts want {strangers[0]!r} as well; add it")
+        raise ValueError(
+            f"the route uses the compute node {strangers[0]!r}, which on_offer ({', '.join(on_offer)}) does not list; "
+            f"add it to on_offer"
+        )

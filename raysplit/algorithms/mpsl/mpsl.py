@@ -1,4 +1,4 @@
-"""MP-SL: multihop parallel split learning. The data owner keeps both ends of the model, compute nodes share the middle.
+"""MP-SL: multihop parallel split learning, with both ends of the model at the owner and the middle on compute nodes.
 
 Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning" (2024, arXiv 2402.00208). The chain of units
 is cut at ``c0 < c1 < ... < cN``: units before c0 and from cN on stay with the owner, so neither inputs nor labels
@@ -30,13 +30,13 @@ from raysplit.cluster.device_queue import QueueDevice
 
 
 async def train_batch(owner: DataOwner, nodes: Sequence[NodeHandle], step_id: StepId, batch: Batch) -> None:
-    z: Any = await owner.first.forward(step_id, batch.x)  # smashed data leave, x never does
+    z: Any = await owner.first.forward(step_id, batch.x)  # the owner sends smashed data, never x
     for node in nodes:
-        z = node.forward(step_id, z)  # a promise: it travels from node to node
-    g = await owner.loss_gradient(step_id, await z, batch)  # labels never leave either
+        z = node.forward(step_id, z)  # a promise: the value travels from node to node
+    g = await owner.loss_gradient(step_id, await z, batch)  # labels stay at the owner too
     for node in reversed(nodes):
         g = node.backward(step_id, g)
-    await owner.last.update(step_id)  # while the gradient is on its way
+    await owner.last.update(step_id)  # overlaps with the gradient's way back
     await owner.first_backward(step_id, await g)
 
 
@@ -50,7 +50,7 @@ async def mpsl_round(owner: DataOwner, team: Team, context: RoundContext) -> Non
 async def routed_round(
     owner: DataOwner, team: Team, context: RoundContext, *, routes: Mapping[str, Sequence[str]]
 ) -> None:
-    """Replicas of different owners hold different units: all weights meet at the aggregator, by their names."""
+    """Average at the aggregator, by the names of weights: replicas of different owners hold different units."""
     nodes: list[RoutedNodeHandle] = [team.peers[name] for name in routes[owner.name]]
     for step_id, batch in owner.batches(context):
         await train_batch(owner, nodes, step_id, batch)
@@ -59,15 +59,18 @@ async def routed_round(
 
 
 class MPSLOptions(RouteOptions):
-    """The cuts and nodes of all owners, and exceptions."""
+    """Options of MP-SL: cuts and compute nodes for all owners, with exceptions for single ones."""
 
     queue: Literal["fifo", "backward_first", "fair"] = "fifo"
-    """Which waiting task a node runs next."""
+    """Order of a node's waiting tasks: ``fifo`` runs the earliest, ``backward_first`` backward passes before forward
+    passes, ``fair`` the owner served least."""
     owner_routes: dict[str, Route] = Field(default_factory=dict)
-    """Other cuts, or fewer nodes, for single owners. Weights are then averaged at the aggregator."""
+    """Other cuts or nodes for single owners, by owner; all weights are then averaged at the aggregator."""
 
 
 class MPSL(Algorithm):
+    """MP-SL: batches travel along a chain of compute nodes, which work for different owners at the same time."""
+
     name = "mpsl"
     title = "MP-SL"
     comes_and_goes = True
@@ -77,7 +80,10 @@ class MPSL(Algorithm):
         options: MPSLOptions = self.options
         super().set_up(setting)
         if unknown := sorted(options.owner_routes.keys() - setting.owners.keys()):
-            raise ValueError(f"owner_routes names {unknown[0]!r}; there are {', '.join(list(setting.owners)[:8])}")
+            raise ValueError(
+                f"owner_routes names {unknown[0]!r}, which is not an owner; the {len(setting.owners)} owners are "
+                f"{', '.join(list(setting.owners)[:8])}{', ...' if len(setting.owners) > 8 else ''}"
+            )
         default = options.route()
         self._routes = {name: options.owner_routes.get(name, default) for name in setting.owners}
         self._distinct = tuple(dict.fromkeys(self._routes.values()))
@@ -91,19 +97,18 @@ class MPSL(Algorithm):
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The different routes that owners take."""
+        """The distinct routes that owners take."""
         return self._distinct
 
     @property
     def node_names(self) -> tuple[str, ...]:
-        """All compute nodes, in the order in which the routes name them."""
+        """Names of all compute nodes, in the order of their first mention in the routes."""
         return tuple(dict.fromkeys(name for route in self._distinct for name in route.node_names))
 
     # -- who is deployed where -----------------------------------------------------------------------------------
 
     @property
     def on_offer(self) -> tuple[str, ...]:
-        """The compute nodes among which parts may move; none where they stay."""
         return self.options.on_offer or ()
 
     def parties(self) -> list[PartySpec]:
@@ -115,7 +120,7 @@ class MPSL(Algorithm):
         return [self.owner_party(name, *ends[route]) for name, route in self._routes.items()]
 
     def _node(self, name: str) -> PartySpec:
-        # A replica is an owner's model as much as its ends are: it follows the owners' rules in everything.
+        # MP-SL equals FedAvg only if a replica is trained as the owner's ends are: same optimizer, same restarts.
         rules: dict[str, Any] = {
             "copies": "per_owner",
             "restart_optimizer": self.setting.training.restart_optimizer,
@@ -149,7 +154,7 @@ class MPSL(Algorithm):
         return RoundReport(owners=await self.run_owners(self.program(), team, context, aggregator.current()))
 
     def program(self) -> Program:
-        """The owner's round."""
+        """The owner's round of this method."""
         if self._uniform:
             return mpsl_round
         return partial(routed_round, routes={name: route.node_names for name, route in self._routes.items()})
@@ -160,7 +165,7 @@ class MPSL(Algorithm):
     # -- parts that move -----------------------------------------------------------------------------------------
 
     def take_route(self, route: Route) -> None:
-        """Have all owners go this way; `load_party_states` puts the parts there."""
+        """Give all owners this route; the next `load_party_states` moves the parts to its nodes."""
         self._distinct, self._routes = (route,), dict.fromkeys(self._routes, route)
 
     def state_dict(self) -> dict[str, Any]:
@@ -169,7 +174,7 @@ class MPSL(Algorithm):
     async def load_party_states(
         self, parties: list[PartySpec], states: Mapping[str, Any], own: Mapping[str, Any]
     ) -> None:
-        """As for all algorithms; parts that may move come together first, and then go where they are to be."""
+        """Restore the state after a round; parts that may move are joined first, then cut by the present route."""
         if not self.on_offer:
             await super().load_party_states(parties, states, own)
             return

@@ -1,7 +1,7 @@
-"""A compute node whose replicas hold different parts: every owner may cut the model, and choose nodes, in its own way.
+"""A compute node whose replicas hold different parts, because owners have different cuts.
 
-Replicas that differ cannot be averaged where they are, so they are handed out for an average by name (MP-SL, Tirana,
-Lalis and Chatzopoulos, 2024, arXiv 2402.00208, lets owners choose their ends of the model).
+Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning" (2024, arXiv 2402.00208), let owners choose
+their ends of the model. Replicas that differ cannot be averaged in place; the aggregator averages them by name.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from raysplit.cluster.contract import Promise
 
 
 class RoutedNodeHandle(NodeHandle, Protocol):
-    """A `RoutedNode` from afar."""
+    """The handle of a `RoutedNode`."""
 
     def replica_state(self, context: RoundContext, owner: str) -> Promise[dict[str, Tensor]]: ...
 
 
 class RoutedNode(ComputeNode):
-    """Holds a replica per owner, each of that owner's part.
+    """A compute node with a replica per owner, each of that owner's part.
 
     Args:
-        recipes: the part this node trains, by owner.
+        recipes: the part that this node trains, by owner.
+        rules: further arguments of `ComputeNode`.
     """
 
     def __init__(self, *, name: str, recipes: Mapping[str, PartRecipe], **rules: Any) -> None:
@@ -37,7 +38,7 @@ class RoutedNode(ComputeNode):
         self._whole: dict[str, Tensor] | None = None
 
     async def replica_state(self, context: RoundContext, owner: str) -> dict[str, Tensor]:
-        """The owner's replica after its last update."""
+        """Return the weights of the owner's replica after its last update in this round."""
         self._check(StepId(owner=owner, round=context.round, step=0, attempt=context.attempt))
         await self._updated(owner)
         return self._stage(owner).part.weights()

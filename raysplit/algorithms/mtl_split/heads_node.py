@@ -1,8 +1,8 @@
-"""A compute node that holds some of a multi-task classifier's heads.
+"""A compute node that holds some of the heads of a multi-task classifier.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982): the features are sent once, every head has a loss of its own
-and the backbone gets the sum of the gradients. Here that sum is formed on the way back, from node to node in the order
-of the tasks, so that the data owner receives one gradient however many tasks there are.
+and the backbone receives the sum of the gradients. Here the nodes form that sum on the way back, in the order of the
+tasks, so that the data owner receives one gradient for any number of tasks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from raysplit.models.classifier.heads import in_order
 
 
 class HeadsHandle(NodeHandle, Protocol):
-    """A `HeadsNode` from afar."""
+    """The handle of a `HeadsNode`."""
 
     def train_heads(self, step_id: StepId, z: Given[Tensors], y: Any) -> Promise[float]: ...
 
@@ -28,14 +28,18 @@ class HeadsHandle(NodeHandle, Protocol):
 
 
 class HeadsNode(ComputeNode):
-    """Holds a `Heads` part and no data."""
+    """A compute node whose part is a `Heads` module."""
 
     _gradients: tuple[StepId, tuple[Tensor, ...]] | None = None
 
     async def train_heads(self, step_id: StepId, z: Tensors, y: Any) -> float:
-        """A step of all heads here on features [B, Z_b] and labels by task; the sum of their mean losses.
+        """Train all heads of this node for one step, and return the sum of their mean losses.
 
-        The gradients of `z`, one per head and all at the weights before the step, wait for `add_gradients`.
+        Args:
+            z: features [B, Z_b].
+            y: labels [B] by task.
+
+        The gradients of ``z``, one per head and all at the weights before the step, are kept for `add_gradients`.
         """
         with self._under_way(step_id):
             copies: Any = (z,) * len(y)
@@ -46,9 +50,9 @@ class HeadsNode(ComputeNode):
         return loss
 
     async def add_gradients(self, step_id: StepId, before: Tensor | None) -> Tensor:
-        """The sum [B, Z_b] over the heads before and those here, head by head, once `train_heads` is done."""
+        """Add this node's gradients [B, Z_b] to the sum ``before``, head by head; call it after `train_heads`."""
         self._check(step_id)
         if self._gradients is None or self._gradients[0] != step_id:
-            raise StaleCall(f"{self.name} has no gradients of {step_id}")
+            raise StaleCall(f"{self.name} has no gradients of {step_id}; call train_heads for this step first")
         own, self._gradients = self._gradients[1], None
         return in_order(own if before is None else (before, *own))

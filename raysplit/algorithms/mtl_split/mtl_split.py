@@ -2,9 +2,9 @@
 
 Capogrosso, Fraccaroli, Chakraborty, Fummi, Cristani, "MTL-Split: Multi-Task Learning for Edge Devices using Split
 Computing" (2024, arXiv 2407.05982). The loss is the sum of the tasks' cross-entropies, AdamW decays weights by a
-hundredth of the rate, a round is an epoch, and the checkpoint is that of the lowest joint loss on validation pictures.
-There training runs on one machine and the split comes with deployment; here training is split as well, and gives the
-same bits: Z_b goes to every node, the gradients come back summed in the order of the tasks. With one task it is the
+hundredth of the learning rate, a round is an epoch, and the kept model is that of the lowest joint loss on validation
+images. In the paper, training runs on one machine and only deployment is split. Here training is split too, with the
+same bits: Z_b goes to every node, and the gradients come back summed in the order of the tasks. With one task it is the
 single-task network (STL) that the paper compares with.
 """
 
@@ -36,7 +36,7 @@ Groups = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class HeadsTeam(Team):
-    """The nodes hold heads."""
+    """A team whose nodes hold heads."""
 
     nodes: tuple[HeadsHandle, ...] = ()
 
@@ -47,39 +47,43 @@ async def mtl_split_round(owner: DataOwner, team: HeadsTeam, context: RoundConte
         loss = await train_heads(team, groups, step_id, z, batch.y)
         g: Promise[Tensor] | None = None
         for node in team.nodes:
-            g = node.add_gradients(step_id, g)  # a promise: the sum goes from node to node
+            g = node.add_gradients(step_id, g)  # a promise: the sum travels from node to node
         assert g is not None
         await owner.first_backward(step_id, await g)
         owner.note(step_id, loss, len(batch))
 
 
 async def heads_only_round(owner: DataOwner, team: HeadsTeam, context: RoundContext, *, groups: Groups) -> None:
+    """Train the heads on a frozen backbone: no gradient returns to the owner."""
     for step_id, batch in owner.batches(context):
         z = await owner.first.forward(step_id, batch.x)
         owner.note(step_id, await train_heads(team, groups, step_id, z, batch.y), len(batch))
 
 
 async def train_heads(team: HeadsTeam, groups: Groups, step_id: StepId, z: Tensors, y: Mapping[str, Tensor]) -> float:
-    """A step of all heads on the features; every node gets the labels of its own tasks alone. The joint loss."""
+    """Train all heads for one step and return the joint loss; a node receives the labels of its own tasks only."""
     nodes = zip(team.nodes, groups, strict=True)
     losses = [node.train_heads(step_id, z, {name: y[name] for name in group}) for node, group in nodes]
     return float(sum(await gather(*losses)))
 
 
 def dealt(tasks: Sequence[str], num_nodes: int) -> Groups:
-    """The tasks in their order, as evenly as they go over the nodes; the first nodes have one more."""
+    """Distribute the tasks over the nodes in order, as evenly as possible; the first nodes get one more."""
     small, extra = divmod(len(tasks), num_nodes)
     ends = [small * (k + 1) + min(k + 1, extra) for k in range(num_nodes)]
     return tuple(tuple(tasks[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True))
 
 
 class MTLSplitOptions(Options):
-    """``num_nodes`` share the heads; by default every head has a node of its own."""
+    """Options of MTL-Split."""
 
     num_nodes: int | None = Field(default=None, ge=1)
+    """Number of compute nodes that share the heads; None gives every head a node of its own."""
 
 
 class MTLSplit(Algorithm):
+    """MTL-Split: a backbone at one data owner, and a head for every task on compute nodes."""
+
     name = "mtl_split"
     can_be_simulated = False
     title = "MTL-Split"
@@ -91,12 +95,12 @@ class MTLSplit(Algorithm):
         spec = setting.spec
         if not isinstance(spec, ClassifierSpec):
             raise ValueError(
-                f"MTL-Split trains the heads of a multi-task classifier and the model is {spec.name!r}; take data with "
-                f"several labels per picture, such as shapes3d, and set model.name to multi_task"
+                f"MTL-Split trains the heads of a multi-task classifier, and the model is {spec.name!r}; use data with "
+                f"several labels per image, such as shapes3d, and set model.name to multi_task"
             )
         if len(setting.owners) != 1:
             raise ValueError(
-                f"MTL-Split has one backbone at one data owner and there are {len(setting.owners)} owners; set "
+                f"MTL-Split has one backbone at one data owner, and there are {len(setting.owners)} owners; set "
                 f"partition.num_owners to 1, or train with splitfed_v1 and cut 0"
             )
         self.groups = dealt(spec.tasks, min(options.num_nodes or len(spec.tasks), len(spec.tasks)))
@@ -136,7 +140,7 @@ class MTLSplit(Algorithm):
         return RoundReport(owners=reports, server_steps=await nodes[0].num_steps(), values=values)
 
     async def _validate(self, round: int) -> dict[str, float]:
-        """The joint loss on validation pictures; the state is kept where it is the lowest so far."""
+        """Compute the joint loss on validation images, and keep the state if it is the lowest so far."""
         validators: list[EvaluatorHandle] = [self.handles[spec.name] for spec in self.setting.validators]
         if not validators:
             return {}
@@ -148,7 +152,7 @@ class MTLSplit(Algorithm):
         shares = {f"val_accuracy_{task}": share for task, share in total.task_accuracies.items()}
         return {"val_loss": total.loss, **shares}
 
-    # -- what came of it -----------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------
 
     def models(self) -> dict[str, list[Promise[Weights]]]:
         (owner,) = self.setting.owners
@@ -173,7 +177,7 @@ class MTLSplit(Algorithm):
 
 
 def joined(parts: Sequence[Evaluation]) -> Evaluation:
-    """The evaluation of all samples together."""
+    """Add up evaluations of different samples."""
     first, *others = parts
     for part in others:
         first = first + part
@@ -181,7 +185,10 @@ def joined(parts: Sequence[Evaluation]) -> Evaluation:
 
 
 def decaying(optimizer: OptimizerSpec) -> OptimizerSpec:
-    """AdamW whose weight decay is not given gets 0.01 of the rate, as published; torch's own would be 0.01 itself."""
+    """Set AdamW's weight decay to 0.01 of the learning rate, as published, unless it is given.
+
+    PyTorch's default is 0.01 itself.
+    """
     if optimizer.name != "adamw" or "weight_decay" in optimizer.options:
         return optimizer
     return replace(optimizer, options={**optimizer.options, "weight_decay": DECAY_PER_RATE * optimizer.lr})

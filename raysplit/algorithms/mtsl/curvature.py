@@ -1,15 +1,15 @@
-"""Curvature of a cut model measured where its parts are: power iteration with Hessian-vector products.
+"""The curvature of a cut model, measured at its parts by power iteration with Hessian-vector products.
 
-For the rates of multi-task split learning (Zheng, Eryilmaz, 2024, arXiv 2406.00150). With s = H(psi, x) at the cut,
-J = ds/dpsi at the owner and the loss L(phi, s) at the server, the blocks of the Hessian are
+It gives the learning rates of multi-task split learning (Zheng, Eryilmaz, 2024, arXiv 2406.00150). With s = H(psi, x)
+at the cut, J = ds/dpsi at the owner and the loss L(phi, s) at the server, the blocks of the Hessian are
 
     d2L/dphi2         at the server alone
     d2L/dpsi2 v     = J' L_ss (J v) + d/dpsi <J' L_s, v>
     d2L/dphi dpsi v = L_phi,s (J v)
 
-so one iteration sends a tangent J v of the size of s up and a cotangent of the same size down, and neither weights nor
-inputs move. Dropout is off and batch norm uses its running statistics. What power iteration finds bounds the spectral
-norm from below, the better the more iterations.
+so one iteration sends a tangent J v of the size of s up and a cotangent of the same size down; neither weights nor
+inputs are sent. Dropout is off and batch norm uses its running statistics. Power iteration bounds the spectral norm
+from below, and more iterations bring it closer.
 """
 
 from __future__ import annotations
@@ -35,18 +35,23 @@ TINY = 1e-30
 
 
 def unit(vector: Tensor) -> Tensor:
-    """The vector scaled to length 1; one without length stays."""
+    """Scale a vector to length 1; a zero vector stays zero."""
     scaled: Tensor = vector / vector.norm().clamp_min(TINY)
     return scaled
 
 
 def random_unit(like: Tensor, seed: int, *keys: str | int) -> Tensor:
-    """A unit vector [dim] of a keyed stream, of the type and on the device of ``like``."""
+    """Draw a unit vector [dim] from a keyed stream, with the dtype and device of ``like``."""
     return unit(torch.randn(like.numel(), generator=torch_generator(seed, *keys), dtype=torch.float64).to(like))
 
 
 def spectral_norm(product: Callable[[Tensor], Tensor], start: Tensor, num_iterations: int) -> float:
-    """Largest absolute eigenvalue of the symmetric matrix behind ``product``, from below; ``start`` [dim]."""
+    """Bound the largest absolute eigenvalue of a symmetric matrix from below, by power iteration.
+
+    Args:
+        product: the product of the matrix with a vector [dim].
+        start: the first vector [dim].
+    """
     v, norm = unit(start), 0.0
     for _ in range(num_iterations):
         image = product(v)
@@ -56,13 +61,13 @@ def spectral_norm(product: Callable[[Tensor], Tensor], start: Tensor, num_iterat
 
 
 class _Weights:
-    """The trained weights of a module as one vector [dim], and derivatives with respect to them."""
+    """The trainable weights of a module as one vector [dim], and derivatives with respect to them."""
 
     def __init__(self, module: nn.Module) -> None:
         module.eval()
         self.tensors = [p for p in module.parameters() if p.requires_grad]
         if not self.tensors:
-            raise ValueError("a part without weights has no curvature; move the cut so that it has some")
+            raise ValueError("a part without trainable weights has no curvature; move the cut so that it has some")
 
     @property
     def vector(self) -> Tensor:
@@ -73,7 +78,7 @@ class _Weights:
         return [piece.view_as(p) for piece, p in zip(pieces, self.tensors, strict=True)]
 
     def gradient(self, outputs: Sequence[Tensor], given: Sequence[Tensor] | None = None, *, graph: bool) -> Tensor:
-        """d<outputs, given>/dweights [dim]; a graph of it allows second derivatives."""
+        """Compute d<outputs, given>/dweights [dim]; with ``graph`` it can be differentiated again."""
         return _flat_gradient(outputs, self.tensors, given, graph=graph)
 
 
@@ -87,7 +92,7 @@ def _flat_gradient(
 
 
 class Bottom:
-    """The owner's part linearised at one batch: z [B, ...] at the cut as a function of its weights."""
+    """The owner's part, linearized at one batch: z [B, ...] at the cut as a function of its weights."""
 
     def __init__(self, module: nn.Module, x: Values) -> None:
         self._weights = _Weights(module)
@@ -104,15 +109,15 @@ class Bottom:
         return self._weights.vector
 
     def push(self, v: Tensor) -> Tensors:
-        """J v: how z moves with the weights (the derivative of the linear map J' c by c)."""
+        """Compute J v, the change of z along v, as the derivative of the linear map c -> J' c."""
         return untuple(torch.autograd.grad(self._pulled, self._cotangents, v, retain_graph=True))
 
     def pull(self, cotangent: Tensors) -> Tensor:
-        """J' c."""
+        """Compute J' c."""
         return self._weights.gradient(self._outputs, as_tuple(cotangent), graph=False)
 
     def bend(self, g: Tensors, v: Tensor) -> Tensor:
-        """d/dpsi <J' g, v> at a fixed gradient g: the second derivative of z itself."""
+        """Compute d/dpsi <J' g, v> at a fixed gradient g, the term from the second derivative of z."""
         pulled = self._weights.gradient(self._outputs, as_tuple(g), graph=True)
         if not pulled.requires_grad:  # z is linear in the weights
             return torch.zeros_like(v)
@@ -120,7 +125,7 @@ class Bottom:
 
 
 class Top:
-    """The shared part and the loss, linearised at the batches of some owners."""
+    """The shared part and the loss, linearized at the batches of some owners."""
 
     def __init__(self, module: nn.Module, zs: Sequence[Tensors], ys: Sequence[Any], loss: Loss, device: str) -> None:
         self._weights = _Weights(module)
@@ -128,11 +133,11 @@ class Top:
         self._losses = [loss(module(*z), on_device(y, device)) for z, y in zip(self._inputs, ys, strict=True)]
 
     def input_gradient(self, owner: int) -> Tensors:
-        """dL_m/ds_m."""
+        """Compute dL_m/ds_m."""
         return untuple(torch.autograd.grad(self._losses[owner], self._inputs[owner], retain_graph=True))
 
     def own_norm(self, start: Tensor, num_iterations: int) -> float:
-        """S: the norm of the second derivative of the sum of all losses by the weights."""
+        """Compute S, the norm of the second derivative of the sum of all losses by the top's weights."""
         gradient = self._weights.gradient(self._losses, graph=True)
         return spectral_norm(lambda v: self._weights.gradient([gradient], [v], graph=False), start, num_iterations)
 
@@ -141,11 +146,11 @@ class Top:
         return self._weights.vector
 
     def products(self, owner: int, u: Tensors, w: Tensors) -> tuple[Tensors, Tensors]:
-        """L_ss u, and L_s,phi (L_phi,s w), both of the shape of z."""
+        """Compute L_ss u and L_s,phi (L_phi,s w), both with the shape of z."""
         z, loss = self._inputs[owner], self._losses[owner]
         by_z = torch.autograd.grad(loss, z, create_graph=True)
         curved = _second(by_z, z, as_tuple(u))
-        mixed = self._weights.gradient(by_z, as_tuple(w), graph=False)
+        mixed = self._weights.gradient(by_z, as_tuple(w), graph=False)  # L_phi,s w
         by_weights = self._weights.gradient([loss], graph=True)
         back = _second((by_weights,), z, (mixed,))
         return curved, back
@@ -157,31 +162,31 @@ def _second(firsts: Sequence[Tensor], inputs: Sequence[Tensor], given: Sequence[
 
 
 async def measure_bottom(owner: DataOwner, team: Any, context: RoundContext, *, num_iterations: int, seed: int) -> None:
-    """The owner's side, on the round's first batch: B_m and A_m, which it tells the server."""
+    """Measure B_m and A_m at the owner, on the round's first batch, and report them to the server."""
     server: CurvatureHandle = team.server
     step_id, batch = next(owner.batches(context))
     part = owner.first.part
     bottom = Bottom(part.module, on_device(batch.x, part.device))
-    g = _there(await server.linearise(step_id, context.cohort, bottom.z, batch.y, num_iterations), part.device)
+    g = _to(await server.linearise(step_id, context.cohort, bottom.z, batch.y, num_iterations), part.device)
     v, w = (
         random_unit(bottom.weights, seed, owner.name, "curvature", context.round, block) for block in ("own", "cross")
     )
     own = cross = 0.0
     for _ in range(num_iterations):
         curved, back = await server.products(step_id, bottom.push(v), bottom.push(w))
-        own_image = bottom.pull(_there(curved, part.device)) + bottom.bend(g, v)
-        cross_image = bottom.pull(_there(back, part.device))
+        own_image = bottom.pull(_to(curved, part.device)) + bottom.bend(g, v)  # d2L/dpsi2 v
+        cross_image = bottom.pull(_to(back, part.device))  # C' C w for C = d2L/dphi dpsi: its norm tends to A_m squared
         own, cross = float(own_image.norm()), float(cross_image.norm()) ** 0.5
         v, w = unit(own_image), unit(cross_image)
     await server.note_curvature(step_id, own, cross)
 
 
-def _there(values: Tensors, device: str) -> Tensors:
+def _to(values: Tensors, device: str) -> Tensors:
     return untuple(tuple(value.to(device) for value in as_tuple(values)))
 
 
 class CurvatureHandle(NodeHandle, Protocol):
-    """A `CurvatureNode` from afar."""
+    """The handle of a `CurvatureNode`."""
 
     def linearise(
         self, step_id: StepId, present: tuple[str, ...], z: Given[Tensors], y: Any, num_iterations: int
@@ -210,7 +215,10 @@ class CurvatureNode(ComputeNode):
     async def linearise(
         self, step_id: StepId, present: tuple[str, ...], z: Tensors, y: Any, num_iterations: int
     ) -> Tensors:
-        """Bring a batch (a barrier); dL_m/ds_m comes back. The server measures its own block meanwhile."""
+        """Submit an owner's batch and return dL_m/ds_m.
+
+        This waits until all ``present`` owners have submitted (a barrier); then the server measures its own block.
+        """
         self._check(step_id)
 
         async def work(brought: list[tuple[Tensors, Any]]) -> None:
@@ -229,23 +237,23 @@ class CurvatureNode(ComputeNode):
         return self._top.input_gradient(present.index(step_id.owner))
 
     async def products(self, step_id: StepId, u: Tensors, w: Tensors) -> tuple[Tensors, Tensors]:
-        """The server's side of an iteration for one owner; see `Top.products`."""
+        """Compute the server's side of an iteration for one owner; see `Top.products`."""
         self._check(step_id)
         if step_id.owner not in self._order:
-            raise StaleCall(f"{self.name} has no batch of {step_id.owner} to take derivatives at")
+            raise StaleCall(f"{self.name} has no batch of {step_id.owner} in this round; call linearise first")
         stage = self._stage(step_id.owner)
-        there = [_there(value, stage.part.device) for value in (u, w)]
+        moved = [_to(value, stage.part.device) for value in (u, w)]
         index = self._order.index(step_id.owner)
-        found: tuple[Tensors, Tensors] = await stage.compute("loss", step_id, lambda: self._top.products(index, *there))
+        found: tuple[Tensors, Tensors] = await stage.compute("loss", step_id, lambda: self._top.products(index, *moved))
         return found
 
     async def note_curvature(self, step_id: StepId, own: float, cross: float) -> None:
-        """An owner's B_m and A_m."""
+        """Store an owner's B_m and A_m."""
         self._check(step_id)
         self._own[step_id.owner], self._cross[step_id.owner] = own, cross
 
     async def curvature(self) -> Curvature:
-        """What has been measured in the present round; frees what the measurement held."""
+        """Return the curvature measured in the present round, and free the memory of the measurement."""
         del self._top
         names = self._order
         return Curvature(

@@ -1,7 +1,7 @@
-"""A model of one's own in front of a cut, and the shared part of another model behind it.
+"""Joined models: the bottom of one model in front of the top of another.
 
 Zheng, Eryilmaz, "Non-Federated Multi-Task Split Learning for Heterogeneous Sources" (2024, arXiv 2406.00150): task m
-is G(phi, H_m(psi_m, x)), where the bottoms H_m may differ in architecture as long as what they send fits the top G.
+is G(phi, H_m(psi_m, x)), where the bottoms H_m may differ in architecture if their outputs fit the top G.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from raysplit.data.inputs import feed
 from raysplit.models.spec import ModelSpec
 
 OWN = "bottom"
-"""Weights of the own part carry this prefix, so that they never meet a name of the shared part."""
+"""Prefix of the bottom's weights, so that their names never equal one of the shared part."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraftedSpec(ModelSpec):
-    """The units of this model before ``own_cut``, then those of ``shared`` after ``shared_cut``.
+    """A model of this one's units before ``own_cut`` and the units of ``shared`` after ``shared_cut``.
 
-    Use `graft`, which checks that the shapes fit.
+    Build it with `graft`, which checks that the shapes fit.
     """
 
     own_cut: int | str
@@ -32,9 +32,11 @@ class GraftedSpec(ModelSpec):
     shared_cut: int | str
 
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
-        """Own part and shared part; the one cut there is is that of the shared model."""
+        """Build the bottom and the shared part. Raises ``ValueError`` for a cut other than ``shared_cut``."""
         if tuple(cuts) != (self.shared_cut,):
-            raise ValueError(f"a grafted model has the one cut {self.shared_cut!r}, got {list(cuts)}")
+            raise ValueError(
+                f"a joined model can be cut at {self.shared_cut!r} only, where its bottom ends, got {list(cuts)}"
+            )
         own = super().parts((self.own_cut,))[0]
         return [OwnPart(own), *self.shared.parts(cuts)[1:]]
 
@@ -43,7 +45,7 @@ class GraftedSpec(ModelSpec):
 
 
 class OwnPart(nn.Module):
-    """An owner's part, with its weights under the prefix `OWN`."""
+    """An owner's bottom, with its weights under the prefix `OWN`."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class OwnPart(nn.Module):
 
 
 class Grafted(nn.Module):
-    """Two parts in a row whose weights keep the names that they have as parts."""
+    """Two parts in a row, whose weights keep the names that they have as parts."""
 
     def __init__(self, own: nn.Module, shared: nn.Module) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class Grafted(nn.Module):
         return self.shared(*z) if isinstance(z, tuple) else self.shared(z)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Takes the union of the parts' states."""
+        """Load the union of the parts' states."""
         own = {key: value for key, value in state_dict.items() if key.startswith(f"{OWN}.")}
         self.own.load_state_dict(own, strict, assign)
         rest = {key: value for key, value in state_dict.items() if key not in own}
@@ -74,7 +76,11 @@ class Grafted(nn.Module):
 
 
 def graft(own: ModelSpec, own_cut: int | str, shared: ModelSpec, shared_cut: int | str, *, owner: str) -> GraftedSpec:
-    """``own`` in front of ``shared``. Raises ``ValueError`` naming the owner and both shapes when they do not fit."""
+    """Put the bottom of ``own`` in front of the top of ``shared``.
+
+    Raises:
+        ValueError: if the shapes at the cut differ; the message names the owner and both shapes.
+    """
     sent, expected = crossing_shapes(own, own_cut), crossing_shapes(shared, shared_cut)
     if sent != expected:
         raise ValueError(
@@ -95,7 +101,7 @@ def graft(own: ModelSpec, own_cut: int | str, shared: ModelSpec, shared_cut: int
 
 
 def crossing_shapes(spec: ModelSpec, cut: int | str) -> tuple[tuple[int, ...], ...]:
-    """Shapes, without the batch dimension, of the tensors that cross this cut."""
+    """Compute the shapes of the tensors that cross this cut, without the batch dimension."""
     before = spec.parts((cut,))[0].eval()
     with torch.no_grad():
         z = feed(before, spec.example())

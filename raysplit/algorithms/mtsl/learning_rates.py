@@ -1,4 +1,4 @@
-"""Learning rates of the shared top and of every bottom: given, or from measured curvature (arXiv 2406.00150)."""
+"""Learning rates of the shared top and of the bottoms, fixed or from measured curvature (arXiv 2406.00150)."""
 
 from __future__ import annotations
 
@@ -23,41 +23,46 @@ Reduction = Literal["mean", "sum"]
 
 
 class FixedRates(Options):
-    """Rates as given; what is left out is the optimisers'.
-
-    ``owners`` is one for all, a list in owner order, or by owner (the others keep the optimiser's).
-    """
+    """Fixed learning rates; where one is left out, the optimizer's rate applies."""
 
     server: NonNegativeFloat | None = None
+    """Learning rate of the shared top."""
     owners: NonNegativeFloat | tuple[NonNegativeFloat, ...] | dict[str, NonNegativeFloat] | None = None
+    """Learning rates of the bottoms: one for all, a list in owner order, or keys and values by owner."""
 
     def of_server(self, default: float) -> float:
         return default if self.server is None else self.server
 
     def of_owners(self, names: Sequence[str], default: float) -> dict[str, float]:
-        """By owner. Raises ``ValueError`` for a list of another length and for an owner that does not exist."""
+        """Return the rates by owner. Raises ``ValueError`` for a list of another length and for an unknown owner."""
         if self.owners is None or isinstance(self.owners, int | float):
             return dict.fromkeys(names, default if self.owners is None else self.owners)
         if isinstance(self.owners, tuple):
             if len(self.owners) != len(names):
-                raise ValueError(f"learning_rates.owners has {len(self.owners)} rates for {len(names)} owners")
+                raise ValueError(
+                    f"learning_rates.owners has {len(self.owners)} rates for {len(names)} owners; give one for each "
+                    f"owner, or a single number for all"
+                )
             return dict(zip(names, self.owners, strict=True))
         if strangers := self.owners.keys() - set(names):
-            raise ValueError(f"learning_rates.owners names {sorted(strangers)[0]!r}; owners: {names[0]} to {names[-1]}")
+            raise ValueError(
+                f"learning_rates.owners names {sorted(strangers)[0]!r}, which is not an owner; the owners are "
+                f"{names[0]} to {names[-1]}"
+            )
         return dict.fromkeys(names, default) | self.owners
 
 
 class AutoRates(Options):
-    """Rates from curvature that is measured as training goes."""
+    """Learning rates from curvature that is measured during training."""
 
     every: int = Field(default=100, ge=1)
-    """Measure again after so many steps; the largest values seen so far count."""
+    """Steps between two measurements; the largest values so far determine the rates."""
     iterations: int = Field(default=10, ge=1)
-    """Power iterations per measurement and block."""
+    """Power iterations per measurement and block of the Hessian."""
 
 
 class MeasuredRates:
-    """Measures curvature when it is due, remembers the largest seen, and hands the rates out."""
+    """The measured rates of a run: measures curvature when due, keeps the largest values, and sets the rates."""
 
     def __init__(self, auto: AutoRates, *, reduction: Reduction, seed: int) -> None:
         self._auto = auto
@@ -67,7 +72,10 @@ class MeasuredRates:
         self._steps_since = 0
 
     async def refresh(self, handles: Mapping[str, Handle], context: RoundContext) -> dict[str, float]:
-        """Measure on the round's first batches if so many steps have passed or somebody is new; the rates in force."""
+        """Set the learning rates of all parties for this round, and return them for the metrics.
+
+        Curvature is measured first, on the round's first batches, if it is due or the cohort has a new owner.
+        """
         seen = self.seen
         is_due = seen is None or self._steps_since >= self._auto.every or not set(context.cohort) <= seen.owners.keys()
         if is_due:
@@ -86,11 +94,11 @@ class MeasuredRates:
         return {"server_rate": server, "owner_rate_min": min(present), "owner_rate_max": max(present)}
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been seen, and how long ago."""
+        """Return the largest curvature so far, and the steps since the last measurement."""
         return {"seen": asdict(self.seen) if self.seen else None, "steps since": self._steps_since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`."""
+        """Restore a `state_dict`."""
         self.seen = Curvature(**state["seen"]) if state["seen"] else None
         self._steps_since = state["steps since"]
 

@@ -1,8 +1,8 @@
-"""Owners that join and leave while others train, and how a newcomer's bottom begins.
+"""Owners that join and leave during a run, and the initial bottom of an owner that joins.
 
-For multi-task split learning (Zheng, Eryilmaz, 2024, arXiv 2406.00150): nobody else's bottom depends on who is there,
-so an owner may come at any round. With the shared top frozen the tasks are separate problems, and a newcomer trains
-nothing but its own bottom.
+In multi-task split learning (Zheng, Eryilmaz, 2024, arXiv 2406.00150) no owner's bottom depends on which others are
+present, so an owner may join in any round. With a frozen top the tasks are separate problems, and an owner that joins
+trains only its own bottom.
 """
 
 from __future__ import annotations
@@ -19,35 +19,40 @@ from raysplit.actors.verbs import OwnerHandle
 from raysplit.algorithms.setting import Options, Team
 
 FirstBottom = Literal["random", "mean"]
-"""A newcomer's bottom begins as it was drawn, or as the mean of the bottoms of those who are there."""
+"""The initial bottom of an owner that joins: its random initial weights, or the mean of the present owners' bottoms."""
 
 
 class Membership(Options):
-    """Takes part from round ``joins`` on and before round ``leaves`` (counted from 0), starting from this bottom."""
+    """The rounds in which an owner takes part, and its initial bottom."""
 
     joins: int = Field(default=0, ge=0)
+    """First round in which the owner takes part, counted from 0."""
     leaves: int | None = Field(default=None, ge=1)
+    """First round in which it no longer takes part; None keeps it to the end."""
     bottom: FirstBottom = "random"
+    """Initial bottom: ``random`` weights, or the ``mean`` of the bottoms of the owners that are present."""
 
     def covers(self, round: int) -> bool:
         return self.joins <= round and (self.leaves is None or round < self.leaves)
 
 
 def members(owners: Sequence[str], memberships: Mapping[str, Membership], round: int) -> list[str]:
-    """Who is there in a round, in owner order. Raises ``ValueError`` when nobody is."""
+    """Return the owners that take part in a round, in owner order. Raises ``ValueError`` if there are none."""
     present = [name for name in owners if memberships.get(name, Membership()).covers(round)]
     if not present:
-        raise ValueError(f"no owner is a member in round {round}; change joins and leaves so that somebody trains")
+        raise ValueError(
+            f"no owner takes part in round {round}; change joins and leaves in algorithm.members so that one does"
+        )
     return present
 
 
 def taking_mean_bottom(memberships: Mapping[str, Membership], round: int) -> list[str]:
-    """Who comes in this round and starts from the mean of the others; in round 0 there are no others."""
+    """Return the owners that join in this round with the mean bottom; none in round 0, where it does not exist."""
     return [name for name, m in memberships.items() if m.bottom == "mean" and m.joins == round > 0]
 
 
 async def take_mean_bottom(owner: DataOwner, team: Team, context: RoundContext) -> None:
-    """Begin from the mean of the peers' bottoms: the one time that weights are read, so it needs their consent."""
+    """Load the mean of the peers' bottoms. Only here does MTSL send weights, so it takes the option to allow it."""
     peers: Mapping[str, OwnerHandle] = team.peers
     states = [await peer.weights() for peer in peers.values()]
     owner.load_weights(weighted_mean(states, [1 / len(states)] * len(states)))

@@ -1,9 +1,9 @@
-"""MTSL: one shared top, a bottom of every owner's own, nothing averaged.
+"""MTSL: one shared top at the server and a bottom for every owner, without averaging.
 
 Zheng, Eryilmaz, "Non-Federated Multi-Task Split Learning for Heterogeneous Sources" (2024, arXiv 2406.00150). Per step
-owner m sends s_m = H_m(psi_m, x_m) and its labels; the server takes one step of its own rate on the mean (or sum) of
-the owners' mean losses L_m and returns dL_m/ds_m, all at the old weights; owner m steps with its own rate. Activations
-with labels go up and gradients come down, no weights ever travel.
+owner m sends s_m = H_m(psi_m, x_m) and its labels; the server takes one step at its own learning rate on the mean (or
+sum) of the owners' mean losses L_m and returns dL_m/ds_m, all at the old weights; owner m steps at its own learning
+rate. Activations and labels go up and gradients come down; weights are not sent.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def mtsl_round(owner: DataOwner, team: Team, context: RoundContext, *, abs
 
 
 def present_owners(cohort: tuple[str, ...], step_id: StepId, absence: float, seed: int) -> tuple[str, ...]:
-    """Who takes part in a step when each is absent with a probability; drawn again where nobody would be left."""
+    """Draw the owners that take part in a step, each absent with a probability; draw again if none is left."""
     if absence == 0:
         return cohort
     draw = generator(seed, "round", step_id.round, "step", step_id.step, "absence")
@@ -56,24 +56,26 @@ REDUCTIONS: dict[Reduction, Literal["client_mean", "client_sum"]] = {"mean": "cl
 
 
 class MTSLOptions(SplitOptions):
-    """How tasks meet at the top, who they are, and how fast each side learns."""
+    """Options of MTSL."""
 
     reduction: Reduction = "mean"
-    """The top's gradient is that of the ``mean`` of the present owners' losses, or of their ``sum``."""
+    """Loss of the shared top: the ``mean`` of the present owners' losses, or their ``sum``."""
     server_forward: ServerForward | None = None
-    """``concat`` makes one pass over all rows; ``grad_avg`` one per owner, with statistics of its own. A top with batch
-    norm wants the choice to be made; otherwise they are the same."""
+    """Forward pass of the shared top: ``concat`` is one pass over the rows of all owners; ``grad_avg`` is one pass per
+    owner, with batch statistics of its own. It must be given for a top with batch norm; without it both are equal."""
     learning_rates: Literal["auto"] | AutoRates | FixedRates | None = None
-    """``auto`` measures curvature and derives every rate from it; ``{server: ..., owners: ...}`` gives them; without it
-    the optimisers' rates hold."""
+    """Learning rates of the top and the bottoms: ``auto``, or ``{every: ..., iterations: ...}``, derives them from
+    measured curvature; ``{server: ..., owners: ...}`` fixes them; None uses the optimizers' rates."""
     absence: float = Field(default=0.0, ge=0, lt=1)
-    """The probability that an owner sits a step out."""
+    """Probability that an owner is absent from a step."""
     bottoms: dict[str, Bottom] | tuple[Bottom, ...] = ()
-    """Models of the owners' own, by owner or as a list that is dealt out in turn."""
+    """Bottoms of other architectures, each ``{model: ..., cut: ...}``: by owner, or a list that is assigned to the
+    owners in turn."""
     members: dict[str, Membership] = {}
-    """When owners join and leave, and with which bottom they begin, by owner; the others are always there."""
+    """Rounds in which owners take part and their initial bottoms, each ``{joins: ..., leaves: ..., bottom: ...}``, by
+    owner; the others take part always."""
     freeze_server_from: int | None = Field(default=None, ge=0)
-    """From this round on (counted from 0) the top stays as it is."""
+    """Round, counted from 0, from which on the shared top is not trained; None trains it always."""
 
     @field_validator("learning_rates")
     @classmethod
@@ -82,6 +84,8 @@ class MTSLOptions(SplitOptions):
 
 
 class MTSL(Algorithm):
+    """MTSL: owners train bottoms of their own below one shared top, all in lockstep."""
+
     name = "mtsl"
     can_be_simulated = False
     title = "MTSL"
@@ -93,10 +97,16 @@ class MTSL(Algorithm):
         super().set_up(setting)
         owners = list(setting.owners)
         if strangers := options.members.keys() - set(owners):
-            raise ValueError(f"members names {sorted(strangers)[0]!r}; the owners are {owners[0]} to {owners[-1]}")
+            raise ValueError(
+                f"members names {sorted(strangers)[0]!r}, which is not an owner; the owners are {owners[0]} to "
+                f"{owners[-1]}"
+            )
         self._specs = bottoms_of(owners, setting.spec, options.cut, options.bottoms)
         if any(m.bottom == "mean" for m in options.members.values()) and len(set(self._specs.values())) > 1:
-            raise ValueError("a newcomer's bottom is to be the mean of others that differ; let it begin from random")
+            raise ValueError(
+                "an owner in members joins with bottom: mean, but the bottoms have different architectures and no "
+                "mean; set bottom to random"
+            )
         self._round = 0
         server_forward = options.server_forward or "concat"
         if options.server_forward is None:
@@ -149,20 +159,20 @@ class MTSL(Algorithm):
         return RoundReport(owners=reports, server_steps=await server.num_steps(), values=rates)
 
     async def _welcome(self, context: RoundContext) -> None:
-        """Newcomers begin from the mean of the bottoms that were there before, if they may."""
+        """Give owners that join with ``bottom: mean`` the mean bottom of the round before."""
         for name in taking_mean_bottom(self.options.members, context.round):
             peers = self.peers(*self.available(context.round - 1))
             await self.owner(name).run_round(take_mean_bottom, Team(peers=peers), context)
 
     async def _set_rates(self, context: RoundContext) -> dict[str, float]:
-        """Rates from measured curvature, if that is wanted; a frozen top has rate 0."""
+        """Set learning rates from measured curvature, if configured; a frozen top gets 0."""
         rates = await self._measured.refresh(self.handles, context) if self._measured else {}
         frozen_from = self.options.freeze_server_from
         if frozen_from is not None and context.round >= frozen_from:
             await self.node().set_learning_rate(0.0)
         return rates
 
-    # -- what came of it -----------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         return {"round": self._round, "rates": self._measured.state_dict() if self._measured else {}}
@@ -181,11 +191,11 @@ class MTSL(Algorithm):
 
 
 def refuse_mixed_statistics(top: nn.Module) -> None:
-    """Batch norm over a joined batch would mix the tasks' statistics, so it must be asked for by name."""
+    """Raise ``ValueError`` for batch norm: over a joint batch it mixes the tasks' statistics, so it must be chosen."""
     norms = [name for name, module in top.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if norms:
         raise ValueError(
             f"the shared top has batch norm ({norms[0]}), whose statistics would mix the owners' tasks; set "
             f"algorithm.server_forward to grad_avg (statistics of each owner's batch) or to concat (of all rows), or "
-            f"take a model without it"
+            f"use a model without batch norm"
         )

@@ -1,4 +1,4 @@
-"""Bottoms of the owners' own: another architecture before the same shared top (arXiv 2406.00150)."""
+"""Bottoms of other architectures in front of the same shared top (arXiv 2406.00150)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raysplit.models.spec import ModelSpec
 
 
 class Bottom(BaseModel):
-    """The units before ``cut`` of the network ``model``; further keys go to the network."""
+    """A bottom: the units before ``cut`` of the network ``model``. Further keys are passed to the network."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
@@ -28,18 +28,21 @@ class Bottom(BaseModel):
 def bottoms_of(
     owners: Sequence[str], spec: ModelSpec, cut: int | str, bottoms: Mapping[str, Bottom] | Sequence[Bottom]
 ) -> dict[str, ModelSpec]:
-    """Every owner's whole model: its own bottom, if it has one, before the shared top of ``spec`` cut at ``cut``.
+    """Build every owner's whole model: its bottom in front of the shared top of ``spec`` cut at ``cut``.
 
     Args:
-        bottoms: by owner, or a list that is dealt out in turn (owner n has number n mod length); owners without one
-            have that of ``spec``.
+        bottoms: bottoms by owner, or a list assigned in turn (owner n has number n mod length); owners without one
+            have the bottom of ``spec``.
 
     Raises:
-        ValueError: for an owner that does not exist, or a bottom that does not fit the top.
+        ValueError: for an unknown owner, or a bottom that does not fit the top.
     """
     if isinstance(bottoms, Mapping):
         if strangers := bottoms.keys() - set(owners):
-            raise ValueError(f"bottoms names {sorted(strangers)[0]!r}; the owners are {owners[0]} to {owners[-1]}")
+            raise ValueError(
+                f"bottoms names {sorted(strangers)[0]!r}, which is not an owner; the owners are {owners[0]} to "
+                f"{owners[-1]}"
+            )
         own = dict(bottoms)
     else:
         own = {name: bottoms[i % len(bottoms)] for i, name in enumerate(owners)} if bottoms else {}

@@ -1,7 +1,7 @@
-"""What a plan is compared with: a split by hand, one node, whole copies side by side, one owner at a time.
+"""The baselines of a plan: a split by hand, one node, whole copies side by side, one owner at a time.
 
-The baselines of Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208.
-All use the same profile and the same memory model as the planner.
+From Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208.
+All use the profile and the memory model of the planner.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from raysplit.schedulers.cuts.time_model import OwnerLoad, Stage
 
 
 def manual_split(problem: CutProblem) -> Plan:
-    """Give each node in the order offered about the same time, as one would by hand.
+    """Give all nodes about the same time, in the order offered, as a person would.
 
-    A node takes units while its own time stays at or below the mean over the nodes, at least one, and leaves one for
-    each node behind it; the last node takes the rest. Memory is not looked at: see `Plan.fits`.
+    A node takes at least one unit and leaves one for each node behind it. In between it takes units while its own time
+    is at most the mean over the nodes; the last node takes the rest. Memory is ignored: see `Plan.fits`.
     """
     first, end = _fixed_units(problem)
     mean_ms = _unit_ms(problem, problem.nodes[0], first, end) / sum(
@@ -37,7 +37,7 @@ def manual_split(problem: CutProblem) -> Plan:
 
 
 def one_hop(problem: CutProblem) -> Plan:
-    """All units on the one node that is best for them. Raises InfeasibleError when none can hold them."""
+    """Put all units on the single best node. Raises InfeasibleError if none can hold them."""
     plans, reasons = [], []
     for node in problem.nodes:
         try:
@@ -51,7 +51,7 @@ def one_hop(problem: CutProblem) -> Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class HorizontalShare:
-    """A node that holds all units for `num_owners` owners; `batch_ms` is its time for one batch."""
+    """The share of a node that holds all units for `num_owners` owners; `batch_ms` is its time for one batch."""
 
     node: str
     num_owners: int
@@ -61,21 +61,21 @@ class HorizontalShare:
 
 @dataclass(frozen=True, kw_only=True)
 class HorizontalPlan:
-    """Parallel split learning scaled sideways: every node serves its own owners with the whole far part."""
+    """A plan of horizontally scaled parallel split learning: every node runs all units for its own owners."""
 
     shares: tuple[HorizontalShare, ...]
     batches_per_owner: int
 
     @property
     def round_ms(self) -> float:
-        """Time of a round when every node is always busy: the slowest node's."""
+        """The time of a round if every node is always busy: that of the slowest node."""
         return max(share.num_owners * share.batch_ms for share in self.shares) * self.batches_per_owner
 
 
 def horizontal_scaling(problem: CutProblem) -> HorizontalPlan:
-    """The exact assignment of owners to nodes: each goes where the load after it is smallest and memory is left.
+    """Assign owners to nodes optimally: each goes to the node with the smallest load afterwards that has memory left.
 
-    Raises InfeasibleError when the nodes cannot hold a replica for every owner.
+    Raises InfeasibleError if the nodes cannot hold a replica for every owner.
     """
     first, end = _fixed_units(problem)
     replica_bytes = sum(problem.replica_bytes(unit) for unit in problem.profile.units[first:end])
@@ -84,7 +84,7 @@ def horizontal_scaling(problem: CutProblem) -> HorizontalPlan:
     if sum(room) < problem.owners:
         raise InfeasibleError(
             f"{sum(room)} whole replicas of units {first}-{end - 1} fit, {replica_bytes / BYTES_PER_GIB:.3f} GiB each; "
-            f"{problem.owners} owners need one each; offer more memory or split the units over the nodes"
+            f"{problem.owners} owners need one each; offer more memory, or split the units over the nodes"
         )
     owners = [0] * len(problem.nodes)
     for _ in range(problem.owners):
@@ -98,20 +98,20 @@ def horizontal_scaling(problem: CutProblem) -> HorizontalPlan:
 
 
 def _sequential_batch_ms(node: Stage, owner: OwnerLoad) -> float:
-    """One batch of SplitNN: nothing overlaps, so all computing and the four transfers add up."""
+    """Compute the time of one batch of SplitNN: nothing overlaps, so computation and the four transfers add up."""
     own_ms = owner.first_forward_ms + owner.last_ms + owner.first_backward_ms
     num_bytes = owner.first_bytes + owner.last_bytes
     return own_ms + node.busy_ms + owner.up_ms(num_bytes) + owner.down_ms(num_bytes)
 
 
 def sequential_round_ms(node: Stage, owners: Sequence[OwnerLoad], batches: int, handover_ms: float) -> float:
-    """A round of SplitNN: owners train one after the other and hand the model on (K - 1 times)."""
+    """Compute the time of a round of SplitNN: K owners train in turn and pass the model on K - 1 times."""
     return sum(batches * _sequential_batch_ms(node, owner) for owner in owners) + (len(owners) - 1) * handover_ms
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """A way to train the same owners; `round_ms` is None where it is impossible, and `note` says why."""
+    """Another way to train the same owners; if it is impossible, `round_ms` is None and `note` says why."""
 
     name: str
     round_ms: float | None
@@ -119,7 +119,7 @@ class Alternative:
 
 
 def alternatives(problem: CutProblem, plan: Plan) -> tuple[Alternative, ...]:
-    """A split by hand, one node, and whole copies side by side, with the owner's cuts of the `plan`."""
+    """Evaluate a split by hand, one node, and whole copies side by side, with the owner's cuts of the `plan`."""
     question = replace(problem, units=(plan.cuts[0], plan.cuts[-1] - 1))
     return (_by_hand(question), _on_one_node(question), _side_by_side(question))
 

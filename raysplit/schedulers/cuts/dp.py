@@ -1,10 +1,10 @@
-"""The exact planner without a solver: caps on the two stage times, and a dynamic programme under each pair of caps.
+"""The exact planner without a solver: caps on the two stage times, and a dynamic program under each pair of caps.
 
-Minimising `max F_i + max G_i` (objective of Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning",
-2024, arXiv 2402.00208) asks for a pair of caps (a, b) with smallest sum such that some plan keeps every forward stage
-within a and every backward stage within b. Plans trade the one for the other along a staircase; between two of its
-corners (a1, b1) and (a2, b2), a1 < a2 and b1 > b2, no plan is better than a1 + b2, which leaves few places to look at.
-Every optimum is one of the caps' finitely many values, so the result is exact.
+Minimizing `max F_i + max G_i` (objective of Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning",
+2024, arXiv 2402.00208) means finding the pair of caps (a, b) with the smallest sum such that some plan keeps every
+forward stage within a and every backward stage within b. The feasible pairs are bounded by a staircase. Between two of
+its corners (a1, b1) and (a2, b2), a1 < a2 and b1 > b2, no plan is better than a1 + b2, which excludes most pairs. Every
+optimum is one of the caps' finitely many values, so the result is exact.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from raysplit.schedulers.cuts.problem import CutProblem
 from raysplit.schedulers.cuts.reach import Space, complete, space_of, sweep, trace
 from raysplit.schedulers.cuts.segments import Bools, Costs, Floats, Segments
 
-#: Times that differ by less than this factor are the same up to rounding.
+#: Times that differ by less than this factor are equal up to rounding.
 SAME_TIME = 1 + 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caps:
-    """Caps on the two costs of a segment, within which a plan exists."""
+    """Caps on the two costs of a segment within which a plan exists."""
 
     first: float
     second: float
@@ -40,7 +40,7 @@ class Caps:
 def best_by_dp(
     problem: CutProblem, segments: Segments, costs: Costs, max_price_per_hour: float = math.inf
 ) -> Plan | None:
-    """The plan of lowest cost within a price, and the cheapest of several; None if nothing fits."""
+    """Find the plan of lowest cost within a price, the cheapest of several; None if nothing fits."""
     search = _search(problem, segments, costs, max_price_per_hour)
     caps = search.smallest_total()
     if caps is None:
@@ -53,7 +53,7 @@ def best_by_dp(
 
 
 def cheapest_by_dp(problem: CutProblem, segments: Segments, costs: Costs) -> Plan | None:
-    """The cheapest plan of cost at most `max_time_ms`, and the fastest of several; None if nothing fits."""
+    """Find the cheapest plan of cost at most `max_time_ms`, the fastest of several; None if nothing fits."""
     prices = np.unique(space_of(problem, segments).price_per_hour)
 
     def in_time(price: float) -> bool:
@@ -65,7 +65,7 @@ def cheapest_by_dp(problem: CutProblem, segments: Segments, costs: Costs) -> Pla
 
 
 def plan_from(problem: CutProblem, segments: Segments, positions: list[int], classes: list[int]) -> Plan:
-    """Name the nodes: those of a class in the order offered."""
+    """Build a plan, whose nodes of a class are used in the order offered."""
     waiting = [list(nodes) for nodes in segments.classes]
     return plan_for(
         problem,
@@ -89,22 +89,23 @@ class _Search:
         return self.costs.allowed & (self.costs.first <= first) & (self.costs.second <= second)
 
     def works(self, first: float, second: float) -> bool:
-        """Whether some plan keeps within both caps."""
+        """Whether some plan keeps both caps."""
         return bool(complete(self.space, sweep(self.space, self.within(first, second))).any())
 
     def smallest_total(self) -> Caps | None:
-        """The caps with the smallest sum, None if no plan exists."""
+        """Find the caps with the smallest sum; None if no plan exists."""
         allowed = self.costs.allowed
         firsts, seconds = np.unique(self.costs.first[allowed]), np.unique(self.costs.second[allowed])
         lowest_second = _smallest(seconds, lambda second: self.works(math.inf, second))
         if lowest_second is None:
             return None
+        # The two ends of the staircase: the lowest second cap, and the lowest first one.
         right = Caps(first=self._first(firsts, lowest_second), second=lowest_second)
         lowest_first = self._first(firsts, math.inf)
         left = Caps(first=lowest_first, second=self._second(seconds, lowest_first))
         best = min(left, right, key=lambda caps: caps.total)
         gaps = [(left, right)]
-        while gaps:
+        while gaps:  # between two corners, only values that beat the best sum so far are candidates
             left, right = gaps.pop()
             inner = firsts[(firsts > left.first) & (firsts < right.first) & (firsts + right.second < best.total)]
             if inner.size == 0:
@@ -114,7 +115,7 @@ class _Search:
                 continue
             middle = float(inner[len(inner) // 2])
             second = _smallest(lower, partial(self.works, middle))
-            if second is None:  # no better plan up to here
+            if second is None:  # no better plan with a first cap up to `middle`
                 gaps.append((Caps(first=middle, second=left.second), right))
                 continue
             corner = Caps(first=self._first(inner[: len(inner) // 2 + 1], second), second=second)
@@ -134,7 +135,7 @@ class _Search:
 
 
 def _smallest(candidates: Floats, works: Callable[[float], bool]) -> float | None:
-    """The smallest of the rising candidates that works; once one works, all larger ones do."""
+    """Find the smallest of the rising candidates that works, by bisection: if one works, all larger ones do."""
     if candidates.size == 0 or not works(float(candidates[-1])):
         return None
     low, high = 0, len(candidates) - 1

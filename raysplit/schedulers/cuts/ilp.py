@@ -1,7 +1,7 @@
-"""The planner as an integer programme: the objective and the constraints of MP-SL in a tight form.
+"""The planner as an integer program: the objective and the constraints of MP-SL in a tight form.
 
 Tirana, Lalis and Chatzopoulos ("MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208) place unit by unit,
-`x_ij = 1` when unit j runs on node i, and ask that a node's units be consecutive. Here a variable stands for a whole
+`x_ij = 1` if unit j runs on node i, and require that a node's units be consecutive. Here a variable stands for a whole
 *segment* on a class of equal nodes, so that consecutive units (8) and memory (9) hold by construction:
 
     y[c, s, e] = 1         units s to e - 1 run on a node of class c       (only where they fit its memory)
@@ -33,9 +33,9 @@ Solver = Literal["cbc", "highs"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Model:
-    """The constraints, without an objective yet."""
+    """The variables and constraints, and the terms of the possible objectives."""
 
-    programme: pulp.LpProblem
+    program: pulp.LpProblem
     chosen: dict[tuple[int, int, int], pulp.LpVariable]
     starts: list[pulp.LpVariable]
     ends: list[pulp.LpVariable]
@@ -44,27 +44,32 @@ class _Model:
 
 
 def best_by_ilp(problem: CutProblem, segments: Segments, costs: Costs, solver: Solver) -> Plan | None:
-    """A plan of lowest cost, None if nothing fits."""
+    """Find a plan of lowest cost; None if nothing fits."""
     model = _model(problem, segments, costs)
-    return _minimise(problem, segments, model, model.cost, solver)
+    return _minimize(problem, segments, model, model.cost, solver)
 
 
 def cheapest_by_ilp(problem: CutProblem, segments: Segments, costs: Costs, solver: Solver) -> Plan | None:
-    """The cheapest plan of cost at most `max_time_ms`, and the fastest of several; None if nothing fits."""
+    """Find the cheapest plan of cost at most `max_time_ms`, the fastest of several; None if nothing fits."""
     model = _model(problem, segments, costs)
     if math.isfinite(problem.max_time_ms):
-        model.programme.addConstraint(model.cost <= problem.max_time_ms * SAME_TIME)
-    cheapest = _minimise(problem, segments, model, model.price_per_hour, solver)
+        model.program.addConstraint(model.cost <= problem.max_time_ms * SAME_TIME)
+    cheapest = _minimize(problem, segments, model, model.price_per_hour, solver)
     if cheapest is None:
         return None
-    model.programme.addConstraint(model.price_per_hour <= cheapest.price_per_hour * SAME_TIME)
-    return _minimise(problem, segments, model, model.cost, solver)
+    model.program.addConstraint(model.price_per_hour <= cheapest.price_per_hour * SAME_TIME)
+    return _minimize(problem, segments, model, model.cost, solver)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moves:
-    """What a plan costs beside its time: `segments` [C, P, P] for what runs where, `starts` and `ends` [P] for what the
-    owner keeps; `batches` weighs the time per batch against it."""
+    """The cost of moving to a plan, in ms, beside its time per batch.
+
+    Attributes:
+        batches: number of batches, the weight of the time per batch.
+        segments: [C, P, P], cost of what a node must receive to run a segment.
+        starts, ends: [P], cost of what owners must receive for a first and a last cut.
+    """
 
     batches: int
     segments: Floats
@@ -73,41 +78,41 @@ class Moves:
 
 
 def best_with_moves(problem: CutProblem, segments: Segments, costs: Costs, moves: Moves, solver: Solver) -> Plan | None:
-    """A plan of lowest cost of `batches` batches and of getting there, None if nothing fits."""
+    """Find a plan with the lowest cost of `batches` batches and of the move to it; None if nothing fits."""
     model = _model(problem, segments, costs)
-    there = pulp.lpSum(moves.segments[key] * variable for key, variable in model.chosen.items())
+    moved = pulp.lpSum(moves.segments[key] * variable for key, variable in model.chosen.items())
     kept = pulp.lpDot(list(moves.starts), model.starts) + pulp.lpDot(list(moves.ends), model.ends)
-    return _minimise(problem, segments, model, moves.batches * model.cost + there + kept, solver)
+    return _minimize(problem, segments, model, moves.batches * model.cost + moved + kept, solver)
 
 
 def _model(problem: CutProblem, segments: Segments, costs: Costs) -> _Model:
     keys = [(int(c), int(s), int(e)) for c, s, e in np.argwhere(costs.allowed)]
-    programme = pulp.LpProblem("cuts", pulp.LpMinimize)
-    chosen = {key: programme.add_variable("y_{}_{}_{}".format(*key), cat="Binary") for key in keys}
+    program = pulp.LpProblem("cuts", pulp.LpMinimize)
+    chosen = {key: program.add_variable("y_{}_{}_{}".format(*key), cat="Binary") for key in keys}
     num_positions = len(segments.real)
-    starts = [programme.add_variable(f"start_{p}", cat="Binary") for p in range(num_positions)]
-    ends = [programme.add_variable(f"end_{p}", cat="Binary") for p in range(num_positions)]
-    longest = [programme.add_variable(name, lowBound=0) for name in ("L_fwd", "L_back")]
+    starts = [program.add_variable(f"start_{p}", cat="Binary") for p in range(num_positions)]
+    ends = [program.add_variable(f"end_{p}", cat="Binary") for p in range(num_positions)]
+    longest = [program.add_variable(name, lowBound=0) for name in ("L_fwd", "L_back")]
 
-    programme += pulp.lpSum(starts) == 1
-    programme += pulp.lpSum(ends) == 1
-    programme += pulp.lpSum(chosen.values()) >= 1
-    for position in range(num_positions):
+    program += pulp.lpSum(starts) == 1
+    program += pulp.lpSum(ends) == 1
+    program += pulp.lpSum(chosen.values()) >= 1
+    for position in range(num_positions):  # flow conservation: every unit runs once
         leaving = pulp.lpSum(chosen[key] for key in keys if key[1] == position)
         arriving = pulp.lpSum(chosen[key] for key in keys if key[2] == position)
-        programme += arriving + starts[position] == leaving + ends[position]
-    for position in range(num_positions - 1):
+        program += arriving + starts[position] == leaving + ends[position]
+    for position in range(num_positions - 1):  # (10) and (11)
         across = [key for key in keys if key[1] <= position < key[2]]
         for bound, cost in zip(longest, (costs.first, costs.second), strict=True):
-            programme += pulp.lpSum(cost[key] * chosen[key] for key in across) <= bound
+            program += pulp.lpSum(cost[key] * chosen[key] for key in across) <= bound
     prices = []
     for c, nodes in enumerate(segments.classes):
-        in_use = pulp.lpSum(chosen[key] for key in keys if key[0] == c)
-        programme += in_use == len(nodes) if problem.use_all_nodes else in_use <= len(nodes)
+        in_use = pulp.lpSum(chosen[key] for key in keys if key[0] == c)  # (7)
+        program += in_use == len(nodes) if problem.use_all_nodes else in_use <= len(nodes)
         prices.append(nodes[0].kind.price_per_hour * in_use)
-    _bound_owner(problem, segments, programme, starts, ends)
+    _bound_owner(problem, segments, program, starts, ends)
     return _Model(
-        programme=programme,
+        program=program,
         chosen=chosen,
         starts=starts,
         ends=ends,
@@ -119,30 +124,30 @@ def _model(problem: CutProblem, segments: Segments, costs: Costs) -> _Model:
 def _bound_owner(
     problem: CutProblem,
     segments: Segments,
-    programme: pulp.LpProblem,
+    program: pulp.LpProblem,
     starts: list[pulp.LpVariable],
     ends: list[pulp.LpVariable],
 ) -> None:
     if not isinstance(problem.units, FreeOwnerCuts):
-        programme += starts[0] == 1
-        programme += ends[-1] == 1
+        program += starts[0] == 1
+        program += ends[-1] == 1
         return
     head = segments.owner_bytes[:, -1]  # with an empty tail
     tail = segments.owner_bytes[0, :] - segments.owner_bytes[0, -1]
     held = pulp.lpDot(list(head / problem.units.memory_bytes), starts)
     held += pulp.lpDot(list(tail / problem.units.memory_bytes), ends)
-    programme += held <= 1
+    program += held <= 1
 
 
-def _minimise(
+def _minimize(
     problem: CutProblem,
     segments: Segments,
     model: _Model,
     objective: pulp.LpAffineExpression,
     solver: Solver,
 ) -> Plan | None:
-    model.programme.setObjective(objective)
-    status = model.programme.solve(_SOLVERS[solver]())
+    model.program.setObjective(objective)
+    status = model.program.solve(_SOLVERS[solver]())
     if status == pulp.LpStatusInfeasible:
         return None
     if status != pulp.LpStatusOptimal:

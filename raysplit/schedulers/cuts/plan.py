@@ -1,4 +1,4 @@
-"""A plan: the cuts, the node of each part, and what follows for time, memory and price.
+"""A plan: the cuts, the node of each part, and the resulting time, memory and price.
 
 `L_fwd` and `L_back` are the longest forward and backward stage, equations (1) and (2) of Tirana, Lalis and
 Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208; the backward time includes the weight
@@ -18,7 +18,7 @@ _MS_PER_HOUR = 3_600_000.0
 
 @dataclass(frozen=True, kw_only=True)
 class NodeShare:
-    """What one node does: units `first_unit` to `last_unit`, both included, one replica for each owner.
+    """The share of one node: units `first_unit` to `last_unit`, both included, with one replica for each owner.
 
     `forward_ms` and `backward_ms` (with update) are the compute times of one batch; `link_ms` is the time its network
     interface is busy in one direction, 0 when links are left out of the plan.
@@ -38,10 +38,10 @@ class NodeShare:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Where the chain is cut and who runs the parts, in pipeline order.
+    """The cuts of a chain and the nodes that run its parts, in pipeline order.
 
-    `objective_ms` is the time per batch that was minimised (or bounded, for the objective "price"): `L_fwd + L_back`,
-    or `bottleneck_ms` for the objective "bottleneck". `owner_bytes` is what its own two parts take at an owner.
+    `objective_ms` is the time per batch that was minimized (or bounded, for the objective "price"): `L_fwd + L_back`,
+    or `bottleneck_ms` for the objective "bottleneck". `owner_bytes` is the memory of an owner's own two parts.
     """
 
     model: str
@@ -58,36 +58,36 @@ class Plan:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Names of the nodes in pipeline order."""
+        """The names of the nodes in pipeline order."""
         return tuple(share.node for share in self.shares)
 
     @property
     def objective_ms(self) -> float:
-        """Time per batch of the full pipeline, as the objective counts it."""
+        """The time per batch of the full pipeline, as the objective counts it."""
         return self.bottleneck_ms if self.objective == "bottleneck" else self.l_fwd_ms + self.l_bwd_ms
 
     @property
     def round_ms(self) -> float:
-        """Time of one round with a full pipeline: all batches of all owners, start, end and averaging left out."""
+        """The time of all batches of a round in a full pipeline, without start, end and averaging."""
         return self.owners * self.batches_per_owner * self.objective_ms
 
     @property
     def price_per_hour(self) -> float:
-        """Price of the nodes that are used."""
+        """The price of the nodes that are used."""
         return sum(share.price_per_hour for share in self.shares)
 
     @property
     def price_per_round(self) -> float:
-        """Price of one round."""
+        """The price of one round."""
         return self.price_per_hour * self.round_ms / _MS_PER_HOUR
 
     @property
     def fits(self) -> bool:
-        """Whether every node has the memory for its replicas (a hand-made plan may not fit)."""
+        """Whether every node has the memory for its replicas; a plan by hand may not fit."""
         return all(share.memory_bytes <= share.memory_limit_bytes for share in self.shares)
 
     def to_dict(self) -> dict[str, object]:
-        """The plan as plain values; times in ms, sizes in bytes."""
+        """Convert the plan to plain values, with times in ms and sizes in bytes."""
         return {
             "model": self.model,
             "owners": self.owners,
@@ -143,13 +143,22 @@ class Plan:
 
 
 def plan_for(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> Plan:
-    """Work out time, memory and price of given cuts and nodes (names in pipeline order).
+    """Compute time, memory and price of given cuts and nodes.
 
-    Memory limits are reported, not enforced: see `Plan.fits`. Raises ValueError when the cuts do not match the nodes.
+    Args:
+        problem: the profile, the nodes on offer and the owners.
+        cuts: cuts in rising order, one more than there are nodes.
+        nodes: names of nodes in pipeline order.
+
+    Returns:
+        The plan. Memory limits are reported, not enforced: see `Plan.fits`.
+
+    Raises:
+        ValueError: for an unknown node, or cuts that do not match the nodes.
     """
     offered = {node.name: node for node in problem.nodes}
     if unknown := [name for name in nodes if name not in offered]:
-        raise ValueError(f"no compute node {unknown[0]!r} on offer; there are {', '.join(offered)}")
+        raise ValueError(f"no compute node {unknown[0]!r} is on offer; give some of {', '.join(offered)}")
     num_units = len(problem.profile.units)
     if len(cuts) != len(nodes) + 1:
         raise ValueError(
@@ -198,7 +207,7 @@ def _share(problem: CutProblem, node: ComputeNodeSpec, start: int, end: int) -> 
 
 
 def _link_ms(problem: CutProblem, node: ComputeNodeSpec, start: int, end: int) -> tuple[float, float]:
-    """Transfer time of what enters and of what leaves the part; a gradient is as large as its activation."""
+    """Compute the transfer times of a part's input and output; a gradient is as large as its activation."""
     if node.link_bytes_per_s is None:
         return 0.0, 0.0
     entering, leaving = (problem.profile.units[cut - 1].activation_bytes for cut in (start, end))

@@ -20,16 +20,19 @@ MemoryModel = Literal["activations_and_parameters", "with_gradients_and_optimize
 
 
 class InfeasibleError(ValueError):
-    """No plan fits: the message names the constraint that is missed by least, and by how much."""
+    """Raised if no plan fits; the message names the constraint that is missed by least, and by how much."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeNodeSpec:
     """One machine on offer.
 
-    `profile`: the model measured on this very device; without it the problem's profile times the kind's slowdown.
-    `link_bytes_per_s`: what its network interface carries in each direction; given, its transfers are stages of the
-    pipeline too, without it they are not counted (as in the paper).
+    Attributes:
+        name: the name of the machine.
+        kind: its memory, slowdown and price.
+        profile: the model measured on this device; None uses the problem's profile times the kind's slowdown.
+        link_bytes_per_s: bandwidth of its network interface in each direction, which makes its transfers stages of
+            the pipeline; None ignores them, as the paper does.
     """
 
     name: str
@@ -47,7 +50,7 @@ class ComputeNodeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FreeOwnerCuts:
-    """The first and last cut are free too: the owner keeps what fits into `memory_bytes`, and at least unit 0."""
+    """Free first and last cuts: the owner keeps at least unit 0, and at most what fits into `memory_bytes`."""
 
     memory_bytes: int
 
@@ -58,15 +61,20 @@ class FreeOwnerCuts:
 
 @dataclass(frozen=True, kw_only=True)
 class CutProblem:
-    """Place a range of units of `profile` on `nodes` for `owners` data owners.
+    """The problem of placing a range of units on compute nodes.
 
-    * `units`: first and last unit (both included) that the nodes run, or `FreeOwnerCuts`.
-    * `objective`: "sum_of_max" is the paper's `max F_i + max G_i`, "bottleneck" the true saturated time per batch
-      `max (F_i + G_i)`, "price" the cheapest set of nodes whose `max F_i + max G_i` is at most `max_time_ms`.
-    * `memory_model`: a replica takes its outputs and weights (the paper), or its outputs and three times its weights
-      (gradients and momentum too).
-    * `use_all_nodes`: each node on offer runs at least one unit (the paper); otherwise some may stay unused.
-    * `batches_per_owner`: batches of each owner in one round, all local epochs together.
+    Attributes:
+        profile: times and sizes of the model's units.
+        owners: number of data owners.
+        nodes: machines on offer.
+        units: first and last unit (both included) that the nodes run, or `FreeOwnerCuts`.
+        objective: "sum_of_max" is the paper's `max F_i + max G_i`, "bottleneck" the true saturated time per batch
+            `max (F_i + G_i)`, "price" the cheapest set of nodes whose `max F_i + max G_i` is at most `max_time_ms`.
+        max_time_ms: largest time per batch, for "price".
+        memory_model: whether a replica takes the memory of its outputs and weights (the paper), or of its outputs and
+            three times its weights (gradients and momentum too).
+        use_all_nodes: whether each node on offer runs at least one unit (the paper), or some may stay unused.
+        batches_per_owner: batches of each owner in one round, in all local epochs together.
     """
 
     profile: Profile
@@ -87,7 +95,7 @@ class CutProblem:
         if not self.nodes:
             raise ValueError("no compute nodes on offer; name at least one")
         if doubled := [name for name, count in Counter(node.name for node in self.nodes).items() if count > 1]:
-            raise ValueError(f"two compute nodes are called {doubled[0]!r}; names tell nodes apart, choose another")
+            raise ValueError(f"two compute nodes are called {doubled[0]!r}; names must differ, so choose another")
         if self.max_time_ms != math.inf and self.objective != "price":
             raise ValueError(f"max_time_ms bounds the objective 'price', not {self.objective!r}; leave it out")
         for node in self.nodes:
@@ -120,14 +128,14 @@ class CutProblem:
         return self.units[0], self.units[1] + 1
 
     def replica_bytes(self, unit: UnitProfile) -> int:
-        """What one replica of `unit` takes under the memory model."""
+        """Compute the memory of one replica of `unit` under the memory model."""
         copies = 1 if self.memory_model == "activations_and_parameters" else 3
         return unit.activation_bytes + copies * unit.parameter_bytes
 
     def units_on(self, node: ComputeNodeSpec) -> tuple[UnitProfile, ...]:
-        """The profile whose times, multiplied by `slowdown_on`, hold on `node`."""
+        """Return the units whose times, multiplied by `slowdown_on`, are those of `node`."""
         return self.profile.units if node.profile is None else node.profile.units
 
     def slowdown_on(self, node: ComputeNodeSpec) -> float:
-        """1 for a node that was itself measured, else the slowdown of its kind."""
+        """Return 1 for a node that was measured itself, else the slowdown of its kind."""
         return node.kind.slowdown if node.profile is None else 1.0

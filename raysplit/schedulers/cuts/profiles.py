@@ -1,9 +1,9 @@
-"""Profiles: what each unit of a model costs on a device, and which devices there are.
+"""Profiles: the costs of each unit of a model on a device, and the known kinds of devices.
 
 A planner needs, for every unit of the chain, the time of its forward pass, its backward pass and its weight update for
 one batch, the bytes of its output and the bytes of its weights (Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop
-Parallel Split Learning", 2024, arXiv 2402.00208). The measurements published by these authors ship as data; the
-folder's README tells their origin.
+Parallel Split Learning", 2024, arXiv 2402.00208). The measurements that these authors published ship as data in
+``profiles/``, whose README describes their origin.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ _SIZES = ("activation", "parameter")
 
 @dataclass(frozen=True, kw_only=True)
 class UnitProfile:
-    """One unit of the chain on one device: times and bytes of one batch.
+    """Times and sizes of one unit of the chain on one device, for one batch.
 
-    `update_ms` is the optimiser step of its weights. `activation_bytes` is its output, which is also what crosses
-    a link when the chain is cut behind this unit; `parameter_bytes` is one replica of its weights. `activation_shapes`
-    are the tensors of the output for one sample, as text such as ``32x7x7 float32``, which a prediction with a codec
-    needs; empty in a profile that does not tell.
+    Attributes:
+        name: the name of the unit.
+        forward_ms, backward_ms: time of its forward and its backward pass.
+        update_ms: time of the optimizer step of its weights.
+        activation_bytes: size of its output, which crosses a link if the chain is cut behind this unit.
+        parameter_bytes: size of one replica of its weights.
+        activation_shapes: the tensors of its output for one sample, as text such as ``32x7x7 float32``, which a
+            prediction with a codec needs; empty if the profile does not contain them.
     """
 
     name: str
@@ -68,7 +72,7 @@ class Profile:
             raise ValueError(f"batch_size is {self.batch_size}; a batch has at least one sample")
 
     def to_csv(self, path: Path | str) -> None:
-        """Write one row per unit, model, device and batch size repeated in each."""
+        """Write a CSV file with one row per unit; model, device and batch size are repeated in each."""
         rows = self._rows()
         with Path(path).open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
@@ -76,7 +80,7 @@ class Profile:
             writer.writerows(rows)
 
     def to_parquet(self, path: Path | str) -> None:
-        """Write the same table as Parquet."""
+        """Write the same table as a Parquet file."""
         pq.write_table(pa.Table.from_pylist(self._rows()), str(path))
 
     def _rows(self) -> list[dict[str, str | int | float]]:
@@ -99,10 +103,14 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeKind:
-    """A kind of machine: what it holds, how fast it is, what it costs.
+    """A kind of machine: its memory, speed and price.
 
-    `slowdown` multiplies the times of the profile (1: the profiled device, 2: half its speed). `price_per_hour` is in
-    the user's currency, `power_w` its draw while it computes, None where unknown.
+    Attributes:
+        name: the name of the kind.
+        memory_bytes: its memory.
+        slowdown: factor on the times of the profile (1: the profiled device, 2: half its speed).
+        price_per_hour: its price, in the user's currency.
+        power_w: its power draw while it computes; None if unknown.
     """
 
     name: str
@@ -124,9 +132,9 @@ class NodeKind:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerTimes:
-    """What one batch costs a data owner's device, in ms, and its link.
+    """The times of one batch on a data owner's device, in ms, and its link.
 
-    `last_ms` is forward, loss and backward of the last part. `link_bytes_per_s` holds in both directions.
+    `last_ms` is forward, loss and backward of the last part. `link_bytes_per_s` is the bandwidth in each direction.
     """
 
     name: str
@@ -141,9 +149,9 @@ class OwnerTimes:
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
-    """A shipped profile by name (`vgg19_mpsl_vm`) or any profile by its path (.parquet or .csv).
+    """Load a shipped profile by its name (`vgg19_mpsl_vm`), or any profile by its path (.parquet or .csv).
 
-    Raises ValueError for an unknown name, listing the known ones, and for a file that is not a profile.
+    Raises ValueError for an unknown name, with the known ones, and for a file that is not a profile.
     """
     if str(name_or_path) in profile_names():
         return _profile(_read_csv(_DATA.joinpath(f"{name_or_path}.csv")), str(name_or_path))
@@ -160,18 +168,18 @@ def load_profile(name_or_path: str | Path) -> Profile:
 
 
 def profile_names() -> list[str]:
-    """The names of the shipped profiles."""
+    """List the names of the shipped profiles."""
     stems = {Path(entry.name).stem for entry in _DATA.iterdir() if entry.name.endswith(".csv")}
     return sorted(stems - {_DEVICES, _OWNERS})
 
 
 def node_kinds() -> dict[str, NodeKind]:
-    """The shipped device kinds by name; a price that was never published is 0."""
+    """Load the shipped device kinds by name; a price that was not published is 0."""
     return {row["name"]: _node_kind(row) for row in _read_csv(_DATA.joinpath(f"{_DEVICES}.csv"))}
 
 
 def owner_times() -> dict[str, OwnerTimes]:
-    """The shipped owner devices by name; the three times are scaled so that they sum to the published `batch_ms`."""
+    """Load the shipped owner devices by name, with the three times scaled to sum to the published `batch_ms`."""
     return {row["name"]: _owner(row) for row in _read_csv(_DATA.joinpath(f"{_OWNERS}.csv"))}
 
 
@@ -219,7 +227,7 @@ def _profile(rows: list[dict[str, str]], source: str) -> Profile:
         return Profile(model=first["model"], device=first["device"], batch_size=int(first["batch_size"]), units=units)
     except (KeyError, IndexError) as missing:
         raise ValueError(
-            f"{source} is no profile: {missing}; it needs rows with the columns model, device, batch_size, unit, "
+            f"{source} is not a profile: {missing}; it needs rows with the columns model, device, batch_size, unit, "
             f"{', '.join(_TIMES)}, activation_bytes and parameter_bytes (or both sizes in _kib)"
         ) from missing
 

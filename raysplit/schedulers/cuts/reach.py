@@ -1,11 +1,11 @@
-"""How far a set of nodes gets along the chain: the dynamic programme under the exact planner.
+"""The positions that a set of nodes can reach along the chain: the dynamic program of the exact planner.
 
-State: how many nodes of each class are in use. For a set of allowed segments (say, those under a cap on the forward and
-on the backward time) one sweep finds every position each state can reach:
+A state is the number of nodes of each class in use. For a set of allowed segments (say, those under caps on the forward
+and on the backward time) one sweep finds every position that each state can reach:
 
     reached[used + one of class c, end]  if  reached[used, start] and allowed[c, start, end]
 
-A sweep is a few matrix products, so that the planner can afford to ask for many caps.
+A sweep is a few matrix products, so that the planner can try many caps.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ Index = npt.NDArray[np.intp]
 class Space:
     """The states and the steps between them.
 
-    * `used`: [S, C], nodes of each class in use.
-    * `steps`: (class, states before, states after), ordered so that a state is complete before it is left.
-    * `final`: [S], states in which a plan may end. `price_per_hour`: [S].
-    * `starts`: [R], possible first cuts. `ends`: [R, P], possible last cuts for each of them.
+    Attributes:
+        used: [S, C], nodes of each class in use.
+        steps: (class, states before, states after), ordered so that a state is complete before it is left.
+        final: [S], states in which a plan may end.
+        price_per_hour: [S], price of the nodes in use.
+        starts: [R], possible first cuts.
+        ends: [R, P], possible last cuts for each first cut.
     """
 
     used: Index
@@ -43,12 +46,12 @@ class Space:
 
 
 def space_of(problem: CutProblem, segments: Segments) -> Space:
-    """The states of `problem`. Raises ValueError when its nodes are too many and too different for this method."""
+    """Enumerate the states of `problem`. Raises ValueError if it has too many different nodes for this method."""
     counts = [len(nodes) for nodes in segments.classes]
     if (size := math.prod(count + 1 for count in counts)) > MAX_STATES:
         raise ValueError(
-            f"{len(problem.nodes)} nodes of {len(counts)} classes make {size} sets, the dynamic programme takes at "
-            f"most {MAX_STATES}; use solve_ilp, or describe equal nodes alike"
+            f"{len(problem.nodes)} nodes of {len(counts)} classes make {size} sets, and the dynamic program takes at "
+            f"most {MAX_STATES}; use solve_ilp, or give equal nodes the same description"
         )
     used = np.indices([count + 1 for count in counts]).reshape(len(counts), -1).T
     strides = np.array([math.prod(count + 1 for count in counts[c + 1 :]) for c in range(len(counts))])
@@ -72,7 +75,7 @@ def space_of(problem: CutProblem, segments: Segments) -> Space:
 
 
 def sweep(space: Space, allowed: Bools) -> Bools:
-    """[S, R, P]: the positions each state reaches from each start over the `allowed` segments, [C, P, P]."""
+    """Compute the positions [S, R, P] that each state reaches from each start over the `allowed` segments [C, P, P]."""
     num_positions = allowed.shape[-1]
     edges = allowed.astype(np.float32)
     reached = np.zeros((len(space.used), len(space.starts), num_positions), dtype=bool)
@@ -84,12 +87,12 @@ def sweep(space: Space, allowed: Bools) -> Bools:
 
 
 def complete(space: Space, reached: Bools) -> Bools:
-    """[S]: the final states that reach a possible last cut."""
+    """Compute the final states [S] that reach a possible last cut."""
     return space.final & (reached & space.ends).any(axis=(1, 2))
 
 
 def trace(space: Space, allowed: Bools, reached: Bools, state: int) -> tuple[list[int], list[int]]:
-    """One way to `state`: the positions of its cuts and the class of each node, in pipeline order."""
+    """Trace one way to `state` back: the positions of its cuts and the class of each node, in pipeline order."""
     row, end = (int(i) for i in np.argwhere(reached[state] & space.ends)[0])
     cuts, classes = [end], list[int]()
     arrivals = [

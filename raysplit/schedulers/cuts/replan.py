@@ -1,14 +1,14 @@
-"""Whether to move parts of a model when compute nodes come or leave: the time that is left, the move included.
+"""The decision to move parts of a model when compute nodes join or leave, by the remaining time with the move.
 
 The planner of MP-SL (Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208)
-asks for the shortest time per batch T(P) of a plan P. In the midst of a run a plan Q is in place, and
+minimizes the time per batch T(P) of a plan P. During a run a plan Q is in place, and
 
-    cost(P) = batches left * T(P) + bytes(Q -> P) / bandwidth + pause (where P is not Q)
+    cost(P) = batches left * T(P) + bytes(Q -> P) / bandwidth + pause (if P is not Q)
 
-is to be minimised, bytes(Q -> P) being the weights of all units that another party will hold. At the end of a round
-all replicas of a unit are the same, so its weights move once. The optimum is exact (an integer programme). The run
-keeps Q as long as that saves less than a share of what is left: without such a hysteresis, nodes that come and go
-would have it move all the time.
+is minimized, where bytes(Q -> P) are the weights of all units that change their holder. At the end of a round all
+replicas of a unit are equal, so its weights move once. The optimum is exact (an integer program). The run keeps Q if
+the move saves less than a share of the remaining time: without this hysteresis, parts would move whenever a node joins
+or leaves.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ OWNER = "the owners"
 
 @dataclass(frozen=True, kw_only=True)
 class MovingCost:
-    """What a move takes, and which share of the time that is left it must save.
+    """The cost of a move, and the gain that it must have.
 
     Attributes:
-        bandwidth_bytes_per_s: of the link over which weights travel.
-        pause_ms: of every move, whatever its size.
+        bandwidth_bytes_per_s: bandwidth of the link over which weights are sent.
+        pause_ms: time of every move beside the transfer.
+        min_gain: smallest share of the remaining time that a move must save.
     """
 
     bandwidth_bytes_per_s: float
@@ -42,7 +43,9 @@ class MovingCost:
 
     def __post_init__(self) -> None:
         if not self.bandwidth_bytes_per_s > 0 or self.pause_ms < 0 or not 0 <= self.min_gain < 1:
-            raise ValueError(f"{self}: the bandwidth is above 0, the pause not negative, the gain from 0 to below 1")
+            raise ValueError(
+                f"{self}: bandwidth_bytes_per_s must be above 0, pause_ms at least 0, min_gain at least 0 and below 1"
+            )
 
     def transfer_ms(self, num_bytes: float) -> float:
         return 1e3 * num_bytes / self.bandwidth_bytes_per_s
@@ -50,13 +53,15 @@ class MovingCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Replan:
-    """The plan to go on with, and the numbers that say why.
+    """The plan with which to continue, and the numbers behind the decision.
 
     Attributes:
+        plan: the plan with which to continue.
         is_move: whether it is another than the one in place.
-        left_ms: the time that is left with the plan in place; infinite where that cannot go on.
-        moved_ms: the time that is left with the best other plan, the move included.
-        moving_ms, moving_bytes: of the move.
+        left_ms: the remaining time with the plan in place; infinite if it cannot continue.
+        moved_ms: the remaining time with the best plan, the move included.
+        moving_ms: the time of the move.
+        moving_bytes: the size of the weights that move.
     """
 
     plan: Plan
@@ -69,7 +74,7 @@ class Replan:
     def __str__(self) -> str:
         where = f"cuts {list(self.plan.cuts)} on {', '.join(self.plan.nodes)}"
         if math.isinf(self.left_ms):
-            return f"the plan in place cannot go on; move to {where}: {self._move}, {self.moved_ms / 1e3:.3g} s left"
+            return f"the plan in place cannot continue; move to {where}: {self._move}, {self.moved_ms / 1e3:.3g} s left"
         gain = 1 - self.moved_ms / self.left_ms
         numbers = f"{self.left_ms / 1e3:.3g} s left as it is, {self.moved_ms / 1e3:.3g} s with {self._move}"
         return f"{'move to' if self.is_move else 'keep'} {where}: {numbers}, a gain of {gain:.1%}"
@@ -88,13 +93,17 @@ def replan(
     moving: MovingCost,
     solver: Solver = "cbc",
 ) -> Replan:
-    """Keep the plan in place or move to a better one.
+    """Decide between the plan in place and a better one.
 
     Args:
-        problem: with the nodes that are there now; a plan may leave some of them unused.
-        cuts, nodes: the plan in place, in pipeline order; nodes that are gone among them.
+        problem: the problem with the nodes that are present now; a plan may leave some of them unused.
+        cuts, nodes: the plan in place, in pipeline order; its nodes may include some that have left.
+        rounds_left: remaining rounds of the run.
+        moving: the cost of a move, and the gain that it must have.
+        solver: the solver of the integer program.
 
-    Raises InfeasibleError when no plan fits the nodes that are there.
+    Raises:
+        InfeasibleError: if no plan fits the nodes that are present.
     """
     problem = replace(problem, use_all_nodes=False)
     batches = max(1, rounds_left) * problem.owners * problem.batches_per_owner
@@ -105,7 +114,10 @@ def replan(
         problem, segments, segments.times(problem), _moves(problem, segments, holders, batches, moving), solver
     )
     if best is None:
-        raise InfeasibleError(f"no plan fits the compute nodes {', '.join(node.name for node in problem.nodes)}")
+        raise InfeasibleError(
+            f"no plan fits the compute nodes {', '.join(node.name for node in problem.nodes)}; offer more nodes "
+            f"or more memory"
+        )
     is_other = (best.cuts, best.nodes) != (tuple(cuts), tuple(nodes))
     num_bytes = moved_bytes(problem, holders, best)
     moving_ms = moving.transfer_ms(num_bytes) + (moving.pause_ms if is_other else 0.0)
@@ -123,14 +135,14 @@ def replan(
 
 
 def moved_bytes(problem: CutProblem, holders: Sequence[str], plan: Plan) -> int:
-    """Weights of the units that the plan gives to others than their present holders."""
+    """Compute the size of the weights of all units that change their holder."""
     after = _holders(problem, plan.cuts, plan.nodes)
     units = problem.profile.units
     return sum(unit.parameter_bytes for unit, a, b in zip(units, holders, after, strict=True) if a != b)
 
 
 def _holders(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> list[str]:
-    """Who holds every unit."""
+    """List the holder of every unit."""
     holders = [OWNER] * len(problem.profile.units)
     for name, start, end in zip(nodes, cuts, cuts[1:], strict=False):
         holders[start:end] = [name] * (end - start)
@@ -138,7 +150,7 @@ def _holders(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> 
 
 
 def _in_place(problem: CutProblem, cuts: Sequence[int], nodes: Sequence[str]) -> Plan | None:
-    """The plan in place, if it can go on."""
+    """Evaluate the plan in place; None if it cannot continue."""
     if not set(nodes) <= {node.name for node in problem.nodes}:
         return None
     plan = plan_for(problem, cuts, nodes)

@@ -1,7 +1,7 @@
-"""Every part a node could run, as arrays: the common ground of the planners.
+"""All parts that a node could run, as arrays for the planners.
 
-A *segment* `[start, end)` of the chain on a node costs a forward time, a backward time and memory. Nodes that
-differ in name only are one *class* with a count, so that a planner never tries the same thing twice.
+A *segment* `[start, end)` of the chain on a node costs a forward time, a backward time and memory. Nodes that differ
+only in name form one *class* with a count, so that a planner never tries the same plan twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Over the `allowed` segments of a plan, max of `first` + max of `second` is to be minimised; each [C, P, P]."""
+    """Costs [C, P, P] of segments; a plan of `allowed` ones minimizes the max of `first` plus the max of `second`."""
 
     first: Floats
     second: Floats
@@ -32,11 +32,14 @@ class Costs:
 class Segments:
     """Arrays over (node class, start, end); positions count from `offset`, the lowest possible first cut.
 
-    * `classes`: the nodes of each class, in the order offered.
-    * `forward_ms`, `backward_ms`, `stage_ms` (both directions), each [C, P, P] and with the node's transfers.
-    * `shortage_gib`: [C, P, P], what the node lacks for its replicas, 0 where they fit.
-    * `real`: [P, P], whether start comes before end.
-    * `owner_bytes`: [P, P], what the owner holds for a first and a last cut; `owner_fits`: whether they are allowed.
+    Attributes:
+        offset: the lowest possible first cut.
+        classes: the nodes of each class, in the order offered.
+        forward_ms, backward_ms, stage_ms: [C, P, P], times of both directions and of both together, with transfers.
+        shortage_gib: [C, P, P], memory that the node lacks for its replicas, 0 if they fit.
+        real: [P, P], whether start comes before end.
+        owner_bytes: [P, P], memory of the owner's parts for a first and a last cut.
+        owner_fits: [P, P], whether the owner allows these cuts.
     """
 
     offset: int
@@ -51,24 +54,24 @@ class Segments:
 
     @property
     def fits(self) -> Bools:
-        """[C, P, P]: segments that exist and that the node can hold."""
+        """The segments [C, P, P] that exist and fit the node's memory."""
         fits: Bools = self.real & (self.shortage_gib == 0)
         return fits
 
     def times(self, problem: CutProblem) -> Costs:
-        """The time per batch that `problem` is about."""
+        """Return the times per batch that `problem` minimizes."""
         if problem.objective == "bottleneck":
             return Costs(first=self.stage_ms, second=np.zeros_like(self.stage_ms), allowed=self.fits)
         return Costs(first=self.forward_ms, second=self.backward_ms, allowed=self.fits)
 
     def shortages(self) -> Costs:
-        """GiB that the worst node lacks, memory limits of the nodes disregarded."""
+        """Return the memory in GiB that nodes lack, with all segments allowed."""
         everywhere = np.broadcast_to(self.real, self.shortage_gib.shape)
         return Costs(first=self.shortage_gib, second=np.zeros_like(self.shortage_gib), allowed=everywhere)
 
 
 def segments_of(problem: CutProblem, apart: Collection[str] = ()) -> Segments:
-    """All segments of `problem` on all classes of its nodes; each of the nodes ``apart`` is a class of its own."""
+    """Enumerate the segments of `problem` on its classes of nodes; each node in ``apart`` is a class of its own."""
     low, high = problem.boundaries
     classes: dict[object, list[ComputeNodeSpec]] = {}
     for node in problem.nodes:
@@ -123,7 +126,7 @@ def _owner_fits(problem: CutProblem, owner_bytes: Floats) -> Bools:
 
 
 def sums(values: list[float] | list[int]) -> Floats:
-    """[P, P]: entry (start, end) is the sum of `values[start:end]`."""
+    """Compute an array [P, P] whose entry (start, end) is the sum of `values[start:end]`."""
     prefix = np.concatenate([[0.0], np.cumsum(np.array(values, dtype=np.float64))])
     sums: Floats = prefix[None, :] - prefix[:, None]
     return sums

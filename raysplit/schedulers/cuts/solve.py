@@ -1,8 +1,8 @@
-"""Where to cut a model and which compute node runs which part: the planner of MP-SL.
+"""The planner of MP-SL: where to cut a model, and which compute node runs which part.
 
-Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208: minimise
-`max F_i + max G_i` under the memory of each node for one replica per data owner. Two exact solvers that share only the
-table of segments: an integer programme (PuLP) and a dynamic programme.
+Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning", 2024, arXiv 2402.00208: minimize
+`max F_i + max G_i` under the memory of each node for one replica per data owner. There are two exact solvers, which
+share only the table of segments: an integer program (PuLP) and a dynamic program.
 
     problem = CutProblem(profile=load_profile("vgg19_mpsl_vm"), owners=150, nodes=nodes, units=(3, 21))
     print(solve_ilp(problem))
@@ -35,23 +35,33 @@ _Solve = Callable[[CutProblem, Segments, Costs], Plan | None]
 
 
 def solve_ilp(problem: CutProblem, solver: Solver = "cbc") -> Plan:
-    """The optimal plan, by CBC (comes with PuLP) or HiGHS. Raises InfeasibleError when no plan fits."""
+    """Find the optimal plan as an integer program.
+
+    Args:
+        problem: the chain, the nodes on offer and the objective.
+        solver: "cbc" (part of PuLP) or "highs" (needs the package highspy).
+
+    Raises:
+        InfeasibleError: if no plan fits.
+    """
     return _solve(problem, best=partial(best_by_ilp, solver=solver), cheapest=partial(cheapest_by_ilp, solver=solver))
 
 
 def solve_dp(problem: CutProblem) -> Plan:
-    """The optimal plan, by dynamic programming. Raises InfeasibleError when no plan fits.
+    """Find the optimal plan by dynamic programming.
 
-    Raises ValueError for more than about 16 nodes that all differ; equal nodes cost nearly nothing.
+    Raises:
+        InfeasibleError: if no plan fits.
+        ValueError: for more than about 16 nodes that all differ; equal nodes hardly count.
     """
     return _solve(problem, best=best_by_dp, cheapest=cheapest_by_dp)
 
 
 def pareto_front(problem: CutProblem) -> list[Plan]:
-    """All trades of time for price per hour, from the fastest plan to the cheapest; each is better in one of the two.
+    """Find all Pareto-optimal plans of time per batch and price per hour, from the fastest to the cheapest.
 
     Time is what the objective counts (`max F_i + max G_i` for "price"), at most `max_time_ms`. With `use_all_nodes`
-    there is but one price; set it to False to choose among nodes. Raises InfeasibleError when no plan fits.
+    there is only one price; set it to False to choose among nodes. Raises InfeasibleError if no plan fits.
     """
     segments = segments_of(problem)
     costs = segments.times(problem)
@@ -79,7 +89,7 @@ def _solve(problem: CutProblem, *, best: _Solve, cheapest: _Solve) -> Plan:
 
 
 def _reason(problem: CutProblem, segments: Segments, best: _Solve) -> str:
-    """Drop the memory limits of the nodes, then the time limit, and see what the nearest plan is missing."""
+    """Say what the nearest plan lacks: drop the memory limits of the nodes first, then the time limit."""
     nearest = best(problem, segments, segments.shortages())
     if nearest is None:
         assert isinstance(problem.units, FreeOwnerCuts), "only the owner's memory is left to fail"

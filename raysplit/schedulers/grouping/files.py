@@ -1,8 +1,8 @@
-"""Matrices of task pairs as files: CSV from anywhere, and the Parquet table that a run leaves behind.
+"""Matrices of task pairs in files: CSV as input, and the Parquet table that a run writes.
 
 CSV: the header names the tasks, each further line is a row; a first column may repeat the names. Affinities have the
-source in the row and the recipient in the column, their diagonal is not used and may be empty. Parquet: columns
-`round`, `source`, `recipient`, `value`, one line for each pair and round.
+source in the row and the recipient in the column; their diagonal is not used and may be empty. Parquet: columns
+`round`, `source`, `recipient`, `value`, one row for each pair and round.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HISTORY_FILE = "affinities.parquet"
 
 
 def read_affinity(path: Path) -> Affinity:
-    """Affinities from CSV. Raises ValueError when the table is not a square of finite numbers."""
+    """Read affinities from CSV. Raises ValueError if the table is not a square of finite numbers."""
     tasks, cells = _read_square(path)
     for number, row in enumerate(cells):
         row[number] = row[number] or "0"
@@ -28,19 +28,19 @@ def read_affinity(path: Path) -> Affinity:
 
 
 def read_pair_losses(path: Path) -> PairLosses:
-    """Losses of tasks (rows) with partners (columns) from CSV, alone on the diagonal. Raises as `read_affinity`."""
+    """Read losses of tasks (rows) with partners (columns, alone on the diagonal). Raises as `read_affinity`."""
     tasks, cells = _read_square(path)
     return PairLosses(tasks=tasks, values=_numbers(path, tasks, cells))
 
 
 def _read_square(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Task names and the cells, rows in the order of the names."""
+    """Read the task names and the cells, with rows in the order of the names."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = [[cell.strip() for cell in line] for line in csv.reader(file)]
     lines = [line for line in lines if any(line)]
     if len(lines) < 2:
         raise ValueError(
-            f"{path} has {len(lines)} lines; a header with the names of the tasks and a row each are needed"
+            f"{path} has {len(lines)} lines; it needs a header with the names of the tasks, and a row for each task"
         )
     header, rows = lines[0], lines[1:]
     named_rows = all(row[0] and not _is_number(row[0]) for row in rows) or not header[0]
@@ -83,7 +83,7 @@ def _numbers(path: Path, tasks: tuple[str, ...], cells: list[list[str]]) -> tupl
 
 
 def history_table(history: Sequence[Affinity]) -> pa.Table:
-    """The table of the mean affinities of rounds 0, 1, ..."""
+    """Build the table of the mean affinities of rounds 0, 1, ..."""
     lines = [
         {"round": number, "source": source, "recipient": recipient, "value": value}
         for number, affinity in enumerate(history)
@@ -97,9 +97,9 @@ def history_table(history: Sequence[Affinity]) -> pa.Table:
 
 
 def read_history(folder: Path) -> tuple[Affinity, ...]:
-    """Mean affinities of each round of the run in `folder`, in the order of rounds; tasks as they first appear.
+    """Read the mean affinities of a run, in the order of rounds, with tasks in the order of their first appearance.
 
-    Raises ValueError when the folder has no such table, or a round lacks a pair or has one twice.
+    Raises ValueError if the folder has no such table, or a round lacks a pair or has one twice.
     """
     path = folder / HISTORY_FILE
     if not path.exists():

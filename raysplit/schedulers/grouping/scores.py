@@ -1,4 +1,4 @@
-"""Which tasks to train together: scores of task groups from pairwise affinities, and the best groups.
+"""Scores of groups of tasks from pairwise affinities, and the groups with the best scores.
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: with S[i][j] the affinity of source i for recipient j, a task j of a
 group g gains a_g(j) = mean over the other members i of S[i][j]; a task alone gains its self-affinity, the mean of its
@@ -52,12 +52,12 @@ class TaskMatrix:
 
 @dataclass(frozen=True, kw_only=True)
 class Affinity(TaskMatrix):
-    """Row = source, column = recipient; positive where a step for the source lowers the recipient's loss."""
+    """Affinities, with sources in rows and recipients in columns; positive if a step lowers the recipient's loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairLosses(TaskMatrix):
-    """Row = task, column = its partner in training; the diagonal is the loss of the task trained alone."""
+    """Losses of tasks (rows) trained with a partner (columns); the diagonal is the loss of the task trained alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Grouping:
 
 
 def mean_affinity(affinities: Iterable[Affinity]) -> Affinity:
-    """The plain mean, over batches, owners or rounds. Raises ValueError for none or for different tasks."""
+    """Compute the plain mean over batches, owners or rounds. Raises ValueError for none, or for different tasks."""
     records = list(affinities)
     if not records or any(record.tasks != records[0].tasks for record in records):
         raise ValueError(f"a mean needs affinities of the same tasks, got {sorted({r.tasks for r in records})}")
@@ -78,14 +78,14 @@ def mean_affinity(affinities: Iterable[Affinity]) -> Affinity:
 
 
 def self_affinities(affinity: Affinity) -> dict[str, float]:
-    """What each task counts for on its own; 0 when it is the only task."""
+    """Compute the gain of each task alone; 0 if it is the only task."""
     values = _off_diagonal(affinity)
     num_links = max(1, 2 * len(affinity.tasks) - 2)
     return dict(zip(affinity.tasks, ((values.sum(0) + values.sum(1)) / num_links).tolist(), strict=True))
 
 
 def partition_score(affinity: Affinity, groups: Groups) -> float:
-    """Mean gain over all tasks. Raises ValueError unless `groups` hold every task exactly once."""
+    """Compute the mean gain over all tasks. Raises ValueError unless `groups` hold every task exactly once."""
     if sorted(task for group in groups for task in group) != sorted(affinity.tasks):
         raise ValueError(f"groups must hold each of {affinity.tasks} exactly once, got {groups}")
     place = {task: 1 << number for number, task in enumerate(affinity.tasks)}
@@ -94,13 +94,13 @@ def partition_score(affinity: Affinity, groups: Groups) -> float:
 
 
 def exact_x(affinity: Affinity, num_groups: int) -> Grouping:
-    """The best partition into exactly `num_groups` groups."""
+    """Find the best partition into exactly `num_groups` groups."""
     _check_num_groups(affinity, num_groups)
     return _best_exact(affinity, _group_scores(affinity), num_groups)
 
 
 def at_most_x(affinity: Affinity, num_groups: int) -> Grouping:
-    """The best partition into at most `num_groups` groups; of equal ones the one with fewer groups."""
+    """Find the best partition into at most `num_groups` groups; of equals, the one with fewer groups."""
     _check_num_groups(affinity, num_groups)
     scores = _group_scores(affinity)
     candidates = [_best_exact(affinity, scores, number) for number in range(1, num_groups + 1)]
@@ -112,7 +112,7 @@ def at_most_x(affinity: Affinity, num_groups: int) -> Grouping:
 
 
 def every_partition(affinity: Affinity, num_groups: int) -> tuple[Grouping, ...]:
-    """All partitions into exactly `num_groups` groups, the best first; for at most 9 tasks."""
+    """List all partitions into exactly `num_groups` groups, the best first; for at most 9 tasks."""
     _check_num_groups(affinity, num_groups, MAX_ENUMERATED_TASKS)
     scores, size = _group_scores(affinity), len(affinity.tasks)
     found = [
@@ -123,16 +123,19 @@ def every_partition(affinity: Affinity, num_groups: int) -> tuple[Grouping, ...]
 
 
 def worst_exact_x(affinity: Affinity, num_groups: int) -> Grouping:
-    """The partition into exactly `num_groups` groups with the lowest score, for comparison."""
+    """Find the partition into exactly `num_groups` groups with the lowest score, for comparison."""
     _check_num_groups(affinity, num_groups)
     worst = _best_exact(affinity, -_group_scores(affinity), num_groups)
     return Grouping(groups=worst.groups, score=-worst.score)
 
 
 def join(affinity: Affinity, groups: Groups, newcomer: str) -> Grouping:
-    """`groups` with `newcomer` in the group, or in one of its own, that gives the best score; the first of equals.
+    """Add a task to the group, or to one of its own, that gives the best score; the first of equals.
 
-    `affinity` holds the tasks of `groups` and the newcomer.
+    Args:
+        affinity: affinities of the tasks of `groups` and the newcomer.
+        groups: the present groups.
+        newcomer: the task to add.
     """
     wider = [(*groups[:number], (*group, newcomer), *groups[number + 1 :]) for number, group in enumerate(groups)]
     candidates = [
@@ -142,7 +145,7 @@ def join(affinity: Affinity, groups: Groups, newcomer: str) -> Grouping:
 
 
 def random_groups(tasks: Sequence[str], sizes: Sequence[int], rng: np.random.Generator) -> Groups:
-    """A random partition with these group sizes, for comparison; tasks keep their order within a group."""
+    """Draw a random partition with these group sizes, for comparison; tasks keep their order within a group."""
     if sum(sizes) != len(tasks) or min(sizes) < 1:
         raise ValueError(f"sizes must be positive and sum to {len(tasks)}, got {tuple(sizes)}")
     parts = np.split(rng.permutation(len(tasks)), np.cumsum(sizes)[:-1])
@@ -150,7 +153,7 @@ def random_groups(tasks: Sequence[str], sizes: Sequence[int], rng: np.random.Gen
 
 
 def overlap(affinity: Affinity, num_groups: int) -> Grouping:
-    """At most `num_groups` groups of two or more tasks, free to overlap; each task gains from its best group."""
+    """Find at most `num_groups` groups of two or more tasks, which may overlap; each task counts in its best group."""
     _check_num_groups(affinity, num_groups, MAX_COVERED_TASKS)
     size = len(affinity.tasks)
     if size == 1:
@@ -166,14 +169,14 @@ def overlap(affinity: Affinity, num_groups: int) -> Grouping:
 
 
 def predicted_losses(losses: PairLosses, group: Sequence[str]) -> dict[str, float]:
-    """Loss predicted for each task of `group`: the mean of its losses in pairs with the other members."""
+    """Predict the loss of each task of `group` as the mean of its losses in pairs with the other members."""
     numbers = [losses.tasks.index(task) for task in group]
     table = np.array(losses.values)
     return {losses.tasks[number]: _mean_of_others(table, number, numbers) for number in numbers}
 
 
 def hoa(losses: PairLosses, num_groups: int) -> Grouping:
-    """At most `num_groups` groups, free to overlap, with the lowest predicted total loss."""
+    """Find at most `num_groups` groups, which may overlap, with the lowest predicted total loss."""
     _check_num_groups(losses, num_groups, MAX_COVERED_TASKS)
     table = np.array(losses.values)
     gains = {
@@ -185,14 +188,14 @@ def hoa(losses: PairLosses, num_groups: int) -> Grouping:
 
 
 def _cover(tasks: tuple[str, ...], gains: dict[int, dict[int, float]], num_groups: int) -> Grouping:
-    """The best groups with their total gain as score."""
+    """Find the best groups, with their total gain as score."""
     masks = best_cover(gains, len(tasks), num_groups)
     total = sum(max(gains[mask][task] for mask in masks if task in gains[mask]) for task in range(len(tasks)))
     return Grouping(groups=_named(tasks, masks), score=total)
 
 
 def _mean_of_others(table: NDArray[np.float64], task: int, group: Sequence[int]) -> float:
-    """Mean of row `task` over the other members; the diagonal for a task alone."""
+    """Compute the mean of row `task` over the other members; the diagonal for a task alone."""
     others = [other for other in group if other != task] or [task]
     return float(table[task, others].mean())
 
@@ -204,7 +207,7 @@ def _off_diagonal(affinity: Affinity) -> NDArray[np.float64]:
 
 
 def _group_scores(affinity: Affinity) -> Table:
-    """Summed gain of each group, by mask: all affinities within it over (size - 1), or the self-affinity."""
+    """Compute each group's summed gain, by mask: all affinities within it over (size - 1), or the self-affinity."""
     links = _off_diagonal(affinity)
     links = links + links.T
     size = len(affinity.tasks)

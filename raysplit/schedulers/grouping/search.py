@@ -1,10 +1,10 @@
 """Search over ways to group tasks, as arithmetic on bit masks: bit i of a mask says that task i is in the group.
 
-The score of a group is a table over masks. `best_partition` finds disjoint groups with the largest total: every set
-partition is tried for up to 9 tasks (Bell(9) = 21,147), a dynamic programme over subsets serves more,
+The score of a group is a table over masks. `best_partition` finds disjoint groups with the largest total: it tries
+every set partition for up to 9 tasks (Bell(9) = 21,147), and uses a dynamic program over subsets for more,
 best(mask, x) = max over groups in mask that hold its lowest task of score(group) + best(mask - group, x - 1).
 `best_cover` lets groups overlap and serves each task from its best group, as in task affinity grouping (Fifty et al.,
-NeurIPS 2021, arXiv 2109.04617): a facility-location problem, solved as an integer programme.
+NeurIPS 2021, arXiv 2109.04617): a facility-location problem, solved as an integer program.
 
 Ties go to the partition that comes first when groups are sorted tuples in lexicographic order, up to `TIE`.
 """
@@ -28,12 +28,12 @@ Table = NDArray[np.float64]
 
 
 def members(mask: int) -> tuple[int, ...]:
-    """Tasks of a group, ascending."""
+    """List the tasks of a group in ascending order."""
     return tuple(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
 
 
 def groups_with_lowest(mask: int) -> Iterator[int]:
-    """Groups within `mask` that hold its lowest task, as sorted tuples in lexicographic order: 0, 01, 012, 02, ..."""
+    """Iterate over the groups within `mask` that hold its lowest task, in lexicographic order: 0, 01, 012, 02, ..."""
     lowest = mask & -mask
     yield from _extensions(lowest, mask ^ lowest)
 
@@ -47,7 +47,7 @@ def _extensions(group: int, rest: int) -> Iterator[int]:
 
 
 def partitions(mask: int, num_groups: int) -> Iterator[tuple[int, ...]]:
-    """Every way to split `mask` into exactly `num_groups` groups, in lexicographic order."""
+    """Iterate over all partitions of `mask` into exactly `num_groups` groups, in lexicographic order."""
     if num_groups == 1:
         if mask:
             yield (mask,)
@@ -60,14 +60,14 @@ def partitions(mask: int, num_groups: int) -> Iterator[tuple[int, ...]]:
 
 
 def best_partition(scores: Table, num_tasks: int, num_groups: int) -> tuple[int, ...]:
-    """Exactly `num_groups` disjoint groups that cover all tasks with the largest total of `scores[mask]`."""
+    """Find exactly `num_groups` disjoint groups of all tasks with the largest total of `scores[mask]`."""
     if num_tasks <= MAX_ENUMERATED_TASKS:
         return best_by_enumeration(scores, num_tasks, num_groups)
     return best_by_subsets(scores, num_tasks, num_groups)
 
 
 def best_by_enumeration(scores: Table, num_tasks: int, num_groups: int) -> tuple[int, ...]:
-    """`best_partition` by trying them all."""
+    """Find the best partition by trying all of them."""
     best: tuple[int, ...] = ()
     best_score = -np.inf
     for candidate in partitions((1 << num_tasks) - 1, num_groups):
@@ -78,7 +78,7 @@ def best_by_enumeration(scores: Table, num_tasks: int, num_groups: int) -> tuple
 
 
 def best_by_subsets(scores: Table, num_tasks: int, num_groups: int) -> tuple[int, ...]:
-    """`best_partition` by the dynamic programme over subsets: 3^num_tasks steps for each group."""
+    """Find the best partition by the dynamic program over subsets, in 3^num_tasks steps for each group."""
     size = 1 << num_tasks
     order = [group for lowest in range(num_tasks) for group in groups_with_lowest(size - (1 << lowest))]
     best = np.full(size, -np.inf)  # best[mask]: the best total with the groups used so far
@@ -103,7 +103,7 @@ def best_by_subsets(scores: Table, num_tasks: int, num_groups: int) -> tuple[int
 
 
 def _submasks(mask: int) -> NDArray[np.int64]:
-    """All masks within `mask`, the empty one included."""
+    """List all masks within `mask`, the empty one included."""
     found = np.zeros(1, dtype=np.int64)
     for bit in members(mask):
         found = np.concatenate([found, found | (1 << bit)])
@@ -111,9 +111,9 @@ def _submasks(mask: int) -> NDArray[np.int64]:
 
 
 def best_cover(gains: dict[int, dict[int, float]], num_tasks: int, num_groups: int) -> tuple[int, ...]:
-    """At most `num_groups` groups, free to overlap, with the largest total of each task's best gain.
+    """Find at most `num_groups` groups, which may overlap, with the largest total of each task's best gain.
 
-    `gains[mask][task]` is what `task` gains when group `mask` serves it; groups left out may not be chosen.
+    `gains[mask][task]` is the gain of `task` if group `mask` serves it; groups that it omits cannot be chosen.
     """
     masks = list(gains)
     serving = [(number, task) for number, mask in enumerate(masks) for task in gains[mask]]

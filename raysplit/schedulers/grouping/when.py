@@ -1,8 +1,8 @@
-"""When to split the merged task, and into what: the decision as a record that is logged with its scores.
+"""The decision when to split the merged task and into which groups, as a record that is logged with its scores.
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, split after a fixed number of rounds R0 by the mean affinity of the
-rounds so far. `StableRanking` finds R0 by itself: it splits once the order of the pairwise affinities (the mean over
-all rounds so far) has kept, by Spearman's rank correlation, through a window of rounds.
+rounds so far. `StableRanking` determines R0 itself: it splits once the order of the pairwise affinities (the mean over
+all rounds so far) has been stable, by Spearman's rank correlation, through a window of rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEARCHES: dict[Mode, Callable[[Affinity, int], Grouping]] = {"exact": exact_x, "
 
 @dataclass(frozen=True, kw_only=True)
 class FixedRound:
-    """Split once `num_rounds` rounds are done."""
+    """The rule to split after `num_rounds` rounds."""
 
     num_rounds: int
 
@@ -33,7 +33,7 @@ class FixedRound:
 
 @dataclass(frozen=True, kw_only=True)
 class StableRanking:
-    """Split once the mean affinity ranks the pairs of tasks as it did in each of the last `num_rounds` rounds."""
+    """The rule to split once the mean affinity ranks the pairs of tasks as in each of the last `num_rounds` rounds."""
 
     num_rounds: int = 5
     min_correlation: float = 0.95
@@ -50,7 +50,16 @@ SplitRule = FixedRound | StableRanking
 
 @dataclass(frozen=True, kw_only=True)
 class SplitDecision:
-    """The groups to go on with, why now, and for the log the best grouping of every number of groups."""
+    """The decision to split.
+
+    Attributes:
+        num_rounds: the number of rounds that are done.
+        reason: why to split now.
+        mode: how `chosen` was searched.
+        chosen: the groups with which to continue.
+        affinity: the mean affinity from which they follow.
+        alternatives: the best grouping for every number of groups, for the log.
+    """
 
     num_rounds: int
     reason: str
@@ -61,10 +70,10 @@ class SplitDecision:
 
 
 def rank_correlation(first: Affinity, second: Affinity) -> float:
-    """Spearman's correlation of the off-diagonal entries; 1 when either has no order to compare.
+    """Compute Spearman's correlation of the off-diagonal entries; 1 if either has no order to compare.
 
-    The ranks are SciPy's. Its `spearmanr` rounds otherwise: of the same order it often makes less than 1, and a
-    `min_correlation` of 1 would never be reached.
+    The ranks are SciPy's, but its `spearmanr` rounds differently: for equal orders it often returns less than 1, so
+    that a `min_correlation` of 1 would never be reached.
     """
     a, b = _ranks(first), _ranks(second)
     a, b = a - a.mean(), b - b.mean()
@@ -73,8 +82,8 @@ def rank_correlation(first: Affinity, second: Affinity) -> float:
 
 
 def _ranks(affinity: Affinity) -> NDArray[np.float64]:
-    """Ranks of the off-diagonal entries, ties sharing their mean rank."""
-    from scipy.stats import rankdata  # a second of import time, which only those who use it pay
+    """Rank the off-diagonal entries, with the mean rank for ties."""
+    from scipy.stats import rankdata  # imported late, because it takes a second
 
     off_diagonal = ~np.eye(len(affinity.tasks), dtype=bool)
     ranks: NDArray[np.float64] = rankdata(np.array(affinity.values)[off_diagonal])
@@ -82,7 +91,7 @@ def _ranks(affinity: Affinity) -> NDArray[np.float64]:
 
 
 def reason_to_split(rule: SplitRule, history: Sequence[Affinity], num_rounds: int) -> str | None:
-    """Why to split after `num_rounds` rounds with the mean affinities in `history`; None to go on merged."""
+    """Return why to split after `num_rounds` rounds with the mean affinities in `history`; None to stay merged."""
     if isinstance(rule, FixedRound):
         return f"round {rule.num_rounds} is done" if num_rounds >= rule.num_rounds else None
     if len(history) <= rule.num_rounds:
@@ -102,9 +111,14 @@ def decide(
     mode: Mode = "exact",
     num_rounds: int | None = None,
 ) -> SplitDecision | None:
-    """The decision after the rounds in `history`, one mean affinity each; None to go on merged.
+    """Decide whether to split; None means to stay merged.
 
-    `num_rounds` are the rounds done where only the first of them were measured.
+    Args:
+        rule: when to split.
+        history: the mean affinity of each round that was measured.
+        num_groups: the number of groups, exactly or at most.
+        mode: the search for the groups.
+        num_rounds: the number of rounds that are done, if only the first of them were measured.
     """
     done = len(history) if num_rounds is None else num_rounds
     reason = reason_to_split(rule, history, done)

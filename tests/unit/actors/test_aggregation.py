@@ -41,7 +41,7 @@ def test_krum_takes_the_one_in_the_thick_of_it() -> None:
     """Seven updates on a line, two wrong; squared distances to the three nearest: 17.25, 8.25, 7.25, 20.75, ..."""
     seven = states([0.0, 0], [1.0, 0], [2.0, 0], [3.5, 0], [9.0, 0], [500, 500], [501, 500])
     assert krum(seven, 2) == 2
-    with pytest.raises(ValueError, match="Krum needs 7 updates to bear 2 wrong ones and got 6"):
+    with pytest.raises(ValueError, match="Krum needs 7 updates to tolerate 2 wrong ones, and got 6"):
         krum(seven[:6], 2)
 
 
@@ -89,7 +89,7 @@ def test_faults(update: dict[str, Tensor], fault: str | None) -> None:
 def test_the_norm_is_over_all_weights() -> None:
     update = {"w": torch.ones(2, 3), "b": torch.ones(3, dtype=torch.float64)}  # nine ones
     assert fault_of(update, BEFORE, 3.0) is None
-    assert fault_of(update, BEFORE, 2.9) == "it lies 3 from the average before, and the limit is 2.9"
+    assert fault_of(update, BEFORE, 2.9) == "its distance from the average before is 3, and max_update_norm is 2.9"
 
 
 def test_a_refusal_names_owner_and_round() -> None:

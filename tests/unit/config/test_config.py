@@ -75,7 +75,7 @@ def test_an_unknown_key_names_the_nearest_valid_one(tree: Any, key: str, nearest
         ({"data": {"name": "digit"}}, "data set", "digits", "FashionMNIST"),
         ({"partition": {"name": "dirichlett"}}, "partition", "dirichlet", "noniid_ratio"),
         ({"algorithm": {"name": "fedavgg"}}, "algorithm", "fedavg", "minibatch_sfl"),
-        ({"training": {"optimizer": {"name": "adm"}}}, "optimiser", "adam", "sgd"),
+        ({"training": {"optimizer": {"name": "adm"}}}, "optimizer", "adam", "sgd"),
         ({"training": {"lr_schedule": "cosin"}}, "learning-rate schedule", "cosine", "constant"),
         ({"training": {"loss": "cros_entropy"}}, "loss", "cross_entropy", "mse"),
     ],
@@ -101,7 +101,7 @@ def test_an_unknown_name_names_the_nearest_and_lists_all(tree: Any, kind: str, n
         ),
         ({"owners": {"domain": "rotations"}}, "owners.domain: unknown domain 'rotations'; did you mean 'rotation'"),
         ({"partition": {"num_owners": 3}, "owners": {"noisy": 4}}, "owners.noisy is 4 and there are 3 owners"),
-        ({"training": {"optimizer": {"name": "sgd", "momentun": 0.9}}}, "optimiser sgd does not take"),
+        ({"training": {"optimizer": {"name": "sgd", "momentun": 0.9}}}, "optimizer sgd does not take"),
         (
             {"algorithm": {"name": "nowhere.to:be"}},
             "algorithm 'nowhere.to:be': there is no module 'nowhere'",

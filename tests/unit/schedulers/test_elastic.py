@@ -31,7 +31,7 @@ def test_a_round_begins_below_the_full_cohort_and_tells_who_came_and_left() -> N
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (call("a"), "1 owners are there and min_owners is 2"),
+        (call("a"), "1 owners have a place and min_owners is 2"),
         (call("a", "b", num_places=1), "1 places are up and min_places is 2"),
         (call("a", "b", missing=("aggregator has no place",)), "aggregator has no place"),
     ],

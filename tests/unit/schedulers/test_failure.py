@@ -49,7 +49,7 @@ def test_or_without_the_owners_that_were_lost() -> None:
 def test_or_stops_and_says_what_else_could_be_done() -> None:
     decision = decide(LOST, standing(), FailureRules(on_lost_place="stop"))
     assert isinstance(decision, Stop)
-    assert "on_lost_place: restart makes it anew" in decision.reason
+    assert "on_lost_place: restart starts it again" in decision.reason
 
 
 @pytest.mark.parametrize(
@@ -199,4 +199,4 @@ def test_a_bad_loss_stops_with_its_owner_and_the_way_out() -> None:
     training = {"rounds": 1, "batch_size": 16, "optimizer": {"lr": 1e200}}
     with pytest.raises(NonFiniteLoss) as caught:
         train(**changes("fedavg", training))
-    assert any("on_bad_update: drop goes on without this owner" in note for note in caught.value.__notes__)
+    assert any("on_bad_update: drop continues without this owner" in note for note in caught.value.__notes__)

@@ -176,7 +176,7 @@ def test_ledger_charges_owners_groups_and_tasks() -> None:
 
 def test_power_of_devices() -> None:
     assert watts_of(["a", "b", "c"], ["d1", 10.0]) == {"a": 3.0, "b": 10.0, "c": 3.0}
-    with pytest.raises(ValueError, match="no power is known of the device 'vm'; give one of d1, d2 or a number of W"):
+    with pytest.raises(ValueError, match="the power of the device 'vm' is not known; give one of d1, d2, or a number"):
         watts_of(["a"], ["vm"])
 
 

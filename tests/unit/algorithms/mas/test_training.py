@@ -262,10 +262,10 @@ async def _widened(algorithm: MAS) -> Any:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"merged_rounds": 3}, "merged_rounds is 3 and the run has 3 rounds; split after 1 to 2"),
-        ({"num_groups": 4}, "4 groups of 3 tasks"),
-        ({"new_tasks": {"x": 1}}, "new_tasks names 'x'; the data have the tasks s, d, k"),
-        ({"new_tasks": dict.fromkeys("sdk", 1)}, "leave some to begin with"),
+        ({"merged_rounds": 3}, "merged_rounds is 3 and training.rounds is 3; give merged_rounds 1 to 2"),
+        ({"num_groups": 4}, "num_groups is 4 and there are 3 tasks to split"),
+        ({"new_tasks": {"x": 1}}, "new_tasks names 'x', which is no task of the data; the tasks are s, d, k"),
+        ({"new_tasks": dict.fromkeys("sdk", 1)}, "leave at least one out"),
     ],
 )
 def test_settings_that_cannot_be(options: dict[str, Any], message: str) -> None:
@@ -276,7 +276,7 @@ def test_settings_that_cannot_be(options: dict[str, Any], message: str) -> None:
 def test_options_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="leave measured_rounds out"):
         configured({"merged_rounds": "auto", "measured_rounds": 2})
-    with pytest.raises(ValueError, match="no power is known of the device 'vm'"):
+    with pytest.raises(ValueError, match="the power of the device 'vm' is not known"):
         configured({"devices": ["d1", "vm"]})
 
 
@@ -284,5 +284,5 @@ def test_data_of_one_label_and_losses_of_one_task_are_refused() -> None:
     with pytest.raises(ValueError, match=r"set training\.loss to task_sum"):
         build(configured(training__loss="cross_entropy"))
     one_label = check_config({"algorithm": {"name": "mas"}, "cluster": {"kind": "local"}})
-    with pytest.raises(ValueError, match=r"mas trains a model with several tasks; set data\.name"):
+    with pytest.raises(ValueError, match=r"mas trains a model with several tasks, and .*; set data\.name"):
         train_config(one_label)

@@ -123,11 +123,14 @@ def test_traffic_of_a_batch() -> None:
     [
         ({"cuts": [4]}, r"needs at least 2 cuts, got \[4\]; cuts: \[1, 3\] gives"),
         ({"cuts": [0, 2]}, r"cuts \[0, 2\] must rise and start at 1 or later"),
-        ({"cuts": [1, 2, 2, 4]}, r"every node runs at least one unit; take fewer nodes or other cuts"),
+        ({"cuts": [1, 2, 2, 4]}, r"every node runs at least one unit; use fewer nodes or other cuts"),
         ({"cuts": [1, 3], "nodes": ["a", "b", "c"]}, r"3 compute nodes \['a', 'b', 'c'\] need 4 cuts"),
         ({"cuts": [1, 3, 4], "nodes": ["a", "a"]}, r"different names"),
         ({"cuts": [1, 9]}, r"no place to cut 9; legal are 0\.\.6"),
-        ({"cuts": [1, 3], "owner_routes": {"owner-9": {"cuts": [1, 2]}}}, r"names 'owner-9'; there are owner-0"),
+        (
+            {"cuts": [1, 3], "owner_routes": {"owner-9": {"cuts": [1, 2]}}},
+            r"names 'owner-9', which is not an owner; the 2 owners are owner-0",
+        ),
         ({"cuts": [1, 3], "queue": "lifo"}, r"queue"),
         ({"cuts": "auto"}, r"cuts: auto is planned from topology"),
     ],

@@ -105,7 +105,7 @@ def test_cuts_that_do_not_match_the_nodes() -> None:
         plan_for(PROBLEM, (1, 4, 10), ["vm-1", "vm-2", "vm-3"])
     with pytest.raises(ValueError, match=r"must rise, from at least 1 to at most 10"):
         plan_for(PROBLEM, (1, 7, 4, 10), ["vm-1", "vm-2", "vm-3"])
-    with pytest.raises(ValueError, match="no compute node 'vm-9' on offer; there are vm-1, vm-2, vm-3"):
+    with pytest.raises(ValueError, match="no compute node 'vm-9' is on offer; give some of vm-1, vm-2, vm-3"):
         plan_for(PROBLEM, (1, 4, 10), ["vm-1", "vm-9"])
 
 

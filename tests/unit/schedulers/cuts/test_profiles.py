@@ -100,11 +100,11 @@ def test_bad_profiles(tmp_path: Path) -> None:
     path = tmp_path / "wrong.csv"
     path.write_text("unit,forward_ms\na,1\n")
     with pytest.raises(
-        ValueError, match=r"wrong.csv is no profile: 'backward_ms'; it needs rows with the columns model"
+        ValueError, match=r"wrong.csv is not a profile: 'backward_ms'; it needs rows with the columns model"
     ):
         load_profile(path)
     path.write_text("")
-    with pytest.raises(ValueError, match="is no profile"):
+    with pytest.raises(ValueError, match="is not a profile"):
         load_profile(path)
     with pytest.raises(ValueError, match="unit 'a' has forward_ms -1; times and sizes"):
         replace(TINY.units[0], forward_ms=-1)

@@ -88,7 +88,7 @@ def test_a_node_that_leaves_forces_a_move_of_its_units_alone() -> None:
     assert found.plan.nodes == ("a", "c")
     assert found.plan.cuts == (1, 4, 7)
     assert found.moving_bytes == 2000
-    assert str(found).startswith("the plan in place cannot go on; move to cuts [1, 4, 7] on a, c: a move of")
+    assert str(found).startswith("the plan in place cannot continue; move to cuts [1, 4, 7] on a, c: a move of")
 
 
 def test_a_plan_that_is_best_stays_and_costs_nothing() -> None:
@@ -105,7 +105,7 @@ def test_no_plan_for_those_who_are_left() -> None:
 
 
 def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="the bandwidth is above 0"):
+    with pytest.raises(ValueError, match="bandwidth_bytes_per_s must be above 0"):
         MovingCost(bandwidth_bytes_per_s=0.0)
 
 

@@ -220,7 +220,7 @@ def test_parts_move_with_the_nodes_and_leave_no_trace(mpsl: dict[str, Any], capl
     assert routes[3].keys() == {"node-2", "node-3"}
     assert routes[4] == routes[3]
     assert "compute nodes node-1, node-2 are there: move to cuts" in caplog.text
-    assert "the plan in place cannot go on; move to" in caplog.text
+    assert "the plan in place cannot continue; move to" in caplog.text
 
 
 def test_parts_stay_where_a_move_gains_too_little(mpsl: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
@@ -260,5 +260,5 @@ def test_without_any_node_it_waits(mpsl: dict[str, Any]) -> None:
 
 def test_owners_that_keep_momentum_cannot_have_parts_that_move(mpsl: dict[str, Any]) -> None:
     keeping = {**mpsl["training"], "owner_optimizer_state": "keep"}
-    with pytest.raises(ValueError, match="on_offer lets parts move between nodes, and owners keep momentum"):
+    with pytest.raises(ValueError, match="on_offer lets parts move between nodes, but owners keep momentum"):
         moving(ComingAndGoing(()), mpsl, training=keeping)

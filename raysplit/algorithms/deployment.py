@@ -1,0 +1,136 @@
+"""The parties of an algorithm: the records from which they are deployed, and the handles that reach them afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from raysplit.actors.aggregator import Aggregator
+from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.data_owner import DataOwner, LocalTraining
+from raysplit.actors.parts.stage import PartRecipe
+from raysplit.actors.verbs import AggregatorHandle, NodeHandle, OwnerHandle
+from raysplit.algorithms.resumable import Resumable
+from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut
+from raysplit.cluster.contract import Cluster, Handle, PartySpec
+
+
+class Deployment(Resumable):
+    """The half of an `Algorithm` that describes parties and looks up their handles; methods use it, few override it."""
+
+    owner_type: ClassVar[type[DataOwner]] = DataOwner
+    """The class of the owners; a subclass may add verbs and, in its ``state_dict``, further state to resume from."""
+    aggregator_type: ClassVar[type[Aggregator]] = Aggregator
+    """The class of the aggregator, which may be extended likewise."""
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """The cuts of the model, rising: unit counts, or names of modules after which to cut. Empty by default."""
+        return ()
+
+    # -- records of parties --------------------------------------------------------------------------------------
+
+    def recipe(self, index: int, **changes: Any) -> PartRecipe:
+        """Describe how one part of the model is built and trained.
+
+        Args:
+            index: the part's number, from 0 at the inputs. Part 0 uses the owners' optimizer, others the server's.
+            changes: fields of `PartRecipe` to replace, such as ``optimizer``, ``spec`` or ``proximal_mu``.
+        """
+        setting = self.setting
+        recipe = PartRecipe(
+            spec=setting.spec,
+            cuts=self.cuts,
+            index=index,
+            optimizer=setting.optimizer if index == 0 else setting.server_optimizer,
+            seed=setting.seed,
+            buffers=setting.buffers,
+            device=setting.device,
+        )
+        return replace(recipe, **changes)
+
+    def owner_parties(self, *recipes: PartRecipe) -> list[PartySpec]:
+        """Describe every owner of the setting, each with its own samples and these parts, in owner order."""
+        return [self.owner_party(name, *recipes) for name in self.setting.owners]
+
+    def owner_party(self, name: str, *recipes: PartRecipe) -> PartySpec:
+        """Describe one owner with its own samples and these parts."""
+        data = self.setting.owners[name]
+        return PartySpec(
+            name=name,
+            role="owner",
+            build=self.owner_type,
+            arguments={
+                "shard": data.shard,
+                "test": data.test,
+                "transform": data.transform,
+                "eval_transform": data.eval_transform,
+                "recipes": recipes,
+                "training": self.local_training(name),
+            },
+        )
+
+    def node_party(self, name: str, recipe: PartRecipe, **arguments: Any) -> PartySpec:
+        """Describe a compute node that trains one part; ``arguments`` are further ones of `ComputeNode`."""
+        return PartySpec(
+            name=name,
+            role="node",
+            build=ComputeNode,
+            arguments={
+                "recipe": recipe,
+                "loss": self.setting.training.loss,
+                "rules": self.setting.updates,
+                **arguments,
+            },
+        )
+
+    def aggregator_party(self, *indices: int, **arguments: Any) -> PartySpec:
+        """Describe the aggregator of the parts with these numbers.
+
+        Args:
+            indices: parts to average; the aggregator starts with their initial weights.
+            arguments: further arguments of `aggregator_type`.
+        """
+        parts = self.setting.spec.parts(self.cuts)
+        state: dict[str, Tensor] = {k: v for index in indices for k, v in parts[index].state_dict().items()}
+        return PartySpec(
+            name=AGGREGATOR,
+            role="aggregator",
+            build=self.aggregator_type,
+            arguments={"state": state, "rules": self.setting.updates, **arguments},
+        )
+
+    def local_training(self, owner: str) -> LocalTraining:
+        """Rules by which this owner goes through its data; the same for all owners by default."""
+        return self.setting.training
+
+    # -- handles of parties --------------------------------------------------------------------------------------
+
+    def attach(self, handles: Mapping[str, Handle], cluster: Cluster | None = None) -> None:
+        """Store the handles of the deployed parties by name.
+
+        Args:
+            handles: one for each record of `Algorithm.parties`, and for the evaluators.
+            cluster: the cluster itself, for algorithms that add parties later.
+        """
+        self.handles = dict(handles)
+        self.cluster = cluster
+
+    def owner(self, name: str) -> OwnerHandle:
+        """The handle of a data owner."""
+        return self.handles[name]
+
+    def node(self, name: str = SERVER) -> NodeHandle:
+        """The handle of a compute node."""
+        return self.handles[name]
+
+    def aggregator(self, name: str = AGGREGATOR) -> AggregatorHandle:
+        """The handle of an aggregator."""
+        return self.handles[name]
+
+    def peers(self, *names: str) -> dict[str, Handle]:
+        """The handles of these parties by name, as `Team` takes them."""
+        return {name: self.handles[name] for name in names}
