@@ -1,6 +1,6 @@
 """Taskonomy, read from its folders: one building for each owner, and splits that share no image.
 
-Zamir et al., "Taskonomy", CVPR 2018, arXiv 1804.08328; layout and normalisation as used by Zhuang et al., "MAS",
+Zamir et al., "Taskonomy", CVPR 2018, arXiv 1804.08328; layout and normalization as used by Zhuang et al., "MAS",
 ICCV 2023, arXiv 2307.11285:
 
     ROOT/rgb/BUILDING/point_P_view_V_domain_rgb.png
