@@ -86,7 +86,7 @@ def build_model(
 
 
 def _torchvision_names() -> list[str]:
-    import torchvision  # a second of import time, which only those who use it pay
+    import torchvision  # imported here, because it takes a second
 
     names = torchvision.models.list_models(module=torchvision.models)
     return [name for name in names if name.startswith(TORCHVISION_FAMILIES)]
