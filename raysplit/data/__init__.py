@@ -1,0 +1,16 @@
+"""Data sets, the type and shape of model inputs, and the division of samples among data owners.
+
+* `samples`: `Samples`, inputs and labels in memory, and `DataSet`, training and test samples with their transforms.
+* `inputs`: `Input`, the type and shape of one model input, and functions on batches of one or several inputs.
+* `transforms`: transforms of whole batches, such as `ToUnit`, `Normalise` and `RandomCrop`.
+* `noise`: salt-and-pepper noise as a transform.
+* `domains`: transforms and label noise that make the data of one owner differ from those of another.
+* `datasets`: `load_dataset`, which loads a data set by name.
+* `sources/`: readers of files, arrays and published data sets.
+* `rendered/`: data sets that are drawn instead of downloaded.
+* `partition/`: rules that decide which owner holds which sample.
+
+Other packages take `Samples` and `DataSet` from `samples` (users from `raysplit` itself), `load_dataset` and
+`dataset_names` from `datasets`, `partition` from `partition.laws`, `domain` and `flip_labels` from `domains`, and the
+functions of `inputs` and `transforms`. Nothing is exported here, since most of these modules load torch.
+"""

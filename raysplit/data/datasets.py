@@ -1,7 +1,8 @@
-"""Every data set by name: digits offline, torchvision's sets, the user's files and functions, a random mixture.
+"""Data sets by name: built-in ones, torchvision's, and the files and functions of a user.
 
 ``digits`` is scikit-learn's copy of the optical recognition set of handwritten digits (Alpaydin & Kaynak, 1998):
-1,797 images of 8x8 pixels with values 0..16, held out by class, scaled to [0, 1] and normalised with (0.5, 0.5).
+1,797 images of 8x8 pixels with values 0..16, scaled to [0, 1] and normalized with mean and
+standard deviation 0.5. A fifth of every class is held out as the test set.
 """
 
 from __future__ import annotations
@@ -31,18 +32,28 @@ from raysplit.seeding import generator
 
 
 def dataset_names() -> list[str]:
-    """The names that ``load_dataset`` knows, beside file paths and import paths."""
+    """Return the names that ``load_dataset`` knows; file paths and import paths come on top of these."""
     return [*BUILT_IN, *IN_FOLDERS, *TASK_SETS, STREAMED, *torchvision_names()]
 
 
 def load_dataset(
     name: str, *, root: str | None = None, download: bool = False, augment: bool = True, **options: Any
 ) -> DataSet:
-    """``digits``, ``random``, a torchvision class, a path to ``*.npz`` or ``*.parquet``, or ``"module:function"``.
+    """Load a data set by name.
 
-    ``root`` is the local folder of torchvision's sets (and of relative file paths); nothing is fetched unless
-    ``download``. ``augment`` turns the random crops and flips of CIFAR on. ``options`` go to the one loader.
-    Raises ``ValueError`` for an unknown name or option (the nearest and all are listed), missing or bad data.
+    Args:
+        name: one of ``dataset_names``, a path to ``*.npz`` or ``*.parquet``, or an import path ``"module:function"``.
+        root: folder of the files of torchvision's sets and of relative paths.
+        download: let torchvision fetch files that are not in ``root``; nothing else is ever fetched.
+        augment: apply random crops and flips to the training images of CIFAR.
+        options: further arguments of the loader of this data set, such as ``num_classes`` of ``random``.
+
+    Raises:
+        ValueError: for an unknown name or option (with the nearest and all names), and for missing or invalid data.
+
+    Example:
+        >>> load_dataset("random", num_classes=4, num_samples=200, dim=16).input_shape
+        (16,)
     """
     if ":" in name:
         return _from_function(name, options)
@@ -60,7 +71,7 @@ def load_dataset(
 
 
 def load_digits() -> DataSet:
-    """Scikit-learn's handwritten digits, ten classes, inputs (1, 8, 8)."""
+    """Load scikit-learn's handwritten digits: ten classes, inputs of shape (1, 8, 8)."""
     from sklearn.datasets import load_digits as bundled
 
     digits = bundled()
@@ -76,9 +87,17 @@ def load_random(
     dim: int | None = None,
     seed: int = 0,
 ) -> DataSet:
-    """A Gaussian mixture for tests: balanced classes, standard normal class means, unit noise around them.
+    """Draw a Gaussian mixture for tests: balanced classes, standard normal class means, unit variance around them.
 
-    ``dim`` is short for ``input_shape=(dim,)``. Raises ``ValueError`` when there are fewer samples than classes need.
+    Args:
+        num_classes: number of classes C.
+        num_samples: training and test samples together; a fifth of every class becomes the test set.
+        input_shape: shape of one sample.
+        dim: short for ``input_shape=(dim,)``.
+        seed: seed of the random stream.
+
+    Raises:
+        ValueError: when the samples are too few to hold out a test set.
     """
     shape = tuple(input_shape) if dim is None else (dim,)
     draw = generator(seed, "random-dataset")
@@ -100,11 +119,11 @@ TASK_SETS: dict[str, Callable[..., TaskSet]] = {
     "medic_like": load_medic_like,
     "faces_like": load_faces_like,
 }
-DRAWN = ("medic_like", "faces_like")  # from nothing: the others look into the root
+DRAWN = ("medic_like", "faces_like")  # these read no files, so they take no root
 
 
 def _with_tasks(name: str, root: Path, *, val_fraction: float = 0.1, **options: Any) -> DataSet:
-    """Pictures with a class label per task, a share of them set aside for validation."""
+    """Load pictures with one class label per task and set a share of them aside for validation."""
     place = () if name in DRAWN else (root,)
     return _call(TASK_SETS[name], name, *place, **options).data_set(val_fraction)
 
@@ -114,7 +133,9 @@ def _from_function(path: str, options: dict[str, Any]) -> DataSet:
     if isinstance(made, DataSet):
         return made
     if not isinstance(made, tuple) or len(made) != 2:
-        raise ValueError(f"{path} returned {type(made).__name__}; it returns (train, test) map-style sets or a DataSet")
+        raise ValueError(
+            f"{path} returned {type(made).__name__}; it must return a DataSet or (train, test), two map-style sets"
+        )
     train, test = (samples_of(side, path) for side in made)
     return data_set(train, test, transform=unit_and_normalise(None, None))
 

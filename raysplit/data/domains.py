@@ -1,7 +1,8 @@
-"""Heterogeneous sources: what makes one owner's inputs or labels differ from another's.
+"""Domains and label noise: what makes the inputs or labels of one owner differ from those of another.
 
-A domain is a fixed map of the inputs of one owner that only that owner's bottom can undo; it keeps the tasks of
-multi-task split learning different even where the class laws agree. ``with_domain`` puts it into a transform.
+A domain is a fixed map of the inputs of one owner, which only the bottom part of that owner can undo. It keeps the
+tasks of multi-task split learning different where the owners' class distributions agree. ``with_domain`` inserts a
+domain into a transform.
 """
 
 from __future__ import annotations
@@ -19,45 +20,54 @@ from raysplit.seeding import derive, generator
 
 
 def domain_names() -> list[str]:
-    """The names that ``domain`` knows."""
+    """Return the names that ``domain`` knows."""
     return list(DOMAINS)
 
 
 def domain(name: str, *, owner: int, num_owners: int, num_channels: int, seed: int) -> Transform:
-    """The map of owner ``owner``: the same for the same ``seed``, another for every owner where the kind has as many.
+    """Return the domain of one owner, a transform of images in the unit range.
 
-    Raises ``ValueError`` for an unknown name.
+    Args:
+        name: one of ``domain_names``.
+        owner: number of the owner, from 0.
+        num_owners: number of owners N.
+        num_channels: channels of the images.
+        seed: seed of the random domains; equal seeds give equal domains.
+
+    Raises:
+        ValueError: for an unknown name, or images of one channel for ``colour``.
     """
     return DOMAINS[one_of("domain", name, DOMAINS)](owner, num_owners, num_channels, seed)
 
 
 def _permutation(owner: int, num_owners: int, num_channels: int, seed: int) -> Transform:
-    """Every owner has its own order of the pixels."""
+    """A pixel permutation of each owner's own."""
     return PixelPermutation(seed=derive(seed, "domain", owner))
 
 
 def _quarter_turns(owner: int, num_owners: int, num_channels: int, seed: int) -> Transform:
-    """Owner n's images are turned by n mod 4 quarters."""
+    """A rotation by n mod 4 quarter turns for owner n."""
     return Rotation(angle_deg=90.0 * (owner % 4))
 
 
 def _rotation(owner: int, num_owners: int, num_channels: int, seed: int) -> Transform:
-    """The circle is divided evenly: owner n's images are turned by 360 n / N degrees."""
+    """A rotation by 360 n / N degrees for owner n."""
     return Rotation(angle_deg=360.0 * owner / num_owners)
 
 
 def _colour(owner: int, num_owners: int, num_channels: int, seed: int) -> Transform:
-    """Every owner mixes the channels by its own random non-negative matrix whose rows sum to 1."""
+    """A mix of the channels by each owner's own random non-negative matrix whose rows sum to 1."""
     if num_channels < 2:
         raise ValueError(
-            f"domain colour mixes channels and the images have {num_channels}; take permutation or rotation"
+            f"domain colour mixes channels and the images have {num_channels}; use images of several channels, or the "
+            f"domain permutation or rotation"
         )
     rows = generator(seed, "domain", owner).dirichlet(np.ones(num_channels), size=num_channels)
     return ColourMap(matrix=tuple(tuple(row) for row in rows.tolist()))
 
 
 def _invert(owner: int, num_owners: int, num_channels: int, seed: int) -> Transform:
-    """Owners with an odd number see the negative."""
+    """The negative of the image for owners with an odd number."""
     return Invert() if owner % 2 else Compose(steps=())
 
 
@@ -71,14 +81,17 @@ DOMAINS: dict[str, Callable[[int, int, int, int], Transform]] = {
 
 
 def flip_labels(samples: Samples, *, fraction: float, num_classes: int, seed: int, owner: int) -> Samples:
-    """``samples`` with exactly round(``fraction`` N) labels, drawn at random, each changed to a uniform other class.
+    """Return ``samples`` [N] with exactly round(``fraction`` N) labels changed to another class.
 
-    Raises ``ValueError`` for a fraction outside 0..1, fewer than two classes, or labels of several tasks.
+    The samples are drawn without replacement, and each new label uniformly from the other classes.
+
+    Raises:
+        ValueError: for a fraction outside 0..1, fewer than two classes, or labels of several tasks.
     """
     if not 0 <= fraction <= 1 or num_classes < 2 or not isinstance(samples.y, Tensor):
         raise ValueError(
-            f"label noise of fraction {fraction} on {num_classes} classes: the fraction is 0 to 1, there are at least "
-            f"2 classes and one label per sample"
+            f"label noise cannot flip a fraction {fraction} of labels of {num_classes} classes; give a fraction from "
+            f"0 to 1, and data with at least 2 classes and one label per sample"
         )
     draw = generator(seed, "label-noise", owner)
     chosen = torch.from_numpy(draw.permutation(len(samples))[: round(fraction * len(samples))])

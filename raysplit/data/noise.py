@@ -1,6 +1,6 @@
-"""Salt-and-pepper noise of two kinds, drawn anew for every batch.
+"""Salt-and-pepper noise of two kinds, drawn again for every batch.
 
-Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) disturb 3D Shapes on every access. Their published code
+Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) add noise to 3D Shapes on every access. Their published code
 compares a *normal* draw with 0.08 and 0.92, so only 29 % of the values survive; the textbook draw is uniform.
 """
 
@@ -19,7 +19,7 @@ PEPPER, SALT = 0.02, 0.98
 
 @dataclass(frozen=True, kw_only=True)
 class NormalDrawNoise:
-    """Per value of x [B, C, H, W] a standard normal r: r <= threshold gives 0.98, r >= 1 - threshold gives 0.02."""
+    """Noise with a standard normal r per value: r <= threshold gives 0.98, r >= 1 - threshold gives 0.02."""
 
     threshold: float
 
@@ -31,7 +31,7 @@ class NormalDrawNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class UniformDrawNoise:
-    """Each value of x [B, C, H, W] becomes 0 with probability / 2, 1 with probability / 2, else stays."""
+    """Noise that sets a value to 0 with probability / 2 and to 1 with probability / 2."""
 
     probability: float
 
@@ -42,14 +42,15 @@ class UniformDrawNoise:
 
 
 def unit_pixels(noise: str | None) -> Transform:
-    """Pictures of bytes in 0..1, disturbed by the noise of that name if one is given."""
+    """Return the transform from bytes to 0..1, followed by the noise of that name if one is given."""
     return Compose(steps=(ToUnit(), noise_named(noise))) if noise else ToUnit()
 
 
 def noise_named(name: str) -> Transform:
-    """`gauss_0.08` is the normal draw with that threshold, `uniform_0.05` the textbook noise with that probability.
+    """Return the noise of a name: `gauss_0.08` has threshold 0.08, `uniform_0.05` probability 0.05.
 
-    Raises ValueError for another name, a threshold outside 0..0.5 or a probability outside 0..1.
+    Raises:
+        ValueError: for another name, a threshold outside 0..0.5 or a probability outside 0..1.
     """
     found = re.fullmatch(r"(gauss|uniform)_(\d*\.?\d+)", name)
     if found is None:

@@ -1,8 +1,7 @@
-"""Samples in memory: what a data owner holds, and a data set as the loaders return it.
+"""Samples in memory, as a data owner holds them, and data sets, as the loaders return them.
 
-Images stay ``uint8`` until a batch is made (a quarter of the memory of ``float32``); the transform of the data set
-turns a batch into the input of the model. Inputs are one tensor, or tensors by name; labels are class indices, or one
-tensor per task.
+Images stay ``uint8`` until a batch is made, which takes a quarter of the memory of ``float32``; the transform of the
+data set turns a batch into the input of the model.
 """
 
 from __future__ import annotations
@@ -35,10 +34,20 @@ _RawValues = _Raw | dict[str, _Raw]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """Inputs ``x`` [N, ...] and labels ``y`` ([N] int64, or a mapping from task to [N, ...]).
+    """Inputs and labels of N samples in memory.
 
-    Inputs are one tensor, or tensors by name: ``uint8`` images, floating numbers, integers (tokens) or masks. Raises
-    ``ValueError`` when lengths differ, ``x`` is of another type, or a single ``y`` is not [N] int64.
+    Attributes:
+        x: inputs, a tensor [N, ...] or tensors [N, ...] by name: ``uint8`` images, floating numbers, integers (such as
+            tokens) or ``bool`` masks.
+        y: class labels [N] int64, or the targets [N, ...] of each task by name.
+
+    Raises:
+        ValueError: when lengths differ, an input has another type, or class labels are not int64 of shape [N].
+
+    Example:
+        >>> samples = Samples(x=torch.rand(6, 1, 8, 8), y=torch.tensor([0, 1, 2, 0, 1, 2]))
+        >>> len(samples), samples.take([0, 3]).y
+        (6, tensor([0, 0]))
     """
 
     x: Values
@@ -47,25 +56,29 @@ class Samples:
     def __post_init__(self) -> None:
         if not isinstance(self.x, Tensor) and (not self.x or UNNAMED in self.x):
             raise ValueError(
-                f"the inputs are {list(self.x)}; named inputs have names other than {UNNAMED!r}, and the one input "
-                f"without a name is the tensor itself"
+                f"the inputs are {list(self.x)}; named inputs have names other than {UNNAMED!r}; give a single "
+                f"input as the tensor itself, or use another name"
             )
         inputs = _named("x", self.x)
         for name, value in inputs:
             if value.is_complex() or value.is_quantized:
-                raise ValueError(f"{name} holds {value.dtype}; inputs are uint8 images, floating, integers or masks")
+                raise ValueError(
+                    f"{name} holds {value.dtype}; inputs are uint8 images, floating numbers, integers or masks"
+                )
         if isinstance(self.y, Tensor) and (self.y.dtype != torch.int64 or self.y.ndim != 1):
-            raise ValueError(f"y is {self.y.dtype} of shape {tuple(self.y.shape)}; class labels are int64 of shape [N]")
+            raise ValueError(
+                f"y is {self.y.dtype} of shape {tuple(self.y.shape)}; class labels must be int64 of shape [N]"
+            )
         first, length = inputs[0][0], len(self)
         for name, value in [*inputs[1:], *_named("y", self.y)]:
             if len(value) != length:
-                raise ValueError(f"{name} has {len(value)} entries and {first} has {length}; there is one per sample")
+                raise ValueError(f"{name} has {len(value)} entries and {first} has {length}; give one entry per sample")
 
     def __len__(self) -> int:
         return len(self.x if isinstance(self.x, Tensor) else next(iter(self.x.values())))
 
     def take(self, indices: Sequence[int] | Indices | Tensor) -> Samples:
-        """The samples at ``indices``, in that order, copied: the result shares no memory with the whole."""
+        """Return a copy of the samples at ``indices``, in that order; it shares no memory with these samples."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
 
         def rows(value: Tensor) -> Tensor:
@@ -74,29 +87,45 @@ class Samples:
         return Samples(x=map_values(rows, self.x), y=map_values(rows, self.y))
 
     def __reduce__(self) -> tuple[Callable[..., Samples], tuple[_RawValues, _RawValues]]:
-        """As bare memory: torch's own pickling takes a third of a millisecond per tensor, and shards are many."""
+        # As bare memory: torch's own pickling takes a third of a millisecond per tensor, and there are many shards.
         return _samples, (_raw_values(self.x), _raw_values(self.y))
 
     @staticmethod
     def concatenated(parts: Sequence[Samples]) -> Samples:
-        """All samples of the parts, one part after the other."""
+        """Concatenate the samples of all parts."""
         return Samples(x=concatenated([part.x for part in parts]), y=concatenated([part.y for part in parts]))
 
     def shuffled(self, rng: np.random.Generator) -> Indices:
-        """An order of all samples."""
+        """Return a random order of all samples, indices [N]."""
         return rng.permutation(len(self))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DataSet:
-    """A training and a test set, with the transform from stored samples to model inputs for each.
+    """Training and test samples, with the transforms that turn them into model inputs.
 
-    ``inputs`` and ``targets`` say what a model takes and is judged by, by name. They may be left out: one unnamed
-    floating input is then of ``input_shape``, the shape of one transformed sample, and others are as the evaluation
-    transform makes the first test sample. ``natural_owner`` [len(train)] tells, where the data know it, who holds each
-    training sample. ``val`` are samples for decisions on the way, which are neither trained nor tested on. ``classes``
-    are the class names of each task, in order, where samples have a class label per task. Raises ``ValueError`` for an
-    empty side, sides with other inputs, or owners that do not match.
+    Attributes:
+        train: training samples.
+        test: test samples.
+        num_classes: number of classes.
+        input_shape: shape of one transformed sample, without the batch dimension; derived from ``inputs`` if left out.
+        transform: transform of training batches, random augmentation included.
+        eval_transform: transform of validation and test batches.
+        natural_owner: the owner's id of each training sample [len(train)], for the partition ``natural_id``.
+        val: samples that choose a checkpoint or guide decisions; neither trained nor tested on.
+        classes: class names of each task, in order, for samples with one class label per task.
+        inputs: records of the model's inputs by name. If left out, there is one unnamed floating input of
+            ``input_shape``, or without that the inputs are read off the first transformed test sample.
+        targets: records of the targets by name; read off the test samples if left out.
+
+    Raises:
+        ValueError: for an empty side, sides with different inputs, or owner ids that do not match the samples.
+
+    Example:
+        >>> train = Samples(x=torch.rand(80, 4), y=torch.arange(80) % 3)
+        >>> test = Samples(x=torch.rand(20, 4), y=torch.arange(20) % 3)
+        >>> DataSet(train=train, test=test, num_classes=3, transform=ToUnit(), eval_transform=ToUnit()).input_shape
+        (4,)
     """
 
     train: Samples
@@ -114,15 +143,18 @@ class DataSet:
     def __post_init__(self) -> None:
         for side, samples in (("training", self.train), ("test", self.test)):
             if not len(samples):
-                raise ValueError(f"the {side} set is empty; both sets need at least one sample")
+                raise ValueError(f"the {side} set is empty; give both sets at least one sample")
         if self.natural_owner is not None and len(self.natural_owner) != len(self.train):
             raise ValueError(
-                f"{len(self.natural_owner)} owner ids for {len(self.train)} training samples; there is one per sample"
+                f"{len(self.natural_owner)} owner ids for {len(self.train)} training samples; give one id per sample"
             )
         wanted = _names(self.train)
         for side, samples in (("test", self.test), ("validation", self.val or self.test)):
             if _names(samples) != wanted:
-                raise ValueError(f"training samples have the inputs {wanted} and {side} samples {_names(samples)}")
+                raise ValueError(
+                    f"training samples have the inputs {wanted} and {side} samples {_names(samples)}; give all sides "
+                    f"the same inputs"
+                )
         inputs, input_shape = described(self.inputs or self._found_inputs(), self.input_shape)
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "input_shape", input_shape)
@@ -131,20 +163,22 @@ class DataSet:
             object.__setattr__(self, "targets", {name: record_of(name, value) for name, value in targets.items()})
 
     def _found_inputs(self) -> Mapping[str, Input]:
-        """The inputs out of samples and transform; none where ``input_shape`` says all there is to say."""
+        """Read the inputs off a transformed test sample; empty where ``input_shape`` describes the one input."""
         x = self.test.x
         if self.input_shape and isinstance(x, Tensor) and (x.dtype == torch.uint8 or x.is_floating_point()):
             return {}
         return inputs_of(self.eval_transform(self.test.take([0]).x, torch.Generator().manual_seed(0)))
 
     def require_pictures(self, who: str) -> None:
-        """Raise ``ValueError`` unless there is one floating input of a fixed shape; ``who`` begins the message."""
+        """Raise ``ValueError``, beginning with ``who``, unless there is one floating input of a fixed shape."""
         if not self.input_shape or not all(entry.dtype.is_floating_point for entry in self.inputs.values()):
             kinds = ", ".join(f"{name} ({entry.dtype}, {entry.shape})" for name, entry in self.inputs.items())
-            raise ValueError(f"{who} pictures, one floating input, and these data have {kinds}; leave it out")
+            raise ValueError(
+                f"{who} pictures, one floating input of a fixed shape, and these data have {kinds}; leave it out"
+            )
 
     def example(self, rows: int, *, lengths: Sequence[int] | None = None, dtype: torch.dtype = torch.float32) -> Values:
-        """A batch as a model of this ``dtype`` takes it, which holds no sample (see `example_batch`)."""
+        """Make a batch of ``rows`` rows for a model of this ``dtype``, without real samples (see `example_batch`)."""
         return example_batch(self.inputs, rows, lengths=lengths, dtype=dtype)
 
 
@@ -161,19 +195,17 @@ def _tensors(raw: _RawValues) -> Values:
 
 
 def _raw(tensor: Tensor) -> _Raw:
-    """Memory, type and shape."""
     flat = tensor.contiguous().reshape(-1)
     return bytearray(flat.view(torch.uint8).numpy()) if len(flat) else bytearray(), tensor.dtype, tuple(tensor.shape)
 
 
 def _tensor(raw: _Raw) -> Tensor:
-    """On the very memory that was unpickled."""
     memory, dtype, shape = raw
     return torch.frombuffer(memory, dtype=dtype).reshape(shape) if memory else torch.empty(shape, dtype=dtype)
 
 
 def _named(letter: str, values: Values) -> list[tuple[str, Tensor]]:
-    """The tensors with the names that messages give them."""
+    """Return the tensors with their names in error messages."""
     if isinstance(values, Tensor):
         return [(letter, values)]
     return [(f"{letter}[{name!r}]", value) for name, value in values.items()]

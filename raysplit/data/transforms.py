@@ -1,8 +1,8 @@
-"""Transforms of whole batches: picklable records that map ``x`` [B, ...] and a generator to what a model takes.
+"""Transforms of whole batches: picklable records that map ``x`` [B, ...] and a generator to the input of a model.
 
-For pictures that is ``float32`` [B, ...]. Where samples have several inputs, ``x`` is a mapping of tensors by name.
-The order is: to the unit range, augmentation, the owner's domain (see ``with_domain``), normalisation. A transform
-draws from the given generator alone; those used at evaluation draw nothing, except ``GaussianNoise`` where a setting
+For pictures this input is ``float32`` [B, ...]. Where samples have several inputs, ``x`` has tensors by name. The order
+of transforms is: to the unit range, augmentation, the owner's domain (see ``with_domain``), normalization. A transform
+draws from the given generator alone. Evaluation transforms draw nothing, except ``GaussianNoise`` where a setting
 adds noise to test inputs as well.
 """
 
@@ -23,16 +23,16 @@ from raysplit.seeding import generator, keyed_draws
 
 
 class Transform(Protocol):
-    """Maps a batch, a tensor [B, ...] or tensors by name, to another; random transforms draw from ``gen``."""
+    """A map from a batch, a tensor [B, ...] or tensors by name, to another; random ones draw from ``gen``."""
 
     def __call__(self, x: Any, gen: torch.Generator) -> Any: ...
 
 
-_NO_STREAM = torch.Generator()  # to seed one takes as long as to fetch a batch
+_NO_STREAM = torch.Generator()  # shared, because seeding a generator takes as long as fetching a batch
 
 
 def transformed(x: Values, transform: Transform, seed: Callable[[], int]) -> Values:
-    """``x`` [B, ...] transformed; no seed is needed for a transform whose class says ``draws = False``."""
+    """Apply a transform to ``x`` [B, ...]; ``seed`` is not called for a transform whose class has ``draws = False``."""
     if not _draws(transform):
         made: Values = transform(x, _NO_STREAM)
         return made
@@ -45,13 +45,13 @@ def transformed(x: Values, transform: Transform, seed: Callable[[], int]) -> Val
 
 
 def _draws(transform: Any) -> bool:
-    """Whether it may draw something; what a class says does not hold for its subclasses."""
+    """Whether a transform may draw random numbers; ``draws`` of a class does not count for its subclasses."""
     return "draws" not in vars(type(transform)) or bool(transform.draws)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compose:
-    """The ``steps``, one after the other."""
+    """The transforms ``steps``, one after the other."""
 
     steps: tuple[Transform, ...]
 
@@ -67,9 +67,10 @@ class Compose:
 
 @dataclass(frozen=True, kw_only=True)
 class ToUnit:
-    """``uint8`` images to [0, 1]; floating inputs keep their values. Both become ``float32``.
+    """Scaling of ``uint8`` images to [0, 1] as ``float32``; each of several inputs is converted by its own type.
 
-    Other integers, such as tokens, become int64, and masks stay as they are; so does each of several inputs by name.
+    Floating inputs become ``float32`` with the same values, other integers (such as tokens) become int64, and ``bool``
+    masks stay unchanged.
     """
 
     draws: ClassVar[bool] = False
@@ -88,7 +89,7 @@ def _to_unit(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalise:
-    """``(x - mean) / std`` per channel of ``x`` [B, C, ...]; one number serves every channel."""
+    """Normalization ``(x - mean) / std`` per channel of ``x`` [B, C, ...]; a single number holds for all channels."""
 
     draws: ClassVar[bool] = False
 
@@ -97,7 +98,9 @@ class Normalise:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0:
-            raise ValueError(f"mean {self.mean} and std {self.std}: give one of each per channel, every std above 0")
+            raise ValueError(
+                f"mean is {self.mean} and std is {self.std}; give one of each per channel, every std above 0"
+            )
 
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
         if len(self.mean) not in (1, x.shape[1]):
@@ -108,7 +111,7 @@ class Normalise:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCrop:
-    """Every image [C, H, W] padded with ``padding`` zeros on each side and cut back to H x W at a random place."""
+    """Random crop of each image [C, H, W] to H x W, after ``padding`` zeros on each side."""
 
     padding: int = 4
 
@@ -122,7 +125,7 @@ class RandomCrop:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomHorizontalFlip:
-    """Every image mirrored left to right with the given probability."""
+    """Mirroring of each image left to right with the given probability."""
 
     probability: float = 0.5
 
@@ -133,7 +136,7 @@ class RandomHorizontalFlip:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelPermutation:
-    """One fixed permutation of the pixels, the same for every image and channel, named by ``seed``."""
+    """Fixed permutation of the pixels, determined by ``seed`` and the same for every image and channel."""
 
     draws: ClassVar[bool] = False
 
@@ -151,9 +154,9 @@ def _permutation(seed: int, num_pixels: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """Images turned counter-clockwise by ``angle_deg``; zeros come in at the corners.
+    """Counter-clockwise rotation by ``angle_deg`` degrees, with zeros at the corners.
 
-    Quarter turns of square images move pixels exactly, other angles interpolate linearly.
+    Quarter turns of square images move pixels exactly; other angles interpolate linearly.
     """
 
     draws: ClassVar[bool] = False
@@ -173,20 +176,23 @@ class Rotation:
 
 @dataclass(frozen=True, kw_only=True)
 class ColourMap:
-    """Every pixel's channels times ``matrix`` [C_out][C_in]: mixes, swaps or weights colours."""
+    """Product of ``matrix`` [C_out][C_in] and the channels of each pixel, which mixes, swaps or weights colors."""
 
     draws: ClassVar[bool] = False
     matrix: tuple[tuple[float, ...], ...]
 
     def __call__(self, x: Tensor, gen: torch.Generator) -> Tensor:
         if len(self.matrix[0]) != x.shape[1]:
-            raise ValueError(f"the colour map takes {len(self.matrix[0])} channels, the images have {x.shape[1]}")
+            raise ValueError(
+                f"the color map takes {len(self.matrix[0])} channels, the images have {x.shape[1]}; give matrix one "
+                f"column per channel"
+            )
         return torch.einsum("oc,bchw->bohw", x.new_tensor(self.matrix, dtype=torch.float32), x.float())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Invert:
-    """``1 - x``: the negative of images in the unit range."""
+    """Negative ``1 - x`` of images in the unit range."""
 
     draws: ClassVar[bool] = False
 
@@ -196,7 +202,7 @@ class Invert:
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise:
-    """Adds independent N(0, ``sigma`` ** 2) to every value; ``sigma`` is in units of the unit range."""
+    """Independent noise N(0, ``sigma`` ** 2) on every value of images in the unit range."""
 
     sigma: float
 
@@ -205,13 +211,13 @@ class GaussianNoise:
 
 
 def normalisation(transform: Transform) -> Normalise | None:
-    """How ``transform`` normalises, if it does."""
+    """Return the normalization step of ``transform``, or None."""
     steps = transform.steps if isinstance(transform, Compose) else (transform,)
     return next((step for step in steps if isinstance(step, Normalise)), None)
 
 
 def with_domain(transform: Transform, domain: Transform) -> Compose:
-    """``transform`` with ``domain`` put in: on unit-range pixels, after augmentation and before normalisation."""
+    """Insert ``domain`` into ``transform``, after augmentation and before normalization, on unit-range pixels."""
     steps = transform.steps if isinstance(transform, Compose) else (transform,)
     at = next((i for i, step in enumerate(steps) if isinstance(step, Normalise)), len(steps))
     return Compose(steps=(*steps[:at], domain, *steps[at:]))

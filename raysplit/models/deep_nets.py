@@ -4,7 +4,7 @@
   the stem belongs to the first one.
 * `resnet101_mpsl`, `vgg19_mpsl`: the 37 and 25 units of MP-SL: Tirana, Lalis, Chatzopoulos (2024),
   arXiv 2402.00208. That "ResNet-101" has basic blocks in the 3/4/23/3 layout and 3x3 shortcuts, pools before the first
-  batch norm; that VGG-19 pads its max-pools by 1. The published profiles belong to these very networks.
+  batch norm; that VGG-19 pads its max-pools by 1. The published profiles were measured on these networks.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "group": _group_norm}
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut (He, Zhang, Ren, Sun, 2016, arXiv 1512.03385).
+    """Two 3x3 convolutions with a shortcut around them (He, Zhang, Ren, Sun, 2016, arXiv 1512.03385).
 
-    shortcut_kernel: side of the convolution on the shortcut, which is there when size or channels change.
+    Args:
+        num_in: input channels.
+        num_out: output channels.
+        stride: stride of the first convolution and of the shortcut.
+        shortcut_kernel: kernel size of the shortcut's convolution, present where size or channels change.
+        norm: builder of a normalization layer from its number of channels.
     """
 
     def __init__(self, num_in: int, num_out: int, stride: int, shortcut_kernel: int, norm: Norm) -> None:
@@ -57,9 +62,18 @@ def _stage(num_blocks: int, num_in: int, num_out: int, stride: int, kernel: int,
 
 
 def resnet18_cifar(input_shape: Shape, num_classes: int, *, norm: str = "batch") -> nn.Sequential:
-    """ResNet-18 for small images: five units ``stage1 .. stage4, output``; ``norm`` is "batch" or "group"."""
+    """Build ResNet-18 for small images, with the five units ``stage1 .. stage4, output``.
+
+    Args:
+        input_shape: shape of one image (channels, height, width).
+        num_classes: number of outputs.
+        norm: "batch" for batch normalization, or "group" for group normalization with 32 groups.
+
+    Raises:
+        ValueError: for another ``norm``.
+    """
     if norm not in NORMS:
-        raise ValueError(f"resnet18_cifar has norm {' or '.join(map(repr, NORMS))}, got {norm!r}")
+        raise ValueError(f"norm of resnet18_cifar must be {' or '.join(map(repr, NORMS))}, got {norm!r}")
     make = NORMS[norm]
     stem = nn.Sequential(
         OrderedDict(conv=nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False), norm=make(64), relu=nn.ReLU())
@@ -77,7 +91,7 @@ def resnet18_cifar(input_shape: Shape, num_classes: int, *, norm: str = "batch")
 
 
 def resnet101_mpsl(input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """The 37 units of MP-SL's "ResNet-101"; names ``conv, pool, block2 .. block34, mean, output``."""
+    """Build MP-SL's "ResNet-101", with the 37 units ``conv, pool, block2 .. block34, mean, output``."""
     units: OrderedDict[str, nn.Module] = OrderedDict()
     units["conv"] = nn.Conv2d(input_shape[0], 64, 7, stride=2, padding=3)
     units["pool"] = nn.Sequential(nn.MaxPool2d(3, stride=2, padding=1), nn.BatchNorm2d(64), nn.ReLU())
@@ -93,7 +107,7 @@ def resnet101_mpsl(input_shape: Shape, num_classes: int) -> nn.Sequential:
 
 
 def vgg19_mpsl(input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """The 25 units of MP-SL's VGG-19; names ``conv0, conv1, pool2, .. mean21, dense22, dense23, output``."""
+    """Build MP-SL's VGG-19, with the 25 units ``conv0, conv1, pool2, .. mean21, dense22, dense23, output``."""
     units: OrderedDict[str, nn.Module] = OrderedDict()
     num_in = input_shape[0]
     for num_convs, width in ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512)):

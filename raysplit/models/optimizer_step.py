@@ -1,4 +1,4 @@
-"""The update of a part: torch's own, without what torch does around it."""
+"""The optimizer step of a part, without the bookkeeping that torch does around it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 
 
 def use_up_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Step and clear the gradients: the same numbers as from ``optimizer.step()`` and ``optimizer.zero_grad()``.
+    """Update the parameters and clear their gradients, as ``optimizer.step()`` and ``optimizer.zero_grad()`` do.
 
-    Around the update itself, these two write records for torch's profiler, look for hooks and ask whether they are
-    being compiled, which takes longer than to update a small part. Hooks on the optimiser are not called.
+    The numbers are the same. Around the update itself these two methods write records for torch's profiler, look for
+    hooks and check for compilation, which takes longer than the update of a small part. Hooks of the optimizer are not
+    called.
     """
     with torch.no_grad():
         _update_of(type(optimizer))(optimizer)  # type: ignore[arg-type]  # classes can be hashed
@@ -25,6 +26,6 @@ def use_up_gradients(optimizer: torch.optim.Optimizer) -> None:
 
 @cache
 def _update_of(kind: type[torch.optim.Optimizer]) -> Callable[[torch.optim.Optimizer], Any]:
-    """The step that the class itself defines."""
+    """Return the step that the class itself defines, without torch's wrappers."""
     update: Callable[[torch.optim.Optimizer], Any] = inspect.unwrap(kind.step)
     return update

@@ -1,7 +1,8 @@
-"""Measure what each unit of a model costs on this machine: the profile that a planner of cuts needs.
+"""Measurement of the cost of each unit of a model on this machine, the profile that a planner of cuts needs.
 
-As in MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208): whole batches go through the chain of units,
-forward and backward, and every unit's forward pass, backward pass and optimiser step are timed apart, on one thread.
+As in MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208), whole batches go through the chain of units,
+forward and backward. The forward pass, backward pass and optimizer step of each unit are timed separately, on one
+thread.
 """
 
 from __future__ import annotations
@@ -34,16 +35,26 @@ def measure_profile(
     repeats: int = 5,
     device: str = "this machine",
 ) -> Profile:
-    """Time every unit of `model` (its children if it is an nn.Sequential, else the steps between its cut points).
+    """Time every unit of a model: its children if it is an nn.Sequential, else the steps between its cut points.
 
-    name, device: what the profile is called. inputs: what the model takes, by name; without them one unnamed floating
-    input of `input_shape`, the shape of one sample.
-    Times are medians over `repeats` batches after one for warming up, with SGD (momentum 0.9, weight decay 1e-4) as
-    update. Bytes: the tensors that leave the unit for one batch, and its parameters and buffers. The model is trained
-    by this, on noise: give a copy. Raises ValueError for fewer than one repeat, or a model that cannot be cut.
+    Args:
+        model: the model, which is trained on noise by the measurement; pass a copy.
+        name: name of the model in the profile.
+        input_shape: shape of one sample, if the model takes one unnamed floating input.
+        inputs: records of the model's inputs by name, in all other cases.
+        batch_size: samples per batch.
+        repeats: number of measured batches, after one for warming up.
+        device: name of this machine in the profile.
+
+    Returns:
+        Median times in ms over the repeats, with SGD (momentum 0.9, weight decay 1e-4) as the optimizer step; the bytes
+        of the tensors that leave each unit for one batch, and of its parameters and buffers.
+
+    Raises:
+        ValueError: for fewer than one repeat or sample, or a model that cannot be cut.
     """
     if repeats < 1 or batch_size < 1:
-        raise ValueError(f"{repeats} repeats of batches of {batch_size}; both must be at least 1")
+        raise ValueError(f"repeats is {repeats} and batch_size is {batch_size}; both must be at least 1")
     taken, _ = described(inputs or {}, input_shape)
     x = example_batch(taken, batch_size, generator=torch_generator(0, "profile", "input"))
     traced = trace(model, map_values(lambda value: value[:1], x), kept_back=kept_back(taken))
@@ -68,7 +79,7 @@ def measure_profile(
 
 @dataclass(kw_only=True)
 class _Unit:
-    """The stopwatch of one unit; the first lap of each list is the warm-up."""
+    """Measured times of one unit; the first of each list is the warm-up."""
 
     name: str
     forward_s: list[float] = field(default_factory=list)
@@ -118,7 +129,7 @@ def _train_batch(
 
 def _backward(leaving: Tensors, gradients: Tensors) -> None:
     tracked = [(z, g) for z, g in zip(leaving, gradients, strict=True) if z.requires_grad]
-    if tracked:  # a unit without weights on raw input has nothing to do
+    if tracked:  # a unit without weights on the raw input has no backward pass
         torch.autograd.backward([z for z, _ in tracked], [g for _, g in tracked])
 
 
@@ -128,7 +139,7 @@ def _optimizer(part: nn.Module) -> torch.optim.Optimizer | None:
 
 
 def _shape(z: Tensor) -> str:
-    """Of one sample, with its type."""
+    """Return the shape of one sample with its dtype, such as ``64x8x8 float32``."""
     return f"{'x'.join(map(str, z.shape[1:]))} {str(z.dtype).removeprefix('torch.')}"
 
 

@@ -1,12 +1,13 @@
-"""Small chains: perceptrons and plain convolutional networks, each an ``nn.Sequential`` of named units.
+"""Small networks, perceptrons and plain convolutional ones, each an ``nn.Sequential`` of named units.
 
 * `mlp_small`, `mlp_28`, `cnn_cifar`: for multi-task split learning (Zheng, Eryilmaz, 2024, arXiv 2406.00150);
   He-normal weights, no batch norm. The usual cut is after unit 1 of the perceptrons, after unit 2 of `cnn_cifar`.
 * `cnn4`: the four-layer CNN of the split federated learning experiments of Huang, Tian, Tang (2023), arXiv 2308.11953;
   cut L_c = k is "after k units".
-* `mlp`, `cnn8`, `cnn`: cheap networks of our own for tests and examples.
+* `mlp`, `cnn8`, `cnn`: cheap networks for tests and examples.
 
-A unit ends where the next one begins to need what it made, so flattening belongs to the unit that consumes vectors.
+All builders take the shape of one sample and the number of classes. Flattening belongs to the unit that takes vectors,
+so what crosses the cut before it keeps its shape.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ def _conv(num_in: int, num_out: int, kernel: int) -> list[nn.Module]:
 
 def _channels_and_sides(input_shape: Shape) -> tuple[int, int, int]:
     if len(input_shape) != 3:
-        raise ValueError(f"a convolutional network needs an input (channels, height, width), got {input_shape}")
+        raise ValueError(
+            f"a convolutional network needs an input (channels, height, width), got {input_shape}; reshape the "
+            f"data to images, or take the model mlp"
+        )
     channels, height, width = input_shape
     return channels, height, width
 
@@ -54,7 +58,13 @@ def _he_normal(model: nn.Sequential) -> nn.Sequential:
 
 
 def mlp(input_shape: Shape, num_classes: int, *, hidden: Sequence[int] = (64,)) -> nn.Sequential:
-    """Perceptron with ReLU; units ``hidden1 .. hiddenN, output``."""
+    """Build a perceptron with ReLU, with the units ``hidden1 .. hiddenN, output``.
+
+    Args:
+        input_shape: shape of one sample, which is flattened.
+        num_classes: number of outputs.
+        hidden: width of each hidden layer.
+    """
     sizes = [math.prod(input_shape), *hidden]
     units: list[tuple[str, nn.Module]] = []
     for number, (num_in, num_out) in enumerate(pairwise(sizes), start=1):
@@ -67,7 +77,7 @@ def mlp(input_shape: Shape, num_classes: int, *, hidden: Sequence[int] = (64,)) 
 
 
 def mlp_small(input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """196 -> 32 | 32 -> 32 -> C on 14x14 images; a 28x28 image is first averaged over 2x2 windows."""
+    """Build the perceptron 196 -> 32 | 32 -> 32 -> C for 14x14 images; 28x28 images are averaged over 2x2 windows."""
     pool = [nn.AvgPool2d(2)] if input_shape[-2:] == (28, 28) else []
     num_inputs = math.prod(input_shape) // (4 if pool else 1)
     return _he_normal(
@@ -80,12 +90,12 @@ def mlp_small(input_shape: Shape, num_classes: int) -> nn.Sequential:
 
 
 def mlp_28(input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """784 -> 128 | 128 -> 64 -> C on 28x28 images."""
+    """Build the perceptron 784 -> 128 | 128 -> 64 -> C for 28x28 images."""
     return _he_normal(mlp(input_shape, num_classes, hidden=(128, 64)))
 
 
 def cnn8(input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """Two convolutions for 8x8 digits."""
+    """Build a network of two convolutions for 8x8 digits."""
     channels, height, width = _channels_and_sides(input_shape)
     return _chain(
         ("conv1", nn.Sequential(*_conv(channels, 16, 3))),
@@ -96,7 +106,7 @@ def cnn8(input_shape: Shape, num_classes: int) -> nn.Sequential:
 
 
 def cnn(input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """Two pooled convolutions for 28x28 images; no batch norm, about 52 thousand weights."""
+    """Build a network of two pooled convolutions for 28x28 images, with about 52 thousand weights."""
     channels, height, width = _channels_and_sides(input_shape)
     return _chain(
         ("conv1", nn.Sequential(*_conv(channels, 8, 3), nn.MaxPool2d(2))),
@@ -107,7 +117,7 @@ def cnn(input_shape: Shape, num_classes: int) -> nn.Sequential:
 
 
 def cnn4(input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """Two pooled 5x5 convolutions (16, 32) and two dense layers (1000, C)."""
+    """Build a network of two pooled 5x5 convolutions (16, 32) and two dense layers (1000, C)."""
     channels, height, width = _channels_and_sides(input_shape)
     return _chain(
         ("conv1", nn.Sequential(*_conv(channels, 16, 5), nn.MaxPool2d(2))),
@@ -118,7 +128,7 @@ def cnn4(input_shape: Shape, num_classes: int) -> nn.Sequential:
 
 
 def cnn_cifar(input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """Four 3x3 convolutions (32, 32, 64, 128) and a global mean; the paper cuts after ``conv2``."""
+    """Build a network of four 3x3 convolutions (32, 32, 64, 128) and a global mean; the paper cuts after ``conv2``."""
     channels, _, _ = _channels_and_sides(input_shape)
     return _he_normal(
         _chain(

@@ -1,4 +1,4 @@
-"""A model as a small value: what to build, from which seed. It travels to every party instead of weights."""
+"""The specification of a model, a small value that parties receive instead of weights."""
 
 from __future__ import annotations
 
@@ -22,17 +22,26 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Name, sizes, options and seed of a model; hashable, picklable, equal specs build equal bits.
+    """Name, sizes, options and seed of a model; hashable and picklable. Equal specifications build equal bits.
 
-    name: a name or import path that `build_model` knows.
-    inputs: what it takes, by name; a mapping or pairs, kept as pairs in that order. Without them it takes one unnamed
-        floating tensor of input_shape.
-    input_shape: shape of one sample, without the batch dimension, which builders of models are given; empty where
-        there is no single input of a fixed shape.
-    options: further arguments of the network; a mapping or pairs, kept as sorted pairs.
-    seed: initial weights come from the stream ``(seed, "model")``.
-    dtype: "float32", "float64", "bfloat16" or "float16"; weights are drawn in float32 and then converted.
-    given: the model itself, where a Python program gave an object in the place of a name.
+    Attributes:
+        name: a name or import path that `build_model` knows.
+        inputs: records of the inputs by name, given as a mapping or pairs and kept as pairs in that order. Without
+            them the model takes one unnamed floating tensor of ``input_shape``.
+        input_shape: shape of one sample, without the batch dimension, which the builders of models get; empty where
+            there is no single input of a fixed shape.
+        num_classes: number of classes.
+        options: further arguments of the network, given as a mapping or pairs and kept as sorted pairs.
+        seed: seed of the initial weights, which come from the stream ``(seed, "model")``.
+        dtype: "float32", "float64", "bfloat16" or "float16"; weights are drawn in float32 and then converted.
+        given: the model itself, where a Python program passed an object instead of a name.
+
+    Raises:
+        ValueError: for fewer than one class, an unknown dtype, and inputs that disagree with ``input_shape``.
+
+    Example:
+        >>> spec = ModelSpec(name="mlp", input_shape=(1, 8, 8), num_classes=10, seed=0)
+        >>> bottom, top = spec.parts([1])
     """
 
     name: str
@@ -56,23 +65,26 @@ class ModelSpec:
         object.__setattr__(self, "options", tuple((key, _hashable(value)) for key, value in pairs))
 
     def example(self, rows: int = 1, *, generator: torch.Generator | None = None) -> Values:
-        """A batch that this model takes, without any sample in it (see `example_batch`)."""
+        """Make a batch of ``rows`` rows that this model takes, without real samples (see `example_batch`)."""
         return example_batch(dict(self.inputs), rows, dtype=DTYPES[self.dtype], generator=generator)
 
     def cast(self, batch: Values, device: torch.device | str | None = None) -> Values:
-        """A transformed batch as this model takes it: floating inputs in its dtype, integers and masks as they are."""
+        """Convert a transformed batch for this model: floating inputs to its dtype, integers and masks unchanged."""
         return cast(batch, dict(self.inputs), DTYPES[self.dtype], device)
 
     def build(self) -> nn.Module:
-        """The whole model with its initial weights; memory of its own, torch's global stream untouched."""
+        """Build the whole model with its initial weights in new memory; torch's global random stream stays as it is."""
         return copy.deepcopy(_prototype(self))
 
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
-        """The ``len(cuts) + 1`` parts of a new model (see `TracedModel.cut`); no memory is shared with other calls."""
+        """Build the ``len(cuts) + 1`` parts of a new model, which share no memory with other calls.
+
+        Raises ``ValueError`` for cuts that do not exist or are not allowed, see `TracedModel.cut`.
+        """
         return _traced(self).copy().cut(cuts)
 
     def cut_points(self) -> tuple[CutPoint, ...]:
-        """All places where this model can be cut."""
+        """Return all places where this model can be cut."""
         return _traced(self).cut_points
 
 
@@ -82,7 +94,7 @@ def _hashable(value: Any) -> Any:
 
 @lru_cache(maxsize=4)
 def _prototype(spec: ModelSpec) -> nn.Module:
-    """Never handed out: copies of it are."""
+    # Cached, so callers copy it before they hand it out.
     with keyed_draws(derive(spec.seed, "model")):
         about_data: dict[str, Any] = {"input_shape": spec.input_shape, "num_classes": spec.num_classes}
         if spec.given is not None:

@@ -1,4 +1,4 @@
-"""The documented path of `raysplit.models.cutting.split`, kept for one release; `raysplit.leaf` is new."""
+"""Former path of `raysplit.models.cutting.split`, kept for one release; `raysplit` exports `trace`, `leaf`, `merge`."""
 
 from raysplit.models.cutting.split import CutPoint as CutPoint
 from raysplit.models.cutting.split import TracedModel as TracedModel

@@ -1,4 +1,4 @@
-"""Models by name: the papers' own networks, torchvision's classifiers, and any callable by its import path."""
+"""Models by name: the networks of the papers, torchvision's classifiers, and any callable by its import path."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import nn
 
 from raysplit.data.inputs import Input, described
 from raysplit.models import deep_nets, small_nets
-from raysplit.models.classifier import build as multitask_zoo
-from raysplit.models.dense import net as mas_net
+from raysplit.models.classifier.build import multi_task
+from raysplit.models.dense.net import mas
 from raysplit.models.given_model import called
 from raysplit.registry import IMPORT_PATH, imported, unknown
 
@@ -28,14 +28,14 @@ BUILDERS: Mapping[str, Builder] = {
     "resnet18_cifar": deep_nets.resnet18_cifar,
     "resnet101_mpsl": deep_nets.resnet101_mpsl,
     "vgg19_mpsl": deep_nets.vgg19_mpsl,
-    "mas": mas_net.mas,
-    "multi_task": multitask_zoo.multi_task,
+    "mas": mas,
+    "multi_task": multi_task,
 }
 TORCHVISION_FAMILIES = ("resnet", "resnext", "wide_resnet", "vgg", "mobilenet_v3", "efficientnet")
 
 
 def model_names() -> list[str]:
-    """Every name `build_model` knows: our own networks first, then torchvision's in alphabetical order."""
+    """Return the names that `build_model` knows: those of this package, then torchvision's in alphabetical order."""
     return [*BUILDERS, *_torchvision_names()]
 
 
@@ -47,17 +47,23 @@ def build_model(
     data_inputs: Mapping[str, Input] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Build a model with fresh weights, drawn from torch's global random stream (seed it before).
+    """Build a model with new weights, drawn from torch's global random stream (seed it before).
 
-    name: one of `model_names`, or an import path ``package.module:name``. Such a callable gets the options, and
-        ``input_shape``, ``num_classes`` and ``inputs`` when its signature takes them.
-    input_shape: shape of one sample, without the batch dimension; empty where there is no single input of a fixed
-        shape, which only models by import path take.
-    data_inputs: what the data say about the inputs, by name (a callable gets them as ``inputs``); one unnamed floating
-        input if left out.
-    options: further arguments of the network, such as ``hidden=(64, 32)`` of `mlp`.
+    Args:
+        name: one of `model_names`, or an import path ``package.module:name``. Such a callable gets the options, and
+            ``input_shape``, ``num_classes`` and ``inputs`` if its signature takes them.
+        input_shape: shape of one sample, without the batch dimension; empty where there is no single input of a fixed
+            shape, which only models by import path take.
+        num_classes: number of classes.
+        data_inputs: records of the inputs of the data set by name, which a callable gets as ``inputs``; by default one
+            unnamed floating input.
+        options: further arguments of the network, such as ``hidden=(64, 32)`` of `mlp`.
 
-    Raises ValueError for an unknown name, option or import path.
+    Raises:
+        ValueError: for an unknown name, option or import path, and for inputs that the model does not take.
+
+    Example:
+        >>> model = build_model("mlp", input_shape=(1, 8, 8), num_classes=10, hidden=(64, 32))
     """
     inputs, input_shape = described(data_inputs or {}, input_shape)
     if ":" in name:
@@ -80,7 +86,7 @@ def build_model(
 
 
 def _torchvision_names() -> list[str]:
-    import torchvision  # a second of import time, which only those who use it pay
+    import torchvision  # imported here, because it takes a second
 
     names = torchvision.models.list_models(module=torchvision.models)
     return [name for name in names if name.startswith(TORCHVISION_FAMILIES)]

@@ -2,8 +2,8 @@
 
 ``dirichlet``, ``pathological`` and ``shard`` take the parameters of flwr-datasets. ``noniid_ratio`` is the ratio r of
 MiniBatch-SFL (Huang, Tian, Tang 2023, arXiv 2308.11953); ``main_label`` is the class law
-q_m(c) = (1 - alpha) [c = m] + alpha / C of multi-task split learning. Shares are exact rationals, so 0.9 of 5,000
-samples is 4,500 and never 4,499.
+q_m(c) = (1 - alpha) [c = m] + alpha / C of multi-task split learning. Shares are exact rational numbers, so 0.9 of
+5,000 samples is 4,500, where a rounding error could give 4,499.
 """
 
 from __future__ import annotations
@@ -31,21 +31,29 @@ def dirichlet(
     min_partition_size: int = 10,
     self_balancing: bool = False,
 ) -> list[Indices]:
-    """Every class is shared out by its own draw from Dirichlet(``alpha``), one number or one per owner.
+    """Divide each class among the owners in shares drawn from Dirichlet(``alpha``); all samples are used.
 
-    ``self_balancing`` gives no more to owners that have reached the mean size. All samples are used. Drawn again, at
-    most ten times, until everybody has ``min_partition_size`` samples; then ``ValueError``.
+    Args:
+        labels: class of each sample [N].
+        num_owners: number of owners.
+        rng: generator of the draws.
+        alpha: concentration, one number or one per owner; the smaller it is, the more the owners differ.
+        min_partition_size: least number of samples per owner; the partition is drawn again until it holds.
+        self_balancing: give no further samples to owners that have reached the mean size.
+
+    Raises:
+        ValueError: for parameters out of range, and when ten draws leave an owner below ``min_partition_size``.
     """
     concentration = np.broadcast_to(np.asarray(alpha, np.float64), (num_owners,)) if np.ndim(alpha) == 0 else alpha
     concentration = np.asarray(concentration, np.float64)
     if concentration.shape != (num_owners,) or concentration.min() <= 0:
         raise ValueError(
-            f"dirichlet: alpha is {alpha}; give one number above 0, or one for each of {num_owners} owners"
+            f"dirichlet: alpha is {alpha}; give one number above 0, or one for each of the {num_owners} owners"
         )
     if min_partition_size < 0 or min_partition_size * num_owners > len(labels):
         raise ValueError(
             f"dirichlet: min_partition_size is {min_partition_size} and {num_owners} owners share {len(labels)} "
-            f"samples; it is 0 to {len(labels) // num_owners}"
+            f"samples; give 0 to {len(labels) // num_owners}"
         )
     for _ in range(MAX_ATTEMPTS):
         parts = _dirichlet_draw(labels, concentration, rng, self_balancing)
@@ -85,18 +93,29 @@ def pathological(
     num_classes_per_partition: int,
     class_assignment_mode: str = "random",
 ) -> list[Indices]:
-    """Every owner has samples of ``num_classes_per_partition`` classes; a class is shared evenly among its owners.
+    """Give each owner samples of a few classes, and divide each class evenly among the owners that have it.
 
-    ``random`` draws an owner's classes, ``deterministic`` gives owner ``n`` the classes n, n+1, ..., and
-    ``first-deterministic`` gives it class n and draws the others. Classes that nobody drew stay unused.
+    Args:
+        labels: class of each sample [N].
+        num_owners: number of owners.
+        rng: generator of the draws.
+        num_classes_per_partition: number of classes per owner.
+        class_assignment_mode: ``random`` draws the classes of an owner, ``deterministic`` gives owner n the classes n,
+            n+1, ..., and ``first-deterministic`` gives it class n and draws the others.
+
+    Samples of a class that no owner has stay unused. Raises ``ValueError`` for parameters out of range.
     """
     classes = np.unique(labels)
     positive("pathological", num_classes_per_partition=num_classes_per_partition)
     if num_classes_per_partition > len(classes):
-        raise ValueError(f"pathological: num_classes_per_partition is {num_classes_per_partition} of {len(classes)}")
+        raise ValueError(
+            f"pathological: num_classes_per_partition is {num_classes_per_partition} and the data have {len(classes)} "
+            f"classes; give 1 to {len(classes)}"
+        )
     if class_assignment_mode not in ASSIGNMENT_MODES:
         raise ValueError(
-            f"pathological: class_assignment_mode {class_assignment_mode!r} is none of {', '.join(ASSIGNMENT_MODES)}"
+            f"pathological: class_assignment_mode is {class_assignment_mode!r}; "
+            f"give one of {', '.join(ASSIGNMENT_MODES)}"
         )
     held: list[list[int]] = []
     for owner in range(num_owners):
@@ -127,11 +146,18 @@ def shard(
     shard_size: int | None = None,
     keep_incomplete_shard: bool = False,
 ) -> list[Indices]:
-    """Samples sorted by label are cut into shards of ``shard_size``, which are dealt out at random.
+    """Sort the samples by label, cut them into shards of equal size and deal the shards out at random.
 
-    With ``num_shards_per_partition`` every owner has so many, and without ``shard_size`` they are as large as the data
-    allow. With ``shard_size`` alone all shards are dealt. The samples after the last whole shard count as one more if
-    ``keep_incomplete_shard``. Shards that nobody gets stay unused.
+    Args:
+        labels: class of each sample [N].
+        num_owners: number of owners.
+        rng: generator of the draws.
+        num_shards_per_partition: number of shards per owner; without it all shards are dealt out.
+        shard_size: samples per shard; without it shards are as large as the data allow.
+        keep_incomplete_shard: count the samples after the last whole shard as one more shard.
+
+    Samples of shards that no owner gets stay unused. Raises ``ValueError`` without both numbers, for numbers below 1
+    and when there are too few shards.
     """
     if num_shards_per_partition is None and shard_size is None:
         raise ValueError("shard: give num_shards_per_partition, shard_size or both")
@@ -142,7 +168,7 @@ def shard(
     num_shards = num_whole + (1 if keep_incomplete_shard and left_over else 0)
     if size == 0 or num_wanted > num_shards:
         raise ValueError(
-            f"shard: {num_owners} owners need {num_wanted} shards and {len(labels)} samples give {num_shards} of "
+            f"shard: {num_owners} owners need {num_wanted} shards and {len(labels)} samples give {num_shards} of size "
             f"{max(size, 1)}; lower num_shards_per_partition or shard_size, or take fewer owners"
         )
     shuffled = rng.permutation(len(labels))
@@ -155,10 +181,11 @@ def shard(
 
 
 def noniid_ratio(labels: Labels, num_owners: int, rng: np.random.Generator, *, ratio: float) -> list[Indices]:
-    """A fraction ``ratio`` of every owner's samples comes from one shard of the samples sorted by label.
+    """Take a fraction ``ratio`` of each owner's samples from the samples sorted by label, and draw the others.
 
-    Everybody has floor(N / num_owners) samples: the rest of them drawn at random, the shard in the order of owners.
-    The remainder, fewer samples than owners, drawn at random too, stays unused.
+    Every owner has floor(N / num_owners) samples. The sorted samples are cut into one shard per owner, in the order of
+    the owners. The remaining samples, fewer than there are owners, stay unused. Raises ``ValueError`` for a ratio
+    outside 0..1.
     """
     share = _unit_fraction("noniid_ratio", "ratio", ratio)
     size = len(labels) // num_owners
@@ -180,18 +207,30 @@ def main_label(
     test_samples_per_owner: int = TEST_SAMPLES_PER_OWNER,
     num_main_labels: int = 1,
 ) -> list[Indices]:
-    """Owner ``m`` has floor(n alpha / C) samples of every class and the rest of its n from class m mod C.
+    """Give owner m floor(n alpha / C) samples of each of the C classes, and the rest of its n from class m mod C.
 
-    With ``num_main_labels`` g > 1 the rest comes in equal numbers from the g classes m g, m g + 1, ... (mod C); what
-    does not divide goes to the first of them. Each class is given away in random order without replacement, in the
-    order of owners, and starts again from its first sample when it is exhausted: the one partition in which owners may
-    share samples. ``test_samples_per_owner`` is the n of ``partition_test``.
+    Args:
+        labels: class of each sample [N].
+        num_owners: number of owners.
+        rng: generator of the order in which the samples of a class are given away.
+        alpha: share from 0 to 1 of the samples that are spread over all classes.
+        samples_per_owner: number n of samples per owner.
+        test_samples_per_owner: number n in ``partition_test``.
+        num_main_labels: number g of main classes per owner, which are m g, m g + 1, ... (mod C). The rest is divided
+            equally among them; what remains goes to the first of them.
+
+    Samples of a class are given away without replacement, in the order of the owners, and again from the first one
+    when all are gone; owners share samples in this partition alone. Raises ``ValueError`` for parameters out of range
+    and for a class without samples.
     """
     share = _unit_fraction("main_label", "alpha", alpha)
     positive("main_label", samples_per_owner=samples_per_owner, test_samples_per_owner=test_samples_per_owner)
     num_classes = int(labels.max()) + 1
     if not 1 <= num_main_labels <= num_classes:
-        raise ValueError(f"main_label: num_main_labels is {num_main_labels}; it is 1 to the {num_classes} classes")
+        raise ValueError(
+            f"main_label: num_main_labels is {num_main_labels} and the data have {num_classes} classes; "
+            f"give 1 to {num_classes}"
+        )
     pools = [rng.permutation(np.flatnonzero(labels == label)) for label in range(num_classes)]
     if empty := [label for label, pool in enumerate(pools) if not len(pool)]:
         raise ValueError(f"main_label: no sample has label {empty[0]} of 0..{num_classes - 1}; renumber the labels")
@@ -213,7 +252,7 @@ def main_label(
 
 
 def positive(law: str, **values: float | None) -> None:
-    """Raises ``ValueError`` naming the ``law`` when one of the parameters given is not above 0."""
+    """Raise ``ValueError``, which names the ``law``, when a given parameter is not above 0."""
     for name, value in values.items():
         if value is not None and value <= 0:
             raise ValueError(f"{law}: {name} is {value}; it must be above 0")
@@ -221,5 +260,5 @@ def positive(law: str, **values: float | None) -> None:
 
 def _unit_fraction(law: str, name: str, value: float) -> Fraction:
     if not 0 <= value <= 1:
-        raise ValueError(f"{law}: {name} is {value}; it is a share from 0 to 1")
+        raise ValueError(f"{law}: {name} is {value}; give a share from 0 to 1")
     return Fraction(str(value))

@@ -1,4 +1,4 @@
-"""Partitions that do not look at labels: equal shares, skewed sizes, and the owners the data come with.
+"""Partitions that do not look at labels: equal shares, skewed sizes, and the owners named in the data.
 
 Parameter names are those of flwr-datasets (its linear, square and exponential partitioners are laws of ``quantity``).
 """
@@ -16,7 +16,7 @@ SIZE_LAWS = ("linear", "square", "exponential", "dirichlet")
 
 
 def iid(labels: Labels, num_owners: int, rng: np.random.Generator) -> list[Indices]:
-    """All samples shuffled and dealt out; sizes differ by one at most."""
+    """Shuffle all samples and deal them out; sizes differ by one at most."""
     return np.array_split(rng.permutation(len(labels)), num_owners)
 
 
@@ -29,13 +29,22 @@ def quantity(
     alpha: float = 1.0,
     min_partition_size: int = 1,
 ) -> list[Indices]:
-    """All samples shuffled; owner ``n`` gets a share that grows as n+1, (n+1)^2 or e^n, or is Dirichlet(``alpha``).
+    """Shuffle all samples and deal them out in shares of different sizes.
 
-    Raises ``ValueError`` for an unknown law, and when an owner gets fewer than ``min_partition_size`` samples
-    (for ``dirichlet`` after a bounded number of draws).
+    Args:
+        labels: class of each sample [N]; only their number matters.
+        num_owners: number of owners.
+        rng: generator of the draws.
+        law: share of owner n, in proportion to n+1 (``linear``), (n+1)^2 (``square``) or e^n (``exponential``), or
+            drawn from Dirichlet(``alpha``) (``dirichlet``).
+        alpha: concentration of the law ``dirichlet``.
+        min_partition_size: least number of samples per owner; ``dirichlet`` is drawn up to ten times until it holds.
+
+    Raises:
+        ValueError: for an unknown law, and when an owner gets fewer than ``min_partition_size`` samples.
     """
     if law not in SIZE_LAWS:
-        raise ValueError(f"quantity: law {law!r} is none of {', '.join(SIZE_LAWS)}")
+        raise ValueError(f"quantity: law is {law!r}; give one of {', '.join(SIZE_LAWS)}")
     positive("quantity", alpha=alpha, min_partition_size=min_partition_size)
     rank = np.arange(num_owners)
     for _ in range(MAX_ATTEMPTS if law == "dirichlet" else 1):
@@ -60,22 +69,26 @@ def quantity(
 def natural_id(
     labels: Labels, num_owners: int, rng: np.random.Generator, *, natural_owner: npt.NDArray[Any] | None
 ) -> list[Indices]:
-    """The owners that the data come with, in the order of their sorted ids.
+    """Give each sample to the owner that the data name, with the owners in the order of their sorted ids.
 
-    Raises ``ValueError`` when the data name no owners or another number of them.
+    Raises ``ValueError`` when the data name no owners, or another number of owners than ``num_owners``.
     """
     if natural_owner is None:
         raise ValueError('natural_id: these data name no owners; use an .npz or Parquet file with "owner" per sample')
     if len(natural_owner) != len(labels):
-        raise ValueError(f"natural_id: {len(natural_owner)} owner ids for {len(labels)} samples; one per sample")
+        raise ValueError(
+            f"natural_id: {len(natural_owner)} owner ids for {len(labels)} samples; give one id per sample"
+        )
     ids, owner_of = np.unique(natural_owner, return_inverse=True)
     if len(ids) != num_owners:
-        raise ValueError(f"natural_id: the data name {len(ids)} owners and num_owners is {num_owners}; set {len(ids)}")
+        raise ValueError(
+            f"natural_id: the data name {len(ids)} owners and num_owners is {num_owners}; set it to {len(ids)}"
+        )
     return [np.flatnonzero(owner_of == owner) for owner in range(num_owners)]
 
 
 def _whole_sizes(share: npt.NDArray[np.floating[Any]], total: int) -> npt.NDArray[np.int64]:
-    """Whole numbers that sum to ``total``, in proportion to ``share``: floors, then the largest remainders."""
+    """Round shares to whole numbers that sum to ``total`` by the method of the largest remainder."""
     exact = share / share.sum() * total
     sizes: Indices = np.floor(exact).astype(np.int64)
     largest_remainder = np.argsort(np.round(sizes - exact, 9), kind="stable")  # rounded, so that equal ones tie

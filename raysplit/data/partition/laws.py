@@ -1,10 +1,10 @@
-"""Who holds which sample: a partition by name, checked, with every index used at most once.
+"""Partitions by name: which owner holds which sample, with checks that every index is used at most once.
 
-Names and parameters are those of flwr-datasets where it has them; the laws are in ``partition_labels.py`` (by label)
-and ``partition_sizes.py`` (by size or known owner). A law is a function ``(labels, num_owners, rng, **params)`` that
-returns one index array per owner; the user's own goes by its import path, ``"package.module:function"``.
-Only ``main_label`` may use a sample more than once: it gives every owner a fixed number of samples of each class and
-starts a class again when all its samples are given away.
+Names and parameters are those of flwr-datasets where it has them. A law is a function
+``(labels, num_owners, rng, **params)`` that returns one index array per owner. The laws are in `by_label` and
+`by_size`; a user's own law is named by its import path, ``"package.module:function"``. Only ``main_label`` may use a
+sample more than once: it gives every owner a fixed number of samples of each class, and starts a class again when all
+its samples are given away.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raysplit.data.partition import by_label as partition_labels
-from raysplit.data.partition import by_size as partition_sizes
+from raysplit.data.partition import by_label, by_size
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.report import PartitionReport, load_partition, partition_report, save_partition
 from raysplit.registry import resolve
@@ -36,20 +35,20 @@ __all__ = [
 Law = Callable[..., list[Indices]]
 
 LAWS: dict[str, Law] = {
-    "iid": partition_sizes.iid,
-    "dirichlet": partition_labels.dirichlet,
-    "pathological": partition_labels.pathological,
-    "shard": partition_labels.shard,
-    "noniid_ratio": partition_labels.noniid_ratio,
-    "quantity": partition_sizes.quantity,
-    "natural_id": partition_sizes.natural_id,
-    "main_label": partition_labels.main_label,
+    "iid": by_size.iid,
+    "dirichlet": by_label.dirichlet,
+    "pathological": by_label.pathological,
+    "shard": by_label.shard,
+    "noniid_ratio": by_label.noniid_ratio,
+    "quantity": by_size.quantity,
+    "natural_id": by_size.natural_id,
+    "main_label": by_label.main_label,
 }
 _GIVEN = {"labels", "num_owners", "rng", "natural_owner"}
 
 
 def partition_names() -> list[str]:
-    """The names that ``partition`` knows, beside import paths."""
+    """Return the names that ``partition`` knows; import paths come on top of these."""
     return list(LAWS)
 
 
@@ -62,19 +61,33 @@ def partition(
     natural_owner: npt.NDArray[Any] | None = None,
     **params: Any,
 ) -> list[Indices]:
-    """One sorted index array per owner into ``labels`` [N], the same for the same ``seed``.
+    """Divide samples among owners.
 
-    ``natural_owner`` [N] is who holds each sample, for ``natural_id``. Samples that a law cannot place stay unused.
-    Raises ``ValueError`` for an unknown name or parameter, values against a law's rules, more owners than samples,
-    and an owner left without a sample.
+    Args:
+        name: one of ``partition_names``, or the import path of a law.
+        labels: class of each sample, integers [N].
+        num_owners: number of owners.
+        seed: seed of the random stream; equal seeds give equal partitions.
+        natural_owner: id of the owner of each sample [N], for ``natural_id``.
+        params: parameters of the law, such as ``alpha`` of ``dirichlet``.
+
+    Returns:
+        A sorted array of indices into ``labels`` for each owner. Samples that a law cannot place stay unused.
+
+    Raises:
+        ValueError: for an unknown name or parameter, parameters out of range, more owners than samples, and an owner
+            without a sample.
+
+    Example:
+        >>> partition("iid", np.array([0, 0, 1, 1]), 2, seed=0)
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         raise ValueError(f"labels are {labels.dtype} of shape {labels.shape}; a partition needs integers of shape [N]")
     if not 1 <= num_owners <= len(labels):
         raise ValueError(
-            f"{num_owners} owners for {len(labels)} samples; every owner needs a sample, so "
-            f"give 1 to {len(labels)} owners or more data"
+            f"{num_owners} owners for {len(labels)} samples; every owner needs at least one sample, so give 1 to "
+            f"{len(labels)} owners or more data"
         )
     law = resolve("partition", name, LAWS)
     if name == "natural_id":
@@ -87,13 +100,13 @@ def partition(
 def partition_test(
     name: str, test_labels: npt.NDArray[Any], num_owners: int, *, seed: int, **params: Any
 ) -> list[Indices] | None:
-    """Each owner's own test indices by the same class law as its training samples (``main_label``), else ``None``.
+    """Return the test indices of each owner, by the class law of its training samples (``main_label`` alone).
 
-    ``None`` means that every owner is tested on the whole test set. ``params`` are those given to ``partition``.
+    Other partitions give ``None``: every owner is tested on the whole test set. ``params`` are those of ``partition``.
     """
     if name != "main_label":
         return None
-    num_samples = params.get("test_samples_per_owner", partition_labels.TEST_SAMPLES_PER_OWNER)
+    num_samples = params.get("test_samples_per_owner", by_label.TEST_SAMPLES_PER_OWNER)
     return partition(name, test_labels, num_owners, seed=seed, **{**params, "samples_per_owner": num_samples})
 
 
@@ -108,7 +121,9 @@ def _check_parameters(name: str, law: Law, params: dict[str, Any]) -> None:
 def _checked(name: str, parts: list[Indices], num_samples: int, num_owners: int) -> list[Indices]:
     parts = [np.sort(np.asarray(part, np.int64)) for part in parts]
     if len(parts) != num_owners:
-        raise ValueError(f"partition {name} made {len(parts)} parts for {num_owners} owners; it makes one for each")
+        raise ValueError(
+            f"partition {name} made {len(parts)} parts for {num_owners} owners; it must make one part per owner"
+        )
     for owner, part in enumerate(parts):
         if not len(part):
             raise ValueError(
@@ -117,7 +132,13 @@ def _checked(name: str, parts: list[Indices], num_samples: int, num_owners: int)
             )
     used = np.concatenate(parts)
     if used.min() < 0 or used.max() >= num_samples:
-        raise ValueError(f"partition {name} gave index {used.min()} or {used.max()} of {num_samples} samples")
+        raise ValueError(
+            f"partition {name} gave indices {used.min()} to {used.max()} for {num_samples} samples; they must be "
+            f"0 to {num_samples - 1}"
+        )
     if name != "main_label" and len(np.unique(used)) != len(used):
-        raise ValueError(f"partition {name} gave {len(used) - len(np.unique(used))} samples to more than one owner")
+        raise ValueError(
+            f"partition {name} gave {len(used) - len(np.unique(used))} samples to more than one owner; it may use each "
+            f"index once"
+        )
     return parts

@@ -1,7 +1,8 @@
-"""How uneven a partition is, and its file: class histograms, top-class share, total variation distance.
+"""Report on how uneven a partition is, and its Parquet file.
 
-The total variation distance of owner n is half the sum over classes of |q_n(c) - q(c)|, where q_n is the class law of
-its samples and q that of all labels; it is 0 for a faithful miniature and 0.9 for one class out of ten equal ones.
+The total variation distance of owner n is half the sum over classes of |q_n(c) - q(c)|, where q_n is the class
+distribution of its samples and q that of all labels. It is 0 for the distribution of all labels, and 0.9 for a single
+class out of ten equally frequent ones.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from raysplit.data.partition.by_label import Indices
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PartitionReport:
-    """Per owner: ``sizes`` [N], class ``histogram`` [N, C], ``top_class_share`` [N] and ``tv_distance`` [N], 0 to 1."""
+    """Sizes and class distributions of the parts of N owners.
+
+    Attributes:
+        sizes: number of samples [N].
+        histogram: number of samples of each class [N, C].
+        top_class_share: share of the most frequent class [N], 0 to 1.
+        tv_distance: total variation distance to all labels [N], 0 to 1.
+    """
 
     sizes: Indices
     histogram: Indices
@@ -30,7 +38,7 @@ class PartitionReport:
 
 
 def partition_report(parts: Sequence[Indices], labels: npt.NDArray[Any]) -> PartitionReport:
-    """The report on ``parts`` of the samples with ``labels`` [number of samples], integers from 0."""
+    """Report on ``parts`` of the samples with these ``labels`` [number of samples], integers from 0."""
     num_classes = int(labels.max()) + 1
     histogram = np.stack([np.bincount(labels[part], minlength=num_classes) for part in parts])
     sizes = histogram.sum(axis=1)
@@ -45,13 +53,16 @@ def partition_report(parts: Sequence[Indices], labels: npt.NDArray[Any]) -> Part
 
 
 def save_partition(path: str | Path, parts: Sequence[Indices]) -> None:
-    """Writes ``parts`` as Parquet with one row per sample: ``owner`` (int32) and ``index`` (int64)."""
+    """Write ``parts`` as Parquet with one row per sample: ``owner`` (int32) and ``index`` (int64)."""
     owner = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
     pq.write_table(pa.table({"owner": owner, "index": np.concatenate(parts).astype(np.int64)}), path)
 
 
 def load_partition(path: str | Path) -> list[Indices]:
-    """The parts that ``save_partition`` wrote, in the same order. Raises ``ValueError`` if an owner has no rows."""
+    """Read the parts that ``save_partition`` wrote, in the same order.
+
+    Raises ``ValueError`` if an owner has no rows.
+    """
     table = pq.read_table(path, columns=["owner", "index"])
     owner, index = table["owner"].to_numpy(), table["index"].to_numpy()
     sizes = np.bincount(owner)

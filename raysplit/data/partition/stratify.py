@@ -1,4 +1,4 @@
-"""Hold out the same share of every class as a test set, for data that come without one."""
+"""A stratified split into training and test samples, for data that have no test set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ TEST_FRACTION = 0.2
 
 
 def stratified_split(labels: npt.ArrayLike, seed: int = 0) -> tuple[Indices, Indices]:
-    """Sorted indices (train, test): a fifth of every class, rounded, is drawn for the test set.
-
-    scikit-learn's ``train_test_split`` has other random streams: with it, every seed would choose other samples.
+    """Draw a fifth of every class, rounded, for the test set; return sorted indices (train, test).
 
     Raises ``ValueError`` when one side would be empty.
     """
+    # Not scikit-learn's train_test_split: its random streams differ, so every seed would choose other samples.
     classes = np.asarray(labels)
     draw = generator(seed, "stratified-split")
     test: list[Indices] = []
@@ -30,6 +29,6 @@ def stratified_split(labels: npt.ArrayLike, seed: int = 0) -> tuple[Indices, Ind
     if not len(held_out) or not len(rest):
         raise ValueError(
             f"{len(classes)} samples are too few to hold out a fifth of every class as the test set; "
-            f"add samples (3 or more of a class) or mark them train and test yourself"
+            f"add samples (3 or more of a class) or mark each one as train or test yourself"
         )
     return rest, held_out

@@ -1,8 +1,8 @@
 """Ray casting of a box-shaped room and of simple solids, many images at once, in plain NumPy.
 
-Arrays are [images, pixels] or, for points and directions, a list of three of those (x, y, z). A depth is how many times
-the direction leads from the camera to the hit: the z-depth where directions have component 1 along the camera's axis.
-Curvatures are the two principal ones in 1/m, the larger first, positive where the solid bulges outwards.
+Arrays are [images, pixels]; points and directions are lists of three such arrays (x, y, z). A depth is a multiple of
+the direction of the ray, which is the z-depth if the direction has component 1 along the camera's axis. Curvatures are
+the two principal ones in 1/m, the larger first, positive where the solid bulges outward.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 Vector = list[Array]  # x, y, z
-NEAR = 1e-3  # metres; nothing is closer to a camera
+NEAR = 1e-3  # meters; nothing is closer to a camera
 
 BOX, CYLINDER, SPHERE, CAPSULE, STANDING_CAPSULE = range(5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solid:
-    """Solids of one type, one for each ray bundle [m, 1]: where they stand, how they are turned and how large.
+    """Positions, rotations and sizes of solids of one type, one for each bundle of rays [m, 1].
 
     `size` is (half length, half width, height) of a box, (radius, -, height) of an upright cylinder, (radius, -, -)
     of a sphere lying on the floor or `height` above it, (radius, half length, -) of a capsule lying on the floor,
-    (radius, -, distance of its two centres) of one standing on it.
+    (radius, -, distance of its two centers) of a capsule standing on it.
     """
 
     x: Array
@@ -37,7 +37,7 @@ class Solid:
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """First hits [m, pixels]: depth (inf for a miss), normal in the solid's frame, and principal curvatures."""
+    """First hits [m, pixels]: depth (inf for a miss), normal in the frame of the solid, and principal curvatures."""
 
     depth: Array
     normal: Sequence[Array]
@@ -45,12 +45,12 @@ class Hit:
 
 
 def _off_axes(ray: Vector) -> Vector:
-    """Rays with no component exactly 0, so that every plane is met somewhere."""
+    """Replace components of exactly 0, so that every ray meets every plane somewhere."""
     return [np.copysign(np.maximum(np.abs(part), 1e-12), part) for part in ray]
 
 
 def room_hit(origin: Vector, ray: Vector, half_width: Array, height: float) -> tuple[Array, NDArray[np.int8]]:
-    """Depth of the wall, floor or ceiling behind each pixel, and its number.
+    """Return the depth of the wall, floor or ceiling behind each pixel, and its number.
 
     Numbers: 0 -x, 1 +x, 2 -y, 3 +y, 4 floor, 5 ceiling.
     """
@@ -65,7 +65,7 @@ def room_hit(origin: Vector, ray: Vector, half_width: Array, height: float) -> t
 
 
 def solid_hit(kind: int, solid: Solid, origin: Vector, ray: Vector) -> Hit:
-    """First hits of rays in world coordinates with one solid for each bundle; normals are turned back to the world."""
+    """Intersect rays with one solid for each bundle; rays and returned normals are in world coordinates."""
     cos, sin = np.cos(solid.turn_rad), np.sin(solid.turn_rad)
     dx, dy = origin[0] - solid.x, origin[1] - solid.y
     local_origin = [cos * dx + sin * dy, cos * dy - sin * dx, origin[2]]
@@ -77,12 +77,12 @@ def solid_hit(kind: int, solid: Solid, origin: Vector, ray: Vector) -> Hit:
 
 def _box(solid: Solid, origin: Vector, ray: Vector) -> Hit:
     half_length, half_width, height = solid.size
-    centre_z = height / 2
+    center_z = height / 2
     entries, exits = [], []
     for o, r, half in (
         (origin[0], ray[0], half_length),
         (origin[1], ray[1], half_width),
-        (origin[2] - centre_z, ray[2], centre_z),
+        (origin[2] - center_z, ray[2], center_z),
     ):
         middle, reach = -o / r, half / np.abs(r)
         entries.append(middle - reach)
@@ -96,7 +96,7 @@ def _box(solid: Solid, origin: Vector, ray: Vector) -> Hit:
 
 
 def _root(a: Array, half_b: Array, c: Array) -> Array:
-    """The smaller root of a t^2 + 2 half_b t + c, inf where there is none in front of the camera."""
+    """Return the smaller root of a t^2 + 2 half_b t + c, inf where there is none in front of the camera."""
     inside = half_b * half_b - a * c
     root = (-half_b - np.sqrt(np.maximum(inside, 0))) / a
     return np.where((inside > 0) & (root > NEAR), root, np.inf)
@@ -119,7 +119,7 @@ def _sphere(solid: Solid, origin: Vector, ray: Vector) -> Hit:
 
 
 def _side(origin: Vector, ray: Vector, radius: Array) -> tuple[Array, Array]:
-    """Where rays meet the side of an upright cylinder without ends: depth, and height there."""
+    """Return the depth at which rays meet the side of an endless upright cylinder, and the height there."""
     across = ray[0] * ray[0] + ray[1] * ray[1]
     along = origin[0] * ray[0] + origin[1] * ray[1]
     side = _root(across, along, origin[0] * origin[0] + origin[1] * origin[1] - radius * radius)
@@ -153,8 +153,8 @@ def _capsule(solid: Solid, origin: Vector, ray: Vector) -> Hit:
     depth = np.minimum(side, cap)
     reached = np.where(np.isfinite(depth), depth, 0)
     x = origin[0] + reached * ray[0]
-    centre = np.clip(x, -half_length, half_length)
-    normal = [(x - centre) / radius, (origin[1] + reached * ray[1]) / radius, (z + reached * ray[2]) / radius]
+    center = np.clip(x, -half_length, half_length)
+    normal = [(x - center) / radius, (origin[1] + reached * ray[1]) / radius, (z + reached * ray[2]) / radius]
     bend = np.broadcast_to(1 / radius, depth.shape)
     return Hit(depth=depth, normal=normal, curvature=(bend, np.where(cap < side, bend, 0)))
 
@@ -164,15 +164,15 @@ def _standing_capsule(solid: Solid, origin: Vector, ray: Vector) -> Hit:
     side, z = _side(origin, ray, radius)
     side = np.where((z >= radius) & (z <= radius + distance), side, np.inf)
     ends = [
-        _sphere_at([origin[0], origin[1], origin[2] - centre], ray, radius) for centre in (radius, radius + distance)
+        _sphere_at([origin[0], origin[1], origin[2] - center], ray, radius) for center in (radius, radius + distance)
     ]
     cap = np.minimum(ends[0], ends[1])
     depth = np.minimum(side, cap)
     reached = np.where(np.isfinite(depth), depth, 0)
     x, y, z = (o + reached * r for o, r in zip(origin, ray, strict=True))
-    centre = np.clip(z, radius, radius + distance)
+    center = np.clip(z, radius, radius + distance)
     bend = np.broadcast_to(1 / radius, depth.shape)
-    normal = [x / radius, y / radius, (z - centre) / radius]
+    normal = [x / radius, y / radius, (z - center) / radius]
     return Hit(depth=depth, normal=normal, curvature=(bend, np.where(cap < side, bend, 0)))
 
 

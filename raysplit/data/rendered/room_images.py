@@ -1,13 +1,13 @@
-"""Rendered rooms with nine dense targets per pixel: the stand-in for Taskonomy where no data can be downloaded.
+"""Rendered rooms with nine dense targets per pixel, a stand-in for Taskonomy where no data can be downloaded.
 
-Made for merge-and-split training (Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285). A building has its own size,
-colours, textures, mix of objects and light, so owners of different buildings hold statistically different data, as
+They serve merge-and-split training (Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285). A building has its own size,
+colors, textures, mix of objects and light, so owners of different buildings hold statistically different data, as
 with real buildings. Every image is a pure function of (seed, building, index) and of the image size.
 
 Targets by letter: s class 1 floor, 2 ceiling, 3 wall, 4 box, 5 cylinder, 6 sphere, 7 capsule (0 is never used);
-d log(1 + z-depth); n normal in the camera's frame (right, up, towards the viewer); r 0.25 + 0.75 max(0, n . light);
+d log(1 + z-depth); n normal in the camera's frame (right, up, toward the viewer); r 0.25 + 0.75 max(0, n . light);
 e occlusion edges, the second difference of inverse depth over it, 0.05 and above giving 1 (inverse depth is affine in
-the pixel on a plane, so planes have none); t Sobel magnitude of the smoothed grey image; k square root of the corner
+the pixel on a plane, so planes have none); t Sobel magnitude of the smoothed gray image; k square root of the corner
 strength det - 0.05 trace^2 of the structure tensor; c (2 / pi) atan of the principal curvatures; a the image.
 """
 
@@ -31,16 +31,16 @@ CHANNELS = {"d": 1, "n": 3, "e": 1, "r": 1, "k": 1, "t": 1, "c": 2, "a": 3}
 
 # by surface: walls -x +x -y +y, floor, ceiling, then the four kinds of solid
 CLASS_OF = np.array([3, 3, 3, 3, 1, 2, 4, 5, 6, 7], dtype=np.uint8)
-COLOUR_OF = np.array([2, 2, 3, 3, 0, 1, 4, 5, 6, 7])
+COLOR_OF = np.array([2, 2, 3, 3, 0, 1, 4, 5, 6, 7])
 TEXTURE_OF = np.array([2, 2, 2, 2, 0, 1, 3, 3, 3, 3])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Building:
-    """What all images of one owner share."""
+    """Properties shared by all images of one building, hence of one owner."""
 
     half_width_m: float
-    colours: NDArray[np.float64]  # [8, 3]: floor, ceiling, walls in x, walls in y, four kinds of solid
+    colors: NDArray[np.float64]  # [8, 3]: floor, ceiling, walls in x, walls in y, four kinds of solid
     frequencies: NDArray[np.float64]  # [4], cycles per metre: floor, ceiling, walls, solids
     textures: NDArray[np.int64]  # [4]: 0 checker, 1 diagonal stripes, 2 product of sines
     object_mix: NDArray[np.float64]  # [4]: box, cylinder, sphere, capsule
@@ -49,7 +49,7 @@ class Building:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """One image of a building: the camera and the objects."""
+    """Camera and objects of one image of a building."""
 
     position: NDArray[np.float64]  # [3]
     frame: NDArray[np.float64]  # [3, 3]: rows right, up, forward
@@ -58,7 +58,7 @@ class View:
 
 
 def draw_building(seed: int, building: int) -> Building:
-    """The building with number `building`."""
+    """Draw the building with number `building`."""
     rng = generator(seed, "rooms", building)
     hues, light = rng.uniform(0, 1, 8), rng.normal(size=3)
     saturation, value = rng.uniform(0.3, 0.9, 8), rng.uniform(0.7, 1.0, 8)
@@ -66,7 +66,7 @@ def draw_building(seed: int, building: int) -> Building:
     light[2] = np.abs(light[2]) + 1
     return Building(
         half_width_m=rng.uniform(2.2, 3.6),
-        colours=value[:, None] * (1 - saturation[:, None] * (1 - wheel)),
+        colors=value[:, None] * (1 - saturation[:, None] * (1 - wheel)),
         frequencies=rng.uniform(1, 4, 4) / 2,
         textures=rng.integers(0, 3, 4),
         object_mix=rng.dirichlet(np.full(4, 0.7)),
@@ -75,7 +75,7 @@ def draw_building(seed: int, building: int) -> Building:
 
 
 def draw_view(seed: int, building: int, index: int, setting: Building) -> View:
-    """Camera and objects of image `index`; no object reaches the camera."""
+    """Draw the camera and the objects of image `index`; no object reaches the camera."""
     rng = generator(seed, "rooms", building, "image", index)
     width = setting.half_width_m
     angle, height = rng.uniform(0, 2 * np.pi), rng.uniform(1.2, 1.9)
@@ -100,7 +100,7 @@ def draw_view(seed: int, building: int, index: int, setting: Building) -> View:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Surfaces:
-    """What the rays see first, one pixel beyond the image on every side: arrays [images, (S + 2)^2]."""
+    """First surfaces that the rays hit, arrays [images, (S + 2)^2] with one extra pixel on every side."""
 
     depth: Array
     normal: Vector  # world frame
@@ -110,7 +110,7 @@ class Surfaces:
 
 
 def cast_views(setting: Building, views: Sequence[View], image_size: int, dtype: DTypeLike) -> Surfaces:
-    """Trace every pixel of `views`."""
+    """Trace a ray for every pixel of `views`."""
     steps = ((2 * np.arange(image_size + 2) - 1 - image_size) / image_size * HALF_VIEW).astype(dtype)
     across, up = np.tile(steps, image_size + 2), np.repeat(-steps, image_size + 2)
     frames = np.stack([view.frame for view in views]).astype(dtype)[..., None]  # [images, 3, 3, 1]
@@ -144,7 +144,7 @@ def cast_views(setting: Building, views: Sequence[View], image_size: int, dtype:
 def render(
     seed: int, building: int, indices: Sequence[int], image_size: int, dtype: DTypeLike = np.float32
 ) -> dict[str, NDArray[np.generic]]:
-    """Images `indices` of a building: "a" [n, 3, S, S] in 0..1, "s" [n, S, S] uint8, other targets [n, C, S, S]."""
+    """Render images of a building: "a" [n, 3, S, S] in 0..1, "s" [n, S, S] uint8, other targets [n, C, S, S]."""
     setting = draw_building(seed, building)
     views = [draw_view(seed, building, index, setting) for index in indices]
     seen = cast_views(setting, views, image_size, dtype)
@@ -178,7 +178,10 @@ def render(
 
 
 def edge_strength(inverse_depth: Array) -> Array:
-    """[n, H + 2, W + 2] -> [n, H, W]: largest second difference along a row or column over the inverse depth itself."""
+    """Return the larger second difference of the inverse depth along row or column, divided by it [n, H, W].
+
+    `inverse_depth` [n, H + 2, W + 2] has one extra pixel on every side.
+    """
     q = inverse_depth[:, 1:-1, 1:-1]
     in_row = np.abs(inverse_depth[:, 1:-1, 2:] - 2 * q + inverse_depth[:, 1:-1, :-2])
     in_column = np.abs(inverse_depth[:, 2:, 1:-1] - 2 * q + inverse_depth[:, :-2, 1:-1])
@@ -186,7 +189,7 @@ def edge_strength(inverse_depth: Array) -> Array:
 
 
 def _albedo(setting: Building, seen: Surfaces, dtype: DTypeLike) -> list[Array]:
-    """Colour of each pixel before light, three channels."""
+    """Return the color of each pixel before shading, three channels."""
     x, y, z = seen.point
     on_x_wall, on_y_wall, on_solid = seen.surface < 2, (seen.surface == 2) | (seen.surface == 3), seen.surface > 5
     a = np.where(on_x_wall, y, np.where(on_solid, x + y, x))
@@ -197,14 +200,14 @@ def _albedo(setting: Building, seen: Surfaces, dtype: DTypeLike) -> list[Array]:
     stripes = np.sin(turns * (a + b))
     pattern = np.where(style == 0, np.sign(product), np.where(style == 1, stripes, product))
     brightness = 0.75 + 0.25 * pattern
-    colours = setting.colours[COLOUR_OF].astype(dtype)
-    return [colours[:, channel][seen.surface] * brightness for channel in range(3)]
+    colors = setting.colors[COLOR_OF].astype(dtype)
+    return [colors[:, channel][seen.surface] * brightness for channel in range(3)]
 
 
-def texture_targets(grey: Array) -> tuple[Array, Array]:
-    """Grey images [n, S, S] -> edge magnitude and corner strength, each [n, S, S]."""
-    smooth, derive, window = (matrix.astype(grey.dtype) for matrix in _filters(grey.shape[-1]))
-    in_row, in_column = smooth @ grey @ derive.T, derive @ grey @ smooth.T
+def texture_targets(gray: Array) -> tuple[Array, Array]:
+    """Return edge magnitude and corner strength, each [n, S, S], of gray images [n, S, S]."""
+    smooth, derive, window = (matrix.astype(gray.dtype) for matrix in _filters(gray.shape[-1]))
+    in_row, in_column = smooth @ gray @ derive.T, derive @ gray @ smooth.T
     xx, yy, xy = (window @ part @ window.T for part in (in_row**2, in_column**2, in_row * in_column))
     strength = xx * yy - xy * xy - 0.05 * (xx + yy) ** 2
     return np.sqrt(in_row**2 + in_column**2), np.sqrt(np.maximum(strength, 0))
@@ -212,8 +215,11 @@ def texture_targets(grey: Array) -> tuple[Array, Array]:
 
 @cache
 def _filters(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Matrices [size, size] for one axis, borders mirrored: Sobel's smoothing and derivative (their product over 8)
-    after a Gaussian of one pixel, and the Gaussian window of 1.5 pixels."""
+    """Return the filter matrices [size, size] of one axis, with mirrored borders.
+
+    They are smoothing and derivative, whose product is Sobel's filter over 8, after a Gaussian of one pixel, and a
+    Gaussian window of 1.5 pixels.
+    """
     blur = _convolution(np.exp(-0.5 * np.arange(-4, 5) ** 2), size)
     window = _convolution(np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2), size)
     derivative = np.zeros((size, size))
@@ -224,7 +230,7 @@ def _filters(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArr
 
 
 def _convolution(kernel: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """The matrix that filters an axis of `size` pixels with `kernel`, scaled to sum 1, mirroring at the borders."""
+    """Return the matrix that filters an axis with `kernel`, scaled to sum 1 and mirrored at the borders."""
     matrix = np.zeros((size, size))
     for row in range(size):
         for offset, weight in enumerate(kernel / kernel.sum(), start=row - len(kernel) // 2):

@@ -1,6 +1,6 @@
-"""Rendered rooms as a federated multi-task data set: one building for each owner, disjoint splits, cached to Parquet.
+"""Rendered rooms as a federated multi-task data set: one building per owner, disjoint splits, a Parquet cache.
 
-The stand-in for the experiments of Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, where each client holds one
+A stand-in for the experiments of Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, where each client holds one
 building of Taskonomy. Unlike there, validation and test images are never training images.
 """
 
@@ -22,16 +22,16 @@ from raysplit.data.rendered.room_images import CHANNELS, render
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.pooled import pooled
 
-CHUNK = 8  # images rendered at once: their arrays fit the processor's cache
-NUM_CLASSES = 8  # of segmentation, 0 included
-RENDERING = 1  # part of the cache's file names; raise it when pictures change
+CHUNK = 8  # images rendered together, few enough for their arrays to fit the processor's cache
+NUM_CLASSES = 8  # classes of segmentation, including 0
+RENDERING = 1  # version in the file names of the cache; increase it when pictures change
 
 Pictures = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Mean and standard deviation of a target over all owners' training images, one number per channel."""
+    """Mean and standard deviation of a target over the training images of all owners, per channel."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -39,8 +39,11 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rooms:
-    """Samples by owner, `x` float32 [N, 3, S, S] in 0..1 and `y` by task letter: "s" labels [N, S, S] uint8, the others
-    float32 [N, C, S, S], standardised by `scales`."""
+    """Samples of each owner.
+
+    `x` is float32 [N, 3, S, S] in 0..1. `y` has the targets by task letter: "s" labels uint8 [N, S, S], the others
+    float32 [N, C, S, S], standardized by `scales`.
+    """
 
     train: Mapping[str, Samples]
     val: Mapping[str, Samples]
@@ -49,7 +52,7 @@ class Rooms:
 
     @property
     def owners(self) -> tuple[str, ...]:
-        """Names of the owners, in the order of their buildings."""
+        """Names of the owners in the order of their buildings."""
         return tuple(self.train)
 
 
@@ -64,7 +67,7 @@ def rooms(
     seed: int = 0,
     cache: Path | None = None,
 ) -> Rooms:
-    """Rooms of `num_buildings` owners with that many images each; pictures are kept in the folder `cache`, if given.
+    """Render the rooms of `num_buildings` owners; see `load_rooms` for the arguments.
 
     Raises ValueError for unknown tasks and for counts that leave no owner or no training image.
     """
@@ -73,8 +76,8 @@ def rooms(
         raise ValueError(f"tasks must be letters of s{''.join(CHANNELS)}, got {tasks}")
     if num_buildings < 1 or num_train < 1 or min(num_val, num_test) < 0:
         raise ValueError(
-            f"at least 1 building and 1 training image each are needed, got num_buildings={num_buildings}, "
-            f"num_train={num_train}, num_val={num_val}, num_test={num_test}"
+            f"num_buildings and num_train must be at least 1, num_val and num_test at least 0; got "
+            f"num_buildings={num_buildings}, num_train={num_train}, num_val={num_val}, num_test={num_test}"
         )
     total = num_train + num_val + num_test
     splits = np.split(np.arange(total), [num_train, num_train + num_val])
@@ -102,7 +105,21 @@ def load_rooms(
     seed: int = 0,
     cache: str | None = None,
 ) -> DataSet:
-    """`rooms` as one data set whose natural owners are the buildings; validation and test images of all are pooled."""
+    """Render rooms as one data set whose natural owners are the buildings.
+
+    Args:
+        num_buildings: number of buildings, one per owner.
+        num_train: training images per building.
+        num_val: validation images per building; those of all buildings are pooled.
+        num_test: test images per building; those of all buildings are pooled.
+        image_size: side of the square images in pixels.
+        tasks: letters of the targets, see `raysplit.data.rendered.room_images`.
+        seed: seed of all buildings and images.
+        cache: folder that keeps rendered pictures as Parquet for later runs.
+
+    Raises:
+        ValueError: for unknown tasks and for counts that leave no owner or no training image.
+    """
     made = rooms(
         num_buildings=num_buildings,
         num_train=num_train,
@@ -117,7 +134,7 @@ def load_rooms(
 
 
 def building_pictures(seed: int, building: int, num_images: int, image_size: int, cache: Path | None) -> Pictures:
-    """The first images of a building with all targets, from `cache` or rendered and put there."""
+    """Return the first images of a building with all targets, from `cache` or else rendered and stored there."""
     if cache is None:
         return _render_all(seed, building, num_images, image_size)
     name = f"rooms-v{RENDERING}-seed{seed}-building{building}-{num_images}x{image_size}px.parquet"
@@ -125,7 +142,7 @@ def building_pictures(seed: int, building: int, num_images: int, image_size: int
         cache.mkdir(parents=True, exist_ok=True)
         partial = cache / f".{os.getpid()}-{name}"
         pq.write_table(_to_table(_render_all(seed, building, num_images, image_size)), partial, compression="zstd")
-        partial.replace(cache / name)  # in one step, so that nobody reads half a file
+        partial.replace(cache / name)  # in one step, so that no other process reads half a file
     return _from_table(pq.read_table(cache / name), image_size)
 
 
@@ -136,7 +153,7 @@ def _render_all(seed: int, building: int, num_images: int, image_size: int) -> P
 
 
 def _to_table(pictures: Pictures) -> pa.Table:
-    """One row per image, one column per letter with its pixels in order."""
+    """Make a table with one row per image and, for each letter, a column of its pixels in order."""
     columns = {
         letter: pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values[0].size)
         for letter, values in pictures.items()
@@ -154,7 +171,7 @@ def _from_table(table: pa.Table, image_size: int) -> Pictures:
 
 
 def _scale(parts: Iterable[NDArray[np.generic]]) -> Scale:
-    """Per channel; a constant channel gets standard deviation 1."""
+    """Mean and standard deviation per channel, the latter 1 for a constant channel."""
     moments = [
         (part.shape[0], part.mean((0, 2, 3), np.float64), (part.astype(np.float64) ** 2).mean((0, 2, 3)))
         for part in parts
@@ -172,10 +189,10 @@ def _samples(
     y = {}
     for task in tasks:
         values = torch.from_numpy(pictures[task][chosen])
-        y[task] = _standardised(values, scales[task]) if task in scales else values
+        y[task] = _standardized(values, scales[task]) if task in scales else values
     return Samples(x=torch.from_numpy(pictures["a"][chosen]), y=y)
 
 
-def _standardised(values: Tensor, scale: Scale) -> Tensor:
+def _standardized(values: Tensor, scale: Scale) -> Tensor:
     mean, std = (values.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (scale.mean, scale.std))
     return (values - mean) / std

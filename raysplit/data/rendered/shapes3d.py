@@ -1,7 +1,7 @@
-"""3D Shapes as a multi-task data set: the published file where there is one, our rendering of it elsewhere.
+"""3D Shapes as a multi-task data set, from the published file where there is one, otherwise rendered.
 
 Burgess & Kim, "3D Shapes" (2018), with the tasks, split and noise of Capogrosso et al., "MTL-Split" (2024, arXiv
-2407.05982). A picture is a function of its number alone, so only the pictures asked for are ever rendered.
+2407.05982). A picture is a function of its number alone, so only the requested pictures are rendered.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from raysplit.data.noise import unit_pixels
 from raysplit.data.rendered.shapes3d_grid import FACTORS, GRIDS, Grid, Indices
-from raysplit.data.rendered.shapes3d_render import IMAGE_SIZE, Pictures, Weights, colour_in, hue_colour, weights
+from raysplit.data.rendered.shapes3d_render import IMAGE_SIZE, Pictures, Weights, color_in, hue_color, weights
 from raysplit.data.samples import Samples
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.seeding import generator
@@ -27,19 +27,19 @@ logger = logging.getLogger(__name__)
 
 H5_NAME = "3dshapes.h5"
 RENDERING = "rendered-v1"
-BLOCK_SIZE = 480  # of the full grid: all geometries of one triple of hues
+BLOCK_SIZE = 480  # in the full grid all geometries of one triple of hues
 PICTURE_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
 PAPER_TASKS = ("scale", "shape")
 
 
 class PictureSource(Protocol):
-    """Where pictures come from: numbers [N] in, uint8 [N, 64, 64, 3] out, in that order."""
+    """A source of pictures: numbers [N] in, uint8 [N, 64, 64, 3] out, in that order."""
 
     def pictures(self, indices: Indices) -> Pictures: ...
 
 
 class Rendered:
-    """Pictures drawn when asked for; a traced geometry (64 KiB, at most 480 of them) is kept for the next picture."""
+    """A source that renders pictures on request and keeps the traced geometries (at most 480 of 64 KiB)."""
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
@@ -51,8 +51,8 @@ class Rendered:
         kinds, kind_of = np.unique(factors[:, 3:], axis=0, return_inverse=True)
         for kind, (scale, shape, orientation) in enumerate(kinds.tolist()):
             rows = np.flatnonzero(kind_of == kind)
-            colours = [[hue_colour(self.grid.hue(k, f[k])) for k in range(3)] for f in factors[rows].tolist()]
-            out[rows] = colour_in(self._weights(scale, shape, orientation), np.array(colours, np.float32))
+            colors = [[hue_color(self.grid.hue(k, f[k])) for k in range(3)] for f in factors[rows].tolist()]
+            out[rows] = color_in(self._weights(scale, shape, orientation), np.array(colors, np.float32))
         return out
 
     def _weights(self, scale: int, shape: int, orientation: int) -> Weights:
@@ -63,9 +63,9 @@ class Rendered:
 
 
 class BlockCache:
-    """Another source's pictures kept in Arrow files of `block_size` consecutive numbers, each written at first use.
+    """A cache of another source in Arrow files of `block_size` consecutive pictures, each written at first use.
 
-    It pays where whole stretches are read again and again; scattered numbers make it write blocks hardly used.
+    It pays where whole ranges are read repeatedly; scattered numbers make it write many blocks for few pictures.
     """
 
     def __init__(self, source: PictureSource, num_pictures: int, folder: Path, block_size: int = BLOCK_SIZE) -> None:
@@ -85,7 +85,9 @@ class BlockCache:
                 raw = np.frombuffer(column.buffers()[1], np.uint8)
                 return raw.reshape(-1, IMAGE_SIZE, IMAGE_SIZE, 3).copy()
         except (pa.ArrowInvalid, ValueError, KeyError) as error:
-            raise ValueError(f"{path} is not a block of pictures ({error}); delete it, it is made again") from error
+            raise ValueError(
+                f"{path} is not a block of pictures ({error}); delete it, and it is written again"
+            ) from error
 
     def _write(self, path: Path, block: int) -> None:
         first = block * self.block_size
@@ -96,31 +98,35 @@ class BlockCache:
         partial = path.with_suffix(f".{os.getpid()}.partial")
         with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
-        partial.replace(path)  # whole or not at all, also with two processes at it
+        partial.replace(path)  # whole or not at all, even if two processes write it
 
 
 class H5File:
-    """The published 3dshapes.h5: `images` [480000, 64, 64, 3] uint8 in the order of the grid."""
+    """The published 3dshapes.h5, a source with `images` [480000, 64, 64, 3] uint8 in the order of the grid."""
 
     def __init__(self, path: Path, grid: Grid) -> None:
         try:
             import h5py
         except ImportError as error:
-            raise ValueError(f'{path} needs h5py; install "raysplit[shapes3d]" or leave `root` out') from error
+            raise ValueError(
+                f'{path} needs h5py; install "raysplit[shapes3d]", or leave `root` out to render the pictures'
+            ) from error
         self._images = h5py.File(path, "r")["images"]
         if self._images.shape != (len(grid), IMAGE_SIZE, IMAGE_SIZE, 3):
             expected = (len(grid), IMAGE_SIZE, IMAGE_SIZE, 3)
-            raise ValueError(f"images in {path} has shape {self._images.shape}, 3D Shapes has {expected}")
+            raise ValueError(
+                f"images in {path} has shape {self._images.shape}, 3D Shapes has {expected}; give the published file"
+            )
 
     def pictures(self, indices: Indices) -> Pictures:
-        return _by_block(indices, BLOCK_SIZE, self._block)  # HDF5 reads stretches fast, scattered rows very slowly
+        return _by_block(indices, BLOCK_SIZE, self._block)  # HDF5 reads ranges fast and scattered rows very slowly
 
     def _block(self, block: int) -> Pictures:
         return np.asarray(self._images[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE], np.uint8)
 
 
 def _by_block(indices: Indices, block_size: int, read: Callable[[int], Pictures]) -> Pictures:
-    """The pictures numbered `indices`, reading each block of consecutive numbers once."""
+    """Return the pictures with numbers `indices`, reading each block of consecutive numbers once."""
     out = np.empty((len(indices), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     blocks = indices // block_size
     for block in np.unique(blocks).tolist():
@@ -130,9 +136,9 @@ def _by_block(indices: Indices, block_size: int, read: Callable[[int], Pictures]
 
 
 def picture_source(grid: Grid, root: Path | None, cache: Path | None) -> PictureSource:
-    """The published file in the folder `root` when it holds one and the grid is the full one, else the rendering.
+    """Return the published file if the folder `root` has it and the grid is the full one, else the rendering.
 
-    Rendered pictures are kept below the folder `cache` when one is given.
+    Rendered pictures are kept below the folder `cache` if one is given.
     """
     if root is not None and grid == GRIDS["full"] and (root / H5_NAME).is_file():
         logger.info("3D Shapes from %s", root / H5_NAME)
@@ -146,7 +152,7 @@ def picture_source(grid: Grid, root: Path | None, cache: Path | None) -> Picture
 
 
 def shapes3d_samples(source: PictureSource, grid: Grid, indices: Indices, tasks: Sequence[str]) -> Samples:
-    """The pictures numbered `indices` with the labels of `tasks`, any of FACTORS."""
+    """Return the pictures with numbers `indices` and the labels of `tasks`, any of FACTORS."""
     factors = grid.factors(indices)
     x = np.ascontiguousarray(source.pictures(indices).transpose(0, 3, 1, 2))  # [N, 3, 64, 64]
     y = {task: torch.from_numpy(factors[:, FACTORS.index(task)].copy()) for task in tasks}
@@ -164,15 +170,25 @@ def load_shapes3d(
     num_test: int | None = None,
     seed: int = 0,
 ) -> TaskSet:
-    """3D Shapes with any of its six factors as tasks; `noise` as in `noise_named` disturbs both sides.
+    """Load 3D Shapes with any of its six factors as tasks.
 
-    `num_train` and `num_test` draw that many pictures of each side with `seed` (all of the full grid take 5.9 GB).
-    Raises ValueError for an unknown grid, task or noise, and for more pictures than there are.
+    Args:
+        root: folder of the published 3dshapes.h5; without that file pictures are rendered.
+        cache: folder that keeps rendered pictures for later runs.
+        grid: "full" (480,000 pictures) or "reduced".
+        tasks: factors to learn, from "floor_hue", "wall_hue", "object_hue", "scale", "shape" and "orientation".
+        noise: noise on training and test pictures, as `noise_named` takes it.
+        num_train: number of training pictures to draw; by default all (both sides of the full grid take 5.9 GB).
+        num_test: number of test pictures to draw; by default all.
+        seed: seed of these draws.
+
+    Raises:
+        ValueError: for an unknown grid, task or noise, and for more pictures than there are.
     """
     if grid not in GRIDS:
         raise ValueError(f"unknown grid {grid!r}; choose {' or '.join(GRIDS)}")
     if not tasks or len(set(tasks)) != len(tasks):
-        raise ValueError(f"tasks {list(tasks)}: name at least one factor, each once, of {', '.join(FACTORS)}")
+        raise ValueError(f"tasks is {list(tasks)}; name at least one factor, each once, of {', '.join(FACTORS)}")
     layout = GRIDS[grid]
     classes = {task: layout.class_names(task) for task in tasks}
     transform = unit_pixels(noise)
@@ -191,5 +207,7 @@ def _drawn(indices: Indices, count: int | None, side: str, seed: int) -> Indices
     if count is None:
         return indices
     if not 0 < count <= len(indices):
-        raise ValueError(f"{count} {side} pictures asked for, there are {len(indices)}; give 1 to {len(indices)}")
+        raise ValueError(
+            f"{count} {side} pictures asked for, there are {len(indices)}; set num_{side} to 1 to {len(indices)}"
+        )
     return np.sort(generator(seed, "shapes3d", side).choice(indices, size=count, replace=False))

@@ -1,8 +1,8 @@
-"""The six factors of 3D Shapes: a picture's number is its place in their product, the last factor varying fastest.
+"""The grid of the six factors of 3D Shapes, in which the number of a picture is its place.
 
 Burgess & Kim, "3D Shapes" (2018): 10 floor, wall and object hues, 8 scales, 4 shapes, 15 orientations, 480,000
-pictures. Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) learn scale and shape and judge on the pictures whose
-floor *and* wall hues both lie in the upper half, pairs of hues that training never shows.
+pictures; the last factor varies fastest. Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) learn scale and shape
+and test on the pictures whose floor *and* wall hues both lie in the upper half, hue pairs that training never shows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """How many values each of FACTORS takes. Raises ValueError below 2 values, or above 4 shapes."""
+    """Numbers of values of FACTORS. Raises ValueError below 2 values, or above 4 shapes."""
 
     sizes: tuple[int, int, int, int, int, int]
 
@@ -34,22 +34,22 @@ class Grid:
         return math.prod(self.sizes)
 
     def factors(self, indices: Indices) -> Indices:
-        """Factor values [N, 6] of the pictures numbered `indices` [N]. Raises ValueError outside the grid."""
+        """Return the factor values [N, 6] of pictures [N]. Raises ValueError outside the grid."""
         return np.stack(np.unravel_index(indices, self.sizes), axis=-1).astype(np.int64)
 
     def indices(self, factors: Indices) -> Indices:
-        """The numbers [N] of the pictures with these factor values [N, 6]. Raises ValueError outside the grid."""
+        """Return the pictures [N] with these factor values [N, 6]. Raises ValueError outside the grid."""
         return np.asarray(np.ravel_multi_index(tuple(factors.T), self.sizes), np.int64)
 
     def split(self) -> tuple[Indices, Indices]:
-        """Numbers for training and for evaluation: floor and wall hue both in the upper half are for evaluation."""
+        """Return training and test pictures; test pictures have floor and wall hue both in the upper half."""
         everything = np.arange(len(self), dtype=np.int64)
         factors = self.factors(everything)
         held_out = (factors[:, 0] >= self.sizes[0] // 2) & (factors[:, 1] >= self.sizes[1] // 2)
         return everything[~held_out], everything[held_out]
 
     def geometry(self, scale: int, shape: int, orientation: int) -> Geometry:
-        """Scale 0.75 to 1.25 and orientation -30 to 30 degrees in equal steps, exactly symmetric about 0."""
+        """Return the geometry, with scale 0.75 to 1.25 and orientation -30 to 30 degrees in equal steps."""
         steps = self.sizes[5] - 1
         return Geometry(
             shape=SHAPES[shape],
@@ -58,11 +58,11 @@ class Grid:
         )
 
     def hue(self, factor: int, value: int) -> float:
-        """Hues i / n: the last one stops short of 1, which would be 0 again."""
+        """Return the hue i / n, which stops short of 1 because 1 is the same hue as 0."""
         return value / self.sizes[factor]
 
     def class_names(self, task: str) -> tuple[str, ...]:
-        """The values of one factor as text. Raises ValueError when `task` is not a factor."""
+        """Return the values of one factor as text. Raises ValueError when `task` is not a factor."""
         if task not in FACTORS:
             raise ValueError(f"unknown task {task!r}; 3D Shapes has {', '.join(FACTORS)}")
         factor = FACTORS.index(task)

@@ -1,12 +1,12 @@
 """A procedural rendering of scenes like those of 3D Shapes: an object on the floor of a room, seen from one side.
 
 The factors are those of the 3D Shapes data set (Burgess & Kim 2018) as used by Capogrosso et al., "MTL-Split" (2024,
-arXiv 2407.05982): hues of floor, wall and object, scale, shape and orientation. The scene is our own. World: z up,
+arXiv 2407.05982): hues of floor, wall and object, scale, shape and orientation. The scene is simpler. World: z up,
 floor z = 0, walls at y = 3 and x = -3, 3; the camera turns about the room's middle and looks at (0, 0, 0.55).
 
-A picture is linear in its three colours: every pixel is the mean of its 2 x 2 rays, each the shade of one surface
-times that surface's colour. So geometry (scale, shape, orientation) is traced once into one weight per pixel and
-surface, and pictures are three products and sums per channel.
+A picture is linear in its three colors: every pixel is the mean of its 2 x 2 rays, each the shade of one surface
+times the color of that surface. A geometry (scale, shape, orientation) is therefore traced once into one weight per
+pixel and surface, and a picture takes three products and sums per channel.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Pictures = npt.NDArray[np.uint8]
 
 
 class Surface(IntEnum):
-    """What a ray meets; the number is its entry in an id map."""
+    """A surface that a ray can meet, with its number in an id map."""
 
     FLOOR = 0
     WALL = 1
@@ -48,7 +48,7 @@ class Surface(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """All of a scene but its colours: `shape` in SHAPES, `scale` about 1, the angle at which the camera stands."""
+    """A scene without its colors: `shape` in SHAPES, `scale` about 1, and the angle of the camera."""
 
     shape: str
     scale: float
@@ -57,14 +57,14 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hits:
-    """Of rays in any arrangement: the distance to the surface (infinite: missed) and its unit normal [..., 3]."""
+    """Hits of rays [...]: the distance to the surface (infinite for a miss) and its unit normal [..., 3]."""
 
     distance: Floats
     normal: Floats
 
 
 def trace(geometry: Geometry, size: int = IMAGE_SIZE) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """For each of (2 size) x (2 size) rays, top left first: the `Surface` it meets and its shade in 0..1."""
+    """Return the `Surface` that each of (2 size) x (2 size) rays meets, top left first, and its shade in 0..1."""
     eye, rays = _camera(math.radians(geometry.orientation_degrees), size * RAYS_PER_SIDE)
     floor, wall = _floor(eye, rays), _walls(eye, rays)
     thing = _object(geometry, eye, rays)
@@ -78,7 +78,7 @@ def trace(geometry: Geometry, size: int = IMAGE_SIZE) -> tuple[npt.NDArray[np.ui
 
 
 def weights(geometry: Geometry, size: int = IMAGE_SIZE) -> Weights:
-    """Per surface, the shade it adds to each pixel: [4, size, size], in the order of `Surface`."""
+    """Return the shade that each surface adds to each pixel: [4, size, size], in the order of `Surface`."""
     ids, shade = trace(geometry, size)
     per_surface = np.where(ids == np.arange(len(Surface))[:, None, None], shade, 0.0)
     blocks = per_surface.reshape(len(Surface), size, RAYS_PER_SIDE, size, RAYS_PER_SIDE)
@@ -86,12 +86,12 @@ def weights(geometry: Geometry, size: int = IMAGE_SIZE) -> Weights:
     return parts
 
 
-def colour_in(parts: Weights, colours: npt.NDArray[np.float32]) -> Pictures:
-    """Pictures [N, size, size, 3] of one geometry's `parts` in `colours` [N, floor | wall | object, RGB], each in 0..1.
+def color_in(parts: Weights, colors: npt.NDArray[np.float32]) -> Pictures:
+    """Color one geometry: pictures [N, size, size, 3] in `colors` [N, floor | wall | object, RGB], each in 0..1.
 
-    Plain products and sums in a fixed order: a picture has the same bytes alone and among others.
+    Products and sums have a fixed order, so a picture has the same bytes alone and among others.
     """
-    tints = colours[:, :, None, None, :]  # [N, 3, 1, 1, RGB]
+    tints = colors[:, :, None, None, :]  # [N, 3, 1, 1, RGB]
     light = parts[Surface.BACKGROUND][None, :, :, None] + parts[Surface.FLOOR][None, :, :, None] * tints[:, 0]
     light += parts[Surface.WALL][None, :, :, None] * tints[:, 1]
     light += parts[Surface.OBJECT][None, :, :, None] * tints[:, 2]
@@ -100,17 +100,17 @@ def colour_in(parts: Weights, colours: npt.NDArray[np.float32]) -> Pictures:
     return pictures
 
 
-def hue_colour(hue: float) -> tuple[float, float, float]:
-    """RGB of a pure hue in 0..1 (saturation and value 1)."""
+def hue_color(hue: float) -> tuple[float, float, float]:
+    """Return the RGB of a pure hue in 0..1 (saturation and value 1)."""
     red, green, blue = (abs((hue * 6 - shift) % 6 - 3) for shift in (0, 2, 4))
     clipped = [min(max(value, 0.0), 1.0) for value in (red - 1, green - 1, blue - 1)]
     return clipped[0], clipped[1], clipped[2]
 
 
 def _camera(angle: float, num_rays: int) -> tuple[Floats, Floats]:
-    """Where the eye is, [3], and the unnormalised directions of its rays, [num_rays, num_rays, 3].
+    """Return the position of the eye [3] and the unnormalized directions of its rays [num_rays, num_rays, 3].
 
-    Written so that turning by -angle mirrors every ray exactly, bit for bit.
+    The arithmetic is such that the angle -angle mirrors every ray exactly, bit for bit.
     """
     eye = np.array([EYE_DISTANCE * math.sin(angle), -EYE_DISTANCE * math.cos(angle), EYE_HEIGHT])
     gaze = np.array([0.0, 0.0, TARGET_HEIGHT]) - eye
@@ -118,8 +118,8 @@ def _camera(angle: float, num_rays: int) -> tuple[Floats, Floats]:
     level = math.hypot(gaze[0], gaze[1])
     right = np.array([gaze[1] / level, -gaze[0] / level, 0.0])
     upward = np.array([right[1] * gaze[2], -right[0] * gaze[2], right[0] * gaze[1] - right[1] * gaze[0]])
-    centres = ((np.arange(num_rays) + 0.5) * (2.0 / num_rays) - 1.0) * HALF_VIEW
-    across, down = centres[None, :, None], centres[:, None, None]
+    centers = ((np.arange(num_rays) + 0.5) * (2.0 / num_rays) - 1.0) * HALF_VIEW
+    across, down = centers[None, :, None], centers[:, None, None]
     return eye, (gaze - down * upward) + across * right
 
 
@@ -139,7 +139,7 @@ def _floor(eye: Floats, rays: Floats) -> Hits:
 
 
 def _walls(eye: Floats, rays: Floats) -> Hits:
-    """The nearest of the back wall and the two side walls, each from the floor to WALL_HEIGHT."""
+    """Intersect rays with the back wall and the two side walls, each from the floor to WALL_HEIGHT."""
     walls = []
     for axis, place, normal in (
         (1, WALL_DISTANCE, (0.0, -1.0, 0.0)),
@@ -158,7 +158,7 @@ def _walls(eye: Floats, rays: Floats) -> Hits:
 
 
 def _object(geometry: Geometry, eye: Floats, rays: Floats) -> Hits:
-    """The object of base radius r = 0.55 scale, standing on the floor at the origin."""
+    """Intersect rays with the object of base radius r = 0.55 scale, which stands on the floor at the origin."""
     r = 0.55 * geometry.scale
     kind, turn_rad, size = {
         "box": (BOX, BOX_YAW, (0.8 * r, 0.8 * r, 2 * r)),

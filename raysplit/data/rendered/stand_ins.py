@@ -1,9 +1,9 @@
-"""Drawn stand-ins for the two photographic sets of the MTL-Split experiments, which may not be copied.
+"""Drawn stand-ins for the two photographic data sets of the MTL-Split experiments, which may not be copied.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982) use MEDIC (disaster pictures: damage severity in 3, disaster
 type in 5 classes) and FACES (171 persons, 6 expressions, 2 sets: age group in 3, gender in 2, expression in 6). These
 drawings have the same tasks, class counts and coupling between labels; results on them say nothing about photographs.
-Every picture has a random stream of its own, so it depends on (seed, its place) alone.
+Every picture has its own random stream, so it depends on the seed and its place in the set alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,17 @@ TEST_PERSONS = 34
 
 
 def load_medic_like(*, num_train: int = 5000, num_test: int = 1250, image_size: int = 64, seed: int = 0) -> TaskSet:
-    """Scenes of a disaster (5 kinds) under debris, whose share of the picture is the damage severity (3 classes)."""
+    """Draw scenes of a disaster (5 kinds) under debris, whose share of the picture is the severity (3 classes).
+
+    Args:
+        num_train: number of training pictures.
+        num_test: number of test pictures.
+        image_size: side of the square pictures in pixels.
+        seed: seed of all pictures.
+
+    Raises:
+        ValueError: for a side without pictures.
+    """
 
     def side(name: str, count: int) -> Samples:
         drawn = [_disaster(generator(seed, "medic-like", name, k), image_size) for k in range(count)]
@@ -49,7 +59,14 @@ def load_medic_like(*, num_train: int = 5000, num_test: int = 1250, image_size: 
 
 
 def load_faces_like(*, image_size: int = 64, seed: int = 0) -> TaskSet:
-    """Cartoon faces of 171 persons in 6 expressions and 2 sets; 137 persons train, 34 others test: 1,644 / 408."""
+    """Draw cartoon faces of 171 persons in 6 expressions and 2 sets, labeled by age group, gender and expression.
+
+    The 1,644 training pictures show 137 persons, the 408 test pictures the 34 others.
+
+    Args:
+        image_size: side of the square pictures in pixels.
+        seed: seed of all pictures and of the split.
+    """
     ages = np.repeat(np.arange(len(AGE_GROUPS)), PERSONS_OF_AGE)
     order = generator(seed, "faces-like", "split").permutation(len(ages)).tolist()
 
@@ -72,7 +89,7 @@ def _task_set(train: Samples, test: Samples, classes: Mapping[str, tuple[str, ..
 
 def _samples(drawn: Sequence[tuple[Canvas, tuple[int, ...]]], tasks: Sequence[str]) -> Samples:
     if not drawn:
-        raise ValueError("0 pictures asked for; both sides need at least one")
+        raise ValueError("0 pictures asked for; set num_train and num_test to at least 1")
     pictures = np.stack([np.rint(255 * canvas.clip(0, 1)).astype(np.uint8).transpose(2, 0, 1) for canvas, _ in drawn])
     labels = np.array([classes for _, classes in drawn], np.int64)
     return Samples(
@@ -81,18 +98,18 @@ def _samples(drawn: Sequence[tuple[Canvas, tuple[int, ...]]], tasks: Sequence[st
 
 
 def _grid(size: int) -> tuple[Canvas, Canvas]:
-    """Pixel centres (across, down) in 0..1."""
-    centres = (np.arange(size) + 0.5) / size
-    across, down = np.meshgrid(centres, centres)
+    """Return the pixel centers (across, down) in 0..1."""
+    centers = (np.arange(size) + 0.5) / size
+    across, down = np.meshgrid(centers, centers)
     return across, down
 
 
-def _paint(canvas: Canvas, mask: Mask, colour: Sequence[float] | Canvas, opacity: float = 1.0) -> None:
-    canvas[mask] = (1 - opacity) * canvas[mask] + opacity * np.asarray(colour)
+def _paint(canvas: Canvas, mask: Mask, color: Sequence[float] | Canvas, opacity: float = 1.0) -> None:
+    canvas[mask] = (1 - opacity) * canvas[mask] + opacity * np.asarray(color)
 
 
-def _ellipse(x: Canvas, y: Canvas, centre: tuple[float, float], half: tuple[float, float]) -> Mask:
-    inside: Mask = ((x - centre[0]) / half[0]) ** 2 + ((y - centre[1]) / half[1]) ** 2 <= 1
+def _ellipse(x: Canvas, y: Canvas, center: tuple[float, float], half: tuple[float, float]) -> Mask:
+    inside: Mask = ((x - center[0]) / half[0]) ** 2 + ((y - center[1]) / half[1]) ** 2 <= 1
     return inside
 
 
@@ -113,7 +130,7 @@ def _disaster(draw: np.random.Generator, size: int) -> tuple[Canvas, tuple[int, 
 
 
 def _scene(draw: np.random.Generator, x: Canvas, y: Canvas, angle: float) -> Canvas:
-    """Sky, ground and a row of houses, turned by `angle` (radians)."""
+    """Draw sky, ground and a row of houses, rotated by `angle` (radians)."""
     u = 0.5 + (x - 0.5) * math.cos(angle) - (y - 0.5) * math.sin(angle)
     v = 0.5 + (x - 0.5) * math.sin(angle) + (y - 0.5) * math.cos(angle)
     horizon = draw.uniform(0.45, 0.6)
@@ -139,15 +156,15 @@ def _flames(draw: np.random.Generator, canvas: Canvas, x: Canvas, y: Canvas) -> 
     tongues = sum(draw.uniform(0.04, 0.1) * np.sin(draw.uniform(8, 40) * x + draw.uniform(0, 6.28)) for _ in range(4))
     burning = y > draw.uniform(0.4, 0.6) + tongues
     heat = np.clip(1.6 * (y - 0.35) + 0.2 * np.sin(60 * x + 30 * y), 0, 1)
-    colours = np.stack([np.ones_like(heat), 0.25 + 0.65 * heat, 0.1 + 0.2 * heat], axis=-1)
-    _paint(canvas, burning, colours[burning], 0.75)
+    colors = np.stack([np.ones_like(heat), 0.25 + 0.65 * heat, 0.1 + 0.2 * heat], axis=-1)
+    _paint(canvas, burning, colors[burning], 0.75)
 
 
 def _water(draw: np.random.Generator, canvas: Canvas, x: Canvas, y: Canvas) -> None:
     ripples = 0.08 * np.sin(draw.uniform(50, 90) * y + 3 * np.sin(draw.uniform(5, 12) * x))
     covered = y > draw.uniform(0.5, 0.7)
-    colours = np.array([0.35, 0.42, 0.5]) + ripples[..., None]
-    _paint(canvas, covered, colours[covered], 0.9)
+    colors = np.array([0.35, 0.42, 0.5]) + ripples[..., None]
+    _paint(canvas, covered, colors[covered], 0.9)
 
 
 def _streaks(draw: np.random.Generator, canvas: Canvas, x: Canvas, y: Canvas) -> None:
@@ -166,15 +183,15 @@ _MARKS: Mapping[str, Callable[[np.random.Generator, Canvas, Canvas, Canvas], Non
 
 
 def _debris(draw: np.random.Generator, canvas: Canvas, x: Canvas, y: Canvas, wanted: float) -> float:
-    """Paint convex pieces until they cover `wanted` of the picture; the share that they do cover."""
+    """Paint convex pieces until they cover a share `wanted` of the picture, and return the share they cover."""
     covered = np.zeros(x.shape, bool)
     while covered.mean() < wanted:
-        centre, angle = draw.uniform([0, 0.2], 1), draw.uniform(0, 6.28)
+        center, angle = draw.uniform([0, 0.2], 1), draw.uniform(0, 6.28)
         piece = np.ones(x.shape, bool)
         for side in range(int(draw.integers(3, 6))):
             turn = angle + side * draw.uniform(1.1, 1.9)
-            piece &= (x - centre[0]) * math.cos(turn) + (y - centre[1]) * math.sin(turn) < draw.uniform(0.03, 0.08)
-        piece &= _ellipse(x, y, (centre[0], centre[1]), (0.14, 0.14))  # sides alone may leave it open
+            piece &= (x - center[0]) * math.cos(turn) + (y - center[1]) * math.sin(turn) < draw.uniform(0.03, 0.08)
+        piece &= _ellipse(x, y, (center[0], center[1]), (0.14, 0.14))  # the sides alone may leave it unbounded
         _paint(canvas, piece, np.array([0.32, 0.25, 0.2]) * draw.uniform(0.6, 1.4))
         covered |= piece
     return float(covered.mean())
@@ -221,18 +238,18 @@ def _hair_behind(canvas: Canvas, x: Canvas, y: Canvas, gender: int, width: float
     _paint(canvas, _ellipse(x, y, (0.5, 0.36), (width + 0.05, 0.24)), hair)
 
 
-def _wrinkles(canvas: Canvas, x: Canvas, y: Canvas, age: int, width: float, colour: Canvas) -> None:
+def _wrinkles(canvas: Canvas, x: Canvas, y: Canvas, age: int, width: float, color: Canvas) -> None:
     for line in range((0, 1, 3)[age]):
-        _paint(canvas, (np.abs(y - 0.3 - 0.03 * line) < 0.007) & (np.abs(x - 0.5) < 0.6 * width), colour)
+        _paint(canvas, (np.abs(y - 0.3 - 0.03 * line) < 0.007) & (np.abs(x - 0.5) < 0.6 * width), color)
     for side in (-1, 1) if age else ():
         fold = np.abs((x - 0.5) * side - 0.09 - 0.25 * (y - 0.55)) < 0.005 * age
-        _paint(canvas, fold & (y > 0.55) & (y < 0.68), colour)
+        _paint(canvas, fold & (y > 0.55) & (y < 0.68), color)
 
 
 def _features(canvas: Canvas, x: Canvas, y: Canvas, facial: Canvas, eyes: float, nose: float, hair: Canvas) -> None:
     curve, opening, slant, raised, wide = facial
     for side in (-1, 1):
-        inward = (x - 0.5) * side - eyes  # from the eye's centre, outward positive
+        inward = (x - 0.5) * side - eyes  # from the eye's center, outward positive
         _paint(canvas, _ellipse(x, y, (0.5 + side * eyes, 0.42), (0.045, 0.022 * max(wide, 0.2))), [1.0, 1.0, 1.0])
         _paint(canvas, _ellipse(x, y, (0.5 + side * eyes, 0.42), (0.016, 0.018 * max(wide, 0.2))), [0.1, 0.1, 0.2])
         brow = np.abs(y - (0.365 - raised - slant * inward / 0.06)) < 0.011

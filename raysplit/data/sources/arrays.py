@@ -1,4 +1,4 @@
-"""From raw arrays and map-style sets to ``Samples``: every check that a user's data must pass is here."""
+"""Conversion of raw arrays and map-style sets to ``Samples``, with all checks of a user's data."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ Array = npt.NDArray[Any]
 
 
 def checked_inputs(x: Array, source: str) -> Tensor:
-    """``x`` as a tensor: ``uint8`` images [N, H, W] or [N, H, W, 1|3] become [N, C, H, W], floats keep their shape.
+    """Convert inputs to a tensor; ``uint8`` images [N, H, W] or [N, H, W, 1|3] become [N, C, H, W].
 
-    Other integers become ``float32``. Raises ``ValueError`` for other types, NaN and infinity.
+    Other numbers become ``float32`` and keep their shape. Raises ``ValueError``, which names ``source``, for other
+    types, NaN and infinity.
     """
     if x.ndim < 2 or x.dtype.kind not in "uifb":
-        raise ValueError(f"{source}: x is {x.dtype} of shape {x.shape}; it holds numbers of shape [N, ...]")
+        raise ValueError(
+            f"{source}: x is {x.dtype} of shape {x.shape}; give numbers of shape [N, ...], one entry per sample"
+        )
     if x.dtype == np.uint8:
         return torch.from_numpy(np.array(_channels_first(x), order="C"))
-    values = np.array(x, np.float32)  # copied: what was read may be read-only
+    values = np.array(x, np.float32)  # a copy, because an array from a file may be read-only
     if bad := np.count_nonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)):
         raise ValueError(f"{source}: x has NaN or infinity in {bad} of {len(values)} samples; repair or drop them")
     return torch.from_numpy(values)
 
 
 def checked_labels(y: Array, num_samples: int, source: str) -> Tensor:
-    """``y`` as int64 [N]. Raises ``ValueError`` for another length, fractions or negative labels."""
+    """Convert labels to int64 [N]. Raises ``ValueError`` for another length, fractions and negative labels."""
     if y.shape != (num_samples,):
-        raise ValueError(f"{source}: y has shape {y.shape} and x has {num_samples} samples; y is one label per sample")
+        raise ValueError(f"{source}: y has shape {y.shape} and x has {num_samples} samples; give one label per sample")
     if y.dtype.kind not in "ui" and not (y.dtype.kind == "f" and np.isfinite(y).all() and (y % 1 == 0).all()):
-        raise ValueError(f"{source}: y holds {y.dtype} values such as {y[:3].tolist()}; labels are integers 0..C-1")
+        raise ValueError(f"{source}: y holds {y.dtype} values such as {y[:3].tolist()}; labels must be integers 0..C-1")
     if num_samples and y.min() < 0:
-        raise ValueError(f"{source}: the smallest label is {y.min()}; labels are integers 0..C-1")
+        raise ValueError(f"{source}: the smallest label is {y.min()}; labels must be integers 0..C-1")
     return torch.from_numpy(y.astype(np.int64))
 
 
@@ -54,14 +57,26 @@ def data_set_from_arrays(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> DataSet:
-    """The data set of one array of inputs and one of labels, split by ``split`` or, without it, 80/20 by class.
+    """Make a data set from an array of inputs and one of labels.
 
-    ``owner`` [N] becomes the natural owner of each training sample. Raises ``ValueError`` naming ``source``.
+    Args:
+        x: inputs [N, ...].
+        y: class of each sample [N].
+        source: name of the data in error messages.
+        owner: id of the owner of each sample [N], for the partition ``natural_id``.
+        split: "train" or "test" for each sample [N]; without it a fifth of every class becomes the test set.
+        mean: mean per channel for normalization, given together with ``std``.
+        std: standard deviation per channel for normalization.
+
+    Raises:
+        ValueError: for data that fail a check.
     """
     inputs = checked_inputs(x, source)
     samples = Samples(x=inputs, y=checked_labels(y, len(inputs), source))
     if owner is not None and owner.shape != (len(samples),):
-        raise ValueError(f"{source}: owner has shape {owner.shape} and x has {len(samples)} samples; one id per sample")
+        raise ValueError(
+            f"{source}: owner has shape {owner.shape} and x has {len(samples)} samples; give one id per sample"
+        )
     train, test = stratified_split(y) if split is None else _split_sides(split, len(samples), source)
     return data_set(
         samples.take(train),
@@ -80,10 +95,12 @@ def data_set(
     num_classes: int | None = None,
     natural_owner: Array | None = None,
 ) -> DataSet:
-    """A data set of single-label samples; the number of classes is the largest label plus one unless given."""
+    """Make a data set of samples with one label; ``num_classes`` is by default the largest label plus one."""
     shapes = _shapes(train), _shapes(test)
     if shapes[0] != shapes[1]:
-        raise ValueError(f"training inputs have shape {shapes[0]} and test inputs {shapes[1]}; they must agree")
+        raise ValueError(
+            f"training inputs have shape {shapes[0]} and test inputs {shapes[1]}; give both the same shape"
+        )
     assert isinstance(train.y, Tensor)
     assert isinstance(test.y, Tensor)
     return DataSet(
@@ -97,41 +114,43 @@ def data_set(
 
 
 def samples_of(dataset: Any, source: str) -> Samples:
-    """Reads a map-style set of (input, class index) pairs into memory; PIL images become ``uint8`` [C, H, W].
+    """Read a map-style set of (input, class index) pairs into memory; PIL images become ``uint8`` [C, H, W].
 
-    A tensor of integers, such as tokens, keeps its type (``uint8`` are images); an input may be a mapping of several by
-    name. Raises ``ValueError`` when inputs differ in shape or names, or a label is not a class index.
+    An input may be a mapping of several inputs by name. A tensor of integers, such as tokens, keeps its type; ``uint8``
+    holds images. Raises ``ValueError`` when inputs differ in shape or names, or a label is not a class index.
     """
     if isinstance(dataset, Samples):
         return dataset
     pairs = [dataset[i] for i in range(len(dataset))]
     if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in pairs):
-        raise ValueError(f"{source}: an item is not a pair; map-style sets give (input, class index)")
+        raise ValueError(f"{source}: an item is not a pair; every item of a map-style set must be (input, class index)")
     labels = [y.item() if isinstance(y, Tensor | np.generic) else y for _, y in pairs]
     x = _stacked_by_name([x for x, _ in pairs], source)
     if odd := [y for y in labels if not isinstance(y, int)]:
-        raise ValueError(f"{source}: a label is {odd[0]!r} ({type(odd[0]).__name__}); labels are class indices 0..C-1")
+        raise ValueError(
+            f"{source}: a label is {odd[0]!r} ({type(odd[0]).__name__}); labels must be class indices 0..C-1"
+        )
     return Samples(x=x, y=checked_labels(np.array(labels, np.int64), len(pairs), source))
 
 
 def _stacked_by_name(items: Sequence[Any], source: str) -> Values:
-    """The inputs of all items: one tensor, or one for each name where the items are mappings."""
+    """Stack the inputs of all items into one tensor, or into one tensor per name where items are mappings."""
     if not items or not isinstance(items[0], Mapping):
         return _stacked(items, source)
     names = list(items[0])
     if odd := [x for x in items if not isinstance(x, Mapping) or list(x) != names]:
         found = list(odd[0]) if isinstance(odd[0], Mapping) else type(odd[0]).__name__
-        raise ValueError(f"{source}: an item has the inputs {found} and the first has {names}; all have the same")
+        raise ValueError(f"{source}: an item has the inputs {found} and the first has {names}; give all the same")
     return {name: _stacked([x[name] for x in items], f"{source}: input {name!r}", named=True) for name in names}
 
 
 def _stacked(values: Sequence[Any], source: str, *, named: bool = False) -> Tensor:
-    """The values of one input of all items. Integers keep their type in tensors, and wherever they have a name."""
+    """Stack one input of all items; integers keep their type if they are tensors or a named input."""
     arrays = [np.asarray(value) for value in values]
     if shapes := sorted({x.shape for x in arrays})[1:]:
         raise ValueError(
             f"{source}: inputs differ in shape, for example {arrays[0].shape} and {shapes[-1]}; "
-            f"make them equal (torchvision sets: option image_size)"
+            f"resize them to one shape (torchvision sets: option image_size)"
         )
     if not arrays:
         return torch.zeros(0, 1)
@@ -143,16 +162,19 @@ def _stacked(values: Sequence[Any], source: str, *, named: bool = False) -> Tens
 
 
 def _shapes(samples: Samples) -> Any:
-    """Of one sample, by name where there are several inputs."""
+    """Return the shape of one sample, by name where there are several inputs."""
     if isinstance(samples.x, Tensor):
         return tuple(samples.x.shape[1:])
     return {name: tuple(value.shape[1:]) for name, value in samples.x.items()}
 
 
 def unit_and_normalise(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Compose:
-    """``uint8`` to [0, 1], then normalisation by ``mean`` and ``std``, given both or neither (else ``ValueError``)."""
+    """Return the transform from ``uint8`` to [0, 1], followed by normalization if ``mean`` and ``std`` are given.
+
+    Raises ``ValueError`` when only one of the two is given.
+    """
     if (mean is None) != (std is None):
-        raise ValueError(f"mean {mean} and std {std}: give both or neither")
+        raise ValueError(f"mean is {mean} and std is {std}; give both or neither")
     if mean is None or std is None:
         return Compose(steps=(ToUnit(),))
     return Compose(steps=(ToUnit(), Normalise(mean=tuple(mean), std=tuple(std))))
@@ -166,11 +188,15 @@ def _channels_first(x: Array) -> Array:
 
 def _split_sides(split: Array, num_samples: int, source: str) -> tuple[Array, Array]:
     if split.shape != (num_samples,):
-        raise ValueError(f"{source}: split has shape {split.shape} and x has {num_samples} samples; one per sample")
+        raise ValueError(
+            f"{source}: split has shape {split.shape} and x has {num_samples} samples; give one value per sample"
+        )
     sides = split.astype(str)
     if wrong := sorted(set(sides.tolist()) - {"train", "test"}):
-        raise ValueError(f'{source}: split has {wrong[:3]}; every value is "train" or "test"')
+        raise ValueError(f'{source}: split has {wrong[:3]}; every value must be "train" or "test"')
     train, test = np.flatnonzero(sides == "train"), np.flatnonzero(sides == "test")
     if not len(train) or not len(test):
-        raise ValueError(f"{source}: {len(train)} training and {len(test)} test samples; both sides need at least one")
+        raise ValueError(
+            f"{source}: split marks {len(train)} training and {len(test)} test samples; give both sides at least one"
+        )
     return train, test

@@ -1,7 +1,7 @@
 """dSprites as a multi-task data set: white sprites on black, 64 x 64, five tasks on one picture.
 
 Matthey, Higgins, Hassabis, Lerchner, "dSprites" (2017): 3 shapes, 6 scales, 40 orientations, 32 x and 32 y positions.
-Read from a local .npz, either the published one (`imgs`, `latents_classes` with the one colour in front) or a packed
+Read from a local .npz, either the published one (`imgs`, `latents_classes` with the one color in front) or a packed
 one (`imgs_packed`: 512 bytes of 8 pixels per picture, `latents_classes` with the five tasks).
 """
 
@@ -36,14 +36,22 @@ def load_dsprites(
     num_test: int | None = None,
     seed: int = 0,
 ) -> TaskSet:
-    """dSprites from the .npz at `path`, or from the first dsprites*.npz of a folder; a fifth is held out.
+    """Load dSprites; a fifth of the classes of the first task is held out as the test set.
 
-    `noise` as in `noise_named` disturbs both sides; `num_train` and `num_test` draw that many of each. Raises
-    ValueError for a missing file, another layout, an unknown task or noise and more pictures than there are.
+    Args:
+        path: an .npz file, or a folder whose first dsprites*.npz is taken.
+        tasks: factors to learn, from "shape", "scale", "orientation", "x" and "y".
+        noise: noise on training and test pictures, as `noise_named` takes it.
+        num_train: number of training pictures to draw; by default all.
+        num_test: number of test pictures to draw; by default all.
+        seed: seed of the split and of these draws.
+
+    Raises:
+        ValueError: for a missing file, another layout, an unknown task or noise, and more pictures than there are.
     """
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks or len(set(tasks)) != len(tasks):
-        raise ValueError(f"tasks {list(tasks)}: name at least one, each once, of {', '.join(TASKS)}")
+        raise ValueError(f"tasks is {list(tasks)}; name at least one, each once, of {', '.join(TASKS)}")
     if path.is_dir():
         path = next(iter(sorted(path.glob("dsprites*.npz"))), path / "dsprites.npz")
     if not path.is_file():
@@ -53,12 +61,13 @@ def load_dsprites(
         if layout is None or "latents_classes" not in archive:
             raise ValueError(f"{path} holds {archive.files}; dSprites has imgs (or imgs_packed) and latents_classes")
         pictures: Bytes = archive[layout]
-        latents = archive["latents_classes"].astype(np.int64)[:, -len(TASKS) :]  # the one colour, if any, falls away
+        latents = archive["latents_classes"].astype(np.int64)[:, -len(TASKS) :]  # without the column of the one color
     flat = pictures.reshape(len(pictures), -1)
     pixels_per_byte = {"imgs_packed": 8, "imgs": 1}[layout]
     if flat.shape[1] * pixels_per_byte != SIDE * SIDE or latents.shape != (len(flat), len(TASKS)):
         raise ValueError(
-            f"{path}: {layout} {pictures.shape} and latents {latents.shape} are not {SIDE} x {SIDE} sprites"
+            f"{path}: {layout} {pictures.shape} and latents {latents.shape} are not {SIDE} x {SIDE} sprites with "
+            f"{len(TASKS)} factors; give a dSprites .npz"
         )
     sides = stratified_split(latents[:, list(TASKS).index(tasks[0])], seed)
     train, test = (
@@ -73,14 +82,16 @@ def load_dsprites(
 def _samples(flat: Bytes, latents: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tasks: Sequence[str]) -> Samples:
     chosen = flat[rows]
     white = np.unpackbits(chosen, axis=1) if chosen.shape[1] != SIDE * SIDE else chosen
-    grey = torch.from_numpy(white * np.uint8(255)).view(-1, 1, SIDE, SIDE)
+    gray = torch.from_numpy(white * np.uint8(255)).view(-1, 1, SIDE, SIDE)
     y = {task: torch.from_numpy(latents[rows, list(TASKS).index(task)]) for task in tasks}
-    return Samples(x=grey.repeat(1, 3, 1, 1), y=y)  # [N, 3, 64, 64]
+    return Samples(x=gray.repeat(1, 3, 1, 1), y=y)  # [N, 3, 64, 64]
 
 
 def _drawn(side: npt.NDArray[np.int64], count: int | None, name: str, seed: int) -> npt.NDArray[np.int64]:
     if count is None:
         return side
     if not 0 < count <= len(side):
-        raise ValueError(f"{count} {name} pictures asked for, there are {len(side)}; give 1 to {len(side)}")
+        raise ValueError(
+            f"{count} {name} pictures asked for, there are {len(side)}; set num_{name} to 1 to {len(side)}"
+        )
     return np.sort(generator(seed, "dsprites", name).choice(side, size=count, replace=False))

@@ -1,4 +1,4 @@
-"""A folder of pictures and a table of labels: a user's own multi-task data.
+"""A user's own multi-task data: a folder of pictures and a table of labels.
 
 The table is CSV or Parquet with one row per picture: a column of paths inside the folder, one column of labels per
 task, and optionally a column that says "train" or "test". As for MEDIC in Capogrosso et al., "MTL-Split" (2024, arXiv
@@ -35,16 +35,25 @@ def load_image_table(
     image_size: int = 64,
     seed: int = 0,
 ) -> TaskSet:
-    """Pictures scaled to image_size x image_size in RGB, with the labels of `tasks` in a table below `folder`.
+    """Load RGB pictures with one label per task from a folder and a table.
 
-    `tasks` are label columns, or {task: column} to call them otherwise. Without `split_column` a fifth is held out,
-    stratified by the first task. Raises ValueError naming table, column and row for whatever is missing, unreadable or
-    outside the folder, and for a task with fewer than two classes.
+    Args:
+        folder: folder of the pictures.
+        table: CSV or Parquet file with one row per picture, relative to `folder` unless the path is absolute.
+        tasks: label columns, or {task: column} to give the tasks other names.
+        image_column: column of the pictures' paths, relative to `folder`.
+        split_column: column with "train" or "test"; without it a fifth is held out, stratified by the first task.
+        image_size: side in pixels to which pictures are scaled.
+        seed: seed of the split.
+
+    Raises:
+        ValueError: for a missing column, value or picture, a path outside `folder` (with table, column and row), and a
+            task with fewer than two classes.
     """
     table = folder / table  # unless the table's path is absolute
     columns = dict(tasks) if isinstance(tasks, Mapping) else {task: task for task in tasks}
     if not columns:
-        raise ValueError(f"{table}: name at least one label column as a task")
+        raise ValueError(f"{table}: tasks is empty; name at least one label column as a task")
     rows = _read(table)
     needed = [image_column, *columns.values(), *([split_column] if split_column else [])]
     missing = [name for name in needed if name not in rows.column_names]
@@ -55,7 +64,9 @@ def load_image_table(
     for task, column in columns.items():
         names = sorted(set(values[column]))
         if len(names) < 2:
-            raise ValueError(f"{table}, column {column!r}: {len(names)} class; a task needs at least 2")
+            raise ValueError(
+                f"{table}, column {column!r}: {len(names)} class; a task needs at least 2 classes, so leave it out"
+            )
         classes[task] = tuple(map(str, names))
         y[task] = torch.tensor([names.index(value) for value in values[column]])
     pictures = [_picture(folder, str(path), row, image_size) for row, path in enumerate(values[image_column], start=1)]
@@ -78,9 +89,9 @@ def _read(table: Path) -> pa.Table:
     try:
         rows = readers[table.suffix](table)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{table} cannot be read: {error}") from error
+        raise ValueError(f"{table} cannot be read: {error}; repair the file") from error
     if not rows.num_rows:
-        raise ValueError(f"{table} has no rows; give one per picture")
+        raise ValueError(f"{table} has no rows; give one row per picture")
     return rows
 
 
@@ -88,26 +99,28 @@ def _complete(rows: pa.Table, name: str, table: Path) -> list[Any]:
     values = rows[name].to_pylist()
     empty = [row for row, value in enumerate(values, start=1) if value is None or value == ""]
     if empty:
-        raise ValueError(f"{table}, column {name!r}: no value in row {empty[0]}; fill it or drop the row")
+        raise ValueError(f"{table}, column {name!r}: row {empty[0]} has no value; fill it or drop the row")
     return list(values)
 
 
 def _picture(folder: Path, name: str, row: int, size: int) -> npt.NDArray[np.uint8]:
-    """One picture as [3, size, size]."""
+    """Read one picture as [3, size, size]."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"row {row}: {name} lies outside {folder}; paths are relative to that folder")
+        raise ValueError(f"row {row}: {name} lies outside {folder}; give a path below that folder")
     try:
         with Image.open(path) as image:
             scaled = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
     except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"row {row}: {path} is no picture that can be read: {error}") from error
+        raise ValueError(
+            f"row {row}: {path} cannot be read as a picture: {error}; repair it or drop the row"
+        ) from error
     return np.asarray(scaled, np.uint8).transpose(2, 0, 1)
 
 
 def _sides(split: Sequence[Any], table: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     wrong = [(row, side) for row, side in enumerate(split, start=1) if side not in ("train", "test")]
     if wrong:
-        raise ValueError(f'{table}, row {wrong[0][0]}: split is {wrong[0][1]!r}; it is "train" or "test"')
+        raise ValueError(f'{table}, row {wrong[0][0]}: split is {wrong[0][1]!r}; it must be "train" or "test"')
     sides = np.array(split)
     return np.flatnonzero(sides == "train"), np.flatnonzero(sides == "test")

@@ -1,4 +1,4 @@
-"""Samples with several targets, given by owner, as one data set that remembers who holds what."""
+"""One data set made of the samples of several owners, with the owner of each training sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raysplit.data.transforms import ToUnit
 def pooled(
     train: Mapping[str, Samples], val: Mapping[str, Samples], test: Mapping[str, Samples], *, num_classes: int
 ) -> DataSet:
-    """All owners' samples one after the other; inputs are images in 0..1 and stay as they are."""
+    """Concatenate the samples of all owners; inputs are images in 0..1, samples have several targets."""
     owners = np.concatenate([np.full(len(samples), name) for name, samples in train.items()])
     has_val = sum(len(samples) for samples in val.values()) > 0
     return DataSet(

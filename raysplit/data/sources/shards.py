@@ -1,12 +1,12 @@
-"""Shards that stay where they are: one Parquet file per owner, read by that owner, a few row groups at a time.
+"""Streamed shards: one Parquet file per owner, which only that owner reads, a few row groups at a time.
 
-``<root>/train/*.parquet`` holds one file per owner, in the order of their names, and ``<root>/test.parquet`` the common
+``<root>/train/*.parquet`` has one file per owner, in the order of their names, and ``<root>/test.parquet`` the common
 test samples; the columns are ``x`` and ``y`` as in `raysplit.data.sources.files`. The root is a folder or any URI of
-`pyarrow.fs` (``s3://``, ``gs://``, ``file://``). The coordinator reads the files' footers only, so it never sees a
-training sample, and an owner's memory is bounded by its row groups, whatever the size of its shard.
+`pyarrow.fs` (``s3://``, ``gs://``, ``file://``). The coordinator reads only the footers of the training files, so it
+never sees a training sample. The memory of an owner is bounded by its row groups, not by the size of its shard.
 
-An epoch's order is drawn in two steps, so that it can be read almost in sequence: the row groups are shuffled, and then
-the rows within every few consecutive groups.
+The order of an epoch is drawn in two steps, so that the file is read almost in sequence: the row groups are shuffled,
+and then the rows within every few consecutive groups.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from raysplit.data.sources.arrays import checked_inputs, checked_labels, unit_an
 from raysplit.data.sources.files import to_numpy
 
 STREAMED = "shards"
-"""The name of this kind of data in a configuration."""
+"""Name of streamed shards as ``data.name`` of a configuration."""
 
 GROUPS_AT_ONCE = 4
-"""Consecutive row groups whose rows are shuffled together."""
+"""Number of consecutive row groups whose rows are shuffled together."""
 
 
 class StreamedShard:
-    """An owner's samples in a Parquet file: what `DataOwner` asks of `Samples`, with few rows in memory.
+    """The samples of an owner in a Parquet file, with the interface of `Samples` and few rows in memory.
 
     Args:
-        uri: of the file.
-        group_sizes: rows of each row group.
-        input_shape: of one stored input; None leaves it as it is.
+        uri: URI or path of the file.
+        group_sizes: number of rows of each row group.
+        input_shape: shape to which every stored input is reshaped; None keeps the stored shape.
     """
 
     def __init__(self, uri: str, group_sizes: Sequence[int], *, input_shape: tuple[int, ...] | None = None) -> None:
@@ -61,11 +61,11 @@ class StreamedShard:
 
     @property
     def num_rows_held(self) -> int:
-        """Rows in memory."""
+        """Number of rows in memory."""
         return sum(len(group) for group in self._groups.values())
 
     def take(self, indices: Sequence[int] | Indices | Tensor) -> Samples:
-        """The samples at ``indices``, in that order."""
+        """Read the samples at ``indices``, in that order."""
         chosen = torch.as_tensor(indices, dtype=torch.int64).numpy()
         group_of = np.searchsorted(self._starts, chosen, side="right") - 1
         pieces, places = [], []
@@ -79,11 +79,11 @@ class StreamedShard:
 
     @staticmethod
     def concatenated(parts: Sequence[StreamedShard]) -> Samples:
-        """Refused: samples that are streamed are never in one place."""
+        """Raise ``ValueError``, since streamed samples are never in memory together."""
         raise parts[0]._not_at_once()
 
     def shuffled(self, rng: np.random.Generator) -> Indices:
-        """An order of all samples that visits a few row groups at a time."""
+        """Return a random order of all samples that visits a few row groups at a time."""
         groups = rng.permutation(len(self._starts) - 1)
         windows = [groups[i : i + GROUPS_AT_ONCE] for i in range(0, len(groups), GROUPS_AT_ONCE)]
         rows = [np.concatenate([np.arange(self._starts[g], self._starts[g + 1]) for g in window]) for window in windows]
@@ -98,13 +98,16 @@ class StreamedShard:
         raise self._not_at_once()
 
     def _not_at_once(self) -> ValueError:
-        return ValueError(f"{self.uri} is read row by row; this method needs all samples at once: load them in memory")
+        return ValueError(
+            f"{self.uri} is read a few rows at a time, and this method needs all samples at once; take a data set that "
+            f"is loaded into memory"
+        )
 
     def _group(self, index: int) -> Samples:
         if index in self._groups:
             self._groups.move_to_end(index)
             return self._groups[index]
-        while len(self._groups) >= 2 * GROUPS_AT_ONCE:  # a batch may reach over two windows
+        while len(self._groups) >= 2 * GROUPS_AT_ONCE:  # a batch may span two windows
             self._groups.popitem(last=False)
         if self._file is None:
             self._file = _parquet(self.uri)
@@ -118,9 +121,11 @@ def _restored(uri: str, group_sizes: list[int], input_shape: tuple[int, ...] | N
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShardSet:
-    """All owners' shards, and what the coordinator needs beside: the test samples, their shape, the classes.
+    """The shards of all owners, and a data set for the coordinator.
 
-    ``outline`` is a data set whose training side is the test side: nothing is trained on it.
+    Attributes:
+        shards: the shard of each owner.
+        outline: data set with the test samples on both sides, of which the coordinator uses shapes and classes.
     """
 
     shards: tuple[StreamedShard, ...]
@@ -135,9 +140,17 @@ def open_shards(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> ShardSet:
-    """The shards below ``root``. Raises ``ValueError`` for a missing or unreadable file.
+    """Open the shards below a folder.
 
-    ``num_classes`` is the largest label of the test samples plus one unless given.
+    Args:
+        root: folder or URI with ``train/*.parquet`` and ``test.parquet``.
+        num_classes: number of classes; by default the largest label of the test samples plus one.
+        input_shape: shape to which every input is reshaped.
+        mean: mean per channel for normalization, given together with ``std``.
+        std: standard deviation per channel for normalization.
+
+    Raises:
+        ValueError: for a missing or unreadable file, or one without rows or columns ``x`` and ``y``.
     """
     filesystem, folder = _opened(root)
     try:
@@ -146,7 +159,7 @@ def open_shards(
         raise ValueError(f"{root} has no folder train with a Parquet file for each owner: {error}") from error
     names = sorted(entry.base_name for entry in entries if entry.base_name.endswith(".parquet"))
     if not names:
-        raise ValueError(f"{root}/train has no .parquet file; there is one for each owner")
+        raise ValueError(f"{root}/train has no .parquet file; put one there for each owner")
     shape = tuple(input_shape) if input_shape is not None else None
     test = _samples(_parquet(f"{root}/test.parquet").read(["x", "y"]), f"{root}/test.parquet", shape)
     assert isinstance(test.y, Tensor)
@@ -186,7 +199,7 @@ def _parquet(uri: str) -> Any:
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{uri} cannot be read as Parquet: {error}") from error
     if missing := {"x", "y"} - set(file.schema_arrow.names):
-        raise ValueError(f"{uri} has the columns {file.schema_arrow.names} and lacks {sorted(missing)}")
+        raise ValueError(f"{uri} has the columns {file.schema_arrow.names} and lacks {sorted(missing)}; give x and y")
     return file
 
 

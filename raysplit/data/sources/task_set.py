@@ -1,4 +1,4 @@
-"""A data set with several labels per picture: what a multi-task model is trained and judged on."""
+"""Pictures with one class label per task, for multi-task models."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from raysplit.seeding import generator
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskSet:
-    """Training and test pictures [N, 3, S, S], labels {task: [N]} and per task the names of its classes, in order.
+    """Training and test pictures with one class label per task.
 
-    `transform` makes model input of a training batch, `eval_transform` of a test batch. Raises ValueError for a side
-    without pictures or whose labels are not those of `classes`.
+    Attributes:
+        train: training pictures [N, 3, S, S] with labels {task: [N]}.
+        test: test pictures with labels of the same tasks.
+        classes: class names of each task, in order.
+        transform: transform of training batches.
+        eval_transform: transform of validation and test batches.
+
+    Raises:
+        ValueError: for a side without pictures, or with labels of other tasks than those of `classes`.
     """
 
     train: Samples
@@ -29,15 +36,17 @@ class TaskSet:
     def __post_init__(self) -> None:
         for side, samples in (("training", self.train), ("test", self.test)):
             if not len(samples):
-                raise ValueError(f"the {side} side has no pictures; both sides need at least one")
+                raise ValueError(f"the {side} side has no pictures; give both sides at least one")
             if not isinstance(samples.y, Mapping) or list(samples.y) != list(self.classes):
-                raise ValueError(f"the {side} labels are not those of the tasks {', '.join(self.classes)}")
+                raise ValueError(
+                    f"the {side} labels are not those of the tasks {', '.join(self.classes)}; label these, in order"
+                )
 
     def data_set(self, val_fraction: float = 0.1, seed: int = 0) -> DataSet:
-        """The same as a `DataSet`, with a share of the training pictures set aside to choose a checkpoint by.
+        """Make a `DataSet`, with a share of the training pictures set aside to choose a checkpoint.
 
-        The published experiments choose and report on one and the same pictures; ours are three apart. Raises
-        ValueError for a share that leaves nothing to train on.
+        The published experiments choose a checkpoint on the test pictures themselves; here training, validation and
+        test pictures are disjoint. Raises ValueError for a share that leaves no training pictures.
         """
         num_aside = round(val_fraction * len(self.train))
         if not 0 <= num_aside < len(self.train):

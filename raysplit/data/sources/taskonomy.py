@@ -1,15 +1,15 @@
-"""Taskonomy from its folders, for those who have it: one building for each owner, splits that share no image.
+"""Taskonomy, read from its folders: one building for each owner, and splits that share no image.
 
-Zamir et al., "Taskonomy", CVPR 2018, arXiv 1804.08328; layout and normalisation as used by Zhuang et al., "MAS",
+Zamir et al., "Taskonomy", CVPR 2018, arXiv 1804.08328; layout and normalization as used by Zhuang et al., "MAS",
 ICCV 2023, arXiv 2307.11285:
 
     ROOT/rgb/BUILDING/point_P_view_V_domain_rgb.png
     ROOT/depth_zbuffer/BUILDING/point_P_view_V_domain_depth_zbuffer.png     and so on for each task
     ROOT/mask/BUILDING/...                                                  optional, white where targets are valid
 
-Unlike there, validation (the first images by name) and test (the next ones) are kept out of training. Images are read
-when a batch asks for them: a `TaskonomyFolder` answers `len` and `take` like `Samples`. Pixels without a valid target
-are NaN, label 0 for segmentation.
+Unlike there, validation images (the first by name) and test images (the next ones) are never training images. Images
+are read when a batch needs them: a `TaskonomyFolder` has `len` and `take` like `Samples`. The target of a pixel without
+a valid one is NaN, or label 0 for segmentation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FOLDER_OF = {
     "a": "rgb",
 }
 MASKED = "dnerc"
-NUM_CLASSES = 18  # of segmentation, 0 included
+NUM_CLASSES = 18  # classes of segmentation, including 0
 FARTHEST_DEPTH = 2**13  # raw depths from here on are missing
 OFFSET_AND_SCALE = {"d": (1500.0, 1000.0), "k": (50.0, 100.0), "t": (718.0, 1070.0), "e": (56.0248, 239.1265)}
 RESHADING = (0.4962, 0.2846)
@@ -50,7 +50,14 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskonomyFolder:
-    """Some images of one building: `rgb` are their paths below ROOT/rgb, `tasks` the letters of the targets read."""
+    """Some images of one building.
+
+    Attributes:
+        root: folder of Taskonomy.
+        rgb: paths of the images below ROOT/rgb.
+        tasks: letters of the targets to read.
+        image_size: side in pixels to which pictures are scaled.
+    """
 
     root: Path
     rgb: tuple[Path, ...]
@@ -61,7 +68,7 @@ class TaskonomyFolder:
         return len(self.rgb)
 
     def take(self, indices: Sequence[int] | Indices | Tensor) -> Samples:
-        """Read these images: `x` float32 [N, 3, S, S] in 0..1, `y` by task as the losses of the tasks expect them."""
+        """Read images: `x` float32 [N, 3, S, S] in 0..1, and `y` by task, as the losses of the tasks take them."""
         paths = [self.rgb[int(index)] for index in indices]
         x = np.stack([self._read("a", path) for path in paths])
         valid = [self._valid(path) for path in paths]
@@ -80,7 +87,7 @@ class TaskonomyFolder:
         return read_pixels(self._path(FOLDER_OF[task], rgb), self.image_size, labels=task == "s")
 
     def _valid(self, rgb: Path) -> NDArray[np.bool_]:
-        """[1, S, S]: by the mask, or where there is none by the depth, or everywhere."""
+        """Return where targets are valid [1, S, S]: by the mask, without it by the depth, without both everywhere."""
         mask, depth = self._path("mask", rgb), self._path(FOLDER_OF["d"], rgb)
         size = (self.image_size, self.image_size)
         if mask.exists():
@@ -91,33 +98,32 @@ class TaskonomyFolder:
 
 
 def all_valid(valid: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """[H, W] -> [1, *size]: where all pixels that a resized one is made of are valid."""
+    """Resize a mask [H, W] to [1, *size]; a pixel is valid if all the pixels it is made of are."""
     share = Image.fromarray(valid.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
     return np.asarray(share)[None] > 0.999
 
 
 def _open(path: Path) -> Pixels:
-    """The numbers of a picture, [H, W, C]."""
     with Image.open(path) as picture:
         pixels = np.asarray(picture, dtype=np.float32)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def read_pixels(path: Path, image_size: int, *, labels: bool) -> Pixels:
-    """One picture [C, S, S]: colours in 0..1, single-channel files with their raw numbers.
+    """Read one picture [C, S, S]: colors in 0..1, single-channel files with their raw numbers.
 
-    Resized bilinearly, or to the nearest pixel when its numbers are `labels` that must not be mixed.
+    It is resized bilinearly, or to the nearest pixel for `labels`, which must not be mixed.
     """
     with Image.open(path) as picture:
-        colours = picture.mode in ("RGB", "RGBA")
-        single = picture.convert("RGB") if colours else picture.convert("F")
+        is_color = picture.mode in ("RGB", "RGBA")
+        single = picture.convert("RGB") if is_color else picture.convert("F")
         resample = Image.Resampling.NEAREST if labels else Image.Resampling.BILINEAR
         pixels = np.asarray(single.resize((image_size, image_size), resample), dtype=np.float32)
-    return pixels.transpose(2, 0, 1) / np.float32(255) if colours else pixels[None]
+    return pixels.transpose(2, 0, 1) / np.float32(255) if is_color else pixels[None]
 
 
 def normalise(task: str, raw: Pixels) -> Pixels:
-    """Targets of `task` [C, S, S] from the pixels of its file, with the published constants."""
+    """Normalize the pixels of a task's file to targets [C, S, S], with the published constants."""
     if task in OFFSET_AND_SCALE:
         offset, scale = OFFSET_AND_SCALE[task]
         return np.asarray((raw - offset) / scale, dtype=np.float32)
@@ -133,7 +139,7 @@ def normalise(task: str, raw: Pixels) -> Pixels:
 
 @dataclass(frozen=True, kw_only=True)
 class Taskonomy:
-    """The images of each owner, by the name of the building."""
+    """Training, validation and test images of each owner, by the name of the building."""
 
     train: Mapping[str, TaskonomyFolder]
     val: Mapping[str, TaskonomyFolder]
@@ -149,9 +155,9 @@ def taskonomy(
     num_val: int = 100,
     num_test: int = 1000,
 ) -> Taskonomy:
-    """The images of `buildings` in name order: `num_val` for validation, `num_test` for the test, the rest to train.
+    """Split the images of each building by name: the first for validation, the next for the test, the rest to train.
 
-    Raises ValueError when a folder is missing or a building has no image left to train on.
+    Raises ValueError when a task is unknown, a folder is missing or a building has no training image left.
     """
     unknown = [task for task in tasks if task not in FOLDER_OF]
     if unknown or not tasks:
@@ -160,14 +166,12 @@ def taskonomy(
     for building in buildings:
         for folder in dict.fromkeys(["rgb", *(FOLDER_OF[task] for task in tasks)]):
             if not (root / folder / building).is_dir():
-                raise ValueError(
-                    f"{root / folder / building} is missing; Taskonomy is laid out as ROOT/{folder}/BUILDING"
-                )
+                raise ValueError(f"{root / folder / building} is missing; lay Taskonomy out as ROOT/{folder}/BUILDING")
         images = tuple(sorted(path.relative_to(root / "rgb") for path in (root / "rgb" / building).glob("*.png")))
         if len(images) <= num_val + num_test:
             raise ValueError(
-                f"{building} has {len(images)} images; with {num_val} for validation and {num_test} for the test none "
-                "is left to train on: lower num_val or num_test"
+                f"{building} has {len(images)} images; {num_val} for validation and {num_test} for the test leave "
+                "none to train on, so lower num_val or num_test"
             )
         parts = (images[num_val + num_test :], images[:num_val], images[num_val : num_val + num_test])
         for side, part in zip(sides, parts, strict=True):
@@ -186,10 +190,19 @@ def load_taskonomy(
     num_val: int = 100,
     num_test: int = 1000,
 ) -> DataSet:
-    """`taskonomy` read into memory as one data set whose natural owners are the buildings.
+    """Load Taskonomy into memory as one data set whose natural owners are the buildings.
 
-    A building gives `num_train` images to train on, evenly spaced over those it has, or all of them; an image of 256
-    pixels with five tasks takes 3 MB. Validation and test images of all buildings are pooled.
+    Args:
+        root: folder of Taskonomy.
+        buildings: names of the buildings, one per owner.
+        tasks: letters of the targets.
+        image_size: side in pixels to which pictures are scaled; at 256 an image with five tasks takes 3 MB.
+        num_train: training images per building, evenly spaced over those it has; by default all.
+        num_val: validation images per building; those of all buildings are pooled.
+        num_test: test images per building; those of all buildings are pooled.
+
+    Raises:
+        ValueError: when a task is unknown, a folder is missing or a building has no training image left.
     """
     made = taskonomy(
         root,
@@ -207,6 +220,6 @@ def load_taskonomy(
 
 
 def _spread(total: int, wanted: int | None) -> Indices:
-    """Indices 0..total-1, or `wanted` of them at even distances."""
+    """Return the indices 0..total-1, or `wanted` of them, evenly spaced."""
     count = total if wanted is None else min(wanted, total)
     return (np.arange(count) * total) // max(1, count)

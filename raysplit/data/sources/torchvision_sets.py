@@ -1,8 +1,8 @@
-"""Any image-classification set of torchvision by its class name, from a local root.
+"""Image-classification sets of torchvision by class name, from a local folder.
 
-Which sets there are, and whether their two sides are called ``train`` or ``split``, is read from the classes
-themselves. CIFAR statistics and augmentation are those of public split learning code (arXiv 2308.11953 and its
-follow-up): crop of 32 after padding 4, horizontal flip, channel normalisation; all others are scaled to [-1, 1].
+The names of the sets, and whether a set selects its sides by ``train`` or by ``split``, are read from torchvision's
+classes. CIFAR statistics and augmentation are those of public split learning code (arXiv 2308.11953 and its
+follow-up): crop of 32 after padding 4, horizontal flip, channel normalization. All other sets are scaled to [-1, 1].
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CROP_AND_FLIP = (RandomCrop(padding=4), RandomHorizontalFlip())
 
 
 def torchvision_names() -> list[str]:
-    """The names of torchvision's sets of (image, label) pairs that live in a root folder."""
+    """Return the names of torchvision's sets of (image, label) pairs that are read from a folder."""
     return [name for name in tv.__all__ if _is_pairs_of_image_and_label(getattr(tv, name))]
 
 
@@ -44,11 +44,20 @@ def load_torchvision(
     image_size: int | None = None,
     **constructor_options: Any,
 ) -> DataSet:
-    """The torchvision set ``name`` under ``root`` or ``root/name``; a class without test side is split 80/20 by class.
+    """Load a set of torchvision; a set without a test side is split 80/20 by class.
 
-    ``train_split`` and ``test_split`` name the sides of sets that have ``split``; ``image_size`` (pixels) resizes sets
-    of unequal images; ``constructor_options`` go to the class. ``augment`` concerns CIFAR alone.
-    Raises ``ValueError`` when the files are missing or broken, or the labels are not class indices.
+    Args:
+        name: name of the class in ``torchvision.datasets``.
+        root: folder of the files, which may also be in ``root/name``.
+        download: let torchvision fetch missing files.
+        augment: apply random crops and flips to the training images of CIFAR.
+        train_split: ``split`` of the training side, for classes that have this argument.
+        test_split: ``split`` of the test side.
+        image_size: side in pixels to which images are resized; needed for images of unequal size.
+        constructor_options: further arguments of the class.
+
+    Raises:
+        ValueError: when the files are missing or broken, or the labels are not class indices.
     """
     dataset_class = getattr(tv, name)
     arguments = _parameters(dataset_class)
@@ -87,7 +96,7 @@ def _as_data_set(name: str, train: Any, test: Any, augment: bool) -> DataSet:
 
 
 def _samples(dataset: Any, name: str) -> Samples:
-    """Takes the arrays of sets that keep them in memory, and reads the others image by image."""
+    """Take the arrays of sets that keep them in memory, and read the others image by image."""
     images: Any = getattr(dataset, "data", None)
     labels: Any = getattr(dataset, "targets", getattr(dataset, "labels", None))
     if images is None or np.ndim(labels) != 1 or dataset.transform is not None:
@@ -99,13 +108,15 @@ def _samples(dataset: Any, name: str) -> Samples:
 def _open(dataset_class: Any, root: str | None, download: bool, options: dict[str, Any]) -> Any:
     name = dataset_class.__name__
     if root is None:
-        raise ValueError(f"{name} is read from a local folder and no root is given; set root to the folder that has it")
+        raise ValueError(
+            f"{name} is read from a local folder and no root is given; set root to the folder of its files"
+        )
     folders = [Path(root), Path(root) / name]
     failures: list[Exception] = []
     for folder in folders:
         try:
             return _without_checksums(dataset_class)(str(folder), **options)
-        except (RuntimeError, FileNotFoundError) as error:  # what torchvision raises for missing files
+        except (RuntimeError, FileNotFoundError) as error:  # torchvision raises either for missing files
             failures.append(error)
         except TypeError as error:
             raise ValueError(f"{name}: {error}; give it as an option of the data set") from error
@@ -122,9 +133,9 @@ def _open(dataset_class: Any, root: str | None, download: bool, options: dict[st
 
 
 def _without_checksums(dataset_class: Any) -> Any:
-    """CIFAR batches rebuilt from the same pixels have other bytes than the published pickles, so no md5 is asked."""
     if not issubclass(dataset_class, tv.CIFAR10):
         return dataset_class
+    # CIFAR files rebuilt from the same pixels have other bytes than the published pickles, so md5 would not match.
     unchecked = {
         side: [[file, None] for file, _ in getattr(dataset_class, side)] for side in ("train_list", "test_list")
     }
@@ -139,7 +150,7 @@ def _is_pairs_of_image_and_label(candidate: Any) -> bool:
 
 
 def _parameters(dataset_class: Any) -> set[str]:
-    """The names a constructor takes, through ``**kwargs`` up to the base classes."""
+    """Return the names of a constructor's arguments, including those it passes to base classes by ``**kwargs``."""
     names: set[str] = set()
     for base in dataset_class.__mro__:
         if "__init__" not in vars(base):

@@ -1,4 +1,4 @@
-"""The multi-task classifier as one of the models that a configuration can name.
+"""The multi-task classifier as a model that a configuration can name.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982): backbones from scratch, pretrained, or pretrained and frozen.
 """
@@ -34,17 +34,29 @@ def multi_task(
     weights: str | None = None,
     frozen: bool = False,
 ) -> MultiTaskClassifier:
-    """`build_classifier` by the name "multi_task"; weights from torch's seed, tasks and class names from the data.
+    """Build a multi-task classifier, with initial weights from torch's seed.
 
-    Three ways to begin: from scratch, from the backbone in the file `weights`, or with that backbone `frozen`, so
-    that heads alone learn. Raises ValueError for pictures that are not square RGB and a frozen backbone from scratch.
+    Args:
+        input_shape: shape of one picture, (3, S, S).
+        num_classes: ignored, since every task has its own number of classes.
+        classes: class names of each task, which come from the data set.
+        backbone: name of the backbone, one of `heads.BACKBONES`.
+        hidden: width of the hidden layer of each head.
+        cut: features that cross the cut, "flat" for all of them or "pooled" for the mean of every channel.
+        weights: file with pretrained weights of the backbone; without it the backbone starts from scratch.
+        frozen: keep the pretrained backbone fixed and train the heads alone.
+
+    Raises:
+        ValueError: for pictures that are not square RGB, an unknown name, and a frozen backbone without weights.
     """
     if len(input_shape) != 3 or input_shape[0] != 3 or input_shape[1] != input_shape[2]:
         raise ValueError(f"a multi-task classifier takes square pictures of 3 channels, got shape {input_shape}")
     if cut not in FEATURE_CUTS:
         raise ValueError(f"unknown cut {cut!r}; choose {' or '.join(FEATURE_CUTS)}")
     if frozen and weights is None:
-        raise ValueError("a frozen backbone would stay random; give pretrained weights (model.weights) or let it learn")
+        raise ValueError(
+            "a frozen backbone without weights would stay random; give model.weights or leave model.frozen out"
+        )
     counts = {task: len(names) for task, names in classes}
     size, seed = input_shape[1], torch.initial_seed()
     model = build_classifier(backbone, counts, image_size=size, seed=seed, hidden=hidden, cut=cut)

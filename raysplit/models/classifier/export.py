@@ -1,14 +1,14 @@
-"""The folder of a multi-task model, from which it is served: `model.pt` and `serving.json`.
+"""The folder from which a multi-task model is served, with the files `model.pt` and `serving.json`.
 
-`model.pt` is the state dict of a `MultiTaskClassifier` (`backbone.*` and `heads.<task>.*`), read without running code.
+`model.pt` is the state dict of a `MultiTaskClassifier` (`backbone.*` and `heads.<task>.*`), loaded with weights_only.
 `serving.json` holds the fields of `ServingMeta`:
 
     format          1
     backbone        a name in BACKBONES                  image_size   side of the square input, pixels
     hidden          width of a head's hidden layer       classes      {task: [class names]}, bit j of a mask = task j
     cut             "flat" or "pooled" features
-    mean, std       per channel, applied to pixels in 0..1; [0, 0, 0] and [1, 1, 1] where nothing is normalised
-    weights_sha256  of model.pt: edge and server compare it, so that features never meet another run's heads
+    mean, std       per channel, applied to pixels in 0..1; [0, 0, 0] and [1, 1, 1] without normalization
+    weights_sha256  hash of model.pt, which edge and server compare, so that features never reach another run's heads
 
 Split after Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982): the edge loads the backbone, a server a head.
 """
@@ -45,7 +45,7 @@ Part = TypeVar("Part", bound=nn.Module)
 
 
 class ServingMeta(BaseModel):
-    """What edge and server must agree on. Immutable; unknown fields are refused."""
+    """Description of a served model, on which edge and server must agree; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,14 +66,14 @@ class ServingMeta(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Serving:
-    """A model in eval mode with what is needed to serve it."""
+    """A model in evaluation mode with the description needed to serve it."""
 
     meta: ServingMeta
     model: MultiTaskClassifier
 
 
 def described(spec: ClassifierSpec, normalisation: Normalise | None = None) -> ServingMeta:
-    """The description of a trained model, given how its training data were normalised."""
+    """Describe a trained model and the normalization of its training data."""
     chosen = {key: value for key, value in dict(spec.options).items() if key in ("backbone", "hidden", "cut")}
     if normalisation is not None:
         per_channel = 3 // len(normalisation.mean)  # one number serves every channel
@@ -82,12 +82,18 @@ def described(spec: ClassifierSpec, normalisation: Normalise | None = None) -> S
 
 
 def save_serving(folder: Path, model: MultiTaskClassifier, meta: ServingMeta) -> ServingMeta:
-    """Write both files, whole or not at all; the description that was written, with the weights' hash.
+    """Write both files, each whole or not at all.
 
-    Raises ValueError when the description is not that of the model.
+    Returns:
+        The description as written, with the hash of the weights.
+
+    Raises:
+        ValueError: when the description does not fit the model.
     """
     if model.tasks != meta.tasks:
-        raise ValueError(f"the model answers {', '.join(model.tasks)}, the description says {', '.join(meta.tasks)}")
+        raise ValueError(
+            f"the model has the tasks {', '.join(model.tasks)}, the description {', '.join(meta.tasks)}; give its own"
+        )
     _check_fit(_blank(meta), model.state_dict(), "the model")
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{WEIGHTS}.partial"
@@ -104,7 +110,7 @@ def save_serving(folder: Path, model: MultiTaskClassifier, meta: ServingMeta) ->
 def export_trained(
     folder: Path, spec: ClassifierSpec, state: Mapping[str, Tensor], normalisation: Normalise | None
 ) -> ServingMeta:
-    """Write both files for the trained weights of a model; the description that was written."""
+    """Write both files for the trained weights of a model, and return the description as written."""
     model = spec.build()
     assert isinstance(model, MultiTaskClassifier)
     model.load_state_dict(dict(state))
@@ -112,7 +118,7 @@ def export_trained(
 
 
 def load_meta(folder: Path) -> ServingMeta:
-    """The description in `folder`. Raises ValueError when there is none, or not a valid one."""
+    """Read the description in `folder`. Raises ValueError when there is none, or an invalid one."""
     path = folder / META
     if not path.is_file():
         raise ValueError(
@@ -122,43 +128,46 @@ def load_meta(folder: Path) -> ServingMeta:
         return ServingMeta.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise ValueError(f"{path}: {place}: {first['msg']}") from error
+        place = ".".join(map(str, first["loc"])) or "the whole file"
+        raise ValueError(f"{path}: {place}: {first['msg']}; export the run again") from error
 
 
 def load_serving(folder: Path) -> Serving:
-    """The whole model. Raises ValueError for a folder without heads or with weights that do not fit its description."""
+    """Load the whole model.
+
+    Raises ValueError for a folder without heads or with weights that do not fit its description.
+    """
     meta = load_meta(folder)
     return Serving(meta=meta, model=_fitted(_blank(meta), _state(folder), str(folder / WEIGHTS)))
 
 
 def load_trunk(folder: Path) -> Trunk:
-    """The backbone alone, for an edge device: pictures to Z_b. Raises ValueError as `load_serving`."""
+    """Load the backbone alone, for an edge device. Raises ValueError as `load_serving` does."""
     meta, state = load_meta(folder), _state(folder)
     wanted = {name: value for name, value in state.items() if name.startswith("backbone.")}
     return _fitted(_blank(meta).trunk(), wanted, str(folder / WEIGHTS))
 
 
 def load_head(folder: Path, task: str) -> nn.Module:
-    """The head of one task, for a server. Raises ValueError as `load_serving`."""
+    """Load the head of one task, for a server. Raises ValueError as `load_serving` does."""
     meta, state = load_meta(folder), _state(folder)
     return _fitted(_blank(meta).heads[task], _below(f"heads.{task}.", state), str(folder / WEIGHTS))
 
 
 def served_features(meta: ServingMeta) -> int:
-    """Z_b of the described backbone."""
+    """Return Z_b, the number of features of the described backbone."""
     with torch.device("meta"):
         return num_features(backbone_kind(meta.backbone).build(), meta.image_size, meta.cut)
 
 
 def prepared(x: Tensor, meta: ServingMeta) -> Tensor:
-    """Model input from pictures uint8 [B, 3, S, S]: to 0..1, then normalised."""
+    """Convert pictures uint8 [B, 3, S, S] to model input: scaled to 0..1, then normalized."""
     mean, std = x.new_tensor(meta.mean, dtype=torch.float32), x.new_tensor(meta.std, dtype=torch.float32)
     return (x.float() / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
 def _blank(meta: ServingMeta) -> MultiTaskClassifier:
-    """The described model without weights."""
+    """Build the described model without memory for its weights."""
     for task in meta.tasks:
         check_task_name(task)
     with torch.device("meta"):
@@ -190,12 +199,15 @@ def _check_fit(blank: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     given = {name: tuple(value.shape) for name, value in state.items()}
     wrong = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
     if wrong:
-        told = f"{wrong[0]} has shape {given.get(wrong[0])}, {own.get(wrong[0])} is described"
-        raise ValueError(f"{source} does not fit the description: {told} (None: not there)")
+        found, wanted = (f"shape {shapes[wrong[0]]}" if wrong[0] in shapes else "nothing" for shapes in (given, own))
+        raise ValueError(
+            f"{source} does not fit the description: {wrong[0]} has {found} and the description has {wanted}; "
+            f"export the run again"
+        )
 
 
 def _fitted(blank: Part, state: Mapping[str, Tensor], source: str) -> Part:
-    """`blank` with the weights of `state`, in memory of its own, in eval mode."""
+    """Load copies of the weights into `blank` and put it in evaluation mode."""
     _check_fit(blank, state, source)
     blank.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
     return blank.eval().requires_grad_(False)

@@ -1,11 +1,11 @@
-"""A shared backbone with one classification head per task.
+"""A classifier of several tasks, with a shared backbone and one head per task.
 
 Capogrosso, Fraccaroli, Chakraborty, Fummi, Cristani, "MTL-Split: Multi-Task Learning for Edge Devices using Split
-Computing" (2024, arXiv 2407.05982). The backbone stays on the edge device; its flattened output Z_b is the only thing
-transmitted; the heads may sit anywhere. A single-task network is the same thing with one head.
+Computing" (2024, arXiv 2407.05982). The backbone stays on the edge device, its flattened output Z_b alone is
+transmitted, and the heads may be anywhere. A single-task network is the same with one head.
 
-Head of task j: Linear(Z_b -> H), Dropout, ReLU, Linear(H -> K_j): dropout comes before the ReLU, the output is logits.
-Cut "pooled", a variant of ours, sends the mean of every channel instead: Z_b = C, and heads s * s times as narrow.
+Head of task j: Linear(Z_b -> H), Dropout, ReLU, Linear(H -> K_j); dropout comes before the ReLU, the output is logits.
+The cut "pooled", which is not in the paper, sends the mean of every channel: Z_b = C, s * s times fewer features.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ FEATURE_CUTS: Mapping[FeatureCut, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneKind:
-    """How one backbone is built and how its weights are named in a checkpoint of the whole torchvision network.
+    """A backbone and the names of its weights in a checkpoint of the whole torchvision network.
 
-    `build` returns the convolutional trunk with fresh random weights. `prefix` stands before the trunk's own
-    parameter names in such a checkpoint.
+    `build` returns the convolutional trunk with new random weights. `prefix` precedes the trunk's own parameter names
+    in such a checkpoint.
     """
 
     build: Callable[[], nn.Module]
@@ -51,7 +51,7 @@ class BackboneKind:
 
 
 def _vgg(layout: str, build: Callable[[list[str | int]], nn.Sequential]) -> nn.Sequential:
-    """The convolutions of a VGG, initialised as in torchvision; the 119 million weights behind them are not made."""
+    """Build the convolutions of a VGG as torchvision does, without its 119 million other weights."""
     features = build(vgg_layouts[layout])
     for module in features.modules():
         if isinstance(module, nn.Conv2d):
@@ -71,12 +71,12 @@ def _resnet18() -> nn.Sequential:
 
 
 def _small() -> nn.Sequential:
-    """The reference for tests: four 3x3 convolutions of stride 2 (16, 32, 64, 128 channels), each with a ReLU."""
+    """Build four 3x3 convolutions of stride 2 (16, 32, 64, 128 channels) with ReLU, a backbone for tests."""
     widths = (3, 16, 32, 64, 128)
     layers: list[nn.Module] = []
     for narrow, wide in itertools.pairwise(widths):
         convolution = nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1)
-        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # torch's own lets it stay at chance
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # torch's default leaves it at chance
         layers += [convolution, nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -102,7 +102,7 @@ BACKBONES: Mapping[str, BackboneKind] = {
 
 
 def backbone_kind(name: str) -> BackboneKind:
-    """The backbone called `name`. Raises ValueError with the known names."""
+    """Return the backbone of this name. Raises ValueError, with the known names, for another."""
     return BACKBONES[one_of("backbone", name, sorted(BACKBONES))]
 
 
@@ -111,7 +111,7 @@ def num_parameters(module: nn.Module) -> int:
 
 
 def num_features(backbone: nn.Module, image_size: int, cut: FeatureCut = "flat") -> int:
-    """Z_b: how many numbers cross the cut for one 3 x image_size x image_size picture. Nothing is computed."""
+    """Return Z_b, the number of features of one picture (3, image_size, image_size), without computing any."""
     on_meta = {name: value.to("meta") for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]}
     images = torch.empty(
         2, 3, image_size, image_size, device="meta"
@@ -119,24 +119,26 @@ def num_features(backbone: nn.Module, image_size: int, cut: FeatureCut = "flat")
     try:
         features: Tensor = functional_call(backbone, on_meta, (images,))
     except RuntimeError as error:
-        raise ValueError(f"images of {image_size} x {image_size} are too small for this backbone: {error}") from error
+        raise ValueError(
+            f"images of {image_size} x {image_size} are too small for this backbone: {error}; raise image_size"
+        ) from error
     return FEATURE_CUTS[cut](features).shape[1]
 
 
 def task_head(features: int, num_classes: int, *, hidden: int = HIDDEN, dropout: float = DROPOUT) -> nn.Sequential:
-    """Logits [B, K] from Z_b [B, features]: features * hidden + hidden + hidden * K + K weights."""
+    """Build a head from Z_b [B, features] to logits [B, K]."""
     return nn.Sequential(nn.Linear(features, hidden), nn.Dropout(dropout), nn.ReLU(), nn.Linear(hidden, num_classes))
 
 
 def check_task_name(task: str) -> None:
-    """Raise ValueError where a task cannot be the key of an `nn.ModuleDict`: torch needs the name for itself."""
+    """Raise ValueError for a task name that cannot be a key of `nn.ModuleDict`, because torch uses it."""
     if not task or "." in task or hasattr(nn.ModuleDict, task):
         free = task.replace(".", "_") + "_task"
         raise ValueError(f"a task cannot be called {task!r}, torch needs that name; call it for example {free!r}")
 
 
 class _FanOut(torch.autograd.Function):
-    """One tensor for several users; their gradients are summed in the order of the users."""
+    """One tensor for several heads, whose gradients are summed in the order of the heads."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, count: int) -> tuple[Tensor, ...]:
@@ -148,13 +150,13 @@ class _FanOut(torch.autograd.Function):
 
 
 def fan_out(z: Tensor, count: int) -> tuple[Tensor, ...]:
-    """`z` for each of `count` heads; autograd alone would add their gradients last head first."""
+    """Return `z` once per head; autograd alone would add the gradients in the reverse order of the heads."""
     copies: tuple[Tensor, ...] = _FanOut.apply(z, count)
     return copies
 
 
 def in_order(terms: Iterable[Tensor]) -> Tensor:
-    """The sum of at least one tensor, first to last: floating sums depend on it."""
+    """Sum at least one tensor, first to last, since floating-point sums depend on the order."""
     first, *others = terms
     for term in others:
         first = first + term
@@ -162,13 +164,13 @@ def in_order(terms: Iterable[Tensor]) -> Tensor:
 
 
 def _still_if_frozen(backbone: nn.Module) -> None:
-    """A frozen backbone stays in eval mode: its batch-norm statistics must not drift."""
+    """Keep a frozen backbone in evaluation mode, so that its batch-norm statistics do not drift."""
     if not any(p.requires_grad for p in backbone.parameters()):
         backbone.eval()
 
 
 class Trunk(nn.Module):
-    """The part of a classifier that stays on the edge: images [B, 3, S, S] -> Z_b [B, Z_b]."""
+    """The part of a classifier on the edge device: images [B, 3, S, S] -> Z_b [B, Z_b]."""
 
     def __init__(self, backbone: nn.Module, cut: FeatureCut) -> None:
         super().__init__()
@@ -184,9 +186,9 @@ class Trunk(nn.Module):
 
 
 class Heads(nn.Module):
-    """Some of a classifier's heads: Z_b [B, Z_b], or a copy for every head, -> {task: logits [B, K_task]}.
+    """Some heads of a classifier: Z_b [B, Z_b], or one copy per head, -> {task: logits [B, K_task]}.
 
-    Whoever gives a copy to every head gets the gradient of every task instead of their sum.
+    With one copy per head, the gradients of the tasks are separate instead of summed.
     """
 
     def __init__(self, heads: nn.ModuleDict) -> None:
@@ -199,7 +201,7 @@ class Heads(nn.Module):
 
 
 class MultiTaskClassifier(nn.Module):
-    """One backbone, one head per task; images [B, 3, S, S] -> {task: logits [B, K_task]}."""
+    """A backbone with one head per task: images [B, 3, S, S] -> {task: logits [B, K_task]}."""
 
     def __init__(self, backbone: nn.Module, heads: nn.ModuleDict, cut: FeatureCut = "flat") -> None:
         super().__init__()
@@ -214,15 +216,15 @@ class MultiTaskClassifier(nn.Module):
         return tuple(self.heads)
 
     def trunk(self) -> Trunk:
-        """The edge's part; it shares its weights with this model."""
+        """Return the part on the edge device, which shares its weights with this model."""
         return Trunk(self.backbone, self.cut)
 
     def features(self, x: Tensor) -> Tensor:
-        """Z_b, what crosses the link: [B, Z_b]."""
+        """Return the features [B, Z_b] that cross the link."""
         return FEATURE_CUTS[self.cut](self.backbone(x))
 
     def answer(self, z: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Logits of the given tasks (all without a choice) from Z_b [B, Z_b]. Raises ValueError for an unknown task."""
+        """Return the logits of `tasks`, by default all, from Z_b. Raises ValueError for an unknown task."""
         chosen = self.tasks if tasks is None else tuple(tasks)
         unknown = [task for task in chosen if task not in self.heads]
         if unknown:
@@ -248,11 +250,11 @@ def build_classifier(
     hidden: int = HIDDEN,
     cut: FeatureCut = "flat",
 ) -> MultiTaskClassifier:
-    """A classifier with random weights for `classes` = {task: number of classes}.
+    """Build a classifier with random weights for `classes` = {task: number of classes}.
 
-    The backbone and each head draw from their own stream, so the single-task network of a task starts with the very
-    weights that the multi-task network has for it. Raises ValueError for an unknown backbone, a
-    task under 2 classes and a task name that torch needs for itself.
+    The backbone and each head draw from their own streams, so the single-task network of a task starts with the same
+    weights as its part of the multi-task network. Raises ValueError for an unknown backbone, a task with fewer than 2
+    classes and a task name that torch uses.
     """
     kind = backbone_kind(backbone)
     for task, count in classes.items():
@@ -271,17 +273,17 @@ def build_classifier(
 
 
 def load_backbone(model: MultiTaskClassifier, backbone: str, path: Path) -> None:
-    """Put pretrained weights from a local file into the model's backbone.
+    """Load pretrained weights from a local file into the backbone of a model.
 
-    The file holds the state dict of the whole torchvision network (as published) or of the trunk alone. Raises
-    ValueError when a weight is missing or has another shape; the heads are left as they are.
+    The file has the state dict of the whole torchvision network (as published) or of the trunk alone. Raises
+    ValueError when a weight is missing or has another shape.
     """
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     prefix = backbone_kind(backbone).prefix
     own = model.backbone.state_dict()
     missing = [name for name in own if prefix + name not in stored and name not in stored]
     if missing:
-        raise ValueError(f"{path} has no weight {missing[0]!r} of {backbone}; give a state dict of that very network")
+        raise ValueError(f"{path} has no weight {missing[0]!r} of {backbone}; give a state dict of that network")
     found = {name: stored[prefix + name] if prefix + name in stored else stored[name] for name in own}
     wrong = [name for name, value in found.items() if value.shape != own[name].shape]
     if wrong:
@@ -291,6 +293,6 @@ def load_backbone(model: MultiTaskClassifier, backbone: str, path: Path) -> None
 
 
 def freeze_backbone(model: MultiTaskClassifier) -> None:
-    """Train the heads alone from now on: no gradient and no statistics reach the backbone."""
+    """Freeze the weights and the batch-norm statistics of the backbone, so that the heads alone learn."""
     model.backbone.requires_grad_(False)
     model.train(model.training)

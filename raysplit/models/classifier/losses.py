@@ -1,4 +1,4 @@
-"""Losses and measures of a multi-task classifier.
+"""Losses of a multi-task classifier.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982): the joint loss is the plain sum of the tasks' mean
 cross-entropies. Every picture has one label per task, so micro-averaged F1 is accuracy.
@@ -14,10 +14,10 @@ from raysplit.models.classifier.heads import in_order
 
 
 def task_losses(logits: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Mean cross-entropy of each answered task; logits [B, K_task], y [B] of any integer type."""
+    """Return the mean cross-entropy of each task in `logits`, from logits [B, K_task] and labels [B]."""
     return {task: nn.functional.cross_entropy(values, y[task].long()) for task, values in logits.items()}
 
 
 def joint_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """The sum over tasks, in their order."""
+    """Sum the losses of the tasks in their order."""
     return in_order(losses.values())

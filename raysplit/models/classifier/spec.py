@@ -1,4 +1,4 @@
-"""A multi-task classifier as a small value, cut between the backbone and its heads, and between heads.
+"""The specification of a multi-task classifier, which is cut after its backbone and between its heads.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982): the backbone is one part, the heads are one or several others.
 """
@@ -18,7 +18,7 @@ from raysplit.models.spec import ModelSpec
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierSpec(ModelSpec):
-    """A `ModelSpec` whose options are those of `multitask_zoo.multi_task`."""
+    """A `ModelSpec` whose options are those of `raysplit.models.classifier.build.multi_task`."""
 
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
@@ -31,14 +31,14 @@ class ClassifierSpec(ModelSpec):
 
     @property
     def frozen(self) -> bool:
-        """Whether the heads alone learn."""
+        """Whether the backbone is fixed and the heads alone learn."""
         return bool(dict(self.options).get("frozen", False))
 
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
-        """No cut leaves the whole. Otherwise cut k lies before head k: (0, 2) makes backbone, heads 0 and 1, the rest.
+        """Build the parts, where cut k lies before head k: (0, 2) gives the backbone, heads 0 and 1, and the others.
 
-        Dropout masks depend on a module's place in the whole model, so they do not move with the cuts. Raises
-        ValueError for cuts that do not begin at 0 and rise to fewer than the number of heads.
+        Without cuts there is one part. Dropout masks depend on the place of a module in the whole model, so they do not
+        change with the cuts. Raises ValueError for cuts that do not rise from 0 to less than the number of heads.
         """
         model = self.build()
         assert isinstance(model, MultiTaskClassifier)
@@ -49,8 +49,8 @@ class ClassifierSpec(ModelSpec):
         ends = [*starts[1:], len(model.heads)]
         if starts[:1] != [0] or len(starts) < len(cuts) or any(a >= b for a, b in zip(starts, ends, strict=True)):
             raise ValueError(
-                f"a model of {len(model.heads)} heads is cut at 0, after its backbone, and then between heads, rising; "
-                f"got {tuple(cuts)}"
+                f"got the cuts {tuple(cuts)} for a model of {len(model.heads)} heads; give 0, after its backbone, and "
+                f"then rising numbers below {len(model.heads)}"
             )
         heads = list(model.heads.items())
         groups = [nn.ModuleDict(dict(heads[a:b])) for a, b in zip(starts, ends, strict=True)]

@@ -1,4 +1,4 @@
-"""Names for the positions of a graph, taken from the modules and functions that made its nodes."""
+"""Names of the positions of a graph, from the modules and functions of its nodes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from raysplit.models.cutting.rewrite import SAME_MODULE
 
 @dataclass(frozen=True, kw_only=True)
 class PositionNames:
-    """What the positions 1..n of a graph are called.
+    """Names of the positions 1..n of a graph.
 
-    names: one for each position: "layer1.conv", "layer1.add"; the second call of the same is marked "layer1.relu#2".
-    module_ends: the position after the last node of every module, by its path.
+    Attributes:
+        names: the name of each position, such as "layer1.conv" or "layer1.add"; "layer1.relu#2" is a second call.
+        module_ends: the position after the last node of each module, by its path.
     """
 
     names: tuple[str, ...]
     module_ends: Mapping[str, int]
 
     def find(self, name: str) -> int | None:
-        """The position of this name, or the one after this module, or None."""
+        """Return the position with this name, or the one after this module, or None."""
         return self.names.index(name) + 1 if name in self.names else self.module_ends.get(name)
 
 
 def name_positions(nodes: Sequence[fx.Node]) -> PositionNames:
-    """Name the positions after each of these nodes, which are in the order of the graph."""
+    """Name the position after each of these nodes, which are in the order of the graph."""
     plain: list[str] = []
     ends: dict[str, int] = {}
     for position, node in enumerate(nodes, start=1):

@@ -1,9 +1,9 @@
-"""What crosses a cut: the values of a graph that are made before a position and used after it.
+"""Values that cross a cut: those of a graph that are computed before a position and used after it.
 
 The computing nodes of a graph are numbered 1..n in the order of ``forward``; position p lies after node p.
-A tensor that crosses is sent once, however often it is used behind the cut. Numbers that cross (sizes from ``x.shape``)
-are not sent: those that do not depend on the batch are written out behind the cut, the batch size is read there from
-the first tensor that crosses. To tell them apart the graph is run twice, with b and b + 1 samples.
+A tensor that crosses is sent once, even if several nodes behind the cut use it. Numbers that cross, such as sizes from
+``x.shape``, are not sent: those that do not depend on the batch become constants behind the cut, and the batch size is
+read there from the first tensor that crosses. To distinguish the two, the graph is run with b and with b + 1 samples.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PLAIN_TYPES = (int, float, bool, str, torch.dtype, type(None))
 
 
 class Unsendable(Exception):
-    """A value cannot be sent or made again behind a cut; the text says why."""
+    """A value that cannot be sent, or computed again behind a cut; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A tensor that crosses, seen per sample: `shape` is without the batch dimension."""
+    """Shape and dtype of one sample of a tensor that crosses a cut."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -41,11 +41,17 @@ class Sample:
 
 
 class Crossings:
-    """Positions of a graph, with what crosses each of them.
+    """Values that cross each position of a graph.
 
-    nodes: the computing nodes in order.
-    end: the last position, after all nodes.
-    kept_back: inputs that cross nowhere but before the first node.
+    Args:
+        root: module with the state of the graph.
+        graph: the graph.
+        example: a batch of its inputs.
+        kept_back: inputs that may not cross any position after the first node.
+
+    Attributes:
+        nodes: the computing nodes in order.
+        end: the last position, after all nodes.
     """
 
     def __init__(
@@ -68,30 +74,31 @@ class Crossings:
         self._state_spans = dict(self._spans_of_state(root, graph))
 
     def position(self, node: fx.Node) -> int:
-        """The position right after this node."""
+        """Return the position right after this node."""
         return self._position[node]
 
     def tensors(self, position: int) -> list[fx.Node]:
-        """The nodes whose tensors cross here, in the order in which they were made."""
+        """Return the nodes whose tensors cross here, in the order of the graph."""
         return [node for node in self._alive(position) if isinstance(self._small[node], Tensor)]
 
     def numbers(self, position: int) -> list[fx.Node]:
-        """The nodes whose values other than tensors cross here."""
+        """Return the nodes whose values cross here and are no tensors."""
         return [node for node in self._alive(position) if not isinstance(self._small[node], Tensor)]
 
     def samples(self, position: int) -> list[Sample]:
-        """The tensors that cross here. Raises Unsendable when the first dimension of one is not the batch."""
+        """Describe the tensors that cross here. Raises Unsendable when the first dimension is not the batch."""
         return [self._sample(node) for node in self.tensors(position)]
 
     def remake(self, node: fx.Node, batch_size: Any, device: Any) -> Any:
-        """The value of a node that is no tensor, behind a cut; raises Unsendable when it cannot be made there.
+        """Return the value of a node, which is no tensor, for use behind a cut.
 
-        batch_size, device: what to put where the value is the size or the device of the batch.
+        `batch_size` and `device` stand for the size and the device of the batch. Raises Unsendable when the value
+        depends on the batch in another way.
         """
         return self._remake(node, self._small[node], self._large[node], batch_size, device)
 
     def objection(self, position: int) -> str | None:
-        """Why the model cannot be cut here, or None when it can."""
+        """Return why the model cannot be cut here, or None if it can."""
         if shared := self.shared_state([position]):
             return f"{shared[0]!r} is used before and after it"
         try:
@@ -102,7 +109,7 @@ class Crossings:
             return str(reason)
 
     def shared_state(self, positions: Sequence[int]) -> tuple[str, int, int] | None:
-        """A parameter or buffer that cuts at these positions would put into two parts, and the two; None if none."""
+        """Return a parameter or buffer that these cuts would put into two parts, with the two parts, or None."""
         for name, (first, last) in self._state_spans.items():
             parts = bisect_left(positions, first), bisect_left(positions, last)
             if parts[0] != parts[1]:
@@ -135,7 +142,7 @@ class Crossings:
         raise Unsendable(f"{node.name!r} would cross it, which is neither a tensor nor a plain number")
 
     def _spans_of_state(self, root: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, tuple[int, int]]]:
-        """Each parameter and buffer with the first and last node that uses it; tied ones are one."""
+        """Return each parameter and buffer, tied ones once, with the first and last position that uses it."""
         names: dict[int, str] = {}
         uses: dict[int, list[int]] = {}
         for node in graph.nodes:
@@ -168,7 +175,7 @@ class _Recorder(fx.Interpreter):
 
 
 def _run(root: nn.Module, graph: fx.Graph, values: tuple[Tensor, ...]) -> dict[fx.Node, Any]:
-    """What every node returns: tensors without their data, other values as they are."""
+    """Return the value of every node, with tensors on the meta device."""
     recorder = _Recorder(root, graph)
     with torch.no_grad():
         recorder.run(*values)

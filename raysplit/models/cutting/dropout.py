@@ -1,8 +1,8 @@
 """Dropout whose masks do not depend on where the model is cut.
 
 Torch draws dropout masks one after another from one global stream, so the masks of a layer depend on what the same
-process drew before: a cut model would differ from the whole one. `SeededDropout` draws its mask from a stream keyed by
-the step's seed and its own path in the model instead. Dropout: Srivastava et al., JMLR 15 (2014); dropping whole
+process drew before, and a cut model would differ from the whole one. `SeededDropout` draws its mask from a stream keyed
+by the seed of the step and its own path in the model. Dropout: Srivastava et al., JMLR 15 (2014); dropping whole
 channels: Tompson et al. (2015), arXiv 1411.4280; stochastic depth: Huang et al. (2016), arXiv 1603.09382.
 """
 
@@ -22,9 +22,9 @@ _step_seed: ContextVar[int | None] = ContextVar("dropout_seed", default=None)
 
 
 class dropout_stream:
-    """Within this context every `SeededDropout` draws its mask from the stream ``(seed, its path)``.
+    """A context in which every `SeededDropout` draws its mask from the stream ``(seed, its path)``.
 
-    Use one seed per optimisation step and replica. Outside, masks come from torch's global stream, as torch's own do.
+    Use one seed per optimization step and replica. Outside this context masks come from torch's global stream.
     """
 
     __slots__ = ("_seed", "_token")
@@ -40,11 +40,12 @@ class dropout_stream:
 
 
 class SeededDropout(nn.Module):
-    """Zero what the mask drops and scale the rest by 1/(1-p), in training mode only; same shape out as in.
+    """Dropout with its own random stream, in training mode only; kept values are scaled by 1/(1-p).
 
-    path: the module's name in the whole model, the key of its stream.
-    p: probability to drop.
-    grain: what one draw decides on: an element, a channel of a sample, a sample (row) or the whole batch.
+    Args:
+        path: name of the module in the whole model, the key of its stream.
+        p: probability to drop.
+        grain: unit that one draw drops or keeps: an element, a channel of a sample, a sample (row) or the batch.
     """
 
     def __init__(self, path: str, p: float, grain: Grain) -> None:
@@ -73,12 +74,12 @@ class SeededDropout(nn.Module):
 
 
 def draws_masks(root: nn.Module) -> bool:
-    """Whether a forward of the module asks for a step's seed at all."""
+    """Whether the forward pass of the module needs the seed of a step."""
     return any(isinstance(module, SeededDropout) for module in root.modules())
 
 
 class SteadyDropout(SeededDropout):
-    """Dropout that a model applies in evaluation too, as ``F.dropout(x)`` without ``training`` does."""
+    """Dropout in evaluation as well as in training, as ``F.dropout(x)`` without ``training``."""
 
     def train(self, mode: bool = True) -> SteadyDropout:
         super().train(True)
@@ -94,9 +95,9 @@ MODULE_GRAINS: dict[type[nn.Module], Grain] = {
 
 
 def seed_dropouts(root: nn.Module) -> None:
-    """Put a `SeededDropout` in the place of each dropout and stochastic-depth module under `root`.
+    """Replace each dropout and stochastic-depth module under `root` by a `SeededDropout`.
 
-    The names in the state dict stay as they are: neither kind has any state. `nn.AlphaDropout` keeps torch's stream.
+    The state dict does not change, since neither kind has state. `nn.AlphaDropout` keeps torch's stream.
     """
     made: dict[nn.Module, SeededDropout] = {}
     for path, module in list(root.named_modules(remove_duplicate=False)):

@@ -1,7 +1,7 @@
-"""Rewrite a traced graph so that it never writes in place and its dropouts follow their own streams.
+"""Rewriting of a traced graph, so that it never writes in place and each dropout has its own stream.
 
-What a part receives is a read-only view of shared memory, so ``nn.ReLU(inplace=True)``, ``F.relu_(x)``, ``x.add_(y)``
-and their like become out-of-place. A later use of the tensor that was written then reads the new value.
+A part receives read-only views of shared memory, so ``nn.ReLU(inplace=True)``, ``F.relu_(x)``, ``x.add_(y)`` and
+similar calls become out-of-place. Later uses of the tensor that was written then read the new value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from raysplit.models.cutting.dropout import Grain, SeededDropout
 
-SAME_MODULE = "raysplit_same_module"  # key in a node's meta: the module that the model calls there
+SAME_MODULE = "raysplit_same_module"  # key in the meta of a node for the module that the model itself calls there
 
 IN_PLACE_OPERATORS: dict[Any, Any] = {
     getattr(operator, f"i{name}"): getattr(operator, name)
@@ -33,19 +33,19 @@ DROPOUT_FUNCTIONS: dict[Any, Grain] = {
 
 
 def describe(node: fx.Node) -> str:
-    """A node in words: what it calls, and inside which module."""
+    """Describe a node for an error: its name, what it calls, and the module around it."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", repr(node.target))
     return f"{node.name!r} ({target} in module {stack[-1][0]!r})" if stack else f"{node.name!r} ({target})"
 
 
 def is_dropout_function(node: fx.Node) -> bool:
-    """Is this a call of a dropout written as a function, with its ``training`` as an argument?"""
+    """Whether this node calls a dropout function, which takes ``training`` as an argument."""
     return node.op == "call_function" and node.target in DROPOUT_FUNCTIONS
 
 
 def bound_arguments(node: fx.Node) -> dict[str, Any]:
-    """The arguments of a call of a Python function, by name, defaults included."""
+    """Return the arguments of a call of a Python function by name, defaults included."""
     assert callable(node.target)
     bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
     bound.apply_defaults()
@@ -53,7 +53,7 @@ def bound_arguments(node: fx.Node) -> dict[str, Any]:
 
 
 def use_dropout_module(root: nn.Module, node: fx.Node, kind: type[SeededDropout]) -> None:
-    """Turn a call of a dropout function into a call of a new module of this kind, beside the calling one's children."""
+    """Replace a call of a dropout function by a call of a new module, a child of the calling module."""
     arguments = bound_arguments(node)
     grain = DROPOUT_FUNCTIONS[node.target]
     owner, _ = next(reversed(node.meta.get("nn_module_stack", {"": ("", None)}).values()))
@@ -63,7 +63,7 @@ def use_dropout_module(root: nn.Module, node: fx.Node, kind: type[SeededDropout]
 
 
 def separate_dropout_calls(root: nn.Module, graph: fx.Graph) -> None:
-    """Give every call of a dropout module that is called again a module, hence a stream, of its own."""
+    """Give each repeated call of a dropout module its own module, hence its own stream."""
     calls: dict[str, int] = {}
     for node in graph.find_nodes(op="call_module"):
         assert isinstance(node.target, str)
@@ -78,14 +78,14 @@ def separate_dropout_calls(root: nn.Module, graph: fx.Graph) -> None:
 
 
 def in_place_modules(model: nn.Module) -> frozenset[str]:
-    """Paths of the modules that write to their argument."""
+    """Return the paths of the modules that write to their argument."""
     return frozenset(path for path, module in model.named_modules() if getattr(module, "inplace", False) is True)
 
 
 def write_out_of_place(root: nn.Module, graph: fx.Graph, in_place: frozenset[str]) -> None:
-    """Make every call of the graph leave its arguments as they are, those of the modules `in_place` included.
+    """Replace in-place calls, also those of the modules `in_place`, by out-of-place ones.
 
-    A write to a buffer of the model stays: it is the part's own state. Raises ValueError for a call that has no
+    Writes to buffers of the model stay, since these are the state of the part. Raises ValueError for a call without an
     out-of-place counterpart.
     """
     for path in in_place:
@@ -99,7 +99,7 @@ def write_out_of_place(root: nn.Module, graph: fx.Graph, in_place: frozenset[str
 
 
 def _make_pure(node: fx.Node) -> bool:
-    """Replace an in-place call by its counterpart; did it write to its first argument?"""
+    """Replace an in-place call by its counterpart, and return whether it wrote to its first argument."""
     if node.op not in ("call_function", "call_method"):
         return False
     if "out" in node.kwargs:

@@ -1,8 +1,8 @@
-"""Cut a model into parts that together compute, bit for bit, what the whole model computes.
+"""Cuts of a model into parts that together compute, bit for bit, what the whole model computes.
 
-Split learning (Gupta, Raskar, 2018, arXiv 1810.06060) trains a network whose parts live in different places: what
-crosses a cut in the forward pass are the *smashed data*, and their gradients return. Here any model that torch.fx can
-trace is cut at (nearly) any node; inside a residual block several tensors cross, each once.
+Split learning (Gupta, Raskar, 2018, arXiv 1810.06060) trains a network whose parts are in different places. The
+tensors that cross a cut in the forward pass are the *smashed data*, and their gradients return. Any model that torch.fx
+can trace can be cut, at almost any node; inside a residual block several tensors cross, each once.
 
     traced = trace(model, example)
     first, last = traced.cut([2])               # nn.Sequential: after two units
@@ -31,13 +31,14 @@ __all__ = ["CutPoint", "TracedModel", "leaf", "merge", "trace"]
 
 @dataclass(frozen=True, kw_only=True)
 class CutPoint:
-    """A place where the model can be cut.
+    """A place where a model can be cut.
 
-    index: 1 for the first one.
-    name: the module or function after which it lies, as "layer1.0.bn1"; "#2" marks the second call of the same.
-    shapes: of the tensors that cross, without the batch dimension.
-    num_bytes_per_sample: size of all of them.
-    unit: number of whole units before it, None inside a unit.
+    Attributes:
+        index: number of the place, from 1.
+        name: module or function after which it lies, such as "layer1.0.bn1"; "#2" marks a second call.
+        shapes: shapes of the tensors that cross, without the batch dimension.
+        num_bytes_per_sample: bytes of all of these tensors for one sample.
+        unit: number of whole units before the place, or None inside a unit.
     """
 
     index: int
@@ -49,12 +50,17 @@ class CutPoint:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TracedModel:
-    """A model as a graph that can be cut; made by `trace`.
+    """A traced model that can be cut; `trace` returns it.
 
-    root: shares its parameters and buffers with the model that was traced.
-    cut_points: where it can be cut, from input to output.
-    units: names of the units: a chain's children, else one for each step between two cut points.
-    unit_ends: the position in the graph before the first unit and after each.
+    Attributes:
+        root: module with the state of the graph, which shares parameters and buffers with the traced model.
+        graph: the graph of the model.
+        crossings: values that cross each position of the graph.
+        names: names of these positions.
+        cut_points: places where the model can be cut, from input to output.
+        units: names of the units, which are the children of an ``nn.Sequential``, or else the steps between two
+            cut points.
+        unit_ends: positions in the graph before the first unit and after each unit.
     """
 
     root: nn.Module
@@ -66,14 +72,17 @@ class TracedModel:
     unit_ends: tuple[int, ...]
 
     def copy(self) -> TracedModel:
-        """The same with parameters and buffers of its own."""
+        """Return a copy with its own parameters and buffers."""
         return replace(self, root=copy.deepcopy(self.root))
 
     def resolve(self, cut: int | str) -> int:
-        """The position in the graph, 0 for before and `crossings.end` for after everything.
+        """Return the position of a cut in the graph, from 0 to `crossings.end`.
 
-        cut: an int k for "after k units" (k from 0 to ``len(units)``), a str for "after the last call of this module".
-        Raises ValueError for a place that does not exist or where the model cannot be cut.
+        Args:
+            cut: an int k for "after k units", from 0 to ``len(units)``, or the name of a module, after its last call.
+
+        Raises:
+            ValueError: for a place that does not exist or where the model cannot be cut.
         """
         position = self._place(cut)
         if position > 0 and (reason := self.crossings.objection(position)):
@@ -81,12 +90,18 @@ class TracedModel:
         return position
 
     def cut(self, cuts: Sequence[int | str]) -> list[nn.Module]:
-        """The ``len(cuts) + 1`` parts between these cuts.
+        """Cut the model into ``len(cuts) + 1`` parts.
 
-        A part takes the tensors that cross into it as positional arguments and returns those that leave it, a Tensor
-        or a tuple; the last one returns what the model returns. Equal cuts have an empty part between them. Parts keep
-        the model's names in their state dicts; they share tensors with `root` and nothing else with other parts.
-        Raises ValueError for a place where the model cannot be cut and for cuts that go backwards.
+        Args:
+            cuts: places from input to output, see `resolve`; equal cuts have an empty part between them.
+
+        Returns:
+            The parts in order. A part takes the tensors that cross into it as positional arguments and returns those
+            that leave it, a Tensor or a tuple; the last part returns the output of the model. Parts keep the names of
+            the model in their state dicts, and share their parameters and buffers with `root`.
+
+        Raises:
+            ValueError: for a place where the model cannot be cut, and for cuts that are not in order.
         """
         places = [self._place(cut) for cut in cuts]
         if places != sorted(places):
@@ -102,11 +117,11 @@ class TracedModel:
         return [*parts, self._part(root, bounds[-1], None)]
 
     def _part(self, root: nn.Module, lo: int, hi: int | None) -> fx.GraphModule:
-        """The nodes after position `lo` up to `hi`; None stands for the end and the model's own output."""
+        """Make a part of the nodes after position `lo` up to `hi`, or up to the output if `hi` is None."""
         part = fx.Graph()
         known: dict[fx.Node, Any] = {}
         for node in self.crossings.tensors(lo):
-            is_input = lo == 0 and node.op == "placeholder"  # named inputs come by the name of the parameter
+            is_input = lo == 0 and node.op == "placeholder"  # a named input keeps the name of its parameter
             known[node] = part.placeholder(str(node.target) if is_input else node.name)
         numbers = self.crossings.numbers(lo)
         if numbers:
@@ -132,7 +147,7 @@ class TracedModel:
             part.output(leaving[0] if len(leaving) == 1 else leaving)
         module = fx.GraphModule(root, part, class_name="Part")
         module.training = root.training
-        part.owning_module = None  # a cycle that would keep dropped weights until the garbage collector runs
+        part.owning_module = None  # this cycle would keep dropped weights in memory until the garbage collector runs
         return module
 
     def _place(self, cut: int | str) -> int:
@@ -154,19 +169,31 @@ class TracedModel:
                 continue
             unit = "" if point.unit is None else point.unit
             lines.append(f"{point.index:5}  {unit:>4}  {point.name}, {' '.join(map(str, point.shapes))}")
-        return (
-            f"legal are 0..{len(self.units)} (units before the cut) or the name of a module; cut points:\n"
-            + "\n".join(lines)
+        return f"give 0..{len(self.units)} (units before the cut) or the name of a module; cut points:\n" + "\n".join(
+            lines
         )
 
 
 def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = frozenset()) -> TracedModel:
-    """Find out where `model` can be cut.
+    """Trace a model and find the places where it can be cut.
 
-    example: a batch [B, ...] of inputs, or several by the names of the forward's parameters; one sample is enough. The
-        model runs on it, in evaluation mode, and is left as it was.
-    kept_back: inputs that stay with the first part: where one would cross, the model is not cut.
-    Raises ValueError, with a way out, for a model that torch.fx cannot trace or that has state it never uses.
+    Args:
+        model: the model; it runs on the example in evaluation mode and is not changed.
+        example: a batch [B, ...] of inputs, or batches by the names of the parameters of ``forward``; one sample is
+            enough.
+        kept_back: names of inputs that must stay in the first part; the model is not cut where one would cross.
+
+    Returns:
+        The traced model, whose method ``cut`` makes the parts.
+
+    Raises:
+        ValueError: for a model that torch.fx cannot trace, or with parameters or buffers that it never uses.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> first, last = trace(model, torch.zeros(1, 4)).cut([2])
+        >>> last(first(torch.zeros(3, 4))).shape
+        torch.Size([3, 2])
     """
     traced = trace_graph(model, example)
     root, graph = traced.root, traced.graph
@@ -209,9 +236,20 @@ def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = fro
 
 
 def merge(states: Sequence[Mapping[str, Tensor]], like: nn.Module) -> dict[str, Tensor]:
-    """The state dict of the whole model from those of its parts, in the model's own key order.
+    """Merge the state dicts of all parts into that of the whole model.
 
-    Raises ValueError when a key is missing, comes twice or is not the model's.
+    Args:
+        states: state dict of each part, in any order.
+        like: the whole model, whose keys and order of keys the result has.
+
+    Returns:
+        The state dict of the whole model; tensors are not copied.
+
+    Raises:
+        ValueError: when a key is missing, is in two parts or is not the model's.
+
+    Example:
+        >>> model.load_state_dict(merge([first.state_dict(), last.state_dict()], like=model))
     """
     merged: dict[str, Tensor] = {}
     for number, state in enumerate(states):

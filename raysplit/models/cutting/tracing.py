@@ -1,8 +1,8 @@
-"""From a model to a graph (torch.fx) that computes the same in training and in evaluation, and never writes in place.
+"""Tracing of a model to a graph (torch.fx) that never writes in place and holds for training and evaluation.
 
-A trace follows one run of ``forward``, so what depends on ``self.training`` would be fixed for ever. The model is
-therefore traced in both modes and the two graphs are compared: a dropout function that differs becomes a module, any
-other difference is an error. The finished graph is run against the model before it is used.
+A trace follows one run of ``forward``, which fixes everything that depends on ``self.training``. The model is therefore
+traced in both modes and the two graphs are compared: a dropout function that differs becomes a module, and any other
+difference is an error. The outputs of graph and model are compared before the graph is used.
 """
 
 from __future__ import annotations
@@ -31,17 +31,32 @@ WAY_OUT = "decorate its class with raysplit.leaf to keep it whole, or write the 
 
 
 def leaf(module_class: ModuleType) -> ModuleType:
-    """Class decorator: modules of this class are one node of the graph; the model is never cut inside them."""
+    """Mark a module class as a leaf: its modules are single nodes of the graph, and no cut lies inside them.
+
+    Use it as a class decorator where torch.fx cannot trace the ``forward`` of a module.
+
+    Args:
+        module_class: a subclass of ``nn.Module``.
+
+    Returns:
+        The same class.
+
+    Example:
+        >>> @leaf
+        ... class Router(nn.Module): ...
+    """
     setattr(module_class, LEAF_MARK, True)
     return module_class
 
 
 @dataclass(frozen=True, kw_only=True)
 class TracedGraph:
-    """A graph and the module that holds its state.
+    """A graph and the module with its state.
 
-    root: a copy of the model that shares its parameters and buffers.
-    unit_ends: for a chain, the last node of each child of the ``nn.Sequential``; empty for other models.
+    Attributes:
+        root: a copy of the model that shares its parameters and buffers.
+        graph: the graph.
+        unit_ends: the last node of each child of an ``nn.Sequential``; empty for other models.
     """
 
     root: nn.Module
@@ -50,7 +65,7 @@ class TracedGraph:
 
 
 class _Untraceable(Exception):
-    """Tracing failed inside the module `path`."""
+    """A failure of tracing inside the module `path`."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(reason)
@@ -58,7 +73,7 @@ class _Untraceable(Exception):
 
 
 class _Tracer(fx.Tracer):
-    """Records which modules are open, and where each call from the outermost ``forward`` ended."""
+    """A tracer that records the modules being called and the last node of each call in the outermost ``forward``."""
 
     proxy_buffer_attributes = True
 
@@ -84,11 +99,10 @@ class _Tracer(fx.Tracer):
 
 
 def trace_graph(model: nn.Module, example: Values) -> TracedGraph:
-    """Trace `model`; children of a chain (``nn.Sequential``) that cannot be traced become single nodes.
+    """Trace a model; children of an ``nn.Sequential`` that cannot be traced become single nodes.
 
-    example: a tensor for a model of one input, tensors by name for one whose forward has parameters of these names.
-    Raises ValueError, with the place in the model's source and a way out, when there is no graph that computes what
-    the model computes.
+    `example` is a tensor for a model of one input, or tensors by the names of the parameters of ``forward``. Raises
+    ValueError, with the line of the model's source, when no graph computes what the model computes.
     """
     is_chain = type(model).forward is nn.Sequential.forward
     leaves: frozenset[str] = frozenset()
@@ -110,7 +124,7 @@ def trace_graph(model: nn.Module, example: Values) -> TracedGraph:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Whatever runs inside: the model's modes, its buffers and torch's global stream are as before afterwards."""
+    """Restore the modes and buffers of the model and torch's global random stream at the end of the context."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     with torch.random.fork_rng(devices=[]):
@@ -138,21 +152,23 @@ def _trace_both_modes(model: nn.Module, leaves: frozenset[str], is_chain: bool) 
 
 
 def _check_inputs(graph: fx.Graph, example: Values) -> None:
-    """Raise _Untraceable unless the forward takes just these inputs and uses all of them."""
+    """Raise _Untraceable unless ``forward`` takes exactly these inputs and uses all of them."""
     placeholders = graph.find_nodes(op="placeholder")
     names = [str(node.target) for node in placeholders]
     if isinstance(example, Tensor):
         if len(names) != 1:
-            raise _Untraceable("", f"its forward takes ({', '.join(names)}), a model that is cut takes one tensor")
+            raise _Untraceable(
+                "", f"its forward takes ({', '.join(names)}), but a model of one unnamed input must take one tensor"
+            )
     elif set(names) != set(example):
-        told = f"its forward takes ({', '.join(names)}) and the data have the inputs ({', '.join(example)})"
-        raise _Untraceable("", f"{told}, which it gets by name")
+        found = f"its forward takes ({', '.join(names)}) and the data have the inputs ({', '.join(example)})"
+        raise _Untraceable("", f"{found}, which it gets by name")
     if unused := [str(node.target) for node in placeholders if not node.users]:
         raise _Untraceable("", f"its forward never uses the input {unused[0]!r}")
 
 
 def arguments(graph: fx.Graph, example: Values) -> tuple[Tensor, ...]:
-    """A batch in the order in which the graph takes its inputs."""
+    """Return the tensors of a batch in the order in which the graph takes its inputs."""
     if isinstance(example, Tensor):
         return (example,)
     return tuple(example[str(node.target)] for node in graph.find_nodes(op="placeholder"))
@@ -173,14 +189,14 @@ def _trace_once(model: nn.Module, leaves: frozenset[str], training: bool) -> tup
 
 
 def _line(error: Exception) -> str:
-    """The last line of the user's code that led to this error."""
+    """Return the last line of the user's code in the traceback of this error."""
     ours = (os.path.dirname(torch.__file__), __file__)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
     return f' at {frames[-1].filename}:{frames[-1].lineno} "{frames[-1].line}"' if frames else ""
 
 
 def _constants_are_no_state(root: nn.Module, graph: fx.Graph) -> None:
-    """Plain tensor attributes must not enter a part's state dict, as they are not in the model's."""
+    """Keep plain tensor attributes out of the state dicts of parts, since that of the model lacks them."""
     for node in graph.find_nodes(op="get_attr"):
         assert isinstance(node.target, str)
         owner_path, _, name = node.target.rpartition(".")
@@ -190,7 +206,7 @@ def _constants_are_no_state(root: nn.Module, graph: fx.Graph) -> None:
 
 
 def _dropout_calls(graph: fx.Graph, eval_graph: fx.Graph) -> list[tuple[fx.Node, type[SeededDropout]]]:
-    """The calls of dropout functions, each with the kind of module it should be.
+    """Return the calls of dropout functions, each with the kind of module that replaces it.
 
     Raises _Untraceable where the two graphs differ in anything else.
     """

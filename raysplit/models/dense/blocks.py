@@ -1,7 +1,7 @@
 """The reduced Xception encoder and the dense-prediction decoder of merge-and-split training.
 
 Zhuang, Wen, Lyu, Zhang, "MAS: Towards Resource-Efficient Federated Multiple-Task Learning", ICCV 2023,
-arXiv 2307.11285; the network goes back to Standley et al., "Which Tasks Should Be Learned Together in Multi-task
+arXiv 2307.11285; the network comes from Standley et al., "Which Tasks Should Be Learned Together in Multi-task
 Learning?", ICML 2020, arXiv 1905.07553. Channel widths and parameter counts are those of the published models.
 
 Images below 128 pixels get half the channels; images below 64 pixels keep the stem at full resolution as well, so
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FULL_WIDTHS = {  # capacity -> channels; parameters grow in proportion to capacity, so channels do by its square root
+FULL_WIDTHS = {  # capacity -> channels; parameters are proportional to capacity, so channels grow with its square root
     0.5: (24, 48, 64, 128, 360),
     1.0: (24, 48, 96, 192, 512),
     2.0: (32, 64, 128, 256, 728),
@@ -27,7 +27,7 @@ FULL_OUTPUT, SMALL_OUTPUT = 256, 96  # channels of the representation, whatever 
 
 
 def encoder_widths(image_size: int, width: float) -> tuple[int, ...]:
-    """Channels after the two stem convolutions and the three down-sampling blocks."""
+    """Return the channels after the two stem convolutions and the three down-sampling blocks."""
     if width <= 0:
         raise ValueError(f"width must be positive, got {width}; 1.0 is the published network, 0.5 half its parameters")
     if image_size >= 128 and width in FULL_WIDTHS:
@@ -37,7 +37,7 @@ def encoder_widths(image_size: int, width: float) -> tuple[int, ...]:
 
 
 class SeparableConv(nn.Sequential):
-    """Depthwise `kernel_size` x `kernel_size`, then pointwise convolution; no bias, size kept."""
+    """A depthwise convolution and then a pointwise one, without bias, that keep the image size."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__(
@@ -47,7 +47,7 @@ class SeparableConv(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Two [ReLU, separable 3x3, BatchNorm], then a 2x2 stride-2 convolution if `stride` is 2; plus a skip."""
+    """Two [ReLU, separable 3x3, BatchNorm] and, if `stride` is 2, a 2x2 stride-2 convolution, plus a skip."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, first_relu: bool = True) -> None:
         super().__init__()
@@ -70,8 +70,10 @@ class Block(nn.Module):
 
 
 class ChannelsLast(nn.Sequential):
-    """Computes in channels-last memory: depthwise and transposed convolutions on CPUs, here and in the decoders that
-    follow, take about half the time. Shapes are not touched."""
+    """A chain that computes in channels-last memory, with the same shapes.
+
+    On CPUs this about halves the time of depthwise and transposed convolutions, here and in the decoders behind it.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = super().forward(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-untyped-call]
@@ -79,7 +81,9 @@ class ChannelsLast(nn.Sequential):
 
 
 def xception_encoder(*, in_channels: int, image_size: int, width: float) -> nn.Sequential:
-    """[B, in_channels, S, S] -> [B, 256, S/16, S/16]; below 128 pixels 96 channels, below 64 pixels S/8.
+    """Build the encoder [B, in_channels, S, S] -> [B, 256, S/16, S/16].
+
+    Images below 128 pixels give 96 channels, images below 64 pixels S/8 instead of S/16.
 
     Raises ValueError when S is not a multiple of that factor.
     """
@@ -98,9 +102,9 @@ def xception_encoder(*, in_channels: int, image_size: int, width: float) -> nn.S
 
 
 class XceptionDecoder(nn.Module):
-    """Representation [B, C, h, w] -> [B, out_channels, h * 2**num_doublings, w * 2**num_doublings].
+    """A decoder [B, C, h, w] -> [B, out_channels, h * 2**num_doublings, w * 2**num_doublings].
 
-    A thin branch is enlarged bilinearly, a deep one by transposed convolutions; both are joined before the head.
+    A thin branch is enlarged bilinearly, a deep one by transposed convolutions; both are concatenated before the head.
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, image_size: int, num_doublings: int) -> None:

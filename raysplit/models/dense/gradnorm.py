@@ -1,8 +1,9 @@
-"""GradNorm at the shared representation: weights that even out how fast the tasks learn.
+"""GradNorm at the shared representation, task weights that make all tasks learn at a similar rate.
 
 Chen et al., "GradNorm", ICML 2018, arXiv 1711.02257, in the form used as a baseline by Zhuang et al. (MAS, ICCV 2023,
-arXiv 2307.11285): with g_i the gradient of task i at the representation, G_i = w_i * |g_i|, its target is
-mean(G) * r_i^1.5, r_i the relative inverse training rate; weights move by 0.01 % towards the target and keep the sum n.
+arXiv 2307.11285): g_i is the gradient of task i at the representation and G_i = w_i * |g_i|, with the target
+mean(G) * r_i^1.5 for the relative inverse training rate r_i. Weights move by 0.01 % toward the target and keep the sum
+n.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _TINY = 1e-8
 
 @dataclass(frozen=True, kw_only=True)
 class GradNormState:
-    """Weights by task (sum = number of tasks), the losses that count as initial, and the calls made so far."""
+    """Weights by task, whose sum is the number of tasks, initial losses by task, and the number of calls so far."""
 
     weights: Mapping[str, float]
     initial_losses: Mapping[str, float]
@@ -33,12 +34,12 @@ class GradNormState:
 
 
 def start(tasks: tuple[str, ...]) -> GradNormState:
-    """All weights 1; the first calls set the initial losses."""
+    """Return the first state: all weights 1; the first calls set the initial losses."""
     return GradNormState(weights=dict.fromkeys(tasks, 1.0), initial_losses={}, num_calls=0)
 
 
 def update(state: GradNormState, losses: Mapping[str, float], norms: Mapping[str, float]) -> GradNormState:
-    """The state after one batch with these losses and these norms of the tasks' gradients at the representation."""
+    """Return the state after one batch with these losses and gradient norms of the tasks."""
     if state.num_calls < NUM_WARM_UP_CALLS:
         state = replace(state, initial_losses=dict(losses))
     num_tasks = len(state.weights)
@@ -60,7 +61,7 @@ def update(state: GradNormState, losses: Mapping[str, float], norms: Mapping[str
 def backward(
     model: MultiTaskModel, x: Tensor, targets: Mapping[str, Tensor], losses: Mapping[str, Loss], state: GradNormState
 ) -> tuple[dict[str, float], GradNormState]:
-    """Leave the gradients of one batch in the parameters; the losses and the next state are returned.
+    """Add the gradients of one batch to the parameters, and return the losses and the next state.
 
     Decoders get their plain gradients, the encoder gets (1/sqrt n) * sum_i w_i g_i with the updated weights.
     """

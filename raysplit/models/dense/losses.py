@@ -1,7 +1,8 @@
-"""The nine Taskonomy tasks and their losses, summed without weights.
+"""The nine Taskonomy tasks and their losses, which are summed without weights.
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, trained on Zamir et al., "Taskonomy", CVPR 2018, arXiv 1804.08328.
-A pixel without a valid target carries NaN (label 0 for segmentation); it adds nothing to a sum but counts in the mean.
+The target of a pixel without a valid one is NaN, or label 0 for segmentation. NaN pixels add nothing to the sum of
+absolute errors and count in its mean.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) -> scalar
 
 
 def segmentation_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of scores [B, C, H, W] and labels [B, H, W], label 0 ignored, mean over the other pixels.
+    """Return the cross-entropy of scores [B, C, H, W] and labels [B, H, W], the mean over pixels of label above 0.
 
-    A batch with no labelled pixel has loss 0.
+    A batch without a labeled pixel has loss 0.
     """
     labels = target.long()
     total = F.cross_entropy(prediction, labels, ignore_index=0, reduction="sum")
@@ -27,24 +28,24 @@ def segmentation_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def l1_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Absolute error of two [B, C, H, W], mean over all elements; NaN targets count as error 0."""
+    """Return the mean absolute error of two tensors [B, C, H, W]; NaN targets count as error 0."""
     return _error(prediction, target).mean()
 
 
 def _error(prediction: Tensor, target: Tensor) -> Tensor:
-    """|prediction - target|, 0 with zero gradient where the target is NaN."""
+    """Return |prediction - target|, which is 0 with zero gradient where the target is NaN."""
     return (prediction - torch.where(target.isnan(), prediction, target)).abs()
 
 
 def shift_tolerant_l1_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """L1 of two [B, C, H, W] that forgives a shift by one pixel.
+    """Return the mean absolute error of two tensors [B, C, H, W], up to a shift by one pixel.
 
     The prediction is shifted by each of the 9 offsets in {-1, 0, 1}^2 and compared on the interior; each image counts
     with its best offset. NaN targets count as error 0.
     """
     height, width = target.shape[-2] - 2, target.shape[-1] - 2
     if height < 1 or width < 1:
-        raise ValueError(f"images of {tuple(target.shape[-2:])} pixels have no interior; at least 3x3 are needed")
+        raise ValueError(f"images of {tuple(target.shape[-2:])} pixels have no interior; give at least 3x3 pixels")
     shifted = prediction.unfold(2, height, 1).unfold(3, width, 1)  # [B, C, 3, 3, H - 2, W - 2], a view
     inner = target[:, :, None, None, 1:-1, 1:-1].expand_as(shifted)
     per_offset = _error(shifted, inner).mean(dim=(1, 4, 5))  # [B, 3, 3]
@@ -53,7 +54,7 @@ def shift_tolerant_l1_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One dense-prediction task: its letter, its Taskonomy folder, the channels of its output and its loss."""
+    """A task of dense prediction: its letter, its Taskonomy folder, the channels of its output and its loss."""
 
     letter: str
     name: str
@@ -78,5 +79,5 @@ TASKS: dict[str, Task] = {
 
 
 def task_losses(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Loss of each task in `outputs`, by letter; `targets` may hold more tasks than that."""
+    """Return the loss of each task in `outputs`, by letter; `targets` may have more tasks."""
     return {task: TASKS[task].loss(output, targets[task]) for task, output in outputs.items()}

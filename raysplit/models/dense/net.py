@@ -1,4 +1,4 @@
-"""One shared encoder, one decoder per task: the all-in-one model that merge-and-split training merges and splits.
+"""The all-in-one model of merge-and-split training, with one shared encoder and one decoder per task.
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: theta = {theta_s} and {theta_i : task i}. The encoder's gradient
 is (1/sqrt n) * sum_i g_i, n being the number of decoders of the model. A group of tasks inherits the encoder and the
@@ -22,13 +22,13 @@ from raysplit.seeding import derive
 
 
 class EncoderBuilder(Protocol):
-    """What an encoder named by import path must be; its output is smaller than the image by a power of two."""
+    """Signature of an encoder named by import path, whose output is smaller than the image by a power of two."""
 
     def __call__(self, *, in_channels: int, image_size: int, width: float) -> nn.Module: ...
 
 
 class DecoderBuilder(Protocol):
-    """What a decoder named by import path must be; it gives outputs of the size of the image."""
+    """Signature of a decoder named by import path, whose output has the size of the image."""
 
     def __call__(self, *, in_channels: int, out_channels: int, image_size: int, num_doublings: int) -> nn.Module: ...
 
@@ -38,7 +38,7 @@ DECODERS: dict[str, DecoderBuilder] = {"xception": XceptionDecoder, "staged": st
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """The identity whose backward multiplies by `factor`."""
+    """An identity whose backward pass multiplies the gradient by `factor`."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, factor: float) -> Tensor:
@@ -51,12 +51,12 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def scale_gradient(z: Tensor, factor: float) -> Tensor:
-    """`z` itself; its gradient comes back multiplied by `factor`."""
+    """Return `z`, whose gradient is multiplied by `factor`."""
     return cast(Tensor, _ScaleGradient.apply(z, factor))
 
 
 class MultiTaskModel(nn.Module):
-    """`encoder` shared by all tasks, `decoders` by task name; tasks keep the order of `decoders`."""
+    """A model with an encoder shared by all tasks and one decoder per task, in the order of `decoders`."""
 
     def __init__(self, encoder: nn.Module, decoders: nn.ModuleDict) -> None:
         super().__init__()
@@ -69,36 +69,36 @@ class MultiTaskModel(nn.Module):
         return tuple(self.decoders)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images [B, C, S, S] -> representation; gradients passing back are divided by sqrt(number of tasks)."""
+        """Encode images [B, C, S, S]; gradients passing back are divided by sqrt(number of tasks)."""
         return scale_gradient(self.encoder(x), 1 / math.sqrt(len(self.decoders)))
 
     def decode(self, z: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Representation -> output of each of `tasks` (all of them by default)."""
+        """Decode a representation to the output of each of `tasks`, by default all."""
         return {task: self.decoders[task](z) for task in (self.tasks if tasks is None else tasks)}
 
     def forward(self, x: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Images [B, C, S, S] -> outputs [B, channels of the task, S, S] of `tasks` (all of them by default)."""
+        """Return the outputs [B, channels of the task, S, S] of `tasks`, by default all, for images [B, C, S, S]."""
         return self.decode(self.encode(x), tasks)
 
 
 def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The part of a model's state that all tasks share, under the model's own names."""
+    """Return the part of a model's state that all tasks share, with the model's own names."""
     return {name: value for name, value in state.items() if name.startswith("encoder.")}
 
 
 def decoder_state(state: Mapping[str, Tensor], task: str) -> dict[str, Tensor]:
-    """The part of a model's state that belongs to `task` alone, under the model's own names."""
+    """Return the part of a model's state that belongs to `task` alone, with the model's own names."""
     return {name: value for name, value in state.items() if name.startswith(f"decoders.{task}.")}
 
 
 def group_state(state: Mapping[str, Tensor], tasks: Iterable[str]) -> dict[str, Tensor]:
-    """What a group inherits from the merged model: the encoder and the decoders of its tasks."""
+    """Return the state that a group inherits from the merged model: the encoder and the decoders of its tasks."""
     parts = [encoder_state(state), *(decoder_state(state, task) for task in tasks)]
     return {name: value for part in parts for name, value in part.items()}
 
 
-def _initialise(module: nn.Module) -> None:
-    """Convolutions N(0, 2 / (kernel area * output channels)); transposed ones and biases keep torch's default."""
+def _initialize(module: nn.Module) -> None:
+    """Draw convolutions from N(0, 2 / (kernel area * output channels)); the rest keeps torch's default."""
     for layer in module.modules():
         if type(layer) is nn.Conv2d:
             area = layer.kernel_size[0] * layer.kernel_size[1]
@@ -106,7 +106,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _num_doublings(encoder: nn.Module, in_channels: int, image_size: int) -> tuple[int, int]:
-    """Channels of the representation, and how often its size must be doubled to reach that of the image."""
+    """Return the channels of the representation, and the doublings from its size to that of the image."""
     training = encoder.training
     with torch.no_grad():
         _, channels, height, width = encoder.eval()(torch.zeros(1, in_channels, image_size, image_size)).shape
@@ -130,13 +130,21 @@ def build_mas_model(
     in_channels: int = 3,
     seed: int = 0,
 ) -> MultiTaskModel:
-    """The network for `tasks` (letters of `mas_losses.TASKS`) on square images of `image_size` pixels.
+    """Build the network for some tasks on square images.
 
-    `width` is the encoder's capacity: 0.5 has half the parameters. `encoder` is "xception", "resnet18" or an import
-    path "pkg.mod:callable" of an `EncoderBuilder`; `decoder` is "xception", "staged", an import path of a
-    `DecoderBuilder`, or by default the one published with the encoder ("staged" for encoders of your own). Initial
-    values depend on `seed` and, for a decoder, on its task alone: a task starts alike in any set of tasks.
-    Raises ValueError for unknown or repeated tasks and for sizes that the encoder cannot halve.
+    Args:
+        tasks: letters of the tasks, keys of `raysplit.models.dense.losses.TASKS`.
+        image_size: side of the images in pixels.
+        width: capacity of the encoder; 0.5 has half the parameters.
+        encoder: "xception", "resnet18" or the import path "package.module:name" of an `EncoderBuilder`.
+        decoder: "xception", "staged" or the import path of a `DecoderBuilder`; by default "xception" for the encoder
+            "xception", otherwise "staged".
+        in_channels: channels of the images.
+        seed: seed of the initial weights. Those of a decoder also depend on its task alone, so a task starts with the
+            same weights in any set of tasks.
+
+    Raises:
+        ValueError: for unknown or repeated tasks, and for sizes that the encoder cannot halve.
     """
     unknown = [task for task in tasks if task not in TASKS]
     if not tasks or unknown or len(set(tasks)) != len(tasks):
@@ -147,7 +155,7 @@ def build_mas_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "encoder"))
         trunk = build_encoder(in_channels=in_channels, image_size=image_size, width=width)
-        _initialise(trunk)
+        _initialize(trunk)
         channels, doublings = _num_doublings(trunk, in_channels, image_size)
         heads = nn.ModuleDict()
         for task in tasks:
@@ -158,7 +166,7 @@ def build_mas_model(
                 image_size=image_size,
                 num_doublings=doublings,
             )
-            _initialise(heads[task])
+            _initialize(heads[task])
     return MultiTaskModel(trunk, heads)
 
 
@@ -171,7 +179,10 @@ def mas(
     encoder: str = "xception",
     decoder: str | None = None,
 ) -> MultiTaskModel:
-    """`build_mas_model` by the name "mas": streams from torch's seed, sizes from the data; classes come with tasks."""
+    """Build the model named "mas", see `build_mas_model`; the seed is torch's, sizes come from the data.
+
+    `num_classes` is ignored, since every task has its own output channels.
+    """
     channels, height, image_width = input_shape
     if height != image_width:
         raise ValueError(f"the network takes square images, got {height}x{image_width}; resize them")

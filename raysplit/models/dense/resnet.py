@@ -1,4 +1,4 @@
-"""ResNet-18 as the shared encoder, and the staged decoder that goes with it.
+"""ResNet-18 as the shared encoder, and the staged decoder for it.
 
 He et al., "Deep Residual Learning", CVPR 2016, arXiv 1512.03385; used as the alternative encoder by Zhuang et al.,
 arXiv 2307.11285. The decoder takes any encoder whose output is smaller than the image by a power of two.
@@ -12,10 +12,13 @@ STAGE_WIDTHS = (256, 128, 64, 48, 32)
 
 
 def resnet18_encoder(*, in_channels: int, image_size: int, width: float) -> nn.Sequential:
-    """[B, in_channels, S, S] -> [B, 512, S/32, S/32]; S/16 below 128 pixels, S/8 below 64 (a 3x3 stem, no pooling)."""
+    """Build the encoder [B, in_channels, S, S] -> [B, 512, S/32, S/32].
+
+    Below 128 pixels a 3x3 stem without pooling gives S/16, and below 64 pixels S/8.
+    """
     if width != 1.0:
         raise ValueError(f'encoder "resnet18" has one width, 1.0, got {width}; use encoder "xception" to scale it')
-    from torchvision.models import resnet18  # a second of import time, which only those who use it pay
+    from torchvision.models import resnet18  # imported here, because it takes a second
 
     net = resnet18(weights=None)
     stem: list[nn.Module] = [nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False), net.bn1, net.relu]
@@ -27,7 +30,7 @@ def resnet18_encoder(*, in_channels: int, image_size: int, width: float) -> nn.S
 
 
 def staged_decoder(*, in_channels: int, out_channels: int, image_size: int, num_doublings: int) -> nn.Sequential:
-    """Representation [B, C, h, w] -> [B, out_channels, S, S]: each stage doubles the size, then smooths it.
+    """Build the decoder [B, C, h, w] -> [B, out_channels, S, S], whose stages double the size and smooth it.
 
     Raises ValueError when `num_doublings` is outside 1..5.
     """

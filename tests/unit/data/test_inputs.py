@@ -31,12 +31,12 @@ def made(inputs: dict[str, Input], rows: int, **options: Any) -> dict[str, Tenso
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"dtype": torch.uint8, "shape": (3,)}, "an input of torch.uint8; a model takes floating numbers, int64"),
-        ({"dtype": torch.float32, "shape": (0,)}, "sizes are at least 1, or None"),
-        ({"dtype": torch.int64, "shape": (None,)}, "exactly ragged inputs have a size None"),
-        ({"dtype": torch.int64, "shape": (3,), "ragged": True}, "exactly ragged inputs have a size None"),
+        ({"dtype": torch.uint8, "shape": (3,)}, "an input has dtype torch.uint8; a model takes floating numbers"),
+        ({"dtype": torch.float32, "shape": (0,)}, "sizes must be at least 1, or None"),
+        ({"dtype": torch.int64, "shape": (None,)}, "set ragged=True exactly when a size is None"),
+        ({"dtype": torch.int64, "shape": (3,), "ragged": True}, "set ragged=True exactly when a size is None"),
         ({"dtype": torch.int64, "shape": (), "pad": 0.5}, "cannot be padded with 0.5"),
-        ({"dtype": torch.int64, "shape": (), "role": "public"}, "private or side, got 'public'"),
+        ({"dtype": torch.int64, "shape": (), "role": "public"}, "role 'public'; it must be private or side"),
     ],
 )
 def test_wrong_records_are_refused(fields: dict[str, Any], says: str) -> None:

@@ -145,12 +145,12 @@ def test_edges_appear_where_an_object_covers_what_lies_behind(seen: list[dict[st
 
 
 def test_normals_have_unit_length_and_face_the_camera(seen: list[dict[str, np.ndarray]]) -> None:
-    centre = (np.arange(SIZE) * 2 + 1 - SIZE) / SIZE * np.tan(np.radians(35))
+    center = (np.arange(SIZE) * 2 + 1 - SIZE) / SIZE * np.tan(np.radians(35))
     for image in seen:
         n = image["n"]
         np.testing.assert_allclose((n**2).sum(axis=1), 1, atol=1e-12)
-        towards = n[:, 2] - n[:, 0] * centre[None, None, :] + n[:, 1] * centre[None, :, None]
-        assert towards.min() > -1e-6
+        toward = n[:, 2] - n[:, 0] * center[None, None, :] + n[:, 1] * center[None, :, None]
+        assert toward.min() > -1e-6
 
 
 def test_hits_lie_on_their_surfaces(seen: list[dict[str, np.ndarray]]) -> None:
@@ -211,7 +211,7 @@ def test_an_image_does_not_depend_on_its_neighbours() -> None:
     assert not np.array_equal(render(3, 6, [9], 32)["a"], alone["a"])
 
 
-def test_grey_ramp_has_the_expected_texture() -> None:
+def test_gray_ramp_has_the_expected_texture() -> None:
     """On a ramp of slope 1 / 64 per pixel the Sobel magnitude over 8 is the slope; a ramp has no corners."""
     ramp = np.tile(np.arange(64) / 64, (1, 64, 1))
     texture, corners = texture_targets(ramp)
@@ -261,9 +261,9 @@ def test_the_cache_gives_the_same_bits(tmp_path: Path) -> None:
     [
         ({"tasks": ("x",)}, "letters of s"),
         ({"tasks": ()}, "letters of s"),
-        ({"num_buildings": 0}, "at least 1 building"),
-        ({"num_train": 0}, "at least 1 building"),
-        ({"num_val": -1}, "at least 1 building"),
+        ({"num_buildings": 0}, "num_buildings and num_train must be at least 1"),
+        ({"num_train": 0}, "num_buildings and num_train must be at least 1"),
+        ({"num_val": -1}, "num_buildings and num_train must be at least 1"),
     ],
 )
 def test_errors_name_the_rule(changes: dict[str, object], message: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from raysplit.data.noise import NormalDrawNoise, UniformDrawNoise, noise_named
 from raysplit.data.rendered.shapes3d import BlockCache, H5File, Rendered, load_shapes3d, picture_source
 from raysplit.data.rendered.shapes3d_grid import FACTORS, GRIDS, Grid
-from raysplit.data.rendered.shapes3d_render import SHAPES, Geometry, Surface, colour_in, hue_colour, trace, weights
+from raysplit.data.rendered.shapes3d_render import SHAPES, Geometry, Surface, color_in, hue_color, trace, weights
 
 FULL, REDUCED = GRIDS["full"], GRIDS["reduced"]
 TINY = Grid(sizes=(2, 2, 2, 2, 2, 3))
@@ -61,7 +61,7 @@ def test_class_names_are_the_values() -> None:
 
 
 def test_pure_hues() -> None:
-    assert [hue_colour(h / 6) for h in range(6)] == [
+    assert [hue_color(h / 6) for h in range(6)] == [
         pytest.approx(rgb) for rgb in [(1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1), (1, 0, 1)]
     ]
 
@@ -95,12 +95,12 @@ def test_turning_the_other_way_mirrors_what_is_seen(shape: str, orientation: int
     assert np.array_equal(left, right[:, ::-1])
 
 
-def test_a_surfaces_colour_changes_its_own_pixels_alone() -> None:
+def test_a_surfaces_color_changes_its_own_pixels_alone() -> None:
     parts = weights(Geometry(shape="box", scale=1.0, orientation_degrees=10.0))
-    colours = np.array([[hue_colour(0.1), hue_colour(0.5), hue_colour(0.8)]] * 4, np.float32)
+    colors = np.array([[hue_color(0.1), hue_color(0.5), hue_color(0.8)]] * 4, np.float32)
     for surface in range(3):
-        colours[surface + 1, surface] = hue_colour(0.3)
-    pictures = colour_in(parts, colours)
+        colors[surface + 1, surface] = hue_color(0.3)
+    pictures = color_in(parts, colors)
     for surface in range(3):
         changed = (pictures[surface + 1] != pictures[0]).any(axis=-1)
         assert changed.any()
@@ -168,8 +168,8 @@ def test_any_factors_can_be_the_tasks(tasks: tuple[str, ...]) -> None:
 def test_labels_belong_to_their_pictures(tmp_path: Path) -> None:
     """The object's hue is 0 for red: with object_hue as the label, red objects are those labelled 0."""
     data = load_shapes3d(grid="reduced", cache=tmp_path, tasks=("object_hue",), num_train=60, num_test=4)
-    centre = data.train.x[:, :, 34, 32]  # a pixel of the object in every picture
-    red = (centre[:, 0] > 0) & (centre[:, 1] == 0) & (centre[:, 2] == 0)
+    center = data.train.x[:, :, 34, 32]  # a pixel of the object in every picture
+    red = (center[:, 0] > 0) & (center[:, 1] == 0) & (center[:, 2] == 0)
     assert red.equal(data.train.y["object_hue"] == 0)
     assert [p.name for p in tmp_path.iterdir()] == ["3dshapes-rendered-v1-4x4x4x8x4x5"]
 

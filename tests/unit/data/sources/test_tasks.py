@@ -126,11 +126,11 @@ def test_mistakes_in_a_table_are_named(tmp_path: Path) -> None:
     refused("there is no label table", table=tmp_path / "none.csv")
     refused("has no column 'weight'; its columns are image, size, tone, side", tasks=["weight"])
     refused("at least one label column", tasks=[])
-    refused('row 1: split is \'small\'; it is "train" or "test"', split_column="size")
+    refused('row 1: split is \'small\'; it must be "train" or "test"', split_column="size")
     for name, rows, match in [
-        ("lost", "image,size\n0.png,a\nlost.png,b\n", r"row 2: .*lost\.png is no picture"),
+        ("lost", "image,size\n0.png,a\nlost.png,b\n", r"row 2: .*lost\.png cannot be read as a picture"),
         ("outside", "image,size\n../labels.csv,a\n0.png,b\n", r"row 1: \.\./labels\.csv lies outside"),
-        ("gap", "image,size\n0.png,a\n1.png,\n", "column 'size': no value in row 2"),
+        ("gap", "image,size\n0.png,a\n1.png,\n", "column 'size': row 2 has no value"),
         ("single", "image,size\n0.png,a\n1.png,a\n", "column 'size': 1 class"),
         ("empty", "image,size\n", "has no rows"),
     ]:

@@ -70,7 +70,7 @@ def test_inputs_may_shadow_names_of_python() -> None:
     ("example", "says"),
     [
         ({"tokens": BATCH["tokens"]}, r"takes \(numbers, tokens\) and the data have the inputs \(tokens\)"),
-        (BATCH["tokens"], r"takes \(numbers, tokens\), a model that is cut takes one tensor"),
+        (BATCH["tokens"], r"takes \(numbers, tokens\), but a model of one unnamed input must take one tensor"),
     ],
 )
 def test_inputs_that_the_model_does_not_take_are_refused(example: Any, says: str) -> None:
