@@ -57,11 +57,18 @@ class Resumable:
         """Names of the durable parties of a method that sends owners their weights in every round.
 
         An owner is durable only if it keeps more: momentum, its own batch-norm statistics, or what a subclass of
-        `DataOwner` adds to its ``state_dict``.
+        `DataOwner` adds to its ``state_dict``. All owners of an algorithm that overrides `round` are durable, until it
+        overrides `durable` as well to say that it sends owners their weights too.
         """
         training = self.setting.training
-        keeps = not training.restart_optimizer or self.setting.buffers == "local"
+        keeps = not training.restart_optimizer or self.setting.buffers == "local" or self._round_is_newer()
         return [p.name for p in parties if keeps or p.role != "owner" or keeps_more_than_parts(p)]
+
+    @classmethod
+    def _round_is_newer(cls) -> bool:
+        """Whether ``round`` was written in a subclass of the class whose `durable` speaks for it."""
+        written = {name: kind for kind in reversed(cls.__mro__) for name in ("durable", "round") if name in vars(kind)}
+        return written["round"] is not written["durable"] and issubclass(written["round"], written["durable"])
 
     def latecomers(self) -> list[PartySpec]:
         """Describe the parties that have been added since the deployment."""
