@@ -6,10 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from raysplit.experiment.experiment import Experiment
-from raysplit.runs.folder import Row
-
 if TYPE_CHECKING:
+    from raysplit.experiment.experiment import Experiment
+    from raysplit.runs.folder import Row
     from raysplit.runs.result import Result
 
 logger = logging.getLogger(__name__)
