@@ -1,7 +1,7 @@
-"""The error of a description that is wrong."""
+"""The exception for a wrong configuration."""
 
 from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """The configuration is wrong; the message names key, value, rule and way out."""
+    """Exception for a wrong configuration; the message has the key, the value, the rule and the way out."""

@@ -54,7 +54,7 @@ def test_a_spoilt_checkpoint_is_shown_as_such(here: Path, capsys: pytest.Capture
     (here / "runs/cut/checkpoints/round-000002.ckpt").write_bytes(b"something else")
     main(["show", "runs/cut"])
     shown = capsys.readouterr().out.replace("\n", " ")
-    assert "round-000002.ckpt is no checkpoint of this version" in shown
+    assert "round-000002.ckpt is not a checkpoint of this version" in shown
     assert "round-000001.ckpt: whole" in shown
 
 
