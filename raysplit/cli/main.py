@@ -1,4 +1,4 @@
-"""The ``raysplit`` command."""
+"""The ``raysplit`` command: a group that loads each command when it is called."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 import pkgutil
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,13 @@ COMMANDS = {
     "demo": "raysplit.cli.training.demo:demo",
     "train": "raysplit.cli.training.train:train",
     "resume": "raysplit.cli.training.resume:resume",
+    "sweep": "raysplit.cli.training.sweep:sweep",
+    "submit": "raysplit.cli.training.submit:submit",
     "list": "raysplit.cli.results.runs:list_runs",
     "show": "raysplit.cli.results.show:show",
-    "export": "raysplit.cli.results.export:export",
-    "doctor": "raysplit.cli.machines.doctor:doctor",
-    "sweep": "raysplit.cli.training.sweep:sweep",
     "compare": "raysplit.cli.results.compare:compare",
     "report": "raysplit.cli.results.report:report",
-    "cluster": "raysplit.cli.machines.cluster:cluster",
-    "submit": "raysplit.cli.training.submit:submit",
+    "export": "raysplit.cli.results.export:export",
     "plan": "raysplit.cli.planning.plan:plan",
     "simulate": "raysplit.cli.planning.simulate:simulate_command",
     "profile": "raysplit.cli.planning.profile:profile",
@@ -36,15 +35,17 @@ COMMANDS = {
     "split-cost": "raysplit.cli.planning.split_cost:split_cost",
     "serve": "raysplit.cli.serving.serve:serve",
     "edge": "raysplit.cli.serving.edge:edge",
+    "cluster": "raysplit.cli.machines.cluster:cluster",
+    "doctor": "raysplit.cli.machines.doctor:doctor",
 }
-
+"""The commands, in the order of ``raysplit --help``; the folder of a command is its heading there."""
 
 SERVE_PACKAGES = {"fastapi", "httpx", "tenacity", "ray.serve"}
-"""What the extra ``serve`` brings."""
+"""The packages that the extra ``serve`` installs."""
 
 
 class LazyGroup(click.Group):
-    """Loads a command's module when it is asked for; ``raysplit --help`` reads docstrings and waits for nothing."""
+    """A group that imports a command's module when it is called; ``raysplit --help`` only reads docstrings."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -56,31 +57,41 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary(target)) for name, target in COMMANDS.items()])
+        width = max(len(name) for name in COMMANDS)  # one column for all headings
+        for heading, targets in groupby(COMMANDS.items(), key=lambda item: item[1].split(".")[2]):
+            with formatter.section(heading.capitalize()):
+                formatter.write_dl([(f"{name:<{width}}", summary(target)) for name, target in targets])
 
 
 def summary(target: str) -> str:
-    """What a command does: its module's first line after the colon, read without importing the module."""
+    """Return the first line of a command's module after the colon, read without importing the module."""
     module = target.partition(":")[0]
     source = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
     first_line = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
-    return first_line.partition(": ")[2]
+    text = first_line.partition(": ")[2].removesuffix(".")
+    return text[:1].upper() + text[1:]
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, context_settings={"max_content_width": 100})
 @click.version_option(raysplit.__version__)
-@click.option("-v", "--verbose", is_flag=True, help="Log every round and decision to standard error.")
+@click.option("-v", "--verbose", is_flag=True, help="Log rounds and decisions to standard error.")
 def cli(verbose: bool) -> None:
-    """Split and multi-task training across data owners that keep their data."""
+    """Train neural networks across data owners that keep their data.
+
+    \b
+    Examples:
+      raysplit demo
+      raysplit train examples/minibatch_sfl_digits.yaml --name first
+      raysplit show first
+    """
     level = logging.INFO if verbose else logging.WARNING
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=verbose)
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point: a mistake of the user ends in one message and exit code 2, never in a traceback."""
-    sys.path.insert(0, os.getcwd())  # a name such as "mymodel:build" means a file here
+    """Run the command line; a user's mistake ends in one message and exit code 2, not in a traceback."""
+    sys.path.insert(0, os.getcwd())  # import paths such as "mymodel:build" may name a file in the working directory
     try:
         return cli.main(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -93,7 +104,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in SERVE_PACKAGES:
             raise
-        text = f"this command needs {error.name}, which is not installed; pip install 'raysplit[serve]' brings it"
+        text = f"this command needs {error.name}, which is not installed; run: pip install 'raysplit[serve]'"
         Console(stderr=True).print(f"[red]error:[/red] {_escaped(text)}", highlight=False)
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:

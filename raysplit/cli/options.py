@@ -1,4 +1,4 @@
-"""Runs on the command line: their folders, their names below ``runs``, or the URIs of them."""
+"""Arguments that name runs: a folder, a name below ``runs``, or a URI."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import click
 
 @dataclass(frozen=True, kw_only=True)
 class NamedRun:
-    """A run as it was named, and the folder that it can be read from: its own, or a copy of what is at a URI."""
+    """A run as the user named it, with a local folder to read it from; for a URI, the folder is a copy."""
 
     location: str
     folder: Path
 
 
 def run_records(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Path, ...]:
-    """The folders of runs, as a callback of an argument; of those at URIs, what tells how they went."""
+    """Click callback: turn names of runs into folders; of runs at URIs, only the records are copied."""
     return tuple(_records(value) if "://" in value else Path(value) for value in values)
 
 
 def whole_run(ctx: click.Context, parameter: click.Parameter, value: str) -> NamedRun:
-    """One run with all its files, as a callback of an argument."""
+    """Click callback: turn the name of a run into a `NamedRun` with all its files."""
     if "://" in value:
-        from raysplit.runs.remote import fetched  # the command line's help does not wait for torch
+        from raysplit.runs.remote import fetched
 
         return NamedRun(location=value, folder=fetched(value))
     folder = run_folder(Path(value))
@@ -32,7 +32,7 @@ def whole_run(ctx: click.Context, parameter: click.Parameter, value: str) -> Nam
 
 
 def runs_in(root: str) -> list[NamedRun]:
-    """All runs in a folder or below a URI, by name."""
+    """List the runs in a folder or below a URI, sorted by name."""
     if "://" in root:
         from raysplit.runs.remote import runs_below
 
@@ -42,7 +42,7 @@ def runs_in(root: str) -> list[NamedRun]:
 
 
 def run_folder(run: Path) -> Path:
-    """A run by its folder, or by its name below ``runs``."""
+    """Return the folder of a run that was given as a folder or as a name below ``runs``."""
     return run if run.exists() else Path("runs") / run
 
 

@@ -1,24 +1,26 @@
-"""What a person, or a program, sees of a run while it goes."""
+"""Progress of a run on a terminal, in a log, or as JSON lines."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from raysplit.experiment.experiment import Experiment
 from raysplit.runs.callback import Callback
-from raysplit.runs.folder import Row
-from raysplit.runs.result import Result
 
-_WIDE = 112  # columns that a bar needs beside the figures, which come first
+if TYPE_CHECKING:  # help must not wait for torch
+    from raysplit.experiment.experiment import Experiment
+    from raysplit.runs.folder import Row
+    from raysplit.runs.result import Result
+
+_WIDE = 112  # columns from which there is room for a bar beside the metrics
 
 
 def human_bytes(size: float) -> str:
-    """A size in binary units: ``1.5 MiB``."""
+    """Format a number of bytes in binary units, for example ``1.5 MiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024 or unit == "GiB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -27,7 +29,7 @@ def human_bytes(size: float) -> str:
 
 
 class LiveProgress(Callback):
-    """A bar over rounds with loss, accuracy, speed and traffic."""
+    """Callback that draws a progress bar over rounds with loss, accuracy, speed and traffic."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -59,7 +61,7 @@ class LiveProgress(Callback):
 
 
 class RoundLines(Callback):
-    """A line per round, where nobody watches a bar: in a job's log, in a file."""
+    """Callback that prints a line per round, for output that is not a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -81,12 +83,12 @@ def _num_rounds(experiment: Experiment) -> int:
 
 
 def progress_on(console: Console) -> LiveProgress | RoundLines:
-    """What suits the console."""
+    """Return a progress bar for a terminal and lines for any other console."""
     return LiveProgress(console) if console.is_terminal else RoundLines(console)
 
 
 class JsonLines(Callback):
-    """One JSON object per round on standard output, nothing else."""
+    """Callback that prints one JSON object per round, and a summary, to standard output."""
 
     def round_ended(self, row: Row) -> None:
         sys.stdout.write(json.dumps(row) + "\n")
@@ -98,7 +100,7 @@ class JsonLines(Callback):
 
 
 def status_line(row: Row) -> str:
-    """A round's figures in one line."""
+    """Format the metrics of a round in one line."""
     tested = f"test loss {row['test_loss']:.3f} " if "test_loss" in row else ""
     tested = f"accuracy {accuracy_text(row, 3)} " if "test_accuracy" in row else tested
     return (
@@ -107,6 +109,6 @@ def status_line(row: Row) -> str:
 
 
 def accuracy_text(row: Row, digits: int) -> str:
-    """The accuracy, beside that of guessing every owner's commonest label where owners have tests of their own."""
+    """Format the test accuracy, followed by the majority-label accuracy where owners have test sets of their own."""
     control = f" (majority label {row['majority_accuracy']:.{digits}f})" if "majority_accuracy" in row else ""
     return f"{row['test_accuracy']:.{digits}f}{control}"

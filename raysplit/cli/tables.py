@@ -1,16 +1,19 @@
-"""How predictions look on a terminal."""
+"""Tables of predictions on a terminal."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
-from raysplit.prediction.timeline import Comparison, DeviceUse
+if TYPE_CHECKING:
+    from raysplit.prediction.timeline import Comparison, DeviceUse
 
 _MAX_ROWS = 12
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Predicted against measured: the round, and the time at work of nodes and the first owners."""
+    """Build the table of predicted against measured times of a round, the nodes and the first owners."""
     table = Table(title="predicted against measured, in described seconds")
     table.add_column("")
     for column in ("predicted", "measured", "error"):
@@ -27,7 +30,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def use_table(uses: list[DeviceUse], title: str) -> Table:
-    """How busy devices are; of many owners the first."""
+    """Build the table of busy and idle times per device; with many devices, of the first ones."""
     table = Table(title=title)
     table.add_column("device")
     for column in ("at work", "busy s", "idle s", "longest bubble s", "tasks"):

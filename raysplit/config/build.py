@@ -1,6 +1,6 @@
-"""Build the experiment that a checked configuration describes: data, owners, model, method, rules.
+"""Build the `Experiment` that a checked configuration describes: data, owners, model, algorithm and rules.
 
-Here the configuration ends: nothing that trains, predicts or records reads it.
+The code that trains, predicts or records reads the experiment, never the configuration.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ from raysplit.prediction.dry_setting import dry, no_data
 from raysplit.seeding import derive, generator
 
 NUM_EVALUATORS = 4
-"""The test set is always dealt out to so many evaluators, whatever the number of places, so that sums agree."""
+"""Number of evaluators that share the test set; the same for any number of places, so that sums are the same."""
 
 
 def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
-    """Load and partition the data, describe model and training: the experiment that a checked configuration means.
+    """Load and partition the data, and build the experiment that a checked configuration describes.
 
     Args:
+        config: the checked configuration.
         device: the torch device of all parts, ``cpu`` or ``cuda``.
 
-    Raises ``ValueError`` for what does not fit.
+    Raises:
+        ValueError: the data, the partition, the model and the training settings do not fit together.
     """
     if config.data.name == STREAMED:
         data, shards, parts = streamed_owners(config)
@@ -70,12 +72,15 @@ def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
-    """The experiment over tensors that are sizes, for simulation and planning; data are loaded only for shard sizes.
+    """Build an experiment whose tensors are only sizes, for simulation and planning.
 
     Args:
-        shard_sizes: samples of each owner; None takes ``topology.samples_per_owner`` or else the data's partition.
+        config: the checked configuration.
+        shard_sizes: number of samples of each owner; None takes ``topology.samples_per_owner``, or loads and
+            partitions the data where it is not set.
 
-    Raises ``ConfigError`` for a configuration without a topology, or whose method cannot be acted out with sizes.
+    Raises:
+        ConfigError: the configuration has no topology, or its algorithm cannot be simulated.
     """
     if config.topology is None or not resolve_algorithm(config.algorithm.name).can_be_simulated:
         sizes: Sequence[int] = (1,)  # refused below
@@ -115,7 +120,7 @@ def _experiment(config: RunConfig, setting: Setting, parts: Sequence[np.ndarray]
 
 
 def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
-    """The configured model for these data; where each sample has a target per task, one head or decoder per task."""
+    """Describe the model for the data; where samples have a target per task, it has one head or decoder per task."""
     fields: dict[str, Any] = {
         "name": config.model.name,
         "inputs": data.inputs,
@@ -131,15 +136,15 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         return ClassifierSpec(**fields | {"options": _head_options(config, data.classes)})
     if config.training.loss == "cross_entropy":
         raise ValueError(
-            f"data {config.data.name!r} have a target for each of the tasks {', '.join(data.train.y)}, which one "
-            "cross-entropy cannot judge; set training.loss to task_sum"
+            f"data {config.data.name!r} have a target for each of the tasks {', '.join(data.train.y)}, for which there "
+            "is no single cross-entropy; set training.loss to task_sum"
         )
     fields["options"] = {**config.model.options, "tasks": tuple(data.train.y)}
     return MultiTaskSpec(**fields)
 
 
 def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """The options of a multi-task classifier: heads for ``model.tasks``, by default for all tasks of the data."""
+    """Return the options of a multi-task classifier with heads for ``model.tasks``, by default all tasks."""
     options = dict(config.model.options)
     tasks = options.pop("tasks", list(classes))
     unknown = [task for task in tasks if task not in classes]
@@ -148,7 +153,7 @@ def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> 
             f"data {config.data.name!r} have a class label for each of the tasks {', '.join(classes)}; set model.name "
             f"to multi_task and model.tasks to some of them, got {config.model.name!r} and {tasks}"
         )
-    if options.get("weights"):  # every party reads the file, whatever folder it works in
+    if options.get("weights"):  # every party reads the file from its own working directory
         options["weights"] = str(Path(options["weights"]).expanduser().resolve())
     return options | {"classes": [(task, classes[task]) for task in tasks]}
 
@@ -201,7 +206,7 @@ def _load(config: RunConfig) -> DataSet:
 
 def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
     if wanted > total:
-        raise ValueError(f"the {purpose} is to have {wanted} samples and the set has {total}; take at most all")
+        raise ValueError(f"the {purpose} needs {wanted} samples and the set has only {total}; set at most {total}")
     return np.sort(generator(seed, purpose).choice(total, size=wanted, replace=False))
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in the user's words: the key, the value, the rule, the nearest valid name."""
+"""Error messages about a configuration: the key, the value, the rule and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _TYPES_IN_UNIONS = ("int", "float", "str", "bool", "none")  # pydantic puts them
 
 
 def explained(error: ValidationError, root: type[BaseModel], section: str = "") -> ConfigError:
-    """Every mistake that pydantic found in a ``root`` as a line of one error; ``section`` is where ``root`` stands."""
+    """Convert a pydantic error about ``root`` to one `ConfigError` with a line per mistake.
+
+    ``section`` is the key of the section that ``root`` describes.
+    """
     messages: dict[str, list[str]] = {}
     for item in error.errors():
         steps = [*([section] if section else []), *(step for step in item["loc"] if step not in _TYPES_IN_UNIONS)]
@@ -31,7 +34,7 @@ def _message(item: Any, root: type[BaseModel]) -> str:
         return f"unknown key{nearest(str(item['loc'][-1]), valid)} (known: {', '.join(valid) or 'none'})"
     value = item.get("input")
     if item["type"] == "model_type":
-        return f"a section is a mapping of keys to values (got {value!r})"
+        return f"a section must be a mapping of keys to values (got {value!r})"
     message = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     shown = isinstance(value, str | int | float | bool | None) and repr(value) not in message
     return f"{message} (got {value!r})" if shown else message

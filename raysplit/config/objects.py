@@ -1,4 +1,4 @@
-"""Sections of a configuration given as Python objects: a class for a model, two sets for data, a method in hand."""
+"""Convert sections given as Python objects, such as a model class or two data sets, to plain settings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from raysplit.experiment.errors import ConfigError
 from raysplit.given import digest_of, hold, name_of
 
 NAMED = ("model", "data", "partition", "algorithm")
-"""Sections whose ``name`` says what is meant."""
+"""Sections that a ``name`` describes."""
 
 
 def section(key: str, value: Any) -> Any:
-    """A section as a configuration takes it. Raises `ConfigError` telling what was expected and what came."""
+    """Convert the value of a section to plain settings. Raises `ConfigError` for a value of another type."""
     if isinstance(value, Mapping):
         return {**value, "name": _name(key, value["name"])} if key in NAMED and "name" in value else dict(value)
     if key == "cluster" and isinstance(value, str):
@@ -87,7 +87,7 @@ def _two_sides(value: Any) -> DataSet:
     if not isinstance(value, tuple | list):
         raise ConfigError(f"{expected}; got {_kind(value)}")
     if len(value) != 2:
-        raise ConfigError(f"{expected}; got {len(value)} things: {', '.join(_kind(item) for item in value)}")
+        raise ConfigError(f"{expected}; got {len(value)} values: {', '.join(_kind(item) for item in value)}")
     try:
         train, test = (_side(side, where) for side, where in zip(value, ("train", "test"), strict=True))
     except TypeError as error:

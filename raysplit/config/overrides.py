@@ -1,4 +1,4 @@
-"""A configuration file and its ``a.b=c`` overrides as plain data, not yet checked."""
+"""Read a configuration file and apply ``a.b=c`` overrides, without checking the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from raysplit.config.errors import ConfigError
 
 
 def read_tree(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The file's mapping (None: empty) with the overrides applied in order. Raises `ConfigError`."""
+    """Read a YAML file (None: no settings) and apply the overrides in order. Raises `ConfigError`."""
     tree = _read(path) if path is not None else {}
     for override in overrides:
         _apply(tree, override)
@@ -26,14 +26,14 @@ def _read(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     tree = _parsed(text, str(path))
     if tree is not None and not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds a {type(tree).__name__}; a configuration is a mapping of sections")
+        raise ConfigError(f"{path} contains a {type(tree).__name__}; a configuration must be a mapping of sections")
     return tree or {}
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"override {override!r} is not of the form section.key=value")
+        raise ConfigError(f"override {override!r} does not have the form section.key=value")
     *sections, leaf = key.strip().split(".")
     node = tree
     for section in sections:
@@ -47,8 +47,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def _parsed(text: str, source: str) -> Any:
-    """Plain data. PyYAML lets its constructors' own errors through: ``0b_``, ``2001-13-01``, ``!!bool x``."""
     try:
         return yaml.safe_load(text)
+    # PyYAML raises more than YAMLError, for example for 0b_, 2001-13-01 and !!bool x
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{source} is not valid YAML: {error}") from error

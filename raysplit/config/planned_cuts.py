@@ -1,4 +1,4 @@
-"""``cuts: auto``: the configuration with the cuts and nodes that the planner finds for its topology."""
+"""Replace ``cuts: auto`` by the cuts and nodes that the planner chooses for the topology."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_planned_cuts(config: RunConfig) -> RunConfig:
-    """The configuration with the planner's cuts and nodes where it says ``cuts: auto``; any other as it is."""
+    """Return the configuration with planned cuts and nodes for ``cuts: auto``; any other is returned unchanged."""
     options = config.algorithm.resolved_options()
     if not isinstance(options, RouteOptions) or options.cuts != "auto":
         return config

@@ -1,4 +1,4 @@
-"""Prepare owners that read their own shards (``data.name: shards``, see `raysplit.data.sources.shards`)."""
+"""Prepare owners that read their own shard files (``data.name: shards``; see `raysplit.data.sources.shards`)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from raysplit.data.sources.shards import open_shards
 
 
 def streamed_owners(config: RunConfig) -> tuple[Any, list[Samples], list[np.ndarray]]:
-    """The outline of the data, the shard of every owner and the numbers of its samples.
+    """Return the outline of the data, the shard of every owner, and the indices of its samples.
 
-    Raises ``ValueError`` for settings that need the samples in one place.
+    Raises:
+        ValueError: a setting needs all samples in one process, or the partition does not match the files.
     """
     section, split = config.data, config.partition
     if section.root is None:
-        raise ValueError("data.name is shards and data.root is missing; give the folder or URI that holds train/")
+        raise ValueError("data.name is shards and data.root is missing; set it to the folder or URI with train/")
     for setting, value in (
         ("data.train_samples", section.train_samples),
         ("data.test_samples", section.test_samples),
@@ -26,7 +27,7 @@ def streamed_owners(config: RunConfig) -> tuple[Any, list[Samples], list[np.ndar
     ):
         if value:
             raise ValueError(
-                f"{setting} is {value} and the owners read their own files; leave it out, or load in memory"
+                f"{setting} is {value}, which does not apply to owners that read their own files; leave it out"
             )
     found = open_shards(section.root, **section.options)
     if split.name != "natural_id" or split.num_owners != len(found.shards):
@@ -37,5 +38,5 @@ def streamed_owners(config: RunConfig) -> tuple[Any, list[Samples], list[np.ndar
         )
     ends = np.cumsum([len(shard) for shard in found.shards])
     parts = [np.arange(end - len(shard), end) for end, shard in zip(ends, found.shards, strict=True)]
-    shards = [cast(Samples, shard) for shard in found.shards]  # has what owners ask of samples
+    shards = [cast(Samples, shard) for shard in found.shards]  # has the methods of Samples that owners call
     return found.outline, shards, parts

@@ -1,6 +1,6 @@
-"""The reference of all settings, written from the configuration's own classes: ``python -m`` prints it as Markdown.
+"""Markdown reference of all settings, generated from the configuration classes; ``python -m`` prints it.
 
-What a setting means stands in the text below its field; type, default and rule are the field's own.
+The text below a field is its description; its type, default and bounds come from the field.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from raysplit.schedulers.rules import Rules
 
 _INTRODUCTION = """# Configuration
 
-A run is described by a YAML file of the sections below; every key has a default. Change single settings with
+A YAML file with the sections below describes a run; every key has a default. Change single settings with
 `--set section.key=value` (the value is YAML, so `--set model.hidden=[64,32]` works). An unknown key is an error that
-names the nearest valid one. The resolved configuration is kept in the run folder as `config.yaml`.
+names the nearest valid key. The run folder keeps the resolved configuration as `config.yaml`.
 
-This page is written from the code by `python -m raysplit.config.reference`.
+This page is generated from the code by `python -m raysplit.config.reference`.
 """
 
 
 def reference() -> str:
-    """The whole page."""
+    """Return the whole page."""
     meaning = descriptions(RunConfig)
     parts = [_INTRODUCTION, f"`seed` (whole number, at least 0; default 0): {meaning['seed']}\n"]
     for name, field in RunConfig.model_fields.items():
@@ -50,7 +50,6 @@ def reference() -> str:
 
 
 def _optional_sections(kind: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
-    """The keys of a section that hold one of their own, or null."""
     found = [(key, _model_in(field.annotation), field.annotation) for key, field in kind.model_fields.items()]
     return [
         (key, inner)
@@ -60,12 +59,12 @@ def _optional_sections(kind: type[BaseModel]) -> list[tuple[str, type[BaseModel]
 
 
 def descriptions(kind: type[BaseModel]) -> dict[str, str]:
-    """What the settings of a class mean: the text below each field, which pydantic keeps (also in a JSON schema)."""
+    """Return the description of each setting of a class, which pydantic takes from the text below the field."""
     return {key: _plain(field.description) for key, field in kind.model_fields.items() if field.description}
 
 
 def undescribed() -> Iterator[str]:
-    """Keys that nothing explains."""
+    """Yield the keys without a description."""
     for name, field in RunConfig.model_fields.items():
         kind = _model_in(field.annotation)
         missing = kind.model_fields.keys() - descriptions(kind).keys() - {"name"} if kind else set()
@@ -88,7 +87,7 @@ def _row(key: str, field: FieldInfo, meaning: str) -> str:
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return "to be given"
+        return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
     plain = value.model_dump() if isinstance(value, BaseModel) else value
     return yaml.safe_dump(list(plain) if isinstance(plain, tuple) else plain, default_flow_style=True).split("\n")[0]
@@ -119,8 +118,8 @@ def _type(annotation: Any) -> str:
 
 def _algorithms() -> str:
     parts = [
-        "## Algorithms and their options\n\nOptions stand beside `algorithm.name`. One that belongs to others "
-        "only is left out with a log line, so that one file serves a comparison.\n"
+        "## Algorithms and their options\n\nOptions are keys beside `algorithm.name`. An option that only other "
+        "algorithms have is ignored and logged, so that one file serves a comparison.\n"
     ]
     for name, algorithm in ALGORITHMS.items():
         parts.append(f"### `{name}`: {algorithm.title}\n")

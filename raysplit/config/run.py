@@ -1,10 +1,8 @@
-"""The configuration of a run: YAML, checked before anything starts.
+"""The configuration of a run: its sections as pydantic classes, which are checked before the run starts.
 
-Sections: ``model``, ``data``, ``partition``, ``algorithm``, ``training``, ``evaluation``, ``links``, ``cluster``,
-``output``.
-Options of data sets, partitions and algorithms stand beside their ``name``; they are checked by the piece that takes
-them. An algorithm's option that belongs to another algorithm only is left out with a log line, so that one file
-serves a comparison; an option that nobody knows is an error.
+Options of models, data sets, partitions and algorithms are keys beside their ``name``, and are checked by the code that
+takes them. An option that only other algorithms have is ignored and logged, so that one file serves a comparison; an
+option that no algorithm has is an error.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class Named(BaseModel):
-    """A section with a ``name`` and the options of what it names."""
+    """Section with a ``name`` and the options of what it names."""
 
     model_config = ConfigDict(
         extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
@@ -55,29 +53,31 @@ class Named(BaseModel):
 
 
 class ModelConfig(Named):
-    """A network by name or import path; further keys go to it."""
+    """Neural network; further keys are passed to its builder."""
 
     name: str = "cnn8"
+    """Name or import path of the network."""
     dtype: Literal["float32", "float64"] = "float32"
-    """In which weights and smashed data are kept."""
+    """Type of weights and smashed data."""
 
     _known = field_validator("name")(lambda cls, value: known("model", value, model_names()))
 
 
 class DataConfig(Named):
-    """A data set by name, file or import path; further keys go to its loader."""
+    """Data set; further keys are passed to its loader."""
 
     name: str = "digits"
+    """Name, file or import path of the data set."""
     root: str | None = None
-    """The local folder of torchvision's sets and of relative file names."""
+    """Local folder of torchvision data sets and of relative file names."""
     download: bool = False
-    """Fetch a torchvision set that is missing there."""
+    """Download a torchvision data set that is not in ``root``."""
     augment: bool = True
-    """Random crops and flips, where the set has them."""
+    """Apply random crops and flips, for data sets that have them."""
     train_samples: int | None = Field(default=None, ge=1)
-    """Take so many samples, drawn by the seed, instead of all."""
+    """Number of training samples, drawn with the seed; None takes all."""
     test_samples: int | None = Field(default=None, ge=1)
-    """Take so many samples, drawn by the seed, instead of all."""
+    """Number of test samples, drawn with the seed; None takes all."""
 
     @field_validator("name")
     @classmethod
@@ -87,19 +87,21 @@ class DataConfig(Named):
 
 
 class PartitionConfig(Named):
-    """Who holds which samples; further keys go to the partition."""
+    """Partition of the samples over the owners; further keys are its options."""
 
     name: str = "iid"
+    """Name or import path of the partition."""
     num_owners: int = Field(default=10, ge=1)
-    """Among whom the training samples are shared out."""
+    """Number of owners that the training samples are divided among."""
 
     _known = field_validator("name")(lambda cls, value: known("partition", value, partition_names()))
 
 
 class AlgorithmConfig(Named):
-    """A training method by name or import path; further keys are its options."""
+    """Training algorithm; further keys are its options."""
 
     name: str = "minibatch_sfl"
+    """Name or import path of the algorithm."""
 
     @field_validator("name")
     @classmethod
@@ -108,7 +110,7 @@ class AlgorithmConfig(Named):
         return value
 
     def resolved_options(self) -> Options:
-        """The options of this algorithm, checked; options of other algorithms only are left out."""
+        """Return the checked options of the algorithm, without options that only other algorithms have."""
         kind = resolve_algorithm(self.name).options_type
         foreign = {key for other in ALGORITHMS.values() for key in other.options_type.model_fields}
         unused = [key for key in self.options if key not in kind.model_fields and key in foreign]
@@ -121,11 +123,12 @@ class AlgorithmConfig(Named):
 
 
 class OptimizerConfig(BaseModel):
-    """An optimiser of ``torch.optim`` by its name in lower case; further keys go to it."""
+    """Optimizer of ``torch.optim``; further keys are its arguments."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     name: str = "sgd"
+    """Name of the optimizer in lower case."""
     lr: float = Field(default=0.01, ge=0)
     """Learning rate."""
 
@@ -139,47 +142,47 @@ class OptimizerConfig(BaseModel):
 
 
 class TrainingConfig(Rules):
-    """How long and how fast."""
+    """Length of training, batches, optimizers and loss."""
 
     rounds: int = Field(default=10, ge=1)
-    """Averaged or evaluated so many times; what happens in one is the algorithm's."""
+    """Number of rounds; the algorithm defines what a round does."""
     batch_size: int = Field(default=32, ge=1)
-    """Samples per mini-batch of an owner."""
+    """Number of samples in a mini-batch of an owner."""
     local_epochs: int = Field(default=1, ge=1)
-    """Passes over an owner's data per round."""
+    """Number of passes over an owner's data per round."""
     max_steps: int | None = Field(default=None, ge=1)
-    """At most so many mini-batches per owner and round."""
+    """Largest number of mini-batches per owner and round; None sets no limit."""
     cohort_size: int | None = Field(default=None, ge=1)
-    """Owners drawn per round; None takes all."""
+    """Number of owners drawn per round; None takes all."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """Of owners' parts."""
+    """Optimizer of the owners' parts."""
     server_optimizer: OptimizerConfig | None = None
-    """Of compute nodes' parts; None takes ``optimizer``."""
+    """Optimizer of the compute nodes' parts; None takes ``optimizer``."""
     owner_optimizer_state: Literal["restart", "keep"] = "restart"
-    """``restart`` forgets momentum every round."""
+    """Optimizer state of the owners between rounds: ``restart`` clears momentum, ``keep`` keeps it."""
     server_optimizer_state: Literal["restart", "keep"] = "keep"
-    """``restart`` forgets momentum every round."""
+    """Optimizer state of the compute nodes between rounds: ``restart`` clears momentum, ``keep`` keeps it."""
     lr_schedule: str = "constant"
-    """A factor per round on every rate."""
+    """Name of the schedule that multiplies every learning rate by a factor per round."""
     loss: str = "cross_entropy"
-    """By name or import path."""
+    """Name or import path of the loss."""
     shuffle: bool = True
-    """Draw a new order for every local epoch."""
+    """Shuffle an owner's samples anew for every local epoch."""
     drop_last: bool = False
-    """Leave out an incomplete last mini-batch."""
+    """Skip an incomplete last mini-batch."""
     buffers: Literal["average", "local"] = "average"
-    """``average`` treats batch-norm statistics like weights (weighted mean, counters copied); ``local`` lets every
-    owner keep its own."""
+    """Treatment of batch-norm statistics: ``average`` averages them like weights (counters are copied), ``local`` lets
+    every owner keep its own."""
 
     _known_loss = field_validator("loss")(lambda cls, value: known("loss", value, list(LOSSES)))
     _known = field_validator("lr_schedule")(lambda cls, value: one_of("learning-rate schedule", value, list(SCHEDULES)))
 
 
 class RunConfig(Rules):
-    """A whole run."""
+    """Configuration of a run."""
 
     seed: int = Field(default=0, ge=0)
-    """Of every random stream: partition, initial weights, batches, dropout, cohort."""
+    """Seed of all random numbers: partition, initial weights, batches, dropout and cohort."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig()
@@ -198,47 +201,48 @@ class RunConfig(Rules):
         self.algorithm.resolved_options()
         owners, cohort = self.partition.num_owners, self.training.cohort_size
         if cohort is not None and cohort > owners:
-            raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; take at most all")
+            raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; give at most {owners}")
         if self.reliability.is_open and not resolve_algorithm(self.algorithm.name).works_apart:
             raise ValueError(
-                f"in {self.algorithm.name} owners need one another, so a round cannot go on without some; leave "
-                f"reliability.round_deadline_s and over_selection out, or take fedavg or fedprox"
+                f"in {self.algorithm.name} owners depend on one another, so no round can continue without some; leave "
+                f"reliability.round_deadline_s and over_selection out, or use fedavg or fedprox"
             )
         if self.cluster.elastic is not None:
             self._fit_for_elastic(self.cluster)
         if self.owners.noisy > owners:
-            raise ValueError(f"owners.noisy is {self.owners.noisy} and there are {owners} owners; take at most all")
+            raise ValueError(
+                f"owners.noisy is {self.owners.noisy} and there are {owners} owners; give at most {owners}"
+            )
         return self
 
     def _fit_for_elastic(self, cluster: ClusterOptions) -> None:
-        """Raises ``ValueError`` for what cannot be where owners come and go."""
         method = resolve_algorithm(self.algorithm.name)
         if not method.comes_and_goes:
             able = [name for name, other in ALGORITHMS.items() if other.comes_and_goes]
             raise ValueError(
-                f"{self.algorithm.name} needs all its owners throughout, so cluster.elastic is not for it; take one "
-                f"of {', '.join(able)}, or leave it out"
+                f"{self.algorithm.name} needs all its owners in every round, so it cannot use cluster.elastic; use one "
+                f"of {', '.join(able)}, or leave cluster.elastic out"
             )
         if cluster.kind == "ray" and cluster.places == "auto" and cluster.sharing == "auto":
-            raise ValueError("an elastic run grows to cluster.places, which is auto; give a number, or sharing: alone")
+            raise ValueError("an elastic run grows to cluster.places, which is auto; set a number, or sharing: alone")
         if self.reliability.checkpoint_every is None:
             raise ValueError(
-                "an elastic run goes on from the last checkpoint when owners leave or come back, and "
+                "an elastic run continues from the last checkpoint when owners leave or come back, and "
                 "reliability.checkpoint_every is null; set it to 1"
             )
         if self.topology is not None and self.topology.pace:
             raise ValueError(
-                "topology.pace is on, and a paced run is not elastic; set pace: false or leave elastic out"
+                "topology.pace is true, and a paced run cannot be elastic; set pace: false or leave elastic out"
             )
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML file (None: all defaults), apply ``a.b=c`` overrides in order, check. Raises `ConfigError`."""
+    """Read and check a YAML file (None: all defaults) with ``a.b=c`` overrides in order. Raises `ConfigError`."""
     return check_config(read_tree(path, overrides))
 
 
 def check_config(tree: Mapping[str, Any]) -> RunConfig:
-    """A checked configuration from plain data. Raises `ConfigError` listing every mistake."""
+    """Check plain data and return the configuration. Raises `ConfigError` with a line per mistake."""
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -246,5 +250,5 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
 
 
 def dump_config(config: RunConfig) -> str:
-    """The resolved configuration as YAML; `load_config` reads it back."""
+    """Write the resolved configuration as YAML, which `load_config` reads."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

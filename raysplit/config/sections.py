@@ -1,4 +1,4 @@
-"""Plain sections of the configuration: how owners differ, when to look, where parties and results are."""
+"""The sections ``owners`` and ``output`` of a configuration."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from raysplit.schedulers.rules import Rules
 
 
 class OwnersConfig(Rules):
-    """What makes owners differ beside their shards."""
+    """Differences between owners beyond their shards."""
 
     domain: str | None = None
-    """A transform per owner (see `raysplit.data.domains`)."""
+    """Name of the transform that differs by owner (see `raysplit.data.domains`); None applies none."""
     noisy: int = Field(default=0, ge=0)
-    """This many owners, the last ones, have noise."""
+    """Number of owners with noise, counted from the last one."""
     pixel_noise: float = Field(default=0.0, ge=0)
-    """Its standard deviation on their training and test inputs."""
+    """Standard deviation of the noise on training and test inputs of noisy owners."""
     label_noise: float = Field(default=0.0, ge=0, le=1)
-    """The fraction of their training labels that is flipped."""
+    """Fraction of the training labels of noisy owners that is flipped."""
 
     @field_validator("domain")
     @classmethod
@@ -28,11 +28,11 @@ class OwnersConfig(Rules):
 
 
 class OutputConfig(Rules):
-    """Where results go: ``<root>/<name>/``."""
+    """Folder of the results, ``<root>/<name>/``."""
 
     root: str = "runs"
-    """The folder that holds all runs."""
+    """Folder or URI of all runs."""
     name: str | None = None
-    """None takes the configuration file's name, or the algorithm's, and the time of day."""
+    """Name of the run; None takes the name of the configuration file or the algorithm, with date and time."""
     overwrite: bool = False
     """Replace a run of the same name."""

@@ -1,4 +1,4 @@
-"""A trained model as a program that needs torch alone (`torch.export`)."""
+"""Export a trained model as a program that needs only torch (`torch.export`)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from raysplit.config.run import load_config
 
 
 def program_of(folder: Path, state: Mapping[str, Tensor]) -> Any:
-    """The model of a run with these weights, for batches [B, ...] of any size of transformed samples.
+    """Export the model of a run with the weights ``state``, for batches [B, ...] of transformed samples, any B.
 
-    It takes one input by position, several by name.
+    The program takes a single input by position, and several inputs by name.
     """
     spec = build(load_config(folder / "config.yaml")).setting.spec
     model = spec.build().eval()

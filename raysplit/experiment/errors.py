@@ -1,11 +1,11 @@
-"""The error of a description that is wrong."""
+"""The exception for a wrong configuration."""
 
 from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """The configuration is wrong; the message names key, value, rule and way out."""
+    """Exception for a wrong configuration; the message has the key, the value, the rule and the way out."""
 
 
 class CannotBeSimulated(ConfigError):
-    """The method cannot be acted out with the sizes of tensors alone; the message says why, and the way out."""
+    """Exception for an algorithm that cannot run on the sizes of tensors alone; the message has the way out."""

@@ -1,4 +1,4 @@
-"""A run as one object: what is trained, on which data, by which method, under which rules, where."""
+"""The description of a run as one object: algorithm, data, rules and cluster."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from raysplit.experiment.topology import Topology
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A run, described to the end: whatever runs, predicts or records it reads this and no configuration.
+    """Complete description of a run, which training, prediction and recording read instead of a configuration.
 
-    `raysplit.train` makes one from a file or from keyword arguments; a program of your own can make it directly.
+    `raysplit.train` makes one from a file or from keyword arguments, and also takes one that your program has made.
 
     Attributes:
-        algorithm: the method and its options; `begin` gives it the setting.
-        setting: model, owners with their data, training rules, seed.
-        parts: of each owner, the numbers of its samples in the training set, in owner order; none where nobody knows.
-        evaluation: when to evaluate, and when to stop.
-        reliability: what is kept, and what follows from a loss.
-        links: how what parties send one another is written.
-        cluster: where parties live.
-        topology: described machines and links, if there are some.
-        plain: the whole description as plain data, which ``config.yaml`` keeps and the fingerprint is of.
+        algorithm: the algorithm and its options; `begin` gives it the setting.
+        setting: the model, the owners with their data, the training rules and the seed.
+        parts: for each owner, in owner order, the indices of its samples in the training set; none if unknown.
+        evaluation: when to evaluate and when to stop.
+        reliability: which checkpoints to keep, and what to do after a loss.
+        links: the codec for each kind of value that parties send.
+        cluster: the processes and devices of the parties.
+        topology: the described machines and links; None where there are none.
+        plain: the whole description as plain data, which ``config.yaml`` keeps and the fingerprint is computed from.
+
+    Example:
+        >>> experiment = Experiment(algorithm=MyMethod(pull=0.3), setting=setting)
+        >>> raysplit.train(experiment).accuracy
     """
 
     algorithm: Algorithm
@@ -46,45 +50,45 @@ class Experiment:
     plain: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def begin(self) -> Algorithm:
-        """The algorithm at the beginning of a run. Raises ``ValueError`` where it cannot train this setting."""
+        """Return the algorithm at the start of a run. Raises ``ValueError`` where it cannot train the setting."""
         return self.algorithm.bound(self.setting)
 
     @property
     def seed(self) -> int:
-        """The seed of every random stream."""
+        """Seed of all random numbers."""
         return self.setting.seed
 
     @property
     def elastic(self) -> ElasticRules | None:
-        """How parties may come and go; None where all are there from the beginning to the end."""
+        """Rules for parties that come and go; None where the parties are fixed."""
         return self.cluster.elastic
 
     @property
     def batch_size(self) -> int:
-        """Samples per mini-batch of an owner."""
+        """Number of samples in a mini-batch of an owner."""
         return self.setting.training.batch_size
 
     @property
     def method(self) -> str:
-        """The name of the algorithm as it was given: a built-in one, or an import path."""
+        """Name of the algorithm as it was given: a built-in name or an import path."""
         return str(self.section("algorithm").get("name", self.algorithm.name))
 
     @property
     def run_name(self) -> str | None:
-        """The name that was given to the run."""
+        """Name that the run was given; None where it was given none."""
         name = self.section("output").get("name")
         return None if name is None else str(name)
 
     @property
     def required_topology(self) -> Topology:
-        """The topology. Raises `ConfigError` where there is none."""
+        """Topology of the run. Raises `ConfigError` where there is none."""
         if self.topology is None:
             raise ConfigError(
-                "this needs a topology: the devices, with their profiles and links, of owners and nodes; see "
+                "this needs a topology, which describes the devices, profiles and links of owners and nodes; see "
                 "examples/mpsl_simulate.yaml"
             )
         return self.topology
 
     def section(self, name: str) -> Mapping[str, Any]:
-        """One section of the plain description; empty where it has none."""
+        """Return a section of the plain description; empty where it has none."""
         return self.plain.get(name) or {}

@@ -1,4 +1,4 @@
-"""The ``links`` section of a configuration: how what parties send one another is written."""
+"""The ``links`` section of a configuration: codecs for the values that parties send."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _CODED: tuple[Kind, ...] = ("smashed", "gradients", "weights")
 
 
 class LinkOptions(Rules):
-    """A codec for each kind of value that crosses a link: by its name, or by the import path of one's own."""
+    """Codec for each kind of value that crosses a link, by name or import path."""
 
     smashed: str = IDENTITY
-    """Outputs of a part on their way to the next one."""
+    """Codec of the outputs of a part, which go to the next part."""
     gradients: str = IDENTITY
-    """Of smashed data, on their way back."""
+    """Codec of the gradients of smashed data, which go back."""
     weights: str = IDENTITY
-    """States on their way to and from an aggregator."""
+    """Codec of the weights that go to and from an aggregator."""
     labels: str = IDENTITY
-    """Always ``identity``: labels are exact integers, which no codec may change."""
+    """Codec of labels: always ``identity``, because labels are exact integers."""
 
     @field_validator(*_CODED)
     @classmethod
@@ -42,6 +42,6 @@ class LinkOptions(Rules):
         return value
 
     def rules(self) -> LinkRules:
-        """The codecs, each at its kind."""
+        """Return the codec of each kind of value."""
         codecs = {kind: codec_named(getattr(self, kind)) for kind in _CODED}
         return LinkRules(codecs={kind: codec for kind, codec in codecs.items() if codec is not None})

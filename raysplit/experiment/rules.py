@@ -1,6 +1,6 @@
-"""The rules of a run: what is kept, what follows from a loss, when to look, who may come and go.
+"""The rules of a run: reliability, evaluation and elastic membership.
 
-Each setting is written once, where the decision that reads it is made; these records put them together.
+A rule is declared where the decision that reads it is made; these classes combine the rules of a section.
 """
 
 from __future__ import annotations
@@ -17,52 +17,53 @@ from raysplit.schedulers.rules import Rules
 
 
 class ReliabilityRules(FailureRules, CohortRules, UpdateRules):
-    """How a run survives."""
+    """Checkpoints, timeouts and the response to losses."""
 
     checkpoint_every: int | None = Field(default=1, ge=1)
-    """Rounds from one checkpoint to the next; None keeps none, and a lost place ends the run."""
+    """Number of rounds between checkpoints; None keeps none, and a lost place then ends the run."""
     checkpoint_location: str | None = None
-    """A local folder, ``s3://bucket/folder`` or ``gs://bucket/folder``, below which the run has a folder of its name;
-    None takes ``checkpoints`` in the folder of the run."""
+    """Local folder, ``s3://bucket/folder`` or ``gs://bucket/folder`` in which the run has a folder of its name; None
+    takes ``checkpoints`` in the run folder."""
     keep_last: int = Field(default=2, ge=1)
-    """So many of the newest checkpoints stay, and the best one."""
+    """Number of newest checkpoints to keep, beside the best one."""
     place_timeout_s: float = Field(default=60.0, gt=0)
-    """A place that answers nothing for so many seconds is lost."""
+    """Seconds without an answer after which a place counts as lost."""
     round_timeout_s: float | None = Field(default=None, gt=0)
-    """A round that takes longer is broken off, naming the parties it waits for; None sets no limit."""
+    """Seconds after which a round is aborted with the names of the parties it waits for; None sets no limit."""
     stall_timeout_s: float | None = Field(default=600.0, gt=0)
-    """A round in which everybody answers and nobody comes any further for so many seconds is broken off likewise;
-    None lets it stand."""
+    """Seconds without progress of any party after which a round is aborted, though all places answer; None sets no
+    limit."""
     preflight: bool = True
     """Refuse a run that needs more memory than its places have."""
     on_callback_error: Literal["stop", "continue"] = "stop"
-    """What follows from an error in a callback: ``stop`` ends the run with it; ``continue`` logs it and goes on."""
+    """Response to an error in a callback: ``stop`` ends the run with it, ``continue`` logs it and continues."""
 
 
 class EvaluationRules(Rules):
-    """When to evaluate, and when to stop."""
+    """Evaluation and early stopping."""
 
     every: int = Field(default=1, ge=1)
-    """Evaluate after every so many rounds (and after the last)."""
+    """Number of rounds between evaluations; the last round is always evaluated."""
     target_accuracy: float | None = Field(default=None, gt=0, le=1)
-    """Stop when the test accuracy reaches it."""
+    """Test accuracy at which the run stops; None never stops for it."""
     targets: tuple[float, ...] = ()
-    """Accuracies whose steps and bytes the summary tells, without stopping."""
+    """Test accuracies for which the summary has the steps and bytes it took, without stopping."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after so many evaluations without a better accuracy."""
+    """Number of evaluations without a better accuracy after which the run stops; None never stops for it."""
     divergence_every: int | None = Field(default=None, ge=1)
-    """Measure the gradient divergence every so many rounds; None never."""
+    """Number of rounds between measurements of the gradient divergence; None never measures it."""
 
 
 class ElasticRules(MembershipRules):
-    """A run that begins with the owners that have room, takes in others, and goes on without those who leave."""
+    """Elastic membership: the run starts with the owners that have room, adds others, and continues without owners that
+    leave."""
 
     cpus_per_place: float = Field(default=1.0, ge=0)
-    """What every place reserves, beside what its devices need."""
+    """CPUs that every place reserves, in addition to the resources of its devices."""
     min_gain: float = Field(default=0.05, ge=0, lt=1)
-    """Where compute nodes come or leave and ``cuts`` are planned, parts move to other nodes if that saves this share
-    of the time that is left, the move included."""
+    """Smallest share of the remaining time, the move included, for which parts move to other nodes; this applies where
+    compute nodes come or leave and ``cuts`` are planned."""
     move_mbit_per_s: float = Field(default=100.0, gt=0)
-    """The link that a moved part's weights cross, in Mbit/s."""
+    """Bandwidth, in Mbit/s, of the link that moved weights cross."""
     move_pause_s: float = Field(default=1.0, ge=0)
-    """A pause that every move takes beside that, in seconds."""
+    """Fixed seconds of every move, in addition to the transfer."""

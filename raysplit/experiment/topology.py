@@ -1,4 +1,4 @@
-"""The ``topology`` section of a configuration: described machines and links, and who sits on which.
+"""The ``topology`` section of a configuration: machines, links, and the parties on each machine.
 
     topology:
       devices:
@@ -8,8 +8,8 @@
       nodes: [vm, vm, vm]
       aggregator: pi
 
-With it, `raysplit simulate` predicts a run, `raysplit plan` chooses cuts and nodes, and, where ``pace`` is on,
-`raysplit train` runs like these machines. Without it, machines are what they are.
+With a topology, `raysplit simulate` predicts a run and `raysplit plan` chooses cuts and nodes. Where ``pace`` is true,
+`raysplit train` is also slowed to the speed of these machines.
 """
 
 from __future__ import annotations
@@ -35,31 +35,34 @@ _BYTES_PER_MBIT = 1e6 / 8
 
 
 class DeviceOptions(Rules):
-    """A kind of machine."""
+    """Kind of machine."""
 
     profile: str | None = None
-    """Times of every unit of the model: a shipped profile's name, or a file of `raysplit profile`."""
+    """Times of the units of the model: name of a shipped profile, or file written by `raysplit profile`."""
     times: str | None = None
-    """Of an owner that keeps both ends of the model: a shipped owner's name."""
+    """Times of an owner that keeps both ends of the model: name of a shipped owner."""
     kind: str | None = None
-    """A shipped node kind, for memory, slowdown and price."""
+    """Memory, slowdown and price: name of a shipped kind of node."""
     slowdown: float | None = Field(default=None, gt=0)
-    """Multiplies all times."""
+    """Factor on all times."""
     step_overhead_ms: float = Field(default=0.0, ge=0)
-    """What every pass and update takes beside computing, not multiplied: Python and messages."""
+    """Milliseconds that every pass and update takes in addition, whatever the ``slowdown``, for Python and messages."""
     memory_gib: float | None = Field(default=None, gt=0)
+    """Memory in GiB; None takes that of ``kind``, or 16."""
     price_per_hour: float | None = Field(default=None, ge=0)
+    """Price per hour; None takes that of ``kind``, or 0."""
     up_mbit_per_s: float | None = Field(default=None, gt=0)
-    """Its link in each direction; ``bandwidth_mbit_per_s`` sets both. None: no time."""
+    """Bandwidth of sending in Mbit/s; ``bandwidth_mbit_per_s`` sets both directions. None takes no time."""
     down_mbit_per_s: float | None = Field(default=None, gt=0)
-    """Its link in each direction; ``bandwidth_mbit_per_s`` sets both. None: no time."""
+    """Bandwidth of receiving in Mbit/s; ``bandwidth_mbit_per_s`` sets both directions. None takes no time."""
     latency_ms: float = Field(default=0.0, ge=0)
+    """Latency of every transfer in milliseconds."""
     serial_link: bool = False
-    """One transfer at a time in each direction."""
+    """Allow only one transfer at a time in each direction."""
     host: str | None = None
-    """Shares the cores of that host with the others on it."""
+    """Host whose cores the device shares with the other devices on it."""
     resources: dict[str, float] = Field(default_factory=dict)
-    """Custom Ray resources that its place must offer, for example ``{raspberry_pi_4: 1}``."""
+    """Custom Ray resources that its place requires, for example ``{raspberry_pi_4: 1}``."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray labels that its machine must have, for example ``{site: north}``."""
 
@@ -78,21 +81,21 @@ class DeviceOptions(Rules):
             load_profile(self.profile)
         for field, value, known in (("kind", self.kind, node_kinds()), ("times", self.times, owner_times())):
             if value is not None and value not in known:
-                raise ValueError(f"no shipped {field} {value!r}; there are {', '.join(known)}")
+                raise ValueError(f"no shipped {field} {value!r}; use one of {', '.join(known)}")
         return self
 
     @property
     def measured(self) -> Profile | None:
-        """Its profile."""
+        """Profile of the device; None where it has none."""
         return load_profile(self.profile) if self.profile is not None else None
 
     @property
     def owner(self) -> OwnerTimes | None:
-        """Its times as an owner."""
+        """Times of the device as an owner; None where it has none."""
         return owner_times()[self.times] if self.times is not None else None
 
     def node_kind(self, name: str) -> NodeKind:
-        """Memory, slowdown and price: its own values, else those of its kind, else 16 GiB, 1 and nothing."""
+        """Return memory, slowdown and price: the device's values, or those of its kind, or 16 GiB, 1 and 0."""
         base = node_kinds()[self.kind] if self.kind else NodeKind(name=name, memory_bytes=16 * BYTES_PER_GIB)
         return NodeKind(
             name=name,
@@ -112,22 +115,22 @@ class DeviceOptions(Rules):
 
 
 class Topology(Rules):
-    """Machines, and who sits on which."""
+    """Machines, links, and the parties on each machine."""
 
     devices: dict[str, DeviceOptions]
     """Kinds of machines by name."""
     owners: str | dict[str, int]
-    """One device for all, or how many owners sit on each, in owner order: ``{pi4: 20, pi3: 10}``."""
+    """Device of all owners, or number of owners on each device in owner order: ``{pi4: 20, pi3: 10}``."""
     nodes: tuple[str, ...] = ()
-    """The device of ``node-1``, ``node-2``, ...; a server of another method takes the first."""
+    """Devices of ``node-1``, ``node-2``, ...; algorithms with one server use the first."""
     aggregator: str | None = None
-    """Its device, for its link; None takes no time."""
+    """Device of the aggregator, for its link; None takes no time."""
     hosts: dict[str, int] = Field(default_factory=dict)
-    """Cores of the hosts that devices share."""
+    """Number of cores of each host that devices share."""
     samples_per_owner: int | None = Field(default=None, ge=1)
-    """For a simulation without data; None takes the partition's shards."""
+    """Number of samples of each owner in a simulation; None takes the shards of the partition."""
     pace: bool = True
-    """`raysplit train` runs like these machines; off, the topology only predicts."""
+    """Slow `raysplit train` to the speed of these machines; where false, the topology only predicts."""
     time_scale: float = Field(default=1.0, gt=0)
     """Real seconds per described second of a paced run."""
 
@@ -138,18 +141,18 @@ class Topology(Rules):
             if name not in self.devices:
                 raise ValueError(
                     f"no device {name!r} in topology.devices{nearest(name, self.devices)} "
-                    f"(there are {', '.join(self.devices)})"
+                    f"(known: {', '.join(self.devices)})"
                 )
         for name, device in self.devices.items():
             if device.host is not None and device.host not in self.hosts:
                 raise ValueError(
-                    f"device {name!r} is on host {device.host!r} and topology.hosts does not have it; "
+                    f"device {name!r} is on host {device.host!r}, which is not in topology.hosts; "
                     f"add its cores, for example hosts: {{{device.host}: 2}}"
                 )
         return self
 
     def owner_devices(self, num_owners: int) -> list[str]:
-        """The device of every owner, in owner order. Raises ``ValueError`` when the counts do not add up."""
+        """Return the device of every owner, in owner order. Raises ``ValueError`` for a wrong number of owners."""
         if isinstance(self.owners, str):
             return [self.owners] * num_owners
         devices = [name for name, count in self.owners.items() for _ in range(count)]

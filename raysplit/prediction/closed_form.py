@@ -1,7 +1,7 @@
-"""The closed formulas beside a simulation of MP-SL: equations (4) to (6), the lower bound and K*.
+"""Closed formulas for a round of MP-SL: equations (4) to (6), the lower bound and K*.
 
 `raysplit.schedulers.cuts.time_model` has the formulas (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208); here
-they get the same devices, links and cuts as the simulator.
+they are applied to the devices, links and cuts of the simulator.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MS = 1e3
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedForm:
-    """What the formulas say of one round, in seconds.
+    """Times of a round by the closed formulas, in seconds.
 
     Attributes:
         training_s, averaging_s: equations (4) and (5); their sum is equation (6).
-        lower_bound_s: no schedule trains faster.
-        saturation_owners: K*; with fewer owners than that equation (4) is too low.
+        lower_bound_s: the training time that no schedule can beat.
+        saturation_owners: K*; for fewer owners, equation (4) is too low.
     """
 
     training_s: float
@@ -48,12 +48,15 @@ class ClosedForm:
 
     @property
     def round_s(self) -> float:
-        """Equation (6)."""
+        """Length of the round: equation (6)."""
         return self.training_s + self.averaging_s
 
 
 def closed_form(experiment: Experiment) -> ClosedForm | None:
-    """The formulas for a method whose owners all take the same route, as those of MP-SL do; None for any other."""
+    """Apply the formulas to an algorithm whose owners all take the same route, as in MP-SL; None for any other.
+
+    Raises ``ConfigError`` for an experiment without a topology.
+    """
     topology = experiment.required_topology
     algorithm = dry(experiment).begin()
     if len(algorithm.routes) != 1:
@@ -113,7 +116,7 @@ def _hop_ms(sender: Interface, receiver: Interface, num_bytes: float) -> float:
 
 
 def _averaging_rate(topology: Topology, num_owners: int) -> float:
-    """The slowest of the owners' links to the aggregator; no link, no time."""
+    # the slowest of the owners' links to the aggregator; without an aggregator device, averaging takes no time
     if topology.aggregator is None:
         return inf
     ends = [topology.aggregator, *set(topology.owner_devices(num_owners))]

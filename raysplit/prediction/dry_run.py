@@ -1,6 +1,6 @@
 """Dry runs: what stands for tensors, models, parts and shards where nothing is computed and only sizes are known.
 
-The parties that handle them are in `raysplit.prediction.dry_parties`.
+`raysplit.prediction.dry_parties` has the parties that use them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.schedulers.cuts.profiles import UnitProfile
 
 Leaf = tuple[tuple[int, ...], torch.dtype]
-"""Shape and type of a tensor."""
+"""Shape and dtype of a tensor."""
 T = TypeVar("T")
 
 
 class TensorSize:
-    """The size of a tensor; answers what parties ask of a tensor when they only pass it on or average it.
+    """Size of a tensor, with the methods that parties call to send or average a tensor.
 
     Args:
-        rows_of: the tensors of one row, where that is known.
+        num_bytes: the size in bytes.
+        num_rows: the number of samples.
+        rows_of: the tensors of one sample; empty where they are not known.
     """
 
     __slots__ = ("_rows_of", "num_bytes", "num_rows")
@@ -40,7 +42,7 @@ class TensorSize:
         self._rows_of = rows_of
 
     def leaves(self) -> list[Leaf]:
-        """The tensors that a codec would see; one of float32 in two dimensions where nothing else is known."""
+        """Return the tensors that a codec would see; where they are not known, one float32 matrix."""
         num_values = self.num_bytes // torch.float32.itemsize
         rows_of = self._rows_of or [((num_values // max(1, self.num_rows),), torch.float32)]
         return [((self.num_rows, *shape), dtype) for shape, dtype in rows_of]
@@ -49,7 +51,7 @@ class TensorSize:
         return self.num_rows
 
     def is_floating_point(self) -> bool:
-        return False  # so that an average takes the first, as it does with counters
+        return False  # so that an average takes the first value, as it does for counters
 
     def clone(self) -> TensorSize:
         return self
@@ -60,10 +62,10 @@ State = Mapping[str, TensorSize]
 
 @dataclass(frozen=True, kw_only=True)
 class DryModelSpec:
-    """A model of which only the profile is known; in the place of a `ModelSpec`.
+    """Description of a model by its profile, used instead of a `ModelSpec`.
 
     Attributes:
-        units: the chain, with bytes for a batch of ``batch_size``.
+        units: the units of the model, with bytes for a batch of ``batch_size``.
     """
 
     units: tuple[UnitProfile, ...]
@@ -71,44 +73,42 @@ class DryModelSpec:
     dtype: str = "float32"
 
     def parts(self, cuts: Sequence[int | str]) -> list[DryPart]:
-        """The ``len(cuts) + 1`` parts between these cuts, which must count units."""
+        """Return the ``len(cuts) + 1`` parts between the cuts, which must be numbers of units."""
         bounds = [0, *unit_counts(cuts, len(self.units)), len(self.units)]
         return [DryPart(self, first, end) for first, end in pairwise(bounds)]
 
     def row_bytes(self, cut: int) -> float:
-        """Bytes of one sample that cross a cut: the output of the unit before it."""
+        """Return the bytes per sample that cross a cut: the output of the unit before it."""
         return self.units[cut - 1].activation_bytes / self.batch_size if cut > 0 else 0.0
 
     def rows_of(self, cut: int) -> tuple[Leaf, ...]:
-        """The tensors of one sample that cross a cut; none where the profile does not tell."""
+        """Return the tensors per sample that cross a cut; empty where the profile does not have them."""
         return tuple(map(_leaf, self.units[cut - 1].activation_shapes)) if cut > 0 else ()
 
 
 def _leaf(text: str) -> Leaf:
-    """From ``"32x7x7 float32"``."""
+    # from "32x7x7 float32"
     shape, _, dtype = text.partition(" ")
     return tuple(int(size) for size in shape.split("x") if size), getattr(torch, dtype)
 
 
 def unit_counts(cuts: Sequence[int | str], num_units: int) -> list[int]:
-    """The cuts as numbers of units. Raises ``ValueError`` for a name, and for a cut outside the profile."""
+    """Return cuts as numbers of units. Raises ``ValueError`` for a name, and for a cut outside the profile."""
     for cut in cuts:
         if isinstance(cut, str) or not 0 <= cut <= num_units:
             raise ValueError(
-                f"cut {cut!r} is not a number of units from 0 to {num_units}, which is what the profile has; "
+                f"cut {cut!r} is not a number of units from 0 to {num_units}, the length of the profile; "
                 f"give cuts as numbers and a profile of this model (raysplit profile measures one)"
             )
     return [cut for cut in cuts if isinstance(cut, int)]
 
 
 def _sizes(spec: DryModelSpec, cut: int) -> Callable[[int], TensorSize]:
-    """Of what crosses a cut for so many rows; each made once."""
     row_bytes, rows_of = spec.row_bytes(cut), spec.rows_of(cut)
     return cache(lambda num_rows: TensorSize(round(row_bytes * num_rows), num_rows, rows_of))
 
 
 def _outcome(value: T) -> Callable[[], T]:
-    """A computation of which the outcome is known beforehand."""
     return lambda: value
 
 
@@ -116,7 +116,7 @@ _nothing = _outcome(None)
 
 
 class DryPart:
-    """The units of one part: what a `TrainablePart` and its module are asked beside computing."""
+    """Part of a dry model, with the methods of a `TrainablePart` and its module."""
 
     def __init__(self, spec: DryModelSpec, first: int, end: int) -> None:
         self._names = tuple(unit.name for unit in spec.units[first:end])
@@ -136,15 +136,15 @@ class DryPart:
     weights = state_dict
 
     def restart_optimizer(self) -> None:
-        """There is none."""
+        """Do nothing; there is no optimizer."""
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Nothing learns."""
+        """Do nothing; there is no optimizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DryRecipe:
-    """In the place of a `PartRecipe`."""
+    """Recipe of a dry part, used instead of a `PartRecipe`."""
 
     spec: DryModelSpec
     part: DryPart
@@ -156,7 +156,7 @@ class DryRecipe:
 
 
 class DryStage:
-    """The verbs of a `Stage`; a device is asked for the time, and sizes come back."""
+    """Stage with the methods of a `Stage`, which take time on the device and return sizes."""
 
     __slots__ = ("_device", "_index", "part")
 
@@ -181,12 +181,12 @@ class DryStage:
         return self._device.run(Work(kind, step_id.owner, self._index, step_id.round, step_id.step), compute)
 
     def load_weights(self, state: State) -> None:
-        """Weights have no values."""
+        """Do nothing; weights have no values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DryShard:
-    """So many samples, of which nothing else is known."""
+    """Shard of which only the number of samples is known."""
 
     num_samples: int
 

@@ -1,4 +1,4 @@
-"""An experiment in which tensors are sizes: what a simulation acts out, and what cuts are planned for."""
+"""Experiments whose tensors are only sizes, for simulation and planning."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from raysplit.schedulers.cuts.profiles import Profile
 
 
 def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Experiment:
-    """The experiment over tensors that are sizes, of the profile of its topology.
+    """Return the experiment with tensors that are only sizes, by the profile of its topology.
 
     Args:
-        shard_sizes: samples of each owner; None takes those of the experiment.
+        experiment: the experiment.
+        shard_sizes: the number of samples of each owner; None takes those of the experiment.
 
-    Raises `CannotBeSimulated` for a method whose course depends on values.
+    Raises:
+        ConfigError: the experiment has no topology or profile.
+        CannotBeSimulated: the course of its algorithm depends on values.
     """
     if not experiment.algorithm.can_be_simulated:
         able = [name for name, method in ALGORITHMS.items() if method.can_be_simulated]
@@ -50,14 +53,14 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
 
 
 def dry_setting(topology: Topology, shard_sizes: Sequence[int], **rules: Any) -> Setting:
-    """A setting of owners with so many samples, and of the model that the topology has a profile of."""
+    """Build a setting for owners with ``shard_sizes`` samples and the model that the topology has a profile of."""
     profile = reference_profile(topology)
     spec: Any = DryModelSpec(units=profile.units, batch_size=profile.batch_size)
     return Setting(spec=spec, owners={f"owner-{i}": no_data(size) for i, size in enumerate(shard_sizes)}, **rules)
 
 
 def no_data(num_samples: int = 0) -> OwnerData:
-    """What an owner holds of whom nothing but the number of samples is known."""
+    """Return the data of an owner of which only the number of samples is known."""
     shard: Any = DryShard(num_samples=num_samples)
     return OwnerData(shard=shard, transform=_untouched, eval_transform=_untouched)
 
@@ -67,7 +70,10 @@ def _untouched(x: Tensor, gen: Generator) -> Tensor:
 
 
 def reference_profile(topology: Topology) -> Profile:
-    """The profile whose sizes hold for the model: that of the first node, else of any device."""
+    """Return the profile with the sizes of the model: that of the first node, or else of any device.
+
+    Raises ``ConfigError`` where no device has a profile.
+    """
     names = [*topology.nodes, *topology.devices]
     for name in names:
         profile = topology.devices[name].measured

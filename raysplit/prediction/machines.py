@@ -1,4 +1,4 @@
-"""From a topology and the parties of an algorithm to the machines that they run on."""
+"""Build the emulated machines of the parties from a topology."""
 
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ def emulation(
     batch_size: int,
     processor_of: Mapping[str, str] | None = None,
 ) -> Emulation:
-    """The emulation of these parties on the topology's machines.
+    """Build the emulation of parties on the machines of a topology.
 
     Args:
-        batch_size: of the run; times of a profile are taken in proportion.
-        processor_of: the processor of each party, where several share one; by default each has its own.
+        parties: the parties.
+        topology: the machines.
+        clock: the clock of the run.
+        batch_size: the batch size of the run; the times of a profile are scaled in proportion.
+        processor_of: the processor of each party, where several share one; None gives each party its own.
 
-    Raises ``ValueError`` for a device that has no times for what its parties do.
+    Raises:
+        ValueError: a device has no times for the work of its parties.
     """
     device_of = party_devices(topology, parties)
-    known: dict[tuple[str, tuple[Any, ...], int], Costs] = {}  # many owners, few kinds of parts
+    known: dict[tuple[str, tuple[Any, ...], int], Costs] = {}  # there are many owners and few kinds of parts
 
     def costs_of(device: str, recipe: Any) -> Costs:
         key = (device, tuple(recipe.cuts), recipe.index)
@@ -69,13 +73,12 @@ def emulation(
 
 
 def _policy(party: PartySpec) -> str:
-    """How a device chooses among what waits for it."""
     device = party.arguments.get("device")
     return device.policy if isinstance(device, QueueDevice) else "fifo"
 
 
 def observation(parties: Sequence[PartySpec], *, clock: Clock) -> Emulation:
-    """The machines as they are: nothing is slowed down, but everything is logged."""
+    """Build an emulation that slows nothing down and logs all work."""
     nothing: Costs = defaultdict(float)
     machines = {
         party.name: Machine(device=party.name, costs=nothing, policy=_policy(party))
@@ -86,9 +89,9 @@ def observation(parties: Sequence[PartySpec], *, clock: Clock) -> Emulation:
 
 
 def expected_work(parties: Sequence[PartySpec], topology: Topology, batch_size: int) -> dict[str, float] | None:
-    """Seconds of computing for one batch of every owner, by party; None where no profile tells.
+    """Return the seconds of computing by party for one batch of every owner; None where a device has no profile.
 
-    A paced run has none either: what its devices are described to take is not what this machine takes.
+    It is None for a paced run too, because the described devices do not have the times of this machine.
     """
     num_owners = sum(party.role == "owner" for party in parties)
     device_of = party_devices(topology, parties)
@@ -103,17 +106,17 @@ def expected_work(parties: Sequence[PartySpec], topology: Topology, batch_size: 
         seconds = 0.0
         for recipe in recipes.values() if isinstance(recipes, Mapping) else recipes:
             costs = part_costs(device, topology.devices[device], tuple(recipe.cuts), recipe.index, batch_size)
-            seconds += costs[recipe.index, "loss"] + costs[recipe.index, "update"]  # a loss: forward and backward
+            seconds += costs[recipe.index, "loss"] + costs[recipe.index, "update"]  # "loss" is forward and backward
         for_all = party.role == "node" and not isinstance(recipes, Mapping)
         work[party.name] = seconds * (num_owners if for_all else 1)
     return work
 
 
 def party_devices(topology: Topology, parties: Sequence[PartySpec]) -> dict[str, str]:
-    """The device of every owner and compute node."""
+    """Return the device of every owner and compute node."""
     owners = [party.name for party in parties if party.role == "owner"]
     nodes = [party.name for party in parties if party.role == "node"]
-    if len(owners) == 1 and not isinstance(topology.owners, str):  # of a centralised run: the first owner's
+    if len(owners) == 1 and not isinstance(topology.owners, str):  # a centralized run has the device of the first owner
         devices = {owners[0]: next(iter(topology.owners))}
     else:
         devices = dict(zip(owners, topology.owner_devices(len(owners)), strict=True))
@@ -121,10 +124,10 @@ def party_devices(topology: Topology, parties: Sequence[PartySpec]) -> dict[str,
 
 
 def with_resources(layout: Layout, topology: Topology, parties: Sequence[PartySpec]) -> Layout:
-    """The layout whose places ask Ray for what the devices of their parties need.
+    """Return the layout with places that request the resources and labels of their parties' devices.
 
-    A place whose parties need different machines becomes one place for each kind of them, with an equal share of its
-    processors.
+    A place whose parties need different machines is divided into one place per kind of machine, with equal shares of
+    its processors.
     """
     device_of = party_devices(topology, parties)
     needs = {
@@ -159,19 +162,19 @@ def _part_name(place: str, kind: str | None, kinds: Mapping[str | None, None]) -
 
 
 def node_device(topology: Topology, node: str, index: int, num_nodes: int) -> str:
-    """The device of a compute node: ``node-3`` is the third of ``topology.nodes``, other names go by their order."""
+    """Return the device of a compute node: the third of ``topology.nodes`` for ``node-3``; other names by order."""
     prefix, _, number = node.rpartition("-")
     place = int(number) - 1 if prefix == "node" and number.isdigit() else index
     if not 0 <= place < len(topology.nodes):
         raise ValueError(
-            f"topology.nodes has {len(topology.nodes)} devices and the run has {num_nodes} compute nodes, {node} among "
-            f"them; name a device for each, in the order node-1, node-2, ..."
+            f"topology.nodes has {len(topology.nodes)} devices and the run has {num_nodes} compute nodes, with {node}; "
+            f"give a device for each, in the order node-1, node-2, ..."
         )
     return topology.nodes[place]
 
 
 def interface(device: DeviceOptions) -> Interface:
-    """Its way to the network."""
+    """Return the network interface of a device."""
     return Interface(
         up_bytes_per_s=inf if device.up_bytes_per_s is None else device.up_bytes_per_s,
         down_bytes_per_s=inf if device.down_bytes_per_s is None else device.down_bytes_per_s,
@@ -181,7 +184,10 @@ def interface(device: DeviceOptions) -> Interface:
 
 
 def part_costs(name: str, device: DeviceOptions, cuts: tuple[Any, ...], index: int, batch_size: int) -> Costs:
-    """Seconds of one batch on a device for every kind of work on one part of the model."""
+    """Return the seconds per batch of every kind of work on a part of the model.
+
+    Raises ``ValueError`` for a device without times for the part.
+    """
     slowdown = device.node_kind(name).slowdown
     if device.owner is not None:
         times = _ends_ms(name, device.owner, index, len(cuts))
@@ -198,7 +204,7 @@ def part_costs(name: str, device: DeviceOptions, cuts: tuple[Any, ...], index: i
 
 
 def _units_ms(profile: Profile, cuts: tuple[Any, ...], index: int, rows: float) -> dict[WorkKind, float]:
-    """``rows``: the run's batch over the profile's; an update takes as long whatever the batch."""
+    # rows is the batch size of the run over that of the profile; the time of an update does not depend on it
     bounds = [0, *unit_counts(cuts, len(profile.units)), len(profile.units)]
     units = profile.units[bounds[index] : bounds[index + 1]]
     forward, backward = (
@@ -216,8 +222,7 @@ def _units_ms(profile: Profile, cuts: tuple[Any, ...], index: int, rows: float) 
 def _ends_ms(name: str, times: OwnerTimes, index: int, last: int) -> dict[WorkKind, float]:
     if last < 2:
         raise ValueError(
-            f"device {name!r} has times for the two ends of a model only; an owner that holds another part needs a "
-            f"profile"
+            f"device {name!r} has times only for the two ends of a model; give it a profile for the parts between"
         )
     if index == 0:
         return {"forward": times.first_forward_ms, "backward": times.first_backward_ms}

@@ -1,6 +1,6 @@
-"""Predicted against measured: what a run with a topology records beside its metrics.
+"""Pacing of a run with a topology, and the comparison of its predicted and measured times.
 
-The same topology paces the run (or, with ``pace: false``, only watches it) and feeds the simulator.
+The same topology paces the run (with ``pace: false``, the run is only observed) and is simulated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.machines import emulation, expected_work, observation
 from raysplit.prediction.simulate import simulate
 from raysplit.prediction.timeline import Comparison, Timeline, compare, timeline_of
-from raysplit.prediction.timeline_picture import draw_timeline
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ LayOut = Callable[[Sequence[PartySpec]], Layout]
 
 
 class Pacing:
-    """Paces or watches the run of an experiment with a topology, and predicts it."""
+    """Pace or observe a run with a topology, and predict it."""
 
     def __init__(self, experiment: Experiment, lay_out: LayOut | None = None) -> None:
         self._experiment = experiment
@@ -40,11 +39,11 @@ class Pacing:
 
     @property
     def predicts(self) -> bool:
-        """Whether there is a simulation of this run to compare it with."""
+        """Whether the run can be simulated, to compare it with."""
         return self._experiment.algorithm.can_be_simulated
 
     def emulate(self, parties: Sequence[PartySpec]) -> Emulation:
-        """The emulation of a run that starts now."""
+        """Build the emulation of a run that starts now."""
         scale = self._topology.time_scale if self._topology.pace else 1.0
         clock = WallClock(started_s=time.time(), time_scale=scale)
         if self._topology.pace:
@@ -53,9 +52,9 @@ class Pacing:
         return observation(parties, clock=clock)
 
     def compared(self, rows: Sequence[Mapping[str, Any]], log: EventLog) -> tuple[Comparison, Timeline]:
-        """Predict the rounds that were run; the comparison, and the measured timeline.
+        """Predict the finished rounds, and return the comparison and the measured timeline.
 
-        The first of several rounds is left out: in it, processes build their parts.
+        The first of several rounds is left out, because processes build their parts in it.
         """
         predicted = simulate(self._experiment, rounds=len(rows), places=self._places)
         scale = self._topology.time_scale if self._topology.pace else 1.0
@@ -72,14 +71,16 @@ class Pacing:
 
 
 def known_work(experiment: Experiment, parties: Sequence[PartySpec]) -> dict[str, float] | None:
-    """What each party has to compute, where the topology's profiles tell."""
+    """Return the work of each party by the profiles of the topology; None where they do not have it."""
     if experiment.topology is None or not experiment.algorithm.can_be_simulated:
         return None
     return expected_work(parties, experiment.topology, experiment.batch_size)
 
 
 def write_timeline(folder: Path, comparison: Comparison, measured: Timeline) -> None:
-    """``timeline.parquet``, ``timeline.json`` (for Perfetto), ``timeline.png`` and ``prediction.json``."""
+    """Write ``timeline.parquet``, ``timeline.json`` (for Perfetto), ``timeline.png`` and ``prediction.json``."""
+    from raysplit.prediction.timeline_picture import draw_timeline  # loads matplotlib
+
     measured.write_parquet(folder / "timeline.parquet")
     measured.write_trace(folder / "timeline.json")
     draw_timeline(measured, folder / "timeline.png", title=f"measured, a round takes {comparison.round_s[1]:.4g} s")

@@ -1,4 +1,4 @@
-"""From an experiment with a topology to the planner's problem: which cuts and nodes are best for it."""
+"""Build the planner's problem, the choice of cuts and nodes, from an experiment with a topology."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwne
 
 
 def cut_problem(experiment: Experiment, *, objective: Objective = "sum_of_max") -> CutProblem:
-    """The planner's problem for the nodes and owners of a topology. Raises ``ConfigError`` for what is missing."""
+    """Build the planner's problem for the nodes and owners of a topology.
+
+    Raises:
+        ConfigError: the algorithm has no cuts to plan, or the topology, a profile or the owners' memory is missing.
+    """
     options = experiment.algorithm.options
     if not isinstance(options, RouteOptions):
         raise ConfigError(
-            f"algorithm.name is {experiment.method}; cuts and nodes are planned for mpsl, and for an algorithm of your "
-            f"own whose options are RouteOptions"
+            f"algorithm.name is {experiment.method}; cuts and nodes are planned for mpsl, and for your own "
+            f"algorithms whose options are RouteOptions"
         )
     topology = experiment.required_topology
     setting, batch_size = experiment.setting, experiment.batch_size
@@ -32,7 +36,7 @@ def cut_problem(experiment: Experiment, *, objective: Objective = "sum_of_max") 
         _node(f"node-{i}", name, topology, batch_size, with_links) for i, name in enumerate(topology.nodes, start=1)
     )
     if not nodes:
-        raise ConfigError("topology.nodes is empty; name the device of each compute node on offer")
+        raise ConfigError("topology.nodes is empty; give the device of each available compute node")
     steps = _steps(experiment, options)
     return CutProblem(
         profile=scaled(reference_profile(topology), batch_size=batch_size),
@@ -45,7 +49,7 @@ def cut_problem(experiment: Experiment, *, objective: Objective = "sum_of_max") 
 
 
 def _steps(experiment: Experiment, options: RouteOptions) -> list[int]:
-    """The mini-batches of every owner in a round, which do not depend on the cuts."""
+    """Return the number of mini-batches of every owner in a round, which does not depend on the cuts."""
     any_cuts = options.model_copy(update={"cuts": (1, 2), "nodes": None, "on_offer": None})
     algorithm = dry(replace(experiment, algorithm=type(experiment.algorithm)(options=any_cuts))).begin()
     return [algorithm.num_steps(owner) for owner in algorithm.setting.owners]
@@ -63,7 +67,7 @@ def _node(node: str, name: str, topology: Topology, batch_size: int, with_links:
 
 
 def scaled(profile: Profile, *, batch_size: int, slowdown: float = 1.0) -> Profile:
-    """A profile for another batch size, in proportion, on a machine slower by that factor. Updates keep their time."""
+    """Scale a profile to another batch size and a slower machine; the time of updates does not depend on the batch."""
     rows = batch_size / profile.batch_size
     units = tuple(
         replace(
@@ -83,7 +87,7 @@ def _free_ends(topology: Topology, num_owners: int) -> FreeOwnerCuts:
     memory_gib = [topology.devices[name].memory_gib for name in devices]
     if any(memory is None for memory in memory_gib):
         raise ConfigError(
-            f"cuts: auto needs to know what owners keep: give algorithm.units, the first and last unit that the nodes "
-            f"run, or memory_gib of {', '.join(devices)}, and owners keep what fits"
+            f"cuts: auto needs the units that owners keep: set algorithm.units to the nodes' first and last unit, "
+            f"or set memory_gib of {', '.join(devices)}, and owners keep the units that fit"
         )
     return FreeOwnerCuts(memory_bytes=round(min(m for m in memory_gib if m is not None) * BYTES_PER_GIB))

@@ -1,7 +1,7 @@
-"""Predict a run: the algorithm's own coroutines in virtual time, on the described machines, without any tensor.
+"""Simulation of a run: the algorithm's coroutines in virtual time on the described machines, without tensors.
 
 MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) predicts a round by closed formulas
-(`raysplit.schedulers.cuts.time_model`); this is the ground truth that they approximate.
+(`raysplit.schedulers.cuts.time_model`), which approximate what is simulated here.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """A predicted run.
+    """Predicted run, which `raysplit.simulate` returns.
 
     Attributes:
-        round_s: length of every round in described seconds.
-        log: everything that happened.
-        traffic: what crossed the links.
-        took_s: real seconds that the simulation took.
-        closed_form: what the closed formulas say of a round, where there are some.
+        round_s: the length of every round in described seconds.
+        log: the events of the run.
+        traffic: the bytes and messages on every link.
+        took_s: the real seconds that the simulation took.
+        closed_form: the times of a round by the closed formulas; None where they do not apply.
     """
 
     round_s: tuple[float, ...]
@@ -53,12 +53,12 @@ class Simulation:
     closed_form: ClosedForm | None = None
 
     def beside(self, formulas: ClosedForm | None) -> Simulation:
-        """The same with what the closed formulas say."""
+        """Return the simulation together with the closed formulas."""
         return replace(self, closed_form=formulas)
 
     @cached_property
     def timeline(self) -> Timeline:
-        """Who worked when, how busy every device was, and which one held the others up."""
+        """Timeline of the run: when each device worked, how busy it was, and which one is the bottleneck."""
         return timeline_of(self.log)
 
 
@@ -72,16 +72,20 @@ def simulate(
     """Simulate the first rounds of a run.
 
     Args:
-        shard_sizes: samples of each owner; None takes those of the experiment.
-        places: the place of each party, for predicting a run in which the parties of a place take turns.
+        experiment: the experiment, with a topology.
+        rounds: the number of rounds to simulate.
+        shard_sizes: the number of samples of each owner; None takes those of the experiment.
+        places: the place of each party, to predict a run in which the parties of a place take turns.
 
-    Raises ``ConfigError`` for an experiment without a topology; `CannotBeSimulated` for a method that cannot be acted
-    out with sizes; ``ValueError`` for a topology that lacks times.
+    Raises:
+        ConfigError: the experiment has no topology.
+        CannotBeSimulated: the algorithm cannot run on sizes alone.
+        ValueError: the topology has no times for a device.
     """
     algorithm, links = dry(experiment, shard_sizes).begin(), experiment.links.rules()
     units = reference_profile(experiment.required_topology).units
     if links.codecs and not all(unit.activation_shapes for unit in units):
-        logger.warning("the profile does not tell the shapes of activations; each is taken for one tensor when coded")
+        logger.warning("the profile has no shapes of activations; for codecs, each activation counts as one tensor")
     parties = dry_parties(algorithm.parties())
     cluster = SimulatedCluster(
         partial(
@@ -94,14 +98,14 @@ def simulate(
         links=links,
     )
     began = time.perf_counter()
-    with _without_garbage_collection():  # it would look through millions of live objects again and again
+    with _without_garbage_collection():  # which would visit millions of live objects again and again
         try:
             round_s, traffic = run_virtual(_rounds(algorithm, cluster, parties, rounds))
         except (TypeError, AttributeError) as error:
             if type(algorithm) in ALGORITHMS.values():
                 raise
             raise CannotBeSimulated(
-                f"{type(algorithm).__qualname__} fails on sizes in the place of tensors: {error}; an algorithm whose "
+                f"{type(algorithm).__qualname__} fails on sizes instead of tensors: {error}; an algorithm whose "
                 f"rounds compute with weights or smashed data themselves sets can_be_simulated = False"
             ) from error
     took_s = time.perf_counter() - began

@@ -1,6 +1,6 @@
-"""The timeline of a run, predicted or measured: who worked when, how busy every device was, and what held it up.
+"""Timeline of a run, predicted or measured: the work of every device, its use, and the bottleneck.
 
-A simulation and a paced run log the same events, so what is said about one table is said about the other.
+A simulation and a paced run log the same events, so the same code reads both.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceUse:
-    """How a device spent the time between the first and the last event of the run.
+    """Use of a device between the first and the last event of the run.
 
     Attributes:
-        busy_s: time at work; ``idle_s`` is the rest, its bubbles. ``longest_idle_s`` is the longest of them, between
-            two pieces of work.
-        num_tasks: pieces of work.
+        device: the name of the device.
+        busy_s: seconds at work.
+        idle_s: seconds not at work, its bubbles.
+        longest_idle_s: the longest bubble between two pieces of work, in seconds.
+        num_tasks: the number of pieces of work.
     """
 
     device: str
@@ -42,13 +44,13 @@ class DeviceUse:
 
     @property
     def utilisation(self) -> float:
-        """Share of the time at work."""
+        """Share of the time at work, from 0 to 1."""
         return self.busy_s / (self.busy_s + self.idle_s) if self.busy_s else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """Events as columns: names as numbers of entries in ``names``, times in seconds."""
+    """Events as columns; names are indices into ``names``, and times are in seconds."""
 
     names: tuple[str, ...]
     columns: dict[str, npt.NDArray[Any]]
@@ -57,44 +59,44 @@ class Timeline:
         return len(self.columns["start_s"])
 
     def column(self, name: str) -> list[str]:
-        """A column of names, spelt out."""
+        """Return a column of names as strings."""
         return [self.names[number] for number in self.columns[name]]
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Timeline:
-        """The events of a mask."""
+        """Return the events that a mask selects."""
         return Timeline(names=self.names, columns={key: values[mask] for key, values in self.columns.items()})
 
     @property
     def work(self) -> Timeline:
-        """Without transfers."""
+        """The events that are not transfers."""
         return self.where(self.columns["kind"] != self._number(TRANSFER))
 
     @property
     def transfers(self) -> Timeline:
-        """Transfers only."""
+        """The events that are transfers."""
         return self.where(self.columns["kind"] == self._number(TRANSFER))
 
     def from_zero(self) -> Timeline:
-        """The same, with the first event at 0."""
+        """Return the timeline shifted so that the first event is at 0."""
         first_s = self.columns["start_s"].min(initial=float("inf"))
         shifted = {key: self.columns[key] - first_s for key in ("start_s", "end_s")}
         return Timeline(names=self.names, columns=self.columns | shifted)
 
     def since_round(self, round: int) -> Timeline:
-        """The work of this round and of those after it."""
+        """Return the events of a round and of the rounds after it."""
         return self.where(self.columns["round"] >= round)
 
     @property
     def span_s(self) -> float:
-        """From the first start to the last end."""
+        """Seconds from the first start to the last end."""
         return float(self.columns["end_s"].max() - self.columns["start_s"].min()) if len(self) else 0.0
 
     def device_names(self) -> list[str]:
-        """Devices that have worked: shared places and nodes before owners, each kind in the order of their numbers."""
+        """List the devices that have worked: shared places and nodes before owners, each in numerical order."""
         return self._in_order(np.unique(self.work.columns["device"]))
 
     def uses(self) -> list[DeviceUse]:
-        """The use of every device."""
+        """Compute the use of every device."""
         work, span_s = self.work, self.span_s
         uses = []
         for device in self.device_names():
@@ -114,7 +116,7 @@ class Timeline:
         return uses
 
     def busy_s(self) -> dict[str, float]:
-        """Time at work by party."""
+        """Return the seconds at work by party."""
         work = self.work
         seconds = np.bincount(
             work.columns["party"], work.columns["end_s"] - work.columns["start_s"], minlength=len(self.names)
@@ -123,7 +125,7 @@ class Timeline:
         return {party: float(seconds[self.names.index(party)]) for party in parties}
 
     def bottleneck(self) -> DeviceUse | None:
-        """The busiest device."""
+        """Return the device with the longest time at work; None without work."""
         return max(self.uses(), key=lambda use: use.busy_s, default=None)
 
     def _in_order(self, numbers: Numbers) -> list[str]:
@@ -137,7 +139,7 @@ class Timeline:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def table(self) -> pa.Table:
-        """One row per event; see `raysplit.cluster.emulation.events.Event` for the columns."""
+        """Return a table with one row per event; `raysplit.cluster.emulation.events.Event` describes the columns."""
         dictionary = pa.array(list(self.names), pa.string())
         return pa.table(
             {
@@ -152,7 +154,7 @@ class Timeline:
         pq.write_table(self.table(), str(path))
 
     def write_trace(self, path: Path | str) -> None:
-        """The trace-event JSON that Perfetto (ui.perfetto.dev) and chrome://tracing open; one track per device."""
+        """Write trace-event JSON for Perfetto (ui.perfetto.dev) and chrome://tracing, with one track per device."""
         with Path(path).open("w", encoding="utf-8") as file:
             file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
             file.write(",\n".join(json.dumps(event) for event in self._trace_events()))
@@ -180,13 +182,13 @@ class Timeline:
 
 
 def timeline_of(log: EventLog) -> Timeline:
-    """The events of a log."""
+    """Return the events of a log as a timeline."""
     columns = {name: np.array(values) for name, values in log.columns().items()}
     return Timeline(names=tuple(log.names), columns=columns)
 
 
 def read_timeline(path: Path | str) -> Timeline:
-    """What `Timeline.write_parquet` wrote."""
+    """Read a file that `Timeline.write_parquet` wrote."""
     table = pq.read_table(str(path))
     log = EventLog()
     for row in table.to_pylist():
@@ -206,12 +208,12 @@ def _natural(name: str) -> tuple[str, int, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Predicted against measured.
+    """Predicted against measured times of a run.
 
     Attributes:
-        round_s: predicted and measured length of a round, in described seconds.
-        busy_s: predicted and measured time at work by party.
-        lateness: of a paced run, by party: where this machine could not act the described one.
+        round_s: the predicted and the measured length of a round, in described seconds.
+        busy_s: the predicted and the measured seconds at work, by party.
+        lateness: the steps of a paced run that this machine was too slow for, by party.
     """
 
     round_s: tuple[float, float]
@@ -220,7 +222,7 @@ class Comparison:
 
     @property
     def pace(self) -> str | None:
-        """In a sentence, what is wrong with the pace of a paced run; None where nothing is."""
+        """Warning about the pace of a paced run; None where it was kept."""
         late = {party: found for party, found in self.lateness.items() if found.num_late}
         if not late:
             return None
@@ -229,14 +231,14 @@ class Comparison:
         parties = ", ".join(f"{party} {late[party].num_late}" for party in worst[:_PARTIES_NAMED])
         others = f" and {len(worst) - _PARTIES_NAMED} more parties" if len(worst) > _PARTIES_NAMED else ""
         return (
-            f"this machine cannot keep the pace described: {total.num_late} of {total.num_steps} steps were late, by "
+            f"this machine cannot keep the described pace: {total.num_late} of {total.num_steps} steps were late, by "
             f"{total.worst_late_s:.3g} described s at most ({parties}{others}); the computing alone took too long in "
             f"{total.num_too_slow}. Describe slower devices (slowdown), raise topology.time_scale or use more machines"
         )
 
     @property
     def error(self) -> float:
-        """Relative error of the predicted round: positive where the prediction is too long."""
+        """Relative error of the predicted round, which is positive where the prediction is too long."""
         predicted, measured = self.round_s
         return (predicted - measured) / measured
 
@@ -244,7 +246,7 @@ class Comparison:
 def compare(
     predicted: Timeline, measured: Timeline, *, predicted_s: Sequence[float], measured_s: Sequence[float]
 ) -> Comparison:
-    """Mean round and busy times of two timelines of the same rounds."""
+    """Compare the mean round time and the busy times of two timelines of the same rounds."""
     before, after = predicted.busy_s(), measured.busy_s()
     return Comparison(
         round_s=(sum(predicted_s) / len(predicted_s), sum(measured_s) / len(measured_s)),

@@ -1,12 +1,8 @@
-"""A drawn timeline: what every device does, and how busy it is over the whole run."""
+"""Figure of a timeline: the work of every device over time, and its use over the whole run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +11,7 @@ from matplotlib.patches import Patch
 
 from raysplit.prediction.timeline import Timeline
 
-_COLOURS = {
+_COLORS = {
     "forward": "#4c78a8",
     "loss": "#f2a541",
     "backward": "#e4572e",
@@ -28,10 +24,13 @@ _MAX_ROWS = 24
 def draw_timeline(
     timeline: Timeline, path: Path | str, *, title: str, window_s: tuple[float, float] | None = None
 ) -> None:
-    """Draw to a PNG: devices over time on the left, their use on the right.
+    """Draw devices over time on the left and their use on the right.
 
     Args:
-        window_s: the time to show; None takes the first batches, long enough to see every device at work.
+        timeline: the events.
+        path: the image file to write.
+        title: the title of the figure.
+        window_s: the start and end of the time to show; None takes the first batches.
     """
     uses = timeline.uses()
     shown = uses[:_MAX_ROWS]
@@ -75,16 +74,16 @@ def _draw_events(chart: Axes, timeline: Timeline, devices: list[str], low: float
         row = row_of.get(place_of.get(party, party) if kind == "transfer" else device)
         if row is not None and end > start:
             spans.setdefault((row, kind), []).append((float(start), float(end - start)))
-    narrow = 0.004 * (high - low)  # drawn with an edge of its own colour, so that it is seen at all
+    narrow = 0.004 * (high - low)  # drawn with an edge of its own color, so that it stays visible
     for (row, kind), bars in spans.items():
-        moved, colour = kind == "transfer", _COLOURS.get(kind, "#59a14f")
+        moved, color = kind == "transfer", _COLORS.get(kind, "#59a14f")
         extent = (row + 0.33, 0.12) if moved else (row - 0.36, 0.62)
         for edge, group in (
-            (colour, [bar for bar in bars if bar[1] <= narrow]),
+            (color, [bar for bar in bars if bar[1] <= narrow]),
             ("white", [bar for bar in bars if bar[1] > narrow]),
         ):
             chart.broken_barh(
-                group, extent, facecolors=colour, edgecolor="none" if moved else edge, linewidth=0.5, zorder=2
+                group, extent, facecolors=color, edgecolor="none" if moved else edge, linewidth=0.5, zorder=2
             )
     chart.set_xlim(low, high)
     chart.set_ylim(len(devices) - 0.4, -0.6)
@@ -92,10 +91,10 @@ def _draw_events(chart: Axes, timeline: Timeline, devices: list[str], low: float
     chart.set_xlabel("seconds", fontsize=9)
     chart.xaxis.grid(True, color="#dddddd", linewidth=0.6)
     chart.set_axisbelow(True)
-    present = [kind for kind in _COLOURS if any(kind == k for _, k in spans)]
+    present = [kind for kind in _COLORS if any(kind == k for _, k in spans)]
     labels = {"transfer": "receiving", "loss": "last part and loss"}
     chart.legend(
-        [Patch(color=_COLOURS[kind]) for kind in present],
+        [Patch(color=_COLORS[kind]) for kind in present],
         [labels.get(kind, kind) for kind in present],
         ncols=len(present),
         loc="upper left",
@@ -106,7 +105,7 @@ def _draw_events(chart: Axes, timeline: Timeline, devices: list[str], low: float
 
 
 def _first_batches(timeline: Timeline) -> tuple[float, float]:
-    """From the start until the median owner is through its third batch, or all of a short run."""
+    # from the start until the median owner has finished its third batch, or all of a short run
     work = timeline.work
     start, end = float(timeline.columns["start_s"].min()), float(timeline.columns["end_s"].max())
     rounds = work.columns["round"]

@@ -1,4 +1,4 @@
-"""What happens in a run, told to whoever wants to know: progress on a terminal, copies elsewhere, one's own logger."""
+"""Callbacks of a run, for progress, copies and loggers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from raysplit.experiment.experiment import Experiment
-from raysplit.runs.folder import Row
-
 if TYPE_CHECKING:
+    from raysplit.experiment.experiment import Experiment
+    from raysplit.runs.folder import Row
     from raysplit.runs.result import Result
 
 logger = logging.getLogger(__name__)
 
 
 class Callback:
-    """Is called when something has happened in a run; override what you want to know.
+    """Base class of callbacks; override the methods for the events that you need.
 
-    All methods run in the coordinator's process, between two rounds and one after the other, so the run waits for
-    them. What a method raises ends the run, or is logged and passed over, as ``reliability.on_callback_error`` says.
+    All methods run in the coordinator's process, between rounds and one after the other, so the run waits for them. An
+    exception ends the run, or is logged and ignored, as ``reliability.on_callback_error`` says.
 
     Example:
         >>> class Best(raysplit.Callback):
@@ -29,29 +28,30 @@ class Callback:
     """
 
     def run_started(self, experiment: Experiment) -> None:
-        """All parties are deployed; the first round follows."""
+        """Called when all parties are deployed, before the first round."""
 
     def round_ended(self, row: Row) -> None:
-        """A round is done and recorded: its line of the metrics (``round`` is counted from 1)."""
+        """Called after every round with its row of metrics; ``row["round"]`` counts from 1."""
 
     def evaluated(self, row: Row) -> None:
-        """A round ended with an evaluation: the same line, with ``test_loss`` and, for labels, ``test_accuracy``."""
+        """Called after a round with an evaluation; ``row`` has ``test_loss`` and, for labels, ``test_accuracy``."""
 
     def checkpoint_kept(self, rounds: int, location: str) -> None:
-        """A checkpoint of the first ``rounds`` rounds has been written below ``location``, a folder or a URI."""
+        """Called when a checkpoint of the first ``rounds`` rounds is in ``location``, a folder or a URI."""
 
     def run_ended(self, result: Result) -> None:
-        """The run went to its end, and its folder is complete. Not called for a run that an error ended."""
+        """Called when the run has finished and its folder is complete; not called after an error."""
 
     def run_failed(self, error: BaseException) -> None:
-        """The run ended with this error, which is raised afterwards; what it has reached is in its folder."""
+        """Called when ``error`` ends the run, before it is raised; the folder has the rounds up to then."""
 
 
 class Callbacks(Callback):
-    """All callbacks of a run as one, in their order.
+    """Callback that calls all callbacks of a run in order.
 
     Args:
-        on_error: ``stop`` lets an error of a callback end the run, ``continue`` goes on. The log names the callback.
+        callbacks: the callbacks.
+        on_error: ``stop`` raises an error of a callback, ``continue`` ignores it; both log it with the callback's name.
     """
 
     def __init__(self, callbacks: Sequence[Callback], on_error: Literal["stop", "continue"] = "stop") -> None:
@@ -74,7 +74,7 @@ class Callbacks(Callback):
         self._tell("run_ended", result)
 
     def run_failed(self, error: BaseException) -> None:
-        for callback in self._callbacks:  # the run's own error is what is raised
+        for callback in self._callbacks:  # the error of the run is raised, not that of a callback
             try:
                 callback.run_failed(error)
             except Exception:
@@ -88,7 +88,7 @@ class Callbacks(Callback):
                 logger.error("%s.%s failed: %s: %s", _name(callback), event, type(error).__name__, error)
                 if self._on_error == "stop":
                     error.add_note(
-                        f"in {_name(callback)}.{event}; reliability.on_callback_error: continue goes on without it"
+                        f"in {_name(callback)}.{event}; set reliability.on_callback_error to continue to ignore it"
                     )
                     raise
                 logger.debug("traceback", exc_info=True)

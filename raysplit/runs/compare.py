@@ -1,4 +1,4 @@
-"""Runs side by side as one object: a table, the settings that differ, and the whole as text."""
+"""Comparison of runs: a table, the settings that differ, and text."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ from raysplit.runs.report import RunReport, as_json, differing_settings
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What `raysplit.compare` gives: print it, or take its `table`.
+    """Comparison of runs, which `raysplit.compare` returns; print it, or take its `table`.
 
     Attributes:
-        runs: what each run reached and what it took, in the order they were given.
+        runs: a report of each run, in the order given.
     """
 
     runs: tuple[RunReport, ...]
 
     @property
     def table(self) -> pa.Table:
-        """One row per run: algorithm, rounds, best and last accuracy and loss, bytes, seconds of training."""
+        """Table with one row per run: algorithm, rounds, best and last accuracy and loss, bytes, training seconds."""
         return pa.Table.from_pylist([as_json(run) for run in self.runs])
 
     @property
     def differing(self) -> Mapping[str, list[Any]]:
-        """The settings, beside algorithm and places, in which the runs differ, with the value of each run."""
+        """Settings in which the runs differ, with the value of each run; without algorithm, output, cluster and
+        evaluation."""
         return differing_settings(self.runs)
 
     def reached(self, accuracy: float) -> pa.Table:
-        """What each run took to reach a test accuracy (0 to 1): ``rounds``, ``bytes``, ``seconds``; null if never."""
+        """Return the ``rounds``, ``bytes`` and ``seconds`` that each run took to reach a test accuracy from 0 to 1.
+
+        The values are null for a run that never reached it.
+        """
         rows = []
         for run in self.runs:
             at = as_json(run, accuracy)["to_target"]["reached"] or {"rounds": None, "bytes": None, "seconds": None}
@@ -40,7 +44,7 @@ class RunComparison:
         return pa.Table.from_pylist(rows)
 
     def to_pandas(self) -> Any:
-        """The table as a pandas ``DataFrame``; needs pandas, which raysplit does not bring."""
+        """Return the table as a pandas ``DataFrame``; pandas must be installed, and raysplit does not require it."""
         return self.table.to_pandas()
 
     def __str__(self) -> str:

@@ -1,7 +1,8 @@
 """The run folder: configuration, environment, partition, metrics, traffic, model.
 
-``runs/<name>/`` holds ``config.yaml`` (resolved), ``environment.json``, ``partition.parquet``, ``metrics.jsonl``
-(a line per round, written at once), ``metrics.parquet``, ``traffic.parquet``, ``model.pt`` and ``summary.json``.
+``runs/<name>/`` contains ``config.yaml`` (resolved), ``environment.json``, ``partition.parquet``, ``metrics.jsonl``
+(a line per round, written when the round ends), ``metrics.parquet``, ``traffic.parquet``, ``model.pt`` and
+``summary.json``.
 """
 
 from __future__ import annotations
@@ -28,22 +29,23 @@ from raysplit.cluster.contract import LinkTraffic
 
 Row = dict[str, Any]
 CUT_SHORT = "cut short"
-"""Why a run ended that an error or a person interrupted."""
+"""Value of ``stopped`` for a run that an error or a person interrupted."""
 LOCK = ".lock"
-"""A file that is there while a process writes to the run folder, and after one that was killed."""
+"""Name of the lock file, which exists while a process writes to the run folder, and after one was killed."""
 
 _PACKAGES = ("raysplit", "ray", "torch", "torchvision", "numpy", "pyarrow", "pulp", "pydantic")
 
 
 class RunFolderUsed(ValueError):
-    """The run folder already holds a run."""
+    """Exception for a run folder that already has a run."""
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Be the only process that writes to a run folder, which is made if need be; death lets it go.
+    """Lock a run folder for this process, and create it where it is missing; the lock ends with the process.
 
-    Raises `RunFolderUsed` where another process writes there.
+    Raises:
+        RunFolderUsed: another process is writing to the folder.
     """
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / LOCK, blocking=False)
@@ -51,23 +53,27 @@ def held(path: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise RunFolderUsed(
-            f"another process is writing the run in {path}; wait for it or end it, or give another name"
+            f"another process is writing the run in {path}; wait for it, stop it, or give another name"
         ) from None
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows keeps a file that is open; one that is left holds nobody up
-            (path / LOCK).unlink()  # before the release: whoever opened it meanwhile sees that it is gone
+        with suppress(OSError):  # Windows does not delete an open file; a file that stays does not block anyone
+            (path / LOCK).unlink()  # before the release, so that a process that opened it meanwhile sees it is gone
         lock.release()
 
 
 def entries(path: Path) -> list[Path]:
-    """What a run folder holds, in order, without the lock of a process that writes or wrote there."""
+    """List the entries of a run folder, sorted, without the lock file."""
     return sorted(entry for entry in path.iterdir() if entry.name != LOCK)
 
 
 class RunFolder:
-    """Writes one run. Raises `RunFolderUsed` when the folder holds something and ``overwrite`` is off."""
+    """Writer of a run folder.
+
+    Raises:
+        RunFolderUsed: the folder is not empty, and ``overwrite`` is false or the folder has no run.
+    """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
@@ -78,22 +84,24 @@ class RunFolder:
                     f"output.overwrite=true (--overwrite) to replace it"
                 )
             if not (path / "config.yaml").exists():
-                raise RunFolderUsed(f"{path} is not empty and not a run folder; it is left alone, give another name")
-            for entry in entries(path):  # not the lock: whoever writes there holds it
+                raise RunFolderUsed(
+                    f"{path} is not empty and not a run folder; it is left unchanged, give another name"
+                )
+            for entry in entries(path):  # not the lock, which this process holds
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         path.mkdir(parents=True, exist_ok=True)
         self._rows: list[Row] = []
 
     @classmethod
     def reopen(cls, path: Path, rows: Sequence[Row]) -> RunFolder:
-        """The folder of a run that goes on after these rounds."""
+        """Open the folder of a run that continues after the rounds of ``rows``."""
         folder = cls.__new__(cls)
         folder.path = path
         folder.replace_rows(rows)
         return folder
 
     def write_text(self, name: str, text: str) -> None:
-        """Write aside, then rename: a reader sees the old file or the new one, never half of it."""
+        """Write a file by renaming, so that a reader sees the old or the new content, never a part."""
         target = self.path / name
         aside = target.with_name(target.name + ".part")
         aside.write_text(text, encoding="utf-8")
@@ -103,19 +111,19 @@ class RunFolder:
         self.write_text("environment.json", json.dumps(environment(resources), indent=2) + "\n")
 
     def add_row(self, row: Row) -> None:
-        """Append a round's metrics; on disk when this returns."""
+        """Append the metrics of a round to ``metrics.jsonl`` and flush."""
         self._rows.append(row)
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
 
     def replace_rows(self, rows: Sequence[Row]) -> None:
-        """Have the metrics of these rounds and no others."""
+        """Replace all metrics by ``rows``."""
         self._rows = list(rows)
         self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def write_tables(self, traffic: Sequence[LinkTraffic], others: Mapping[str, pa.Table]) -> None:
-        """Write the metrics, the traffic and the algorithm's own tables as Parquet."""
+        """Write the metrics, the traffic and the tables of the algorithm as Parquet."""
         for name, table in others.items():
             self._write_parquet(name, table)
         if self._rows:
@@ -123,7 +131,7 @@ class RunFolder:
         self._write_parquet("traffic.parquet", traffic_table(traffic))
 
     def write_model(self, states: Mapping[str, Mapping[str, Tensor]], name: str = "model.pt") -> None:
-        """``model.pt``: the merged state dict, or one per owner for methods that train many models."""
+        """Write the merged state dict, or one per label for algorithms that train several models."""
         content: Any = dict(states["global"]) if set(states) == {"global"} else {k: dict(v) for k, v in states.items()}
         aside = self.path / f"{name}.part"
         torch.save(content, aside)
@@ -136,27 +144,28 @@ class RunFolder:
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
-    """The rows as a table with all their columns; null where a row lacks one."""
+    """Return the rows as a table with the columns of all rows; a value that a row does not have is null."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return pa.table({key: [row.get(key) for row in rows] for key in keys})
 
 
 def traffic_table(traffic: Sequence[LinkTraffic]) -> pa.Table:
-    """A row per link, as ``traffic.parquet`` has it."""
+    """Return a table with one row per link, the content of ``traffic.parquet``."""
     columns = ("source", "destination", "num_bytes", "num_messages")
     return pa.table({column: [getattr(record, column) for record in traffic] for column in columns})
 
 
 def read_traffic(folder: Path) -> tuple[LinkTraffic, ...]:
-    """What crossed the links of a run; nothing where it was not written yet."""
+    """Read the traffic of a run; empty where it has not been written yet."""
     path = folder / "traffic.parquet"
     return tuple(LinkTraffic(**row) for row in pq.read_table(path).to_pylist()) if path.exists() else ()
 
 
 def read_models(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """The trained weights of a run by label, as `RunFolder.write_model` wrote them; empty before its first evaluation.
+    """Read the trained weights of a run by label; empty before its first evaluation.
 
-    Raises ``ValueError`` for a file that is none.
+    Raises:
+        ValueError: ``model.pt`` cannot be read.
     """
     path = folder / "model.pt"
     if not path.exists():
@@ -164,13 +173,13 @@ def read_models(folder: Path) -> dict[str, dict[str, Tensor]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path} holds no model: {error}") from error
+        raise ValueError(f"{path} is not a model: {error}") from error
     is_one = all(isinstance(value, Tensor) for value in content.values())
     return {"global": content} if is_one else content
 
 
 def environment(resources: Mapping[str, float]) -> dict[str, Any]:
-    """Versions, machine and the cluster's resources, for the record."""
+    """Return the versions, the machine and the resources of the cluster, the content of ``environment.json``."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -188,12 +197,12 @@ def environment(resources: Mapping[str, float]) -> dict[str, Any]:
 
 
 def finished(folder: Path) -> bool:
-    """Whether the folder holds a run that went to its end: its last round, or a reason to stop before."""
+    """Return whether the run in a folder has finished, at its last round or at an early stop."""
     return bool(read_summary(folder).get("stopped", CUT_SHORT) != CUT_SHORT)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """What ``summary.json`` says; nothing where it was not written yet."""
+    """Read ``summary.json``; empty where it has not been written yet."""
     try:
         summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -202,7 +211,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> list[Row]:
-    """The rows of a run, also of one that was cut short. Raises ``ValueError`` where there are none."""
+    """Read the metrics of a run, finished or not. Raises ``ValueError`` where there are none."""
     path = folder / "metrics.jsonl"
     if not path.exists():
         raise ValueError(f"{folder} is not a run folder: it has no metrics.jsonl")

@@ -1,7 +1,7 @@
-"""A run as Ray's dashboard and Prometheus see it: what each round did, as metrics of the coordinator's process.
+"""Metrics of a run for Ray's dashboard and Prometheus, published after every round by the coordinator's process.
 
 Ray exports them on the metrics port of the coordinator's machine as ``ray_raysplit_...``, with the run's name and
-algorithm as labels. The rows of the run folder stay the source of truth.
+algorithm as labels. The run folder is the authoritative record.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from raysplit.runs.callback import Callback
 from raysplit.runs.folder import Row
 
 MAX_LABELLED = 200
-"""Of more parties the names are no labels any more: they are summed up by role."""
+"""Largest number of parties that are labels of their own; more parties are summed by role."""
 
-_UNKNOWN = "unknown"  # the role of a party that has come and gone within a round
+_UNKNOWN = "unknown"  # role of a party that came and left within a round
 
 
 class Publish(Protocol):
-    """Publishes a value of a metric; ``keys`` tell the values of one metric apart."""
+    """Function that publishes a value of a metric; ``keys`` are its labels."""
 
     def __call__(self, name: str, value: float, **keys: str) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A metric; a counter adds up, a gauge is the latest value.
+    """Description of a metric; a counter adds up, a gauge has the latest value.
 
     Attributes:
-        column: of a round's row, which it tells; None for one that is told by party or link.
-        keys: the labels that tell its values apart.
+        column: the column of a round's row that has the value; None for a metric by party or link.
+        keys: the names of its labels.
     """
 
     name: str
@@ -77,12 +77,12 @@ METRICS = (
 
 
 def measured(row: Row) -> Mapping[str, float]:
-    """The metrics that a round's row tells, by name."""
+    """Return the metrics that a round's row has, by name."""
     return {metric.name: float(row[metric.column]) for metric in METRICS if metric.column in row}
 
 
 def by_link(moved: Sequence[LinkTraffic], roles: Mapping[str, str]) -> Mapping[tuple[str, str], float]:
-    """Bytes by source and destination."""
+    """Return the bytes by source and destination."""
     names = _labels({party for link in moved for party in (link.source, link.destination)}, roles)
     found: Counter[tuple[str, str]] = Counter()
     for link in moved:
@@ -91,7 +91,7 @@ def by_link(moved: Sequence[LinkTraffic], roles: Mapping[str, str]) -> Mapping[t
 
 
 def by_party(loads: Sequence[PartyLoad], roles: Mapping[str, str]) -> Mapping[str, tuple[float, float]]:
-    """The wait in seconds, and the largest number of calls at once, by party."""
+    """Return the wait in seconds and the largest number of concurrent calls, by party."""
     names = _labels({load.party for load in loads}, roles)
     found: dict[str, tuple[float, float]] = {}
     for load in loads:
@@ -106,15 +106,15 @@ def _labels(parties: set[str], roles: Mapping[str, str]) -> dict[str, str]:
 
 
 class RayMetrics(Callback):
-    """Publishes every round."""
+    """Callback that publishes the metrics of every round."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
-        self._pressed: set[str] = set()
+        self._loaded: set[str] = set()
         self._roles: dict[str, str] = {COORDINATOR: COORDINATOR}
 
     def deployed(self, parties: Sequence[PartySpec]) -> None:
-        """These parties have been made, the first ones or later ones."""
+        """Register deployed parties and their roles."""
         self._roles |= {party.name: party.role for party in parties}
 
     def round_ended(self, row: Row) -> None:
@@ -122,12 +122,12 @@ class RayMetrics(Callback):
             self._publish(name, value)
 
     def round_measured(self, moved: Sequence[LinkTraffic], loads: Sequence[PartyLoad]) -> None:
-        """What has crossed the links in a round, and how hard the parties were pressed; zero for who is not there."""
+        """Publish the traffic of a round and the load of the parties, with zero for parties that have left."""
         for (source, destination), num_bytes in by_link(moved, self._roles).items():
             self._publish(LINK_BYTES.name, num_bytes, source=source, destination=destination)
-        pressed = by_party(loads, self._roles)
-        for party in sorted(self._pressed | pressed.keys()):
-            wait_s, peak = pressed.get(party, (0.0, 0.0))
+        load_of = by_party(loads, self._roles)
+        for party in sorted(self._loaded | load_of.keys()):
+            wait_s, peak = load_of.get(party, (0.0, 0.0))
             self._publish(WAIT_SECONDS.name, wait_s, party=party)
             self._publish(QUEUE_DEPTH.name, peak, party=party)
-        self._pressed = set(pressed)
+        self._loaded = set(load_of)

@@ -1,8 +1,8 @@
-"""Run folders anywhere that `pyarrow.fs` reaches: ``s3://bucket/runs/name``, ``gs://...``, ``file:///...``.
+"""Run folders at the URIs of `pyarrow.fs`: ``s3://bucket/runs/name``, ``gs://...``, ``file:///...``.
 
-Object stores cannot append to a file or rename a folder. A run therefore writes to a folder of this machine, and what
-has changed there is copied after every round and at the end; each file is replaced as a whole. Whoever reads gets a
-copy. A run whose machine is lost goes on from the copy, its checkpoints included.
+Object stores cannot append to a file or rename a folder. A run therefore writes to a local folder, and changed files
+are copied after every round and at the end; each file is replaced as a whole. Readers get a local copy. When the
+machine of a run is lost, the run continues from the copy, which includes the checkpoints.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from raysplit.runs.storage import below, is_uri, opened
 logger = logging.getLogger(__name__)
 
 RECORDS = ("config.yaml", "metrics.jsonl", "summary.json", "environment.json", "traffic.parquet")
-"""What tells how a run was set up and how it went; small beside its weights."""
+"""Files with the settings and metrics of a run, which are small beside its weights."""
 
 
 class RemoteCopy(Callback):
-    """Keeps a copy of a local folder at a URI; a callback of the run that writes there."""
+    """Callback that copies a local run folder to a URI."""
 
     def __init__(self, local: Path, uri: str) -> None:
         self._local = local
         self._fs, self._folder = opened(uri, "run folders")
-        self._copied: dict[str, tuple[int, int]] = {}  # size and time of change, by name
+        self._copied: dict[str, tuple[int, int]] = {}  # size and modification time by name
 
     def run_started(self, experiment: Experiment) -> None:
         self.push()
@@ -47,7 +47,7 @@ class RemoteCopy(Callback):
         self.push()
 
     def push(self) -> None:
-        """Copy what has changed since the last time, remove what is gone; unfinished files (``.part``) stay here."""
+        """Copy the files that changed since the last call and remove deleted ones; ``.part`` files are skipped."""
         files = [path for path in self._local.rglob("*") if path.is_file() and path.name != LOCK]
         found = {path.relative_to(self._local).as_posix(): path for path in files}
         for name, path in found.items():
@@ -65,9 +65,10 @@ class RemoteCopy(Callback):
 
 @contextmanager
 def new_folder(location: str, *, overwrite: bool) -> Iterator[tuple[Path, Sequence[Callback]]]:
-    """Where a new run writes, and who copies it to ``location`` where that is a URI.
+    """Yield the local folder of a new run, and the callbacks that copy it to ``location`` where that is a URI.
 
-    Raises `RunFolderUsed` for a URI that holds something, unless ``overwrite``, which removes a run.
+    Raises:
+        RunFolderUsed: the URI is not empty, and ``overwrite`` is false or the folder has no run.
     """
     if not is_uri(location):
         yield Path(location), ()
@@ -81,7 +82,7 @@ def new_folder(location: str, *, overwrite: bool) -> Iterator[tuple[Path, Sequen
 
 @contextmanager
 def existing_folder(location: str) -> Iterator[tuple[Path, Sequence[Callback]]]:
-    """The folder of a run that goes on; a URI's is fetched first and copied back."""
+    """Yield the local folder of a run that continues; a URI is fetched first and copied back."""
     if not is_uri(location):
         yield Path(location), ()
         return
@@ -97,11 +98,11 @@ def _mirrored(local: Path, location: str) -> Iterator[RemoteCopy]:
     try:
         yield mirror
     finally:
-        mirror.push()  # what a failed run has reached, too
+        mirror.push()  # also after an error
 
 
 def runs_below(uri: str) -> list[str]:
-    """The URIs of the runs in the folder at a URI, by name."""
+    """List the URIs of the runs in the folder at a URI, sorted by name."""
     source, folder = opened(uri, "run folders")
     entries = source.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
     paths = [entry.path.removeprefix(f"{folder}/").split("/") for entry in entries]
@@ -109,11 +110,15 @@ def runs_below(uri: str) -> list[str]:
 
 
 def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -> Path:
-    """A copy of the folder at a URI, under its own name. Raises ``ValueError`` where there is none.
+    """Copy the folder at a URI to this machine and return the copy, which has the same name.
 
     Args:
-        into: the folder that gets it; None takes one below the temporary folder that later calls use again.
-        only: the files to copy, where not all are wanted.
+        uri: the run folder.
+        into: the parent of the copy; None takes a temporary folder that later calls use again.
+        only: the files to copy; empty copies all.
+
+    Raises:
+        ValueError: there is no run at the URI.
     """
     source, folder = opened(uri, "run folders")
     if into is None:
@@ -124,7 +129,7 @@ def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -
     files = [entry for entry in entries if entry.type == fs.FileType.File]
     files = [entry for entry in files if not only or entry.path.removeprefix(f"{folder}/") in only]
     if not files:
-        raise ValueError(f"there is no run at {uri}")
+        raise ValueError(f"there is no run at {uri}; raysplit list --root shows the runs below a URI")
     shutil.rmtree(local, ignore_errors=True)
     for entry in files:
         path = local / entry.path.removeprefix(f"{folder}/")
@@ -145,5 +150,5 @@ def _make_free(uri: str, overwrite: bool) -> None:
             f"output.overwrite=true (--overwrite) to replace it"
         )
     if "config.yaml" not in names:
-        raise RunFolderUsed(f"{uri} is not empty and not a run folder; it is left alone, give another name")
+        raise RunFolderUsed(f"{uri} is not empty and not a run folder; it is left unchanged, give another name")
     target.delete_dir_contents(folder)

@@ -1,7 +1,4 @@
-"""Runs side by side: what each reached, and what it took in rounds, bytes and seconds.
-
-Everything is read from the run folders, also from runs that were cut short.
-"""
+"""Reports of runs: accuracy and loss against rounds, bytes and seconds, read from run folders, finished or not."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ _NOT_COMPARED = ("algorithm.", "output.", "cluster.", "evaluation.")
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The state of a run at one evaluation; bytes and seconds since its start, in training alone.
+    """State of a run at an evaluation; bytes and seconds count the training since the start.
 
-    ``accuracy`` is there where answers are right or wrong; ``loss`` is the test loss, over all tasks together.
+    ``accuracy`` is None for tasks without labels; ``loss`` is the test loss, summed over the tasks.
     """
 
     round: int
@@ -38,14 +35,18 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """One run.
+    """Report of a run.
 
     Attributes:
-        label: the algorithm's title; with the folder's name where several runs share the algorithm.
-        partition: the law and its parameters in words.
-        rounds: rounds that were finished, of ``rounds_planned``.
+        folder: the run folder.
+        label: the title of the algorithm, with the name of the folder where several runs share the algorithm.
+        algorithm: the name of the algorithm.
+        partition: the partition and its options in words.
+        rounds: the number of finished rounds, of ``rounds_planned``.
         stopped: why the run ended.
-        curve: its evaluations in order.
+        num_bytes, seconds: bytes sent and seconds of training.
+        samples_per_s: training samples per second.
+        curve: the evaluations in order.
         settings: the flattened configuration.
     """
 
@@ -79,17 +80,17 @@ class RunReport:
         return self.curve[-1].loss if self.curve else None
 
     def values(self, figure: Figure) -> list[float]:
-        """The figure at the evaluations that have it."""
+        """Return the values of ``figure`` at the evaluations that have one."""
         found = [getattr(point, figure) for point in self.curve]
         return [value for value in found if value is not None]
 
     def reached(self, accuracy: float) -> Point | None:
-        """The first evaluation with at least this accuracy."""
+        """Return the first evaluation with at least this accuracy; None where there is none."""
         return next((point for point in self.curve if (point.accuracy or 0.0) >= accuracy), None)
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunReport]:
-    """The runs in these folders, in this order. Raises ``ValueError`` for a folder without a readable run."""
+    """Read the runs in the folders, in order. Raises ``ValueError`` for a folder without a readable run."""
     found = [_read(folder) for folder in folders]
     times = Counter(title for title, _ in found)
     return [
@@ -99,19 +100,19 @@ def read_runs(folders: Sequence[Path]) -> list[RunReport]:
 
 
 def common_figure(runs: Sequence[RunReport]) -> Figure:
-    """What these runs can be compared by: accuracy, unless there is one that has a test loss alone."""
+    """Return the metric that all runs have: ``accuracy``, or ``loss`` where a run has only a test loss."""
     return "loss" if any(run.curve and not run.values("accuracy") for run in runs) else "accuracy"
 
 
 def differing_settings(runs: Sequence[RunReport]) -> dict[str, list[Any]]:
-    """Settings, beside algorithm and places, in which these runs differ: a comparison should know them."""
+    """Return the settings in which the runs differ, without algorithm, output, cluster and evaluation."""
     keys = dict.fromkeys(key for run in runs for key in run.settings if not key.startswith(_NOT_COMPARED))
     values = {key: [run.settings.get(key) for run in runs] for key in keys}
     return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
 
 
 def as_json(run: RunReport, target: float | None = None) -> dict[str, Any]:
-    """A run as plain data for programs."""
+    """Return a report as plain data, for programs."""
     content: dict[str, Any] = {
         "folder": str(run.folder),
         "label": run.label,
@@ -136,7 +137,6 @@ def as_json(run: RunReport, target: float | None = None) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The algorithm's title and everything about the run but its label."""
     try:
         rows = read_metrics(folder)
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Runs as one Markdown page: what they reached, what it took, how they went, and what they ran on."""
+"""Markdown page about runs: results, differing settings, metrics by round, traffic and environment."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from raysplit.runs.folder import Row, read_metrics
 from raysplit.runs.report import RunReport, differing_settings
 
 MAX_ROUNDS = 20
-"""Of more rounds, so many are shown, evenly spread, the last among them."""
+"""Largest number of rounds in a table; of more rounds, evenly spread ones are shown, with the last."""
 
 _MIB = 2**20
 _SHOWN = ("model.name", "data.name", "training.optimizer.name", "training.optimizer.lr", "training.cohort_size", "seed")
 
 
 def page(runs: Sequence[RunReport], picture: str | None, target: float | None = None) -> str:
-    """The whole page.
+    """Return the page.
 
     Args:
-        picture: its file, as seen from the page; None where nothing has been evaluated.
-        target: an accuracy; what did it take to reach it?
+        runs: the reports.
+        picture: the path of the figure, relative to the page; None leaves it out.
+        target: a test accuracy for which the page shows the number of rounds; None leaves it out.
     """
     parts = ["# Runs", markdown_table(*_results(runs, target))]
     parts += [f"![accuracy over rounds, bytes and seconds]({picture})"] if picture else []
@@ -71,7 +72,6 @@ def _section(run: RunReport) -> list[str]:
 
 
 def _course(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """The rounds; who came and left where owners do."""
     step = max(1, -(-len(rows) // MAX_ROUNDS))
     shown = list(rows[::-1][::step])[::-1]
     elastic = any("num_members" in row for row in rows)
@@ -91,7 +91,6 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _links(path: Path) -> list[list[str]]:
-    """Bytes and messages between roles; nothing for a run that was cut short before it wrote them."""
     if not path.exists():
         return []
     sizes: Counter[tuple[str, str]] = Counter()
@@ -112,7 +111,7 @@ def _environment(path: Path) -> list[str]:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, without a line break at its end; a bar in a cell stays a bar."""
+    """Return a Markdown table without a line break at its end; bars in cells are escaped."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *cells])
 

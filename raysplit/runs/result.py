@@ -1,4 +1,4 @@
-"""What a run ends with: its metrics, traffic and trained weights."""
+"""The result of a run: metrics, traffic and trained weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from raysplit.runs.folder import Row, table_of, traffic_table
 
 
 class Meter(Protocol):
-    """Is told who was made, and of every round what has crossed the links and how hard the parties were pressed."""
+    """Receiver of the deployed parties, and of the traffic and load of every round."""
 
     def deployed(self, parties: Sequence[PartySpec]) -> None: ...
 
@@ -27,16 +27,21 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run ends with; `raysplit.train` returns one, `raysplit.load` reads one from a run folder.
+    """Result of a run, which `raysplit.train` returns and `raysplit.load` reads from a run folder.
 
     Attributes:
-        rows: the metrics, a mapping for each round; `metrics` has them as a table.
-        states: the trained weights by label: ``"global"``, or one entry per owner for methods that train many models.
-        links: what has crossed the links; `traffic` has it as a table.
+        rows: the metrics, with one mapping per round; `metrics` has them as a table.
+        states: the trained weights by label: ``"global"``, or one label per owner or group where an algorithm trains
+            several models.
+        links: the bytes and messages on every link; `traffic` has them as a table.
         stopped: why the run ended, such as ``all rounds done``.
-        folder: where everything is recorded, if it is.
-        comparison: for a run with a topology, its rounds as predicted and as measured.
-        specs: how the models are built, by label; a function that finds it out where that takes the data.
+        folder: the run folder; None where nothing was recorded.
+        comparison: predicted and measured times, for a run with a topology; else None.
+        specs: the description of each model by label, or a function that returns these descriptions.
+
+    Example:
+        >>> result = raysplit.train(data="digits", cluster="local")
+        >>> result.accuracy, result.metrics.column("train_loss"), result.model()
     """
 
     rows: tuple[Row, ...] = field(repr=False)
@@ -51,35 +56,42 @@ class Result:
 
     @property
     def accuracy(self) -> float:
-        """Test accuracy after the last evaluation, from 0 to 1. Raises ``ValueError`` for a run that has none."""
+        """Test accuracy of the last evaluation, from 0 to 1. Raises ``ValueError`` for a run without one."""
         for row in reversed(self.rows):
             if "test_accuracy" in row:
                 return float(row["test_accuracy"])
-        raise ValueError("this run has no test accuracy: its tasks have no labels; look at metrics['test_loss']")
+        raise ValueError(
+            "this run has no test accuracy: it was not evaluated, or its tasks have no labels; see metrics"
+        )
 
     @property
     def metrics(self) -> pa.Table:
-        """One row per round and one column per figure, as in ``metrics.parquet``; null where a round has none."""
+        """Table with one row per round and a column per metric, as in ``metrics.parquet``; missing values are null."""
         return table_of(self.rows)
 
     @property
     def traffic(self) -> pa.Table:
-        """One row per link: ``source``, ``destination``, ``num_bytes``, ``num_messages``, as in ``traffic.parquet``."""
+        """Table with one row per link, as in ``traffic.parquet``: ``source``, ``destination``, ``num_bytes``,
+        ``num_messages``."""
         return traffic_table(self.links)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the trained models: ``("global",)``, or the owners' names."""
+        """Labels of the trained models: ``("global",)``, or one per owner or group."""
         return tuple(self.states)
 
     def model(self, label: str | None = None) -> nn.Module:
-        """A new module with the trained weights, in evaluation mode.
+        """Build a new module with the trained weights, in evaluation mode.
 
         Args:
-            label: which model, where a method trains many; one of `labels`.
+            label: the label of the model, one of `labels`; None takes the only one.
+
+        Returns:
+            A module that takes inputs [B, ...] after the evaluation transform.
 
         Raises:
-            ValueError: there is no such model, several and no label was given, or the model cannot be built here.
+            ValueError: there is no model with this label, there are several and no label was given, or the model
+                cannot be built in this process.
 
         Example:
             >>> model = result.model()
@@ -106,5 +118,5 @@ class Result:
         return f"{figure} after {len(self.rows)} rounds ({self.stopped}){where}"
 
     def to_pandas(self) -> Any:
-        """The metrics as a pandas ``DataFrame``; needs pandas, which raysplit does not bring."""
+        """Return the metrics as a pandas ``DataFrame``; pandas must be installed, and raysplit does not require it."""
         return self.metrics.to_pandas()

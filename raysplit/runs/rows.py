@@ -1,4 +1,4 @@
-"""The running account of a run: a row of metrics per round, and what has crossed every link."""
+"""Metrics and traffic of a run so far."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from raysplit.runs.folder import Row
 
 
 class Ledger:
-    """Rows and traffic so far."""
+    """Metrics of every round and traffic of every link so far."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.traffic: list[LinkTraffic] = []
 
     def entry(self, context: RoundContext, report: RoundReport, seconds: float, moved: list[LinkTraffic]) -> Row:
-        """The row of a round that is to be recorded next."""
+        """Return the row of the next round, without recording it."""
         before = self.rows[-1] if self.rows else {}
         num_bytes = sum(link.num_bytes for link in moved)
         return {
@@ -42,5 +42,5 @@ class Ledger:
         self.traffic = merge_traffic([self.traffic, moved])
 
     def go_back(self, rows: Sequence[Row], traffic: Sequence[LinkTraffic]) -> None:
-        """Be as after an earlier round."""
+        """Restore the metrics and the traffic of an earlier round."""
         self.rows, self.traffic = list(rows), list(traffic)

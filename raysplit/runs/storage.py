@@ -1,6 +1,6 @@
-"""Folders by path or by URI of `pyarrow.fs`: ``s3://bucket/folder``, ``gs://bucket/folder``, ``file:///folder``.
+"""Folders given by a path or by a URI of `pyarrow.fs`: ``s3://bucket/folder``, ``gs://bucket/folder``, ``file:///folder``.
 
-A URI may end with the options of its file system, ``s3://bucket/folder?endpoint_override=host%3Aport&scheme=http``.
+A URI may end with options of its file system, ``s3://bucket/folder?endpoint_override=host%3Aport&scheme=http``.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from pyarrow import fs
 
 
 def is_uri(location: str) -> bool:
-    """Whether this names a folder by URI."""
+    """Return whether a location is a URI."""
     return "://" in location
 
 
 def below(location: str, name: str) -> str:
-    """A folder in a folder; a URI's options stay behind the path."""
+    """Return the location of a folder inside another one; the options of a URI stay at its end."""
     place, mark, options = location.partition("?") if is_uri(location) else (location, "", "")
     return f"{place.rstrip('/')}/{name}{mark}{options}"
 
 
 def opened(location: str, what: str) -> tuple[Any, str]:
-    """The file system of a location and the folder there; ``what`` it is for stands in the error's message."""
+    """Return the file system of a location and the path in it.
+
+    Raises ``ValueError`` for a URI that cannot be opened; the message names ``what`` is stored there.
+    """
     if not is_uri(location):
         return fs.LocalFileSystem(), str(Path(location).absolute())
     try:
         found, folder = fs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise ValueError(f"{what} cannot go to {location}: {error}; give a path, s3://... or gs://...") from error
+        raise ValueError(f"{what} cannot be at {location}: {error}; give a path, s3://... or gs://...") from error
     return found, folder.rstrip("/")

@@ -1,4 +1,4 @@
-"""What a sweep found: one line per combination, its seeds together, beside the controls that it is to be read by."""
+"""Table of a sweep: one line per combination with its seeds together, beside baselines for comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEED, METHOD, LOCAL = "seed", "algorithm.name", "local"
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Mean and sample standard deviation (0 for a single value) of ``count`` values."""
+    """Mean and sample standard deviation of ``count`` values; the deviation of a single value is 0."""
 
     mean: float
     sd: float
@@ -26,7 +26,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """None of no values."""
+        """Compute the spread of the values; None where there are none."""
         if not values:
             return None
         return cls(mean=fmean(values), sd=stdev(values) if len(values) > 1 else 0.0, count=len(values))
@@ -34,12 +34,12 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The runs that differ in their seed alone.
+    """Runs that differ only in their seed.
 
     Attributes:
-        values: the swept keys and their values, without the seed.
+        values: the swept settings and their values, without the seed.
         runs: the metrics of each finished run.
-        local: last accuracy of training alone under the same settings, where the sweep has it.
+        local: the last accuracy of local training with the same settings, where the sweep has it.
     """
 
     values: Mapping[str, Any]
@@ -51,11 +51,11 @@ class Group:
         return self.last("test_accuracy")
 
     def last(self, key: str) -> Spread | None:
-        """Of a metric after the last round, over the runs that have it."""
+        """Return the spread of a metric after the last round, over the runs that have it."""
         return Spread.of([run[-1][key] for run in self.runs if key in run[-1]])
 
     def to_target(self, measure: str, target: float) -> Spread | None:
-        """Of ``steps_to_target`` or ``bytes_to_target``, over the runs that reached it."""
+        """Return the spread of ``steps_to_target`` or ``bytes_to_target``, over the runs that reached the target."""
         found = [to_targets(run, (target,))[measure][f"{target:g}"] for run in self.runs]
         return Spread.of([value for value in found if value is not None])
 
@@ -67,7 +67,7 @@ CONTROLS: Mapping[str, Callable[[Group], Spread | None]] = {
 
 
 def read_groups(grid: Sequence[Cell], folder: Path) -> list[Group]:
-    """The finished cells of a sweep, grouped in the order of the grid; a group without a finished run stays, empty."""
+    """Read the finished runs of a sweep and group them in the order of the grid; groups may be empty."""
     runs: dict[str, tuple[Mapping[str, Any], list[tuple[Row, ...]]]] = {}
     for cell in grid:
         values = {key: value for key, value in cell.values.items() if key != SEED}
@@ -80,12 +80,11 @@ def read_groups(grid: Sequence[Cell], folder: Path) -> list[Group]:
 
 
 def _circumstances(group: Group) -> str:
-    """Everything but the method and its options: what training alone shares with it."""
     return repr({key: value for key, value in group.values.items() if not key.startswith("algorithm.")})
 
 
 def table(groups: Sequence[Group], target: float | None = None) -> tuple[list[str], list[list[str]]]:
-    """Column names and lines of text: the swept values, accuracy, its controls, and what the target took."""
+    """Return column names and lines of text: swept values, accuracy, baselines, and the cost of the target."""
     keys = list(groups[0].values)
     columns = [*key_titles(keys), "accuracy", "worst owner"]
     controls = [name for name, read in CONTROLS.items() if any(read(group) for group in groups)]
@@ -104,13 +103,13 @@ def table(groups: Sequence[Group], target: float | None = None) -> tuple[list[st
 
 
 def key_titles(keys: Sequence[str]) -> list[str]:
-    """Keys without their sections (``algorithm.name`` is ``algorithm``), unless two would be the same."""
+    """Return keys without their sections (``algorithm`` for ``algorithm.name``), unless two would be equal."""
     short = [key.removesuffix(".name").rpartition(".")[2] for key in keys]
     return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
 
 
 def as_data(groups: Sequence[Group], target: float | None = None) -> list[dict[str, Any]]:
-    """The table as plain data for programs; accuracies are fractions."""
+    """Return the table as plain data, for programs; accuracies are fractions."""
     found = []
     for group in groups:
         entry: dict[str, Any] = {"values": dict(group.values), "runs": len(group.runs)}
@@ -131,14 +130,14 @@ def as_data(groups: Sequence[Group], target: float | None = None) -> list[dict[s
 
 
 def percent(spread: Spread | None) -> str:
-    """``95.7 ± 0.2``, in percent; without the spread of a single run."""
+    """Format a spread in percent as ``95.7 ± 0.2``; a single run has no deviation."""
     if spread is None:
         return "–"
     return f"{100 * spread.mean:.1f}" + (f" ± {100 * spread.sd:.1f}" if spread.count > 1 else "")
 
 
 def value_text(value: Any) -> str:
-    """A swept value as it was written."""
+    """Format a swept value as the user wrote it."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -1,4 +1,4 @@
-"""Run a whole sweep and put what it found into one object, one table and two files."""
+"""Run a sweep and write its table."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from raysplit.sweeps.sweep import Cell, Train, run_cells
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """What a sweep found; runs that differ in their seed alone are one line.
+    """Result of a sweep, which `raysplit.sweep` returns; runs that differ only in their seed share a line.
 
     Attributes:
-        folder: holds ``table.json``, ``table.md`` and a run folder for each combination below ``cells``.
+        folder: the folder with ``table.json``, ``table.md`` and, below ``cells``, the run folders.
         groups: the runs by combination, without the seed.
-        failed: what went wrong, by the names of the runs that failed; all others have finished.
-        target: the accuracy whose cost the table tells, if any.
+        failed: the error messages of the failed runs, by name; all other runs have finished.
+        target: the test accuracy for which the table shows steps and bytes; None where there is none.
     """
 
     folder: Path
@@ -33,12 +33,12 @@ class SweepResult:
 
     @property
     def data(self) -> list[dict[str, Any]]:
-        """One mapping per combination, as in ``table.json``."""
+        """List with one mapping per combination, as in ``table.json``."""
         return as_data(self.groups, self.target)
 
     @property
     def table(self) -> pa.Table:
-        """The text of ``table.md`` as a table: the swept values, accuracy with its spread, and the controls."""
+        """Table with the text of ``table.md``: swept values, accuracy with its deviation, and baselines."""
         columns, lines = table(self.groups, self.target)
         return pa.Table.from_pylist([dict(zip(columns, line, strict=True)) for line in lines])
 
@@ -55,7 +55,7 @@ def run_sweep(
     target: float | None = None,
     done: Callable[[Cell, bool], None] = lambda *_: None,
 ) -> SweepResult:
-    """Run the cells that have not finished yet and write ``table.json`` and ``table.md``; see `run_cells`."""
+    """Run the unfinished cells as `run_cells` does, and write ``table.json`` and ``table.md``."""
     failed = run_cells(grid, folder / "cells", train=train, parallel=parallel, done=done)
     result = SweepResult(folder=folder, groups=tuple(read_groups(grid, folder / "cells")), failed=failed, target=target)
     folder.mkdir(parents=True, exist_ok=True)

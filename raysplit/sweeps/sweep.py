@@ -1,6 +1,6 @@
-"""A grid of runs from one configuration: every combination of the values of some keys, each in a folder of its own.
+"""Grid of runs: every combination of the values of some settings, each in a folder of its own.
 
-A cell that has finished is kept, so a sweep that was interrupted, or that got more values, goes on where it stopped.
+Finished cells are kept, so a sweep that was interrupted, or that got more values, continues where it stopped.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ from raysplit.training.cluster import ray_options
 logger = logging.getLogger(__name__)
 
 _NOT_THE_RUN = ("cluster", "output", "reliability")
-"""Sections that do not change a run's numbers: the same cell may be finished elsewhere."""
+"""Sections that do not change the numbers of a run, so that a cell may finish with other values of them."""
 
 
 Train = Callable[[RunConfig, Path], object]
-"""Trains a configuration into a folder; it can be pickled by its name."""
+"""Function that trains a configuration into a folder; it must be picklable by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """A key such as ``partition.alpha`` and the values it takes."""
+    """Setting such as ``partition.alpha`` and its values."""
 
     key: str
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise ConfigError(f"{self.key} has no values to go over; write --over {self.key}=first,second")
+            raise ConfigError(f"{self.key} has no values to sweep; write --over {self.key}=first,second")
         if len({repr(value) for value in self.values}) < len(self.values):
-            raise ConfigError(f"{self.key} goes over the same value twice: {list(self.values)}")
+            raise ConfigError(f"{self.key} has the same value twice: {list(self.values)}; give each value once")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One run of a sweep: its values by key, and the whole configuration with them."""
+    """Run of a sweep: its values by key, and its configuration."""
 
     values: Mapping[str, Any]
     config: RunConfig
 
     @property
     def name(self) -> str:
-        """The name of its folder, such as ``partition.alpha=0.1,algorithm.name=mtsl``."""
+        """Name of the folder, such as ``partition.alpha=0.1,algorithm.name=mtsl``."""
         return ",".join(f"{key}={_in_a_name(value)}" for key, value in self.values.items())
 
 
 def parse_axis(text: str) -> Axis:
-    """``key=a,b,c``; the values are YAML, so lists and mappings in brackets count as one value each."""
+    """Parse ``key=a,b,c``; the values are YAML, so a list or mapping in brackets is one value."""
     key, equals, values = text.partition("=")
     if not equals or not key.strip() or ("." not in key and key.strip() != "seed"):
-        raise ConfigError(f"--over {text!r} is not of the form section.key=value,value")
+        raise ConfigError(f"--over {text!r} does not have the form section.key=value,value")
     try:
         parsed = yaml.safe_load(f"[{values}]")
     except yaml.YAMLError as error:
@@ -73,10 +73,10 @@ def parse_axis(text: str) -> Axis:
 
 
 def cells(tree: Mapping[str, Any], axes: Sequence[Axis]) -> list[Cell]:
-    """All combinations, the last axis fastest, each checked. Raises `ConfigError` for the first that is wrong."""
+    """Build and check all combinations, with the last axis fastest. Raises `ConfigError` for the first wrong one."""
     keys = [axis.key for axis in axes]
     if len(set(keys)) < len(keys):
-        raise ConfigError(f"a key can be swept once: {', '.join(keys)}; put all its values into one --over")
+        raise ConfigError(f"a key can be swept only once, got {', '.join(keys)}; put all its values into one --over")
     found = []
     for combination in itertools.product(*(axis.values for axis in axes)):
         values = dict(zip(keys, combination, strict=True))
@@ -98,16 +98,18 @@ def run_cells(
     parallel: int = 1,
     done: Callable[[Cell, bool], None] = lambda *_: None,
 ) -> dict[str, str]:
-    """Run the cells that have not finished yet, each into ``folder``/<its name>.
+    """Run the unfinished cells, each in a folder of its name below ``folder``.
 
     Args:
-        train: trains a configuration into a folder.
-        parallel: one after the other on the configured cluster, or so many at a time, each in one process as a task of
-            that Ray cluster (the numbers are the same).
-        done: is told each cell and whether it was kept from before.
+        grid: the cells.
+        folder: the parent of the run folders.
+        train: the function that trains a configuration into a folder.
+        parallel: the number of runs at a time. 1 runs them in order on the configured cluster; more run as Ray tasks
+            of one process each, with the same numbers.
+        done: a function that is called with each finished cell, and whether it had finished before.
 
     Returns:
-        What went wrong, by the names of the cells that failed; all others have finished.
+        The error messages of the failed cells by name; all other cells have finished.
 
     Raises:
         ConfigError: a finished cell was run with other settings.
@@ -129,14 +131,14 @@ def run_cells(
 
 
 def is_finished(folder: Path, config: RunConfig) -> bool:
-    """Whether a folder holds this very run, to its end. Raises `ConfigError` if it holds another one."""
+    """Return whether a folder has this run, finished. Raises `ConfigError` if it has a run with other settings."""
     if not finished(folder):
         return False
     before, now = (yaml.safe_load(dump_config(c)) for c in (load_config(folder / "config.yaml"), config))
     different = [section for section in now if section not in _NOT_THE_RUN and before[section] != now[section]]
     if different:
         raise ConfigError(
-            f"{folder} holds a finished run with another {', '.join(different)}; give the sweep another name or "
+            f"{folder} has a finished run with another {', '.join(different)}; give the sweep another name or "
             f"remove that folder"
         )
     return True
@@ -156,7 +158,6 @@ def _as_tasks(waiting: Sequence[Cell], folder: Path, train: Train, parallel: int
 
 
 def _run_cell(train: Train, config: RunConfig, folder: Path) -> str | None:
-    """Run into the folder; what went wrong, if anything did."""
     try:
         train(config, folder)
     except (ValueError, ArithmeticError, OSError, RuntimeError) as error:
@@ -165,7 +166,6 @@ def _run_cell(train: Train, config: RunConfig, folder: Path) -> str | None:
 
 
 def _fresh(config: RunConfig) -> RunConfig:
-    """An unfinished cell begins anew."""
     return config.model_copy(update={"output": config.output.model_copy(update={"overwrite": True})})
 
 

@@ -1,4 +1,4 @@
-"""From the options of a cluster to the cluster: Ray, layout, places, device."""
+"""Build the Ray options, the layout, the cluster and the device of a run from its cluster options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MIB = 2**20
 
 
 def ray_options(options: ClusterOptions) -> RayOptions:
-    """How the options want Ray."""
+    """Return the options for connecting to Ray."""
     return RayOptions(
         address=options.address,
         num_cpus=options.num_cpus,
@@ -32,7 +32,7 @@ def ray_options(options: ClusterOptions) -> RayOptions:
 
 
 def ray_layout(experiment: Experiment, resources: dict[str, float]) -> Callable[[Sequence[PartySpec]], Layout]:
-    """Puts parties on the configured places, which ask for what the topology's devices need."""
+    """Return a function that lays parties out on the configured places, with the resources of the topology."""
     options = experiment.cluster
     on_cuda = choose_device(options, resources) == "cuda"
 
@@ -68,8 +68,8 @@ def ray_layout(experiment: Experiment, resources: dict[str, float]) -> Callable[
 def ray_cluster(
     experiment: Experiment, layout: Callable[[Sequence[PartySpec]], Layout], emulate: Emulate | None = None
 ) -> RayCluster:
-    """A cluster of the configured places on the connected Ray."""
-    from raysplit.cluster.on_ray.cluster import RayCluster  # imports ray, whose environment `connect` has prepared
+    """Build the cluster of the configured places on the connected Ray."""
+    from raysplit.cluster.on_ray.cluster import RayCluster  # imports ray, after `connect` has prepared its environment
     from raysplit.cluster.on_ray.elastic import ElasticRayCluster
 
     options, links = experiment.cluster, experiment.links.rules()
@@ -85,9 +85,12 @@ def ray_cluster(
 
 
 def choose_device(options: ClusterOptions, resources: dict[str, float]) -> str:
-    """``cuda`` when asked for, or when ``auto`` and the cluster offers GPUs."""
+    """Return ``cuda`` when it is configured, or when the device is ``auto`` and the cluster has GPUs; else ``cpu``.
+
+    Raises ``ValueError`` where ``cuda`` is configured and the cluster has no GPU.
+    """
     wanted = options.device
     has_gpus = resources.get("GPU", 0.0) > 0
     if wanted == "cuda" and not has_gpus:
-        raise ValueError("cluster.device is cuda and the Ray cluster offers no GPU; set cluster.device to cpu or auto")
+        raise ValueError("cluster.device is cuda and the Ray cluster has no GPU; set cluster.device to cpu or auto")
     return "cuda" if has_gpus and wanted != "cpu" else "cpu"

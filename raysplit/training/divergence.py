@@ -1,13 +1,13 @@
-"""Gradient divergence: how far the owners' gradients of their own parts lie apart.
+"""Gradient divergence: the distance between the owners' gradients of their own parts.
 
 Huang, Tian, Tang (2023, arXiv 2308.11953) tie the convergence of the owners' side to it. With G_n the gradient of
 owner n's mean loss at one common model, restricted to the owner's part, and G the mean weighted by data size p_n:
 
-* raw = sum_n p_n |G_n - G|^2, which at one and the same model can only grow with a later cut (more coordinates),
+* raw = sum_n p_n |G_n - G|^2, which at a fixed model can only grow with a later cut (more coordinates),
 * rms = sqrt(raw / dim), per parameter, comparable across cuts,
 * rel = raw / |G|^2.
 
-The figures named ``batch`` are the same for the mean of the mini-batch gradients that each owner took in the round.
+The metrics named ``batch`` are the same for the mean of the mini-batch gradients of each owner in the round.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from raysplit.cluster.contract import gather
 
 
 def divergence(gradients: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
-    """The three figures from flat gradients [dim] and weights that sum to 1."""
+    """Compute raw, rms and rel from flat gradients [dim] and weights that sum to 1."""
     stacked = torch.stack([g.double() for g in gradients])  # [N, dim]
     p = torch.tensor(weights, dtype=torch.float64)
     mean = (p[:, None] * stacked).sum(0)
@@ -39,12 +39,12 @@ def divergence(gradients: Sequence[Tensor], weights: Sequence[float]) -> dict[st
 
 
 async def measure_divergence(algorithm: Algorithm) -> dict[str, float]:
-    """Divergence of all owners' full-batch gradients at the present global model."""
+    """Measure the divergence of all owners' full-batch gradients at the current global model."""
     models = algorithm.models()
     if "global" not in models:
         raise ValueError(
             f"evaluation.divergence_every compares owners at one common model and {algorithm.name} trains "
-            f"{len(models)}; leave it out, or take a method with one global model"
+            f"{len(models)}; leave it out, or use an algorithm with one global model"
         )
     states: list[Any] = models["global"]
     owners = [name for name in algorithm.setting.owners if name in algorithm.handles]
@@ -54,7 +54,7 @@ async def measure_divergence(algorithm: Algorithm) -> dict[str, float]:
 
 
 async def measure_batch_divergence(algorithm: Algorithm, context: RoundContext) -> dict[str, float]:
-    """Divergence of the mean mini-batch gradients of the cohort in a round that recorded them."""
+    """Measure the divergence of the cohort's mean mini-batch gradients, in a round that recorded them."""
     gradients = await gather(*[algorithm.handles[name].mean_gradient() for name in context.cohort])
     figures = divergence(gradients, context.weights)
     return {name.replace("divergence", "divergence_batch"): value for name, value in figures.items()}

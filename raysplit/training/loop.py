@@ -1,4 +1,4 @@
-"""The loop: deploy, run rounds, evaluate, record, stop, export."""
+"""The training loop: deploy, run rounds, evaluate, record, stop and export."""
 
 from __future__ import annotations
 
@@ -50,15 +50,21 @@ async def run(
     checkpoints: Checkpoints | None = None,
     start: Checkpoint | None = None,
 ) -> Result:
-    """Train as described on the given cluster, which is closed at the end.
+    """Train the experiment on a cluster, and close the cluster at the end.
+
+    After an error, the folder has the metrics of every round and the weights of the last good round in ``model.pt``.
 
     Args:
-        checkpoints: where round ends are kept beyond this process.
-        start: the round end to go on from; by default the run begins with its first round.
-
-    What a failed run has reached stays: metrics line by line, and the weights of its last good round in ``model.pt``.
+        experiment: the description of the run.
+        cluster: the cluster for the parties.
+        folder: the run folder to write; None records nothing.
+        callbacks: called for the events of the run.
+        meter: receives the traffic and load of every round.
+        resources: the resources of the Ray cluster, which the run is checked against and which are recorded.
+        checkpoints: the files of checkpoints; None keeps the last checkpoint only in memory.
+        start: the checkpoint to continue from; None starts with the first round.
     """
-    told = Callbacks(callbacks, experiment.reliability.on_callback_error)
+    notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
         algorithm = experiment.begin()
         if folder is not None:
@@ -75,17 +81,17 @@ async def run(
             if meter is not None:
                 meter.deployed(parties)
             members = members_of(experiment, algorithm, parties, cluster)
-            safety = Safety(experiment, algorithm, parties, cluster, checkpoints, members, told.checkpoint_kept)
-            told.run_started(experiment)
+            safety = Safety(experiment, algorithm, parties, cluster, checkpoints, members, notify.checkpoint_kept)
+            notify.run_started(experiment)
             watch = Watch(experiment.reliability, algorithm, [p for p in parties if p.role != "evaluator"], cluster)
-            loop = _Loop(experiment, algorithm, cluster, safety, members, watch, folder, told, meter)
+            loop = _Loop(experiment, algorithm, cluster, safety, members, watch, folder, notify, meter)
             result = await loop.run(start)
         finally:
             await cluster.close()
     except BaseException as error:
-        told.run_failed(error)
+        notify.run_failed(error)
         raise
-    told.run_ended(result)
+    notify.run_ended(result)
     return result
 
 
@@ -143,17 +149,17 @@ class _Loop:
         if start is None:
             return
         self._go_back(start)
-        if self._over():  # the run was cut short between its last round and its end
+        if self._over():  # the run was interrupted between its last round and its end
             await self._evaluate()
 
     def _over(self) -> str | None:
-        """Why there is no further round, if there is none."""
+        """Return why the run is over; None where another round follows."""
         rows = self._ledger.rows
         reason = stop_reason(rows, self._experiment.evaluation) if rows else None
         return reason or ("all rounds done" if len(rows) >= self._algorithm.num_rounds else None)
 
     async def _attempt(self, round: int) -> None:
-        """A round, recorded and kept; or the way back to the last one that was kept."""
+        """Run, record and keep a round, or go back to the last checkpoint after a loss."""
         safety, drawn = self._safety, list[str]()
         try:
             await safety.take_in(self._ledger.rows, self._ledger.traffic)
@@ -199,7 +205,7 @@ class _Loop:
         return row, moved
 
     async def _evaluate(self) -> Row:
-        """Accuracy of the global model, or the mean over the owners' models (each on its owner's own test data)."""
+        """Evaluate the global model, or every owner's model on the owner's own test data."""
         algorithm = self._algorithm
         models = algorithm.models()
         own = [data.test is not None for data in algorithm.setting.owners.values()]
@@ -224,7 +230,7 @@ class _Loop:
         return [total]
 
     async def _on_own_tests(self, label: str, states: list[Any]) -> list[Evaluation]:
-        """A global model is tested on every owner's samples, an owner's model on this owner's."""
+        # a global model is tested on the samples of every owner, an owner's model on those of this owner
         handles, owners = self._algorithm.handles, self._algorithm.setting.owners
         names = [label] if label in owners else [name for name in owners if name in handles]
         return await gather(*[handles[name].evaluate(*states) for name in names])
@@ -253,7 +259,7 @@ class _Loop:
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _write_models(self, folder: RunFolder) -> None:
-        """The chosen models, and the last ones where those are others; a multi-task classifier as it can be served."""
+        """Write the chosen models, the last ones where they differ, and the export of a multi-task classifier."""
         chosen, spec = self._algorithm.chosen() or self._states, self._algorithm.setting.spec
         folder.write_model(chosen)
         if chosen is not self._states:
@@ -264,5 +270,5 @@ class _Loop:
 
 
 async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
-    """The whole model's weights out of promises of the parts'; copies, so that nothing pins shared memory."""
+    """Merge the awaited weights of the parts to those of the whole model, as copies that pin no shared memory."""
     return {key: value.clone() for state in await gather(*states) for key, value in state.items()}

@@ -1,8 +1,8 @@
-"""Numbers to read an accuracy by: what guessing the commonest label gives, and what a target took.
+"""Baselines for an accuracy: the accuracy of guessing the majority label, and the cost of reaching a target.
 
-With tasks of few labels (Zheng, Eryilmaz, 2024, arXiv 2406.00150) a high accuracy proves little by itself: an owner
-with one label is always right. Steps and bytes to a target are the two measures of speed, because a "round" of one
-method may be many steps of another.
+For tasks with few labels (Zheng, Eryilmaz, 2024, arXiv 2406.00150) a high accuracy proves little by itself, because an
+owner with one label is always right. Speed is measured in steps and bytes to a target, because a "round" of one
+algorithm may be many steps of another.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from raysplit.algorithms.setting import OwnerData
 
 
 def majority_accuracy(owners: Mapping[str, OwnerData]) -> float | None:
-    """Mean, over the owners with test samples of their own, of the share of the owner's commonest training label.
+    """Return the mean test accuracy of always guessing an owner's most frequent training label.
 
-    None where nobody has such samples, or where there is no single class label per sample.
+    The mean is over the owners with test samples of their own. It is None where there are none, or where samples do not
+    have a single class label.
     """
     shares = []
     for data in owners.values():
@@ -31,7 +32,7 @@ def majority_accuracy(owners: Mapping[str, OwnerData]) -> float | None:
 
 
 def to_targets(rows: Sequence[Mapping[str, Any]], targets: Sequence[float]) -> dict[str, dict[str, int | None]]:
-    """``steps_to_target`` and ``bytes_to_target``, by target: at the first evaluation that reached it, None if none."""
+    """Return ``steps_to_target`` and ``bytes_to_target`` by target; None for a target that was not reached."""
     found: dict[str, dict[str, int | None]] = {"steps_to_target": {}, "bytes_to_target": {}}
     for target in targets:
         row = next((row for row in rows if row.get("test_accuracy", 0.0) >= target), None)

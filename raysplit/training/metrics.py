@@ -1,4 +1,4 @@
-"""A round's test figures out of the evaluations of the models, whether answers are right or wrong or just near."""
+"""Test metrics of a round, and the rules for the best round and for early stopping."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from raysplit.experiment.rules import EvaluationRules
 
 
 def tested(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Mean accuracy and loss over the models; with several tasks the total loss over tasks, and each task's own.
+    """Return the mean accuracy and loss over the models; with several tasks, the total loss and the loss of each task.
 
-    A task that several models answer counts with the mean of its figures. Where tasks have class labels, the accuracy
-    is the mean over the tasks.
+    The metrics of a task that several models answer are the means over these models. Where tasks have class labels, the
+    accuracy is the mean over the tasks.
     """
     if any(evaluation.task_loss_sums for evaluation in evaluations):
         return _task_row(evaluations)
@@ -32,7 +32,6 @@ def _task_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def _means(of_models: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Each task's mean over the models that answer it."""
     values: dict[str, list[float]] = {}
     for by_task in of_models:
         for task, value in by_task.items():
@@ -41,20 +40,20 @@ def _means(of_models: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def is_best(before: Sequence[dict[str, Any]], row: dict[str, Any]) -> bool:
-    """Whether an evaluated row is better than all before it."""
+    """Return whether a row has an evaluation that is better than all before it."""
     found = merit(row)
     return found is not None and all(found > other for r in before if (other := merit(r)) is not None)
 
 
 def merit(row: dict[str, Any]) -> float | None:
-    """What training should raise: the accuracy, or the negative loss where there is none; None before evaluation."""
+    """Return the value to maximize: accuracy, or negative loss where there is none; None without an evaluation."""
     if "test_accuracy" in row:
         return float(row["test_accuracy"])
     return -float(row["test_loss"]) if "test_loss" in row else None
 
 
 def stop_reason(rows: Sequence[dict[str, Any]], rules: EvaluationRules) -> str | None:
-    """Why a run should stop before its last round, if it should."""
+    """Return why a run should stop before its last round; None where it should not."""
     evaluated = [value for row in rows if (value := merit(row)) is not None]
     if not evaluated or merit(rows[-1]) is None:
         return None

@@ -1,4 +1,4 @@
-"""Run coroutines to their end, also where an event loop is running already, as in a notebook."""
+"""Run coroutines to completion, also where an event loop is already running, as in a notebook."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """What the coroutine returns. Beside a running loop it has a thread and a loop to itself, and this thread waits.
+    """Run a coroutine and return its result; where a loop is running, use another thread with a loop of its own.
 
-    An interrupt (Ctrl-C, a notebook's stop button) cancels the coroutine and is raised once that has cleaned up.
+    An interrupt (Ctrl-C, the stop button of a notebook) cancels the coroutine and is raised after its cleanup.
     """
     if not loop_is_running():
         return asyncio.run(work)
@@ -37,7 +37,7 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 def loop_is_running() -> bool:
-    """Whether this thread is inside a running event loop."""
+    """Return whether an event loop is running in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -46,7 +46,10 @@ def loop_is_running() -> bool:
 
 
 def in_a_thread(function: Callable[[], T], interrupt: Callable[[], None] = lambda: None) -> T:
-    """What the function returns in a thread of its own; its error is raised here. ``interrupt`` asks it to end."""
+    """Run a function in a thread of its own, and return its result or raise its error here.
+
+    On an interrupt, ``interrupt`` is called to end the function.
+    """
     outcome: list[T] = []
     errors: list[BaseException] = []
 

@@ -1,7 +1,7 @@
-"""What a run will need of memory, estimated before it starts: weights, gradients, optimisers, activations, processes.
+"""Estimate of the memory of a run before it starts: weights, gradients, optimizers, activations and processes.
 
-An estimate, not a measurement: the activations are the outputs of all layers for a batch, kernels' own buffers are left
-out, and every process counts with what importing torch costs.
+The activations are the outputs of all layers for a batch, without the buffers of kernels; a process counts with the
+memory that importing torch takes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from raysplit.experiment.experiment import Experiment
 
 _MIB = 2**20
 PROCESS_BYTES = 250 * _MIB
-"""Private memory of a process that has imported torch and an optimiser."""
+"""Private memory of a process that has imported torch and an optimizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """In bytes: of the parties' models, of their samples, of the processes, and under way in the object store."""
+    """Estimated bytes of the models, the samples and the processes, and of tensors in transit in the object store."""
 
     models_bytes: int
     samples_bytes: int
@@ -42,7 +42,7 @@ class Needs:
 
 
 class TooLittleMemory(ValueError):
-    """The run needs more than there is; the message has the numbers and the way out."""
+    """Exception for a run that needs more memory than there is; the message has the numbers and the way out."""
 
 
 def estimate(
@@ -53,9 +53,9 @@ def estimate(
     num_places: int,
     learners: Sequence[PartRecipe] = (),
 ) -> Needs:
-    """What these parties need; a node with a replica per owner has ``num_owners`` of them.
+    """Estimate the memory of the parties; a node with a replica per owner has ``num_owners`` replicas.
 
-    ``learners`` are models that every owner builds only when its groups of tasks open.
+    ``learners`` are models that every owner builds only later, when its groups of tasks start.
     """
     models = samples = crossing = 0
     known: dict[str, tuple[list[int], list[int], list[int]]] = {}
@@ -78,14 +78,14 @@ def estimate(
         models_bytes=models,
         samples_bytes=samples,
         processes_bytes=num_places * PROCESS_BYTES,
-        in_flight_bytes=2 * num_owners * crossing * batch_size,  # one batch per owner: there and on its way back
+        in_flight_bytes=2 * num_owners * crossing * batch_size,  # one batch per owner, forward and back
     )
 
 
 def expected_needs(
     experiment: Experiment, algorithm: Algorithm, parties: Sequence[PartySpec], resources: Mapping[str, float]
 ) -> Needs:
-    """The estimate for a configured run on a cluster with these Ray resources."""
+    """Estimate the memory of an experiment on a cluster with these Ray resources."""
     options, setting = experiment.cluster, experiment.setting
     places = max(1, int(resources.get("CPU", 1))) if options.places == "auto" else options.places
     return estimate(
@@ -98,20 +98,20 @@ def expected_needs(
 
 
 def refuse_too_little(needs: Needs, resources: Mapping[str, float]) -> None:
-    """Raise `TooLittleMemory` where a cluster with these Ray resources has less than is needed."""
+    """Raise `TooLittleMemory` where a cluster with these Ray resources has too little memory."""
     memory, store = resources.get("memory"), resources.get("object_store_memory")
     if memory is not None and needs.memory_bytes > memory:
         raise TooLittleMemory(
             f"the run needs about {_mib(needs.memory_bytes)} of memory ({_mib(needs.models_bytes)} for weights, "
-            f"optimisers and activations, {_mib(needs.samples_bytes)} for samples, {_mib(needs.processes_bytes)} for "
-            f"processes) and the cluster has {_mib(memory)}; take a smaller training.batch_size, fewer owners or "
-            f"cluster.places, or more machines (reliability.preflight: false goes on anyway)"
+            f"optimizers and activations, {_mib(needs.samples_bytes)} for samples, {_mib(needs.processes_bytes)} for "
+            f"processes) and the cluster has {_mib(memory)}; use a smaller training.batch_size, fewer owners or "
+            f"cluster.places, or more machines (reliability.preflight: false skips this check)"
         )
     if store is not None and needs.in_flight_bytes > store:
         raise TooLittleMemory(
-            f"up to {_mib(needs.in_flight_bytes)} of tensors are under way at a time and the object store has "
-            f"{_mib(store)}; raise cluster.object_store_mib, or take a smaller training.batch_size or cohort_size "
-            f"(reliability.preflight: false goes on anyway)"
+            f"up to {_mib(needs.in_flight_bytes)} of tensors are in transit at a time and the object store has "
+            f"{_mib(store)}; raise cluster.object_store_mib, or use a smaller training.batch_size or cohort_size "
+            f"(reliability.preflight: false skips this check)"
         )
 
 
@@ -123,7 +123,7 @@ def _recipes(party: PartySpec) -> list[PartRecipe]:
 
 
 def _sizes(recipe: PartRecipe) -> tuple[list[int], list[int], list[int]]:
-    """By part: bytes of the weights, and for one sample of all layers' outputs and of what leaves the part."""
+    """Return by part the bytes of the weights and, for one sample, of all layers' outputs and of the part's output."""
     spec = recipe.spec
     z: Any = spec.example()
     weights, outputs, sent = [], [], []
@@ -140,7 +140,7 @@ def _sizes(recipe: PartRecipe) -> tuple[list[int], list[int], list[int]]:
             hook.remove()
         weights.append(num_bytes(part.state_dict()))
         outputs.append(sum(made))
-        if isinstance(output, Mapping):  # answers by task go nowhere; the next heads take what these took
+        if isinstance(output, Mapping):  # the answers of heads are not sent; the next heads take the same input
             sent.append(0)
         else:
             z = output
@@ -149,7 +149,7 @@ def _sizes(recipe: PartRecipe) -> tuple[list[int], list[int], list[int]]:
 
 
 def _state_copies(optimizer: OptimizerSpec) -> int:
-    """How many tensors of a weight's size the optimiser keeps for it."""
+    """Return the number of tensors that the optimizer keeps per weight, each of its size."""
     weight = torch.nn.Parameter(torch.zeros(3))
     built = optimizer.build([weight])
     assert built is not None

@@ -1,4 +1,4 @@
-"""One call from an experiment to a trained model: get hold of a cluster, run, record, let go."""
+"""Train an experiment in one call: connect to the cluster, run, record and disconnect."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from raysplit.training.recovery.recovery import fingerprint
 logger = logging.getLogger(__name__)
 
 Make = Callable[[str], Experiment]
-"""Makes the experiment for a torch device, once the cluster has told which one it offers."""
+"""Function that makes the experiment for a torch device, which is known once the cluster is connected."""
 
 
 def train_new(
@@ -47,15 +47,20 @@ def train_new(
     overwrite: bool = False,
     keep_ray: bool = False,
 ) -> Result:
-    """Train and return the result; with a ``folder``, everything is recorded there.
+    """Train a new run and return its result; with a ``folder``, everything is recorded there.
 
     Args:
+        make: makes the experiment for a torch device.
+        options: the cluster to train on.
+        rules: the rules for checkpoints.
+        callbacks: called for the events of the run.
+        folder: the run folder; None records nothing.
         overwrite: replace a run that is in the folder.
-        keep_ray: stay connected to Ray for further runs; otherwise Ray is left as it was found.
+        keep_ray: stay connected to Ray for further runs; otherwise the connection is restored to what it was.
 
     Raises:
-        ValueError: the description does not fit data or model, or the folder holds a run.
-        RayUnreachable, PlacementError: no cluster, or no room on it.
+        ValueError: the experiment does not fit the data or the model, or the folder has a run.
+        RayUnreachable, PlacementError: there is no cluster, or no room on it.
         NonFiniteLoss: training diverged; metrics and the last good weights are in the folder.
     """
     if folder is None:
@@ -77,13 +82,13 @@ def train_on(
     callbacks: Sequence[Callback] = (),
     keep_ray: bool = False,
 ) -> Result:
-    """Go on with a run that was cut short, from its newest good checkpoint, to the weights it would have ended with.
+    """Continue an interrupted run from its newest valid checkpoint; it ends with the weights of an undisturbed run.
 
-    Without a checkpoint it begins at its first round, to the same end. Raises ``ValueError`` for a run that has
-    finished; otherwise as `train_new`.
+    Without a checkpoint the run starts at its first round, with the same result. Raises ``ValueError`` for a run that
+    has finished, and otherwise the same exceptions as `train_new`.
     """
     if finished(folder):
-        raise ValueError(f"{folder} holds a run that has finished; there is nothing left to do")
+        raise ValueError(f"{folder} has a run that has finished; there is nothing left to do")
     with held(folder):
         checkpoints = checkpoints_of(rules, folder)
 
@@ -96,7 +101,7 @@ def train_on(
 
 
 def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
-    """A new run begins without checkpoints: another run's, kept elsewhere, would count as its newest."""
+    # a new run must not find the checkpoints of another one, which it would continue from after a loss
     if checkpoints.names() and not overwrite:
         raise RunFolderUsed(
             f"{checkpoints.location} holds the checkpoints of another run; give another output.name (--name) or set "
@@ -106,7 +111,7 @@ def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
 
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
-    """Where the run in a folder keeps its round ends."""
+    """Return the checkpoints of the run in a folder."""
     elsewhere = rules.checkpoint_location
     location = below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
     return Checkpoints(location, keep_last=rules.keep_last)
@@ -119,7 +124,7 @@ def _execute(
     callbacks: Sequence[Callback],
     keep_ray: bool,
 ) -> Result:
-    """Get hold of the cluster, make the experiment, do the work ``(experiment, cluster, ...)``, let go."""
+    """Connect to the cluster, make the experiment, run ``work(experiment, cluster, ...)`` and disconnect."""
     with _one_thread():
         if options.kind == "local":
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
@@ -141,7 +146,7 @@ def _execute(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """As in every place: bitwise equality is promised at equal thread counts."""
+    # as in every place, because results are bitwise equal only at equal thread counts
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -242,7 +242,7 @@ def test_other_data_are_refused_on_resume(tmp_path: Path, monkeypatch: pytest.Mo
         ({"model": 3}, r"model: expected a name, .* a torch\.nn\.Module, its class, or a function .*; got int 3"),
         ({"model": dict}, "model: expected .*; got the class dict"),
         ({"data": 7}, r"data: expected a name, .* pair \(train, test\).*; got int 7"),
-        ({"data": (TRAIN,)}, "data: expected .*; got 1 things: tuple"),
+        ({"data": (TRAIN,)}, "data: expected .*; got 1 values: tuple"),
         ({"data": (1, 2)}, "data: expected .*; train is int 1"),
         ({"data": TRAIN}, "data: expected .*; train is ndarray"),
         ({"algorithm": Net}, "algorithm: expected a name, .* an Algorithm or its class, got the class Net"),

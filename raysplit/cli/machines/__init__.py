@@ -1,0 +1,1 @@
+"""Commands about machines: `cluster` starts a described cluster, and `doctor` checks this machine."""

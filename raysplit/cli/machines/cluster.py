@@ -1,4 +1,4 @@
-"""``raysplit cluster``: a cluster of described machines on this machine."""
+"""``raysplit cluster``: start and stop a cluster of described machines on this machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from raysplit.cluster.lab.machines import read_lab
-from raysplit.cluster.lab.processes import LabError, find, start, stop
-from raysplit.cluster.on_ray.jobs import alive_nodes
-
 
 @click.group()
 def cluster() -> None:
-    """Start and end a laptop cluster: one Ray node for each described machine.
+    """Start and stop a cluster of described machines on this machine.
+
+    The cluster has one Ray node for each machine.
 
     \b
     Example:
@@ -28,9 +26,18 @@ def cluster() -> None:
 
 @cluster.command()
 @click.argument("lab", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Seconds until all machines are there.")
+@click.option(
+    "--timeout", "timeout_s", default=120.0, show_default=True, metavar="SECONDS", help="Longest wait for all machines."
+)
 def up(lab: Path, timeout_s: float) -> None:
-    """Start the machines that LAB (a YAML file) describes, and return when all are part of the cluster."""
+    """Start the machines described in LAB.
+
+    LAB is a YAML file. The command returns when all machines have joined the cluster.
+    """
+    from raysplit.cluster.lab.machines import read_lab
+    from raysplit.cluster.lab.processes import start
+    from raysplit.cluster.on_ray.jobs import alive_nodes
+
     described = read_lab(lab)
     running = start(described, alive_nodes, timeout_s=timeout_s)
     table = Table("machine", "CPUs", "memory", "resources", "labels", "process")
@@ -42,31 +49,43 @@ def up(lab: Path, timeout_s: float) -> None:
     Console().print(table)
     click.echo(f"address: {running.address}   (RAY_ADDRESS or cluster.address)")
     click.echo(f"jobs and dashboard: {running.dashboard}   (raysplit submit --address)")
-    click.echo(f"end it: raysplit cluster down {running.name}")
+    click.echo(f"stop it: raysplit cluster down {running.name}")
 
 
 @cluster.command()
 @click.argument("name")
 def down(name: str) -> None:
-    """End the lab NAME (or the lab of a file): the processes that `up` started, and no others."""
+    """Stop the machines of the lab NAME.
+
+    NAME may also be the YAML file of the lab. Only processes that `raysplit cluster up` started are stopped.
+    """
+    from raysplit.cluster.lab.processes import stop
+
     ended = stop(_lab_name(name))
-    click.echo(f"ended {len(ended)} machines: {', '.join(ended) or 'none was running'}")
+    click.echo(f"stopped {len(ended)} machines: {', '.join(ended) or 'none was running'}")
 
 
 @cluster.command()
 @click.argument("name")
 def status(name: str) -> None:
-    """Say which machines of the lab NAME run; exit code 1 when one does not."""
+    """Show which machines of the lab NAME run.
+
+    NAME may also be the YAML file of the lab. The exit code is 1 when a machine does not run.
+    """
+    from raysplit.cluster.lab.processes import LabError, find
+
     running = find(_lab_name(name))
     if running is None:
-        raise LabError(f"there is no lab {name!r}; start one: raysplit cluster up LAB.yaml")
+        raise LabError(f"there is no running lab {name!r}; start one: raysplit cluster up LAB.yaml")
     alive = set(running.alive)
     for entry in running.processes:
-        click.echo(f"{entry.machine}: {'runs' if entry.machine in alive else 'has ended'} (process {entry.pid})")
+        click.echo(f"{entry.machine}: {'running' if entry.machine in alive else 'not running'} (process {entry.pid})")
     click.echo(f"address: {running.address}, jobs and dashboard: {running.dashboard}")
     if len(alive) < len(running.processes):
         raise click.exceptions.Exit(1)
 
 
 def _lab_name(name: str) -> str:
+    from raysplit.cluster.lab.machines import read_lab
+
     return read_lab(name).name if name.endswith((".yaml", ".yml")) else name

@@ -1,4 +1,4 @@
-"""``raysplit doctor``: whether this machine can run raysplit, and what to do where it cannot."""
+"""``raysplit doctor``: check whether this machine can run raysplit."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from rich.table import Table
 from raysplit.cli.progress import human_bytes
 
 _GIB = 2**30
-_PLACE_BYTES = int(0.25 * _GIB)  # a process with torch and an optimiser
+_PLACE_BYTES = int(0.25 * _GIB)  # a process with torch and an optimizer
 _DASHBOARD_PORT = 8265
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one check found; ``advice`` where something should be done."""
+    """Result of one check; ``advice`` says what to do where something should be done."""
 
     name: str
     state: Literal["good", "warning", "bad"]
@@ -37,9 +37,11 @@ class Finding:
 
 
 @click.command()
-@click.option("--start", is_flag=True, help="Also start Ray and one process on it.")
+@click.option("--start", is_flag=True, help="Also start Ray.")
 def doctor(start: bool) -> None:
-    """Check Python, packages, Ray, memory, disk, GPUs and ports, and say what to do about each.
+    """Check whether this machine can run raysplit.
+
+    Python, packages, memory, disk, GPUs and ports are checked; the table says what to do about each problem.
 
     \b
     Examples:
@@ -61,7 +63,7 @@ def python() -> Finding:
     found = sys.version.split()[0]
     good = (3, 11) <= sys.version_info[:2] <= (3, 14)
     return Finding(
-        name="Python", state="good" if good else "bad", found=found, advice="" if good else "take Python 3.11 to 3.14"
+        name="Python", state="good" if good else "bad", found=found, advice="" if good else "use Python 3.11 to 3.14"
     )
 
 
@@ -77,7 +79,9 @@ def packages() -> Finding:
 def shared_memory() -> Finding:
     path = Path("/dev/shm")
     if not path.exists():
-        return Finding(name="shared memory", state="warning", found="no /dev/shm", advice="Ray takes slower files")
+        return Finding(
+            name="shared memory", state="warning", found="no /dev/shm", advice="mount it; Ray is slower without"
+        )
     free = shutil.disk_usage(path).free
     advice = "" if free > 600 * 2**20 else "set cluster.object_store_mib below it, or docker run --shm-size=1g"
     return Finding(
@@ -97,13 +101,13 @@ def disk() -> Finding:
     spaces = {str(path): shutil.disk_usage(path).free for path in (Path.cwd(), Path(tempfile.gettempdir()))}
     short = [path for path, free in spaces.items() if free < 2 * _GIB]
     found = ", ".join(f"{human_bytes(free)} free at {path}" for path, free in spaces.items())
-    advice = f"make room at {', '.join(short)}: Ray stops below 5 % free" if short else ""
+    advice = f"free space at {', '.join(short)}: Ray stops below 5 % free" if short else ""
     return Finding(name="disk", state="warning" if short else "good", found=found, advice=advice)
 
 
 def writable() -> Finding:
     good = os.access(Path.cwd(), os.W_OK)
-    advice = "" if good else "go to a folder of your own, or set output.root"
+    advice = "" if good else "work in a folder that you can write to, or set output.root"
     return Finding(name="run folder", state="good" if good else "bad", found=f"{Path.cwd()}/runs", advice=advice)
 
 
@@ -111,7 +115,7 @@ def gpus() -> Finding:
     import torch
 
     count = torch.cuda.device_count()
-    found = ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "none; parts compute on CPUs"
+    found = ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "none; training runs on CPUs"
     return Finding(name="GPUs", state="good", found=found, advice="set cluster.device to auto" if count else "")
 
 
@@ -131,7 +135,7 @@ def ports() -> Finding:
 
 def ray_environment() -> Finding:
     address = os.environ.get("RAY_ADDRESS")
-    found = f"RAY_ADDRESS is {address}" if address else "RAY_ADDRESS is not set: runs start a Ray of their own"
+    found = f"RAY_ADDRESS is {address}" if address else "RAY_ADDRESS is not set: every run starts Ray on this machine"
     return Finding(name="Ray address", state="good", found=found, advice="")
 
 

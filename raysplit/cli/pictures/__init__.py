@@ -1,0 +1,1 @@
+"""Figures of the commands, drawn with matplotlib: `affinity`, `compare`, `plan` and `sweep`."""

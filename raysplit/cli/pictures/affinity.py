@@ -1,4 +1,4 @@
-"""Draw a matrix of task pairs as a heat map, with the groups outlined that follow from it."""
+"""Heat map of a matrix of task pairs, with outlines around the groups."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _OUTLINES = ("#d98b4a", "#4878a8", "#5a9b6b", "#9a6fb0", "#b3564f", "#6f6f6f")
 
 
 def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
-    """Write a picture of `matrix` to `path`, tasks in the order of `groups`, pairs of a group outlined alike."""
+    """Draw `matrix` to the image file `path`, with tasks in the order of `groups` and one outline color per group."""
     order = list(dict.fromkeys(task for group in groups for task in group))
     numbers = [matrix.tasks.index(task) for task in order]
     values = np.array(matrix.values)[np.ix_(numbers, numbers)]
     alone = np.diag(values)[:, None]
     affinities = isinstance(matrix, Affinity)
     with np.errstate(divide="ignore", invalid="ignore"):
-        colours = values.copy() if affinities else 1 - values / alone
-    colours[~np.isfinite(colours)] = np.nan  # no share of a loss of 0
-    np.fill_diagonal(colours, np.nan)  # an affinity with oneself is not used and often far larger than the rest
-    largest = float(np.abs(np.nan_to_num(colours)).max()) or 1.0
+        colors = values.copy() if affinities else 1 - values / alone
+    colors[~np.isfinite(colors)] = np.nan  # a loss of 0 has no share
+    np.fill_diagonal(colors, np.nan)  # a task's affinity with itself is not used and often far larger than the rest
+    largest = float(np.abs(np.nan_to_num(colors)).max()) or 1.0
     size = 1.6 + 0.85 * len(order)
     figure = Figure(figsize=(size + 1.2, size), layout="constrained")
     axes = figure.subplots()
-    picture = axes.imshow(np.ma.masked_invalid(colours), cmap="RdBu", vmin=-largest, vmax=largest)
+    picture = axes.imshow(np.ma.masked_invalid(colors), cmap="RdBu", vmin=-largest, vmax=largest)
     for (row, column), value in np.ndenumerate(values):
-        dark = abs(colours[row, column]) > 0.6 * largest
+        dark = abs(colors[row, column]) > 0.6 * largest
         ink = _FAINT if affinities and row == column else "white" if dark else _INK
         axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=8, color=ink)
     for number, group in enumerate(groups):
@@ -40,9 +40,9 @@ def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
         for row in places:
             for column in places:
                 corner = (column - 0.5 + inset, row - 0.5 + inset)
-                colour = _OUTLINES[number % len(_OUTLINES)]
+                color = _OUTLINES[number % len(_OUTLINES)]
                 side = 1 - 2 * inset
-                axes.add_patch(_outline(corner, side, colour))
+                axes.add_patch(_outline(corner, side, color))
     rows, columns = ("source", "recipient") if affinities else ("task", "trained with")
     axes.set(xticks=range(len(order)), yticks=range(len(order)), xticklabels=order, yticklabels=order)
     axes.set(xlabel=columns, ylabel=rows, title="  ".join("{" + ", ".join(group) + "}" for group in groups))
@@ -50,5 +50,5 @@ def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _outline(corner: tuple[float, float], side: float, colour: str) -> Rectangle:
-    return Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=1.8)
+def _outline(corner: tuple[float, float], side: float, color: str) -> Rectangle:
+    return Rectangle(corner, side, side, fill=False, edgecolor=color, linewidth=1.8)

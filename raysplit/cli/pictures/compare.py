@@ -1,4 +1,4 @@
-"""Draw runs: test accuracy, or test loss, against rounds, against bytes sent, and against training time."""
+"""Figure of runs: test accuracy or test loss against rounds, bytes sent and training time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from raysplit.runs.report import Figure as Shown
 from raysplit.runs.report import Point, RunReport, common_figure
 
-# Okabe and Ito's palette, readable with every kind of colour vision; yellow left out, it is lost on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Okabe and Ito's palette, readable with every kind of color vision; without yellow, which is lost on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":")
 INK, FAINT = "#333333", "#d9dce1"
-_LOG_FROM = 25  # a run that sent so many times as much as another would press the other to the edge
+_LOG_FROM = 25  # from this ratio of bytes on, a linear axis would press the smaller run to the edge
 _BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _SECONDS = ((3600, "h"), (60, "min"))
 
 
 def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: float | None = None) -> None:
-    """Write a picture of three panels to ``path``; the file's ending says in which format.
+    """Draw runs in three panels to the image file ``path``, whose extension is the format.
 
-    A run that has a test loss alone makes it a picture of losses, without the target.
+    When a run has only a test loss, the panels show losses, without the target.
     """
     shown = common_figure(runs)
     figure = Figure(figsize=(12, 4.3), layout="constrained")
@@ -64,8 +64,8 @@ def _panel(axes: Axes, runs: Sequence[RunReport], shown: Shown, along: Callable[
         axes.plot(
             [along(point) for point in points],
             [getattr(point, shown) for point in points],
-            color=COLOURS[index % len(COLOURS)],
-            linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
+            color=COLORS[index % len(COLORS)],
+            linestyle=DASHES[index // len(COLORS) % len(DASHES)],
             linewidth=2,
             marker="o" if len(points) <= 30 else None,
             markersize=3.5,
@@ -76,7 +76,7 @@ def _panel(axes: Axes, runs: Sequence[RunReport], shown: Shown, along: Callable[
 
 
 def quiet(axes: Axes) -> None:
-    """A faint grid behind the data and no frame."""
+    """Draw a faint grid behind the data and no frame."""
     axes.grid(color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -85,5 +85,5 @@ def quiet(axes: Axes) -> None:
 
 
 def _unit(largest: float, units: Sequence[tuple[int, str]], smallest: str) -> tuple[int, str]:
-    """The unit in which the largest value is still at least 2, and its name."""
+    # the unit in which the largest value is still at least 2
     return next(((size, name) for size, name in units if largest >= 2 * size), (1, smallest))

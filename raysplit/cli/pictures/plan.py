@@ -1,4 +1,4 @@
-"""Draw a plan: which units each party runs, and how long each node is busy with one batch."""
+"""Figure of a plan: the units of each party, and the time of each node per batch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _OWNER, _FORWARD, _BACKWARD, _INK = "#c9ccd1", "#4878a8", "#d98b4a", "#222222"
 
 
 def draw_plan(problem: CutProblem, plan: Plan, path: Path) -> None:
-    """Write a picture to `path`: on the left units against parties, on the right each node's stage times."""
+    """Draw `plan` to the image file `path`: units by party on the left, times by node on the right."""
     num_units = len(problem.profile.units)
     parties = ["data owner", *plan.nodes]
     figure = Figure(figsize=(12, 1.8 + 0.55 * len(parties)), layout="constrained")
     where, when = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
 
-    def bar(row: int, start: int, end: int, colour: str) -> None:
-        where.barh(row, end - start, left=start, height=0.7, color=colour, edgecolor="white")
+    def bar(row: int, start: int, end: int, color: str) -> None:
+        where.barh(row, end - start, left=start, height=0.7, color=color, edgecolor="white")
 
     bar(0, 0, plan.cuts[0], _OWNER)
     bar(0, plan.cuts[-1], num_units, _OWNER)

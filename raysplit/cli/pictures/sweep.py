@@ -1,4 +1,4 @@
-"""Draw a sweep: what every combination ends with, and how it got there in steps and in bytes."""
+"""Figure of a sweep: the last accuracy of every combination, and its course in steps and in bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from raysplit.algorithms import ALGORITHMS
-from raysplit.cli.pictures.compare import COLOURS, DASHES, INK, quiet
+from raysplit.cli.pictures.compare import COLORS, DASHES, INK, quiet
 from raysplit.sweeps.report import METHOD, Group, value_text
 
 _MIB = 2**20
@@ -24,7 +24,7 @@ _MAJORITY = "majority label"
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """Which key makes the columns (none of fewer than two keys) and which lines are drawn in each."""
+    """The setting that makes the columns, if there are two settings or more, and the lines of each column."""
 
     facet_key: str | None
     facets: list[Any]
@@ -38,7 +38,7 @@ class _Layout:
 
 
 def draw_sweep(groups: Sequence[Group], path: Path, *, title: str, target: float | None = None) -> None:
-    """Write the picture to ``path``; the file's ending says in which format. Groups without a run are left out."""
+    """Draw groups to the image file ``path``, whose extension is the format; groups without a run are left out."""
     shown = [group for group in groups if group.runs]
     layout = _layout(shown)
     facets = _spread(layout.facets, _MAX_FACETS)
@@ -64,7 +64,7 @@ def draw_sweep(groups: Sequence[Group], path: Path, *, title: str, target: float
             if row == 0 and layout.facet_key:
                 axes.set_title(f"{_short(layout.facet_key)} {value_text(facet)}", fontsize=10, color=INK)
     by_label = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))
-    labels = sorted(by_label, key=lambda label: label == _MAJORITY)  # the control comes last
+    labels = sorted(by_label, key=lambda label: label == _MAJORITY)  # the baseline comes last
     handles = [by_label[label] for label in labels]
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
     figure.suptitle(title, fontsize=11, color=INK)
@@ -97,7 +97,7 @@ def _short(key: str) -> str:
 
 
 def _spread(values: list[Any], count: int) -> list[Any]:
-    """At most so many of the values, evenly spread, the first and the last among them."""
+    """Return at most ``count`` of the values, evenly spread, with the first and the last."""
     if len(values) <= count:
         return values
     return [values[i] for i in np.linspace(0, len(values) - 1, count).round().astype(int)]
@@ -106,14 +106,14 @@ def _spread(values: list[Any], count: int) -> list[Any]:
 def _style(layout: _Layout, group: Group) -> dict[str, Any]:
     index = layout.series.index(layout.series_of(group))
     return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+        "color": COLORS[index % len(COLORS)],
+        "linestyle": DASHES[index // len(COLORS) % len(DASHES)],
         "label": layout.series[index],
     }
 
 
 def _summary(axes: Axes, groups: Sequence[Group], layout: _Layout) -> None:
-    """Last accuracy along the facet key, with the spread over seeds; the values are set evenly."""
+    """Draw the last accuracy by facet, evenly spaced, with the standard deviation over seeds."""
     facets = layout.facets
     for name in layout.series:
         line = [group for group in groups if layout.series_of(group) == name]
@@ -137,7 +137,7 @@ def _summary(axes: Axes, groups: Sequence[Group], layout: _Layout) -> None:
         axes.plot([at for at, _ in known], [mean for _, mean in known], label=_MAJORITY, **style)
     ends = [spread.mean for group in groups if (spread := group.accuracy)]
     room = 0.06 * (max(ends) - min(ends)) + 0.005
-    axes.set_ylim(min(ends) - room, max(ends) + room)  # the control may leave the picture, the methods may not
+    axes.set_ylim(min(ends) - room, max(ends) + room)  # the axis fits the methods, not the baseline
     axes.set_xticks(range(len(facets)), [value_text(value) for value in facets])
     axes.set_xlabel(_short(layout.facet_key or ""), color=INK)
     axes.set_ylabel("test accuracy at the end", color=INK)
@@ -147,7 +147,7 @@ def _summary(axes: Axes, groups: Sequence[Group], layout: _Layout) -> None:
 
 
 def _curves(axes: Axes, groups: Sequence[Group], layout: _Layout, measure: str, target: float | None) -> None:
-    """Accuracy against steps or bytes: the mean over seeds in a band of one standard deviation."""
+    """Draw accuracy against steps or bytes: the mean over seeds, in a band of one standard deviation."""
     for group in groups:
         evaluated = [[row for row in run if "test_accuracy" in row] for run in group.runs]
         length = min(len(run) for run in evaluated)

@@ -1,7 +1,7 @@
-"""`raysplit affinity`: which tasks help each other, and which to train together.
+"""`raysplit affinity`: group tasks that help each other.
 
-Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285; overlapping groups after Fifty et al., arXiv 2109.04617, predicted
-losses after Standley et al., arXiv 1905.07553.
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285; overlapping groups from Fifty et al., arXiv 2109.04617; predicted
+losses from Standley et al., arXiv 1905.07553.
 """
 
 from __future__ import annotations
@@ -9,35 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raysplit.cli.pictures.affinity import draw_matrix
-from raysplit.schedulers.energy import TaskCost, fit_task_cost
-from raysplit.schedulers.grouping.files import read_affinity, read_history, read_pair_losses
-from raysplit.schedulers.grouping.scores import (
-    Affinity,
-    Grouping,
-    Groups,
-    PairLosses,
-    TaskMatrix,
-    every_partition,
-    hoa,
-    mean_affinity,
-)
-from raysplit.schedulers.grouping.search import MAX_ENUMERATED_TASKS
-from raysplit.schedulers.grouping.when import SEARCHES
+if TYPE_CHECKING:  # help must not wait for scipy and matplotlib
+    from raysplit.schedulers.energy import TaskCost
+    from raysplit.schedulers.grouping.scores import Grouping, Groups, TaskMatrix
 
-MODES = (*SEARCHES, "hoa")
+MODES = ("exact", "at-most", "overlap", "hoa")
 
 
 def _hours(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> TaskCost | None:
-    """The line through runs written as ``TASKS:HOURS``."""
+    """Click callback: fit the cost of a run from values written as ``TASKS:HOURS``."""
     if not value:
         return None
+    from raysplit.schedulers.energy import fit_task_cost
+
     try:
         return fit_task_cost({int(tasks): float(hours) for tasks, hours in (run.split(":") for run in value)})
     except ValueError as wrong:
@@ -48,26 +39,29 @@ def _hours(context: click.Context, parameter: click.Parameter, value: tuple[str,
 
 @click.command(name="affinity")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.option("--groups", "num_groups", type=int, help="Number of groups; all numbers by default.")
-@click.option("--mode", type=click.Choice(MODES), default="exact", show_default=True, help="How to group.")
-@click.option("--top", default=5, show_default=True, help="Partitions to list with --groups and --mode exact.")
+@click.option("--groups", "num_groups", type=int, metavar="N", help="Number of groups; by default all numbers.")
+@click.option("--mode", type=click.Choice(MODES), default="exact", show_default=True, help="Search for the groups.")
+@click.option(
+    "--top", default=5, show_default=True, metavar="N", help="With --groups, --mode exact: partitions to list."
+)
 @click.option(
     "--hours",
     "cost",
     multiple=True,
     callback=_hours,
     metavar="TASKS:HOURS",
-    help="What a run with so many tasks takes; two such runs tell what every way to train would take.",
+    help="Hours of a run with this many tasks; give two.",
 )
 @click.option(
     "--merged-share",
     type=click.FloatRange(0, 1),
     default=0.3,
     show_default=True,
-    help="With --hours: the share of rounds before the merged task is split.",
+    metavar="SHARE",
+    help="With --hours: rounds before the split of the merged task.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else; needs --groups.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write a heat map here (.png, .svg).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only; needs --groups.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Heat map to write (.png, .svg).")
 def affinity(
     source: Path,
     num_groups: int | None,
@@ -78,18 +72,29 @@ def affinity(
     as_json: bool,
     picture: Path | None,
 ) -> None:
-    """Group tasks by SOURCE: the folder of a run, or a CSV matrix.
+    """Group tasks that help each other.
 
-    The CSV's header names the tasks. Rows are sources and columns recipients of affinity; for --mode hoa rows are
-    tasks, columns their partners, and the diagonal is the loss of the task alone.
+    SOURCE is the folder of a run that measured affinities, or a CSV matrix whose header names the tasks. Its rows are
+    the sources and its columns the recipients of affinity. For --mode hoa, rows are tasks, columns are their partners,
+    and the diagonal has the loss of each task alone. Two --hours, such as --hours 1:3.37 --hours 5:7.28, give the cost
+    of every way to train the tasks.
+
+    \b
+    Example:
+      raysplit affinity runs/mas --groups 2 --picture affinity.png
     """
     if as_json and num_groups is None:
-        raise click.UsageError("--json prints one grouping; say how many groups with --groups")
+        raise click.UsageError("--json prints one grouping; give the number of groups with --groups")
+    from raysplit.schedulers.grouping.scores import Affinity, every_partition
+    from raysplit.schedulers.grouping.search import MAX_ENUMERATED_TASKS
+
     matrix = _read(source, mode)
     search = _search(matrix, mode)
     wanted = range(1, len(matrix.tasks) + 1) if num_groups is None else [num_groups]
     found = {number: search(number) for number in wanted}
     if picture is not None:
+        from raysplit.cli.pictures.affinity import draw_matrix
+
         draw_matrix(matrix, found[num_groups].groups if num_groups else (matrix.tasks,), picture)
     if as_json:
         chosen = next(iter(found.values()))
@@ -109,7 +114,7 @@ def affinity(
 
 
 def hours_by_method(cost: TaskCost, groups: Groups, tasks: tuple[str, ...], merged_share: float) -> Mapping[str, float]:
-    """What each way to train these tasks takes: every task alone, all in one, and the methods that find the groups."""
+    """Return the hours of each way to train the tasks: alone, all in one model, and with methods that find groups."""
     num_tasks, sizes = len(tasks), [len(group) for group in groups]
     return {
         "one by one": cost.one_by_one_hours(num_tasks),
@@ -124,7 +129,7 @@ def _hours_table(cost: TaskCost, found: dict[int, Grouping], tasks: tuple[str, .
     columns = {
         number: hours_by_method(cost, grouping.groups, tasks, merged_share) for number, grouping in found.items()
     }
-    table = Table(title="hours by the number of groups, without measuring affinities")
+    table = Table(title="hours by number of groups, without measuring affinities")
     table.add_column("--groups", justify="right")
     for method in next(iter(columns.values())):
         table.add_column(method, justify="right")
@@ -134,6 +139,9 @@ def _hours_table(cost: TaskCost, found: dict[int, Grouping], tasks: tuple[str, .
 
 
 def _read(source: Path, mode: str) -> TaskMatrix:
+    from raysplit.schedulers.grouping.files import read_affinity, read_history, read_pair_losses
+    from raysplit.schedulers.grouping.scores import mean_affinity
+
     if source.is_dir():
         if mode == "hoa":
             raise click.UsageError(f"--mode hoa needs a CSV of pair losses, and {source} is the folder of a run")
@@ -142,6 +150,9 @@ def _read(source: Path, mode: str) -> TaskMatrix:
 
 
 def _search(matrix: TaskMatrix, mode: str) -> Callable[[int], Grouping]:
+    from raysplit.schedulers.grouping.scores import Affinity, PairLosses, hoa
+    from raysplit.schedulers.grouping.when import SEARCHES
+
     if isinstance(matrix, PairLosses):
         return lambda number: hoa(matrix, number)
     assert isinstance(matrix, Affinity)
@@ -150,6 +161,8 @@ def _search(matrix: TaskMatrix, mode: str) -> Callable[[int], Grouping]:
 
 
 def _matrix_table(matrix: TaskMatrix) -> Table:
+    from raysplit.schedulers.grouping.scores import Affinity
+
     affinities = isinstance(matrix, Affinity)
     table = Table(title="affinity of source (row) for recipient" if affinities else "loss of task (row) with partner")
     table.add_column("")

@@ -1,8 +1,4 @@
-"""`raysplit plan`: choose cuts and nodes from a profile, and show what follows for time, memory and price.
-
-raysplit plan CONFIG.yaml
-raysplit plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --node 8GiB:2
-"""
+"""`raysplit plan`: choose cuts and compute nodes for a model."""
 
 from __future__ import annotations
 
@@ -12,20 +8,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from raysplit.cli.pictures.plan import draw_plan
-from raysplit.config.build import build_dry
-from raysplit.config.run import load_config
-from raysplit.prediction.plan_cuts import cut_problem
-from raysplit.schedulers.cuts.baselines import Alternative, alternatives
-from raysplit.schedulers.cuts.plan import Plan
-from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, load_profile, node_kinds
-from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts, pareto_front, solve_dp, solve_ilp
+if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
+    from raysplit.schedulers.cuts.baselines import Alternative
+    from raysplit.schedulers.cuts.plan import Plan
+    from raysplit.schedulers.cuts.profiles import NodeKind
+    from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts
 
 _BYTES = {"": 1, "B": 1} | {
     f"{letter}{ending}": base**power
@@ -40,40 +33,46 @@ _BITS = {f"{letter}bit": 1000**power / 8 for power, letter in enumerate(["", "K"
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting of CONFIG; repeatable."
 )
-@click.option("--profile", help="Name of a shipped profile, or a .parquet or .csv file.")
-@click.option("--units", help="FIRST:LAST unit that the compute nodes run, both included.")
-@click.option("--owner-memory", help="Instead of --units: let the owner keep whatever fits, for example 1GiB.")
-@click.option("--owners", type=int, help="Number of data owners; a node holds one replica for each.")
-@click.option("--node", "nodes", multiple=True, help="MEMORY:SLOWDOWN[:PRICE per hour] or a shipped kind.")
+@click.option("--profile", metavar="NAME", help="A shipped profile, or a .parquet or .csv file.")
+@click.option("--units", metavar="FIRST:LAST", help="Units that the compute nodes run, both included.")
+@click.option("--owner-memory", metavar="SIZE", help="Instead of --units: memory of an owner, such as 1GiB.")
+@click.option("--owners", type=int, metavar="N", help="Data owners; a node holds one replica for each.")
 @click.option(
-    "--links", multiple=True, help="Bandwidth of the nodes' links, one for all or one each, for example 100Mbit."
+    "--node", "nodes", multiple=True, metavar="NODE", help="A node: MEMORY:SLOWDOWN[:PRICE_PER_HOUR] or a kind."
+)
+@click.option(
+    "--links", multiple=True, metavar="BANDWIDTH", help="Bandwidth of all nodes, or of each, such as 100Mbit."
 )
 @click.option(
     "--objective",
     type=click.Choice(["sum_of_max", "bottleneck", "price"]),
     default="sum_of_max",
     show_default=True,
-    help="max F + max G (the paper), max (F + G) (the true rate when full), or the price within --max-time-ms.",
+    help="What to minimize.",
 )
-@click.option("--max-time-ms", type=float, default=math.inf, help="Time per batch that the cheapest plan may take.")
+@click.option(
+    "--max-time-ms", type=float, default=math.inf, metavar="MS", help="Objective price: longest time per batch."
+)
 @click.option(
     "--memory-model",
     type=click.Choice(["activations_and_parameters", "with_gradients_and_optimizer"]),
     default="activations_and_parameters",
     show_default=True,
-    help="What a replica takes; with_gradients_and_optimizer counts the weights three times.",
+    help="Memory of a replica; the second counts weights three times.",
 )
 @click.option(
     "--nodes-used",
     type=click.Choice(["all", "any"]),
-    help="May nodes stay unused? Default all; any for the objective price and --front.",
+    help="Use all nodes (default), or any (for price, --front).",
 )
-@click.option("--batches", default=32, show_default=True, help="Batches of each owner in a round.")
-@click.option("--solver", type=click.Choice(["cbc", "highs", "dp"]), default="cbc", show_default=True)
-@click.option("--front", is_flag=True, help="All trades of time for price instead of one plan.")
-@click.option("--baselines", is_flag=True, help="Beside the plan: a split by hand, one node, and whole copies.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the plan to this PNG.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option("--batches", default=32, show_default=True, metavar="N", help="Batches of each owner in a round.")
+@click.option(
+    "--solver", type=click.Choice(["cbc", "highs", "dp"]), default="cbc", show_default=True, help="Solver to use."
+)
+@click.option("--front", is_flag=True, help="Show all trade-offs of time and price.")
+@click.option("--baselines", is_flag=True, help="Compare with a manual split, one node and copies.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Figure to write (.png).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def plan(
     config: Path | None,
     overrides: tuple[str, ...],
@@ -94,11 +93,24 @@ def plan(
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Cut a model over compute nodes, in the best way for the objective.
+    """Choose cuts and compute nodes for a model.
 
-    The model, its owners and the nodes on offer come from CONFIG, a file with a topology, or from --profile, --units,
-    --owners and --node.
+    The model, its owners and the available nodes come from CONFIG, a YAML file with a topology, or from --profile,
+    --units, --owners and --node. F and G are the forward and backward times of a node. The objective sum_of_max is
+    max F + max G (the paper's), bottleneck is max (F + G), the rate of a full pipeline, and price is the price per
+    hour within --max-time-ms.
+
+    \b
+    Examples:
+      raysplit plan examples/mpsl_simulate.yaml
+      raysplit plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --node 8GiB:2
     """
+    from raysplit.config.build import build_dry
+    from raysplit.config.run import load_config
+    from raysplit.prediction.plan_cuts import cut_problem
+    from raysplit.schedulers.cuts.profiles import load_profile
+    from raysplit.schedulers.cuts.solve import CutProblem
+
     chosen = nodes_used or ("any" if front or objective == "price" else "all")
     rules: dict[str, Any] = {
         "objective": objective,
@@ -111,7 +123,7 @@ def plan(
     try:
         if config is not None:
             if profile or units or owner_memory or owners or nodes or links:
-                raise ValueError("CONFIG already says which profile, units, owners and nodes; change it with --set")
+                raise ValueError("CONFIG already has the profile, units, owners and nodes; change them with --set")
             problem = replace(cut_problem(build_dry(load_config(config, overrides))), **rules)
         else:
             if not (profile and owners and nodes):
@@ -133,10 +145,15 @@ def plan(
 
 
 def show_plan(problem: CutProblem, *, solver: str, baselines: bool, picture: Path | None, as_json: bool) -> None:
-    """Solve `problem` with "cbc", "highs" or "dp", print the plan, and draw and compare it if asked."""
+    """Solve `problem` with "cbc", "highs" or "dp" and print the plan; draw and compare it where asked."""
+    from raysplit.schedulers.cuts.baselines import alternatives
+    from raysplit.schedulers.cuts.solve import solve_dp, solve_ilp
+
     best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
     others = alternatives(problem, best) if baselines else ()
     if picture is not None:
+        from raysplit.cli.pictures.plan import draw_plan
+
         draw_plan(problem, best, picture)
     if as_json:
         compared = {"baselines": [asdict(other) for other in others]} if baselines else {}
@@ -148,7 +165,7 @@ def show_plan(problem: CutProblem, *, solver: str, baselines: bool, picture: Pat
 
 
 def _comparison(best: Plan, others: Sequence[Alternative]) -> Table:
-    table = Table(title="the plan beside other ways to train these owners")
+    table = Table(title="the plan and other ways to train these owners")
     for column in ("way", "round min", "the plan saves", "how"):
         table.add_column(column, justify="right" if column in ("round min", "the plan saves") else "left")
     table.add_row("this plan", f"{best.round_ms / 60_000:.2f}", "", f"cuts {list(best.cuts)}")
@@ -162,7 +179,9 @@ def _comparison(best: Plan, others: Sequence[Alternative]) -> Table:
 
 
 def show_front(problem: CutProblem, *, as_json: bool) -> list[Plan]:
-    """Print all trades of time for price. Returns them, the fastest first."""
+    """Print all trade-offs of time and price, and return their plans, the fastest first."""
+    from raysplit.schedulers.cuts.solve import pareto_front
+
     plans = pareto_front(problem)
     if as_json:
         click.echo(json.dumps({"front": [plan.to_dict() for plan in plans]}))
@@ -184,7 +203,12 @@ def show_front(problem: CutProblem, *, as_json: bool) -> list[Plan]:
 
 
 def parse_nodes(nodes: Sequence[str], links: Sequence[str]) -> tuple[ComputeNodeSpec, ...]:
-    """Nodes `node-1`, `node-2`, ... from MEMORY:SLOWDOWN[:PRICE] or kind names; no link, one for all or one each."""
+    """Parse nodes `node-1`, `node-2`, ... from MEMORY:SLOWDOWN[:PRICE] or names of kinds.
+
+    `links` has no bandwidth, one for all nodes, or one for each node.
+    """
+    from raysplit.schedulers.cuts.solve import ComputeNodeSpec
+
     if len(links) not in (0, 1, len(nodes)):
         raise ValueError(f"{len(links)} --links for {len(nodes)} nodes; give none, one for all, or one for each")
     rates: list[float | None] = [parse_bandwidth(link) for link in links] or [None]
@@ -196,12 +220,12 @@ def parse_nodes(nodes: Sequence[str], links: Sequence[str]) -> tuple[ComputeNode
 
 
 def parse_bytes(text: str) -> int:
-    """16GiB, 500MB or a number of bytes."""
+    """Parse a size in bytes from 16GiB, 500MB or a number of bytes."""
     return round(_quantity(text, _BYTES, "a size such as 16GiB, 500MB or 1000000"))
 
 
 def parse_bandwidth(text: str) -> float:
-    """Bytes per second from 8Mbit, 7.13Gbit/s, 1MB/s or a number of bytes."""
+    """Parse a bandwidth in bytes per second from 8Mbit, 7.13Gbit/s, 1MB/s or a number of bytes."""
     return _quantity(text.removesuffix("/s"), _BITS | _BYTES, "a bandwidth such as 8Mbit, 1Gbit/s or 1MB/s")
 
 
@@ -213,6 +237,8 @@ def _quantity(text: str, factors: dict[str, float] | dict[str, int], what: str) 
 
 
 def _parse_kind(text: str) -> NodeKind:
+    from raysplit.schedulers.cuts.profiles import NodeKind, node_kinds
+
     kinds = node_kinds()
     if text in kinds:
         return kinds[text]
@@ -229,6 +255,8 @@ def _parse_kind(text: str) -> NodeKind:
 
 
 def _parse_units(units: str | None, owner_memory: str | None) -> tuple[int, int] | FreeOwnerCuts:
+    from raysplit.schedulers.cuts.solve import FreeOwnerCuts
+
     if (units is None) == (owner_memory is None):
         raise ValueError("give either --units FIRST:LAST or --owner-memory SIZE, which leaves the owner's cuts free")
     if owner_memory is not None:
@@ -240,6 +268,8 @@ def _parse_units(units: str | None, owner_memory: str | None) -> tuple[int, int]
 
 
 def _print_plan(best: Plan) -> None:
+    from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
+
     table = Table(title=f"{best.model} for {best.owners} owners, cuts {list(best.cuts)}")
     for column in ("node", "kind", "units"):
         table.add_column(column)

@@ -1,4 +1,4 @@
-"""`raysplit profile`: measure a model's units on this machine, for `raysplit plan`."""
+"""`raysplit profile`: measure the units of a model on this machine."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ import json
 import platform
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from raysplit.data.inputs import UNNAMED, Input
-from raysplit.models.profiler import measure_profile
-from raysplit.models.zoo import build_model
-from raysplit.schedulers.cuts.profiles import Profile
+if TYPE_CHECKING:
+    from raysplit.schedulers.cuts.profiles import Profile
 
 _MIB = 2**20
-_TYPES = {"float32": torch.float32, "int64": torch.int64}
 
 
 @click.command(name="profile")
-@click.option("--model", required=True, help="Name of a model, or package.module:callable.")
-@click.option("--batch-size", default=128, show_default=True, help="Samples in a batch.")
-@click.option("--repeats", default=5, show_default=True, help="Timed batches; the median counts.")
-@click.option("--input-shape", default="3,32,32", show_default=True, help="Shape of one sample.")
+@click.option("--model", required=True, metavar="NAME", help="Name of a model, or package.module:callable.")
+@click.option("--batch-size", default=128, show_default=True, metavar="N", help="Samples in a batch.")
+@click.option(
+    "--repeats", default=5, show_default=True, metavar="N", help="Timed batches, of which the median is taken."
+)
+@click.option("--input-shape", default="3,32,32", show_default=True, metavar="SIZES", help="Shape of one sample.")
 @click.option(
     "--input-type",
     default="float32",
     show_default=True,
-    type=click.Choice(list(_TYPES)),
-    help="Type of the inputs: float32, or int64 for tokens.",
+    type=click.Choice(["float32", "int64"]),
+    help="Type of the inputs; int64 for tokens.",
 )
-@click.option("--num-classes", default=10, show_default=True, help="Outputs of the model.")
-@click.option("--device", default=platform.node(), help="What to call this machine; its host name by default.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it: .parquet or .csv.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option("--num-classes", default=10, show_default=True, metavar="N", help="Outputs of the model.")
+@click.option(
+    "--device", default=platform.node(), metavar="NAME", help="Name of this machine; by default its host name."
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Profile to write (.parquet, .csv).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def profile(
     model: str,
     batch_size: int,
@@ -48,7 +49,14 @@ def profile(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Time forward, backward and update of each unit on one thread, and count its bytes."""
+    """Measure the units of a model on this machine, for `raysplit plan`.
+
+    Forward pass, backward pass and update of each unit are timed on one thread, and its bytes are counted.
+
+    \b
+    Example:
+      raysplit profile --model vgg19 --output vgg19.parquet
+    """
     if output is not None and output.suffix not in (".parquet", ".csv"):
         raise click.BadParameter(f"{output} must end in .parquet or .csv", param_hint="--output")
     try:
@@ -57,9 +65,15 @@ def profile(
         raise click.BadParameter(
             f"{input_shape!r} must be sizes such as 3,32,32", param_hint="--input-shape"
         ) from wrong
+    import torch
+
+    from raysplit.data.inputs import UNNAMED, Input
+    from raysplit.models.profiler import measure_profile
+    from raysplit.models.zoo import build_model
+
     torch.manual_seed(0)
     try:
-        inputs = {UNNAMED: Input(dtype=_TYPES[input_type], shape=shape)}
+        inputs = {UNNAMED: Input(dtype=getattr(torch, input_type), shape=shape)}
         measured = measure_profile(
             build_model(model, input_shape=shape, num_classes=num_classes, data_inputs=inputs),
             name=model,

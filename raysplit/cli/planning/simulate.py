@@ -1,35 +1,42 @@
-"""``raysplit simulate``: predict a run in virtual time."""
+"""``raysplit simulate``: predict the time of a run without computing anything."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from raysplit.api import simulate
 from raysplit.cli.tables import use_table
-from raysplit.config.planned_cuts import with_planned_cuts
-from raysplit.config.run import RunConfig, load_config
-from raysplit.prediction.closed_form import ClosedForm
-from raysplit.prediction.simulate import Simulation
-from raysplit.prediction.timeline import Timeline
-from raysplit.prediction.timeline_picture import draw_timeline
+
+if TYPE_CHECKING:
+    from raysplit.config.run import RunConfig
+    from raysplit.prediction.closed_form import ClosedForm
+    from raysplit.prediction.simulate import Simulation
+    from raysplit.prediction.timeline import Timeline
 
 
 @click.command(name="simulate")
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
-@click.option("--owners", type=click.IntRange(min=1), help="So many owners instead of partition.num_owners.")
-@click.option("--rounds", default=1, show_default=True, type=click.IntRange(min=1), help="Simulate so many rounds.")
 @click.option(
-    "--timeline", type=click.Path(dir_okay=False, path_type=Path), help="Write it: .parquet, or .json (Perfetto)."
+    "--owners", type=click.IntRange(min=1), metavar="N", help="Number of owners instead of partition.num_owners."
 )
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the timeline to this PNG.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, nothing else.")
+@click.option(
+    "--rounds", default=1, show_default=True, type=click.IntRange(min=1), metavar="N", help="Rounds to simulate."
+)
+@click.option(
+    "--timeline",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Timeline to write (.parquet, or .json for Perfetto).",
+)
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, path_type=Path), help="Figure of the timeline to write (.png)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def simulate_command(
     config: Path,
     overrides: tuple[str, ...],
@@ -39,9 +46,10 @@ def simulate_command(
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Predict how long a round of CONFIG takes on the machines of its topology, and what holds it up.
+    """Predict the time of a run without computing anything.
 
-    The algorithm's own steps run in virtual time on the described devices and links; nothing is computed or sent.
+    CONFIG is a YAML file with a topology. The steps of its algorithm run in virtual time on the described devices and
+    links. The result is the time of a round, how busy each device is, and which one is the bottleneck.
 
     \b
     Examples:
@@ -50,6 +58,10 @@ def simulate_command(
     """
     if timeline is not None and timeline.suffix not in (".parquet", ".json"):
         raise click.BadParameter(f"{timeline} must end in .parquet or .json", param_hint="--timeline")
+    from raysplit.api import simulate
+    from raysplit.config.planned_cuts import with_planned_cuts
+    from raysplit.config.run import load_config
+
     changes = [*overrides, *([f"partition.num_owners={owners}"] if owners else [])]
     checked = with_planned_cuts(load_config(config, changes))
     simulation = simulate(checked, rounds=rounds)
@@ -57,6 +69,8 @@ def simulate_command(
     if timeline is not None:
         (events.write_parquet if timeline.suffix == ".parquet" else events.write_trace)(timeline)
     if picture is not None:
+        from raysplit.prediction.timeline_picture import draw_timeline
+
         draw_timeline(events, picture, title=f"{config.stem}: a round takes {_length(simulation.round_s[0])}")
     formulas = simulation.closed_form
     if as_json:

@@ -1,4 +1,4 @@
-"""`raysplit split-cost`: what a shared backbone and its heads cost, wherever they are put.
+"""`raysplit split-cost`: compute weights, traffic and latency of split inference.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982).
 """
@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from raysplit.models.classifier.heads import FEATURE_CUTS, FeatureCut, build_classifier
-from raysplit.serving.cost.deployments import model_sizes
-from raysplit.serving.cost.measure import measure_times
-from raysplit.serving.cost.report import cost_report, draw_costs, rate_text
-from raysplit.serving.links import EdgeLink
+if TYPE_CHECKING:
+    from raysplit.models.classifier.heads import FeatureCut
 
 
 def _whole_numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -36,32 +32,40 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 
 @click.command(name="split-cost")
-@click.option("--backbone", required=True, help="Backbone at the edge, for example efficientnet_b0.")
-@click.option("--heads", callback=_whole_numbers, required=True, help="Classes of each task: 3,2,6.")
-@click.option("--image", "image_size", default=224, show_default=True, help="Side of the square picture, in pixels.")
-@click.option("--hidden", default=256, show_default=True, help="Width of a head's hidden layer.")
-@click.option("--cut", type=click.Choice(list(FEATURE_CUTS)), default="flat", show_default=True, help="What is sent.")
-@click.option("--input-bytes", type=click.IntRange(min=1), help="The raw picture as sent; float32 pixels by default.")
+@click.option("--backbone", required=True, metavar="NAME", help="Backbone at the edge, such as efficientnet_b0.")
+@click.option("--heads", callback=_whole_numbers, required=True, metavar="A,B,C", help="Classes of each task.")
+@click.option(
+    "--image", "image_size", default=224, show_default=True, metavar="PIXELS", help="Side of the square image."
+)
+@click.option("--hidden", default=256, show_default=True, metavar="N", help="Width of a head's hidden layer.")
+@click.option(
+    "--cut", type=click.Choice(["flat", "pooled"]), default="flat", show_default=True, help="Form of the features."
+)
+@click.option(
+    "--input-bytes", type=click.IntRange(min=1), metavar="N", help="Bytes of an image; by default as float32."
+)
 @click.option(
     "--rates",
     "rates_bit_per_s",
     callback=_numbers,
     default="10e6,100e6,1e9",
     show_default=True,
+    metavar="A,B,C",
     help="Link rates in bit/s.",
 )
-@click.option("--latency", "latency_s", default=0.0, show_default=True, help="Fixed seconds per message.")
-@click.option("--loss", "loss_probability", default=0.0, show_default=True, help="Share of messages sent again.")
-@click.option("--measure", is_flag=True, help="Time backbone and heads here: latencies and break-even rates.")
+@click.option("--latency", "latency_s", default=0.0, show_default=True, metavar="SECONDS", help="Latency per message.")
+@click.option("--loss", "loss_probability", default=0.0, show_default=True, metavar="P", help="Share of lost messages.")
+@click.option("--measure", is_flag=True, help="Time the model here, for break-even rates.")
 @click.option(
     "--server-speedup",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="With --measure: the server computes this many times as fast as this machine.",
+    metavar="FACTOR",
+    help="With --measure: speed of the server relative to this machine.",
 )
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the costs into this file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON with exact integers and nothing else.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Figure to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only, with exact integers.")
 def split_cost(
     backbone: str,
     heads: tuple[int, ...],
@@ -77,7 +81,18 @@ def split_cost(
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Weights, traffic and latency of local, remote and split inference."""
+    """Compute weights, traffic and latency of split inference.
+
+    Local, remote and split inference are compared for a shared backbone with one head per task.
+
+    \b
+    Example:
+      raysplit split-cost --backbone efficientnet_b0 --heads 3,2,6 --measure
+    """
+    from raysplit.serving.cost.deployments import model_sizes
+    from raysplit.serving.cost.report import cost_report
+    from raysplit.serving.links import EdgeLink
+
     times = None
     try:
         sizes = model_sizes(backbone, heads, image_size, hidden, cut)
@@ -88,12 +103,19 @@ def split_cost(
     except ValueError as mistake:
         raise click.UsageError(str(mistake)) from mistake
     if measure:
+        import torch
+
+        from raysplit.models.classifier.heads import build_classifier
+        from raysplit.serving.cost.measure import measure_times
+
         torch.set_num_threads(1)
         classes = {f"task{j}": count for j, count in enumerate(heads)}
         model = build_classifier(backbone, classes, image_size=image_size, seed=0, hidden=hidden, cut=cut)
         times = measure_times(model, image_size, server_speedup=server_speedup)
     report = cost_report(sizes, links, input_bytes=input_bytes, times=times)
     if picture is not None:
+        from raysplit.serving.cost.report import draw_costs
+
         draw_costs(report, picture)
     if as_json:
         click.echo(json.dumps(report, indent=2))
@@ -102,6 +124,8 @@ def split_cost(
 
 
 def _print(report: dict[str, Any]) -> None:
+    from raysplit.serving.cost.report import rate_text
+
     console = Console()
     size = report["image_size"]
     heads = ", ".join(f"{count:,}" for count in report["head_parameters"])
@@ -109,7 +133,7 @@ def _print(report: dict[str, Any]) -> None:
     z, ratios = report["z_bytes"], report["z_of_input"]
     console.print(
         f"Z_b: {report['features']:,} numbers, {z['float32']:,} bytes as float32, {z['float16']:,} as float16, "
-        f"{z['int8']:,} as int8; {ratios['float32']:.4f} of the {size} x {size} picture in float32, "
+        f"{z['int8']:,} as int8; {ratios['float32']:.4f} of the {size} x {size} image in float32, "
         f"{ratios['uint8']:.3f} of it in bytes"
     )
     activations = report["edge_activation_bytes"]

@@ -1,0 +1,1 @@
+"""Commands that read runs: `runs` (``raysplit list``), `show`, `compare`, `report` and `export`."""

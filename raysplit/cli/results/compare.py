@@ -1,40 +1,48 @@
-"""``raysplit compare``: runs side by side, as a table and as a picture."""
+"""``raysplit compare``: compare runs in a table and a figure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.options import run_records
-from raysplit.cli.pictures.compare import draw_runs
 from raysplit.cli.progress import human_bytes
-from raysplit.runs.folder import CUT_SHORT
-from raysplit.runs.report import Figure, RunReport, as_json, common_figure, differing_settings, read_runs
+
+if TYPE_CHECKING:
+    from raysplit.runs.report import Figure, RunReport
 
 _NOTHING = "–"
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, callback=run_records)
-@click.option("--target", type=click.FloatRange(0, 1, min_open=True), help="Accuracy to reach: what did it take?")
+@click.option(
+    "--target", type=click.FloatRange(0, 1, min_open=True), metavar="ACCURACY", help="Show what it took to reach it."
+)
 @click.option(
     "--figure",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to draw; comparison.png beside the first run by default. The ending gives the format.",
+    help="Figure to write; by default comparison.png beside the first run.",
 )
-@click.option("--json", "json_wanted", is_flag=True, help="Print JSON and nothing else.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print JSON only.")
 def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, json_wanted: bool) -> None:
-    """Compare RUNS, the folders or URIs of finished or interrupted runs.
+    """Compare runs in a table and a figure.
+
+    RUNS are the folders or URIs of runs; a run may still be unfinished. The extension of the figure is its format.
 
     \b
     Example:
       raysplit compare runs/fedavg runs/splitfed --target 0.9
     """
+    from raysplit.cli.pictures.compare import draw_runs
+    from raysplit.runs.report import as_json, read_runs
+
     reports = read_runs(runs)
     path = figure or runs[0].parent / "comparison.png"
     drawn = str(path) if any(run.curve for run in reports) else None
@@ -44,17 +52,20 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
         click.echo(json.dumps({"runs": [as_json(run, target) for run in reports], "figure": drawn}, indent=2))
         return
     print_runs(Console(), reports, target)
-    click.echo(f"figure: {drawn}" if drawn is not None else "no figure: nothing has been evaluated yet")
+    click.echo(f"figure: {drawn}" if drawn is not None else "no figure: no run has been evaluated yet")
 
 
 def shared_partition(runs: Sequence[RunReport]) -> str | None:
-    """The partition in words when all runs have the same."""
+    """Return the partition in words when all runs have the same one, else None."""
     partitions = {run.partition for run in runs}
     return partitions.pop() if len(partitions) == 1 else None
 
 
 def print_runs(console: Console, runs: Sequence[RunReport], target: float | None = None) -> None:
-    """The table of results, what it took to reach the target, and what else differs between the runs."""
+    """Print the table of results, the cost of reaching the target, and the settings that differ."""
+    from raysplit.runs.folder import CUT_SHORT
+    from raysplit.runs.report import differing_settings
+
     console.print(results_table(runs))
     if target is not None:
         console.print(target_table(runs, target))
@@ -67,7 +78,12 @@ def print_runs(console: Console, runs: Sequence[RunReport], target: float | None
 
 
 def results_table(runs: Sequence[RunReport]) -> Table:
-    """One row per run; columns for the partition where it differs, and for losses where a run has nothing else."""
+    """Build a table with one row per run.
+
+    A column for the partition appears where partitions differ, and columns for losses where a run has no accuracy.
+    """
+    from raysplit.runs.report import common_figure
+
     shared = shared_partition(runs)
     table = Table(title=shared, title_style="bold", title_justify="left")
     table.add_column("algorithm")
@@ -95,7 +111,7 @@ def results_table(runs: Sequence[RunReport]) -> Table:
 
 
 def target_table(runs: Sequence[RunReport], target: float) -> Table:
-    """What each run took to reach the target accuracy."""
+    """Build the table of rounds, bytes and time that each run took to reach the target accuracy."""
     table = Table(title=f"to reach {target:.1%}", title_style="bold", title_justify="left")
     table.add_column("algorithm")
     for name in ("rounds", "sent", "training"):
@@ -108,7 +124,6 @@ def target_table(runs: Sequence[RunReport], target: float) -> Table:
 
 
 def _best_run(runs: Sequence[RunReport], figure: Figure) -> RunReport | None:
-    """The run that ended with the highest accuracy, or the lowest loss."""
     if figure == "loss":
         return min(
             (run for run in runs if run.last_loss is not None), key=lambda run: run.last_loss or 0.0, default=None

@@ -1,4 +1,4 @@
-"""``raysplit export``: a trained model as weights, or as a program of its own."""
+"""``raysplit export``: write a trained model as weights or as a program."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", callback=whole_run)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--model", help="Which one, for methods that train many: an owner's name or a group of tasks.")
+@click.option("--model", metavar="NAME", help="Which model, where there are many: an owner or a group of tasks.")
 def export(run: NamedRun, file: Path, model: str | None) -> None:
-    """Write the trained model of RUN (a folder, a name or a URI) to FILE.
+    """Write the trained model of RUN to FILE.
 
-    Its weights (.pt), or a whole program that needs no raysplit (.pt2).
+    RUN is a folder, a name below runs/, or a URI. FILE ends in .pt for the weights (a state_dict), or in .pt2 for a
+    program of torch.export, which runs without raysplit.
 
     \b
     Examples:
@@ -40,7 +41,7 @@ def export(run: NamedRun, file: Path, model: str | None) -> None:
 
         torch.export.save(program_of(folder, state), file)
     else:
-        raise ValueError(f"{file} ends with {file.suffix!r}; end it with .pt for weights or .pt2 for a program")
+        raise ValueError(f"{file} ends in {file.suffix!r}; it must end in .pt for weights or .pt2 for a program")
     Console().print(f"{file}: {sum(value.numel() for value in state.values()):,} numbers of {run.location}")
 
 
@@ -49,7 +50,7 @@ def _chosen(folder: Path, location: str, model: str | None) -> dict[str, Tensor]
 
     path = folder / "model.pt"
     if not path.exists():
-        raise ValueError(f"{location} has no model.pt yet; raysplit resume {location} ends the run")
+        raise ValueError(f"{location} is unfinished and has no model.pt; finish it: raysplit resume {location}")
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     is_one = all(hasattr(value, "numel") for value in content.values())
     if is_one and model is None:

@@ -1,4 +1,4 @@
-"""``raysplit report``: runs as a page to keep or to send, with a picture."""
+"""``raysplit report``: write a page about runs, with a figure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from pathlib import Path
 import click
 
 from raysplit.cli.options import run_records
-from raysplit.cli.pictures.compare import draw_runs
-from raysplit.runs.report import read_runs
-from raysplit.runs.report_page import page
 
 
 @click.command()
@@ -19,19 +16,26 @@ from raysplit.runs.report_page import page
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("report.md"),
     show_default=True,
-    help="The page, in Markdown; the picture has its name and the ending .png.",
+    help="Markdown file to write; the figure is a .png beside it.",
 )
-@click.option("--target", type=click.FloatRange(0, 1, min_open=True), help="Accuracy to reach: what did it take?")
+@click.option(
+    "--target", type=click.FloatRange(0, 1, min_open=True), metavar="ACCURACY", help="Show what it took to reach it."
+)
 def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
-    """Write a page about RUNS, the folders or URIs of finished or interrupted runs.
+    """Write a Markdown page about runs, with a figure.
 
-    Results, settings that differ, the course of every run, bytes by kind of link, versions and machine.
+    RUNS are the folders or URIs of runs; a run may still be unfinished. The page has the results, the settings that
+    differ, the metrics of every run by round, the bytes by kind of link, the versions and the machine.
 
     \b
     Examples:
       raysplit report runs/fedavg runs/splitfed
       raysplit report s3://bucket/runs/digits --output digits.md
     """
+    from raysplit.cli.pictures.compare import draw_runs
+    from raysplit.runs.report import read_runs
+    from raysplit.runs.report_page import page
+
     reports = read_runs(runs)
     output.parent.mkdir(parents=True, exist_ok=True)
     picture = output.with_suffix(".png")

@@ -1,10 +1,10 @@
-"""``raysplit list``: what runs there are, and how far they came."""
+"""``raysplit list``: list the runs and how far each has come."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
@@ -13,13 +13,15 @@ from rich.table import Table
 
 from raysplit.cli.options import NamedRun, runs_in
 from raysplit.cli.progress import accuracy_text
-from raysplit.runs.folder import CUT_SHORT, Row, read_metrics
+
+if TYPE_CHECKING:
+    from raysplit.runs.folder import Row
 
 
 @click.command("list")
-@click.option("--root", default="runs", help="Where the runs are: a folder or a URI.")
+@click.option("--root", default="runs", show_default=True, metavar="FOLDER", help="Folder or URI of the runs.")
 def list_runs(root: str) -> None:
-    """List the runs and how far they came.
+    """List the runs and how far each has come.
 
     \b
     Examples:
@@ -28,7 +30,7 @@ def list_runs(root: str) -> None:
     """
     runs = runs_in(root)
     if not runs:
-        raise ValueError(f"there are no runs in {root}; raysplit train makes one, --root looks elsewhere")
+        raise ValueError(f"there are no runs in {root}; start one with raysplit train, or set --root to another folder")
     table = Table("run", "algorithm", "rounds", "result", "state")
     for run in runs:
         config, rows = config_of(run.folder), rows_of(run.folder)
@@ -38,7 +40,9 @@ def list_runs(root: str) -> None:
 
 
 def state_of(run: NamedRun) -> str:
-    """Finished, or cut short, and why."""
+    """Return why the run ended, or how to resume it."""
+    from raysplit.runs.folder import CUT_SHORT
+
     try:
         stopped: str = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))["stopped"]
     except OSError:
@@ -47,9 +51,9 @@ def state_of(run: NamedRun) -> str:
 
 
 def existing(run: NamedRun) -> Path:
-    """The folder of a run that there is."""
+    """Return the folder of a run. Raises ``ValueError`` where it is not a run folder."""
     if not (run.folder / "config.yaml").exists():
-        raise ValueError(f"{run.location} is not a run folder: it has no config.yaml; raysplit list names the runs")
+        raise ValueError(f"{run.location} is not a run folder: it has no config.yaml; raysplit list shows the runs")
     return run.folder
 
 
@@ -59,6 +63,8 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def rows_of(folder: Path) -> list[Row]:
+    from raysplit.runs.folder import read_metrics
+
     try:
         return read_metrics(folder)
     except ValueError:

@@ -1,4 +1,4 @@
-"""``raysplit show``: what a run came to, and what it can be resumed from."""
+"""``raysplit show``: show the result and the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from rich.console import Console
 
 from raysplit.cli.options import NamedRun, whole_run
 from raysplit.cli.results.runs import config_of, existing, result_of, rows_of, state_of
-from raysplit.runs.folder import entries
 
 
 @click.command()
 @click.argument("run", callback=whole_run)
 def show(run: NamedRun) -> None:
-    """Show what RUN (its folder or URI, or its name below runs/) came to, and what it can be resumed from.
+    """Show the result and the checkpoints of RUN.
+
+    RUN is a folder, a name below runs/, or a URI.
 
     \b
     Example:
       raysplit show digits
     """
+    from raysplit.runs.folder import entries
+
     folder = existing(run)
     config, rows = config_of(folder), rows_of(folder)
     console = Console()
@@ -35,7 +38,6 @@ def show(run: NamedRun) -> None:
 
 
 def _kept(folder: Path) -> list[str]:
-    """The checkpoints, each read and found whole or not."""
     from raysplit.config.run import load_config
     from raysplit.training.recovery.checkpoint import CheckpointRefused
     from raysplit.training.session import checkpoints_of

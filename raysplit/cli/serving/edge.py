@@ -1,4 +1,4 @@
-"""`raysplit edge`: run the backbone here and ask a server for every task's answer.
+"""`raysplit edge`: run the backbone here and get the answers of all tasks.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982).
 """
@@ -8,39 +8,59 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from raysplit.models.classifier.export import ServingMeta, load_meta, load_serving, load_trunk
-from raysplit.serving.compression import Encoding
-from raysplit.serving.edge import Answer, EdgeClient, Latency, latency_percentiles
-from raysplit.serving.links import EdgeLink
-from raysplit.serving.transport import HttpTransport, RetryRule, ServerUnreachable
+if TYPE_CHECKING:
+    from torch import Tensor
 
-_ENCODINGS = {name.lower(): Encoding[name] for name in ("FLOAT32", "FLOAT16", "INT8", "ZLIB")}
+    from raysplit.models.classifier.export import ServingMeta
+    from raysplit.serving.edge import Answer, EdgeClient, Latency
+
+_ENCODINGS = ("float32", "float16", "int8", "zlib")
 
 
 @click.command(name="edge")
 @click.argument("run", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--server", required=True, help="Where the heads are, for example http://127.0.0.1:8000.")
-@click.option("--tasks", help="Tasks to ask for, with commas between; all by default.")
-@click.option("--encoding", type=click.Choice(list(_ENCODINGS)), default="float32", show_default=True)
-@click.option("--timeout", "timeout_s", default=10.0, show_default=True, help="Seconds to wait for one answer.")
-@click.option("--attempts", default=4, show_default=True, help="Tries before giving up.")
-@click.option("--fallback", is_flag=True, help="Answer with the heads here when no server does.")
-@click.option("--rate", "rate_bit_per_s", type=float, help="Emulate a link of this rate, in bit/s.")
-@click.option("--latency", "latency_s", default=0.0, show_default=True, help="With --rate: fixed seconds per message.")
-@click.option("--loss", "loss_probability", default=0.0, show_default=True, help="With --rate: share sent again.")
-@click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Rounds over the images.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option("--server", required=True, metavar="URL", help="Server of the heads, such as http://127.0.0.1:8000.")
+@click.option("--tasks", metavar="A,B,C", help="Tasks to ask for; by default all.")
+@click.option(
+    "--encoding",
+    type=click.Choice(_ENCODINGS),
+    default="float32",
+    show_default=True,
+    help="Encoding of the features that are sent.",
+)
+@click.option(
+    "--timeout", "timeout_s", default=10.0, show_default=True, metavar="SECONDS", help="Longest wait for an answer."
+)
+@click.option("--attempts", default=4, show_default=True, metavar="N", help="Number of attempts per request.")
+@click.option("--fallback", is_flag=True, help="Run the heads here when the server does not answer.")
+@click.option("--rate", "rate_bit_per_s", type=float, metavar="BIT/S", help="Emulate a link of this rate.")
+@click.option(
+    "--latency",
+    "latency_s",
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --rate: latency per message.",
+)
+@click.option(
+    "--loss",
+    "loss_probability",
+    default=0.0,
+    show_default=True,
+    metavar="P",
+    help="With --rate: share of lost messages.",
+)
+@click.option(
+    "--repeat", default=1, show_default=True, type=click.IntRange(min=1), metavar="N", help="Passes over the images."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def edge(
     run: Path,
     images: tuple[Path, ...],
@@ -56,7 +76,23 @@ def edge(
     repeat: int,
     as_json: bool,
 ) -> None:
-    """Answers for IMAGES: features of the backbone in RUN go to the server once, all tasks come back."""
+    """Run the backbone here and get the answers of all tasks.
+
+    RUN is a folder with an exported model. The features of each of IMAGES are sent to the server once, and the server
+    answers for all tasks.
+
+    \b
+    Example:
+      raysplit edge runs/mtl_split a.jpg b.jpg --server http://127.0.0.1:8000
+    """
+    import torch
+
+    from raysplit.models.classifier.export import load_meta, load_serving, load_trunk
+    from raysplit.serving.compression import Encoding
+    from raysplit.serving.edge import EdgeClient, latency_percentiles
+    from raysplit.serving.links import EdgeLink
+    from raysplit.serving.transport import HttpTransport, RetryRule, ServerUnreachable
+
     torch.set_num_threads(1)
     try:
         meta = load_meta(run)
@@ -69,7 +105,7 @@ def edge(
             meta=meta,
             backbone=load_trunk(run) if model is None else model.trunk(),
             transport=HttpTransport(server, timeout_s),
-            encoding=_ENCODINGS[encoding],
+            encoding=Encoding[encoding.upper()],
             retries=RetryRule(attempts=attempts),
             link=link,
             local_heads=None if model is None else model.heads,
@@ -87,19 +123,25 @@ def edge(
 
 
 def read_picture(path: Path, size: int) -> Tensor:
-    """One picture file as uint8 [1, 3, size, size]. Raises ValueError when it cannot be read."""
+    """Read an image file as uint8 [1, 3, size, size]. Raises ``ValueError`` when it cannot be read."""
+    import numpy as np
+    import torch
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with Image.open(path) as image:
             scaled = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
     except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"{path} is no picture that can be read: {error}") from error
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error
     return torch.from_numpy(np.array(scaled, np.uint8).transpose(2, 0, 1)[None].copy())
 
 
 def _ask(
     client: EdgeClient, pictures: dict[Path, Tensor], tasks: list[str] | None, repeat: int
 ) -> tuple[list[dict[str, Any]], list[Latency]]:
-    """A row per picture, of the last round, and the latencies of all."""
+    """Return the answers of the last pass, one row per image, and the latencies of all passes."""
+    from raysplit.serving.transport import ServerUnreachable
+
     try:
         client.check_server()
     except ServerUnreachable:

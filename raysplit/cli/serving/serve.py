@@ -1,4 +1,4 @@
-"""`raysplit serve`: the heads of an exported multi-task model behind HTTP.
+"""`raysplit serve`: serve the heads of a multi-task model over HTTP.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982).
 """
@@ -12,19 +12,16 @@ from pathlib import Path
 
 import click
 
-from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
-from raysplit.models.classifier.export import load_serving
-
 
 @click.command(name="serve")
 @click.argument("run", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every network.")
-@click.option("--port", default=8000, show_default=True, help="Port to listen on.")
-@click.option("--replicas", default=1, show_default=True, help="Replicas of each head.")
-@click.option("--unsplit-replicas", default=0, show_default=True, help="Replicas that take whole pictures; 0 for none.")
-@click.option("--max-batch", default=64, show_default=True, help="Most pictures in one request.")
-@click.option("--cpus", default=0.0, show_default=True, help="CPUs that each replica reserves; 0 reserves none.")
-@click.option("--address", help="A running Ray cluster (host:port or auto); a local one by default.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all networks.")
+@click.option("--port", default=8000, metavar="PORT", show_default=True, help="Port to listen on.")
+@click.option("--replicas", default=1, metavar="N", show_default=True, help="Replicas of each head.")
+@click.option("--unsplit-replicas", default=0, show_default=True, metavar="N", help="Replicas of the whole model.")
+@click.option("--max-batch", default=64, show_default=True, metavar="N", help="Largest number of images in a request.")
+@click.option("--cpus", default=0.0, show_default=True, metavar="N", help="CPUs that each replica reserves.")
+@click.option("--address", metavar="HOST:PORT", help="Ray cluster to use (or auto); by default a local one is started.")
 def serve(
     run: Path,
     host: str,
@@ -35,14 +32,24 @@ def serve(
     cpus: float,
     address: str | None,
 ) -> None:
-    """Serve the heads of the export in RUN (model.pt, serving.json) until interrupted."""
+    """Serve the heads of a multi-task model over HTTP until interrupted.
+
+    RUN is a folder with an exported model: model.pt and serving.json.
+
+    \b
+    Example:
+      raysplit serve runs/mtl_split --port 8000
+    """
+    from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
+    from raysplit.models.classifier.export import load_serving
+
     with ray_left_as_found():
         try:
             meta = load_serving(run).meta
             if address is None:
                 check_port_is_free(host, port)
             connect(RayOptions(address=address))
-            from raysplit.serving import server  # imports Ray, which `connect` must find fresh
+            from raysplit.serving import server  # imports Ray, which `connect` must configure first
 
             options = server.ServerOptions(
                 host=host,
@@ -64,7 +71,7 @@ def serve(
 
 
 def check_port_is_free(host: str, port: int) -> None:
-    """Raise ValueError where this machine cannot listen: found out here, not in a log of Ray Serve."""
+    """Raise ``ValueError`` where this machine cannot listen at the address, before Ray Serve only logs it."""
     try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

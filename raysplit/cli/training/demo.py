@@ -1,8 +1,8 @@
-"""``raysplit demo``: train three methods on owners who hold one digit each, on Ray, and compare them.
+"""``raysplit demo``: compare three methods on owners that hold one digit each.
 
 Ten data owners share scikit-learn's handwritten digits, sorted by class: non-IID ratio 1 of MiniBatch-SFL (Huang, Tian,
-Tang, 2023, arXiv 2308.11953), whose local epochs and batch size are kept too. Partition, initial weights, batches and
-epochs are the same for all methods; each has the rate that was best for it on other seeds (docs/demo.md).
+Tang, 2023, arXiv 2308.11953), with the same local epochs and batch size. Partition, initial weights, batches and
+epochs are the same for all methods; each uses the learning rate that was best for it on other seeds (docs/demo.md).
 """
 
 from __future__ import annotations
@@ -10,39 +10,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.console import Console
 
-from raysplit.api import train_config
-from raysplit.cli.pictures.compare import draw_runs
 from raysplit.cli.progress import LiveProgress
 from raysplit.cli.results.compare import print_runs
-from raysplit.cluster.on_ray.connect import ray_left_as_found
-from raysplit.config.run import RunConfig, check_config
-from raysplit.runs.report import RunReport, read_runs
+
+if TYPE_CHECKING:
+    from raysplit.config.run import RunConfig
+    from raysplit.runs.report import RunReport
 
 LEARNING_RATES = {"minibatch_sfl": 0.1, "fedavg": 0.8, "splitfed_v2": 0.1}
 TARGET = 0.5
 
 
 @click.command()
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Data, weights and batches.")
-@click.option("--rounds", type=click.IntRange(min=1), default=6, show_default=True, help="Rounds of each method.")
 @click.option(
-    "--cluster", type=click.Choice(["ray", "local"]), default="ray", show_default=True, help="local: without Ray."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Seed of all random numbers."
+)
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=6, show_default=True, metavar="N", help="Rounds of each method."
+)
+@click.option(
+    "--cluster",
+    type=click.Choice(["ray", "local"]),
+    default="ray",
+    show_default=True,
+    help="Train on Ray, or in this process.",
 )
 @click.option(
     "--root", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
-    help="Where the folders of the runs and the picture go.",
+    help="Folder for the runs and the figure.",
 )  # fmt: skip
 def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -> None:
-    """Train three methods on non-IID digits and compare them."""
+    """Compare three methods on owners that hold one digit each.
+
+    \b
+    Examples:
+      raysplit demo
+      raysplit demo --cluster local
+    """
+    from raysplit.cli.pictures.compare import draw_runs
+    from raysplit.cluster.on_ray.connect import ray_left_as_found
+    from raysplit.runs.report import read_runs
+
     console = Console()
     folder = root / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     where = "on Ray" if cluster == "ray" else "in this process"
-    console.print(f"Ten data owners, each with the images of one handwritten digit, learn all ten, {where}.")
+    console.print(f"Ten data owners, each with the images of one handwritten digit, train a classifier {where}.")
     configs = demo_configs(seed=seed, rounds=rounds, cluster=cluster)
     with ray_left_as_found():
         for name, config in configs.items():
@@ -56,12 +73,14 @@ def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -
 
 
 def demo_configs(*, seed: int, rounds: int, cluster: Literal["ray", "local"]) -> dict[str, RunConfig]:
-    """The three runs by algorithm, alike in everything but the learning rate."""
+    """Return the three configurations by algorithm; only algorithm and learning rate differ."""
+    from raysplit.config.run import check_config
+
     return {name: check_config(_tree(name, seed, rounds, cluster)) for name in LEARNING_RATES}
 
 
 def verdict(runs: Sequence[RunReport], target: float) -> str:
-    """Who came out ahead, by how much, and how soon each reached the target."""
+    """Format which run was best, by how much, and when each reached the target."""
     ranked = sorted(runs, key=lambda run: run.last_accuracy or 0.0, reverse=True)
     figures = ", ".join(f"{run.label} {run.last_accuracy or 0.0:.1%}" for run in ranked)
     lead = (ranked[0].last_accuracy or 0.0) - (ranked[1].last_accuracy or 0.0)
@@ -75,7 +94,9 @@ def verdict(runs: Sequence[RunReport], target: float) -> str:
 
 
 def train_shown(console: Console, config: RunConfig, folder: Path) -> None:
-    """Train with a live line of progress; Ray stays connected for the next run."""
+    """Train with a progress bar; Ray stays connected for the next run."""
+    from raysplit.api import train_config
+
     progress = LiveProgress(console)
     try:
         train_config(config, callbacks=[progress], folder=folder, keep_ray=True)

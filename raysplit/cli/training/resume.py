@@ -1,8 +1,9 @@
-"""``raysplit resume``: go on with a run that was cut short."""
+"""``raysplit resume``: continue a run that was interrupted."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -10,17 +11,20 @@ from rich.console import Console
 from raysplit.cli.options import run_folder
 from raysplit.cli.progress import JsonLines, progress_on
 from raysplit.cli.training.train import result_line
-from raysplit.runs.callback import Callback
+
+if TYPE_CHECKING:
+    from raysplit.runs.callback import Callback
 
 
 @click.command()
 @click.argument("run")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary only.")
 def resume(run: str, quiet: bool, as_json: bool) -> None:
-    """Go on with RUN (its folder or URI, or its name below runs/) from its newest good checkpoint.
+    """Continue a run that was interrupted.
 
-    It ends with the same weights as if it had never been interrupted.
+    RUN is a folder, a name below runs/, or a URI. The run continues from its newest valid checkpoint, and ends with
+    the same weights as without the interruption.
 
     \b
     Examples:

@@ -6,38 +6,43 @@ import asyncio
 import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from raysplit.cli.progress import status_line
 from raysplit.cli.training.train import run_name
-from raysplit.cluster.on_ray.job_files import NOT_SENT, Package, results_root, stage, training_job
-from raysplit.cluster.on_ray.jobs import JobClient, files_to_send
-from raysplit.config.run import dump_config, load_config
-from raysplit.runs.storage import below
+
+if TYPE_CHECKING:
+    from raysplit.cluster.on_ray.job_files import Package
+    from raysplit.cluster.on_ray.jobs import JobClient
 
 
 @click.command()
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--address", envvar="RAY_API_SERVER_ADDRESS", required=True, help="Dashboard: http://HOST:8265.")
+@click.option(
+    "--address", envvar="RAY_API_SERVER_ADDRESS", required=True, metavar="URL", help="Dashboard, http://HOST:8265."
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
-@click.option("--name", help="Name of the run; its folder is output.root/NAME.")
+@click.option("--name", metavar="NAME", help="Name of the run; its folder is output.root/NAME.")
 @click.option(
     "--working-dir",
     "code",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Folder with your own modules (models, data functions); sent along.",
+    help="Folder with your own modules, which is sent along.",
 )
 @click.option(
     "--package",
     type=click.Choice(["send", "installed"]),
     default="send",
     show_default=True,
-    help="Send this installation's raysplit, or use the one in the machines' image.",
+    help="Send raysplit, or use the one on the machines.",
 )
-@click.option("--env", "env_vars", multiple=True, metavar="NAME=VALUE", help="Environment of the job; repeatable.")
+@click.option(
+    "--env", "env_vars", multiple=True, metavar="NAME=VALUE", help="Environment variable of the job; repeatable."
+)
 @click.option("--no-wait", is_flag=True, help="Return when the job is submitted.")
-@click.option("--json", "as_json", is_flag=True, help="Print what the job prints: one JSON object per round.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary only.")
 def submit(
     config: Path,
     address: str,
@@ -49,15 +54,20 @@ def submit(
     no_wait: bool,
     as_json: bool,
 ) -> None:
-    """Train as CONFIG says, as a job on the Ray cluster whose dashboard is at ADDRESS.
+    """Train as a job on a Ray cluster.
 
-    The configuration, raysplit itself and your own modules are sent; the cluster's machines need Python, Ray and torch.
-    Prints the job's rounds as they end and the run folder, and ends with the job's exit code.
+    CONFIG is a YAML file. It is sent together with raysplit and your own modules; the machines of the cluster need
+    Python, Ray and torch. The command prints the rounds and the run folder, and ends with the exit code of the job.
 
     \b
     Example:
       raysplit submit my.yaml --address http://127.0.0.1:8265 --working-dir . --set output.root=s3://bucket/runs
     """
+    from raysplit.cluster.on_ray.job_files import NOT_SENT, results_root, stage, training_job
+    from raysplit.cluster.on_ray.jobs import JobClient, files_to_send
+    from raysplit.config.run import dump_config, load_config
+    from raysplit.runs.storage import below
+
     checked = load_config(config, [*overrides, *([f"output.name={name}"] if name else [])])
     folder = below(results_root(checked.output.root, address), run_name(checked, config))
     here = checked.model_copy(update={"cluster": checked.cluster.model_copy(update={"address": None})})
@@ -86,12 +96,12 @@ async def _follow(client: JobClient, job_id: str, as_json: bool) -> tuple[int, s
             click.echo(line if as_json else readable(line))
         return await client.exit_code(job_id)
     except asyncio.CancelledError:
-        click.echo(f"the job goes on; end it: ray job stop {job_id}", err=True)
+        click.echo(f"the job continues; stop it: ray job stop {job_id}", err=True)
         raise
 
 
 def readable(line: str) -> str:
-    """A line of the job as a person reads it: rounds and the summary in words, anything else as it is."""
+    """Format a line of the job's output: rounds and the summary in words, any other line unchanged."""
     try:
         content = json.loads(line)
     except json.JSONDecodeError:

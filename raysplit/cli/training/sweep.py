@@ -1,33 +1,38 @@
-"""``raysplit sweep``: a grid of runs, one table and one picture at the end."""
+"""``raysplit sweep``: run a grid of settings and write one table and one figure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from raysplit.api import train_cell
-from raysplit.cli.pictures.sweep import draw_sweep
-from raysplit.config.overrides import read_tree
-from raysplit.runs.folder import read_metrics
-from raysplit.sweeps.report import table
-from raysplit.sweeps.run import run_sweep
-from raysplit.sweeps.sweep import Axis, Cell, cells, parse_axis
+if TYPE_CHECKING:
+    from raysplit.sweeps.sweep import Axis, Cell
 
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--over", required=True, multiple=True, metavar="KEY=A,B,C", help="Values of one setting; repeatable.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting for all runs.")
-@click.option("--name", help="Name of the sweep; its folder is runs/NAME.")
-@click.option("--parallel", type=click.IntRange(1), default=1, help="Runs at a time, each a Ray task of one process.")
-@click.option("--target", type=click.FloatRange(0, 1, min_open=True), help="Accuracy to reach: what did it take?")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON and nothing else.")
+@click.option("--name", metavar="NAME", help="Name of the sweep; its folder is runs/NAME.")
+@click.option(
+    "--parallel",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Runs at a time, as Ray tasks.",
+)
+@click.option(
+    "--target", type=click.FloatRange(0, 1, min_open=True), metavar="ACCURACY", help="Show what it took to reach it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON only.")
 def sweep(
     config: Path | None,
     over: tuple[str, ...],
@@ -37,10 +42,11 @@ def sweep(
     target: float | None,
     as_json: bool,
 ) -> None:
-    """Run every combination of some settings' values on top of CONFIG (a YAML file).
+    """Run a grid of settings and write one table and one figure.
 
-    Runs that have finished are kept: the same command goes on where it was interrupted, and more values add runs.
-    Runs that differ in `seed` alone are one line of the table, mean ± standard deviation.
+    Every combination of the values of --over is trained on top of CONFIG, a YAML file. Finished runs are kept: the
+    same command continues an interrupted sweep, and further values add runs. Runs that differ only in `seed` share a
+    line of the table, with mean ± standard deviation.
 
     \b
     Examples:
@@ -48,6 +54,13 @@ def sweep(
           --over algorithm.name=mtsl,fedavg,minibatch_sfl,local --over seed=0,1,2
       raysplit sweep my.yaml --over training.optimizer.lr=0.03,0.1,0.3 --target 0.9 --parallel 2
     """
+    from raysplit.api import train_cell
+    from raysplit.cli.pictures.sweep import draw_sweep
+    from raysplit.config.overrides import read_tree
+    from raysplit.sweeps.report import table
+    from raysplit.sweeps.run import run_sweep
+    from raysplit.sweeps.sweep import cells, parse_axis
+
     axes = [parse_axis(text) for text in over]
     tree = read_tree(config, overrides)
     grid = cells(tree, axes)
@@ -67,18 +80,20 @@ def sweep(
     if failed:
         first, reason = next(iter(failed.items()))
         raise RuntimeError(
-            f"{len(failed)} of {len(grid)} runs failed, the others are kept; the first, {first}: {reason}"
+            f"{len(failed)} of {len(grid)} runs failed and the others are kept; the first failure, {first}: {reason}"
         )
 
 
 class _Progress:
-    """A line per run on standard error."""
+    """Callback that prints a line per finished run to standard error."""
 
     def __init__(self, console: Console, total: int, folder: Path) -> None:
         self._console, self._total, self._folder = console, total, folder
         self._done = 0
 
     def __call__(self, cell: Cell, kept: bool) -> None:
+        from raysplit.runs.folder import read_metrics
+
         self._done += 1
         accuracy = read_metrics(self._folder / "cells" / cell.name)[-1]["test_accuracy"]
         was_there = " (kept)" if kept else ""
@@ -90,7 +105,7 @@ class _Progress:
 
 
 def heading(axes: Sequence[Axis], tree: dict[str, object]) -> str:
-    """What all runs share: data and partition, as far as they are not swept."""
+    """Format a title from the data and the partition, where all runs share them, and the swept settings."""
     swept = {axis.key for axis in axes}
     shared = []
     for section in ("data", "partition"):

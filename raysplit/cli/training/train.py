@@ -1,45 +1,49 @@
-"""``raysplit train``: train as a configuration says."""
+"""``raysplit train``: train a model as a configuration says."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from raysplit.cli.progress import JsonLines, accuracy_text, human_bytes, progress_on
 from raysplit.cli.tables import comparison_table
-from raysplit.config.run import RunConfig, load_config
-from raysplit.runs.callback import Callback
-from raysplit.runs.folder import Row
-from raysplit.runs.result import Result
+
+if TYPE_CHECKING:
+    from raysplit.config.run import RunConfig
+    from raysplit.runs.callback import Callback
+    from raysplit.runs.folder import Row
+    from raysplit.runs.result import Result
 
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
-@click.option("--name", help="Name of the run; its folder is runs/NAME.")
+@click.option("--name", metavar="NAME", help="Name of the run; its folder is runs/NAME.")
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary, nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary only.")
 def train(
     config: Path | None, overrides: tuple[str, ...], name: str | None, overwrite: bool, quiet: bool, as_json: bool
 ) -> None:
-    """Train a model as CONFIG (a YAML file) says.
+    """Train a model as CONFIG, a YAML file, says.
 
-    Without CONFIG, MiniBatch-SFL trains a small CNN on scikit-learn's handwritten digits over ten data owners.
+    Without CONFIG, MiniBatch-SFL trains a small CNN on scikit-learn's handwritten digits with ten data owners. The
+    sections of CONFIG are model, data, partition, owners, algorithm, training, evaluation, links, cluster, topology,
+    reliability and output. The folder of a run has its metrics, traffic, partition, configuration and model.
 
     \b
     Examples:
       raysplit train examples/minibatch_sfl_digits.yaml
       raysplit train --set algorithm.name=fedavg --set partition.name=dirichlet --set partition.alpha=0.3
       raysplit train my.yaml --set training.rounds=50 --set cluster.kind=local --json
-
-    \b
-    Sections: model, data, partition, owners, algorithm, training, evaluation, cluster, output.
-    The folder of a run holds its metrics, traffic, partition, configuration and model.
     """
+    from raysplit.api import train as train_model
+    from raysplit.config.run import load_config
+
     changes = list(overrides)
     changes += [f"output.name={name}"] if name else []
     changes += ["output.overwrite=true"] if overwrite else []
@@ -49,8 +53,6 @@ def train(
     callbacks: list[Callback] = [JsonLines()] if as_json else []
     live = progress_on(console) if not quiet and not as_json else None
     callbacks += [live] if live else []
-    from raysplit.api import train as train_model
-
     try:
         result = train_model(checked, folder=location, overwrite=checked.output.overwrite, callbacks=callbacks)
     finally:
@@ -63,20 +65,20 @@ def train(
 
 
 def run_location(config: RunConfig, source: Path | None) -> str:
-    """``<root>/<name>``, a path or a URI."""
+    """Return ``<root>/<name>``, the path or URI of the run."""
     from raysplit.runs.storage import below
 
     return below(config.output.root, run_name(config, source))
 
 
 def run_name(config: RunConfig, source: Path | None) -> str:
-    """The name of the run; without one, the file's stem or the algorithm's name with the time of day."""
+    """Return the name of the run; by default the file's stem or the algorithm's name, with the time."""
     stem = source.stem if source else config.algorithm.name
     return config.output.name or f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def result_line(result: Result, location: str | Path) -> str:
-    """The outcome in two lines."""
+    """Format the outcome of a run in two lines."""
     last = result.rows[-1]
     return (
         f"[bold]{_outcome(last)}[/bold] after {last['round']} rounds ({result.stopped}), "

@@ -1,8 +1,8 @@
-"""Checkpoints: what a run goes on from, in files that are whole or refused.
+"""Checkpoints of a run, in files that are either complete or refused.
 
-A file is a line of text, the SHA-256 of the rest, and the rest as `torch.save` writes it. It is written aside and then
-renamed, so a name stands for a whole file; the sum finds out what changed afterwards. Nothing but tensors and plain
-values is ever loaded. Folders are those of `pyarrow.fs`: a local path, ``s3://bucket/folder`` or ``gs://bucket/folder``.
+A file is a line of text, the SHA-256 of the rest, and the rest as `torch.save` writes it. It is written under another
+name and then renamed, so that a file with its final name is complete; the checksum detects later changes. Only tensors
+and plain values are loaded. The folder is a local path or a URI of `pyarrow.fs`, such as ``s3://bucket/folder``.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ _BEST = "best.ckpt"
 
 
 class CheckpointRefused(ValueError):
-    """A file is torn, changed, foreign, or of another run; the message has its name and the reason."""
+    """Exception for a file that is torn, changed, not a checkpoint, or of another run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A run after some rounds.
+    """State of a run after some rounds.
 
     Attributes:
-        rounds: how many are done.
-        fingerprint: of the settings that the numbers depend on.
-        parties: what every party whose state outlives a round goes on from, by name.
-        memory: what the algorithm's coordinator goes on from; files have it under this name.
+        rounds: the number of finished rounds.
+        fingerprint: a digest of the settings that the numbers depend on.
+        parties: the state of every party whose state lasts longer than a round, by name.
+        memory: the state of the algorithm's coordinator; the name is that of the key in files.
         rows: the metrics of the rounds.
-        traffic: what has crossed the links in them.
-        attempts: how often the run has been set back.
-        excluded: owners that take part no more.
-        cohort: who took part in the last round.
+        traffic: the traffic of the rounds.
+        attempts: the number of times that the run has gone back to a checkpoint.
+        excluded: the owners that no longer take part.
+        cohort: the owners of the last round.
     """
 
     rounds: int
@@ -63,7 +63,7 @@ class Checkpoint:
     cohort: Sequence[str] = ()
 
     def encoded(self) -> bytes:
-        """As a file has it."""
+        """Encode the checkpoint as the content of a file."""
         links = [(t.source, t.destination, t.num_bytes, t.num_messages) for t in self.traffic]
         content = {field.name: getattr(self, field.name) for field in fields(self)} | {"traffic": links}
         body = io.BytesIO()
@@ -72,12 +72,12 @@ class Checkpoint:
 
 
 def decoded(data: bytes, name: str) -> Checkpoint:
-    """A checkpoint out of a file's bytes. Raises `CheckpointRefused` naming the file."""
+    """Decode the content of a file. Raises `CheckpointRefused`, with the name of the file."""
     start = len(_HEADER) + _SUM_BYTES
     if data[: len(_HEADER)] != _HEADER:
-        raise CheckpointRefused(f"{name} is no checkpoint of this version: it begins with {data[:16]!r}")
+        raise CheckpointRefused(f"{name} is not a checkpoint of this version: it begins with {data[:16]!r}")
     if hashlib.sha256(data[start:]).digest() != data[len(_HEADER) : start]:
-        raise CheckpointRefused(f"{name} is torn or changed: its {len(data)} bytes do not have the sum they were given")
+        raise CheckpointRefused(f"{name} is torn or changed: its {len(data)} bytes do not match their checksum")
     try:
         content = torch.load(io.BytesIO(data[start:]), map_location="cpu", weights_only=True)
         known = {field.name for field in fields(Checkpoint)}
@@ -88,15 +88,15 @@ def decoded(data: bytes, name: str) -> Checkpoint:
         return Checkpoint(**{key: content[key] for key in known} | {"traffic": links})
     except (pickle.UnpicklingError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointRefused(f"{name} holds something else than a checkpoint: {reason}") from error
+        raise CheckpointRefused(f"{name} does not contain a checkpoint: {reason}") from error
 
 
 class Checkpoints:
-    """The checkpoints of one run in a folder.
+    """The checkpoints of a run in a folder.
 
     Args:
-        location: a local path or a URI; made when the first checkpoint is saved.
-        keep_last: so many of the newest stay; of older ones the best alone, as ``best.ckpt``.
+        location: a local path or a URI; it is created when the first checkpoint is saved.
+        keep_last: the number of newest checkpoints to keep, beside the best one in ``best.ckpt``.
     """
 
     def __init__(self, location: str | Path, *, keep_last: int = 2) -> None:
@@ -105,7 +105,7 @@ class Checkpoints:
         self._fs, self._folder = opened(self.location, "checkpoints")
 
     def save(self, checkpoint: Checkpoint, *, is_best: bool = False) -> None:
-        """Write it; on return it is whole, and what need not stay is gone. Raises ``OSError`` with the place."""
+        """Write a checkpoint and delete those that are no longer kept. Raises ``OSError``."""
         data = checkpoint.encoded()
         self._fs.create_dir(self._folder, recursive=True)
         for name in [f"round-{checkpoint.rounds:06d}.ckpt", *([_BEST] if is_best else [])]:
@@ -114,17 +114,17 @@ class Checkpoints:
             self._fs.delete_file(self._path(name))
 
     def names(self) -> list[str]:
-        """The files of rounds, newest first."""
+        """List the files of rounds, newest first."""
         entries = self._fs.get_file_info(fs.FileSelector(self._folder, allow_not_found=True))
         return sorted((entry.base_name for entry in entries if _NAME.fullmatch(entry.base_name)), reverse=True)
 
     def load(self, name: str) -> Checkpoint:
-        """Raises `CheckpointRefused` for a file that is not whole."""
+        """Read a checkpoint. Raises `CheckpointRefused` for a file that is not valid."""
         with self._fs.open_input_stream(self._path(name)) as file:
             return decoded(file.read(), f"{self.location}/{name}")
 
     def newest(self, fingerprint: str) -> Checkpoint | None:
-        """The newest good one of this run; a file that is refused is named in the log, and the one before is taken."""
+        """Return the newest valid checkpoint of the run, or None; refused files are logged and skipped."""
         for name in self.names():
             try:
                 found = self.load(name)
@@ -133,13 +133,13 @@ class Checkpoints:
                         f"{self.location}/{name} is of a run with other settings or another version"
                     )
             except CheckpointRefused as refused:
-                logger.warning("%s; taking the one before", refused)
+                logger.warning("%s; using the one before", refused)
             else:
                 return found
         return None
 
     def drop_after(self, rounds: int) -> None:
-        """Remove what lies beyond a round that the run went back to."""
+        """Delete the checkpoints of rounds after ``rounds``, which the run went back to."""
         for name in self.names():
             found = _NAME.fullmatch(name)
             if found and int(found[1]) > rounds:

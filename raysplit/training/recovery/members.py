@@ -1,6 +1,6 @@
-"""Who is there before a round: everybody, or, in an elastic run, those for whose places there is room.
+"""Members of a run before each round: all parties, or, in an elastic run, those whose places have room.
 
-`raysplit.schedulers.elastic` decides; these ask the cluster who is there, wait, and tell the algorithm.
+`raysplit.schedulers.elastic` decides; the classes here ask the cluster for its members, wait, and inform the algorithm.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What has changed: parties that were made since, and the route that parts are to be put on (None: all are)."""
+    """Changes before a round: new parties, and the route to put parts on (None: the parts are in place)."""
 
     newcomers: tuple[str, ...] = ()
     route: Route | None = None
 
 
 class Everybody:
-    """The members of a run that has all its places from the beginning to the end."""
+    """Members of a run that is not elastic."""
 
     async def settle(self, rows: Sequence[Row], awaited: Sequence[str] = ()) -> Settled:
-        """Nobody has come or left."""
+        """Return at once; the members do not change."""
         return Settled()
 
     def among(self, owners: Sequence[str], absent: Sequence[str]) -> list[str]:
-        """Owners that may be drawn."""
+        """Return the owners that may be drawn: all."""
         return list(owners)
 
     def row(self) -> Row:
-        """Columns of a round's metrics."""
+        """Return no columns for a round's metrics."""
         return {}
 
 
 class Members:
-    """The members of an elastic run."""
+    """Members of an elastic run."""
 
     def __init__(
         self,
@@ -70,15 +70,17 @@ class Members:
         self._num_places = 0
 
     async def settle(self, rows: Sequence[Row], awaited: Sequence[str] = ()) -> Settled:
-        """Wait until a round may begin after these; who and what is new.
+        """Wait until the next round may start, and return what has changed.
 
         Args:
-            awaited: who was lost in the round that is to be repeated.
+            rows: the metrics of the rounds so far.
+            awaited: the parties that were lost in the round to repeat.
 
-        Raises `NoRoom` when it has waited for long enough.
+        Raises:
+            NoRoom: the wait took longer than the rules allow.
         """
         now_s = asyncio.get_running_loop().time
-        began_s, newcomers, told = now_s(), list[str](), ""
+        began_s, newcomers, logged_reason = now_s(), list[str](), ""
         while True:
             present = await self._cluster.members()
             newcomers += present.came
@@ -97,41 +99,39 @@ class Members:
             decision = decide(call, members_after(rows), self._rules)
             if not isinstance(decision, Wait):
                 break
-            if decision.reason != told:
-                told = decision.reason
-                logger.info("waiting before round %d: %s", len(rows) + 1, told)
+            if decision.reason != logged_reason:
+                logged_reason = decision.reason
+                logger.info("waiting before round %d: %s", len(rows) + 1, logged_reason)
             await asyncio.sleep(_POLL_S)
         if not isinstance(decision, Begin):
             raise NoRoom(decision.reason)
         if decision.came or decision.left:
-            there = f"{len(decision.members)} members on {present.num_places} places"
-            logger.info("round %d has %s: %s", len(rows) + 1, there, change_in_words(decision))
+            total = f"{len(decision.members)} members on {present.num_places} places"
+            logger.info("round %d has %s: %s", len(rows) + 1, total, change_in_words(decision))
         self._begin, self._num_places = decision, present.num_places
         return Settled(newcomers=tuple(newcomers), route=self._parts.moved(newcomers) if self._parts else None)
 
     def _missing(self) -> tuple[str, ...]:
-        """Who has no place though no round can do without."""
         absent = [name for name in self._needed if name not in self._algorithm.handles]
         return (f"{', '.join(absent)} {'have' if len(absent) > 1 else 'has'} no place",) if absent else ()
 
     def _parts_lacking(self, num_rows: int) -> tuple[str, ...]:
-        """Why the parts that may move have nowhere to go."""
         if self._parts is None:
             return ()
         return tuple(self._parts.lacking(self._algorithm.handles, self._algorithm.num_rounds - num_rows))
 
     def among(self, owners: Sequence[str], absent: Sequence[str]) -> list[str]:
-        """Of these, the members of the round without those who left in it, who may be drawn."""
+        """Return the owners that may be drawn: members of the round that have not left during it."""
         return [name for name in owners if name in self._begin.members and name not in absent]
 
     def row(self) -> Row:
-        """Columns of a round's metrics: the members, by who came and left, and where the parts are."""
+        """Return the columns of a round's metrics: members, who came and left, and the nodes of the parts."""
         return self._begin.row(self._num_places) | (self._parts.row() if self._parts else {})
 
 
 def members_of(
     experiment: Experiment, algorithm: Algorithm, parties: Sequence[PartySpec], cluster: Cluster
 ) -> Everybody | Members:
-    """Who has to be there."""
+    """Return the members of a run, elastic or not."""
     rules = experiment.elastic
     return Everybody() if rules is None else Members(experiment, rules, algorithm, parties, cluster)

@@ -1,4 +1,4 @@
-"""Parts of a run that move when compute nodes come or leave: `raysplit.schedulers.cuts.replan` decides."""
+"""Migration of parts when compute nodes come or leave, as `raysplit.schedulers.cuts.replan` decides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BYTES_PER_MBIT = 1e6 / 8
 
 
 class MovingParts:
-    """Asked before every round; decides anew only when other nodes are there than the last time."""
+    """Plan of the parts, which is updated before a round when the compute nodes have changed."""
 
     def __init__(self, experiment: Experiment, rules: ElasticRules, algorithm: Algorithm) -> None:
         self._algorithm = algorithm
@@ -36,7 +36,7 @@ class MovingParts:
         self._decided: Replan | None = None
 
     def lacking(self, here: Collection[str], rounds_left: int) -> list[str]:
-        """Why no plan fits the compute nodes that are here; empty where one does."""
+        """Return why no plan fits the present compute nodes; empty where one does."""
         nodes = tuple(name for name in self._algorithm.on_offer if name in here)
         if nodes != self._nodes:
             self._nodes, self._lacking, self._decided = nodes, [], None
@@ -49,7 +49,7 @@ class MovingParts:
     def _decide(self, nodes: Collection[str], rounds_left: int) -> None:
         offered = tuple(node for node in self._problem.nodes if node.name in nodes)
         if not offered:
-            raise InfeasibleError("no compute node is there")
+            raise InfeasibleError("there is no compute node")
         (route,) = self._algorithm.routes
         cuts = [cut for cut in route.cuts if isinstance(cut, int)]
         found = replan(
@@ -59,13 +59,16 @@ class MovingParts:
         self._decided = found
 
     def moved(self, newcomers: Collection[str]) -> Route | None:
-        """Where parts are to be put, told once: a newcomer has those of the first route; None where all are there."""
+        """Return the route to put parts on, once per decision; None where the parts are in place.
+
+        New parties are built with the parts of the first route, so that the current one has to be set again.
+        """
         found, self._decided = self._decided, None
         if found is not None and found.is_move:
             return Route(cuts=found.plan.cuts, nodes=found.plan.nodes)
         return self._algorithm.routes[0] if newcomers else None
 
     def row(self) -> Row:
-        """Columns of a round's metrics."""
+        """Return the columns of a round's metrics."""
         (route,) = self._algorithm.routes
         return {"cuts": list(route.cuts), "nodes": list(route.node_names)}

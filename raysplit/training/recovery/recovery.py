@@ -1,7 +1,7 @@
-"""What keeps a run going: a round end to go back to, and the way back there after a loss.
+"""Recovery of a run: checkpoints at the ends of rounds, and the return to the last one after a loss.
 
-A loss ends the round's attempt. Lost places are made anew, every party is set to the last good round end and the round
-is repeated; as all random streams are keyed by round, the weights at the end are those of an undisturbed run.
+A loss ends the attempt at a round. Lost places are started again, every party is set to the last checkpoint, and the
+round is repeated. All random streams are keyed by round, so the final weights are those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
 
 
 def fingerprint(plain: Mapping[str, Any]) -> str:
-    """A digest of all settings that a run's numbers depend on, out of the plain description of the run."""
+    """Compute a digest of the settings that the numbers of a run depend on, from its plain description."""
     tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
@@ -48,24 +48,27 @@ def fingerprint(plain: Mapping[str, Any]) -> str:
 
 
 async def deployed(parties: Sequence[PartySpec], cluster: Cluster, rules: ReliabilityRules) -> Mapping[str, Handle]:
-    """All handles; a place that is lost before it has begun is made anew once."""
+    """Deploy parties and return their handles; a place that is lost during this is started again once."""
     try:
         return await cluster.deploy(parties)
     except PlaceLost as lost:
         if rules.on_lost_place == "stop":
             raise
-        logger.warning("%s; it is made anew", lost)
+        logger.warning("%s; it is started again", lost)
         return (await cluster.repair(parties, lost.place, rules.place_timeout_s)).handles
 
 
 class Safety:
-    """Of one run.
+    """Checkpoints and recovery of a run.
 
     Args:
-        parties: all that were deployed, the evaluators among them.
-        checkpoints: where round ends are written; None keeps the last one in memory alone.
-        members: who has to be there before a round.
-        kept: is told the number of rounds and the place of every checkpoint that was written.
+        experiment: the description of the run.
+        algorithm: the algorithm, attached to the cluster.
+        parties: all deployed parties, with the evaluators.
+        cluster: the cluster that the parties are on.
+        checkpoints: the files of checkpoints; None keeps the last checkpoint only in memory.
+        members: the members of the run before each round.
+        kept: a function that is called with the rounds and the location of every checkpoint that was written.
     """
 
     def __init__(
@@ -87,12 +90,12 @@ class Safety:
         self._checkpoints = checkpoints
         self._members = members
         self._kept = kept
-        forgetful = sorted({p.build.__name__ for p in self._own if not hasattr(p.build, "state_dict")})
-        if forgetful and rules.checkpoint_every:
-            logger.info("no checkpoints: %s cannot say what it goes on from (no state_dict)", ", ".join(forgetful))
-        # What is kept would travel over the described links of a run that is paced or watched.
+        stateless = sorted({p.build.__name__ for p in self._own if not hasattr(p.build, "state_dict")})
+        if stateless and rules.checkpoint_every:
+            logger.info("no checkpoints: %s has no state_dict", ", ".join(stateless))
+        # In a paced or watched run, checkpoints would be sent over the described links and change the measurement.
         unobserved = experiment.topology is None or experiment.elastic is not None
-        self.is_on = rules.checkpoint_every is not None and not forgetful and unobserved
+        self.is_on = rules.checkpoint_every is not None and not stateless and unobserved
         self.fingerprint = fingerprint(experiment.plain)
         self.last: Checkpoint | None = None
         self.attempts = 0
@@ -102,18 +105,18 @@ class Safety:
         self._without: dict[int, set[str]] = {}
         self._excluded: set[str] = set()
 
-    # -- who is left ---------------------------------------------------------------------------------------------
+    # -- owners that take part ------------------------------------------------------------------------------------
 
     def candidates(self, owners: Sequence[str], round: int) -> list[str]:
-        """Owners that may be drawn."""
+        """Return the owners that may be drawn."""
         there = self._members.among(owners, sorted(self._without.get(round, ())))
         return [name for name in there if name not in self._excluded]
 
     def left(self, round: int, drawn: Sequence[str]) -> tuple[str, ...]:
-        """Of the cohort as drawn, those without whom the round is not to be repeated."""
+        """Return the drawn cohort without the owners that a repeated round leaves out."""
         return tuple(name for name in drawn if name not in self._without.get(round, ()))
 
-    # -- round ends ----------------------------------------------------------------------------------------------
+    # -- checkpoints ---------------------------------------------------------------------------------------------
 
     async def keep(
         self,
@@ -124,7 +127,7 @@ class Safety:
         cohort: Sequence[str] = (),
         is_best: bool = False,
     ) -> None:
-        """Keep this round end, if it is one to keep."""
+        """Keep a checkpoint of a round where the rules ask for one."""
         every = self._rules.checkpoint_every
         if not self.is_on or not every or (rounds % every and rounds < self._algorithm.num_rounds):
             return
@@ -133,13 +136,12 @@ class Safety:
             await self._write(self._checkpoints, is_best)
 
     async def _write(self, checkpoints: Checkpoints, is_best: bool) -> None:
-        """Beyond this process; a store that fails later does not end what it is there to save."""
         assert self.last is not None
         try:
             await asyncio.to_thread(checkpoints.save, self.last, is_best=is_best)
         except OSError as error:
             if not self._num_written:
-                raise
+                raise  # a wrong location ends the run at once; a store that fails later does not
             logger.warning("the checkpoint of round %d could not be written: %s", self.last.rounds, error)
         else:
             self._num_written += 1
@@ -148,7 +150,7 @@ class Safety:
     async def _keep(
         self, rounds: int, rows: Sequence[Row], traffic: Sequence[LinkTraffic], cohort: Sequence[str] = ()
     ) -> None:
-        """In memory; of those who are not there, what was kept when they were."""
+        # the state of an absent party is the one of the last checkpoint with it
         before = self.last.parties if self.last is not None else {}
         states = await self._attended(self._algorithm.party_states(self._present))
         absent = [p.name for p in self._own if p.name not in self._algorithm.handles]
@@ -170,7 +172,7 @@ class Safety:
         return [party for party in self._own if party.name in self._algorithm.handles]
 
     async def begin(self, checkpoint: Checkpoint | None) -> None:
-        """Wait until the first round may begin, and be as after a kept round end, or as parties were made."""
+        """Wait until the first round may start, and restore ``checkpoint`` where there is one."""
         settled = await self._members.settle(checkpoint.rows if checkpoint else ())
         if checkpoint is None:
             await self.keep(rounds=0, rows=(), traffic=())
@@ -179,7 +181,7 @@ class Safety:
             await self._go_to(kept, settled.route)
 
     async def take_in(self, rows: Sequence[Row], traffic: Sequence[LinkTraffic]) -> None:
-        """Before a round: wait until it may begin, have newcomers as they were, and parts where they are to be."""
+        """Wait until a round may start, restore the state of new members, and move parts where needed."""
         settled = await self._members.settle(rows)
         if settled.route is not None:
             if self.last is None or self.last.rounds < len(rows):
@@ -192,7 +194,7 @@ class Safety:
             await gather(*[self._algorithm.party(name).load_state_dict(kept[name]) for name in known])
 
     async def _go_to(self, checkpoint: Checkpoint, route: Route | None) -> None:
-        """Set every party and the coordinator to a kept round end; with a route, parts are there from now on."""
+        """Restore every party and the coordinator from a checkpoint, with the parts on ``route`` where it is given."""
         if route is not None:
             self._algorithm.take_route(route)
         self.last = checkpoint
@@ -201,11 +203,11 @@ class Safety:
         await self._attended(self._algorithm.load_party_states(self._present, checkpoint.parties, checkpoint.memory))
 
     async def _attended(self, work: Coroutine[Any, Any, T]) -> T:
-        """The work's value; `PlaceLost` when a place falls silent meanwhile, `RoundOverdue` when somebody does."""
+        """Await the work; raise `PlaceLost` when a place stops answering, and `RoundOverdue` when a party does."""
         return await attended(work, self._cluster.watch(self._rules.place_timeout_s), self._answered())
 
     async def _answered(self) -> None:
-        """Everybody gives or takes a state before a round counts as stalled."""
+        """Raise `RoundOverdue` when giving or taking states takes longer than the limit for a stalled round."""
         limit_s = self._rules.stall_timeout_s
         if limit_s is None:
             await asyncio.get_running_loop().create_future()
@@ -217,7 +219,7 @@ class Safety:
     # -- after a loss --------------------------------------------------------------------------------------------
 
     async def recover(self, error: Exception, round: int, drawn: Sequence[str]) -> Checkpoint:
-        """Heal the cluster and go back to the last kept round end; raises ``error`` where that may not be."""
+        """Repair the cluster and return to the last checkpoint; raise ``error`` where the rules do not allow it."""
         while True:
             if not self.is_on:
                 raise error
@@ -237,7 +239,7 @@ class Safety:
             return self.last
 
     async def _start_again(self, lost: Sequence[str]) -> None:
-        """At the last kept round end, without those of the lost who do not come back."""
+        """Restore the last checkpoint, without the lost parties that do not come back."""
         if self.last is None:
             await self.begin(None)
         else:
@@ -245,13 +247,13 @@ class Safety:
             await self._go_to(self.last, settled.route)
 
     async def _repeat(self, error: Exception, round: int, drawn: Sequence[str]) -> tuple[str, ...]:
-        """Decide, and make the cluster whole; the parties that were lost and are wanted back."""
+        """Repair the cluster and decide; return the lost parties that the round waits for."""
         place = error.place if isinstance(error, PlaceLost) else ""
-        healed = None
+        repaired = None
         if not isinstance(error, NonFiniteLoss | UpdateRefused) and self._rules.on_lost_place != "stop":
-            healed = await self._cluster.repair(self._parties, place, self._rules.place_timeout_s)
-            self._algorithm.attach(healed.handles, self._cluster)
-        failure = self._failure(error, healed.remade if healed else ())
+            repaired = await self._cluster.repair(self._parties, place, self._rules.place_timeout_s)
+            self._algorithm.attach(repaired.handles, self._cluster)
+        failure = self._failure(error, repaired.remade if repaired else ())
         standing = Standing(
             drawn=tuple(drawn),
             cohort=self.left(round, drawn),
@@ -270,7 +272,7 @@ class Safety:
             self.last = replace(self.last, excluded=sorted(self._excluded), attempts=self.attempts)
         without = f" without {', '.join(decision.without)}" if decision.without else ""
         first = self.last.rounds + 1 if self.last is not None else 1
-        logger.warning("%s; back to round %d and on%s", decision.reason, first, without)
+        logger.warning("%s; repeating from round %d%s", decision.reason, first, without)
         return failure.parties if isinstance(failure, LostPlace) and not decision.without else ()
 
     def _failure(self, error: Exception, remade: tuple[str, ...]) -> LostPlace | BadUpdate:
@@ -278,7 +280,7 @@ class Safety:
             self._bad_updates[error.owner] += 1
             return BadUpdate(owner=error.owner, reason=str(error), times=self._bad_updates[error.owner])
         if isinstance(error, RoundOverdue):
-            place, reason, parties = ", ".join(error.waits_for), "it did not come in time", error.waits_for
+            place, reason, parties = ", ".join(error.waits_for), "it did not answer in time", error.waits_for
         else:
             assert isinstance(error, PlaceLost)
             place, reason, parties = error.place, error.reason, remade
@@ -286,4 +288,4 @@ class Safety:
 
 
 class RunStopped(RuntimeError):
-    """A loss that the rules do not let the run survive; the message says why and what to do."""
+    """Exception for a loss that ends the run by its rules; the message has the reason and the way out."""

@@ -1,4 +1,4 @@
-"""A watch over every round: places that fall silent, rounds that take too long, rounds in which nothing moves."""
+"""Detection of places that stop answering, of rounds that take too long, and of rounds without progress."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _UNKNOWN = "unknown"
 
 
 class RoundOverdue(RuntimeError):
-    """A round takes longer than it may; the message names whom it waits for."""
+    """Exception for a round that takes too long; the message has the parties that it waits for."""
 
     def __init__(self, what: str, waits_for: Sequence[str], detail: str) -> None:
         super().__init__(
-            f"{what}, waiting for {detail or 'nobody that is known'}; raise reliability.round_timeout_s or "
-            f"stall_timeout_s, or set reliability.on_lost_place to drop to go on without them"
+            f"{what}, waiting for {detail or 'an unknown party'}; raise reliability.round_timeout_s or "
+            f"stall_timeout_s, or set reliability.on_lost_place to drop to continue without them"
         )
         self.waits_for = tuple(waits_for)
 
 
 async def attended(work: Coroutine[Any, Any, T], *watches: Coroutine[Any, Any, None]) -> T:
-    """The work's value; or what the first of the watches raises, which ends the work."""
+    """Await the work and return its result; the first exception of a watch cancels it and is raised."""
     running = asyncio.ensure_future(work)
     watching = {asyncio.ensure_future(watch) for watch in watches}
     try:
@@ -43,10 +43,13 @@ async def attended(work: Coroutine[Any, Any, T], *watches: Coroutine[Any, Any, N
 
 
 class Watch:
-    """Over the rounds of one run.
+    """Watch over the rounds of a run.
 
     Args:
-        parties: all that were deployed but the evaluators.
+        rules: the timeouts.
+        algorithm: the algorithm, attached to the cluster.
+        parties: the deployed parties without the evaluators.
+        cluster: the cluster that the parties are on.
     """
 
     def __init__(
@@ -58,11 +61,10 @@ class Watch:
         self._cluster = cluster
 
     async def watched(self, work: Coroutine[Any, Any, T], round: int) -> T:
-        """The work's value; `PlaceLost` or `RoundOverdue` when nobody else would notice."""
+        """Await the work of a round; raise `PlaceLost` or `RoundOverdue` where it would never end."""
         return await attended(work, *self._watches(round))
 
     def _watches(self, round: int) -> list[Coroutine[Any, Any, None]]:
-        """Each raises when there is a reason to end the round."""
         rules = self._rules
         watches = [self._cluster.watch(rules.place_timeout_s)]
         if rules.round_timeout_s is not None:
@@ -76,7 +78,7 @@ class Watch:
         raise await self._overdue(f"round {round} has not ended in {limit_s:g} s", await self._progress())
 
     async def _in_motion(self, round: int, limit_s: float) -> None:
-        """Everybody answers, somebody is in the midst of a round, and nobody has come any further."""
+        # all parties answer, some are in the middle of a round, and none has made a step since the last look
         before: dict[str, Any] = {}
         while True:
             await asyncio.sleep(limit_s)
@@ -92,13 +94,13 @@ class Watch:
         return [party for party in (*self._own, *self._algorithm.latecomers()) if party.name in handles]
 
     async def _progress(self) -> dict[str, Any]:
-        """The step that every owner is at; None for one that is not in a round."""
+        """Return the current step of every owner; None for an owner that is not in a round."""
         handles = self._algorithm.handles
         owners = [party.name for party in self._there if hasattr(party.build, "progress")]
         return dict(zip(owners, await gather(*[_answer(handles[name].progress()) for name in owners]), strict=True))
 
     async def _overdue(self, what: str, progress: Mapping[str, Any]) -> RoundOverdue:
-        """Who is absent where others wait; where nobody waits, who has not finished."""
+        # the parties that others wait for; where nobody waits, those that have not finished
         handles = self._algorithm.handles
         others = [party.name for party in self._there if hasattr(party.build, "absent")]
         absent = await gather(*[_answer(handles[name].absent()) for name in others])
@@ -109,7 +111,6 @@ class Watch:
 
 
 async def _answer(promise: Awaitable[Any]) -> Any:
-    """What somebody answers before long."""
     try:
         return await asyncio.wait_for(value_of(promise), _ANSWER_S)
     except (TimeoutError, PlaceLost):

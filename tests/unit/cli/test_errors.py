@@ -122,7 +122,7 @@ def test_a_folder_that_is_no_run_is_not_even_overwritten(raysplit: Command) -> N
     Path("runs/mine").mkdir(parents=True)
     Path("runs/mine/thesis.txt").write_text("years of work", encoding="utf-8")
     message = train(raysplit, "output.name=mine", "output.overwrite=true")
-    assert "not a run folder; it is left alone" in message
+    assert "not a run folder; it is left unchanged" in message
     assert Path("runs/mine/thesis.txt").exists()
 
 
@@ -170,7 +170,7 @@ def test_ray_out_of_reach_says_what_was_tried(raysplit: Command, monkeypatch: py
     ("arguments", "message"),
     [
         (["train", "missing.yaml"], "cannot read missing.yaml: No such file or directory"),
-        (["train", "--set", "training"], "override 'training' is not of the form section.key=value"),
+        (["train", "--set", "training"], "override 'training' does not have the form section.key=value"),
         (["trian"], "No such command 'trian'"),
         (["train", "--fast"], "No such option"),
         (["compare"], "Missing argument 'RUNS...'"),

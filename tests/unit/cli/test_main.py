@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
 from click.testing import CliRunner
 
 import raysplit
 from raysplit.cli.main import COMMANDS, cli, main, summary
+from raysplit.config.run import RunConfig
+from raysplit.models.classifier.heads import FEATURE_CUTS
+from raysplit.schedulers.grouping.when import SEARCHES
+from raysplit.serving.compression import Encoding
 
 
 @pytest.mark.parametrize("target", COMMANDS.values(), ids=COMMANDS)
 def test_every_command_says_in_a_line_what_it_does(target: str) -> None:
-    assert len(summary(target)) > 10
+    """With the name of the command, the line fits a terminal of 80 columns."""
+    text = summary(target)
+    assert 10 < len(text) <= 64
+    assert text[0].isupper()
+    assert not text.endswith(".")
+
+
+def test_help_groups_the_commands_as_the_folders_are() -> None:
+    lines = CliRunner().invoke(cli, ["--help"], terminal_width=80).output.splitlines()
+    headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings[-5:] == ["Training:", "Results:", "Planning:", "Serving:", "Machines:"]
+    assert [line.split()[0] for line in lines[lines.index("Training:") :] if line.startswith("  ")] == list(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -22,6 +39,62 @@ def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(cli, [command, "--help"])
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"Usage: cli {command}")
+
+
+def commands() -> Iterator[click.Command]:
+    """Every command, those of the group `cluster` among them."""
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        yield command
+        yield from command.commands.values() if isinstance(command, click.Group) else ()
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=lambda command: str(command.name))
+def test_help_texts_are_sentences_on_a_line_each(command: click.Command) -> None:
+    """In a terminal of 100 columns; where the option itself is too long, its text has a line of its own."""
+    context = click.Context(command, info_name=command.name, terminal_width=100)
+    assert command.get_short_help_str(200) == command.get_short_help_str(66), "the first paragraph is one line"
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    for option in options:
+        assert option.help
+        assert option.help[0].isupper()
+        assert option.help.endswith(".")
+        assert "RANGE" not in option.make_metavar(context)
+    text = command.get_help(context)
+    wrapped = [option.name for option in options if str(option.help) not in text]
+    assert not wrapped, text
+
+
+def test_help_of_no_command_waits_for_large_packages() -> None:
+    code = (
+        "import sys; from raysplit.cli.main import COMMANDS, main\n"
+        "for command in COMMANDS:\n"
+        "    try: main([command, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "    found = {'torch', 'ray', 'matplotlib', 'pyarrow', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "    if found: sys.exit(f'{command}: {sorted(found)}')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_choices_are_those_of_the_modules_that_help_does_not_load() -> None:
+    def choices(command: str, option: str) -> list[str]:
+        found = cli.get_command(click.Context(cli), command)
+        assert found is not None
+        (kind,) = [parameter.type for parameter in found.params if parameter.name == option]
+        assert isinstance(kind, click.Choice)
+        return list(kind.choices)
+
+    assert choices("affinity", "mode") == [*SEARCHES, "hoa"]
+    assert choices("split-cost", "cut") == list(FEATURE_CUTS)
+    assert set(choices("edge", "encoding")) <= {encoding.name.lower() for encoding in Encoding}
+
+
+def test_the_help_of_train_names_every_section() -> None:
+    text = CliRunner().invoke(cli, ["train", "--help"]).output
+    assert [key for key in RunConfig.model_fields if key != "seed" and key not in text] == []
 
 
 def test_the_version() -> None:
@@ -48,6 +121,6 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setitem(sys.modules, "httpx", None)
     monkeypatch.setattr(sys, "path", [*sys.path])  # `main` puts the working folder in front
     with pytest.raises(SystemExit) as ended:
-        main(["edge", "--help"])
+        main(["edge", "run", "image.png", "--server", "http://127.0.0.1:8000"])
     assert ended.value.code == 1
-    assert "pip install 'raysplit[serve]' brings it" in " ".join(capsys.readouterr().err.split())
+    assert "run: pip install 'raysplit[serve]'" in " ".join(capsys.readouterr().err.split())

@@ -93,11 +93,11 @@ def test_an_unknown_name_names_the_nearest_and_lists_all(tree: Any, kind: str, n
         ({"training": {"rounds": 0}}, "training.rounds: must be greater than or equal to 1 (got 0)"),
         ({"training": {"optimizer": {"lr": -1}}}, "training.optimizer.lr: must be greater than or equal to 0 (got -1)"),
         ({"training": {"optimizer": {"lr": float("inf")}}}, "training.optimizer.lr: must be a finite number (got inf)"),
-        ({"model": None}, "model: a section is a mapping of keys to values (got None)"),
+        ({"model": None}, "model: a section must be a mapping of keys to values (got None)"),
         ({"cluster": {"places": 0}}, "cluster.places: must be greater than or equal to 1 (got 0); or: must be 'auto'"),
         (
             {"partition": {"num_owners": 3}, "training": {"cohort_size": 4}},
-            "training.cohort_size is 4 and there are 3 owners; take at most all",
+            "training.cohort_size is 4 and there are 3 owners; give at most 3",
         ),
         ({"owners": {"domain": "rotations"}}, "owners.domain: unknown domain 'rotations'; did you mean 'rotation'"),
         ({"partition": {"num_owners": 3}, "owners": {"noisy": 4}}, "owners.noisy is 4 and there are 3 owners"),
@@ -130,7 +130,7 @@ def test_options_of_another_algorithm_are_left_out_so_that_one_file_serves_a_com
     ("text", "message"),
     [
         ("training: [", "is not valid YAML"),
-        ("- a\n- b\n", "holds a list; a configuration is a mapping of sections"),
+        ("- a\n- b\n", "contains a list; a configuration must be a mapping of sections"),
         ("seed: 2001-13-01\n", "is not valid YAML: month must be in 1..12"),
         ("seed: !!bool maybe\n", "is not valid YAML"),
         ("seed: 0b_\n", "is not valid YAML"),
@@ -157,8 +157,8 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.rounds", "is not of the form section.key=value"),
-        ("=3", "is not of the form section.key=value"),
+        ("training.rounds", "does not have the form section.key=value"),
+        ("=3", "does not have the form section.key=value"),
         ("training.rounds=[", "is not valid YAML"),
         ("training..rounds=3", "unknown key"),
         ("trainig.rounds=3", "did you mean 'training'?"),

@@ -21,5 +21,5 @@ def test_the_page_is_what_the_code_says() -> None:
 
 def test_rows_show_type_rule_default_and_meaning() -> None:
     page = reference()
-    assert "| `patience` | whole number or null, at least 1 | null | Stop after so many evaluations without" in page
-    assert "| `kind` | `ray`, `local` | ray | `ray`, or `local` for one process. |" in page
+    assert "| `patience` | whole number or null, at least 1 | null | Number of evaluations without a better" in page
+    assert "| `kind` | `ray`, `local` | ray | `ray` for processes of a Ray cluster, `local` for this process. |" in page

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from raysplit.cluster.emulation.events import Event, EventLog, Lateness
+from raysplit.prediction import timeline_picture
 from raysplit.prediction.timeline import Timeline, compare, read_timeline, timeline_of
 from raysplit.prediction.timeline_picture import draw_timeline
 
@@ -131,3 +134,14 @@ def test_an_empty_timeline() -> None:
 def test_a_picture_is_drawn(timeline: Timeline, tmp_path: Path) -> None:
     draw_timeline(timeline, tmp_path / "t.png", title="one batch")
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_drawing_does_not_change_the_backend(timeline: Timeline, tmp_path: Path) -> None:
+    """A run with a topology set matplotlib's backend to Agg, so the later plots of a notebook stayed invisible."""
+    before = matplotlib.get_backend()
+    matplotlib.use("svg")
+    try:
+        importlib.reload(timeline_picture).draw_timeline(timeline, tmp_path / "t.png", title="one batch")
+        assert matplotlib.get_backend() == "svg"
+    finally:
+        matplotlib.use(before)

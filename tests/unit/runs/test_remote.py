@@ -138,7 +138,7 @@ def test_what_is_at_a_uri_is_not_overwritten_unasked(tmp_path: Path) -> None:
     store.mkdir(parents=True)
     uri = f"file://{store}"
     (store / "notes.txt").write_text("mine")
-    for overwrite, message in ((False, "already holds a run"), (True, "not a run folder; it is left alone")):
+    for overwrite, message in ((False, "already holds a run"), (True, "not a run folder; it is left unchanged")):
         with pytest.raises(RunFolderUsed, match=message), new_folder(uri, overwrite=overwrite):
             raise AssertionError("it was not refused")
     (store / "config.yaml").write_text("")

@@ -196,5 +196,5 @@ def test_an_error_of_everybody_is_raised() -> None:
 
 
 def test_methods_that_need_everybody_say_so() -> None:
-    with pytest.raises(ConfigError, match="in splitnn owners need one another, so a round cannot go on without some"):
+    with pytest.raises(ConfigError, match="in splitnn owners depend on one another, so no round can"):
         check_config(settings(**changes("splitnn", reliability={"round_deadline_s": 10})))

@@ -496,7 +496,7 @@ def test_the_command_names_mistakes(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("no picture")
     for arguments, message in [
         ([str(tmp_path), str(tmp_path / "note.txt")], "has no serving.json"),
-        ([str(folder), str(tmp_path / "note.txt")], "is no picture that can be read"),
+        ([str(folder), str(tmp_path / "note.txt")], "cannot be read as an image"),
     ]:
         result = CliRunner().invoke(edge, [*arguments, "--server", "http://127.0.0.1:1"])
         assert result.exit_code == 1

@@ -165,7 +165,7 @@ def test_runs_without_any_evaluation_still_compare(tmp_path: Path) -> None:
     result = CliRunner().invoke(compare, [str(run), "--target", "0.9"])
     assert result.exit_code == 0, result.output
     assert "–" in result.output
-    assert "no figure: nothing has been evaluated yet" in result.output
+    assert "no figure: no run has been evaluated yet" in result.output
 
 
 def test_a_last_line_that_was_cut_in_the_middle_is_left_out(tmp_path: Path) -> None:

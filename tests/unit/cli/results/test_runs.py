@@ -54,7 +54,7 @@ def test_a_spoilt_checkpoint_is_shown_as_such(here: Path, capsys: pytest.Capture
     (here / "runs/cut/checkpoints/round-000002.ckpt").write_bytes(b"something else")
     main(["show", "runs/cut"])
     shown = capsys.readouterr().out.replace("\n", " ")
-    assert "round-000002.ckpt is no checkpoint of this version" in shown
+    assert "round-000002.ckpt is not a checkpoint of this version" in shown
     assert "round-000001.ckpt: whole" in shown
 
 
@@ -77,8 +77,8 @@ def test_an_exported_program_gives_what_the_model_gives(here: Path) -> None:
         (["show", "nobody"], "runs/nobody is not a run folder"),
         (["resume", "nobody"], "runs/nobody is not a run folder"),
         (["resume", "runs/whole"], "has finished; there is nothing left to do"),
-        (["list", "--root", "elsewhere"], "there are no runs in elsewhere; raysplit train makes one"),
-        (["export", "whole", "model.onnx"], "end it with .pt for weights or .pt2 for a program"),
+        (["list", "--root", "elsewhere"], "there are no runs in elsewhere; start one with raysplit train"),
+        (["export", "whole", "model.onnx"], "it must end in .pt for weights or .pt2 for a program"),
         (["export", "whole", "model.pt", "--model", "owner-0"], "has one model; leave --model out"),
     ],
 )

@@ -218,5 +218,5 @@ def test_cuts_that_the_profile_does_not_have(toy: str) -> None:
 def test_owners_times_are_for_both_ends(toy: str) -> None:
     tree = small(toy, {"name": "fedavg"}, nodes=1).model_dump(mode="json", exclude_none=True)
     tree["topology"]["devices"]["owner"] = {"times": "d1"}
-    with pytest.raises(ValueError, match="two ends of a model only"):
+    with pytest.raises(ValueError, match="times only for the two ends of a model"):
         simulate(check_config(tree))

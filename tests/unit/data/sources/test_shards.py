@@ -125,7 +125,10 @@ def test_a_shard_travels_without_its_samples(root: Path) -> None:
     [
         ({"partition__num_owners": 2}, "has 3 files.* set partition.name=natural_id and partition.num_owners=3"),
         ({"partition__name": "iid"}, "the partition is iid over 3 owners"),
-        ({"data__train_samples": 5}, "data.train_samples is 5 and the owners read their own files"),
+        (
+            {"data__train_samples": 5},
+            "data.train_samples is 5, which does not apply to owners that read",
+        ),
         ({"data__root": None}, "data.root is missing"),
         ({"data__root": "/nowhere"}, "has no folder train"),
         ({"data__root": "ftp9://x/y"}, "cannot be opened"),

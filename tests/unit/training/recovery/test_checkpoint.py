@@ -80,7 +80,7 @@ def test_an_empty_place_has_none(tmp_path: Path) -> None:
     [
         (lambda data: data[:-7], "torn or changed"),
         (lambda data: data[:30], "torn or changed"),
-        (lambda data: b"", "is no checkpoint of this version: it begins with b''"),
+        (lambda data: b"", "is not a checkpoint of this version: it begins with b''"),
         (lambda data: b"PK\x03\x04" + data, r"begins with b'PK\\x03\\x04raysplit che'"),
         (lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:], "torn or changed"),
     ],
@@ -121,7 +121,7 @@ def test_code_in_a_file_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     body = io.BytesIO()
     torch.save({"rounds": Intruder()}, body)
     data = MAGIC + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
-    with pytest.raises(CheckpointRefused, match="evil holds something else than a checkpoint"):
+    with pytest.raises(CheckpointRefused, match="evil does not contain a checkpoint"):
         decoded(data, "evil")
     assert list(tmp_path.iterdir()) == []
 
@@ -148,7 +148,7 @@ def test_no_fuzzed_file_is_loaded(data: st.DataObject) -> None:
 
 
 def test_a_place_that_nobody_knows_is_an_error_with_its_name() -> None:
-    with pytest.raises(ValueError, match="checkpoints cannot go to nowhere://bucket/folder"):
+    with pytest.raises(ValueError, match="checkpoints cannot be at nowhere://bucket/folder"):
         Checkpoints("nowhere://bucket/folder")
 
 
