@@ -1,29 +1,22 @@
-"""Dry runs: parties that act out a round without computing it.
+"""Dry runs: what stands for tensors, models, parts and shards where nothing is computed and only sizes are known.
 
-A dry party runs the same verbs and programs as the real one, on the same devices and links, but a tensor is only its
-size. On a virtual clock this makes a simulator of whatever the algorithm does, for thousands of owners.
+The parties that handle them are in `raysplit.prediction.dry_parties`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from math import ceil
 from typing import Any, TypeVar
 
 import torch
 
-from raysplit.actors.compute_node import ComputeNode
-from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.parts.stage import PartRecipe
-from raysplit.actors.records import RoundContext, StepId
-from raysplit.cluster.contract import PartySpec
+from raysplit.actors.records import StepId
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.schedulers.cuts.profiles import UnitProfile
 
-_LABEL_BYTES = 4
 Leaf = tuple[tuple[int, ...], torch.dtype]
 """Shape and type of a tensor."""
 T = TypeVar("T")
@@ -203,80 +196,3 @@ class DryShard:
     @staticmethod
     def concatenated(shards: Sequence[DryShard]) -> DryShard:
         return DryShard(num_samples=sum(len(shard) for shard in shards))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DryBatch:
-    """A mini-batch of sizes."""
-
-    x: TensorSize
-    y: TensorSize
-
-    def __len__(self) -> int:
-        return self.x.num_rows
-
-
-@cache
-def _batch(num_rows: int) -> DryBatch:
-    return DryBatch(x=TensorSize(0, num_rows), y=TensorSize(_LABEL_BYTES * num_rows, num_rows))
-
-
-class DryOwner(DataOwner):
-    """A data owner whose batches have sizes only."""
-
-    def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:
-        batches = [_batch(num_rows) for num_rows in self._batch_sizes()]
-        for step in range(context.steps(self.name)):
-            step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
-            yield step_id, batches[step % len(batches)]
-
-    def _batch_sizes(self) -> list[int]:
-        size, num_samples = self._training.batch_size, len(self._shard)
-        sizes = [min(size, num_samples - i * size) for i in range(ceil(num_samples / size))]
-        return sizes[:-1] if self._training.drop_last and len(sizes) > 1 and sizes[-1] < size else sizes
-
-
-class DryNode(ComputeNode):
-    """A compute node of sizes; a joint step takes as long as its batches one after the other."""
-
-    async def _joint_work(self, brought: list[tuple[StepId, Any, Any]]) -> dict[str, tuple[float, Any]]:
-        stage = self._stage("all owners")
-        results = {step_id.owner: await stage.loss_gradient(step_id, z, y, self._loss) for step_id, z, y in brought}
-        await stage.update(brought[0][0])
-        self._num_steps += 1
-        self._pass_turn()
-        return results
-
-
-_SKETCHED: dict[Any, Any] = {DataOwner: DryOwner, ComputeNode: DryNode}
-
-
-def dry_parties(parties: Sequence[PartySpec]) -> list[PartySpec]:
-    """The same parties without tensors; their recipes must be of a `DryModelSpec`. Evaluators are left out."""
-    recipes: dict[int, DryRecipe] = {}  # by identity: owners that share a recipe share its dry one
-
-    def dry(value: Any) -> Any:
-        if isinstance(value, PartRecipe):
-            if id(value) not in recipes:
-                recipes[id(value)] = _recipe(value)
-            return recipes[id(value)]
-        if isinstance(value, tuple):
-            return tuple(dry(item) for item in value)
-        if isinstance(value, Mapping):
-            return {key: dry(item) for key, item in value.items()}
-        return value
-
-    return [
-        replace(
-            party,
-            build=_SKETCHED.get(party.build, party.build),
-            arguments={key: dry(v) if key in ("recipe", "recipes") else v for key, v in party.arguments.items()},
-        )
-        for party in parties
-        if party.role != "evaluator"
-    ]
-
-
-def _recipe(recipe: PartRecipe) -> DryRecipe:
-    spec: Any = recipe.spec
-    return DryRecipe(spec=spec, part=spec.parts(recipe.cuts)[recipe.index], index=recipe.index, cuts=recipe.cuts)

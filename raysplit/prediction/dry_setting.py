@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from raysplit.actors.data_owner import LocalTraining
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.setting import OwnerData, Setting
-from raysplit.experiment.errors import ConfigError
+from raysplit.experiment.errors import CannotBeSimulated, ConfigError
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.topology import Topology
 from raysplit.prediction.dry_run import DryModelSpec, DryShard
@@ -24,13 +24,13 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
     Args:
         shard_sizes: samples of each owner; None takes those of the experiment.
 
-    Raises ``ConfigError`` for a method whose course depends on values.
+    Raises `CannotBeSimulated` for a method whose course depends on values.
     """
     if not experiment.algorithm.can_be_simulated:
         able = [name for name, method in ALGORITHMS.items() if method.can_be_simulated]
-        raise ConfigError(
-            f"algorithm.name is {experiment.method}, whose course depends on values or on several tasks; what can be "
-            f"simulated is {', '.join(able)}, and algorithms of your own"
+        raise CannotBeSimulated(
+            f"algorithm.name is {experiment.method}, whose course depends on values or on several tasks "
+            f"(can_be_simulated is False); what can be simulated is {', '.join(able)}, and algorithms of your own"
         )
     given = experiment.setting
     sizes = shard_sizes or [len(data.shard) for data in given.owners.values()]

@@ -15,14 +15,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
+from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.simulated.cluster import SimulatedCluster
 from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
+from raysplit.experiment.errors import CannotBeSimulated
 from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.closed_form import ClosedForm
-from raysplit.prediction.dry_run import dry_parties
+from raysplit.prediction.dry_parties import dry_parties
 from raysplit.prediction.dry_setting import dry, reference_profile
 from raysplit.prediction.machines import emulation
 from raysplit.prediction.timeline import Timeline, timeline_of
@@ -73,8 +75,8 @@ def simulate(
         shard_sizes: samples of each owner; None takes those of the experiment.
         places: the place of each party, for predicting a run in which the parties of a place take turns.
 
-    Raises ``ConfigError`` for an experiment without a topology, or whose method cannot be acted out with sizes;
-    ``ValueError`` for a topology that lacks times.
+    Raises ``ConfigError`` for an experiment without a topology; `CannotBeSimulated` for a method that cannot be acted
+    out with sizes; ``ValueError`` for a topology that lacks times.
     """
     algorithm, links = dry(experiment, shard_sizes).begin(), experiment.links.rules()
     units = reference_profile(experiment.required_topology).units
@@ -93,7 +95,15 @@ def simulate(
     )
     began = time.perf_counter()
     with _without_garbage_collection():  # it would look through millions of live objects again and again
-        round_s, traffic = run_virtual(_rounds(algorithm, cluster, parties, rounds))
+        try:
+            round_s, traffic = run_virtual(_rounds(algorithm, cluster, parties, rounds))
+        except (TypeError, AttributeError) as error:
+            if type(algorithm) in ALGORITHMS.values():
+                raise
+            raise CannotBeSimulated(
+                f"{type(algorithm).__qualname__} fails on sizes in the place of tensors: {error}; an algorithm whose "
+                f"rounds compute with weights or smashed data themselves sets can_be_simulated = False"
+            ) from error
     took_s = time.perf_counter() - began
     return Simulation(round_s=tuple(round_s), log=cluster.log, traffic=tuple(traffic), took_s=took_s)
 

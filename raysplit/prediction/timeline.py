@@ -91,7 +91,7 @@ class Timeline:
 
     def device_names(self) -> list[str]:
         """Devices that have worked: shared places and nodes before owners, each kind in the order of their numbers."""
-        return sorted({self.names[number] for number in np.unique(self.work.columns["device"])}, key=_natural)
+        return self._in_order(np.unique(self.work.columns["device"]))
 
     def uses(self) -> list[DeviceUse]:
         """The use of every device."""
@@ -119,12 +119,17 @@ class Timeline:
         seconds = np.bincount(
             work.columns["party"], work.columns["end_s"] - work.columns["start_s"], minlength=len(self.names)
         )
-        parties = sorted({self.names[number] for number in np.unique(work.columns["party"])}, key=_natural)
+        parties = self._in_order(np.unique(work.columns["party"]))
         return {party: float(seconds[self.names.index(party)]) for party in parties}
 
     def bottleneck(self) -> DeviceUse | None:
         """The busiest device."""
         return max(self.uses(), key=lambda use: use.busy_s, default=None)
+
+    def _in_order(self, numbers: Numbers) -> list[str]:
+        """These names by their numbers (``node-10`` behind ``node-9``), those on whose behalf others work last."""
+        owners = {self.names[number] for number in np.unique(self.columns["owner"])}
+        return sorted((self.names[number] for number in numbers), key=lambda name: (name in owners, *_natural(name)))
 
     def _number(self, name: str) -> int:
         return self.names.index(name) if name in self.names else -1
@@ -154,9 +159,7 @@ class Timeline:
             file.write("\n]}\n")
 
     def _trace_events(self) -> Iterator[dict[str, Any]]:
-        tracks = {
-            party: number for number, party in enumerate(sorted(set(self.column("party")), key=_natural), start=1)
-        }
+        tracks = {party: i for i, party in enumerate(self._in_order(np.unique(self.columns["party"])), start=1)}
         for party, track in tracks.items():
             yield {"ph": "M", "name": "process_name", "pid": track, "args": {"name": party}}
             yield {"ph": "M", "name": "process_sort_index", "pid": track, "args": {"sort_index": track}}
@@ -196,10 +199,9 @@ def _sorted(starts: Floats, ends: Floats) -> tuple[Floats, Floats]:
     return starts[order], ends[order]
 
 
-def _natural(name: str) -> tuple[int, str, int, str]:
-    """Owners last; ``node-10`` behind ``node-9``."""
+def _natural(name: str) -> tuple[str, int, str]:
     stem, _, number = name.rpartition("-")
-    return name.startswith("owner"), stem, int(number) if number.isdigit() else -1, name
+    return stem, int(number) if number.isdigit() else -1, name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -15,6 +16,7 @@ from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import PublishedMetric, connect, publisher, ray_left_as_found
 from raysplit.experiment.cluster import ClusterOptions
+from raysplit.experiment.errors import CannotBeSimulated
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.prediction.pacing import Pacing, write_timeline
@@ -28,6 +30,8 @@ from raysplit.training.loop import run
 from raysplit.training.own_loop import run_to_end
 from raysplit.training.recovery.checkpoint import Checkpoints
 from raysplit.training.recovery.recovery import fingerprint
+
+logger = logging.getLogger(__name__)
 
 Make = Callable[[str], Experiment]
 """Makes the experiment for a torch device, once the cluster has told which one it offers."""
@@ -154,7 +158,11 @@ def _publisher(experiment: Experiment) -> Publish:
 def _with_prediction(result: Result, pacing: Pacing | None, log: EventLog) -> Result:
     if pacing is None or not pacing.predicts:
         return result
-    comparison, measured = pacing.compared(result.rows, log)
+    try:
+        comparison, measured = pacing.compared(result.rows, log)
+    except CannotBeSimulated as error:
+        logger.warning("the run is not compared with a prediction: %s", error)
+        return result
     if result.folder is not None:
         write_timeline(result.folder, comparison, measured)
     return replace(result, comparison=comparison)

@@ -25,7 +25,7 @@ from raysplit.algorithms.mpsl.routed_node import RoutedNode, RoutedNodeHandle
 from raysplit.algorithms.mtl_split.heads_node import HeadsHandle, HeadsNode
 from raysplit.algorithms.mtsl.curvature import CurvatureHandle, CurvatureNode
 from raysplit.cluster.contract import Given, Promise
-from raysplit.prediction.dry_run import DryNode, DryOwner
+from raysplit.prediction.dry_parties import DryNode, DryOwner
 
 ROOT = Path(raysplit.__file__).parent
 ANSWERED_BY: dict[type, tuple[type, ...]] = {

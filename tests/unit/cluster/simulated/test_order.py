@@ -17,7 +17,7 @@ from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 from raysplit.config.build import build, build_dry
 from raysplit.config.run import RunConfig, check_config
 from raysplit.experiment.topology import Topology
-from raysplit.prediction.dry_run import dry_parties
+from raysplit.prediction.dry_parties import dry_parties
 from raysplit.prediction.machines import emulation, observation
 from raysplit.runs.result import Result
 from raysplit.training.loop import run

@@ -1,0 +1,141 @@
+"""Parties that act out a round without computing it.
+
+A dry party runs the same verbs and programs as the real one, on the same devices and links, but a tensor is only its
+size. On a virtual clock this makes a simulator of whatever the algorithm does, for thousands of owners.
+
+A class of parties that an algorithm brings says itself what stands for it, in an attribute ``dry``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from math import ceil
+from typing import Any
+
+from raysplit.actors.aggregator import Aggregator
+from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.parts.stage import PartRecipe
+from raysplit.actors.records import RoundContext, StepId
+from raysplit.actors.server_shard import ServerShard
+from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
+from raysplit.algorithms.mpsl.routed_node import RoutedNode
+from raysplit.cluster.contract import PartySpec
+from raysplit.experiment.errors import CannotBeSimulated
+from raysplit.prediction.dry_run import DryRecipe, TensorSize
+
+_LABEL_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryBatch:
+    """A mini-batch of sizes."""
+
+    x: TensorSize
+    y: TensorSize
+
+    def __len__(self) -> int:
+        return self.x.num_rows
+
+
+@cache
+def _batch(num_rows: int) -> DryBatch:
+    return DryBatch(x=TensorSize(0, num_rows), y=TensorSize(_LABEL_BYTES * num_rows, num_rows))
+
+
+class DryOwner(DataOwner):
+    """A data owner whose batches have sizes only."""
+
+    def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:
+        batches = [_batch(num_rows) for num_rows in self._batch_sizes()]
+        for step in range(context.steps(self.name)):
+            step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
+            yield step_id, batches[step % len(batches)]
+
+    def _batch_sizes(self) -> list[int]:
+        size, num_samples = self._training.batch_size, len(self._shard)
+        sizes = [min(size, num_samples - i * size) for i in range(ceil(num_samples / size))]
+        return sizes[:-1] if self._training.drop_last and len(sizes) > 1 and sizes[-1] < size else sizes
+
+
+class DryNode(ComputeNode):
+    """A compute node of sizes; a joint step takes as long as its batches one after the other."""
+
+    async def _joint_work(self, brought: list[tuple[StepId, Any, Any]]) -> dict[str, tuple[float, Any]]:
+        stage = self._stage(SHARED)
+        results = {step_id.owner: await stage.loss_gradient(step_id, z, y, self._loss) for step_id, z, y in brought}
+        await self._combine(brought[0][0], stage, sum(z.num_rows for _, z, _ in brought))
+        await stage.update(brought[0][0])
+        self._num_steps += 1
+        self._pass_turn()
+        return results
+
+
+class DryServerShard(DryNode, ServerShard):
+    """One of several servers, whose gradient is as large as its part."""
+
+    async def _combine(self, step_id: StepId, stage: Any, num_rows: int) -> None:
+        assert self._sharing is not None
+        gradient: Any = TensorSize(sum(weight.num_bytes for weight in stage.part.weights().values()))
+        await self._exchange(step_id, (gradient, num_rows), self._sharing)
+
+
+_STANDS_FOR: dict[Any, Any] = {DataOwner: DryOwner, ComputeNode: DryNode, ServerShard: DryServerShard}
+_AS_THEY_ARE = (Aggregator, OpenAggregator, RoutedNode)
+"""Classes that only pass tensors on, or ask a stage for them."""
+
+
+def _class_in_dry_run(party: PartySpec) -> Any:
+    """What stands for the class of a party: `vars`, since what stands for a class need not have its subclass's verbs.
+
+    Raises `CannotBeSimulated` for a class from outside that does not say it.
+    """
+    if party.build in _AS_THEY_ARE:
+        return party.build
+    if party.build in _STANDS_FOR:
+        return _STANDS_FOR[party.build]
+    found = vars(party.build).get("dry") if isinstance(party.build, type) else None
+    if found is None:
+        name = getattr(party.build, "__qualname__", repr(party.build))
+        raise CannotBeSimulated(
+            f"{party.name} is a {name}, of which a simulation does not know what it does with tensors that are sizes; "
+            f"set can_be_simulated = False in the algorithm, or {name}.dry to the class that stands for it, such as a "
+            f"subclass of raysplit.prediction.dry_parties.DryOwner or DryNode, or {name} itself if it only passes tensors on"
+        )
+    return found
+
+
+def dry_parties(parties: Sequence[PartySpec]) -> list[PartySpec]:
+    """The same parties without tensors; their recipes must be of a `DryModelSpec`. Evaluators are left out.
+
+    Raises `CannotBeSimulated` for a class of parties for which nothing stands.
+    """
+    recipes: dict[int, DryRecipe] = {}  # by identity: owners that share a recipe share its dry one
+
+    def dry(value: Any) -> Any:
+        if isinstance(value, PartRecipe):
+            if id(value) not in recipes:
+                recipes[id(value)] = _recipe(value)
+            return recipes[id(value)]
+        if isinstance(value, tuple):
+            return tuple(dry(item) for item in value)
+        if isinstance(value, Mapping):
+            return {key: dry(item) for key, item in value.items()}
+        return value
+
+    return [
+        replace(
+            party,
+            build=_class_in_dry_run(party),
+            arguments={key: dry(v) if key in ("recipe", "recipes") else v for key, v in party.arguments.items()},
+        )
+        for party in parties
+        if party.role != "evaluator"
+    ]
+
+
+def _recipe(recipe: PartRecipe) -> DryRecipe:
+    spec: Any = recipe.spec
+    return DryRecipe(spec=spec, part=spec.parts(recipe.cuts)[recipe.index], index=recipe.index, cuts=recipe.cuts)
