@@ -56,10 +56,18 @@ class Resumable:
 
     def without_idle_owners(self, parties: list[PartySpec]) -> list[str]:
         """For methods that give owners their weights in every round: owners count only for what they keep, such as
-        momentum, statistics of their own, or what a subclass of `DataOwner` has in its ``state_dict``."""
+        momentum, statistics of their own, or what a subclass of `DataOwner` has in its ``state_dict``. A subclass with
+        a round of its own keeps all, until it says by a `durable` of its own that it gives owners their weights too.
+        """
         training = self.setting.training
-        keeps = not training.restart_optimizer or self.setting.buffers == "local"
+        keeps = not training.restart_optimizer or self.setting.buffers == "local" or self._round_is_newer()
         return [p.name for p in parties if keeps or p.role != "owner" or keeps_more_than_parts(p)]
+
+    @classmethod
+    def _round_is_newer(cls) -> bool:
+        """Whether ``round`` was written in a subclass of the class whose `durable` speaks for it."""
+        written = {name: kind for kind in reversed(cls.__mro__) for name in ("durable", "round") if name in vars(kind)}
+        return written["round"] is not written["durable"] and issubclass(written["round"], written["durable"])
 
     def latecomers(self) -> list[PartySpec]:
         """Parties that have been added to those deployed."""

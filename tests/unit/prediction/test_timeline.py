@@ -53,6 +53,13 @@ def test_use_of_devices(timeline: Timeline) -> None:
     assert timeline.span_s == 10.0
 
 
+def test_owners_come_last_whatever_their_names() -> None:
+    """They are those on whose behalf others work."""
+    rows = [tuple("ann" if value == "owner-0" else value for value in row) for row in EVENTS]
+    found = timeline_of(_log(rows))  # type: ignore[arg-type]
+    assert found.device_names() == list(found.busy_s()) == ["node-1", "node-2", "ann"]
+
+
 def test_rounds_from_one_on() -> None:
     whole = timeline_of(_log(EVENTS))
     assert [len(whole.since_round(round)) for round in (0, 1, 2)] == [7, 1, 0]  # transfers belong to no round

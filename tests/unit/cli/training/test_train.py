@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
+from documented import write_module
 
 from raysplit.cli.training.train import train
 from raysplit.config.run import load_config
@@ -25,7 +25,6 @@ SMALL = {
     "training": {"rounds": 2, "batch_size": 8},
     "cluster": {"kind": "local"},
 }
-DOCUMENTED = (Path(__file__).parents[4] / "docs" / "own-parts.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -92,33 +91,26 @@ def test_the_default_run_needs_no_file() -> None:
     assert "after 1 rounds" in result.stdout
 
 
-def documented(name: str) -> None:
-    """Write the module of this name as the documentation shows it: a code block that begins with its file name."""
-    block = DOCUMENTED.split(f"```python\n# {name}.py\n")[1].split("```")[0]
-    Path(f"{name}.py").write_text(block, encoding="utf-8")
-    sys.modules.pop(name, None)
-
-
 def test_a_model_of_the_users_own_as_documented() -> None:
-    documented("mymodel")
+    write_module("mymodel", Path())
     trained("--quiet", "--set", "model={name: 'mymodel:TwoBranches'}", "--set", "data={name: digits}",
             "--set", "training.max_steps=1", "--set", "algorithm.cut=right")  # fmt: skip
 
 
 def test_tokens_of_the_users_own_as_documented() -> None:
-    documented("mytokens")
+    write_module("mytokens", Path())
     trained("--quiet", "--set", "data={name: 'mytokens:repeated'}", "--set", "model={name: 'mytokens:Reader'}",
             "--set", "algorithm.cut=embedding", "--set", "training.max_steps=2")  # fmt: skip
 
 
 def test_a_data_set_of_the_users_own_as_documented() -> None:
-    documented("mydata")
+    write_module("mydata", Path())
     result = trained("--quiet", "--set", "data={name: 'mydata:spirals', num_samples: 200}")
     assert "test accuracy" in result.stdout
 
 
 def test_a_partition_of_the_users_own_as_documented() -> None:
-    documented("mypartition")
+    write_module("mypartition", Path())
     trained("--name", "one", "--quiet", "--set", "partition={name: 'mypartition:halving', num_owners: 3}")
     owners = pq.read_table("runs/one/partition.parquet")["owner"].to_pylist()
     sizes = [owners.count(owner) for owner in sorted(set(owners))]
@@ -126,7 +118,7 @@ def test_a_partition_of_the_users_own_as_documented() -> None:
 
 
 def test_an_algorithm_of_the_users_own_as_documented() -> None:
-    documented("myalgorithm")
+    write_module("myalgorithm", Path())
     trained("--name", "own", "--quiet", "--set", "algorithm={name: 'myalgorithm:HalfwayAveraging', pull: 0.5}")
     trained("--name", "all", "--quiet", "--set", "algorithm={name: 'myalgorithm:HalfwayAveraging', pull: 1.0}")
     trained("--name", "fedavg", "--quiet", "--set", "algorithm={name: fedavg}")

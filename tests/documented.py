@@ -1,0 +1,29 @@
+"""The code of the documentation: modules that a page shows in full, and the blocks of its sections."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parents[1] / "docs"
+_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def page(name: str) -> str:
+    """The text of a page of the documentation."""
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def write_module(name: str, folder: Path, *, of: str = "own-parts") -> None:
+    """Write a module as the page shows it, in a block that begins with its file name; it is imported anew."""
+    block = page(of).split(f"```python\n# {name}.py\n")[1].split("```")[0]
+    (folder / f"{name}.py").write_text(block, encoding="utf-8")
+    sys.modules.pop(name, None)
+
+
+def sections(name: str) -> dict[str, list[str]]:
+    """The code blocks of a page by the heading above them, without sections that have none."""
+    parts = re.split(r"^## (.*)\n", page(name), flags=re.MULTILINE)[1:]
+    found = {title: _BLOCK.findall(text) for title, text in zip(parts[::2], parts[1::2], strict=True)}
+    return {title: blocks for title, blocks in found.items() if blocks}
