@@ -16,7 +16,7 @@ from raysplit.config.errors import ConfigError
 from raysplit.config.objects import section
 from raysplit.config.planned_cuts import with_planned_cuts
 from raysplit.config.run import RunConfig, load_config
-from raysplit.config.sources import Sections, Source, described, tree_of
+from raysplit.config.sources import Sections, Source, described, recorded, tree_of
 from raysplit.experiment.experiment import Experiment
 from raysplit.given import put, released
 from raysplit.models.spec import ModelSpec
@@ -77,8 +77,10 @@ def train(
     """
     if isinstance(config, Experiment):
         _refuse_sections(sections)
-        work = partial(train_new, lambda device: config, config.cluster, config.reliability)
-        return _recorded(work, folder, overwrite, callbacks)
+        with released():
+            experiment = recorded(config)
+            work = partial(train_new, lambda device: experiment, config.cluster, config.reliability)
+            return _recorded(work, folder, overwrite, callbacks)
     with released():
         return train_config(described(config, sections), folder=folder, overwrite=overwrite, callbacks=callbacks)
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 PREFIX = "given:"
+EXPERIMENT = f"{PREFIX}Experiment"
+"""In the description of a run that a program made to the end: what no file can say."""
 
 _held: dict[str, Any] = {}
 
@@ -53,6 +55,11 @@ def is_given(name: str) -> bool:
 
 def held(name: str) -> Any:
     """Return the object registered under a name; raise ``ValueError`` if this process has none."""
+    if name == EXPERIMENT:
+        raise ValueError(
+            "the run was made of an Experiment, which no file can describe, so that its folder holds its numbers and "
+            "weights alone; train the Experiment again, with overwrite=True"
+        )
     if name not in _held:
         raise ValueError(
             f"{name.removeprefix(PREFIX).partition('#')[0]} was passed as an object by a Python program, and this "

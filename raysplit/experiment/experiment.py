@@ -26,7 +26,7 @@ class Experiment:
     Attributes:
         algorithm: the method and its options; `begin` gives it the setting.
         setting: model, owners with their data, training rules, seed.
-        parts: of each owner, the numbers of its samples in the training set, in owner order.
+        parts: of each owner, the numbers of its samples in the training set, in owner order; none where nobody knows.
         evaluation: when to evaluate, and when to stop.
         reliability: what is kept, and what follows from a loss.
         links: how what parties send one another is written.

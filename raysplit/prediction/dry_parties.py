@@ -100,9 +100,9 @@ def _class_in_dry_run(party: PartySpec) -> Any:
     if found is None:
         name = getattr(party.build, "__qualname__", repr(party.build))
         raise CannotBeSimulated(
-            f"{party.name} is a {name}, of which a simulation does not know what it does with tensors that are sizes; "
-            f"set can_be_simulated = False in the algorithm, or {name}.dry to the class that stands for it, such as a "
-            f"subclass of raysplit.prediction.dry_parties.DryOwner or DryNode, or {name} itself if it only passes tensors on"
+            f"{party.name} is a {name}, and a simulation does not know what that does with tensors that are sizes; "
+            f"set can_be_simulated = False in the algorithm, or {name}.dry to the class that stands for it: a subclass "
+            f"of DryOwner or DryNode (raysplit.prediction.dry_parties), or {name} itself if it only passes tensors on"
         )
     return found
 

@@ -64,7 +64,8 @@ async def run(
         if folder is not None:
             folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
             folder.write_environment(resources or {})
-            save_partition(folder.path / "partition.parquet", list(experiment.parts))
+            if experiment.parts:
+                save_partition(folder.path / "partition.parquet", list(experiment.parts))
         try:
             setting = algorithm.setting
             parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
