@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 DOCS = Path(__file__).parents[1] / "docs"
 _BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -27,3 +30,12 @@ def sections(name: str) -> dict[str, list[str]]:
     parts = re.split(r"^## (.*)\n", page(name), flags=re.MULTILINE)[1:]
     found = {title: _BLOCK.findall(text) for title, text in zip(parts[::2], parts[1::2], strict=True)}
     return {title: blocks for title, blocks in found.items() if blocks}
+
+
+def run_page(name: str, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Run the code of a page as one program, and give its names; ``without`` are headings whose code is left out."""
+    names: dict[str, Any] = {"__name__": "__main__"}  # as in a script: what it defines cannot be imported
+    for title, blocks in sections(name).items():
+        for block in blocks if title not in without else ():
+            exec(compile(block, f"docs/{name}.md: {title}", "exec"), names)
+    return names
