@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -32,9 +33,16 @@ def sections(name: str) -> dict[str, list[str]]:
     return {title: blocks for title, blocks in found.items() if blocks}
 
 
-def run_page(name: str, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """Run the code of a page as one program, and give its names; ``without`` are headings whose code is left out."""
-    names: dict[str, Any] = {"__name__": "__main__"}  # as in a script: what it defines cannot be imported
+def run_page(
+    name: str, *, without: Collection[str] = (), given: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Run the code of a page as one program, and give its names.
+
+    Args:
+        without: headings whose code is left out.
+        given: names that code uses which is left out.
+    """
+    names = {"__name__": "__main__", **given}  # as in a script: what it defines cannot be imported
     for title, blocks in sections(name).items():
         for block in blocks if title not in without else ():
             exec(compile(block, f"docs/{name}.md: {title}", "exec"), names)
