@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from raysplit.given import released
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DOCS = Path(__file__).parents[1] / "docs"
 _BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -43,7 +45,8 @@ def run_page(
         given: names that code uses which is left out.
     """
     names = {"__name__": "__main__", **given}  # as in a script: what it defines cannot be imported
-    for title, blocks in sections(name).items():
-        for block in blocks if title not in without else ():
-            exec(compile(block, f"docs/{name}.md: {title}", "exec"), names)
+    with released():
+        for title, blocks in sections(name).items():
+            for block in blocks if title not in without else ():
+                exec(compile(block, f"docs/{name}.md: {title}", "exec"), names)
     return names
