@@ -267,7 +267,9 @@ def test_a_method_with_an_unknown_option_is_refused() -> None:
 
 def test_a_module_takes_no_options() -> None:
     module = {"name": Net((4,), 3), "width": 3}
-    with pytest.raises(ValueError, match="given as a module, which is there already; leave out its options width"):
+    with pytest.raises(
+        ValueError, match="given as a module, which takes no options, and has the options width; leave them out"
+    ):
         raysplit.train(model=module, data=(TRAIN, TEST), **LOCAL)
 
 
@@ -371,7 +373,7 @@ def test_a_callback_that_raises_ends_the_run_and_is_named(caplog: pytest.LogCapt
     with pytest.raises(KeyError) as caught:
         raysplit.train(**settings(), folder=tmp_path / "run", callbacks=[Broken(), diary])
     assert "Broken.round_ended" in caught.value.__notes__[0]
-    assert "on_callback_error: continue" in caught.value.__notes__[0]
+    assert "set reliability.on_callback_error to continue" in caught.value.__notes__[0]
     assert "Broken.round_ended failed: KeyError" in caplog.text
     assert diary.events[-1] == ("failed", "KeyError")
     assert len(raysplit.load(tmp_path / "run").rows) == 1  # nothing is lost

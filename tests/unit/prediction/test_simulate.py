@@ -154,6 +154,6 @@ def test_planning_needs_to_know_what_owners_keep() -> None:
     config = raspberries([2, 3, 4, 36], 4)
     config = check_config({**config.model_dump(mode="json"), "algorithm": {"name": "mpsl", "cuts": "auto"}})
     with pytest.raises(
-        ValueError, match=r"give algorithm\.units, the first and last unit that the nodes run, or memory"
+        ValueError, match=r"set algorithm\.units to the nodes.* first and last unit, or set memory_gib of"
     ):
         with_planned_cuts(config)

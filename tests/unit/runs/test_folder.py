@@ -28,7 +28,10 @@ def test_the_lock_is_there_while_the_folder_is_held_and_no_part_of_the_run(tmp_p
         RunFolder(folder).write_text("config.yaml", "seed: 1\n")
         RunFolder(folder, overwrite=True)
         assert (folder / LOCK).exists()
-        with pytest.raises(RunFolderUsed, match=r"another process is writing the run in .*one; wait for it or end it"):
+        with pytest.raises(
+            RunFolderUsed,
+            match=r"another process is writing the run in .*one; wait for it, stop it, or give another name",
+        ):
             held(folder).__enter__()
     assert list(folder.iterdir()) == []
     with held(folder):

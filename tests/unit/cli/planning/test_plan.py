@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from raysplit.cli.planning.plan import parse_bandwidth, parse_bytes, parse_nodes, plan
+from raysplit.cli.planning.plan import plan
 from raysplit.cli.planning.profile import profile
+from raysplit.cli.planning.quantities import parse_bandwidth, parse_bytes, parse_nodes
 from raysplit.schedulers.cuts.profiles import load_profile
 
 VGG = ["--profile", "vgg19_mpsl_vm", "--units", "3:21", "--owners", "150"]
@@ -153,7 +154,7 @@ def test_profile_of_a_model_of_tokens() -> None:
         (["--model", "no_such_net"], "unknown model 'no_such_net'"),
         (["--model", "mlp", "--input-shape", "3x32"], "'3x32' must be sizes such as 3,32,32"),
         (["--model", "mlp", "--output", "profile.txt"], "must end in .parquet or .csv"),
-        (["--model", "mlp", "--repeats", "0"], "0 repeats"),
+        (["--model", "mlp", "--repeats", "0"], "repeats is 0"),
     ],
 )
 def test_profile_mistakes(arguments: list[str], message: str) -> None:
