@@ -129,7 +129,7 @@ def test_traffic_of_a_batch() -> None:
         ({"cuts": [1, 9]}, r"no place to cut 9; legal are 0\.\.6"),
         (
             {"cuts": [1, 3], "owner_routes": {"owner-9": {"cuts": [1, 2]}}},
-            r"names 'owner-9', which is not an owner; the 2 owners are owner-0",
+            r"names 'owner-9', which is not an owner; the 3 owners are owner-0",
         ),
         ({"cuts": [1, 3], "queue": "lifo"}, r"queue"),
         ({"cuts": "auto"}, r"cuts: auto is planned from topology"),
