@@ -53,7 +53,7 @@ def test_fit_is_least_squares() -> None:
 
 
 def test_errors_name_the_rule() -> None:
-    with pytest.raises(ValueError, match="two numbers of tasks"):
+    with pytest.raises(ValueError, match="two different numbers of tasks"):
         fit_task_cost({1: 3.0})
     with pytest.raises(ValueError, match="between 0 and 1"):
         PUBLISHED.mas_hours(5, 2, merged_share=30)

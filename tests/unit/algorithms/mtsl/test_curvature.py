@@ -114,7 +114,7 @@ def test_the_largest_seen_counts() -> None:
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        (lambda: Curvature(server=1, owners={"a": 1}, cross={}), "across"),
+        (lambda: Curvature(server=1, owners={"a": 1}, cross={}), "owners and cross must have the same keys"),
         (lambda: Curvature(server=1, owners={"a": -1}, cross={"a": 0}), "at least 0"),
         (lambda: block_rates(Curvature(server=1, owners={"a": 0}, cross={"a": 0})), "a has no curvature"),
         (lambda: block_constants(Curvature(server=1, owners={"a": 1}, cross={"a": 1}), {"a": 0}), "above 0"),
