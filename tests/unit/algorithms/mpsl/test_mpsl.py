@@ -126,7 +126,7 @@ def test_traffic_of_a_batch() -> None:
         ({"cuts": [1, 2, 2, 4]}, r"every node runs at least one unit; take fewer nodes or other cuts"),
         ({"cuts": [1, 3], "nodes": ["a", "b", "c"]}, r"3 compute nodes \['a', 'b', 'c'\] need 4 cuts"),
         ({"cuts": [1, 3, 4], "nodes": ["a", "a"]}, r"different names"),
-        ({"cuts": [1, 9]}, r"no place to cut 9; legal are 0\.\.6"),
+        ({"cuts": [1, 9]}, r"no place to cut 9; give 0\.\.6"),
         ({"cuts": [1, 3], "owner_routes": {"owner-9": {"cuts": [1, 2]}}}, r"names 'owner-9'; there are owner-0"),
         ({"cuts": [1, 3], "queue": "lifo"}, r"queue"),
         ({"cuts": "auto"}, r"cuts: auto is planned from topology"),
