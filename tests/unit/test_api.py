@@ -267,9 +267,7 @@ def test_a_method_with_an_unknown_option_is_refused() -> None:
 
 def test_a_module_takes_no_options() -> None:
     module = {"name": Net((4,), 3), "width": 3}
-    with pytest.raises(
-        ValueError, match="given as a module, which takes no options, and has the options width"
-    ):
+    with pytest.raises(ValueError, match="given as a module, which takes no options, and has the options width"):
         raysplit.train(model=module, data=(TRAIN, TEST), **LOCAL)
 
 

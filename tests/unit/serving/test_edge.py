@@ -444,7 +444,7 @@ def test_a_folder_that_cannot_be_served_is_named(folder: Path, tmp_path: Path) -
     torch.save({name: value for name, value in state.items() if name.startswith("backbone.")}, tmp_path / "model.pt")
     refused("holds no heads")
     torch.save({**state, "heads.mood.3.bias": torch.zeros(4)}, tmp_path / "model.pt")
-    refused(r"heads\.mood\.3\.bias has shape \(4,\), \(3,\) is described")
+    refused(r"heads\.mood\.3\.bias has shape \(4,\) and the description has shape \(3,\)")
     (tmp_path / "model.pt").write_bytes((folder / "model.pt").read_bytes()[:5000])
     refused("cannot be read: .*; export the run again")
     torch.save({"heads.mood": Path("a class of another library")}, tmp_path / "model.pt")
@@ -462,7 +462,7 @@ def test_a_folder_that_cannot_be_served_is_named(folder: Path, tmp_path: Path) -
 
 def test_an_export_must_describe_its_model(tmp_path: Path) -> None:
     model = build_classifier("small", {"age": 2, "gender": 2}, image_size=64, seed=1)
-    with pytest.raises(ValueError, match="the model answers age, gender, the description says age, gender, mood"):
+    with pytest.raises(ValueError, match="the model has the tasks age, gender, the description age, gender, mood"):
         save_serving(tmp_path, model, META)
     three = META.model_copy(update={"classes": {"age": ("a", "b", "c"), "gender": ("f", "m")}})
     with pytest.raises(ValueError, match="does not fit the description"):

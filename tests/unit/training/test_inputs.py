@@ -67,7 +67,9 @@ def test_an_exported_program_takes_them(tmp_path: Path, changes: dict[str, Any],
 
 
 def test_domains_are_for_pictures() -> None:
-    with pytest.raises(ValueError, match=r"pictures, one floating input, and these data have x \(torch.int64"):
+    with pytest.raises(
+        ValueError, match=r"pictures, one floating input of a fixed shape, and these data have x \(torch.int64"
+    ):
         spec_of({**TOKENS, "owners": {"domain": "invert"}})
 
 

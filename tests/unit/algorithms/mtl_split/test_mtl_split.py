@@ -278,7 +278,7 @@ def test_parts_keep_the_names_of_the_whole() -> None:
         assert len(union) == sum(map(len, states))
         assert same(union, whole)
     for wrong in ((1,), (0, 0), (0, 3), ("heads",)):
-        with pytest.raises(ValueError, match="a model of 3 heads is cut at 0"):
+        with pytest.raises(ValueError, match="for a model of 3 heads; give 0, after its backbone"):
             spec.parts(wrong)
 
 
@@ -328,7 +328,7 @@ def test_gradients_are_given_once_and_for_their_own_step() -> None:
         ({"partition__num_owners": 2}, "one backbone at one data owner, and there are 2 owners"),
         ({"model__tasks": ["colour"]}, "have a class label for each of the tasks scale, shape, floor_hue"),
         ({"model": {"name": "cnn8"}}, "set model.name to multi_task"),
-        ({"model__frozen": True}, "a frozen backbone would stay random"),
+        ({"model__frozen": True}, "a frozen backbone without weights would stay random"),
         ({"model__cut": "middle"}, "unknown cut 'middle'; choose flat or pooled"),
         ({"model__backbone": "vgg"}, "unknown backbone 'vgg'"),
         ({"model__depth": 3}, "multi_task has no option"),

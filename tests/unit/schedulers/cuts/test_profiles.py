@@ -143,5 +143,5 @@ def test_measuring_any_model() -> None:
     profile = measure_profile(_Residual(), name="residual", input_shape=(3,), batch_size=2, repeats=1)
     assert [unit.activation_bytes for unit in profile.units] == [4 * 2 * 3, 2 * 4 * 2 * 3, 4 * 2 * 3]
     assert [unit.parameter_bytes for unit in profile.units] == [4 * 12, 4 * 12, 0]
-    with pytest.raises(ValueError, match="0 repeats of batches of 2"):
+    with pytest.raises(ValueError, match="repeats is 0 and batch_size is 2; both must be at least 1"):
         measure_profile(_Residual(), name="residual", input_shape=(3,), batch_size=2, repeats=0)
