@@ -208,6 +208,6 @@ def _drawn(indices: Indices, count: int | None, side: str, seed: int) -> Indices
         return indices
     if not 0 < count <= len(indices):
         raise ValueError(
-            f"{count} {side} pictures asked for, there are {len(indices)}; set num_{side} to 1 to {len(indices)}"
+            f"num_{side} is {count} and there are {len(indices)} {side} pictures; give 1 to {len(indices)}"
         )
     return np.sort(generator(seed, "shapes3d", side).choice(indices, size=count, replace=False))

@@ -89,7 +89,7 @@ def _task_set(train: Samples, test: Samples, classes: Mapping[str, tuple[str, ..
 
 def _samples(drawn: Sequence[tuple[Canvas, tuple[int, ...]]], tasks: Sequence[str]) -> Samples:
     if not drawn:
-        raise ValueError("0 pictures asked for; set num_train and num_test to at least 1")
+        raise ValueError("num_train or num_test is 0; give at least 1 of each")
     pictures = np.stack([np.rint(255 * canvas.clip(0, 1)).astype(np.uint8).transpose(2, 0, 1) for canvas, _ in drawn])
     labels = np.array([classes for _, classes in drawn], np.int64)
     return Samples(

@@ -91,7 +91,5 @@ def _drawn(side: npt.NDArray[np.int64], count: int | None, name: str, seed: int)
     if count is None:
         return side
     if not 0 < count <= len(side):
-        raise ValueError(
-            f"{count} {name} pictures asked for, there are {len(side)}; set num_{name} to 1 to {len(side)}"
-        )
+        raise ValueError(f"num_{name} is {count} and there are {len(side)} {name} pictures; give 1 to {len(side)}")
     return np.sort(generator(seed, "dsprites", name).choice(side, size=count, replace=False))

@@ -115,7 +115,7 @@ def test_group_norm_has_no_running_state() -> None:
     model = build_model("resnet18_cifar", input_shape=(1, 28, 28), num_classes=7, norm="group")
     assert not list(model.buffers())
     assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 7)
-    with pytest.raises(ValueError, match="norm 'batch' or 'group', got 'layer'"):
+    with pytest.raises(ValueError, match="norm of resnet18_cifar must be 'batch' or 'group', got 'layer'"):
         build_model("resnet18_cifar", input_shape=(1, 28, 28), num_classes=7, norm="layer")
 
 

@@ -181,7 +181,7 @@ def test_mistakes_are_named() -> None:
         load_shapes3d(grid="reduced", tasks=("size",))
     with pytest.raises(ValueError, match="each once"):
         load_shapes3d(grid="reduced", tasks=("scale", "scale"))
-    with pytest.raises(ValueError, match="9000 train pictures asked for, there are 7680"):
+    with pytest.raises(ValueError, match="num_train is 9000 and there are 7680 train pictures"):
         load_shapes3d(grid="reduced", num_train=9000)
     with pytest.raises(ValueError, match="at most 4 shapes"):
         Grid(sizes=(2, 2, 2, 2, 5, 2))
