@@ -1,4 +1,4 @@
-"""From what a person gives, a file, keyword arguments, objects, to a checked configuration."""
+"""Convert files, mappings, keyword arguments and experiments to a checked configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECTIONS = tuple(RunConfig.model_fields)
 
 
 class Sections(TypedDict, total=False):
-    """What a configuration file takes, as keyword arguments; see `train`."""
+    """The sections of a configuration as keyword arguments; see `raysplit.train`."""
 
     seed: int
     model: Any
@@ -42,19 +42,22 @@ Source = str | Path | Mapping[str, Any] | RunConfig | Experiment | None
 
 
 def described(config: Source, sections: Mapping[str, Any]) -> RunConfig:
-    """The checked configuration of a source and sections. Raises `ConfigError`."""
+    """Return the checked configuration of a source with sections on top. Raises `ConfigError`."""
     return config if isinstance(config, RunConfig) and not sections else check_config(tree_of(config, sections))
 
 
 def tree_of(config: Source, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """A source with sections on top, as plain data that is not yet checked."""
+    """Return a source with sections on top as plain data, without checking the values.
+
+    Raises `ConfigError` for an unknown section or a source of another type.
+    """
     for key in sections:
         try:
             one_of("argument", key, SECTIONS)
         except ValueError as error:
             raise ConfigError(str(error)) from None
     if isinstance(config, Experiment):
-        raise ConfigError("an Experiment is described to the end; give a file, a mapping or keyword arguments here")
+        raise ConfigError("an Experiment is already complete; give a file, a mapping or keyword arguments here")
     if config is None or isinstance(config, str | Path):
         tree = read_tree(config)
     elif isinstance(config, RunConfig):
@@ -70,10 +73,10 @@ def tree_of(config: Source, sections: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recorded(experiment: Experiment) -> Experiment:
-    """An experiment that a program made, with what a run folder keeps of it.
+    """Return an experiment that a program made, with the plain description that the run folder keeps.
 
-    Its data go by a name that no file can follow, since they may be others than a file says: such a run is not resumed
-    from its folder.
+    Its data have a name that no configuration file can have, because the data may differ from those of a file; such a
+    run cannot be resumed from its folder.
     """
     plain = {**(experiment.plain or _plain(experiment))}
     plain["data"] = {**plain.get("data", {}), "name": EXPERIMENT}
@@ -98,5 +101,5 @@ def _plain(experiment: Experiment) -> dict[str, Any]:
 
 
 def method_name(kind: type[Algorithm]) -> str:
-    """The name of a built-in algorithm, or how a class of one's own is found."""
+    """Return the name of a built-in algorithm, or the import path of any other class."""
     return kind.name if ALGORITHMS.get(getattr(kind, "name", "")) is kind else name_of(kind)

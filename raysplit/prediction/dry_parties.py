@@ -1,9 +1,8 @@
-"""Parties that act out a round without computing it.
+"""Dry parties: parties that run a round without computing anything.
 
-A dry party runs the same verbs and programs as the real one, on the same devices and links, but a tensor is only its
-size. On a virtual clock this makes a simulator of whatever the algorithm does, for thousands of owners.
-
-A class of parties that an algorithm brings says itself what stands for it, in an attribute ``dry``.
+A dry party runs the same methods as the real one, on the same devices and links, but its tensors are only sizes. On a
+virtual clock, this simulates any algorithm for thousands of owners. The attribute ``dry`` of a party class of your own
+names its dry class.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _LABEL_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class DryBatch:
-    """A mini-batch of sizes."""
+    """Mini-batch of sizes."""
 
     x: TensorSize
     y: TensorSize
@@ -46,7 +45,7 @@ def _batch(num_rows: int) -> DryBatch:
 
 
 class DryOwner(DataOwner):
-    """A data owner whose batches have sizes only."""
+    """Data owner whose batches are sizes."""
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:
         batches = [_batch(num_rows) for num_rows in self._batch_sizes()]
@@ -61,7 +60,7 @@ class DryOwner(DataOwner):
 
 
 class DryNode(ComputeNode):
-    """A compute node of sizes; a joint step takes as long as its batches one after the other."""
+    """Compute node of sizes; a joint step takes the time of its batches one after the other."""
 
     async def _joint_work(self, brought: list[tuple[StepId, Any, Any]]) -> dict[str, tuple[float, Any]]:
         stage = self._stage(SHARED)
@@ -74,7 +73,7 @@ class DryNode(ComputeNode):
 
 
 class DryServerShard(DryNode, ServerShard):
-    """One of several servers, whose gradient is as large as its part."""
+    """One of several servers of sizes; its gradient has the size of its part."""
 
     async def _combine(self, step_id: StepId, stage: Any, num_rows: int) -> None:
         assert self._sharing is not None
@@ -82,37 +81,35 @@ class DryServerShard(DryNode, ServerShard):
         await self._exchange(step_id, (gradient, num_rows), self._sharing)
 
 
-_STANDS_FOR: dict[Any, Any] = {DataOwner: DryOwner, ComputeNode: DryNode, ServerShard: DryServerShard}
-_AS_THEY_ARE = (Aggregator, OpenAggregator, RoutedNode)
-"""Classes that only pass tensors on, or ask a stage for them."""
+_DRY_CLASSES: dict[Any, Any] = {DataOwner: DryOwner, ComputeNode: DryNode, ServerShard: DryServerShard}
+_UNCHANGED = (Aggregator, OpenAggregator, RoutedNode)
+"""Classes that run unchanged, because they only send tensors or take them from a stage."""
 
 
 def _class_in_dry_run(party: PartySpec) -> Any:
-    """What stands for the class of a party: `vars`, since what stands for a class need not have its subclass's verbs.
-
-    Raises `CannotBeSimulated` for a class from outside that does not say it.
-    """
-    if party.build in _AS_THEY_ARE:
+    if party.build in _UNCHANGED:
         return party.build
-    if party.build in _STANDS_FOR:
-        return _STANDS_FOR[party.build]
+    if party.build in _DRY_CLASSES:
+        return _DRY_CLASSES[party.build]
+    # vars, not getattr: the dry class of a base class may lack the methods of its subclass
     found = vars(party.build).get("dry") if isinstance(party.build, type) else None
     if found is None:
         name = getattr(party.build, "__qualname__", repr(party.build))
         raise CannotBeSimulated(
-            f"{party.name} is a {name}, and a simulation does not know what that does with tensors that are sizes; "
-            f"set can_be_simulated = False in the algorithm, or {name}.dry to the class that stands for it: a subclass "
-            f"of DryOwner or DryNode (raysplit.prediction.dry_parties), or {name} itself if it only passes tensors on"
+            f"{party.name} is a {name}, which has no dry class for tensors that are only sizes; set can_be_simulated = "
+            f"False in the algorithm, or set {name}.dry to a subclass of DryOwner or DryNode "
+            f"(raysplit.prediction.dry_parties), or to {name} itself if it only passes tensors on"
         )
     return found
 
 
 def dry_parties(parties: Sequence[PartySpec]) -> list[PartySpec]:
-    """The same parties without tensors; their recipes must be of a `DryModelSpec`. Evaluators are left out.
+    """Replace parties by dry ones, without the evaluators; their recipes must describe a `DryModelSpec`.
 
-    Raises `CannotBeSimulated` for a class of parties for which nothing stands.
+    Raises:
+        CannotBeSimulated: a class of parties has no dry class.
     """
-    recipes: dict[int, DryRecipe] = {}  # by identity: owners that share a recipe share its dry one
+    recipes: dict[int, DryRecipe] = {}  # by identity, so that owners that share a recipe share its dry one
 
     def dry(value: Any) -> Any:
         if isinstance(value, PartRecipe):

@@ -1,7 +1,4 @@
-"""Dry runs: what stands for tensors, models, parts and shards where nothing is computed and only sizes are known.
-
-`raysplit.prediction.dry_parties` has the parties that use them.
-"""
+"""Dry runs: tensors, models, parts and shards that are only sizes, for `raysplit.prediction.dry_parties`."""
 
 from __future__ import annotations
 

@@ -27,13 +27,13 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
 
     Raises:
         ConfigError: the experiment has no topology or profile.
-        CannotBeSimulated: the course of its algorithm depends on values.
+        CannotBeSimulated: its algorithm depends on the values of tensors.
     """
     if not experiment.algorithm.can_be_simulated:
         able = [name for name, method in ALGORITHMS.items() if method.can_be_simulated]
         raise CannotBeSimulated(
-            f"algorithm.name is {experiment.method}, whose course depends on values or on several tasks "
-            f"(can_be_simulated is False); what can be simulated is {', '.join(able)}, and algorithms of your own"
+            f"algorithm.name is {experiment.method}, which depends on values of tensors or several tasks "
+            f"(can_be_simulated is False); use one that can be simulated: {', '.join(able)}, or your own"
         )
     given = experiment.setting
     sizes = shard_sizes or [len(data.shard) for data in given.owners.values()]

@@ -105,8 +105,8 @@ def simulate(
             if type(algorithm) in ALGORITHMS.values():
                 raise
             raise CannotBeSimulated(
-                f"{type(algorithm).__qualname__} fails on sizes instead of tensors: {error}; an algorithm whose "
-                f"rounds compute with weights or smashed data themselves sets can_be_simulated = False"
+                f"{type(algorithm).__qualname__} fails on sizes instead of tensors: {error}; if its "
+                f"rounds compute with the values of weights or smashed data, set can_be_simulated = False"
             ) from error
     took_s = time.perf_counter() - began
     return Simulation(round_s=tuple(round_s), log=cluster.log, traffic=tuple(traffic), took_s=took_s)

@@ -129,7 +129,7 @@ class Timeline:
         return max(self.uses(), key=lambda use: use.busy_s, default=None)
 
     def _in_order(self, numbers: Numbers) -> list[str]:
-        """These names by their numbers (``node-10`` behind ``node-9``), those on whose behalf others work last."""
+        # node-10 comes after node-9, and owners come last
         owners = {self.names[number] for number in np.unique(self.columns["owner"])}
         return sorted((self.names[number] for number in numbers), key=lambda name: (name in owners, *_natural(name)))
 

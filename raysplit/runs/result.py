@@ -101,7 +101,7 @@ class Result:
             (label,) = self.states
         if label is None or label not in self.states:
             given = "no label was given" if label is None else f"there is no model {label!r}"
-            raise ValueError(f"{given}; this run has the models {', '.join(self.states) or 'none'}: give one of them")
+            raise ValueError(f"{given}; this run has the models {', '.join(self.states) or 'none'}; give one of them")
         specs = self.specs() if callable(self.specs) else self.specs
         model = specs[label].build()
         model.load_state_dict(dict(self.states[label]))

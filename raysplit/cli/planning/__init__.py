@@ -1,1 +1,1 @@
-"""Commands that predict and plan: `plan`, `simulate`, `profile`, `affinity` and `split_cost`."""
+"""Commands that predict and plan: `plan` (with `quantities`), `simulate`, `profile`, `affinity` and `split_cost`."""

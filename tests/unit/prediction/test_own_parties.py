@@ -92,7 +92,7 @@ def sections(tmp_path: Path) -> dict[str, Any]:
 
 def test_a_class_that_nothing_stands_for_is_refused(sections: dict[str, Any]) -> None:
     for algorithm, name in ((Unknown, "TalkativeOwner"), (Inheriting, "Below"), (OwnServer, "AsItIs")):
-        with pytest.raises(ConfigError, match=rf"is a {name}, .* set can_be_simulated = False .* or {name}\.dry"):
+        with pytest.raises(ConfigError, match=rf"is a {name}, .* set can_be_simulated = False .* or set {name}\.dry"):
             simulate(sections, algorithm=algorithm)
 
 

@@ -39,8 +39,8 @@ def test_values_are_yaml() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("partition.alpha", "not of the form"),
-        ("alpha=1,2", "not of the form"),
+        ("partition.alpha", "does not have the form"),
+        ("alpha=1,2", "does not have the form"),
         ("partition.alpha=", "no values"),
         ("partition.alpha=1,1", "same value twice"),
         ("partition.alpha=[1,", "not valid YAML"),
@@ -73,7 +73,7 @@ def test_keys_inside_options_can_be_swept() -> None:
 def test_a_wrong_combination_is_named_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match=r"with training\.rounds=0: "):
         cells(tree(), [parse_axis("training.rounds=1,0")])
-    with pytest.raises(ConfigError, match="swept once"):
+    with pytest.raises(ConfigError, match="swept only once"):
         cells(tree(), [parse_axis("seed=1"), parse_axis("seed=2")])
 
 

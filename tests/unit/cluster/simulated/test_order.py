@@ -175,7 +175,7 @@ def test_a_joint_step_takes_its_batches_one_after_the_other(toy: str) -> None:
 
 
 def test_what_cannot_be_simulated_says_what_can(toy: str) -> None:
-    with pytest.raises(ValueError, match=r"name is mtsl, .* simulated is centralised, local, fedavg, .* mpsl"):
+    with pytest.raises(ValueError, match=r"name is mtsl, .* simulated: centralised, local, fedavg, .* mpsl"):
         simulate(small(toy, {"name": "mtsl", "cut": 2}))
 
 
@@ -185,13 +185,13 @@ def test_what_cannot_be_simulated_says_what_can(toy: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"nodes": ["n0"]}, "topology.nodes has 1 devices and the run has 2 compute nodes, node-2 among them"),
+        ({"nodes": ["n0"]}, "topology.nodes has 1 devices and the run has 2 compute nodes, with node-2"),
         ({"nodes": ["n0", "ownr"]}, "no device 'ownr' in topology.devices; did you mean 'owner'"),
         ({"owners": {"owner": 2}}, "puts 2 owners on devices and partition.num_owners is 3"),
         ({"devices": {"owner": {}, "n0": {}, "n1": {}}}, "no device of the topology has a profile"),
-        ({"devices": {"owner": {"times": "d9"}, "n0": {}, "n1": {}}}, "no shipped times 'd9'; there are d1, d2"),
+        ({"devices": {"owner": {"times": "d9"}, "n0": {}, "n1": {}}}, "no shipped times 'd9'; use one of d1, d2"),
         ({"devices": {"owner": {"bandwidth_mbit_per_s": 0}, "n0": {}, "n1": {}}}, "greater than 0"),
-        ({"devices": {"owner": {"host": "x"}, "n0": {}, "n1": {}}}, "is on host 'x' and topology.hosts does not"),
+        ({"devices": {"owner": {"host": "x"}, "n0": {}, "n1": {}}}, "is on host 'x', which is not in topology.hosts"),
     ],
 )
 def test_bad_topologies(toy: str, change: dict[str, Any], message: str) -> None:

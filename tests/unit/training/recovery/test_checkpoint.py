@@ -100,7 +100,7 @@ def test_a_spoilt_file_is_named_and_the_one_before_is_used(
     assert found is not None
     assert found.rounds == 1
     assert "round-000002.ckpt" in caplog.text
-    assert "taking the one before" in caplog.text
+    assert "using the one before" in caplog.text
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -254,7 +254,7 @@ def test_a_node_that_dies_in_a_round_takes_nothing_with_it(mpsl: dict[str, Any])
 
 
 def test_without_any_node_it_waits(mpsl: dict[str, Any]) -> None:
-    with pytest.raises(NoRoom, match="no compute node is there"):
+    with pytest.raises(NoRoom, match="there is no compute node"):
         moving(ComingAndGoing({"node-1", "node-2", "node-3"}), mpsl)
 
 
