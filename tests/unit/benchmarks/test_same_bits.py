@@ -160,7 +160,8 @@ def test_models_by_owner_are_compared_tensor_by_tensor(compare: ModuleType) -> N
 def test_every_algorithm_and_example_has_a_case(same_bits: ModuleType) -> None:
     cases = same_bits.read_cases(same_bits.CASES.read_text(encoding="utf-8"))
     assert {case.config["algorithm"]["name"] for case in cases if case.config} == set(ALGORITHMS)
-    assert {case.example for case in cases if case.example} == {path.name for path in EXAMPLES.glob("*.yaml")}
+    examples = {path.name for path in EXAMPLES.glob("*.yaml")} - {"scaffold_digits.yaml"}  # the base has no such method
+    assert {case.example for case in cases if case.example} == examples
 
 
 def test_a_named_section_replaces_and_another_changes(same_bits: ModuleType) -> None:
