@@ -14,6 +14,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import isdatadescriptor
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +47,7 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 _NOTHING: frozenset[type] = frozenset({str, int, float, bool, type(None)})  # most of what is sent holds no tensor
-_weighers: dict[type, Callable[[Any], int]] = {}
+_weighers: dict[type, Callable[[Any], int] | None] = {}  # None: no instance holds a tensor
 
 
 def num_bytes(value: Any) -> int:
@@ -55,15 +57,16 @@ def num_bytes(value: Any) -> int:
     0 bytes.
     """
     kind = type(value)
-    weigh = _weighers.get(kind)
-    if weigh is None:
+    try:
+        weigh = _weighers[kind]
+    except KeyError:
         weigh = _weighers[kind] = _weigher(kind)
-    return weigh(value)
+    return 0 if weigh is None else weigh(value)
 
 
-def _weigher(kind: type) -> Callable[[Any], int]:
+def _weigher(kind: type) -> Callable[[Any], int] | None:
     if kind in _NOTHING:
-        return lambda _: 0
+        return None
     if issubclass(kind, Tensor):
         return lambda tensor: tensor.nbytes
     if issubclass(kind, tuple | list):
@@ -72,8 +75,8 @@ def _weigher(kind: type) -> Callable[[Any], int]:
         return lambda items: sum([num_bytes(item) for item in items.values()])
     same_for_all = getattr(kind, "num_bytes", None)
     if isinstance(same_for_all, int):
-        return lambda _: same_for_all
-    return _own_size
+        return (lambda _: same_for_all) if same_for_all else None
+    return attrgetter("num_bytes") if isdatadescriptor(same_for_all) else _own_size
 
 
 def _own_size(value: Any) -> int:

@@ -182,8 +182,7 @@ class _Calls:
 
     def start(self, verb: str, *args: Any, **kwargs: Any) -> SimulatedCall:
         caller, sent_bytes = current_party.get(), 0
-        crossing = self._crossings.get(verb)
-        if crossing is not None:
+        if self._crossings and (crossing := self._crossings.get(verb)) is not None:
             args, kwargs = arguments_leaving(self.link, crossing, caller, self.name, args, kwargs)
         values = [*args, *kwargs.values()]
         promises = []
@@ -220,7 +219,7 @@ class _Calls:
             result = yield from result  # type: ignore[misc]  # as `types.coroutine` allows
         elif hasattr(result, "__await__"):
             result = yield from result.__await__()
-        crossing = self._crossings.get(verb)
+        crossing = self._crossings.get(verb) if self._crossings else None
         if crossing is None:
             return result
         return self.link.leaving(self.name, "", result, crossing.answer, crossing.step_of(values, named))
