@@ -24,7 +24,6 @@ from typing import Any
 import psutil
 import torch
 import torch.nn.functional as F
-from raysplit.config.cluster import ray_layout
 
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
 from raysplit.config.build import build, build_dry, reference_profile, simulate
@@ -34,6 +33,7 @@ from raysplit.models.spec import ModelSpec
 from raysplit.models.zoo import build_model
 from raysplit.runs.callback import Callback
 from raysplit.seeding import torch_generator
+from raysplit.training.cluster import ray_layout
 from raysplit.training.loop import run
 
 BATCH = 32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from support import run_on, same, settings, train
 
+import raysplit
 from raysplit.cluster.codecs.casts import Float16
 from raysplit.cluster.links.link import LinkRules
 
@@ -88,14 +88,6 @@ class Kept:
         await self._cluster.close()
 
 
-def test_a_configured_run_on_ray_codes_its_links(ray_session: Any, tmp_path: Path) -> None:
-    from raysplit.config.cluster import ray_cluster, ray_layout
-
-    from raysplit.config.build import build
-    from raysplit.config.run import check_config
-    from raysplit.training.loop import run
-
-    config = check_config(settings(links=HALF, cluster={"kind": "ray", "places": 2}))
-    cluster = ray_cluster(config, ray_layout(config, {"CPU": 2.0}))
-    there = asyncio.run(run(build(config), cluster))
+def test_a_configured_run_on_ray_codes_its_links(ray_session: Any) -> None:
+    there = raysplit.train(settings(links=HALF, cluster={"kind": "ray", "places": 2}))
     assert same(there, train(links=HALF))
