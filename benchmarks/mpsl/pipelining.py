@@ -26,11 +26,13 @@ import torch
 import torch.nn.functional as F
 
 from raysplit.cluster.on_ray.connect import RayOptions, connect, disconnect
-from raysplit.config.build import build, build_dry, reference_profile, simulate
+from raysplit.config.build import build, build_dry
 from raysplit.config.run import RunConfig, check_config
 from raysplit.models.profiler import measure_profile
 from raysplit.models.spec import ModelSpec
 from raysplit.models.zoo import build_model
+from raysplit.prediction.dry_setting import reference_profile
+from raysplit.prediction.simulate import simulate
 from raysplit.runs.callback import Callback
 from raysplit.seeding import torch_generator
 from raysplit.training.cluster import ray_layout

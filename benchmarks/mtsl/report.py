@@ -21,8 +21,9 @@ from raysplit.cli.pictures.sweep import draw_sweep
 from raysplit.config.build import build
 from raysplit.config.run import load_config
 from raysplit.experiment.experiment import Experiment
+from raysplit.runs.report_page import markdown_table
 from raysplit.seeding import derive
-from raysplit.sweeps.report import Group, Spread, as_markdown, percent, read_groups
+from raysplit.sweeps.report import Group, Spread, percent, read_groups
 from raysplit.sweeps.sweep import cells
 
 TITLES = {
@@ -74,7 +75,7 @@ def at_step(group: Group | None, step: int) -> Spread | None:
 
 
 def print_table(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    print(f"\n### {title}\n\n{as_markdown(columns, lines)}")
+    print(f"\n### {title}\n\n{markdown_table(columns, lines)}\n")
 
 
 def accuracy_tables(results: Results) -> None:
