@@ -17,8 +17,8 @@ NEED_RAY = ("raysplit.cluster.on_ray", "raysplit.serving.server")
 def imported(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("raysplit"):
-            if not node.module.startswith(NEED_RAY):
-                yield from ((node.module, alias.name) for alias in node.names)
+            names = [(node.module, alias.name) for alias in node.names]
+            yield from (pair for pair in names if not ".".join(pair).startswith(NEED_RAY))
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.relative_to(ROOT).as_posix())
