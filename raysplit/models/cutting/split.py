@@ -146,6 +146,7 @@ class TracedModel:
             leaving = tuple(known[node] for node in self.crossings.tensors(hi))
             part.output(leaving[0] if len(leaving) == 1 else leaving)
         module = fx.GraphModule(root, part, class_name="Part")
+        _leave_out_of_state(module, root)
         module.training = root.training
         part.owning_module = None  # this cycle would keep dropped weights in memory until the garbage collector runs
         return module
@@ -233,6 +234,15 @@ def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = fro
     if idle := model.state_dict().keys() - whole.state_dict().keys():
         raise ValueError(f"{_some(idle)} of {type(model).__name__} are never used in its forward; remove them")
     return found
+
+
+def _leave_out_of_state(part: nn.Module, root: nn.Module) -> None:
+    """Keep out of the part's state dict the buffers that are not in the root's; before torch 2.13 all of them enter."""
+    kept = root.state_dict().keys()
+    for path, buffer in list(part.named_buffers(remove_duplicate=False)):
+        if path not in kept:
+            owner, _, name = path.rpartition(".")
+            part.get_submodule(owner).register_buffer(name, buffer, persistent=False)
 
 
 def merge(states: Sequence[Mapping[str, Tensor]], like: nn.Module) -> dict[str, Tensor]:
