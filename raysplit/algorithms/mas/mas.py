@@ -194,7 +194,7 @@ class MAS(MeasuringTraining):
         self._affinity = widened(self._affinity, newcomer, tried)
         chosen = join(self._affinity, groups, newcomer)
         self.decide(
-            f"task {newcomer} was trained in every group for {len(self._trials)} rounds",
+            f"task {newcomer} was tried in every group for {len(self._trials)} rounds",
             groups=chosen.groups,
             score=chosen.score,
         )
