@@ -8,7 +8,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
+LOWEST := .venv-lowest
+LOWEST_LOCK := requirements-lowest.lock
+RAY_SAMPLE := $(addprefix tests/ray/test_,ray_cluster.py mpsl_ray.py recovery.py jobs.py serving.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-emit-index-url \
+	--no-annotate --no-header
 SOURCES := $(wildcard raysplit tests benchmarks examples)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 
@@ -18,7 +23,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if $$p -c '$(SUPPORTED)' 2>/dev/null; then echo $$p; break; fi; done)
 endif
 
-.PHONY: help setup demo test test-all lint types format docs lock bench clean
+.PHONY: help setup demo test test-all test-lowest lint types format docs lock bench clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1            \2/p' Makefile | sed -E 's/^(.{12}) *(.*)/  make \1\2/'
@@ -41,6 +46,15 @@ test-all: lint types  ## lint, types and all tests
 	@echo "==> tests on Ray, the slow ones too, in one session"
 	@$(BIN)/python -m pytest tests/ray
 
+test-lowest:  ## the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] > (3, 12))' || { \
+		echo "the lowest versions are made for Python 3.11 and 3.12; name one: make PYTHON=python3.11 $@" >&2; exit 1; }
+	@$(MAKE) VENV=$(LOWEST) LOCK=$(LOWEST_LOCK) setup
+	@echo "==> tests without Ray, on two workers, with the lowest versions"
+	@$(LOWEST)/bin/python -m pytest -m "not slow" -n 2 tests/unit
+	@echo "==> a sample of the tests on Ray, in one session"
+	@$(LOWEST)/bin/python -m pytest -m "not slow" $(RAY_SAMPLE)
+
 lint: $(READY)  ## ruff: rules and format
 	@echo "==> lint"
 	@$(BIN)/ruff check --quiet $(SOURCES)
@@ -62,15 +76,15 @@ bench: $(READY)  ## list the measurements; each is run by itself
 docs: $(READY)  ## write docs/configuration.md from the code
 	@$(BIN)/python -m raysplit.config.reference > docs/configuration.md
 
-lock: $(READY)  ## pin the newest versions that pyproject.toml allows (installs uv into .venv)
+lock: $(READY)  ## pin the newest and the lowest versions that pyproject.toml allows (installs uv into .venv)
 	@$(PIP) install uv
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-emit-index-url \
-		--no-annotate --no-header pyproject.toml --output-file $(LOCK)
-	@if grep -nE '://|--|@' $(LOCK); then echo "$(LOCK) names a place; it must name packages only" >&2; exit 1; fi
-	@echo "$(LOCK): $$(grep -c == $(LOCK)) packages"
+	@$(COMPILE) pyproject.toml --output-file $(LOCK)
+	@$(COMPILE) --resolution lowest-direct pyproject.toml --output-file $(LOWEST_LOCK)
+	@if grep -nE '://|--|@' $(LOCK) $(LOWEST_LOCK); then echo "a lock file names a place; it must name packages only" >&2; exit 1; fi
+	@for lock in $(LOCK) $(LOWEST_LOCK); do echo "$$lock: $$(grep -c == $$lock) packages"; done
 
-clean:  ## remove .venv, caches and build products; runs stay
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean:  ## remove .venv, .venv-lowest, caches and build products; runs stay
+	@rm -rf $(VENV) $(LOWEST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): $(LOCK) pyproject.toml

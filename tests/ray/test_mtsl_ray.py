@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support import run_on, same, settings, train
 
+from raysplit.api import train_cell
 from raysplit.cluster.on_ray.cluster import RayCluster
 from raysplit.runs.folder import read_metrics
 from raysplit.sweeps.sweep import Axis, cells, run_cells
@@ -53,10 +54,13 @@ def test_traffic_is_activations_and_labels_up_and_gradients_down(make_cluster: M
 def test_cells_of_a_sweep_run_as_tasks(ray_session: dict[str, float], tmp_path: Path) -> None:
     """Two at a time, each in a process of its own, with the numbers of a run in this one."""
     grid = cells(settings(algorithm={"name": "mtsl"}), [Axis(key="seed", values=(3, 4))])
-    assert run_cells(grid, tmp_path, parallel=2) == {}
+    assert run_cells(grid, tmp_path, train=train_cell, parallel=2) == {}
     here = train(algorithm={"name": "mtsl"})
     there = read_metrics(tmp_path / "seed=3")
     assert [row["train_loss"] for row in there] == [row["train_loss"] for row in here.rows]
     kept = []
-    assert run_cells(grid, tmp_path, parallel=2, done=lambda cell, was_there: kept.append(was_there)) == {}
+    assert (
+        run_cells(grid, tmp_path, train=train_cell, parallel=2, done=lambda cell, was_there: kept.append(was_there))
+        == {}
+    )
     assert kept == [True, True]

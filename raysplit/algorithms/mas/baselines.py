@@ -93,7 +93,7 @@ class TAG(MeasuringTraining):
         if done != rounds:
             return None
         chosen = overlap(mean_affinity(self.history), self.options.num_groups)
-        self.decide(f"the merged run of {rounds} rounds has ended", groups=chosen.groups, score=chosen.score)
+        self.decide(f"the merged run of {rounds} rounds is done", groups=chosen.groups, score=chosen.score)
         return Phase(groups=chosen.groups, schedule_from=rounds, schedule_rounds=rounds)
 
 
