@@ -22,6 +22,7 @@ from raysplit.config.prepare_shards import streamed_owners
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
+from raysplit.data.inputs import Input
 from raysplit.data.partition.laws import partition, partition_test
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
@@ -123,7 +124,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
     """Describe the model for the data; where samples have a target per task, it has one head or decoder per task."""
     fields: dict[str, Any] = {
         "name": config.model.name,
-        "inputs": data.inputs,
+        "inputs": _with_sent(data.inputs, config.model.send_inputs),
         "num_classes": data.num_classes,
         "options": config.model.options,
         "seed": config.seed,
@@ -141,6 +142,13 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         )
     fields["options"] = {**config.model.options, "tasks": tuple(data.train.y)}
     return MultiTaskSpec(**fields)
+
+
+def _with_sent(inputs: Mapping[str, Input], sent: Sequence[str]) -> dict[str, Input]:
+    """Make side inputs, which may be sent, of those that the configuration names."""
+    if unknown := [name for name in sent if name not in inputs]:
+        raise ValueError(f"model.send_inputs names {unknown[0]!r}, and the inputs of the data are {', '.join(inputs)}")
+    return {name: replace(entry, role="side") if name in sent else entry for name, entry in inputs.items()}
 
 
 def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from raysplit.seeding import generator
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
 from raysplit.training.majority import majority_accuracy, to_targets
 from raysplit.training.metrics import is_best, stop_reason, tested
+from raysplit.training.model_checks import check_cuts, check_outputs
 from raysplit.training.preflight import expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
@@ -66,6 +67,7 @@ async def run(
     """
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
+        check_outputs(experiment.setting.spec, experiment.setting.training.loss)
         algorithm = experiment.begin()
         if folder is not None:
             folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
@@ -75,6 +77,7 @@ async def run(
         try:
             setting = algorithm.setting
             parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
+            check_cuts(algorithm, parties)
             if experiment.reliability.preflight and resources and experiment.elastic is None:
                 refuse_too_little(expected_needs(experiment, algorithm, parties, resources), resources)
             algorithm.attach(await deployed(parties, cluster, experiment.reliability), cluster)

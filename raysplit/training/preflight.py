@@ -17,6 +17,7 @@ from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import as_tuple
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.sent_inputs import recipes_of
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.links.tensors import num_bytes
 from raysplit.data.inputs import feed
@@ -62,7 +63,7 @@ def estimate(
     state_copies: dict[str, int] = {}
     for party in parties:
         copies = num_owners if party.arguments.get("copies") == "per_owner" else 1
-        for recipe in [*_recipes(party), *(learners if party.role == "owner" else ())]:
+        for recipe in [*recipes_of(party), *(learners if party.role == "owner" else ())]:
             key = f"{recipe.spec} {recipe.cuts}"
             if key not in known:  # most owners share their recipes
                 known[key] = _sizes(recipe)
@@ -113,13 +114,6 @@ def refuse_too_little(needs: Needs, resources: Mapping[str, float]) -> None:
             f"{_mib(store)}; raise cluster.object_store_mib, or use a smaller training.batch_size or cohort_size "
             f"(reliability.preflight: false skips this check)"
         )
-
-
-def _recipes(party: PartySpec) -> list[PartRecipe]:
-    given: Any = party.arguments.get("recipes", party.arguments.get("recipe", ()))
-    if isinstance(given, PartRecipe):
-        return [given]
-    return list(given.values()) if isinstance(given, Mapping) else list(given)
 
 
 def _sizes(recipe: PartRecipe) -> tuple[list[int], list[int], list[int]]:

@@ -40,6 +40,10 @@ class GraftedSpec(ModelSpec):
         own = super().parts((self.own_cut,))[0]
         return [OwnPart(own), *self.shared.parts(cuts)[1:]]
 
+    def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
+        """Name what the bottom would send as it is; see `ModelSpec.sent_inputs`."""
+        return super().sent_inputs(self.own_cut)
+
     def build(self) -> nn.Module:
         return Grafted(*self.parts((self.shared_cut,)))
 

@@ -101,7 +101,7 @@ class MTSL(Algorithm):
                 f"members names {sorted(strangers)[0]!r}, which is not an owner; the owners are {owners[0]} to "
                 f"{owners[-1]}"
             )
-        self._specs = bottoms_of(owners, setting.spec, options.cut, options.bottoms)
+        self._specs = bottoms_of(owners, setting.spec, self.placed_cuts[0], options.bottoms)
         if any(m.bottom == "mean" for m in options.members.values()) and len(set(self._specs.values())) > 1:
             raise ValueError(
                 "an owner in members joins with bottom: mean, but the bottoms have different architectures and no "
@@ -110,7 +110,7 @@ class MTSL(Algorithm):
         self._round = 0
         server_forward = options.server_forward or "concat"
         if options.server_forward is None:
-            refuse_mixed_statistics(setting.spec.parts(self.cuts)[1])
+            refuse_mixed_statistics(setting.spec.parts(self.placed_cuts)[1])
         self._rule = JointRule(server_forward=server_forward, reduction=REDUCTIONS[options.reduction])
         rates = options.learning_rates
         self._measured = (

@@ -24,7 +24,8 @@ from torch import Tensor, fx, nn
 from raysplit.data.inputs import Values
 from raysplit.models.cutting.cut_names import PositionNames, name_positions
 from raysplit.models.cutting.cut_tensors import Crossings
-from raysplit.models.cutting.tracing import leaf, trace_graph, unchanged
+from raysplit.models.cutting.same_model import check_same_model, check_same_output
+from raysplit.models.cutting.tracing import CannotCut, leaf, trace_graph, unchanged
 
 __all__ = ["CutPoint", "TracedModel", "leaf", "merge", "trace"]
 
@@ -188,7 +189,8 @@ def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = fro
         The traced model, whose method ``cut`` makes the parts.
 
     Raises:
-        ValueError: for a model that torch.fx cannot trace, or with parameters or buffers that it never uses.
+        ValueError: for a model that torch.fx cannot trace, whose graph has other outputs or gradients than the model as
+            written, or with parameters or buffers that it never uses.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -196,8 +198,16 @@ def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = fro
         >>> last(first(torch.zeros(3, 4))).shape
         torch.Size([3, 2])
     """
+    found = traced_model(model, example, kept_back=kept_back)
+    check_same_model(model, found.root, found.graph, example)
+    return found
+
+
+def traced_model(model: nn.Module, example: Values, *, kept_back: Collection[str] = frozenset()) -> TracedModel:
+    """Trace a model as `trace` does, without the comparison of gradients, which takes some backward passes."""
     traced = trace_graph(model, example)
     root, graph = traced.root, traced.graph
+    check_same_output(model, root, graph, example)
     with unchanged(root):
         root.eval()
         crossings = Crossings(root, graph, example, kept_back)
@@ -232,7 +242,7 @@ def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = fro
     )
     (whole,) = found.cut([])
     if idle := model.state_dict().keys() - whole.state_dict().keys():
-        raise ValueError(f"{_some(idle)} of {type(model).__name__} are never used in its forward; remove them")
+        raise CannotCut(f"{_some(idle)} of {type(model).__name__} are never used in its forward; remove them")
     return found
 
 

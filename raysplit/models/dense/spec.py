@@ -34,5 +34,8 @@ class MultiTaskSpec(ModelSpec):
             )
         return [self.build()]
 
+    def first_private_cut(self) -> int | None:
+        return 1  # which `parts` refuses, as any cut
+
     def cut_points(self) -> tuple[CutPoint, ...]:
         return ()

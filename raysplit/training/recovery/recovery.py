@@ -42,6 +42,9 @@ def fingerprint(plain: Mapping[str, Any]) -> str:
     tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
+    model = dict(tree.get("model", {}))
+    if not model.get("send_inputs", True):  # nor does it have this key
+        tree["model"] = {key: value for key, value in model.items() if key != "send_inputs"}
     kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
