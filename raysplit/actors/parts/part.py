@@ -23,6 +23,7 @@ Tensors = Tensor | tuple[Tensor, ...]
 Received = Tensors | Mapping[str, Tensor]
 """The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
 BufferPolicy = Literal["average", "local"]
+_ARRIVED = "_raysplit_arrived"  # attribute of a leaf: the gradients that its hook took, at most one
 
 
 def as_tuple(value: Tensors) -> tuple[Tensor, ...]:
@@ -34,8 +35,20 @@ def untuple(values: tuple[Tensor, ...]) -> Tensors:
 
 
 def leaves(values: Tensors, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
-    """Make received tensors the leaves of a new graph on a device; floating-point ones get a gradient."""
-    return tuple([v.detach().to(device).requires_grad_(v.is_floating_point()) for v in as_tuple(values)])
+    """Make received tensors the leaves of a new graph on a device; floating-point ones get a gradient.
+
+    A hook takes the gradient as the backward pass gives it. In ``.grad`` it would lie in memory as the tensor does, and
+    the kernels of the part in front, which differ by memory order, would give other last bits than in the uncut model.
+    """
+    return tuple([_leaf(v.detach().to(device)) for v in as_tuple(values)])
+
+
+def _leaf(value: Tensor) -> Tensor:
+    if value.is_floating_point():
+        arrived: list[Tensor] = []
+        value.requires_grad_(True).register_hook(arrived.append)  # type: ignore[no-untyped-call]
+        setattr(value, _ARRIVED, arrived)
+    return value
 
 
 def on_device(value: Any, device: torch.device | str) -> Any:
@@ -45,7 +58,12 @@ def on_device(value: Any, device: torch.device | str) -> Any:
 
 def gradients(inputs: tuple[Tensor, ...]) -> Tensors:
     """Return the gradients of crossing tensors; zero for one on which the loss does not depend."""
-    return untuple(tuple(torch.zeros_like(v) if v.grad is None else v.grad for v in inputs))
+    return untuple(tuple(_gradient(v) for v in inputs))
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    arrived: list[Tensor] = getattr(leaf, _ARRIVED, [])
+    return arrived[0] if arrived else torch.zeros_like(leaf)
 
 
 class PackedPart(NamedTuple):
