@@ -72,6 +72,11 @@ def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
     return _experiment(config, _setting(config, _model_spec(config, data), owners, data, device), parts)
 
 
+def model_of(config: RunConfig) -> ModelSpec:
+    """Load the data and describe the model that a checked configuration names. Raises ``ValueError`` as `build`."""
+    return _model_spec(config, streamed_owners(config)[0] if config.data.name == STREAMED else _load(config))
+
+
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
     """Build an experiment whose tensors are only sizes, for simulation and planning.
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back
 from raysplit.models.cutting.dropout import SeededDropout, seed_dropouts
+from raysplit.models.cutting.places import Place, places_of
 from raysplit.models.cutting.raw_inputs import sent_inputs
 from raysplit.models.cutting.rewrite import in_place_modules
 from raysplit.models.cutting.same_model import check_same_model
@@ -112,6 +113,11 @@ class ModelSpec:
     def private_inputs(self) -> tuple[str, ...]:
         """Names of the inputs that stay with their owners."""
         return tuple(name for name, entry in dict(self.inputs).items() if entry.role == "private")
+
+    def places(self) -> list[Place]:
+        """List all places of this model, also those where it cannot be cut."""
+        traced = _traced(self)
+        return places_of(traced.root, traced.crossings, traced.names.names, traced.unit_ends, _sent_inputs(self))
 
     def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
         """Name the values that a cut would send although they hold private inputs that no weight has changed.

@@ -12,6 +12,7 @@ from torch import nn
 
 from raysplit.models.classifier.heads import Heads, MultiTaskClassifier
 from raysplit.models.cutting.dropout import seed_dropouts
+from raysplit.models.cutting.places import Place
 from raysplit.models.cutting.raw_inputs import example_pair, passes_inputs_on
 from raysplit.models.cutting.split import CutPoint
 from raysplit.models.spec import DTYPES, ModelSpec
@@ -59,6 +60,13 @@ class ClassifierSpec(ModelSpec):
 
     def check_cuttable(self) -> None:
         """Do nothing: the parts are modules of the model, which is not traced."""
+
+    def places(self) -> list[Place]:
+        """Raise ``ValueError``: this model has no graph to list."""
+        raise ValueError(
+            f"a multi-task classifier is cut after its backbone, at 0, and in front of the heads 1 to "
+            f"{len(self.tasks) - 1}; it has no other places"
+        )
 
     def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
         """Name what a cut would send as it is: nothing, unless the backbone passes its inputs on."""
