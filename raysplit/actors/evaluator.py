@@ -16,6 +16,7 @@ from raysplit.data.transforms import Transform
 from raysplit.models.classifier import losses as joint
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
 from raysplit.models.dense.losses import task_losses
+from raysplit.models.frozen import load_trained
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
 
@@ -95,7 +96,7 @@ def evaluate(
         device: torch device of the computation.
     """
     model = spec.build().eval().to(device)
-    model.load_state_dict({key: value for state in states for key, value in state.items()})
+    load_trained(model, {key: value for state in states for key, value in state.items()})
     gen = torch.Generator().manual_seed(seed)
     total = Evaluation(num_samples=0, num_correct=0, loss_sum=0.0)
     draws = may_draw(model) or function_may_draw(loss)

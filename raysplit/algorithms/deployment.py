@@ -16,6 +16,7 @@ from raysplit.actors.verbs import AggregatorHandle, NodeHandle, OwnerHandle
 from raysplit.algorithms.resumable import Resumable
 from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, placed
 from raysplit.cluster.contract import Cluster, Handle, PartySpec
+from raysplit.models.frozen import trained_state
 
 
 class Deployment(Resumable):
@@ -100,7 +101,7 @@ class Deployment(Resumable):
             arguments: further arguments of `aggregator_type`.
         """
         parts = self.setting.spec.parts(self.placed_cuts)
-        state: dict[str, Tensor] = {k: v for index in indices for k, v in parts[index].state_dict().items()}
+        state: dict[str, Tensor] = {k: v for index in indices for k, v in trained_state(parts[index]).items()}
         return PartySpec(
             name=AGGREGATOR,
             role="aggregator",

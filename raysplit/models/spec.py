@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back
 from raysplit.models.cutting.dropout import SeededDropout, seed_dropouts
@@ -20,6 +20,7 @@ from raysplit.models.cutting.rewrite import in_place_modules
 from raysplit.models.cutting.same_model import check_same_model
 from raysplit.models.cutting.split import CutPoint, TracedModel, traced_model
 from raysplit.models.cutting.tracing import CannotCut
+from raysplit.models.frozen import fixed_names
 from raysplit.models.given_model import GivenModel
 from raysplit.models.zoo import build_model
 from raysplit.seeding import derive, keyed_draws, torch_generator
@@ -98,6 +99,12 @@ class ModelSpec:
         traced, example = _traced(self), self.example(generator=torch_generator(self.seed, "model", "example"))
         check_same_model(_prototype(self), traced.root, traced.graph, example)
 
+    def fixed_state(self) -> dict[str, Tensor]:
+        """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""
+        model = self.build()
+        state, fixed = model.state_dict(), fixed_names(model)
+        return {key: value for key, value in state.items() if key in fixed}
+
     def _whole(self) -> nn.Module:
         model = self.build()
         for path in in_place_modules(model):
@@ -149,7 +156,21 @@ def _prototype(spec: ModelSpec) -> nn.Module:
             model = spec.given.build(about_data | {"inputs": dict(spec.inputs)}, dict(spec.options))
         else:
             model = build_model(spec.name, **about_data, data_inputs=dict(spec.inputs), **dict(spec.options))
+    _refuse_own_dtype(spec, model)
     return model.to(DTYPES[spec.dtype])
+
+
+def _refuse_own_dtype(spec: ModelSpec, model: nn.Module) -> None:
+    """Raise ``ValueError`` for a weight that the model has converted itself to another type than the run's."""
+    accepted = (torch.get_default_dtype(), DTYPES[spec.dtype])
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype not in accepted:
+            own = str(parameter.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the model {spec.name!r} makes its weight {name!r} {own} itself, and model.dtype is {spec.dtype}, to "
+                f"which all weights would be converted; leave the conversion out of the model"
+                + (f", or set model.dtype to {own}" if own == "float64" else "")
+            )
 
 
 @lru_cache(maxsize=4)

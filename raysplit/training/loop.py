@@ -217,11 +217,15 @@ class _Loop:
             evaluations += await (
                 self._on_own_tests(label, states) if any(own) else self._on_common_test(label, states)
             )
-        self._states = {label: await merged(states) for label, states in models.items()}
+        self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         row: Row = tested(evaluations)
         if self._majority is not None:
             row["majority_accuracy"] = self._majority
         return row
+
+    def _whole(self, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Add the frozen weights, which no party sends, to a state."""
+        return {**self._algorithm.spec_of(label).fixed_state(), **state}
 
     async def _on_common_test(self, label: str, states: list[Any]) -> list[Evaluation]:
         spec = self._algorithm.spec_of(label)
@@ -263,7 +267,8 @@ class _Loop:
 
     def _write_models(self, folder: RunFolder) -> None:
         """Write the chosen models, the last ones where they differ, and the export of a multi-task classifier."""
-        chosen, spec = self._algorithm.chosen() or self._states, self._algorithm.setting.spec
+        better, spec = self._algorithm.chosen(), self._algorithm.setting.spec
+        chosen = {label: self._whole(label, state) for label, state in better.items()} or self._states
         folder.write_model(chosen)
         if chosen is not self._states:
             folder.write_model(self._states, "last.pt")

@@ -75,8 +75,7 @@ def joint_gradients(
         total_rows: rows of the whole giant batch, if this part receives only some; by default all rows given.
     """
     module = part.module
-    if not module.training:
-        module.train()
+    part.set_mode()
     rows = [len(as_tuple(z)[0]) for z in zs]
     total = total_rows or sum(rows)
     weights = [b / total for b in rows] if rule.reduction == "sample_mean" else [1.0] * len(rows)

@@ -21,12 +21,12 @@ from raysplit.actors.parts.joint_step import JointRule, ServerForward
 from raysplit.actors.records import RoundContext, StepId
 from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mtsl.curvature import CurvatureNode
+from raysplit.algorithms.mtsl.curvature import CurvatureHandle, CurvatureNode
 from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, MeasuredRates, Reduction
 from raysplit.algorithms.mtsl.membership import Membership, members, take_mean_bottom, taking_mean_bottom
 from raysplit.algorithms.mtsl.own_bottoms import Bottom, bottoms_of
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, Setting, SplitOptions, Team
-from raysplit.cluster.contract import PartySpec, Promise
+from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import generator
 
@@ -169,7 +169,8 @@ class MTSL(Algorithm):
         rates = await self._measured.refresh(self.handles, context) if self._measured else {}
         frozen_from = self.options.freeze_server_from
         if frozen_from is not None and context.round >= frozen_from:
-            await self.node().set_learning_rate(0.0)
+            server: CurvatureHandle = self.handles[SERVER]
+            await gather(server.set_learning_rate(0.0), server.freeze())
         return rates
 
     # -- results -------------------------------------------------------------------------------------------------
