@@ -28,7 +28,7 @@ def trained_state(module: nn.Module) -> dict[str, Any]:
 def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a state that need not have what training leaves as it is. Raises ``KeyError`` if anything else differs."""
     found = module.load_state_dict(dict(state), strict=False)
-    missing = sorted(set(found.missing_keys) - fixed_names(module))
+    missing = sorted(set(found.missing_keys) - fixed_names(module)) if found.missing_keys else []
     if missing or found.unexpected_keys:
         text = f"lacks {missing[0]!r}" if missing else f"has {found.unexpected_keys[0]!r}, which the module has not"
         raise KeyError(f"the state for a {type(module).__name__} {text}; load the state of the same part")
@@ -42,6 +42,8 @@ def train_mode(module: nn.Module) -> None:
 
 
 def _frozen_norms(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    if all(p.requires_grad for p in module.parameters()):
+        return  # as in most models, whose modules need not be visited in every round
     for path, child in module.named_modules(remove_duplicate=False):
         if isinstance(child, nn.modules.batchnorm._NormBase):
             weights = list(child.parameters())

@@ -96,8 +96,7 @@ class ModelSpec:
 
     def check_cuttable(self) -> None:
         """Raise ``ValueError`` unless the parts of this model compute and learn what the model as written does."""
-        traced, example = _traced(self), self.example(generator=torch_generator(self.seed, "model", "example"))
-        check_same_model(_prototype(self), traced.root, traced.graph, example)
+        _check_cuttable(self)
 
     def fixed_state(self) -> dict[str, Tensor]:
         """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""
@@ -179,6 +178,12 @@ def _sent_inputs(spec: ModelSpec) -> list[tuple[str, ...]]:
 
 
 @lru_cache(maxsize=64)
+def _check_cuttable(spec: ModelSpec) -> None:
+    traced = _traced(spec)
+    check_same_model(_prototype(spec), traced.root, traced.graph, _example(spec))
+
+
+@lru_cache(maxsize=64)
 def _whole_by_graph(spec: ModelSpec) -> bool:
     """Whether the whole model is its graph: where dropout calls of ``forward`` get streams of their own, which modules
     alone do not have, or the graph has another order of weights, in which optimizers keep their states."""
@@ -201,7 +206,10 @@ def _order(module: nn.Module) -> list[str]:
     return [name for name, _ in module.named_parameters()]
 
 
+def _example(spec: ModelSpec) -> Values:
+    return spec.example(generator=torch_generator(spec.seed, "model", "example"))
+
+
 @lru_cache(maxsize=4)
 def _traced(spec: ModelSpec) -> TracedModel:
-    example = spec.example(generator=torch_generator(spec.seed, "model", "example"))
-    return traced_model(_prototype(spec), example, kept_back=kept_back(dict(spec.inputs)))
+    return traced_model(_prototype(spec), _example(spec), kept_back=kept_back(dict(spec.inputs)))
