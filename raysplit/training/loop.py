@@ -67,8 +67,8 @@ async def run(
     """
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
-        check_outputs(experiment.setting.spec, experiment.setting.training.loss)
         algorithm = experiment.begin()
+        check_outputs(experiment.setting.spec, experiment.setting.training.loss)
         if folder is not None:
             folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
             folder.write_environment(resources or {})

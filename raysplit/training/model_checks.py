@@ -52,9 +52,10 @@ def check_outputs(spec: ModelSpec, loss: str) -> None:
 
 
 def _outputs(spec: ModelSpec) -> Any:
+    model = spec.build().eval()
     try:
         with torch.no_grad():
-            return feed(spec.build().eval(), spec.example(NUM_ROWS))
+            return feed(model, spec.example(NUM_ROWS))
     except Exception as error:  # code of the user may raise anything
         shapes = ", ".join(f"{name} {list(entry.shape)}" for name, entry in dict(spec.inputs).items())
         raise ValueError(
