@@ -113,7 +113,8 @@ def test_with_an_empty_client_part_minibatch_sfl_is_centralised_large_batch_sgd(
     """No owner part means nothing drifts: the server sees plain large-batch SGD however skewed the owners are."""
     training = {"rounds": 2, "batch_size": 80, "shuffle": False, "optimizer": {"lr": 0.1}}
     skewed = {"name": "noniid_ratio", "num_owners": 3, "ratio": 0.9}
-    split = train(algorithm=options("minibatch_sfl", 0, sync_every=sync_every), training=training, partition=skewed)
+    owners = {"algorithm": options("minibatch_sfl", 0, sync_every=sync_every), "model": SENDING}
+    split = train(**owners, training=training, partition=skewed)
     joined = train(algorithm={"name": "centralised", "batch_factor": 3}, training=training, partition=skewed)
     assert distance(split, joined) < 1e-12
 
@@ -197,7 +198,7 @@ def test_traffic_of_a_round_is_what_the_method_says() -> None:
 
 def test_dropout_is_the_same_wherever_the_model_is_cut() -> None:
     """Masks come from (owner, round, step, module), so a cut moves no mask."""
-    model = {"name": "support:dropout_net", "dtype": "float64"}
+    model = {"name": "support:dropout_net", "dtype": "float64", "send_inputs": ["x"]}  # cut 1 has no weights in front
     whole = train(algorithm={"name": "centralised"}, partition__num_owners=1, model=model)
     for cut in (1, 2, 3, 4):
         split = train(algorithm={"name": "minibatch_sfl", "cut": cut}, partition__num_owners=1, model=model)
