@@ -149,6 +149,13 @@ class DryPart:
     def state_dict(self) -> State:
         return self._weights
 
+    def parameters(self) -> Sequence[Any]:
+        """Return nothing to be looked at: a profile does not say which weights are trained, so that all count."""
+        return ()
+
+    def named_parameters(self, **_: Any) -> Sequence[Any]:
+        return ()
+
     weights = state_dict
 
     def restart_optimizer(self) -> None:
