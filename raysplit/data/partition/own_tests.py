@@ -9,6 +9,7 @@ owners the same classes; there everybody's test samples are each owner's.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy.typing as npt
 
 from raysplit.data.partition.by_label import Indices, Labels
 from raysplit.seeding import generator
+
+logger = logging.getLogger(__name__)
 
 ALIKE = ("iid", "quantity")
 """Partitions whose owners all have the same class law."""
@@ -49,7 +52,10 @@ def own_tests(
         if natural_owner is None or test_owner is None:
             return None
         tests = named_tests(np.unique(natural_owner), test_owner)
-        return tests if any(len(indices) for indices in tests) else None
+        if any(len(indices) for indices in tests):
+            return tests
+        logger.warning("no test sample has an owner with training samples: all models are tested on all test samples")
+        return None
     if name in ALIKE or len(np.unique(labels)) < 2:
         return None
     return divided_tests(parts, labels, test_labels, seed=seed)

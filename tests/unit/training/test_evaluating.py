@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +300,16 @@ def test_evaluations_of_owners_add_up() -> None:
         num_samples=4, num_correct=3, loss_sum=1.0, by_owner={"a": one, "b": one}
     )
     assert {name: e.num_samples for name, e in both.by_owner.items()} == {"a": 4, "b": 2}
+
+
+def test_objects_in_hand_may_say_whose_their_tests_are() -> None:
+    """Owner ids of both sides are of one kind, one per sample."""
+    data, owners = pictures(), np.array(["a", "b"])
+    named = {"natural_owner": owners[np.arange(400) % 2], "test_owner": owners[(np.arange(200) > 0).astype(int)]}
+    small = {**DOMAINS, "owners": {}, "partition": {"name": "natural_id", "num_owners": 2}}
+    result = raysplit.train(data=replace(data, **named), algorithm="local", **small)
+    assert (result.rows[-1]["tested_on"], result.rows[-1]["owners_tested"]) == ("own", 2)
+    with pytest.raises(ValueError, match="owners of test samples are numbers and those of training samples are names"):
+        replace(data, **named | {"test_owner": np.arange(200)})
+    with pytest.raises(ValueError, match="3 owner ids for 200 test samples"):
+        replace(data, **named | {"test_owner": np.arange(3)})

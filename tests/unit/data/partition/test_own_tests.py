@@ -42,13 +42,14 @@ def test_samples_that_name_their_owner_are_its_own() -> None:
     assert [part.tolist() for part in named_tests(["c", "a"], np.array(["a", "c"]))] == [[1], [0]]
 
 
-def test_nothing_is_divided_where_nothing_says_how() -> None:
+def test_nothing_is_divided_where_nothing_says_how(caplog: pytest.LogCaptureFixture) -> None:
     """Data without owners of tests, owners that are all unknown, equal classes everywhere, and tasks without any."""
     parts = partition("iid", LABELS, 4, seed=0)
     natural = {"natural_owner": np.arange(400) % 4}
     assert own_tests("natural_id", parts, LABELS, TEST_LABELS, seed=0, **natural) is None
     strangers = natural | {"test_owner": np.full(100, 9)}
     assert own_tests("natural_id", parts, LABELS, TEST_LABELS, seed=0, **strangers) is None
+    assert "no test sample has an owner with training samples" in caplog.text
     for name in ("iid", "quantity"):
         assert own_tests(name, parts, LABELS, TEST_LABELS, seed=0) is None
     zeros = np.zeros(400, np.int64)
