@@ -35,6 +35,7 @@ from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Message, Reason, WireError, encode
 from raysplit.serving.compression import Encoding, pack, unpack
 from raysplit.serving.edge import EdgeClient, Latency, latency_percentiles
+from raysplit.serving.http_transport import HttpTransport
 from raysplit.serving.links import EdgeLink
 from raysplit.serving.service import (
     UnsplitModel,
@@ -46,7 +47,6 @@ from raysplit.serving.service import (
     write_answer,
 )
 from raysplit.serving.transport import (
-    HttpTransport,
     Reply,
     RequestRefused,
     RetryRule,
@@ -79,13 +79,15 @@ def _pictures(count: int, seed: int = 0) -> Tensor:
 class InProcess:
     """A server without a network; `failures` come first, then answers."""
 
-    def __init__(self, serving: Serving, failures: tuple[Reply | Exception, ...] = (), server_s: float = 0.25) -> None:
+    server = "http://in.process"
+
+    def __init__(self, serving: Serving, failures: tuple[Reply | Exception, ...] = (), server_s: float = 0.0) -> None:
         self.serving, self.failures, self.server_s = serving, list(failures), server_s
         self.limits = limits_for(serving.meta, served_features(serving.meta), max_batch=64)
         self.bodies: list[bytes] = []
         self.wire = WireLink()
 
-    def exchange(self, method: str, path: str, body: bytes) -> Reply:
+    def exchange(self, method: str, path: str, body: bytes, max_bytes: int) -> Reply:
         self.bodies.append(body)
         if self.failures:
             failure = self.failures.pop(0)
@@ -301,7 +303,7 @@ def test_a_refusal_is_not_tried_again(serving: Serving) -> None:
     told = json.dumps({"reason": "wrong-shape", "message": "too wide"}).encode()
     server = InProcess(serving, (Reply(status=422, headers={}, body=told),))
     with pytest.raises(RequestRefused, match=r"\(422, wrong-shape\): too wide") as refused:
-        _client(serving, server, local_heads=serving.model.heads).infer(_pictures(1))
+        _client(serving, server).infer(_pictures(1))
     assert refused.value.reason == "wrong-shape"
     assert len(server.bodies) == 1
     page = InProcess(serving, (Reply(status=404, headers={}, body=b"<html>\xff"),))
@@ -385,12 +387,12 @@ def echo() -> Iterator[str]:
 
 def test_the_connection_stays_open_and_is_opened_anew_when_the_server_closes_it(echo: str) -> None:
     transport = HttpTransport(echo)
-    reply = transport.exchange("POST", "/infer", b"body")
+    reply = transport.exchange("POST", "/infer", b"body", 5)
     assert (reply.status, reply.body, reply.headers["x-path"]) == (200, b"body", "/base/infer")
-    transport.exchange("POST", "/infer", b"last")
+    transport.exchange("POST", "/infer", b"last", 5)
     rule, jitter = RetryRule(first_wait_s=0.0), np.random.default_rng(0)
     again = exchange_with_retries(
-        transport, "POST", "/infer", b"again", rule=rule, jitter=jitter, sleep=lambda seconds: None
+        transport, "POST", "/infer", b"again", 5, rule=rule, jitter=jitter, sleep=lambda seconds: None
     )
     assert again.body == b"again"
     transport.close()
@@ -404,14 +406,14 @@ def test_a_server_that_says_nothing_is_given_up_after_the_time() -> None:
         silent.listen()
         port = silent.getsockname()[1]
         with pytest.raises(ServerUnreachable, match=f"no answer from http://127.0.0.1:{port}: .*timed out"):
-            HttpTransport(f"http://127.0.0.1:{port}", timeout_s=0.05).exchange("POST", "/infer", b"x")
+            HttpTransport(f"http://127.0.0.1:{port}", timeout_s=0.05).exchange("POST", "/infer", b"x", 5)
 
 
 def test_no_server_is_a_named_failure() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), _Echo) as closed:
         port = closed.server_address[1]
     with pytest.raises(ServerUnreachable, match=f"no answer from http://127.0.0.1:{port}"):
-        HttpTransport(f"http://127.0.0.1:{port}").exchange("POST", "/infer", b"x")
+        HttpTransport(f"http://127.0.0.1:{port}").exchange("POST", "/infer", b"x", 5)
     for wrong in ("localhost:8000", "http://", "http://127.0.0.1:port"):
         with pytest.raises(ValueError, match=f"'{wrong}' is not a server address"):
             HttpTransport(wrong)
