@@ -45,9 +45,9 @@ class HeadsHere:
 def front(
     heads: HeadsHere, access: Access | None = None, *, meta: ServingMeta = META, max_batch: int = 8, **limits: float
 ) -> Iterator[Front]:
-    """A front on a free port of loopback; times are short unless given."""
-    short = {"header_s": 0.3, "body_s": 0.3, "idle_s": 0.3, "answer_s": 5.0}
-    bounds = FrontLimits(**{**short, **limits})  # type: ignore[arg-type]
+    """A front on a free port of loopback; times are longer than a test lasts unless given."""
+    long = {"header_s": 60.0, "body_s": 60.0, "idle_s": 60.0, "answer_s": 60.0}
+    bounds = FrontLimits(**{**long, **limits})  # type: ignore[arg-type]
     rules = access or Access()
     app = application(meta, heads, max_batch=max_batch, limits=bounds, access=rules)
     opened = Front(app, "127.0.0.1", 0, limits=bounds, access=rules)

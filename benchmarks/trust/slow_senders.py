@@ -1,7 +1,8 @@
-"""Good requests beside clients that send half a body and wait: the share that is answered, and how fast.
+"""Good requests beside clients that send a part of a body and wait: the share that is answered, and how fast.
 
 A server of `raysplit serve` is asked over new connections, at an even pace, first alone and then beside slow senders:
-each opens a connection, sends half of a request's body, and opens another one when the server closes it, or after 12 s.
+each opens a connection, sends three quarters of a request, and opens another one when the server closes it, or after
+12 s, before it gives the first one up.
 The slow senders have the address of the good clients (as behind one router) or another one of loopback.
 
     raysplit serve RUN --port 8000
@@ -32,12 +33,14 @@ PAUSE_S = 0.1
 class Senders:
     """Slow senders, from an address of loopback, until the block ends."""
 
-    def __init__(self, host: str, port: int, half: bytes, source: str, count: int) -> None:
-        self.host, self.port, self.half, self.source, self.count = host, port, half, source, count
+    def __init__(self, host: str, port: int, part: bytes, source: str, count: int) -> None:
+        self.host, self.port, self.part, self.source, self.count = host, port, part, source, count
         self.num_opened = 0
 
     async def __aenter__(self) -> Senders:
-        self._tasks = [asyncio.create_task(self._send()) for _ in range(self.count)]
+        self._tasks = [
+            asyncio.create_task(self._send(first_s=RENEWED_S * (k + 1) / self.count)) for k in range(self.count)
+        ]
         await asyncio.sleep(2.0 if self.count else 0.0)  # all of them are there before the first good request
         return self
 
@@ -46,18 +49,21 @@ class Senders:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _send(self) -> None:
+    async def _send(self, first_s: float) -> None:
+        """Hold one connection after the other; the next is open before one that the server keeps is given up."""
+        left_s, last = first_s, None
         while True:
+            writer = None
             with suppress(OSError, TimeoutError):
                 reader, writer = await asyncio.open_connection(self.host, self.port, local_addr=(self.source, 0))
                 self.num_opened += 1
-                try:
-                    writer.write(self.half)
-                    async with asyncio.timeout(RENEWED_S):
-                        while await reader.read(2**16):
-                            pass
-                finally:
-                    writer.transport.abort()
+                writer.write(self.part)
+                if last is not None:
+                    last.transport.abort()
+                async with asyncio.timeout(left_s):
+                    while await reader.read(2**16):
+                        pass
+            left_s, last = RENEWED_S, writer
             await asyncio.sleep(PAUSE_S)
 
 
@@ -81,8 +87,8 @@ async def measured(options: argparse.Namespace, request: bytes, source: str, slo
     """Ask at an even pace beside slow senders."""
     address = urlsplit(options.server)
     host, port = address.hostname or "127.0.0.1", address.port or 80
-    half = request[: len(request) - len(request) // 4]
-    async with Senders(host, port, half, source, slow) as senders:
+    part = request[: len(request) * 3 // 4]
+    async with Senders(host, port, part, source, slow) as senders:
         asked = []
         for _ in range(options.requests):
             asked.append(asyncio.create_task(ask(host, port, request, options.limit)))
@@ -112,7 +118,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, added to what is there")
     parser.add_argument("--name", default="", help="a word for the server, kept in every line")
     parser.add_argument("--requests", type=int, default=64)
-    parser.add_argument("--every", type=float, default=0.4, help="seconds between two good requests")
+    parser.add_argument("--every", type=float, default=1.0, help="seconds between two good requests")
     parser.add_argument("--limit", type=float, default=10.0, help="seconds for which a good client waits")
     parser.add_argument("--slow", type=int, default=110, help="slow senders")
     parser.add_argument("--other", default="127.0.0.2", help="another address of this machine")

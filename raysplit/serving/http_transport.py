@@ -7,6 +7,7 @@ its request allows. It is taken as it was sent, without content encodings, redir
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import threading
 from collections.abc import Mapping
@@ -43,11 +44,16 @@ class HttpTransport:
             url = httpx.URL(server)
         except httpx.InvalidURL as error:
             raise ValueError(f"{server!r} is not a server address: {error}") from error
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.userinfo or url.query or url.fragment:
+            raise ValueError(
+                f"the address of the server at {url.host!r} must have no user, query or fragment; a token is what it "
+                f"can ask for"
+            )
+        if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 1) < 2**16:
             raise ValueError(f"{server!r} is not a server address; give one such as http://127.0.0.1:8000")
-        if not timeout_s > 0:
-            raise ValueError(f"the time for an answer must be above 0 s, got {timeout_s}")
-        self.server, self.host, self.timeout_s = server, url.host, timeout_s
+        if not 0 < timeout_s < math.inf:
+            raise ValueError(f"the time for an answer must be above 0 s and finite, got {timeout_s}")
+        self.server, self.timeout_s = server, timeout_s
         self._client = httpx.AsyncClient(
             base_url=url,
             timeout=None,  # a limit for each wait would not end a reply of one byte per second

@@ -157,14 +157,11 @@ def start(folder: Path, options: ServerOptions) -> None:
     """
     meta = load_serving(folder).meta  # loaded here to fail now, not in the log of a replica
     serve.start(proxy_location="Disabled")
-    targets = [
-        serve.RunTarget(target=target, name=f"{APPLICATION}-{name}", route_prefix=None)
-        for name, target in _targets(folder, meta, options).items()
-    ]
-    handles = serve.run_many(targets)
-    heads = RayHeads(meta, dict(zip(meta.tasks, handles, strict=False)), (handles[len(meta.tasks) :] or [None])[0])
-    app = application(meta, heads, max_batch=options.max_batch, limits=options.limits, access=options.access)
-    _fronts.append(Front(app, options.host, options.port, limits=options.limits, access=options.access))
+    try:
+        _open(folder, meta, options)
+    except BaseException:
+        serve.shutdown()
+        raise
     logger.info("serving %s at %s:%d with %s", folder, options.host, options.port, options.limits)
 
 
@@ -173,6 +170,17 @@ def stop() -> None:
     while _fronts:
         _fronts.pop().stop()
     serve.shutdown()
+
+
+def _open(folder: Path, meta: ServingMeta, options: ServerOptions) -> None:
+    targets = [
+        serve.RunTarget(target=target, name=f"{APPLICATION}-{name}", route_prefix=None)
+        for name, target in _targets(folder, meta, options).items()
+    ]
+    handles = serve.run_many(targets)
+    heads = RayHeads(meta, dict(zip(meta.tasks, handles, strict=False)), (handles[len(meta.tasks) :] or [None])[0])
+    app = application(meta, heads, max_batch=options.max_batch, limits=options.limits, access=options.access)
+    _fronts.append(Front(app, options.host, options.port, limits=options.limits, access=options.access))
 
 
 def _targets(folder: Path, meta: ServingMeta, options: ServerOptions) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -202,6 +203,31 @@ def test_damaged_messages_never_harm_the_server(serving: Serving, server: str, d
 def test_a_batch_that_is_too_large_is_refused_at_once(serving: Serving, server: str) -> None:
     with _client(serving, server) as client, pytest.raises(RequestRefused, match="413, oversized"):
         client.infer(_pictures(64))
+
+
+def test_slow_and_wrong_clients_keep_nobody_from_an_answer(serving: Serving, server: str) -> None:
+    """Half bodies took the places of whole ones, NaN was answered, and WebSockets ended in a 500."""
+    address = urlsplit(server)
+    head = f"POST /infer HTTP/1.1\r\nHost: heads\r\nContent-Length: {len(_good())}\r\n\r\n".encode()
+    slow = [socket.create_connection((address.hostname, address.port)) for _ in range(120)]
+    for client in slow:
+        client.sendall(head + _good()[:-100])
+    _check_unharmed(serving, server)
+    transport = HttpTransport(server)
+    nan = Message(content=Content.FEATURES, tasks=0b111, tensor=torch.full((1, 2304), torch.nan))
+    rows = Message(content=Content.FEATURES, tasks=0b111, tensor=torch.ones(MAX_BATCH + 1, 2304))
+    for message, encoding, status, reason in [
+        (nan, Encoding.FLOAT32, 422, "not-finite"), (rows, Encoding.INT8, 413, "oversized"),
+    ]:  # fmt: skip
+        reply = transport.exchange("POST", "/infer", encode(message, encoding), 2**16)
+        assert (reply.status, json.loads(reply.body)["reason"]) == (status, reason)
+    transport.close()
+    with socket.create_connection((address.hostname, address.port)) as client:
+        client.sendall(b"GET /infer HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert client.recv(2**16).startswith(b"HTTP/1.1 400 ")
+    for client in slow:
+        client.close()
+    _check_unharmed(serving, server)
 
 
 def test_the_command_asks_the_server(serving: Serving, server: str, folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from raysplit.models.classifier.export import ServingMeta
     from raysplit.serving.edge import Answer, EdgeClient, Latency
-    from raysplit.serving.transport import Transport
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ _ENCODINGS = ("float32", "float16", "int8", "zlib")
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="Longest time of an attempt, from connecting to the whole answer.",
+    help="Longest time of a whole attempt.",
 )
 @click.option(
     "--attempts",
@@ -58,7 +58,7 @@ _ENCODINGS = ("float32", "float16", "int8", "zlib")
 )
 @click.option("--fallback", is_flag=True, help="Run the heads here when the server gives no answer.")
 @click.option("--token-file", type=FILE, help="File with the token that the server asks for.")
-@click.option("--ca", type=FILE, help="PEM file of the certificates to trust for https, instead of the public ones.")
+@click.option("--ca", type=FILE, help="PEM file of the only certificates to trust for https.")
 @click.option("--rate", "rate_bit_per_s", type=float, metavar="BIT/S", help="Emulate a link of this rate.")
 @click.option(
     "--latency",
@@ -105,18 +105,22 @@ def edge(
     \b
     Examples:
       raysplit edge runs/mtl_split a.jpg b.jpg --server http://127.0.0.1:8000
-      raysplit edge runs/mtl_split a.jpg --server https://heads.lan:8000 --token-file token --ca c.pem
+      raysplit edge runs/mtl_split a.jpg --server https://heads.lan:8000 \\
+        --token-file token --ca c.pem
     """
     import torch
 
     from raysplit.models.classifier.export import load_meta, load_serving, load_trunk
     from raysplit.serving.compression import Encoding
     from raysplit.serving.edge import EdgeClient, latency_percentiles
+    from raysplit.serving.http_transport import HttpTransport
     from raysplit.serving.links import EdgeLink
     from raysplit.serving.transport import RetryRule, ServerFailed
 
     torch.set_num_threads(1)
     try:
+        if rate_bit_per_s is None and (latency_s or loss_probability):
+            raise ValueError("--latency and --loss are those of an emulated link; give its --rate as well")
         meta = load_meta(run)
         pictures = {path: read_picture(path, meta.image_size) for path in images}
         link = None
@@ -126,7 +130,7 @@ def edge(
         client = EdgeClient(
             meta=meta,
             backbone=load_trunk(run) if model is None else model.trunk(),
-            transport=_transport(server, timeout_s, token_file, ca),
+            transport=HttpTransport(server, timeout_s, **_access(server, token_file, ca)),
             encoding=Encoding[encoding.upper()],
             retries=RetryRule(attempts=attempts),
             link=link,
@@ -183,23 +187,17 @@ def _ask(
     return rows, [answer.latency for _, answer in answers]
 
 
-def _transport(server: str, timeout_s: float, token_file: Path | None, ca: Path | None) -> Transport:
-    """Return the network to the server; refuse trusted certificates for http, and warn of a token that all can read."""
+def _access(server: str, token_file: Path | None, ca: Path | None) -> dict[str, Any]:
+    """Return token and TLS for a server; refuse certificates for http, and warn of a token that others can read."""
     from raysplit.serving.front.access import client_tls, is_loopback, read_token
-    from raysplit.serving.http_transport import HttpTransport
 
-    is_encrypted = server.lower().startswith("https:")
-    if ca is not None and not is_encrypted:
+    url = urlsplit(server)
+    if ca is not None and url.scheme != "https":
         raise ValueError(f"--ca is for https, got {server!r}; give the server as https://host:port")
-    transport = HttpTransport(
-        server,
-        timeout_s,
-        token=None if token_file is None else read_token(token_file),
-        tls=None if ca is None else client_tls(ca),
-    )
-    if token_file is not None and not is_encrypted and not is_loopback(transport.host):
+    token = None if token_file is None else read_token(token_file)
+    if token is not None and url.scheme != "https" and not is_loopback(url.hostname or ""):
         logger.warning("%s is not encrypted: whoever sees the traffic sees the token and the features", server)
-    return transport
+    return {"token": token, "tls": None if ca is None else client_tls(ca)}
 
 
 def _row(path: Path, answer: Answer, meta: ServingMeta) -> dict[str, Any]:

@@ -52,7 +52,7 @@ COUNT = click.IntRange(min=1)
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="Longest time of the TLS handshake and the header of a request.",
+    help="Longest time of TLS, and of a request's header.",
 )
 @click.option(
     "--body-time",
@@ -60,7 +60,7 @@ COUNT = click.IntRange(min=1)
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Longest time of the body of a request.",
+    help="Longest time of a request's body.",
 )
 @click.option(
     "--max-connections", default=500, show_default=True, metavar="N", help="Largest number of open connections."
@@ -70,7 +70,7 @@ COUNT = click.IntRange(min=1)
     default=100,
     show_default=True,
     metavar="N",
-    help="Largest number of open connections of one address; behind a proxy, that of the proxy.",
+    help="Largest number of them from one address, such as a proxy's.",
 )
 @click.option("--address", metavar="HOST:PORT", help="Ray cluster to use (or auto); by default a local one is started.")
 def serve(
@@ -97,7 +97,8 @@ def serve(
     \b
     Examples:
       raysplit serve runs/mtl_split --port 8000
-      raysplit serve runs/mtl_split --host 0.0.0.0 --token-file token --certificate c.pem --key k.pem
+      raysplit serve runs/mtl_split --host 0.0.0.0 --token-file token \\
+        --certificate c.pem --key k.pem
     """
     from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
     from raysplit.models.classifier.export import load_serving

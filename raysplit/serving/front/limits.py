@@ -41,5 +41,6 @@ class FrontLimits:
         if self.connections_per_peer > self.max_connections:
             raise ValueError(
                 f"one peer cannot have more connections than there are in all, got connections_per_peer="
-                f"{self.connections_per_peer} and max_connections={self.max_connections}; raise the second"
+                f"{self.connections_per_peer} and max_connections={self.max_connections}; lower the first or "
+                f"raise the second"
             )

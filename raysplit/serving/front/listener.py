@@ -95,10 +95,12 @@ class Listener:
         try:
             async with asyncio.timeout(self.limits.header_s):
                 await loop.connect_accepted_socket(lambda: connection, sock, ssl=self.tls)
-        except (OSError, TimeoutError, asyncio.CancelledError) as error:
-            logger.debug("no connection with %s: %r", peer, error)
+        except BaseException as error:
             sock.close()
             self._forget(peer, connection)
+            if not isinstance(error, (OSError, asyncio.CancelledError)):
+                raise
+            logger.debug("no connection with %s: %r", peer, error)
 
     def _make_room(self, peer: str) -> bool:
         """Close a connection where there are too many; return False if all of them wait for an answer."""

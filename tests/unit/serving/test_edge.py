@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import http.server
 import json
 import socket
@@ -319,6 +320,21 @@ def test_both_sides_must_hold_the_same_export(serving: Serving) -> None:
         _client(serving, foreign).check_server()
 
 
+def test_numbers_that_are_none_are_no_answer_of_the_edge_either(serving: Serving) -> None:
+    """``--fallback`` printed "nan%" where the server's answer was NaN; its own heads could have been damaged, too."""
+    down = InProcess(serving, (ServerUnreachable("no answer"),) * 9)
+    damaged = copy.deepcopy(serving.model)
+    damaged.heads["age"][3].bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match="the local heads give answers that are not finite"):
+        _client(serving, down, local_heads=damaged.heads, retries=RetryRule(attempts=1)).infer(_pictures(1))
+    next(damaged.backbone.parameters()).fill_(torch.inf)
+    server = InProcess(serving)
+    broken = EdgeClient(meta=serving.meta, backbone=damaged.backbone, transport=server, local_heads=serving.model.heads)
+    with pytest.raises(ValueError, match="the backbone gives features that are not finite"):
+        broken.infer(_pictures(1))
+    assert not server.bodies
+
+
 # --- latency -----------------------------------------------------------------------------------------------------
 
 
@@ -414,9 +430,14 @@ def test_no_server_is_a_named_failure() -> None:
         port = closed.server_address[1]
     with pytest.raises(ServerUnreachable, match=f"no answer from http://127.0.0.1:{port}"):
         HttpTransport(f"http://127.0.0.1:{port}").exchange("POST", "/infer", b"x", 5)
-    for wrong in ("localhost:8000", "http://", "http://127.0.0.1:port"):
+    for wrong in ("localhost:8000", "http://", "http://127.0.0.1:port", "http://127.0.0.1:99999"):
         with pytest.raises(ValueError, match=f"'{wrong}' is not a server address"):
             HttpTransport(wrong)
+    with pytest.raises(ValueError, match=r"at '127\.0\.0\.1' must have no user") as refused:
+        HttpTransport("http://me:secret@127.0.0.1:8000")
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ValueError, match="above 0 s and finite, got inf"):
+        HttpTransport("http://127.0.0.1:8000", timeout_s=float("inf"))
 
 
 # --- exported folders --------------------------------------------------------------------------------------------
@@ -503,6 +524,8 @@ def test_the_command_names_mistakes(folder: Path, tmp_path: Path) -> None:
         result = CliRunner().invoke(edge, [*arguments, "--server", "http://127.0.0.1:1"])
         assert result.exit_code == 1
         assert message in result.output
+    alone = [str(folder), str(tmp_path / "note.txt"), "--server", "http://127.0.0.1:1", "--loss", "0.1"]
+    assert "give its --rate as well" in CliRunner().invoke(edge, alone).output
 
 
 def test_what_cannot_be_served_is_found_before_a_cluster_starts(folder: Path, tmp_path: Path) -> None:
