@@ -28,11 +28,17 @@ class NoRoom(Exception):
 
 @dataclass(eq=False)
 class _Held:
-    """A body that is being read, or whose answer is being computed (`coming` is None then)."""
+    """A body that is being read; `coming` is None once it has come, or has been given up."""
 
     coming: asyncio.Timeout | None
     since: float = field(default_factory=time.monotonic)
     num_bytes: int = 0
+
+    def give_up(self) -> None:
+        """End the reading of the body as if its time were over."""
+        until, self.coming, self.num_bytes = self.coming, None, 0
+        if until is not None and not until.expired():
+            until.reschedule(asyncio.get_running_loop().time())
 
 
 class Bodies:
@@ -88,9 +94,8 @@ class Bodies:
 
     def _make_room(self, newest: _Held) -> None:
         while sum(each.num_bytes for each in self._held) > self.held_bytes:
-            coming = [(each.since, each, each.coming) for each in self._held if each.num_bytes and each.coming]
-            _, slowest, until = min(coming, key=lambda each: each[0])
+            coming = [each for each in self._held if each.coming is not None and each.num_bytes]
+            slowest = min(coming, key=lambda each: each.since, default=newest)
             if slowest is newest:
                 raise NoRoom("the memory for requests is used up; try again")
-            slowest.num_bytes, slowest.coming = 0, None
-            until.reschedule(asyncio.get_running_loop().time())
+            slowest.give_up()

@@ -11,8 +11,8 @@ class FrontLimits:
     """Bounds that keep slow or greedy clients from stopping the others.
 
     Attributes:
-        header_s: seconds from a connection, or from the first byte of a later request, to the end of its header; TLS
-            handshakes take part of them.
+        header_s: seconds from a connection, or from the first byte of a later request, to the end of its header; a
+            TLS handshake before it has as many.
         body_s: seconds from the header to the end of the body.
         answer_s: seconds for the answer of the heads.
         idle_s: seconds for which a connection stays open between two requests.
