@@ -28,7 +28,7 @@ class Evaluation:
 
     Attributes:
         num_samples: samples evaluated.
-        num_correct: samples with a correct prediction; None if a sample has several targets.
+        num_correct: samples with a correct prediction; None if a sample has several targets, or no classes.
         loss_sum: sum of the losses of all samples.
         task_loss_sums: the same by task, if a sample has several targets.
         task_num_correct: samples with a correct prediction by task; empty for dense targets, which have no classes.
@@ -112,7 +112,8 @@ def evaluate(
 
 
 def _of_classes(logits: Tensor, y: Tensor, loss: Loss) -> Evaluation:
-    correct = int((logits.argmax(1) == y).sum())
+    has_classes = logits.ndim == 2 and logits.shape[1] > 1  # one number per sample is an estimate of the target
+    correct = int((logits.argmax(1) == y).sum()) if has_classes else None
     return Evaluation(num_samples=len(y), num_correct=correct, loss_sum=float(loss(logits, y)) * len(y))
 
 

@@ -42,6 +42,11 @@ def fingerprint(plain: Mapping[str, Any]) -> str:
     tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
+    training = dict(tree["training"])  # and older than these
+    for key, default in (("last_batch", "keep"),):
+        if training.get(key) == default:
+            del training[key]
+    tree["training"] = training
     kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
