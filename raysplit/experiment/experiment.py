@@ -76,8 +76,7 @@ class Experiment:
             cohort_size=setting.cohort_size,
             updates=updates,
             cohort=cohort,
-            may_lose_owners=cohort.is_open
-            or "drop" in (self.reliability.on_bad_update, self.reliability.on_lost_place),
+            may_lose_owners=cohort.is_open or self.reliability.drops_owners,
             min_owners=self.elastic.min_owners if self.elastic else None,
             given={key: value for key, (value, default) in values.items() if value != default},
         )

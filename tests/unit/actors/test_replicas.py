@@ -75,7 +75,7 @@ def test_krum_and_norms_judge_whole_models(method: dict[str, Any]) -> None:
 def norm_of_the_largest_update() -> float:
     before: dict[str, Tensor] = build(check_config(settings(**SEVEN))).setting.spec.build().state_dict()
     alone = train(algorithm={"name": "local"}, training__rounds=1, **SEVEN)
-    norms = [
+    norms: list[float] = [
         sum(float((state[key] - before[key]).square().sum()) for key in before) ** 0.5
         for state in alone.states.values()
     ]
