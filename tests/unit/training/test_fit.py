@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support import settings, train
 from torch import nn
 
+from raysplit.api import train_config
 from raysplit.config.run import check_config
 from raysplit.runs.folder import read_summary
 
@@ -94,9 +97,20 @@ def test_a_batch_that_is_never_reached_is_not_told(tmp_path: Path) -> None:
     assert train(**more, training__max_steps=2).rows
 
 
-def test_nothing_is_written_before_it_is_told(tmp_path: Path) -> None:
-    from raysplit.api import train_config
+def test_owners_that_read_their_own_files_are_told_too(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("train/a", 32), ("train/b", 33), ("test", 20)):
+        rows = {"x": rng.normal(size=(size, 10)).astype(np.float32).tolist(), "y": (np.arange(size) % 5).tolist()}
+        pq.write_table(pa.table(rows), tmp_path / f"{name}.parquet")
+    more: dict[str, Any] = {"data": {"name": "shards", "root": str(tmp_path)}, "model": {"name": "test_fit:normed"}}
+    more |= {"partition": {"name": "natural_id", "num_owners": 2}, "algorithm": {"name": "fedavg"}}
+    with pytest.raises(ValueError, match="owner-1 has 33 samples, of which batches of 16 leave one"):
+        train(**more)
+    assert train(**more, training__last_batch="merge").rows
 
+
+def test_nothing_is_written_before_it_is_told(tmp_path: Path) -> None:
     config = check_config(
         settings(algorithm={"name": "fedavg"}, model={"name": "test_fit:normed"}, **sized(tmp_path, 33, 33))
     )
