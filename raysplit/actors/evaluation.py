@@ -34,7 +34,7 @@ class Evaluation:
 
     Attributes:
         num_samples: samples evaluated.
-        num_correct: samples with a correct prediction; None if a sample has several targets.
+        num_correct: samples with a correct prediction; None if a sample has several targets, or no classes.
         loss_sum: sum of the losses of all samples.
         task_loss_sums: the same by task, if a sample has several targets.
         task_num_correct: samples with a correct prediction by task; empty for dense targets, which have no classes.
@@ -162,7 +162,8 @@ class Division:
         owners = self._ownership.index[self._seen : self._seen + size]
         self._seen += size
         has_owner = owners >= 0
-        if all(target.ndim == 1 for target in targets.values()) and ("" not in named or self._loss is cross_entropy):
+        is_plain = "" not in named or (self._loss is cross_entropy and _has_classes(named[""]))
+        if is_plain and all(target.ndim == 1 for target in targets.values()):
             at = owners[has_owner]
             self._put("samples", "", at, torch.ones(len(at)))
             for task, logits in named.items():
@@ -214,8 +215,12 @@ def _of_batch(outputs: Values, y: Values, loss: Loss) -> Evaluation:
     return _of_tasks(outputs, y)
 
 
+def _has_classes(output: Tensor) -> bool:
+    return output.ndim == 2 and output.shape[1] > 1  # one number per sample is an estimate of the target
+
+
 def _of_classes(logits: Tensor, y: Tensor, loss: Loss) -> Evaluation:
-    correct = int((logits.argmax(1) == y).sum())
+    correct = int((logits.argmax(1) == y).sum()) if _has_classes(logits) else None
     return Evaluation(num_samples=len(y), num_correct=correct, loss_sum=float(loss(logits, y)) * len(y))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from raysplit.actors.aggregation import UpdateRules
-from raysplit.actors.data_owner import LocalTraining
+from raysplit.actors.batches import LocalTraining
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import BufferPolicy
 from raysplit.actors.records import OwnerReport

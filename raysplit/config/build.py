@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from raysplit.actors.data_owner import LocalTraining
+from raysplit.actors.batches import LocalTraining
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.config.prepare_shards import streamed_owners
@@ -99,7 +99,7 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
         spec=ModelSpec(name=config.model.name, input_shape=(1,), num_classes=1, seed=config.seed),
         owners={f"owner-{i}": no_data() for i in range(len(sizes))},
         training=LocalTraining(
-            batch_size=training.batch_size, drop_last=training.drop_last, loss=training.loss, seed=config.seed
+            batch_size=training.batch_size, last_batch=training.rule_of_last_batch, loss=training.loss, seed=config.seed
         ),
         local_epochs=training.local_epochs,
         max_steps=training.max_steps,
@@ -179,8 +179,8 @@ def _setting(
         training=LocalTraining(
             batch_size=training.batch_size,
             shuffle=training.shuffle,
-            drop_last=training.drop_last,
-            restart_optimizer=training.owner_optimizer_state == "restart",
+            last_batch=training.rule_of_last_batch,
+            restart_optimizer=training.restarts_owners(resolve_algorithm(config.algorithm.name)),
             loss=training.loss,
             seed=config.seed,
         ),

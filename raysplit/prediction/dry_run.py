@@ -157,6 +157,10 @@ class DryPart:
         return ()
 
     weights = state_dict
+    has_optimizer_state = False
+
+    def abandon(self) -> None:
+        """Do nothing; no batch is in flight."""
 
     def restart_optimizer(self) -> None:
         """Do nothing; there is no optimizer."""
@@ -174,7 +178,12 @@ class DryRecipe:
     index: int
     cuts: tuple[int | str, ...]
 
+    buffers: str = "average"
+
     def build(self, device: Device) -> DryStage:
+        return DryStage(self, device)
+
+    def build_in(self, part: DryPart, device: Device) -> DryStage:
         return DryStage(self, device)
 
 

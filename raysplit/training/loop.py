@@ -30,6 +30,7 @@ from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
 from raysplit.training.evaluating import Tested, evaluated
+from raysplit.training.fit import refuse_unfit
 from raysplit.training.majority import majority_accuracies, majority_row
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
 from raysplit.training.model_checks import check_cuts, check_outputs
@@ -70,7 +71,8 @@ async def run(
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
         algorithm = experiment.begin()
-        check_outputs(experiment.setting.spec, experiment.setting.training.loss)
+        check_outputs(experiment.setting.spec)
+        refuse_unfit(algorithm)
         if folder is not None:
             folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
             folder.write_environment(resources or {})

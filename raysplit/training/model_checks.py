@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raysplit.actors.parts.losses import cross_entropy, resolve_loss
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import log_placed_cuts, recipes_of, refuse_sent_inputs
 from raysplit.cluster.contract import PartySpec
@@ -28,8 +27,8 @@ def check_cuts(algorithm: Algorithm, parties: Sequence[PartySpec]) -> None:
     log_placed_cuts(algorithm)
 
 
-def check_outputs(spec: ModelSpec, loss: str) -> None:
-    """Raise ``ValueError`` for a model that fails on the inputs, returns no tensor or has too few outputs."""
+def check_outputs(spec: ModelSpec) -> None:
+    """Raise ``ValueError`` for a model that fails on the inputs, or returns no tensor with a row per sample."""
     if isinstance(spec, ClassifierSpec | MultiTaskSpec):
         return  # whose heads are made for the tasks
     outputs = _outputs(spec)
@@ -42,12 +41,6 @@ def check_outputs(spec: ModelSpec, loss: str) -> None:
         raise ValueError(
             f"the model {spec.name!r} returns a tensor of shape {tuple(outputs.shape)} for {NUM_ROWS} samples; its "
             f"first dimension must be the batch"
-        )
-    if resolve_loss(loss) is cross_entropy and (outputs.ndim < 2 or outputs.shape[1] < spec.num_classes):
-        width = outputs.shape[1] if outputs.ndim > 1 else 1
-        raise ValueError(
-            f"the model {spec.name!r} has {width} outputs and the data have {spec.num_classes} classes; give it one "
-            f"output per class (models by import path get num_classes if their signature has it)"
         )
 
 

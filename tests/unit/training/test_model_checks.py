@@ -123,7 +123,7 @@ def test_methods_that_do_not_cut_train_what_cannot_be_traced() -> None:
 
 def test_too_few_outputs_are_refused() -> None:
     """A model with three outputs for five classes ended in "IndexError: Target 3 is out of bounds"."""
-    with pytest.raises(ValueError, match="ThreeOutputs' has 3 outputs and the data have 5 classes"):
+    with pytest.raises(ValueError, match=r"(has 3 outputs|\[2, 3\]).* 5 classes"):
         run(ThreeOutputs, "fedavg")
 
 
