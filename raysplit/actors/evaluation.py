@@ -21,6 +21,7 @@ from raysplit.data.transforms import Transform
 from raysplit.models.classifier import losses as joint
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
 from raysplit.models.dense.losses import task_losses
+from raysplit.models.frozen import load_trained
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
 
@@ -126,7 +127,7 @@ def evaluate(
         ownership: whose the samples are, to divide the result by owner; None does not divide it.
     """
     model = spec.build().eval().to(device)
-    model.load_state_dict({key: value for state in states for key, value in state.items()})
+    load_trained(model, {key: value for state in states for key, value in state.items()})
     gen = torch.Generator().manual_seed(seed)
     total = Evaluation(num_samples=0, num_correct=0, loss_sum=0.0)
     division = None if ownership is None else Division(ownership, loss)

@@ -42,6 +42,9 @@ def fingerprint(plain: Mapping[str, Any]) -> str:
     tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
+    model = dict(tree.get("model", {}))
+    if not model.get("send_inputs", True):  # nor does it have this key
+        tree["model"] = {key: value for key, value in model.items() if key != "send_inputs"}
     newer = ("metric", "target_loss")  # as these settings are
     tree["evaluation"] = {key: v for key, v in tree["evaluation"].items() if key not in newer or v is not None}
     tree["training"] = {key: v for key, v in tree["training"].items() if (key, v) != ("last_batch", "keep")}
