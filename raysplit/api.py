@@ -15,11 +15,12 @@ from raysplit.config.build import build, build_dry
 from raysplit.config.errors import ConfigError
 from raysplit.config.objects import section
 from raysplit.config.planned_cuts import with_planned_cuts
-from raysplit.config.run import RunConfig, load_config
+from raysplit.config.run import RunConfig, load_recorded
 from raysplit.config.sources import Sections, Source, described, recorded, tree_of
 from raysplit.experiment.experiment import Experiment
 from raysplit.given import put, released
 from raysplit.models.spec import ModelSpec
+from raysplit.paths import is_uri
 from raysplit.prediction.closed_form import closed_form
 from raysplit.prediction.plan_cuts import cut_problem
 from raysplit.prediction.simulate import Simulation
@@ -31,7 +32,6 @@ from raysplit.runs.folder import CUT_SHORT, read_metrics, read_models, read_summ
 from raysplit.runs.remote import existing_folder, fetched, new_folder
 from raysplit.runs.report import read_runs
 from raysplit.runs.result import Result
-from raysplit.runs.storage import is_uri
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.solve import solve_ilp
 from raysplit.sweeps.run import SweepResult, run_sweep
@@ -135,7 +135,7 @@ def resume(
         _given_again(model=model, data=data, algorithm=algorithm)
         if not (local / "config.yaml").exists():
             raise ValueError(f"{local} is not a run folder: it has no config.yaml")
-        config = load_config(local / "config.yaml")
+        config = load_recorded(local)
         work = partial(train_on, _maker(config), config.cluster, config.reliability)
         return work(local, callbacks=[*copies, *callbacks])
 
@@ -174,7 +174,7 @@ def load(folder: str | Path, *, model: Any = None, data: Any = None, algorithm: 
 
 
 def _specs(folder: Path, labels: Iterable[str]) -> dict[str, ModelSpec]:
-    algorithm = build(load_config(folder / "config.yaml")).begin()
+    algorithm = build(load_recorded(folder)).begin()
     return {label: algorithm.spec_of(label) for label in labels}
 
 

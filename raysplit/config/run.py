@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raysplit.actors.parts.losses import LOSSES
@@ -20,81 +19,20 @@ from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.setting import Options
 from raysplit.config.errors import ConfigError, explained
-from raysplit.config.overrides import read_tree
-from raysplit.config.sections import OutputConfig, OwnersConfig
-from raysplit.data.datasets import dataset_names
-from raysplit.data.partition.laws import partition_names
+from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
-from raysplit.models.zoo import model_names
+from raysplit.options import RECORDED
+from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.schedulers.rules import Rules
 
-__all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config"]
+__all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config", "load_recorded"]
 
 logger = logging.getLogger(__name__)
-
-
-class Named(BaseModel):
-    """Section with a ``name`` and the options of what it names."""
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
-    )
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class ModelConfig(Named):
-    """Neural network; further keys are passed to its builder."""
-
-    name: str = "cnn8"
-    """Name or import path of the network."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """Type of weights and smashed data."""
-
-    _known = field_validator("name")(lambda cls, value: known("model", value, model_names()))
-
-
-class DataConfig(Named):
-    """Data set; further keys are passed to its loader."""
-
-    name: str = "digits"
-    """Name, file or import path of the data set."""
-    root: str | None = None
-    """Local folder of torchvision data sets and of relative file names."""
-    download: bool = False
-    """Download a torchvision data set that is not in ``root``."""
-    augment: bool = True
-    """Apply random crops and flips, for data sets that have them."""
-    train_samples: int | None = Field(default=None, ge=1)
-    """Number of training samples, drawn with the seed; None takes all."""
-    test_samples: int | None = Field(default=None, ge=1)
-    """Number of test samples, drawn with the seed; None takes all."""
-
-    @field_validator("name")
-    @classmethod
-    def _name(cls, value: str) -> str:
-        is_file = value.endswith((".npz", ".parquet"))
-        return value if is_file else known("data set", value, dataset_names())
-
-
-class PartitionConfig(Named):
-    """Partition of the samples over the owners; further keys are its options."""
-
-    name: str = "iid"
-    """Name or import path of the partition."""
-    num_owners: int = Field(default=10, ge=1)
-    """Number of owners that the training samples are divided among."""
-
-    _known = field_validator("name")(lambda cls, value: known("partition", value, partition_names()))
 
 
 class AlgorithmConfig(Named):
@@ -238,17 +176,34 @@ class RunConfig(Rules):
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read and check a YAML file (None: all defaults) with ``a.b=c`` overrides in order. Raises `ConfigError`."""
+    from raysplit.config.overrides import read_tree  # asks this module which settings hold text
+
     return check_config(read_tree(path, overrides))
 
 
-def check_config(tree: Mapping[str, Any]) -> RunConfig:
-    """Check plain data and return the configuration. Raises `ConfigError` with a line per mistake."""
+def load_recorded(folder: Path) -> RunConfig:
+    """Read the configuration of a run folder. Raises `ConfigError`.
+
+    The name and the paths were checked when the run began, maybe by an earlier version, and are taken as they are.
+    """
+    from raysplit.config.overrides import read_tree
+
+    return check_config(read_tree(folder / "config.yaml"), recorded=True)
+
+
+def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfig:
+    """Check plain data and return the configuration. Raises `ConfigError` with a line per mistake.
+
+    Args:
+        tree: the sections.
+        recorded: the data were checked before, so that paths are complete and the name is in use.
+    """
     try:
-        return RunConfig.model_validate(tree)
+        return RunConfig.model_validate(tree, context={RECORDED: recorded})
     except ValidationError as error:
         raise explained(error, RunConfig) from None
 
 
 def dump_config(config: RunConfig) -> str:
     """Write the resolved configuration as YAML, which `load_config` reads."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return write(config.model_dump(mode="json"))

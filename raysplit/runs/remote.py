@@ -18,10 +18,11 @@ from pathlib import Path
 from pyarrow import fs
 
 from raysplit.experiment.experiment import Experiment
+from raysplit.paths import is_uri
 from raysplit.runs.callback import Callback
 from raysplit.runs.folder import LOCK, Row, RunFolderUsed
 from raysplit.runs.result import Result
-from raysplit.runs.storage import below, is_uri, opened
+from raysplit.runs.storage import below, opened
 
 logger = logging.getLogger(__name__)
 

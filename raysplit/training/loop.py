@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import yaml
 from torch import Tensor
 
 from raysplit.actors.evaluator import Evaluation
@@ -21,6 +20,7 @@ from raysplit.data.transforms import normalisation
 from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.plain_yaml import write
 from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import Row, RunFolder
 from raysplit.runs.result import CUT_SHORT, Meter, Result
@@ -68,7 +68,7 @@ async def run(
     try:
         algorithm = experiment.begin()
         if folder is not None:
-            folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
+            folder.write_text("config.yaml", write(experiment.plain))
             folder.write_environment(resources or {})
             if experiment.parts:
                 save_partition(folder.path / "partition.parquet", list(experiment.parts))

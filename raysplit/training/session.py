@@ -18,6 +18,7 @@ from raysplit.cluster.on_ray.connect import PublishedMetric, connect, publisher,
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import CannotBeSimulated
 from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.prediction.pacing import Pacing, write_timeline
 from raysplit.runs.callback import Callback
@@ -29,7 +30,6 @@ from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ra
 from raysplit.training.loop import run
 from raysplit.training.own_loop import run_to_end
 from raysplit.training.recovery.checkpoint import Checkpoints
-from raysplit.training.recovery.recovery import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,7 @@ def _execute(
     """Connect to the cluster, make the experiment, run ``work(experiment, cluster, ...)`` and disconnect."""
     with _one_thread():
         if options.kind == "local":
+            _refuse_missing_cuda(options)
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
             experiment = make("cuda" if has_cuda else "cpu")
             pacing = Pacing(experiment) if experiment.topology and not options.elastic else None
@@ -142,6 +143,13 @@ def _execute(
             metrics = RayMetrics(_publisher(experiment))
             running = work(experiment, cluster, callbacks=[*callbacks, metrics], meter=metrics, resources=resources)
             return _with_prediction(run_to_end(running), pacing, cluster.log)
+
+
+def _refuse_missing_cuda(options: ClusterOptions) -> None:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "cluster.device is cuda and torch finds no CUDA device on this machine; set cluster.device to cpu or auto"
+        )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from raysplit.options import checked_options
 from raysplit.registry import one_of
 
 
@@ -43,6 +44,8 @@ class OptimizerSpec:
         one_of("optimizer", self.name, sorted(_classes()))
         if not self.lr >= 0:
             raise ValueError(f"a learning rate must be at least 0, got {self.lr}")
+        checked = checked_options(_classes()[self.name], self.options, name=self.name, given=("params", "lr"))
+        object.__setattr__(self, "options", checked)
         self.build([torch.zeros(1, requires_grad=True)])  # wrong options fail here, not in a remote process
 
     def build(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer | None:

@@ -7,8 +7,6 @@ round is repeated. All random streams are keyed by round, so the final weights a
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -22,7 +20,7 @@ from raysplit.algorithms.route import Route
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.links.tensors import map_tensors
 from raysplit.experiment.experiment import Experiment
-from raysplit.experiment.links import LinkOptions
+from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
@@ -35,16 +33,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
-
-
-def fingerprint(plain: Mapping[str, Any]) -> str:
-    """Compute a digest of the settings that the numbers of a run depend on, from its plain description."""
-    tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
-    if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
-        del tree["links"]
-    kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
-    tree["reliability"] = {key: tree["reliability"][key] for key in kept}
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 async def deployed(parties: Sequence[PartySpec], cluster: Cluster, rules: ReliabilityRules) -> Mapping[str, Handle]:
