@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,21 @@ def held(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a process is writing to a run folder; a lock file that a killed process left does not count."""
+    if not (path / LOCK).exists():
+        return False
+    lock = FileLock(path / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:  # a folder that this user may only read
+        return False
+    lock.release()
+    return False
+
+
 def entries(path: Path) -> list[Path]:
     """List the entries of a run folder, sorted, without the lock file."""
     return sorted(entry for entry in path.iterdir() if entry.name != LOCK)
@@ -108,7 +124,9 @@ class RunFolder:
         os.replace(aside, target)
 
     def write_environment(self, resources: Mapping[str, float]) -> None:
-        self.write_text("environment.json", json.dumps(environment(resources), indent=2) + "\n")
+        """Write versions, machine and resources, and when the run began, which a resumed run keeps."""
+        started = started_at(self.path) or datetime.now().astimezone().isoformat(timespec="seconds")
+        self.write_text("environment.json", json.dumps({"started": started, **environment(resources)}, indent=2) + "\n")
 
     def add_row(self, row: Row) -> None:
         """Append the metrics of a round to ``metrics.jsonl`` and flush."""
@@ -141,6 +159,15 @@ class RunFolder:
         aside = self.path / f"{name}.part"
         pq.write_table(table, aside)
         os.replace(aside, self.path / name)
+
+
+def started_at(folder: Path) -> str | None:
+    """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say."""
+    try:
+        found = json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("started")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:

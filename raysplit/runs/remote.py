@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pyarrow import fs
 
@@ -102,12 +102,20 @@ def _mirrored(local: Path, location: str) -> Iterator[RemoteCopy]:
         mirror.push()  # also after an error
 
 
-def runs_below(uri: str) -> list[str]:
-    """List the URIs of the runs in the folder at a URI, sorted by name."""
+def runs_below(uri: str, marks: Collection[str]) -> list[tuple[str, str]]:
+    """List the runs below a URI at any depth, as names relative to it and URIs, sorted by name.
+
+    A run has ``config.yaml`` and one of the files ``marks``; folders inside of a run are not looked at.
+    """
     source, folder = opened(uri, "run folders")
     entries = source.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
-    paths = [entry.path.removeprefix(f"{folder}/").split("/") for entry in entries]
-    return [below(uri, path[0]) for path in sorted(paths) if len(path) == 2 and path[1] == "config.yaml"]
+    files: dict[str, set[str]] = {}
+    for entry in entries:
+        parent, _, name = entry.path.removeprefix(f"{folder}/").rpartition("/")
+        files.setdefault(parent, set()).add(name)
+    found = {name for name, have in files.items() if name and "config.yaml" in have and have & set(marks)}
+    outer = [name for name in found if found.isdisjoint(map(str, PurePosixPath(name).parents))]
+    return [(name, below(uri, name)) for name in sorted(outer)]
 
 
 def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -> Path:

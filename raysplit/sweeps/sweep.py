@@ -21,6 +21,7 @@ from raysplit.config.errors import ConfigError
 from raysplit.config.run import RunConfig, check_config, load_recorded
 from raysplit.config.texts import config_texts
 from raysplit.experiment.fingerprint import numbers_depend_on
+from raysplit.paths import expanded, is_uri
 from raysplit.plain_yaml import NotYaml, Texts, read
 from raysplit.runs.folder import finished
 from raysplit.runs.report import flat
@@ -57,6 +58,13 @@ class Cell:
     def name(self) -> str:
         """Name of the folder, such as ``partition.alpha=0.1,algorithm.name=mtsl``."""
         return ",".join(f"{key}={_in_a_name(value)}" for key, value in self.values.items())
+
+
+def local_folder(root: str) -> Path:
+    """Return the folder of a sweep. Raises `ConfigError` for a URI, where no run of a sweep can be kept."""
+    if is_uri(root):
+        raise ConfigError(f"a sweep cannot be at {root}: its runs are kept in a local folder; set output.root to one")
+    return Path(expanded(root))
 
 
 def parse_axis(text: str) -> Axis:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import click
 
+from raysplit.cli.options import NamedRun, whole_run
+from raysplit.cli.streams import echo
+
 
 @click.command(name="serve")
-@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("run", callback=whole_run)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all networks.")
 @click.option("--port", default=8000, metavar="PORT", show_default=True, help="Port to listen on.")
 @click.option("--replicas", default=1, metavar="N", show_default=True, help="Replicas of each head.")
@@ -23,7 +25,7 @@ import click
 @click.option("--cpus", default=0.0, show_default=True, metavar="N", help="CPUs that each replica reserves.")
 @click.option("--address", metavar="HOST:PORT", help="Ray cluster to use (or auto); by default a local one is started.")
 def serve(
-    run: Path,
+    run: NamedRun,
     host: str,
     port: int,
     replicas: int,
@@ -34,35 +36,32 @@ def serve(
 ) -> None:
     """Serve the heads of a multi-task model over HTTP until interrupted.
 
-    RUN is a folder with an exported model: model.pt and serving.json.
+    RUN is a folder, a name below runs/, or a URI; it needs an exported model: model.pt and serving.json.
 
     \b
     Example:
       raysplit serve runs/mtl_split --port 8000
     """
-    from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
+    from raysplit.cluster.on_ray.connect import RayOptions, connect, ray_left_as_found
     from raysplit.models.classifier.export import load_serving
 
     with ray_left_as_found():
-        try:
-            meta = load_serving(run).meta
-            if address is None:
-                check_port_is_free(host, port)
-            connect(RayOptions(address=address))
-            from raysplit.serving import server  # imports Ray, which `connect` must configure first
+        meta = load_serving(run.folder).meta
+        if address is None:
+            check_port_is_free(host, port)
+        connect(RayOptions(address=address))
+        from raysplit.serving import server  # imports Ray, which `connect` must configure first
 
-            options = server.ServerOptions(
-                host=host,
-                port=port,
-                replicas_per_head=replicas,
-                num_unsplit_replicas=unsplit_replicas,
-                max_batch=max_batch,
-                cpus_per_replica=cpus,
-            )
-            server.start(run, options)
-        except (ValueError, RayUnreachable) as mistake:
-            raise click.ClickException(str(mistake)) from mistake
-        click.echo(f"serving {', '.join(meta.tasks)} at http://{host}:{port}; stop with Ctrl-C")
+        options = server.ServerOptions(
+            host=host,
+            port=port,
+            replicas_per_head=replicas,
+            num_unsplit_replicas=unsplit_replicas,
+            max_batch=max_batch,
+            cpus_per_replica=cpus,
+        )
+        server.start(run.folder, options)
+        echo(f"serving {', '.join(meta.tasks)} at http://{host}:{port}; stop with Ctrl-C")
         done = threading.Event()
         for stop_signal in (signal.SIGINT, signal.SIGTERM):
             signal.signal(stop_signal, lambda *_: done.set())
