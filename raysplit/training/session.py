@@ -15,6 +15,7 @@ import torch
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import PublishedMetric, connect, publisher, ray_left_as_found
+from raysplit.disk import told_where
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import CannotBeSimulated
 from raysplit.experiment.experiment import Experiment
@@ -93,6 +94,7 @@ def train_on(
         checkpoints = checkpoints_of(rules, folder)
 
         async def rest(experiment: Experiment, *given: Any, **more: Any) -> Result:
+            checkpoints.tidy()
             start = checkpoints.newest(fingerprint(experiment.plain))
             written = RunFolder.reopen(folder, start.rows if start else ())
             return await run(experiment, *given, folder=written, checkpoints=checkpoints, start=start, **more)
@@ -107,14 +109,15 @@ def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
             f"{checkpoints.location} holds the checkpoints of another run; give another output.name (--name) or set "
             f"output.overwrite=true (--overwrite) to replace them"
         )
-    checkpoints.drop_after(0)
+    checkpoints.clear()
 
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
     """Return the checkpoints of the run in a folder."""
     elsewhere = rules.checkpoint_location
     location = below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
-    return Checkpoints(location, keep_last=rules.keep_last)
+    advice = f"the checkpoints before are whole; make room there, then go on: raysplit resume {folder}"
+    return Checkpoints(location, keep_last=rules.keep_last, advice=advice)
 
 
 def _execute(
@@ -177,5 +180,6 @@ def _with_prediction(result: Result, pacing: Pacing | None, log: EventLog) -> Re
         logger.warning("the run is not compared with a prediction: %s", error)
         return result
     if result.folder is not None:
-        write_timeline(result.folder, comparison, measured)
+        with told_where(result.folder / "timeline.parquet", "the run itself is whole; its timeline is missing"):
+            write_timeline(result.folder, comparison, measured)
     return replace(result, comparison=comparison)

@@ -10,6 +10,7 @@ import click
 from raysplit.cli.options import NamedRun, NewFile, whole_run
 from raysplit.cli.results.runs import existing
 from raysplit.cli.streams import echo
+from raysplit.disk import told_where, written
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,11 +36,14 @@ def export(run: NamedRun, file: Path, model: str | None) -> None:
     import torch
 
     if file.suffix == ".pt":
-        torch.save(state, file)
+        with written(file) as aside:
+            torch.save(state, aside)
     elif file.suffix == ".pt2":
         from raysplit.config.torch_program import program_of
 
-        torch.export.save(program_of(folder, state), file)
+        program = program_of(folder, state)
+        with told_where(file):
+            torch.export.save(program, file)
     else:
         raise ValueError(f"{file} ends in {file.suffix!r}; it must end in .pt for weights or .pt2 for a program")
     echo(f"{file}: {sum(value.numel() for value in state.values()):,} numbers of {run.location}")

@@ -8,6 +8,7 @@ import click
 
 from raysplit.cli.options import FilePath, run_records
 from raysplit.cli.streams import echo
+from raysplit.disk import told_where, written
 
 
 @click.command()
@@ -42,6 +43,8 @@ def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
     picture = output.with_suffix(".png")
     has_picture = any(run.curve for run in reports)
     if has_picture:
-        draw_runs(reports, picture, title="runs", target=target)
-    output.write_text(page(reports, picture.name if has_picture else None, target), encoding="utf-8")
+        with told_where(picture):
+            draw_runs(reports, picture, title="runs", target=target)
+    with written(output) as aside:
+        aside.write_text(page(reports, picture.name if has_picture else None, target), encoding="utf-8")
     echo(f"report: {output}")

@@ -19,6 +19,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.route import Route
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.links.tensors import map_tensors
+from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.rules import ReliabilityRules
@@ -127,9 +128,11 @@ class Safety:
         assert self.last is not None
         try:
             await asyncio.to_thread(checkpoints.save, self.last, is_best=is_best)
+        except NotWritten:
+            raise  # by this machine's disk, which would not take what follows either
         except OSError as error:
             if not self._num_written:
-                raise  # a wrong location ends the run at once; a store that fails later does not
+                raise  # a wrong location ends the run at once; a store elsewhere that fails later may come back
             logger.warning("the checkpoint of round %d could not be written: %s", self.last.rounds, error)
         else:
             self._num_written += 1
