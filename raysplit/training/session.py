@@ -64,6 +64,7 @@ def train_new(
         RayUnreachable, PlacementError: there is no cluster, or no room on it.
         NonFiniteLoss: training diverged; metrics and the last good weights are in the folder.
     """
+    _refuse_missing_cuda(options)
     if folder is None:
         return _execute(make, options, run, callbacks, keep_ray)
     with held(folder):
@@ -90,6 +91,7 @@ def train_on(
     """
     if finished(folder):
         raise ValueError(f"{folder} has a run that has finished; there is nothing left to do")
+    _refuse_missing_cuda(options)
     with held(folder):
         checkpoints = checkpoints_of(rules, folder)
 
@@ -130,7 +132,6 @@ def _execute(
     """Connect to the cluster, make the experiment, run ``work(experiment, cluster, ...)`` and disconnect."""
     with _one_thread():
         if options.kind == "local":
-            _refuse_missing_cuda(options)
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
             experiment = make("cuda" if has_cuda else "cpu")
             pacing = Pacing(experiment) if experiment.topology and not options.elastic else None
@@ -149,7 +150,7 @@ def _execute(
 
 
 def _refuse_missing_cuda(options: ClusterOptions) -> None:
-    if options.device == "cuda" and not torch.cuda.is_available():
+    if options.kind == "local" and options.device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "cluster.device is cuda and torch finds no CUDA device on this machine; set cluster.device to cpu or auto"
         )

@@ -11,6 +11,7 @@ from rich.table import Table
 from raysplit.cli.options import FilePath
 from raysplit.cli.streams import echo
 from raysplit.cli.tables import print_table
+from raysplit.paths import expanded
 
 
 @click.group()
@@ -92,4 +93,4 @@ def status(name: str) -> None:
 def _lab_name(name: str) -> str:
     from raysplit.cluster.lab.machines import read_lab
 
-    return read_lab(name).name if name.endswith((".yaml", ".yml")) else name
+    return read_lab(expanded(name)).name if name.endswith((".yaml", ".yml")) else name

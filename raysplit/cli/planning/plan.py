@@ -17,6 +17,7 @@ from raysplit.cli.options import FilePath, NewFile
 from raysplit.cli.planning.quantities import parse_nodes, parse_units
 from raysplit.cli.streams import echo
 from raysplit.cli.tables import print_table
+from raysplit.paths import expanded
 
 if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
     from raysplit.schedulers.cuts.baselines import Alternative
@@ -124,7 +125,7 @@ def plan(
         if not (profile and owners and nodes):
             raise ValueError("give a CONFIG with a topology, or --profile, --units, --owners and --node")
         problem = CutProblem(
-            profile=load_profile(profile),
+            profile=load_profile(expanded(profile)),
             owners=owners,
             nodes=parse_nodes(nodes, links),
             units=parse_units(units, owner_memory),

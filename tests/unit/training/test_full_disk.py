@@ -115,7 +115,7 @@ def test_a_file_is_whole_or_as_before(tmp_path: Path) -> None:
 
     with pytest.raises(NotWritten, match="a could not be written: No space left on device; "):
         write(OSError(28, "no"))
-    with pytest.raises(NotWritten, match="a could not be written: the disk took only a part of it .unexpected pos"):
+    with pytest.raises(NotWritten, match=r"a could not be written: the disk took only a part of it \(unexpected pos"):
         write(RuntimeError("unexpected pos 20992 vs 20880"))
     with pytest.raises(KeyError):
         write(KeyError("mine"))
