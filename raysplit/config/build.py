@@ -158,7 +158,7 @@ def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> 
             f"to multi_task and model.tasks to some of them, got {config.model.name!r} and {tasks}"
         )
     if options.get("weights"):  # every party reads the file from its own working directory
-        options["weights"] = str(Path(options["weights"]).expanduser().resolve())
+        options["weights"] = str(Path(options["weights"]).resolve())
     return options | {"classes": [(task, classes[task]) for task in tasks]}
 
 

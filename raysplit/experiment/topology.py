@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from raysplit.options import PathText
 from raysplit.registry import nearest
 from raysplit.schedulers.cuts.profiles import (
     BYTES_PER_GIB,
@@ -37,7 +38,7 @@ _BYTES_PER_MBIT = 1e6 / 8
 class DeviceOptions(Rules):
     """Kind of machine."""
 
-    profile: str | None = None
+    profile: PathText | None = None
     """Times of the units of the model: name of a shipped profile, or file written by `raysplit profile`."""
     times: str | None = None
     """Times of an owner that keeps both ends of the model: name of a shipped owner."""

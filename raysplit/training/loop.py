@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import yaml
 from torch import Tensor
 
 from raysplit.algorithms.base import Algorithm
@@ -18,9 +17,11 @@ from raysplit.cluster.contract import Cluster, LinkTraffic, gather
 from raysplit.cluster.links.traffic import difference, merge_traffic
 from raysplit.data.partition.laws import save_partition
 from raysplit.data.transforms import normalisation
+from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.plain_yaml import write
 from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import Row, RunFolder
 from raysplit.runs.metric import to_targets
@@ -74,10 +75,11 @@ async def run(
         check_outputs(experiment.setting.spec)
         refuse_unfit(algorithm)
         if folder is not None:
-            folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
+            folder.write_text("config.yaml", write(experiment.plain))
             folder.write_environment(resources or {})
             if experiment.parts:
-                save_partition(folder.path / "partition.parquet", list(experiment.parts))
+                with folder.written("partition.parquet") as aside:
+                    save_partition(aside, list(experiment.parts))
         try:
             setting = algorithm.setting
             parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
@@ -130,21 +132,24 @@ class _Loop:
         self._tested: Tested | None = None
 
     async def run(self, start: Checkpoint | None) -> Result:
-        over = None
         try:
             await self._begin(start)
             while (over := self._over()) is None:
                 await self._attempt(len(self._ledger.rows))
-        except ArithmeticError:
-            logger.error("stopped by a bad loss; the weights of the last good round are saved")
+        except BaseException as error:
+            if isinstance(error, ArithmeticError):
+                logger.error("stopped by a bad loss; the weights of the last good round are saved")
+            try:
+                self._save(CUT_SHORT)
+            except NotWritten as another:  # the error that ends the run is raised, not this one
+                logger.error("%s", another)
             raise
-        finally:
-            self._save(over or CUT_SHORT)
+        self._save(over)
         return Result(
             rows=tuple(self._ledger.rows),
             states=self._states,
             links=tuple(self._ledger.traffic),
-            stopped=over or CUT_SHORT,
+            stopped=over,
             folder=self._folder.path if self._folder else None,
             specs={label: self._algorithm.spec_of(label) for label in self._states},
         )
@@ -263,7 +268,8 @@ class _Loop:
             folder.write_model(self._states, "last.pt")
         if isinstance(spec, ClassifierSpec) and "global" in chosen:
             owner = next(iter(self._algorithm.setting.owners.values()))
-            export_trained(folder.path, spec, chosen["global"], normalisation(owner.eval_transform))
+            transform = normalisation(owner.eval_transform)
+            export_trained(folder.path, spec, chosen["global"], transform, advice=folder.advice)
 
 
 async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
