@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raysplit.actors.batches import LocalTraining as LocalTraining
 from raysplit.actors.evaluation import Evaluation, evaluate
 from raysplit.actors.parts.gradient_record import GradientRecord
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
@@ -18,6 +17,7 @@ from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report
 from raysplit.cluster.device import Device, Inline
+from raysplit.data.batches import LocalTraining as LocalTraining
 from raysplit.data.inputs import Values, feed
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from raysplit.actors.aggregator import Aggregator
-from raysplit.actors.batches import LocalTraining
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
@@ -17,6 +16,7 @@ from raysplit.actors.verbs import AggregatorHandle, NodeHandle, OwnerHandle
 from raysplit.algorithms.resumable import Resumable
 from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, placed
 from raysplit.cluster.contract import Cluster, Handle, PartySpec
+from raysplit.data.batches import LocalTraining
 from raysplit.models.frozen import trained_state
 
 

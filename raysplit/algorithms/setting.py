@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from raysplit.actors.aggregation import UpdateRules
-from raysplit.actors.batches import LocalTraining
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import BufferPolicy
 from raysplit.actors.records import OwnerReport
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle
 from raysplit.cluster.contract import Handle, PartySpec
+from raysplit.data.batches import LocalTraining
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from raysplit.actors.batches import LocalTraining
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.config.prepare_shards import streamed_owners
 from raysplit.config.run import RunConfig
+from raysplit.data.batches import LocalTraining
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
 from raysplit.data.inputs import with_sent

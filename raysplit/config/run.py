@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from raysplit.actors.batches import LastBatch
 from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
@@ -22,6 +21,7 @@ from raysplit.algorithms.setting import Options
 from raysplit.config.checks import check_elastic, check_method, say_left_out, say_without_effect
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
+from raysplit.data.batches import LastBatch
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Generator, Tensor
 
-from raysplit.actors.batches import LocalTraining
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.setting import OwnerData, Setting
+from raysplit.data.batches import LocalTraining
 from raysplit.experiment.errors import CannotBeSimulated, ConfigError
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.topology import Topology
