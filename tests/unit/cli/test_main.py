@@ -119,7 +119,6 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # `main` puts the working folder in front
     with pytest.raises(SystemExit) as ended:
         main(["edge", "run", "image.png", "--server", "http://127.0.0.1:8000"])
     assert ended.value.code == 1
