@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import logging
-import os
 import pkgutil
 import sys
 from itertools import groupby
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import raysplit
+from raysplit.data.failures import described
 
 COMMANDS = {
     "demo": "raysplit.cli.training.demo:demo",
@@ -25,6 +25,7 @@ COMMANDS = {
     "submit": "raysplit.cli.training.submit:submit",
     "list": "raysplit.cli.results.runs:list_runs",
     "show": "raysplit.cli.results.show:show",
+    "inspect": "raysplit.cli.results.inspect:inspect",
     "compare": "raysplit.cli.results.compare:compare",
     "report": "raysplit.cli.results.report:report",
     "export": "raysplit.cli.results.export:export",
@@ -55,6 +56,12 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = pkgutil.resolve_name(COMMANDS[name])
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:  # click would take it for Ctrl-D, and end without a word
+            raise RuntimeError(f"the end of a file came too early: {described(error)}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(len(name) for name in COMMANDS)  # one column for all headings
@@ -91,7 +98,6 @@ def cli(verbose: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a user's mistake ends in one message and exit code 2, not in a traceback."""
-    sys.path.insert(0, os.getcwd())  # import paths such as "mymodel:build" may name a file in the working directory
     try:
         return cli.main(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as error:

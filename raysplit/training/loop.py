@@ -70,6 +70,8 @@ async def run(
         if folder is not None:
             folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
             folder.write_environment(resources or {})
+            if experiment.about_data:
+                folder.write_text("data.json", json.dumps(experiment.about_data) + "\n")
             if experiment.parts:
                 save_partition(folder.path / "partition.parquet", list(experiment.parts))
         try:

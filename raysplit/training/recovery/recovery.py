@@ -37,11 +37,18 @@ T = TypeVar("T")
 RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
 
 
+_NEWER = {"values": None, "max_value": None, "layout": None, "renumber_labels": False}
+"""Settings of the data, with their defaults, that run folders may be older than."""
+_UNKNOWN = object()
+
+
 def fingerprint(plain: Mapping[str, Any]) -> str:
     """Compute a digest of the settings that the numbers of a run depend on, from its plain description."""
     tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
+    if "data" in tree:
+        tree["data"] = {key: value for key, value in tree["data"].items() if _NEWER.get(key, _UNKNOWN) != value}
     kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
