@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raysplit.actors.parts.losses import Loss, resolve_loss
 from raysplit.data.inputs import feed
+from raysplit.data.labels import has_target
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.classifier import losses as joint
@@ -32,6 +33,7 @@ class Evaluation:
         loss_sum: sum of the losses of all samples.
         task_loss_sums: the same by task, if a sample has several targets.
         task_num_correct: samples with a correct prediction by task; empty for dense targets, which have no classes.
+        task_num_samples: samples with a target by task; a task that is left out has one for every sample.
     """
 
     num_samples: int
@@ -39,6 +41,7 @@ class Evaluation:
     loss_sum: float
     task_loss_sums: Mapping[str, float] = field(default_factory=dict)
     task_num_correct: Mapping[str, int] = field(default_factory=dict)
+    task_num_samples: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -51,13 +54,18 @@ class Evaluation:
 
     @property
     def task_losses(self) -> dict[str, float]:
-        """The mean loss of each task; empty if a sample has one label."""
-        return {task: total / self.num_samples for task, total in self.task_loss_sums.items()}
+        """The mean loss of each task with targets; empty if a sample has one label."""
+        counts = {task: self._num_samples(task) for task in self.task_loss_sums}
+        return {task: self.task_loss_sums[task] / count for task, count in counts.items() if count}
 
     @property
     def task_accuracies(self) -> dict[str, float]:
         """The share of correct predictions of each task with class labels."""
-        return {task: count / self.num_samples for task, count in self.task_num_correct.items()}
+        counts = {task: self._num_samples(task) for task in self.task_num_correct}
+        return {task: self.task_num_correct[task] / count for task, count in counts.items() if count}
+
+    def _num_samples(self, task: str) -> int:
+        return self.task_num_samples.get(task, self.num_samples)
 
     def __add__(self, other: Evaluation) -> Evaluation:
         own, others = self.num_correct, other.num_correct
@@ -69,6 +77,10 @@ class Evaluation:
             task_loss_sums={task: sums.get(task, 0.0) + total for task, total in other.task_loss_sums.items()},
             task_num_correct={
                 task: self.task_num_correct.get(task, 0) + count for task, count in other.task_num_correct.items()
+            },
+            task_num_samples={
+                task: self._num_samples(task) + other._num_samples(task)
+                for task in {**self.task_num_samples, **other.task_num_samples}
             },
         )
 
@@ -124,7 +136,8 @@ def _of_tasks(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Evaluat
     num_samples = len(next(iter(y.values())))
     has_labels = all(y[task].ndim == 1 for task in outputs)
     losses = joint.task_losses(outputs, y) if has_labels else task_losses(outputs, y)
-    sums = {task: float(value) * num_samples for task, value in losses.items()}
+    counts = {task: int(has_target(y[task]).sum()) for task in outputs}
+    sums = {task: float(value) * counts[task] for task, value in losses.items()}
     right = {task: int((logits.argmax(1) == y[task]).sum()) for task, logits in outputs.items()} if has_labels else {}
     return Evaluation(
         num_samples=num_samples,
@@ -132,6 +145,7 @@ def _of_tasks(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Evaluat
         loss_sum=sum(sums.values()),
         task_loss_sums=sums,
         task_num_correct=right,
+        task_num_samples=counts,
     )
 
 

@@ -6,7 +6,6 @@ The code that trains, predicts or records reads the experiment, never the config
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from raysplit.actors.evaluator import Evaluator
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.cluster.contract import PartySpec
-from raysplit.config.prepare_shards import streamed_owners
+from raysplit.config.load_data import about, divided, labels_of, load, streamed_owners
 from raysplit.config.run import RunConfig
-from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
-from raysplit.data.partition.laws import partition, partition_test
+from raysplit.data.partition.laws import partition_test
+from raysplit.data.record import Record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
@@ -33,7 +32,7 @@ from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.given_model import GivenModel
 from raysplit.models.spec import ModelSpec
 from raysplit.prediction.dry_setting import dry, no_data
-from raysplit.seeding import derive, generator
+from raysplit.seeding import derive
 
 NUM_EVALUATORS = 4
 """Number of evaluators that share the test set; the same for any number of places, so that sums are the same."""
@@ -52,23 +51,22 @@ def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
     if config.data.name == STREAMED:
         data, shards, parts = streamed_owners(config)
         owners = {f"owner-{i}": _owner_data(config, data, i, shard, None) for i, shard in enumerate(shards)}
-        return _experiment(config, _setting(config, _model_spec(config, data), owners, data, device), parts)
-    data = _load(config)
-    split = config.partition
-    parts = partition(
-        split.name,
-        _labels(data.train),
-        split.num_owners,
-        seed=config.seed,
-        natural_owner=data.natural_owner,
-        **split.options,
-    )
-    tests = partition_test(split.name, _labels(data.test), split.num_owners, seed=config.seed, **split.options)
+        return _experiment(
+            config,
+            _setting(config, _model_spec(config, data), owners, data, device),
+            parts,
+            about(config, data, parts),
+        )
+    data = load(config)
+    split, parts = config.partition, divided(config, data)
+    tests = partition_test(split.name, labels_of(data.test), split.num_owners, seed=config.seed, **split.options)
     owners = {
         f"owner-{i}": _owner_data(config, data, i, data.train.take(part), data.test.take(tests[i]) if tests else None)
         for i, part in enumerate(parts)
     }
-    return _experiment(config, _setting(config, _model_spec(config, data), owners, data, device), parts)
+    return _experiment(
+        config, _setting(config, _model_spec(config, data), owners, data, device), parts, about(config, data, parts)
+    )
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
@@ -105,7 +103,9 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
     return dry(_experiment(config, setting, ()), sizes)
 
 
-def _experiment(config: RunConfig, setting: Setting, parts: Sequence[np.ndarray]) -> Experiment:
+def _experiment(
+    config: RunConfig, setting: Setting, parts: Sequence[np.ndarray], about_data: Record | None = None
+) -> Experiment:
     return Experiment(
         algorithm=resolve_algorithm(config.algorithm.name)(options=config.algorithm.resolved_options()),
         setting=setting,
@@ -116,6 +116,7 @@ def _experiment(config: RunConfig, setting: Setting, parts: Sequence[np.ndarray]
         cluster=config.cluster,
         topology=config.topology,
         plain=config.model_dump(mode="json"),
+        about_data=about_data or {},
     )
 
 
@@ -187,32 +188,6 @@ def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], d
         cohort=config.reliability,
         cohort_size=training.cohort_size,
     )
-
-
-def _load(config: RunConfig) -> DataSet:
-    section = config.data
-    data = load_dataset(
-        section.name, root=section.root, download=section.download, augment=section.augment, **section.options
-    )
-    train, owner = data.train, data.natural_owner
-    if section.train_samples is not None:
-        chosen = _draw(len(train), section.train_samples, config.seed, "training subset")
-        train, owner = train.take(chosen), owner[chosen] if owner is not None else None
-    test = data.test
-    if section.test_samples is not None:
-        test = test.take(_draw(len(test), section.test_samples, config.seed, "test subset"))
-    return replace(data, train=train, test=test, natural_owner=owner)
-
-
-def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
-    if wanted > total:
-        raise ValueError(f"the {purpose} needs {wanted} samples and the set has only {total}; set at most {total}")
-    return np.sort(generator(seed, purpose).choice(total, size=wanted, replace=False))
-
-
-def _labels(samples: Samples) -> np.ndarray:
-    y = samples.y if isinstance(samples.y, Tensor) else next(iter(samples.y.values()))
-    return np.asarray(y.numpy()) if y.ndim == 1 and not y.is_floating_point() else np.zeros(len(samples), np.int64)
 
 
 def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:

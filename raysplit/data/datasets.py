@@ -14,14 +14,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from raysplit.data.failures import call_own
+from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
 from raysplit.data.rendered.stand_ins import load_faces_like, load_medic_like
 from raysplit.data.samples import DataSet
-from raysplit.data.sources.arrays import data_set, data_set_from_arrays, samples_of, unit_and_normalise
+from raysplit.data.sources.arrays import data_set_from_arrays, data_set_of_sides
 from raysplit.data.sources.dsprites import load_dsprites
 from raysplit.data.sources.files import SUFFIXES, load_file
 from raysplit.data.sources.image_table import load_image_table
+from raysplit.data.sources.map_style import is_array, side_of
 from raysplit.data.sources.shards import STREAMED
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
@@ -37,7 +40,13 @@ def dataset_names() -> list[str]:
 
 
 def load_dataset(
-    name: str, *, root: str | None = None, download: bool = False, augment: bool = True, **options: Any
+    name: str,
+    *,
+    root: str | None = None,
+    download: bool = False,
+    augment: bool = True,
+    reading: Reading = AS_FOUND,
+    **options: Any,
 ) -> DataSet:
     """Load a data set by name.
 
@@ -46,6 +55,7 @@ def load_dataset(
         root: folder of the files of torchvision's sets and of relative paths.
         download: let torchvision fetch files that are not in ``root``; nothing else is ever fetched.
         augment: apply random crops and flips to the training images of CIFAR.
+        reading: what arrays are, where their types do not say it.
         options: further arguments of the loader of this data set, such as ``num_classes`` of ``random``.
 
     Raises:
@@ -56,17 +66,18 @@ def load_dataset(
         (16,)
     """
     if ":" in name:
-        return _from_function(name, options)
+        return _from_function(name, options, reading)
     if name.endswith(SUFFIXES):
-        return _call(load_file, name, Path(root or ".") / name, **options)
+        return _call(load_file, name, Path(root or ".") / name, reading=reading, **options)
+    if name in torchvision_names():
+        return load_torchvision(name, root, download, augment, reading=reading, **options)
+    _refuse_reading(f"data set {name}", reading)
     if name in BUILT_IN:
         return _call(BUILT_IN[name], name, **options)
     if name in IN_FOLDERS:
         return _call(IN_FOLDERS[name], name, Path(root or "."), **options)
     if name in TASK_SETS:
         return _with_tasks(name, Path(root or ".").expanduser(), **options)
-    if name in torchvision_names():
-        return load_torchvision(name, root, download, augment, **options)
     raise ValueError(unknown("data set", name, [*dataset_names(), "a path to *.npz or *.parquet", IMPORT_PATH]))
 
 
@@ -104,7 +115,7 @@ def load_random(
     means = draw.standard_normal((num_classes, *shape), dtype=np.float32)
     y = np.arange(num_samples) % num_classes
     x = means[y] + draw.standard_normal((num_samples, *shape), dtype=np.float32)
-    return data_set_from_arrays(x, y, "random")
+    return data_set_from_arrays(x, y, "random", reading=Reading(layout="channels_first"))
 
 
 Made = TypeVar("Made")
@@ -128,16 +139,31 @@ def _with_tasks(name: str, root: Path, *, val_fraction: float = 0.1, **options: 
     return _call(TASK_SETS[name], name, *place, **options).data_set(val_fraction)
 
 
-def _from_function(path: str, options: dict[str, Any]) -> DataSet:
+def _refuse_reading(what: str, reading: Reading) -> None:
+    if given := reading.named():
+        key, value = next(iter(given.items()))
+        raise ValueError(f"{key} is {value}, and {what} already says what its inputs and labels are; leave it out")
+
+
+def _from_function(path: str, options: dict[str, Any], reading: Reading) -> DataSet:
     made = held(path) if is_given(path) else _call(imported("data set", path), path, **options)
     if isinstance(made, DataSet):
+        if not is_given(path) or made.reading != reading:  # given arrays were read by these settings
+            _refuse_reading(f"the DataSet of {path}", reading)
         return made
-    if not isinstance(made, tuple) or len(made) != 2:
-        raise ValueError(
-            f"{path} returned {type(made).__name__}; it must return a DataSet or (train, test), two map-style sets"
+    if not isinstance(made, tuple | list) or len(made) != 2 or all(map(is_array, made)):
+        is_pair = isinstance(made, tuple | list) and len(made) == 2
+        shown = (
+            "two arrays" if is_pair else f"{len(made)} values" if isinstance(made, tuple | list) else f"{made!r:.60}"
         )
-    train, test = (samples_of(side, path) for side in made)
-    return data_set(train, test, transform=unit_and_normalise(None, None))
+        raise ValueError(
+            f"{path} returned {shown}; it must return a DataSet or (train, test), each a map-style set or a pair of "
+            f"arrays (x, y)"
+        )
+    train, test = (
+        side_of(side, f"{path}, {which}", reading) for side, which in zip(made, ("train", "test"), strict=True)
+    )
+    return data_set_of_sides(train, test, path, reading)
 
 
 def _call(loader: Callable[..., Made], name: str, *fixed: Any, **options: Any) -> Made:
@@ -145,4 +171,5 @@ def _call(loader: Callable[..., Made], name: str, *fixed: Any, **options: Any) -
         inspect.signature(loader).bind(*fixed, **options)
     except TypeError as error:
         raise ValueError(f"data set {name}: {error}; its options are in {inspect.signature(loader)}") from error
-    return loader(*fixed, **options)
+    made: Made = call_own("data set", name, loader, *fixed, **options) if ":" in name else loader(*fixed, **options)
+    return made

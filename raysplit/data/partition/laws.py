@@ -10,12 +10,14 @@ its samples are given away.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
+from raysplit.data.failures import call_own
 from raysplit.data.partition import by_label, by_size
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.report import PartitionReport, load_partition, partition_report, save_partition
@@ -93,8 +95,9 @@ def partition(
     if name == "natural_id":
         params = {"natural_owner": natural_owner, **params}
     _check_parameters(name, law, params)
-    parts = law(labels.astype(np.int64), num_owners, generator(seed, "partition", name), **params)
-    return _checked(name, parts, len(labels), num_owners)
+    given = labels.astype(np.int64), num_owners, generator(seed, "partition", name)
+    parts: Any = call_own("partition", name, law, *given, **params) if ":" in name else law(*given, **params)
+    return _checked(name, _indices(name, parts), len(labels), num_owners)
 
 
 def partition_test(
@@ -118,8 +121,26 @@ def _check_parameters(name: str, law: Law, params: dict[str, Any]) -> None:
         raise ValueError(f"partition {name}: {error}; its parameters are: {', '.join(own) or 'none'}") from error
 
 
+def _indices(name: str, parts: Any) -> list[Indices]:
+    """Return sorted indices; raise ``ValueError`` for anything that a law returned instead."""
+    rule = "it must return one array of sample indices per owner"
+    if isinstance(parts, str | bytes | Mapping) or not isinstance(parts, Iterable):
+        raise ValueError(f"partition {name} returned {parts!r:.60} ({type(parts).__name__}); {rule}")
+    made = []
+    for owner, part in enumerate(parts):
+        found = np.asarray(part) if isinstance(part, np.ndarray | Sequence | Tensor) else np.array(None)
+        if found.dtype == bool:
+            raise ValueError(f"partition {name} gave owner {owner} a mask; {rule}, such as numpy.flatnonzero(mask)")
+        if found.ndim != 1 or (found.size and found.dtype.kind not in "ui"):
+            raise ValueError(
+                f"partition {name} gave owner {owner} {part!r:.60} ({type(part).__name__}, {found.dtype} of shape "
+                f"{found.shape}); {rule}"
+            )
+        made.append(np.sort(found.astype(np.int64)))
+    return made
+
+
 def _checked(name: str, parts: list[Indices], num_samples: int, num_owners: int) -> list[Indices]:
-    parts = [np.sort(np.asarray(part, np.int64)) for part in parts]
     if len(parts) != num_owners:
         raise ValueError(
             f"partition {name} made {len(parts)} parts for {num_owners} owners; it must make one part per owner"
