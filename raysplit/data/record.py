@@ -43,7 +43,7 @@ def data_record(data: DataSet, name: str, owners: Mapping[str, Indices] | None =
         The record, of plain data. ``problems`` are sentences that name the way out.
 
     Raises:
-        ValueError: for a transform that does not return one finite row per sample.
+        ValueError: for a transform that does not return one row per sample.
     """
     seen = _as_the_model_gets_them(data)
     is_outline = data.train is data.test  # owners read their own files
@@ -77,7 +77,7 @@ def _as_the_model_gets_them(data: DataSet) -> dict[str, Tensor]:
 
 
 def _checked(transform: Transform, samples: Samples, which: str) -> Values:
-    """Apply a transform, and raise ``ValueError`` unless it returns one finite row per sample."""
+    """Apply a transform, and raise ``ValueError`` unless it returns one row per sample."""
     try:
         made: Any = transformed(samples.x, transform, lambda: 0)
     except ValueError:
@@ -95,15 +95,16 @@ def _checked(transform: Transform, samples: Samples, which: str) -> Values:
                 f"the {which} transform of the data made {name} of shape {tuple(value.shape)} from {len(samples)} "
                 f"samples; {rule}"
             )
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise ValueError(f"the {which} transform of the data makes NaN or infinity of {name}; repair it")
     return made
 
 
 def _range(value: Tensor) -> list[float] | None:
     if not value.numel() or value.is_complex():
         return None
-    low, high = (value.int() if value.dtype == torch.bool else value).aminmax()
+    finite = value[value.isfinite()] if value.is_floating_point() else value
+    if not finite.numel():
+        return None
+    low, high = (finite.int() if finite.dtype == torch.bool else finite).aminmax()
     return [low.item(), high.item()]
 
 
@@ -111,7 +112,15 @@ def _input(data: DataSet, key: str, seen: Tensor) -> Record:
     found = _by_name(data.train.x, UNNAMED).get(key)
     stored = {} if found is None else {"stored": _type(found), "shape": list(found.shape[1:]), "range": _range(found)}
     to_model = {"type": _type(seen), "shape": list(seen.shape[1:])}
-    return {**stored, "to_model": {**to_model, "range": _range(seen), "whole": _is_whole(seen)}}
+    return {
+        **stored,
+        "to_model": {
+            **to_model,
+            "range": _range(seen),
+            "whole": _is_whole(seen),
+            "finite": bool(seen.isfinite().all()),
+        },
+    }
 
 
 def _is_whole(value: Tensor) -> bool:
@@ -164,7 +173,9 @@ def _input_problems(data: DataSet, record: Record) -> list[str]:
         stored = entry.get("range")
         if entry["to_model"]["type"].startswith(("int", "bool")):
             continue
-        if stored and stored[0] == stored[1] and len(data.train) > 1:
+        if not entry["to_model"]["finite"]:
+            problems.append(f"{key} reaches the model with NaN or infinity; look at the data and their transform")
+        elif stored and stored[0] == stored[1] and len(data.train) > 1:
             problems.append(
                 f"every value of {key} is {stored[0]:g}; look at the files, from which nothing can be learned"
             )
