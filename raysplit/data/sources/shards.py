@@ -243,8 +243,8 @@ def _owners(table: pa.Table, names: npt.NDArray[Any], root: str) -> npt.NDArray[
 
 def _label_ranges(file: Any) -> list[tuple[int, int]]:
     """Return the smallest and the largest label of each row group that says them; writers may leave them out."""
-    footer, column, found = file.metadata, file.schema.names.index("y") if "y" in file.schema.names else None, []
-    for i in range(footer.num_row_groups if column is not None else 0):
+    footer, column, found = file.metadata, file.schema.names.index("y"), []
+    for i in range(footer.num_row_groups):
         known = footer.row_group(i).column(column).statistics
         if known is not None and known.has_min_max and isinstance(known.max, int | float):
             found.append((int(known.min), int(known.max)))
@@ -256,8 +256,7 @@ def _shard(uri: str, file: Any, rules: _Rules) -> StreamedShard:
     sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
     if not sum(sizes):
         raise ValueError(f"{uri} has no rows; an owner needs at least one sample")
-    for bounds in _label_ranges(file):
-        _check_range(bounds, uri, rules["num_classes"])
+    _check_range([label for bounds in _label_ranges(file) for label in bounds], uri, rules["num_classes"])
     return StreamedShard(uri, sizes, **rules)
 
 
@@ -298,6 +297,5 @@ def _samples(
         x = reshaped(x, input_shape, f"{uri}, column x")
     inputs = read_inputs(x, uri, reading)
     (labels,) = numbered([to_numpy(table["y"], f"{uri}, column y")], [len(x)], uri).sides
-    if len(labels):
-        _check_range([int(labels.max())], uri, num_classes)
+    _check_range([int(label) for label in labels[labels.argmax()][None]] if len(labels) else [], uri, num_classes)
     return Samples(x=inputs.values, y=labels), inputs.done

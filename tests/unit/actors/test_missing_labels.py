@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from raysplit.actors.evaluator import Evaluation, _of_tasks
+from raysplit.actors.evaluation import Evaluation, _of_tasks
 from raysplit.data.labels import NO_LABEL
 from raysplit.models.classifier.losses import joint_loss, task_losses
 from raysplit.models.dense import gradnorm
