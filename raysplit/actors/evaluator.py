@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from raysplit.actors.at_cuts import AtCuts as AtCuts
+from raysplit.actors.at_cuts import evaluated_model, rows_per_batch
 from raysplit.actors.parts.losses import Loss, resolve_loss
 from raysplit.data.inputs import feed
 from raysplit.data.samples import Samples
@@ -82,6 +84,7 @@ def evaluate(
     *,
     seed: int,
     device: str = "cpu",
+    at_cuts: AtCuts | None = None,
 ) -> Evaluation:
     """Evaluate the model whose weights are the union of ``states``, in eval mode.
 
@@ -93,15 +96,16 @@ def evaluate(
         loss: the mean loss of a batch, for samples with one label; tasks have their own losses.
         seed: seed of the transform's random stream.
         device: torch device of the computation.
+        at_cuts: codecs at the cuts of the model; None evaluates the plain model.
     """
-    model = spec.build().eval().to(device)
-    model.load_state_dict({key: value for state in states for key, value in state.items()})
+    model = evaluated_model(spec, states, at_cuts, device)
+    batch_size = rows_per_batch(at_cuts, _BATCH_SIZE)
     gen = torch.Generator().manual_seed(seed)
     total = Evaluation(num_samples=0, num_correct=0, loss_sum=0.0)
     draws = may_draw(model) or function_may_draw(loss)
     with torch.no_grad(), keyed_draws(seed, device) if draws else nullcontext():
-        for start in range(0, len(samples), _BATCH_SIZE):
-            batch = samples.take(range(start, min(start + _BATCH_SIZE, len(samples))))
+        for start in range(0, len(samples), batch_size):
+            batch = samples.take(range(start, min(start + batch_size, len(samples))))
             outputs = feed(model, spec.cast(transform(batch.x, gen), device))
             total += (
                 _of_classes(outputs.cpu(), batch.y, loss)
@@ -157,8 +161,20 @@ class Evaluator:
         self._seed = seed
         self._device = device
 
-    async def evaluate(self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None) -> Evaluation:
-        """Evaluate the model whose weights are the union of ``states``: the run's, or that of ``spec`` if given."""
+    async def evaluate(
+        self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None
+    ) -> Evaluation:
+        """Evaluate the model whose weights are the union of ``states``: the run's, or that of ``spec`` if given.
+
+        ``at_cuts`` are codecs at the cuts of the model.
+        """
         return evaluate(
-            spec or self._spec, states, self._samples, self._transform, self._loss, seed=self._seed, device=self._device
+            spec or self._spec,
+            states,
+            self._samples,
+            self._transform,
+            self._loss,
+            seed=self._seed,
+            device=self._device,
+            at_cuts=at_cuts,
         )

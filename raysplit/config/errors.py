@@ -43,6 +43,8 @@ def _message(item: Any, root: type[BaseModel]) -> str:
 def _fields_at(root: type[BaseModel], location: Sequence[Any]) -> list[str]:
     kind: Any = root
     for step in location:
+        if isinstance(step, int):  # of a list, whose items have the fields
+            continue
         annotation = kind.model_fields[step].annotation
         kind = next((t for t in getattr(annotation, "__args__", ()) if hasattr(t, "model_fields")), annotation)
     return list(kind.model_fields)

@@ -25,6 +25,7 @@ from raysplit.config.sections import OutputConfig, OwnersConfig
 from raysplit.data.datasets import dataset_names
 from raysplit.data.partition.laws import partition_names
 from raysplit.experiment.cluster import ClusterOptions
+from raysplit.experiment.link_checks import check_links
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
@@ -199,6 +200,7 @@ class RunConfig(Rules):
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         self.algorithm.resolved_options()
+        check_links(self.links, self.reliability, self.training.batch_size)
         owners, cohort = self.partition.num_owners, self.training.cohort_size
         if cohort is not None and cohort > owners:
             raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; give at most {owners}")

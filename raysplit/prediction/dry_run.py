@@ -38,11 +38,11 @@ class TensorSize:
         self.num_rows = num_rows
         self._rows_of = rows_of
 
-    def leaves(self) -> list[Leaf]:
-        """Return the tensors that a codec would see; where they are not known, one float32 matrix."""
+    def named_leaves(self) -> list[tuple[str, tuple[int, ...], torch.dtype]]:
+        """Return the tensors that a codec would see, with their names; where they are not known, one float32 matrix."""
         num_values = self.num_bytes // torch.float32.itemsize
         rows_of = self._rows_of or [((num_values // max(1, self.num_rows),), torch.float32)]
-        return [((self.num_rows, *shape), dtype) for shape, dtype in rows_of]
+        return [("", (self.num_rows, *shape), dtype) for shape, dtype in rows_of]
 
     def __len__(self) -> int:
         return self.num_rows

@@ -82,7 +82,7 @@ def simulate(
         CannotBeSimulated: the algorithm cannot run on sizes alone.
         ValueError: the topology has no times for a device.
     """
-    algorithm, links = dry(experiment, shard_sizes).begin(), experiment.links.rules()
+    algorithm, links = dry(experiment, shard_sizes).begin(), experiment.link_rules()
     units = reference_profile(experiment.required_topology).units
     if links.codecs and not all(unit.activation_shapes for unit in units):
         logger.warning("the profile has no shapes of activations; for codecs, each activation counts as one tensor")

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from raysplit.actors.at_cuts import AtCuts
 from raysplit.actors.evaluator import Evaluation
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, LinkTraffic, gather
@@ -28,6 +29,7 @@ from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
+from raysplit.training.links import codecs_at_cuts
 from raysplit.training.majority import majority_accuracy, to_targets
 from raysplit.training.metrics import is_best, stop_reason, tested
 from raysplit.training.preflight import expected_needs, refuse_too_little
@@ -118,6 +120,7 @@ class _Loop:
         self._callbacks = callbacks
         self._meter = meter
         self._ledger = Ledger()
+        self._at_cuts = codecs_at_cuts(experiment, algorithm)
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracy(algorithm.setting.owners)
 
@@ -208,32 +211,37 @@ class _Loop:
         """Evaluate the global model, or every owner's model on the owner's own test data."""
         algorithm = self._algorithm
         models = algorithm.models()
-        own = [data.test is not None for data in algorithm.setting.owners.values()]
-        evaluations: list[Evaluation] = []
-        for label, states in models.items():
-            evaluations += await (
-                self._on_own_tests(label, states) if any(own) else self._on_common_test(label, states)
-            )
+        row: Row = tested(await self._evaluations(models, self._at_cuts))
+        if self._at_cuts is not None:
+            uncoded = tested(await self._evaluations(models, None))
+            row |= {f"{key}_uncoded": uncoded[key] for key in ("test_accuracy", "test_loss") if key in uncoded}
         self._states = {label: await merged(states) for label, states in models.items()}
-        row: Row = tested(evaluations)
         if self._majority is not None:
             row["majority_accuracy"] = self._majority
         return row
 
-    async def _on_common_test(self, label: str, states: list[Any]) -> list[Evaluation]:
+    async def _evaluations(self, models: Mapping[str, list[Any]], at_cuts: AtCuts | None) -> list[Evaluation]:
+        own = [data.test is not None for data in self._algorithm.setting.owners.values()]
+        on_tests = self._on_own_tests if any(own) else self._on_common_test
+        found: list[Evaluation] = []
+        for label, states in models.items():
+            found += await on_tests(label, states, {} if at_cuts is None else {"at_cuts": at_cuts})
+        return found
+
+    async def _on_common_test(self, label: str, states: list[Any], given: Mapping[str, Any]) -> list[Evaluation]:
         spec = self._algorithm.spec_of(label)
         evaluators = [self._algorithm.handles[party.name] for party in self._algorithm.setting.evaluators]
-        parts: list[Evaluation] = await gather(*[e.evaluate(*states, spec=spec) for e in evaluators])
+        parts: list[Evaluation] = await gather(*[e.evaluate(*states, spec=spec, **given) for e in evaluators])
         total = parts[0]
         for part in parts[1:]:
             total += part
         return [total]
 
-    async def _on_own_tests(self, label: str, states: list[Any]) -> list[Evaluation]:
+    async def _on_own_tests(self, label: str, states: list[Any], given: Mapping[str, Any]) -> list[Evaluation]:
         # a global model is tested on the samples of every owner, an owner's model on those of this owner
         handles, owners = self._algorithm.handles, self._algorithm.setting.owners
         names = [label] if label in owners else [name for name in owners if name in handles]
-        return await gather(*[handles[name].evaluate(*states) for name in names])
+        return await gather(*[handles[name].evaluate(*states, **given) for name in names])
 
     def _record(self, row: Row, moved: list[LinkTraffic]) -> None:
         self._ledger.record(row, moved)

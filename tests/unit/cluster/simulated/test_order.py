@@ -74,7 +74,7 @@ def really(config: RunConfig) -> tuple[EventLog, Result]:
         lambda parties: emulation(
             parties, topology=topology, clock=VirtualClock(), batch_size=config.training.batch_size
         ),
-        links=config.links.rules(),
+        links=config.links.link_rules(),
     )
     result = run_virtual(run(build(config), cluster))
     return cluster.log, result
