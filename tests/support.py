@@ -127,6 +127,7 @@ def toy_profile(
     activations: Sequence[int],
     parameters: Sequence[int],
     shapes: Sequence[str] = ("",) * 4,
+    weights: Sequence[tuple[str, ...]] = ((),) * 4,
 ) -> str:
     """A profile of four units that take `TOY_SECONDS`, with bytes for each; the path of its file."""
     units = tuple(
@@ -138,6 +139,7 @@ def toy_profile(
             activation_bytes=activations[i],
             parameter_bytes=parameters[i],
             activation_shapes=(shapes[i],) if shapes[i] else (),
+            parameter_shapes=weights[i],
         )
         for i, (forward, backward, update) in enumerate(TOY_SECONDS)
     )

@@ -110,6 +110,9 @@ class Codec(ABC):
     keeps_state: ClassVar[bool] = False
     mixes_rows: ClassVar[bool] = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @abstractmethod
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         """Return the size in bytes of all arrays for a tensor of this shape, which a simulation counts."""

@@ -183,6 +183,16 @@ class Selected(ValueCodec):
     def __init__(self, of: TopK) -> None:
         self._of = of
 
+    def __repr__(self) -> str:
+        return f"Selected(of={self._of!r})"
+
+    def choose(self, values: Tensor, at: Passage) -> None:
+        """Choose the positions of values, as if a party had received smashed data and sent them."""
+        rows, k, row_size = self._of._rows(tuple(values.shape))
+        mask = self._of._selected(np.abs(values.numpy().reshape(rows, row_size)), k, at)
+        _note(at, "in", mask)
+        _note(at, "out", mask)
+
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         return _values_bytes(self._of.values, math.prod(self.most_values(shape)), dtype)
 

@@ -128,6 +128,9 @@ class Feedback(Codec):
         self.is_portable = codec.is_portable  # type: ignore[misc]
         self.size_depends_on_values = codec.size_depends_on_values  # type: ignore[misc]
 
+    def __repr__(self) -> str:
+        return f"{self.codec!r} with feedback"
+
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         return self.codec.size(shape, dtype)
 

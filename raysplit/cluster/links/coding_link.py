@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import count
+from math import ceil
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ class CodingLink(Link):
         used = codec if is_delta else plain
         assert used is not None
         if not isinstance(leaf, Tensor):
-            return CodedSize(leaf, self._expected_bytes(used, leaf, at.kind))
+            return CodedSize(leaf, self._expected_bytes(used, leaf, at))
         if is_delta:
             return coded(used, leaf.detach().cpu() - reference.detach().cpu(), at, is_delta=True) or leaf
         return self._coded(used, leaf, at)
@@ -183,15 +184,15 @@ class CodingLink(Link):
 
     # -- sizes of a simulation -----------------------------------------------------------------------------------
 
-    def _expected_bytes(self, codec: Codec, size: Any, kind: Kind) -> int:
+    def _expected_bytes(self, codec: Codec, size: Any, at: Passage) -> int:
         """Return the bytes of a value of which only the shapes are known."""
         total = 0
         for name, shape, dtype in size.named_leaves():
-            most = None if kind == "weights" and is_buffer(name) else coded_bytes(codec, shape, dtype)
+            most = None if at.kind == "weights" and is_buffer(name) else coded_bytes(codec, shape, dtype)
             if most is None:
                 total += raw_bytes(shape, dtype)
             elif codec.size_depends_on_values:
-                total += min(raw_bytes(shape, dtype), -int(-most * self._rules.expected.get(kind, 1.0) // 1))
+                total += min(raw_bytes(shape, dtype), ceil(most * self._rules.expected_share(at.source, at.kind)))
             else:
                 total += most
         return total

@@ -28,11 +28,13 @@ class SingleRule:
         source: name of the sending party, or a pattern such as ``owner-*``.
         kind: kind of value.
         codec: its codec; None sends the values unchanged.
+        expected: bytes of coded values in proportion to the largest size that the codec may have, for a simulation.
     """
 
     source: str
     kind: Kind
     codec: Codec | None
+    expected: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,13 @@ class LinkRules:
             if rule.kind == kind and fnmatchcase(source, rule.source):
                 return rule.codec
         return self.codecs.get(kind)
+
+    def expected_share(self, source: str, kind: Kind) -> float:
+        """Return the bytes of what a party sends in proportion to the largest size that its codec may have."""
+        for rule in self.singles:
+            if rule.kind == kind and fnmatchcase(source, rule.source):
+                return rule.expected
+        return self.expected.get(kind, 1.0)
 
     @property
     def all_codecs(self) -> list[tuple[Kind, Codec]]:

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 from raysplit.cluster.contract import Handle, Promise, current_party
+from raysplit.cluster.emulation.coding import Coder
+from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.kinds import RUN_ROUND, SUBMIT, UNDECLARED, Crossing, Kind
 from raysplit.cluster.links.link import LINKS, Link, arguments_leaving
 from raysplit.cluster.links.tensors import Envelope, num_bytes
@@ -40,7 +42,8 @@ class LocalPromise:
         receiver, link = current_party.get(), self._link
         value = link.arriving(envelope.source, receiver, envelope.value, envelope.num_bytes, kind, step)
         if link.network is not None:
-            carried = link.network.carry(envelope.source, receiver, envelope.num_bytes, envelope.made_s)
+            ends = envelope.source, receiver
+            carried = received(link.network, *ends, envelope.num_bytes, envelope.made_s, kind, value, step)
             yield from carried.__await__()
         return value
 
@@ -99,15 +102,22 @@ class LocalHandle(Handle):
             step = crossing.step_of(args, kwargs)
             if verb == RUN_ROUND:
                 link.begin(self.name)
-        network, values = link.network, [*args, *kwargs.values()]
+        network, values, arrived = link.network, [*args, *kwargs.values()], list[tuple[Kind, int, Any]]()
         for i, value in enumerate(values):
             if hasattr(value, "__await__"):
                 promised.append(i)
             elif size := num_bytes(value):
-                values[i] = link.arriving(caller, self.name, value, size, kind_of(crossing, i, args, kwargs), step)
+                kind = kind_of(crossing, i, args, kwargs)
+                values[i] = link.arriving(caller, self.name, value, size, kind, step)
                 sent_bytes += size
+                if network is not None and network.coder is not None:
+                    arrived.append((kind, num_bytes(values[i]), step))
         if network is not None and sent_bytes:
+            for coded in arrived:
+                await network.coder.encode(caller, self.name, *coded)  # type: ignore[union-attr]  # they need one
             await network.carry(caller, self.name, sent_bytes, network.now_s())
+            for coded in arrived:
+                await network.coder.decode(caller, self.name, *coded)  # type: ignore[union-attr]
         for i in promised:
             values[i] = await _Taken(values[i], kind_of(crossing, i, args, kwargs), step)
         named = {}
@@ -121,6 +131,8 @@ class LocalHandle(Handle):
             result = await result
         if link.keeps_state:
             result = with_links(link, caller, self.name, verb, result)
+        if network is not None and network.coder is not None:
+            await network.coder.encode(self.name, caller, crossing.answer, num_bytes(result), step)
         if link.codes and crossing is not UNDECLARED:
             result = link.leaving(self.name, "", result, crossing.answer, step)
         return Envelope(self.name, result, network.now_s() if network is not None else 0.0)
@@ -148,6 +160,25 @@ def kind_of(crossing: Crossing, position: int, args: Sequence[Any], names: Itera
     if position < len(args):
         return crossing.positional(position)
     return crossing.named([*names][position - len(args)])
+
+
+async def received(
+    network: Network, source: str, destination: str, size_bytes: int, made_s: float, kind: Kind, value: Any, step: Any
+) -> None:
+    """Take the described time of the transfer of a value, ready since ``made_s``, and of decoding it."""
+    await network.carry(source, destination, size_bytes, made_s)
+    if network.coder is not None:
+        await network.coder.decode(source, destination, kind, num_bytes(value), step)
+
+
+async def time_of_encoding(
+    coder: Coder, crossing: Crossing, caller: str, party: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Take the described time of encoding the arguments of a call."""
+    step = crossing.step_of(args, kwargs)
+    for i, value in enumerate([*args, *kwargs.values()]):
+        if not hasattr(value, "__await__") and (size := num_bytes(value)):
+            await coder.encode(caller, party, kind_of(crossing, i, args, kwargs), size, step)
 
 
 def restore_links(link: Link, party: str, verb: str, values: Sequence[Any]) -> None:

@@ -24,13 +24,14 @@ from ray.exceptions import (
 )
 
 from raysplit.cluster.contract import Handle, LinkTraffic, PartyLoad, PartySpec, PlaceLost, Promise, current_party
+from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
 from raysplit.cluster.links.kinds import RUN_ROUND, SUBMIT, UNDECLARED, Crossing, Kind, declared
 from raysplit.cluster.links.link import arguments_leaving
 from raysplit.cluster.links.rules import PLAIN, LinkRules
-from raysplit.cluster.links.tensors import Envelope, Sealed, opened, sealed, unpack
-from raysplit.cluster.local.calls import LocalPromise, kind_of, restore_links, with_links
+from raysplit.cluster.links.tensors import Envelope, Sealed, num_bytes, opened, sealed, unpack
+from raysplit.cluster.local.calls import LocalPromise, kind_of, received, restore_links, time_of_encoding, with_links
 from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here
 from raysplit.cluster.on_ray.malloc import keep_freed_memory
 from raysplit.cluster.on_ray.place_log import label_logs
@@ -74,7 +75,7 @@ class RayPromise:
             return value
         value = link.arriving(source, party, unpack(value), size_bytes, kind, step)
         if link.network is not None:
-            yield from link.network.carry(source, party, size_bytes, made_s).__await__()
+            yield from received(link.network, source, party, size_bytes, made_s, kind, value, step).__await__()
         return value
 
 
@@ -114,6 +115,9 @@ class RayHandle(Handle):
         crossing, step = home.link.crossings(self._own).get(verb, UNDECLARED), None
         if home.link.codes and crossing is not UNDECLARED:
             step = crossing.step_of(args, kwargs)
+            if home.link.network is not None and home.link.network.coder is not None:
+                encoded = self._call_after_encoding(home.link.network.coder, home, crossing, verb, args, kwargs)
+                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step)
             args, kwargs = arguments_leaving(home.link, crossing, current_party.get(), self.name, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
@@ -133,6 +137,14 @@ class RayHandle(Handle):
         sent = [None if isinstance(value, RayPromise) else _outgoing(caller, value, now_s) for value in values]
         answers = [value.ref for value in values if isinstance(value, RayPromise)]
         return self._actor.call.remote((self.name, verb, sent, tuple(kwargs)), *answers)
+
+    async def _call_after_encoding(
+        self, coder: Coder, home: Home, crossing: Crossing, verb: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Envelope:
+        caller = current_party.get()
+        await time_of_encoding(coder, crossing, caller, self.name, args, kwargs)
+        args, kwargs = arguments_leaving(home.link, crossing, caller, self.name, args, kwargs)
+        return await self._call_with_local_promises(home, verb, args, kwargs)
 
     async def _call_with_local_promises(
         self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]
@@ -181,8 +193,7 @@ class Place:
     async def add(self, specs: Sequence[PartySpec]) -> None:
         for spec in self._emulation.equip(specs) if self._emulation is not None else specs:
             party = self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
-            own = declared(spec.build)
-            self._home.handles[spec.name] = HomeHandle(spec.name, party, self._home, own)
+            self._home.handles[spec.name] = HomeHandle(spec.name, party, self._home, declared(spec.build))
 
     async def drop(self, names: Sequence[str]) -> None:
         for name in names:
@@ -210,7 +221,7 @@ class Place:
                     kind = kind_of(crossing, i, sent[:first], names)
                     value = link.arriving(source, party, unpack(value), size_bytes, kind, step)
                     if link.network is not None:
-                        await link.network.carry(source, party, size_bytes, made_s)
+                        await received(link.network, source, party, size_bytes, made_s, kind, value, step)
                 values.append(value)
             named = dict(zip(names, values[first:], strict=True))
             if link.keeps_state:
@@ -220,6 +231,8 @@ class Place:
                 result = await result
         if link.keeps_state and verb == "state_dict":
             result = with_links(link, "", party, verb, result)
+        if link.network is not None and link.network.coder is not None:
+            await link.network.coder.encode(party, "", crossing.answer, num_bytes(result), step)
         if link.codes and crossing is not UNDECLARED:
             result = link.leaving(party, "", result, crossing.answer, step or crossing.step_of(values[:first], named))
         return sealed(party, result, home.now_s())

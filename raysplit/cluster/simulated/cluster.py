@@ -172,6 +172,8 @@ class SimulatedCall(VirtualTask):
                 if transfer[0] > self._loop.now_s:
                     yield transfer[0]
                 calls.network.arrived(transfer, self._loop.now_s)
+            if calls.network.coder is not None:
+                yield from calls.network.coder.decode(calls.name, receiver, kind, num_bytes(value), step).__await__()
         return value
 
 
@@ -199,14 +201,17 @@ class _Calls:
                 self.link.begin(self.name)
             args, kwargs = arguments_leaving(self.link, crossing, caller, self.name, args, kwargs)
         values = [*args, *kwargs.values()]
-        promises = []
+        promises, arrived = [], list[tuple[Kind, int, Any]]()
         for i, value in enumerate(values):
             if type(value) is SimulatedCall:
                 promises.append(i)
             elif size := num_bytes(value):
-                values[i] = self.link.arriving(caller, self.name, value, size, kind_of(crossing, i, args, kwargs), step)
+                kind = kind_of(crossing, i, args, kwargs)
+                values[i] = self.link.arriving(caller, self.name, value, size, kind, step)
                 sent_bytes += size
-        steps = self._run(caller, sent_bytes, promises, verb, values, tuple(kwargs), step)
+                if self.network.coder is not None:
+                    arrived.append((kind, num_bytes(values[i]), step))
+        steps = self._run(caller, sent_bytes, arrived, promises, verb, values, tuple(kwargs), step)
         first = values[promises[0]] if promises and not sent_bytes else None  # all that it waits for
         answer = crossing.answer
         return SimulatedCall(steps, self._loop, self._context, after=first, calls=self, kind=answer, step=step)
@@ -216,6 +221,7 @@ class _Calls:
         self,
         caller: str,
         sent_bytes: int,
+        arrived: list[tuple[Kind, int, Any]],
         promises: list[int],
         verb: str,
         values: list[Any],
@@ -225,11 +231,15 @@ class _Calls:
         """Transfer the arguments, then run the verb."""
         if sent_bytes:
             loop, network = self._loop, self.network
+            for coded in arrived:
+                yield from network.coder.encode(caller, self.name, *coded).__await__()  # type: ignore[union-attr]
             transfer = network.depart(caller, self.name, sent_bytes, loop.now_s)
             if transfer is not None:
                 if transfer[0] > loop.now_s:
                     yield transfer[0]
                 network.arrived(transfer, loop.now_s)
+            for coded in arrived:
+                yield from network.coder.decode(caller, self.name, *coded).__await__()  # type: ignore[union-attr]
         for i in promises:
             kind = kind_of(self._crossings.get(verb, UNDECLARED), i, values[: len(values) - len(names)], names)
             values[i] = yield from values[i].received(kind, step)
@@ -244,7 +254,10 @@ class _Calls:
             result = yield from result.__await__()
         if not self.link.codes:
             return result
-        return self.link.leaving(self.name, "", result, self._crossings.get(verb, UNDECLARED).answer, step)
+        answer = self._crossings.get(verb, UNDECLARED).answer
+        if self.network.coder is not None:
+            yield from self.network.coder.encode(self.name, caller, answer, num_bytes(result), step).__await__()
+        return self.link.leaving(self.name, "", result, answer, step)
 
 
 class SimulatedHandle(Handle):

@@ -39,6 +39,7 @@ class UnitProfile:
         parameter_bytes: size of one replica of its weights.
         activation_shapes: the tensors of its output for one sample, as text such as ``32x7x7 float32``, which a
             prediction with a codec needs; empty if the profile does not contain them.
+        parameter_shapes: its weights and buffers by name, such as ``conv.weight 32x3x3x3 float32``, likewise.
     """
 
     name: str
@@ -48,6 +49,7 @@ class UnitProfile:
     activation_bytes: int
     parameter_bytes: int
     activation_shapes: tuple[str, ...] = ()
+    parameter_shapes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in (*_TIMES, *(f"{size}_bytes" for size in _SIZES)):
@@ -96,6 +98,7 @@ class Profile:
                 "activation_bytes": unit.activation_bytes,
                 "parameter_bytes": unit.parameter_bytes,
                 "activation_shapes": ", ".join(unit.activation_shapes),
+                "parameter_shapes": ", ".join(unit.parameter_shapes),
             }
             for unit in self.units
         ]
@@ -220,6 +223,7 @@ def _profile(rows: list[dict[str, str]], source: str) -> Profile:
                 activation_bytes=_bytes(row, "activation"),
                 parameter_bytes=_bytes(row, "parameter"),
                 activation_shapes=tuple(filter(None, (row.get("activation_shapes") or "").split(", "))),
+                parameter_shapes=tuple(filter(None, (row.get("parameter_shapes") or "").split(", "))),
             )
             for row in rows
         )
