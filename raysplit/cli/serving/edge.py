@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from raysplit.models.classifier.export import ServingMeta
     from raysplit.serving.edge import Answer, EdgeClient, Latency
 
-_ENCODINGS = ("float32", "float16", "int8", "zlib")
+_ENCODINGS = ("float32", "float16", "int8", "zlib", "trained")
 
 
 @click.command(name="edge")
@@ -33,7 +33,7 @@ _ENCODINGS = ("float32", "float16", "int8", "zlib")
     type=click.Choice(_ENCODINGS),
     default="float32",
     show_default=True,
-    help="Encoding of the features that are sent.",
+    help="Encoding of the features that are sent; trained takes the codec of the run.",
 )
 @click.option(
     "--timeout", "timeout_s", default=10.0, show_default=True, metavar="SECONDS", help="Longest wait for an answer."
@@ -91,6 +91,7 @@ def edge(
     from raysplit.serving.compression import Encoding
     from raysplit.serving.edge import EdgeClient, latency_percentiles
     from raysplit.serving.links import EdgeLink
+    from raysplit.serving.trained import trained_encoding
     from raysplit.serving.transport import HttpTransport, RetryRule, ServerUnreachable
 
     torch.set_num_threads(1)
@@ -105,7 +106,7 @@ def edge(
             meta=meta,
             backbone=load_trunk(run) if model is None else model.trunk(),
             transport=HttpTransport(server, timeout_s),
-            encoding=Encoding[encoding.upper()],
+            encoding=trained_encoding(run) if encoding == "trained" else Encoding[encoding.upper()],
             retries=RetryRule(attempts=attempts),
             link=link,
             local_heads=None if model is None else model.heads,
