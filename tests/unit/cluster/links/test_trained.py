@@ -9,15 +9,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from disturbed import Killed, Killer, changes
-from support import same, settings, train
+from disturbed import Killed, Killer, changes, deaths, equal
+from support import run_on, same, settings, train
 
 from raysplit.api import resume, train_config
+from raysplit.cluster.faults import FaultyCluster
 from raysplit.cluster.links.coding_link import CodingLink
 from raysplit.cluster.links.rules import LinkRules
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.config.build import build
 from raysplit.config.run import ConfigError, check_config
 from raysplit.runs.folder import read_traffic
 from raysplit.runs.result import Result
+from raysplit.training.preflight import expected_needs
 
 LOSSLESS: dict[str, Any] = {"smashed": ["bitmap", "zstd"], "gradients": "zstd", "weights": "zstd", "labels": "narrow"}
 WIDE: dict[str, Any] = {"name": "mlp", "hidden": [128, 64], "dtype": "float64"}
@@ -99,6 +103,36 @@ def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(sections: dict[st
     again = resume(tmp_path / "cut")
     assert same(whole, again)
     assert whole.links == again.links
+
+
+@pytest.mark.parametrize(
+    ("name", "links"),
+    [
+        ("fedavg", {"rules": SPARSE_UP, "weights": "int8"}),
+        ("splitfed_v2", {"smashed": ["delta", "int4"], "gradients": {"codec": "int8", "rounding": "stochastic"}}),
+        ("minibatch_sfl", {"smashed": "rand_top_k", "weights": {"codec": "int4"}}),
+    ],
+)
+def test_losses_leave_no_trace(name: str, links: dict[str, Any]) -> None:
+    """An owner, a server and an aggregator die in the midst of rounds; what codecs keep goes back with the weights."""
+    rules = check_config(settings(links=links)).links.link_rules(seed=3, num_classes=5)
+    sections = changes(name, links=links)
+    disturbed = run_on(FaultyCluster(LocalCluster(links=rules), deaths(name)), **sections)
+    assert equal(disturbed, run_on(LocalCluster(links=rules), **sections))
+
+
+def test_what_codecs_keep_is_in_the_estimate_of_memory() -> None:
+    """A residual of each weight at each of three owners, and the smashed data of 80 samples at both ends."""
+
+    def codecs_bytes(**links: Any) -> int:
+        config = check_config(settings(algorithm={"name": "splitfed_v1", "cut": 1}, links=links))
+        experiment = build(config)
+        algorithm = experiment.begin()
+        return expected_needs(experiment, algorithm, algorithm.parties(), {"CPU": 1}).codecs_bytes
+
+    assert codecs_bytes(weights="int8") == 0
+    assert codecs_bytes(weights="int4") == 3 * 8 * (10 * 16 + 16)
+    assert codecs_bytes(smashed=["delta", "int8"]) == 3 * 2 * 80 * 8 * 16
 
 
 def test_feedback_changes_what_is_learned() -> None:
