@@ -67,8 +67,8 @@ class LinkOptions(Rules):
         codec = codec_for(kind, value)
         if kind == "weights" and codec is not None and codec.needs_reference:
             raise ValueError(
-                f"{_plain(codec)!r} codes differences of weights, which only owners send; leave links.weights as it is "
-                f"and set rules: [{{from: owner-*, kind: weights, codec: ...}}]"
+                f"{type(_plain(codec)).__name__} codes differences of weights, which only owners send; leave weights out "
+                f"and set links.rules: [{{from: owner-*, kind: weights, codec: ...}}]"
             )
         return value
 
@@ -90,7 +90,7 @@ class LinkOptions(Rules):
             is_difference = rule.kind == "weights" and codec is not None and codec.needs_reference
             if codec is not None and is_difference and fnmatchcase("aggregator", rule.source):
                 raise ValueError(
-                    f"{_plain(codec)!r} codes differences of weights, which only owners send, and from: {rule.source} "
+                    f"{type(_plain(codec)).__name__} codes differences of weights, which only owners send, and from: {rule.source} "
                     f"fits the aggregator too; set from: owner-*"
                 )
         return value
