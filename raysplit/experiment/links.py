@@ -67,8 +67,8 @@ class LinkOptions(Rules):
         codec = codec_for(kind, value)
         if kind == "weights" and codec is not None and codec.needs_reference:
             raise ValueError(
-                f"{type(_plain(codec)).__name__} codes differences of weights, which only owners send; leave weights out "
-                f"and set links.rules: [{{from: owner-*, kind: weights, codec: ...}}]"
+                f"{type(_plain(codec)).__name__} codes differences of weights, which only owners send; leave weights "
+                f"out and set links.rules: [{{from: owner-*, kind: weights, codec: ...}}]"
             )
         return value
 
@@ -90,8 +90,8 @@ class LinkOptions(Rules):
             is_difference = rule.kind == "weights" and codec is not None and codec.needs_reference
             if codec is not None and is_difference and fnmatchcase("aggregator", rule.source):
                 raise ValueError(
-                    f"{type(_plain(codec)).__name__} codes differences of weights, which only owners send, and from: {rule.source} "
-                    f"fits the aggregator too; set from: owner-*"
+                    f"{type(_plain(codec)).__name__} codes differences of weights, which only owners send, and from: "
+                    f"{rule.source} fits the aggregator too; set from: owner-*"
                 )
         return value
 

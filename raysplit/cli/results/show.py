@@ -38,11 +38,11 @@ def show(run: NamedRun) -> None:
 
 
 def _kept(folder: Path) -> list[str]:
-    from raysplit.config.run import load_config
+    from raysplit.config.run import load_recorded
     from raysplit.training.recovery.checkpoint import CheckpointRefused
     from raysplit.training.session import checkpoints_of
 
-    place = checkpoints_of(load_config(folder / "config.yaml").reliability, folder)
+    place = checkpoints_of(load_recorded(folder / "config.yaml").reliability, folder)
     lines = []
     for name in place.names():
         try:

@@ -23,7 +23,7 @@ from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, P
 from raysplit.cluster.links.tensors import map_tensors
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.links import LinkOptions
-from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
+from raysplit.experiment.rules import ReliabilityRules
 from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
@@ -44,11 +44,10 @@ def fingerprint(plain: Mapping[str, Any]) -> str:
     if tree.get("links") == default:  # a run folder may be older than this section
         del tree["links"]
     elif "links" in tree:  # or than the keys that this section has got later
-        later = ("rules",)
-        tree["links"] = {k: v for k, v in tree["links"].items() if k not in later or v != default[k]}
-    evaluation = EvaluationRules().model_dump(mode="json")
-    if "evaluation" in tree and tree["evaluation"].get("links") == evaluation["links"]:
-        tree["evaluation"] = {key: value for key, value in tree["evaluation"].items() if key != "links"}
+        tree["links"] = {k: v for k, v in tree["links"].items() if k != "rules" or v != default[k]}
+    newer = {"metric": None, "target_loss": None, "links": "as_trained"}  # as these settings are
+    tree["evaluation"] = {k: v for k, v in tree["evaluation"].items() if k not in newer or v != newer[k]}
+    tree["training"] = {key: v for key, v in tree["training"].items() if (key, v) != ("last_batch", "keep")}
     kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
