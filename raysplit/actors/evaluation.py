@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raysplit.actors.at_cuts import AtCuts as AtCuts
-from raysplit.actors.at_cuts import evaluated_model, rows_per_batch
+from raysplit.actors.parts.at_cuts import AtCuts as AtCuts
+from raysplit.actors.parts.at_cuts import evaluated_model, rows_per_batch
 from raysplit.actors.parts.losses import Loss, cross_entropy
 from raysplit.data.inputs import Values, feed, map_values
 from raysplit.data.samples import Samples

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from raysplit.actors.at_cuts import AtCuts
 from raysplit.actors.evaluation import Evaluation
+from raysplit.actors.parts.at_cuts import AtCuts
 from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import OwnerData

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raysplit.actors.at_cuts import AtCuts
+from raysplit.actors.parts.at_cuts import AtCuts
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.links.at_cut import CodecAtCut
 from raysplit.experiment.experiment import Experiment

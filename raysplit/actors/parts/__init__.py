@@ -5,5 +5,6 @@
 * ``joint_step``: one step of a shared part on the batches of many owners.
 * ``owner_store``: the parts of thousands of owners in one process.
 * ``losses``, ``optim``: loss functions and optimizers by name (`LOSSES`, `resolve_loss`, `OptimizerSpec`).
+* ``at_cuts``: the evaluated model with the codecs at its cuts.
 * ``gradient_record``: the mean of the gradients of a round.
 """
