@@ -20,6 +20,7 @@ from raysplit.config.sources import Sections, Source, described, recorded, tree_
 from raysplit.experiment.experiment import Experiment
 from raysplit.given import put, released
 from raysplit.models.spec import ModelSpec
+from raysplit.paths import expanded, is_uri
 from raysplit.prediction.closed_form import closed_form
 from raysplit.prediction.plan_cuts import cut_problem
 from raysplit.prediction.simulate import Simulation
@@ -31,11 +32,10 @@ from raysplit.runs.folder import CUT_SHORT, read_metrics, read_models, read_summ
 from raysplit.runs.remote import existing_folder, fetched, new_folder
 from raysplit.runs.report import read_runs
 from raysplit.runs.result import Result
-from raysplit.runs.storage import is_uri
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.solve import solve_ilp
 from raysplit.sweeps.run import SweepResult, run_sweep
-from raysplit.sweeps.sweep import Axis, cells
+from raysplit.sweeps.sweep import Axis, cells, local_folder
 from raysplit.training.own_loop import in_a_thread, loop_is_running
 from raysplit.training.session import train_new, train_on
 
@@ -108,7 +108,7 @@ def _recorded(
 ) -> Result:
     if folder is None:
         return work(callbacks=callbacks)
-    with new_folder(str(folder), overwrite=overwrite) as (local, copies):
+    with new_folder(expanded(str(folder)), overwrite=overwrite) as (local, copies):
         return work(callbacks=[*copies, *callbacks], folder=local, overwrite=overwrite)
 
 
@@ -131,11 +131,11 @@ def resume(
     Raises:
         ValueError: there is no run, it has finished, or the objects are missing or others.
     """
-    with released(), existing_folder(str(folder)) as (local, copies):
+    with released(), existing_folder(expanded(str(folder))) as (local, copies):
         _given_again(model=model, data=data, algorithm=algorithm)
         if not (local / "config.yaml").exists():
             raise ValueError(f"{local} is not a run folder: it has no config.yaml")
-        config = load_recorded(local / "config.yaml")
+        config = load_recorded(local)
         work = partial(train_on, _maker(config), config.cluster, config.reliability)
         return work(local, callbacks=[*copies, *callbacks])
 
@@ -158,7 +158,7 @@ def load(folder: str | Path, *, model: Any = None, data: Any = None, algorithm: 
     Example:
         >>> raysplit.load("runs/mine").metrics.column("test_accuracy")
     """
-    local = fetched(str(folder)) if is_uri(str(folder)) else Path(folder)
+    local = _local(folder)
     if not (local / "config.yaml").exists():
         raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
     _given_again(model=model, data=data, algorithm=algorithm)
@@ -174,7 +174,7 @@ def load(folder: str | Path, *, model: Any = None, data: Any = None, algorithm: 
 
 
 def _specs(folder: Path, labels: Iterable[str]) -> dict[str, ModelSpec]:
-    algorithm = build(load_recorded(folder / "config.yaml")).begin()
+    algorithm = build(load_recorded(folder)).begin()
     return {label: algorithm.spec_of(label) for label in labels}
 
 
@@ -186,8 +186,13 @@ def compare(folders: Sequence[str | Path]) -> RunComparison:
     """
     if isinstance(folders, str | Path):
         raise ConfigError(f"compare takes a list of run folders, got {folders!r}; write compare([{str(folders)!r}])")
-    local = [fetched(str(folder)) if is_uri(str(folder)) else Path(folder) for folder in folders]
-    return RunComparison(tuple(read_runs(local)))
+    return RunComparison(tuple(read_runs([_local(folder) for folder in folders])))
+
+
+def _local(folder: str | Path) -> Path:
+    """Return the folder of a run to read; of a run at a URI, that of its copy."""
+    location = expanded(str(folder))
+    return fetched(location) if is_uri(location) else Path(location)
 
 
 def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Sections]) -> Simulation:
@@ -248,7 +253,7 @@ def sweep(
     with released() as objects:
         grid = cells(tree_of(config, sections), axes)
         train_one = partial(train_cell, objects=objects)
-        return run_sweep(grid, Path(folder), train=train_one, parallel=parallel, target=target)
+        return run_sweep(grid, local_folder(str(folder)), train=train_one, parallel=parallel, target=target)
 
 
 def train_cell(config: RunConfig, folder: Path, objects: Mapping[str, Any] | None = None) -> None:

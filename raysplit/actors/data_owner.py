@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raysplit.actors.batches import LocalTraining as LocalTraining
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
 from raysplit.actors.parts.gradient_record import GradientRecord
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
@@ -19,9 +18,11 @@ from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
+from raysplit.data.batches import LocalTraining as LocalTraining
 from raysplit.data.inputs import Values, feed
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
+from raysplit.models.frozen import load_trained
 from raysplit.seeding import derive, generator, torch_generator
 
 Program = Callable[..., Awaitable[Any]]
@@ -213,7 +214,7 @@ class DataOwner:
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Load the weights and buffers of the parts held here; other entries are ignored."""
         for stage in self._stages:
-            stage.load_weights({key: state[key] for key in stage.part.module.state_dict()})
+            stage.load_weights({key: state[key] for key in stage.part.module.state_dict() if key in state})
 
     parts_state, load_parts = weights, load_weights  # their former names
 
@@ -254,10 +255,9 @@ class DataOwner:
         Batch norm uses batch statistics; dropout is off.
         """
         model = self._spec.build()
-        model.load_state_dict({key: value for state in states for key, value in state.items()})
-        for module in model.modules():
-            if isinstance(module, torch.nn.modules.dropout._DropoutNd):
-                module.p = 0.0
+        load_trained(model, {key: value for state in states for key, value in state.items()})
+        for dropout in [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]:
+            dropout.p = 0.0
         own = {name for name, _ in self.first.part.module.named_parameters()}
         wanted = [p for name, p in model.named_parameters() if name in own]
         for batch in self.whole_shard("divergence"):

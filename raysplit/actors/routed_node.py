@@ -63,4 +63,4 @@ class RoutedNode(ComputeNode):
 
 
 def _load_own(stage: Stage, whole: Mapping[str, Tensor]) -> None:
-    stage.load_weights({key: whole[key] for key in stage.part.module.state_dict()})
+    stage.load_weights({key: whole[key] for key in stage.part.module.state_dict() if key in whole})

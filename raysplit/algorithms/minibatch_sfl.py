@@ -20,7 +20,6 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from raysplit.actors.batches import LocalTraining
 from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.parts.joint_step import ClientGradScale, GradSource, JointRule, ServerForward
 from raysplit.actors.records import RoundContext
@@ -28,6 +27,7 @@ from raysplit.actors.server_shard import ShardHandle
 from raysplit.algorithms.setting import Cut, Options, Team
 from raysplit.algorithms.splitfed import SharedServerOptions, SplitFedV1
 from raysplit.cluster.contract import PartySpec, Promise
+from raysplit.data.batches import LocalTraining
 from raysplit.models.spec import ModelSpec
 
 

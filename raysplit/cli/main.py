@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import raysplit
+from raysplit.cli.streams import show_any_text
+from raysplit.registry import nearest
 
 COMMANDS = {
     "demo": "raysplit.cli.training.demo:demo",
@@ -28,6 +30,7 @@ COMMANDS = {
     "compare": "raysplit.cli.results.compare:compare",
     "report": "raysplit.cli.results.report:report",
     "export": "raysplit.cli.results.export:export",
+    "cuts": "raysplit.cli.planning.cuts:cuts",
     "plan": "raysplit.cli.planning.plan:plan",
     "simulate": "raysplit.cli.planning.simulate:simulate_command",
     "profile": "raysplit.cli.planning.profile:profile",
@@ -56,6 +59,11 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = pkgutil.resolve_name(COMMANDS[name])
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            ctx.fail(f"No such command {args[0]!r}{nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(len(name) for name in COMMANDS)  # one column for all headings
@@ -91,14 +99,18 @@ def cli(verbose: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; a user's mistake ends in one message and exit code 2, not in a traceback."""
+    """Run the command line; a user's mistake ends in one message and exit code 2, not in a traceback.
+
+    Returns the exit code of a command that ends with one, as the caller of a script expects it.
+    """
+    show_any_text()
     sys.path.insert(0, os.getcwd())  # import paths such as "mymodel:build" may name a file in the working directory
     try:
         return cli.main(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        error.show(file=sys.stderr)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -106,13 +118,24 @@ def main(arguments: list[str] | None = None) -> Any:
         if error.name not in SERVE_PACKAGES:
             raise
         text = f"this command needs {error.name}, which is not installed; run: pip install 'raysplit[serve]'"
-        Console(stderr=True).print(f"[red]error:[/red] {_escaped(text)}", highlight=False)
+        _print_error(text)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is flushed into it at exit
+        sys.exit(1)
+    except MemoryError as error:
+        _print_error(f"there is not enough memory: {error or 'take fewer or smaller samples'}")
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         logging.getLogger("raysplit").debug("traceback", exc_info=True)
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        Console(stderr=True).print(f"[red]error:[/red] {_escaped(str(error))}{_escaped(notes)}", highlight=False)
-        sys.exit(2 if isinstance(error, ValueError) else 1)
+        _print_error(f"{error}{notes}")
+        is_mistake = isinstance(error, ValueError) and not isinstance(error, RuntimeError)  # a wrong answer is both
+        sys.exit(2 if is_mistake else 1)
+
+
+def _print_error(text: str) -> None:
+    Console(stderr=True).print(f"[red]error:[/red] {_escaped(text)}", highlight=False, soft_wrap=True)
 
 
 def _escaped(text: str) -> str:

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
     from raysplit.prediction.timeline import Comparison, DeviceUse
 
 _MAX_ROWS = 12
+_UNBOUNDED = 10_000  # columns
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table with whole words: a terminal folds long ones, and a file or a pipe gets lines as long as needed."""
+    for column in table.columns:
+        column.overflow = "fold"
+    wide = (
+        console if console.is_terminal else Console(file=console.file, width=max(natural_width(table), console.width))
+    )
+    wide.print(table)
+
+
+def natural_width(table: Table) -> int:
+    """Return the columns that a table takes where nothing is folded."""
+    return Console(width=_UNBOUNDED).measure(table).maximum
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from raysplit.actors.batches import LocalTraining
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.config.prepare_shards import streamed_owners
 from raysplit.config.run import RunConfig
+from raysplit.data.batches import LocalTraining
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
+from raysplit.data.inputs import with_sent
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import TESTS_DRAWN, partition, partition_test
 from raysplit.data.partition.own_tests import named_tests, own_tests
@@ -67,6 +68,11 @@ def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
     _tell_untested(owners, tests)
     setting = _setting(config, data, owners, dict(zip(names, tests, strict=True)) if tests else None, device)
     return _experiment(config, setting, parts)
+
+
+def model_of(config: RunConfig) -> ModelSpec:
+    """Load the data and describe the model that a checked configuration names. Raises ``ValueError`` as `build`."""
+    return _model_spec(config, streamed_owners(config)[0].outline if config.data.name == STREAMED else _load(config))
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
@@ -121,7 +127,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
     """Describe the model for the data; where samples have a target per task, it has one head or decoder per task."""
     fields: dict[str, Any] = {
         "name": config.model.name,
-        "inputs": data.inputs,
+        "inputs": with_sent(data.inputs, config.model.send_inputs),
         "num_classes": data.num_classes,
         "options": config.model.options,
         "seed": config.seed,
@@ -152,7 +158,7 @@ def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> 
             f"to multi_task and model.tasks to some of them, got {config.model.name!r} and {tasks}"
         )
     if options.get("weights"):  # every party reads the file from its own working directory
-        options["weights"] = str(Path(options["weights"]).expanduser().resolve())
+        options["weights"] = str(Path(options["weights"]).resolve())
     return options | {"classes": [(task, classes[task]) for task in tasks]}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from raysplit.experiment.errors import ConfigError as ConfigError
+from raysplit.options import OptionsRefused, message
 from raysplit.registry import nearest
 
 _TYPES_IN_UNIONS = ("int", "float", "str", "bool", "none")  # pydantic puts them into locations
@@ -22,29 +23,69 @@ def explained(error: ValidationError, root: type[BaseModel], section: str = "") 
     for item in error.errors():
         steps = [*([section] if section else []), *(step for step in item["loc"] if step not in _TYPES_IN_UNIONS)]
         where = ".".join(str(step) for step in steps if not set(str(step)) & set("-[("))
-        messages.setdefault(where, []).append(_message(item, root))
+        refused = item.get("ctx", {}).get("error")
+        if isinstance(refused, OptionsRefused):
+            for key, text in refused.problems.items():
+                messages.setdefault(f"{where}.{key}", []).append(text)
+        else:
+            messages.setdefault(where, []).append(_message(item, root, section))
     return ConfigError(
         "\n".join(f"{where}: {'; or: '.join(m)}" if where else "; ".join(m) for where, m in messages.items())
     )
 
 
-def _message(item: Any, root: type[BaseModel]) -> str:
+def _message(item: Any, root: type[BaseModel], section: str) -> str:
     if item["type"] == "extra_forbidden":
-        valid = _fields_at(root, item["loc"][:-1])
-        return f"unknown key{nearest(str(item['loc'][-1]), valid)} (known: {', '.join(valid) or 'none'})"
+        valid, key = _fields_at(root, item["loc"][:-1]), str(item["loc"][-1])
+        within = ".".join([*([section] if section else []), *(str(step) for step in item["loc"][:-1])])
+        return f"unknown key{_suggested(key, valid, within)} (known: {', '.join(valid) or 'none'})"
     value = item.get("input")
     if item["type"] == "model_type":
         return f"a section must be a mapping of keys to values (got {value!r})"
-    message = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    shown = isinstance(value, str | int | float | bool | None) and repr(value) not in message
-    return f"{message} (got {value!r})" if shown else message
+    return message(str(item["msg"]), value)
+
+
+def _suggested(key: str, valid: Sequence[str], within: str) -> str:
+    """Return the key of the same section that is meant, or else the path of a setting of this name elsewhere."""
+    if any(_bare(name) == _bare(key) for name in valid):
+        return nearest(key, valid)
+    elsewhere = [path for path in _key_paths() if _bare(path.rpartition(".")[2]) == _bare(key)]
+    # the closest one: below the same section, then the least deep
+    elsewhere.sort(key=lambda path: (not path.startswith(f"{within}."), path.count(".")))
+    return f"; did you mean {elsewhere[0]!r}?" if elsewhere else nearest(key, valid)
+
+
+def _bare(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "")
+
+
+def _key_paths() -> list[str]:
+    """Return the paths of all settings, with the options of the built-in algorithms."""
+    from raysplit.algorithms import ALGORITHMS
+    from raysplit.config.run import RunConfig  # which needs this module for its own errors
+
+    options = [f"algorithm.{key}" for kind in ALGORITHMS.values() for key in kind.options_type.model_fields]
+    return [*_paths_below(RunConfig, ""), *dict.fromkeys(options)]
+
+
+def _paths_below(kind: type[BaseModel], prefix: str) -> Iterator[str]:
+    for key, field in kind.model_fields.items():
+        yield f"{prefix}{key}"
+        inner = _section_type(field.annotation)
+        if inner is not None:
+            yield from _paths_below(inner, f"{prefix}{key}.")
+
+
+def _section_type(annotation: Any) -> Any:
+    """Return the section class of a field, also of one that may be missing; None for a single value."""
+    kinds = (annotation, *getattr(annotation, "__args__", ()))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _fields_at(root: type[BaseModel], location: Sequence[Any]) -> list[str]:
     kind: Any = root
     for step in location:
-        if isinstance(step, int):  # of a list, whose items have the fields
-            continue
-        annotation = kind.model_fields[step].annotation
-        kind = next((t for t in getattr(annotation, "__args__", ()) if hasattr(t, "model_fields")), annotation)
-    return list(kind.model_fields)
+        fields = getattr(kind, "model_fields", {})
+        if step in fields:
+            kind = _section_type(fields[step].annotation)
+    return list(getattr(kind, "model_fields", {}))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from raysplit.config.errors import ConfigError
+from raysplit.config.texts import config_texts
+from raysplit.paths import expanded
+from raysplit.plain_yaml import NotYaml, Texts, read, read_value
 
 
 def read_tree(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -21,10 +22,13 @@ def read_tree(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[st
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(expanded(str(path))).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    tree = _parsed(text, str(path))
+    try:
+        tree = read(text, str(path), config_texts())
+    except NotYaml as error:
+        raise ConfigError(str(error)) from error
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"{path} contains a {type(tree).__name__}; a configuration must be a mapping of sections")
     return tree or {}
@@ -35,20 +39,21 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"override {override!r} does not have the form section.key=value")
     *sections, leaf = key.strip().split(".")
-    node = tree
+    node, texts = tree, config_texts()
     for section in sections:
+        texts = texts.below(section)
         child = node.get(section)
         if child is None:
             child = node[section] = {}
         if not isinstance(child, dict):
             raise ConfigError(f"override {override!r}: {section} is a value, not a section")
         node = child
-    node[leaf] = _parsed(text, f"override {override!r}")
+    node[leaf] = parsed(text, f"override {override!r}", texts.below(leaf))
 
 
-def _parsed(text: str, source: str) -> Any:
+def parsed(text: str, source: str, texts: Texts) -> Any:
+    """Read the value of an option as `raysplit.plain_yaml.read_value` does. Raises `ConfigError`."""
     try:
-        return yaml.safe_load(text)
-    # PyYAML raises more than YAMLError, for example for 0b_, 2001-13-01 and !!bool x
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{source} is not valid YAML: {error}") from error
+        return read_value(text, source, texts)
+    except NotYaml as error:
+        raise ConfigError(str(error)) from error

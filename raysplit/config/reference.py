@@ -28,9 +28,16 @@ from raysplit.schedulers.rules import Rules
 
 _INTRODUCTION = """# Configuration
 
-A YAML file with the sections below describes a run; every key has a default. Change single settings with
-`--set section.key=value` (the value is YAML, so `--set model.hidden=[64,32]` works). An unknown key is an error that
-names the nearest valid key. The run folder keeps the resolved configuration as `config.yaml`.
+A YAML file with the sections below describes a run; every key has a default. Change single settings with `--set
+section.key=value` (the value is YAML, so `--set model.hidden=[64,32]` works). An unknown key is an error that names
+the nearest valid key, and a key that is there twice is an error too. The run folder keeps the resolved
+configuration as `config.yaml`.
+
+Values are read as YAML 1.2 says: `5e-4` is a number; `no`, `on` and `2026-01-02` are text. Where the table says
+text, a plain value is taken letter by letter, so that a run may be named `123`. In paths, `~` and environment
+variables (`$SCRATCH/runs`) are expanded, in files, in options and from Python. The options of built-in models, data
+sets, partitions and optimizers have the types of the functions that take them. The name of a run has letters a-z,
+digits and `.` `_` `-`, and begins with a letter, a digit or `_`.
 
 This page is generated from the code by `python -m raysplit.config.reference`.
 """

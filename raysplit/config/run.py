@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from raysplit.actors.batches import LastBatch
 from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
@@ -22,80 +20,20 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Options
 from raysplit.config.checks import check_elastic, check_method, say_left_out, say_without_effect
 from raysplit.config.errors import ConfigError, explained
-from raysplit.config.overrides import read_tree
-from raysplit.config.sections import OutputConfig, OwnersConfig
-from raysplit.data.datasets import dataset_names
-from raysplit.data.partition.laws import partition_names
+from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
+from raysplit.data.batches import LastBatch
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.link_checks import check_links
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
-from raysplit.models.zoo import model_names
+from raysplit.options import RECORDED, is_recorded
+from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.schedulers.rules import Rules
 
-__all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config"]
-
-
-class Named(BaseModel):
-    """Section with a ``name`` and the options of what it names."""
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
-    )
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class ModelConfig(Named):
-    """Neural network; further keys are passed to its builder."""
-
-    name: str = "cnn8"
-    """Name or import path of the network."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """Type of weights and smashed data."""
-
-    _known = field_validator("name")(lambda cls, value: known("model", value, model_names()))
-
-
-class DataConfig(Named):
-    """Data set; further keys are passed to its loader."""
-
-    name: str = "digits"
-    """Name, file or import path of the data set."""
-    root: str | None = None
-    """Local folder of torchvision data sets and of relative file names."""
-    download: bool = False
-    """Download a torchvision data set that is not in ``root``."""
-    augment: bool = True
-    """Apply random crops and flips, for data sets that have them."""
-    train_samples: int | None = Field(default=None, ge=1)
-    """Number of training samples, drawn with the seed; None takes all."""
-    test_samples: int | None = Field(default=None, ge=1)
-    """Number of test samples, drawn with the seed; None takes all."""
-
-    @field_validator("name")
-    @classmethod
-    def _name(cls, value: str) -> str:
-        is_file = value.endswith((".npz", ".parquet"))
-        return value if is_file else known("data set", value, dataset_names())
-
-
-class PartitionConfig(Named):
-    """Partition of the samples over the owners; further keys are its options."""
-
-    name: str = "iid"
-    """Name or import path of the partition."""
-    num_owners: int = Field(default=10, ge=1)
-    """Number of owners that the training samples are divided among."""
-
-    _known = field_validator("name")(lambda cls, value: known("partition", value, partition_names()))
+__all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config", "load_recorded"]
 
 
 class AlgorithmConfig(Named):
@@ -222,7 +160,7 @@ class RunConfig(Rules):
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> RunConfig:
-        check_method(self, is_recorded=bool(info.context))
+        check_method(self, is_recorded=is_recorded(info))
         check_links(self.links, self.reliability, self.training.batch_size)
         owners, cohort = self.partition.num_owners, self.training.cohort_size
         if cohort is not None and cohort > owners:
@@ -237,24 +175,31 @@ class RunConfig(Rules):
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read and check a YAML file (None: all defaults) with ``a.b=c`` overrides in order. Raises `ConfigError`."""
+    from raysplit.config.overrides import read_tree  # asks this module which settings hold text
+
     return check_config(read_tree(path, overrides))
 
 
-def load_recorded(path: str | Path) -> RunConfig:
-    """Read the ``config.yaml`` of a run folder, which may be of an earlier version. Raises `ConfigError`.
+def load_recorded(folder: Path) -> RunConfig:
+    """Read the configuration of a run folder. Raises `ConfigError`.
 
-    Settings that had no effect then, and are refused now, are named in the log.
+    The name and the paths were checked when the run began, maybe by an earlier version, and are taken as they are;
+    settings that had no effect then, and are refused now, are named in the log.
     """
-    return check_config(read_tree(path), is_recorded=True)
+    from raysplit.config.overrides import read_tree
+
+    return check_config(read_tree(folder / "config.yaml"), recorded=True)
 
 
-def check_config(tree: Mapping[str, Any], *, is_recorded: bool = False) -> RunConfig:
-    """Check plain data and return the configuration; ``is_recorded`` is explained at `load_recorded`.
+def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfig:
+    """Check plain data and return the configuration. Raises `ConfigError` with a line per mistake.
 
-    Raises `ConfigError` with a line per mistake.
+    Args:
+        tree: the sections.
+        recorded: the data were checked before, so that paths are complete and the name is in use.
     """
     try:
-        config = RunConfig.model_validate(tree, context={"is_recorded": True} if is_recorded else None)
+        config = RunConfig.model_validate(tree, context={RECORDED: recorded})
     except ValidationError as error:
         raise explained(error, RunConfig) from None
     if foreign := config.algorithm.foreign_options():
@@ -273,4 +218,4 @@ def resolved(config: RunConfig) -> RunConfig:
 
 def dump_config(config: RunConfig) -> str:
     """Write the resolved configuration as YAML, which `load_config` reads."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return write(config.model_dump(mode="json"))

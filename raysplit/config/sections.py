@@ -1,12 +1,107 @@
-"""The sections ``owners`` and ``output`` of a configuration."""
+"""The sections that name a part (``model``, ``data``, ``partition``), and ``owners`` and ``output``.
+
+Keys beside a ``name`` are options of what it names, and are checked by the code that takes them.
+"""
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from raysplit.data.datasets import checked_data_options, dataset_names
 from raysplit.data.domains import domain_names
-from raysplit.registry import one_of
+from raysplit.data.partition.laws import checked_parameters, partition_names
+from raysplit.models.zoo import checked_model_options, model_names
+from raysplit.options import PathText, is_recorded
+from raysplit.paths import checked_name, expanded
+from raysplit.registry import known, one_of
 from raysplit.schedulers.rules import Rules
+
+
+class Named(BaseModel):
+    """Section with a ``name`` and the options of what it names."""
+
+    model_config = ConfigDict(
+        extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
+    )
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside the fields of the section, in the types of what takes them."""
+        return self._typed(self.name, self.model_extra or {})
+
+    @staticmethod
+    def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(options)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        self._typed(self.name, self.model_extra or {})
+        return self
+
+
+class ModelConfig(Named):
+    """Neural network; further keys are passed to its builder."""
+
+    name: str = "cnn8"
+    """Name or import path of the network."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Type of weights and smashed data."""
+    send_inputs: tuple[str, ...] = ()
+    """Inputs that may leave their owners as they are, where a cut would send them; the one unnamed input is ``x``."""
+
+    _known = field_validator("name")(lambda cls, value: known("model", value, model_names()))
+
+    @staticmethod
+    def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        return checked_model_options(name, options, section="")
+
+
+class DataConfig(Named):
+    """Data set; further keys are passed to its loader."""
+
+    name: str = "digits"
+    """Name, file or import path of the data set."""
+    root: PathText | None = None
+    """Local folder of torchvision data sets and of relative file names."""
+    download: bool = False
+    """Download a torchvision data set that is not in ``root``."""
+    augment: bool = True
+    """Apply random crops and flips, for data sets that have them."""
+    train_samples: int | None = Field(default=None, ge=1)
+    """Number of training samples, drawn with the seed; None takes all."""
+    test_samples: int | None = Field(default=None, ge=1)
+    """Number of test samples, drawn with the seed; None takes all."""
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str, info: ValidationInfo) -> str:
+        if not value.endswith((".npz", ".parquet")):
+            return known("data set", value, dataset_names())
+        return value if is_recorded(info) else expanded(value)
+
+    @staticmethod
+    def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        return checked_data_options(name, options, section="")
+
+
+class PartitionConfig(Named):
+    """Partition of the samples over the owners; further keys are its options."""
+
+    name: str = "iid"
+    """Name or import path of the partition."""
+    num_owners: int = Field(default=10, ge=1)
+    """Number of owners that the training samples are divided among."""
+
+    _known = field_validator("name")(lambda cls, value: known("partition", value, partition_names()))
+
+    @staticmethod
+    def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        return checked_parameters(name, options, section="")
 
 
 class OwnersConfig(Rules):
@@ -35,9 +130,14 @@ class OwnersConfig(Rules):
 class OutputConfig(Rules):
     """Folder of the results, ``<root>/<name>/``."""
 
-    root: str = "runs"
+    root: PathText = "runs"
     """Folder or URI of all runs."""
     name: str | None = None
     """Name of the run; None takes the name of the configuration file or the algorithm, with date and time."""
     overwrite: bool = False
     """Replace a run of the same name."""
+
+    @field_validator("name")
+    @classmethod
+    def _typable(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return value if value is None or is_recorded(info) else checked_name(value)

@@ -8,9 +8,9 @@ standard deviation 0.5. A fifth of every class is held out as the test set.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +22,12 @@ from raysplit.data.sources.arrays import data_set, data_set_from_arrays, samples
 from raysplit.data.sources.dsprites import load_dsprites
 from raysplit.data.sources.files import SUFFIXES, load_file
 from raysplit.data.sources.image_table import load_image_table
-from raysplit.data.sources.shards import STREAMED
+from raysplit.data.sources.shards import STREAMED, open_shards
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
 from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
 from raysplit.given import held, is_given
+from raysplit.options import Count, checked_options
 from raysplit.registry import IMPORT_PATH, imported, unknown
 from raysplit.seeding import generator
 
@@ -57,17 +58,49 @@ def load_dataset(
     """
     if ":" in name:
         return _from_function(name, options)
+    options = checked_data_options(name, options)
     if name.endswith(SUFFIXES):
-        return _call(load_file, name, Path(root or ".") / name, **options)
+        return load_file(Path(root or ".") / name, **options)
     if name in BUILT_IN:
-        return _call(BUILT_IN[name], name, **options)
+        return BUILT_IN[name](**options)
     if name in IN_FOLDERS:
-        return _call(IN_FOLDERS[name], name, Path(root or "."), **options)
+        return IN_FOLDERS[name](Path(root or "."), **options)
     if name in TASK_SETS:
-        return _with_tasks(name, Path(root or ".").expanduser(), **options)
+        return _with_tasks(name, Path(root or "."), **options)
     if name in torchvision_names():
         return load_torchvision(name, root, download, augment, **options)
     raise ValueError(unknown("data set", name, [*dataset_names(), "a path to *.npz or *.parquet", IMPORT_PATH]))
+
+
+def checked_data_options(name: str, options: Mapping[str, Any], section: str = "data") -> dict[str, Any]:
+    """Return the options of a data set in the types of its loader; those of a user's own function stay as they are.
+
+    Raises `OptionsRefused` for an option that is unknown, missing or of another type.
+    """
+    loader, given = _loader(name)
+    if loader is None:
+        return dict(options)
+    own, common = dict(options), {}
+    if name in TASK_SETS and "val_fraction" in own:
+        fraction = {"val_fraction": own.pop("val_fraction")}
+        common = checked_options(_with_tasks, fraction, name=name, section=section, given=("name", "root"))
+    return common | checked_options(loader, own, name=name, section=section, given=given)
+
+
+def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
+    """Return the function that takes the options of a data set, and those of its parameters that are no options."""
+    if ":" in name:
+        return None, ()
+    if name.endswith(SUFFIXES):
+        return load_file, ("path",)
+    if name == STREAMED:
+        return open_shards, ("root",)
+    if name in BUILT_IN or name in DRAWN:
+        return (BUILT_IN | TASK_SETS)[name], ()
+    if name in IN_FOLDERS or name in TASK_SETS:
+        loader = (IN_FOLDERS | TASK_SETS)[name]
+        return loader, (next(iter(inspect.signature(loader).parameters)),)
+    return (load_torchvision if name in torchvision_names() else None), ("name", "root", "download", "augment")
 
 
 def load_digits() -> DataSet:
@@ -81,10 +114,10 @@ def load_digits() -> DataSet:
 
 def load_random(
     *,
-    num_classes: int = 10,
-    num_samples: int = 1000,
-    input_shape: tuple[int, ...] = (1, 8, 8),
-    dim: int | None = None,
+    num_classes: Count = 10,
+    num_samples: Count = 1000,
+    input_shape: tuple[Count, ...] = (1, 8, 8),
+    dim: Count | None = None,
     seed: int = 0,
 ) -> DataSet:
     """Draw a Gaussian mixture for tests: balanced classes, standard normal class means, unit variance around them.
@@ -107,7 +140,6 @@ def load_random(
     return data_set_from_arrays(x, y, "random")
 
 
-Made = TypeVar("Made")
 BUILT_IN: dict[str, Callable[..., DataSet]] = {"digits": load_digits, "random": load_random, "rooms": load_rooms}
 IN_FOLDERS: dict[str, Callable[..., DataSet]] = {"taskonomy": load_taskonomy}  # read from the root
 
@@ -125,11 +157,11 @@ DRAWN = ("medic_like", "faces_like")  # these read no files, so they take no roo
 def _with_tasks(name: str, root: Path, *, val_fraction: float = 0.1, **options: Any) -> DataSet:
     """Load pictures with one class label per task and set a share of them aside for validation."""
     place = () if name in DRAWN else (root,)
-    return _call(TASK_SETS[name], name, *place, **options).data_set(val_fraction)
+    return TASK_SETS[name](*place, **options).data_set(val_fraction)
 
 
 def _from_function(path: str, options: dict[str, Any]) -> DataSet:
-    made = held(path) if is_given(path) else _call(imported("data set", path), path, **options)
+    made = held(path) if is_given(path) else _called(imported("data set", path), path, options)
     if isinstance(made, DataSet):
         return made
     if not isinstance(made, tuple) or len(made) != 2:
@@ -140,9 +172,9 @@ def _from_function(path: str, options: dict[str, Any]) -> DataSet:
     return data_set(train, test, transform=unit_and_normalise(None, None))
 
 
-def _call(loader: Callable[..., Made], name: str, *fixed: Any, **options: Any) -> Made:
+def _called(loader: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
     try:
-        inspect.signature(loader).bind(*fixed, **options)
+        inspect.signature(loader).bind(**options)
     except TypeError as error:
         raise ValueError(f"data set {name}: {error}; its options are in {inspect.signature(loader)}") from error
-    return loader(*fixed, **options)
+    return loader(**options)

@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from raysplit.experiment.codec_costs import CodecCosts, load_codec_costs
+from raysplit.options import PathText
 from raysplit.registry import nearest
 from raysplit.schedulers.cuts.profiles import (
     BYTES_PER_GIB,
@@ -38,7 +39,7 @@ _BYTES_PER_MBIT = 1e6 / 8
 class DeviceOptions(Rules):
     """Kind of machine."""
 
-    profile: str | None = None
+    profile: PathText | None = None
     """Times of the units of the model: name of a shipped profile, or file written by `raysplit profile`."""
     times: str | None = None
     """Times of an owner that keeps both ends of the model: name of a shipped owner."""
@@ -130,7 +131,7 @@ class Topology(Rules):
     """Number of cores of each host that devices share."""
     samples_per_owner: int | None = Field(default=None, ge=1)
     """Number of samples of each owner in a simulation; None takes the shards of the partition."""
-    codecs: str | None = None
+    codecs: PathText | None = None
     """File of `raysplit codecs --output` with the seconds of codecs, which a simulation and a paced run then take; None
     takes no time for them."""
     pace: bool = True

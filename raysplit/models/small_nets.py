@@ -19,6 +19,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from raysplit.options import Count
+
 Shape = tuple[int, ...]
 
 
@@ -57,7 +59,7 @@ def _he_normal(model: nn.Sequential) -> nn.Sequential:
     return model
 
 
-def mlp(input_shape: Shape, num_classes: int, *, hidden: Sequence[int] = (64,)) -> nn.Sequential:
+def mlp(input_shape: Shape, num_classes: int, *, hidden: Sequence[Count] = (64,)) -> nn.Sequential:
     """Build a perceptron with ReLU, with the units ``hidden1 .. hiddenN, output``.
 
     Args:

@@ -13,6 +13,7 @@ from raysplit.models import deep_nets, small_nets
 from raysplit.models.classifier.build import multi_task
 from raysplit.models.dense.net import mas
 from raysplit.models.given_model import called
+from raysplit.options import checked_options
 from raysplit.registry import IMPORT_PATH, imported, unknown
 
 Builder = Callable[..., nn.Module]
@@ -31,6 +32,8 @@ BUILDERS: Mapping[str, Builder] = {
     "mas": mas,
     "multi_task": multi_task,
 }
+_FROM_DATA = ("input_shape", "num_classes", "classes", "tasks")
+"""Parameters of builders that the data set gives; ``model.tasks`` chooses among its tasks."""
 TORCHVISION_FAMILIES = ("resnet", "resnext", "wide_resnet", "vgg", "mobilenet_v3", "efficientnet")
 
 
@@ -85,6 +88,18 @@ def build_model(
     raise ValueError(unknown("model", name, [*model_names(), IMPORT_PATH]))
 
 
+def checked_model_options(name: str, options: Mapping[str, Any], section: str = "model") -> dict[str, Any]:
+    """Return the options of a model in the types of its builder; those of other models stay as they are.
+
+    Raises `OptionsRefused` for an option that is unknown or of another type.
+    """
+    if name not in BUILDERS:
+        return dict(options)
+    by_data = {key: value for key, value in options.items() if key == "tasks" and name == "multi_task"}
+    own = {key: value for key, value in options.items() if key not in by_data}
+    return by_data | checked_options(BUILDERS[name], own, name=name, section=section, given=_FROM_DATA)
+
+
 def _torchvision_names() -> list[str]:
     import torchvision  # imported here, because it takes a second
 
@@ -102,7 +117,10 @@ def _from_torchvision(
             f"torchvision's {name} takes images of 3 channels, got input_shape {input_shape}; "
             "repeat the channel in the data set or take resnet18_cifar"
         )
-    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    try:
+        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    except (TypeError, LookupError) as error:
+        raise ValueError(f"torchvision's {name} does not take the options {dict(options)}: {error}") from error
     return model
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.sent_inputs import refuse_sent_inputs
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.links.rules import LinkRules
@@ -96,7 +97,9 @@ def simulate(
         links = with_expected_sizes(links, costs) if costs is not None else links
     units = reference_profile(experiment.required_topology).units
     _warn_of_estimates(links, units, has_costs=costs is not None)
-    parties = dry_parties(algorithm.parties())
+    parties = algorithm.parties()
+    refuse_sent_inputs(parties)
+    parties = dry_parties(parties)
     cluster = SimulatedCluster(
         partial(
             emulation,

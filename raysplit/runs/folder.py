@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.links.kinds import KINDS
+from raysplit.disk import TRY_AGAIN, append_line, remove_parts, told_where, written
 
 Row = dict[str, Any]
 CUT_SHORT = "cut short"
@@ -64,6 +66,21 @@ def held(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a process is writing to a run folder; a lock file that a killed process left does not count."""
+    if not (path / LOCK).exists():
+        return False
+    lock = FileLock(path / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:  # a folder that this user may only read
+        return False
+    lock.release()
+    return False
+
+
 def entries(path: Path) -> list[Path]:
     """List the entries of a run folder, sorted, without the lock file."""
     return sorted(entry for entry in path.iterdir() if entry.name != LOCK)
@@ -90,7 +107,8 @@ class RunFolder:
                 )
             for entry in entries(path):  # not the lock, which this process holds
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        path.mkdir(parents=True, exist_ok=True)
+        with told_where(path):
+            path.mkdir(parents=True, exist_ok=True)
         self._rows: list[Row] = []
 
     @classmethod
@@ -98,30 +116,47 @@ class RunFolder:
         """Open the folder of a run that continues after the rounds of ``rows``."""
         folder = cls.__new__(cls)
         folder.path = path
+        folder._rows = []
+        remove_parts(path)
         folder.replace_rows(rows)
         return folder
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file by renaming, so that a reader sees the old or the new content, never a part."""
-        target = self.path / name
-        aside = target.with_name(target.name + ".part")
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, target)
+        with self.written(name) as aside:
+            aside.write_text(text, encoding="utf-8")
+
+    @contextmanager
+    def written(self, name: str) -> Iterator[Path]:
+        """Yield the path to write a file at, which becomes the file ``name`` at the end.
+
+        Raises `NotWritten` where the disk does not take it, with the way to go on.
+        """
+        with written(self.path / name, self.advice) as aside:
+            yield aside
+
+    @property
+    def advice(self) -> str:
+        """What to do after a file could not be written."""
+        if not (self.path / "config.yaml").exists():
+            return TRY_AGAIN
+        rounds = f"{len(self._rows)} rounds are recorded" if self._rows else "no round is recorded yet"
+        return f"{rounds}; make room there, then go on: raysplit resume {self.path}"
 
     def write_environment(self, resources: Mapping[str, float]) -> None:
-        self.write_text("environment.json", json.dumps(environment(resources), indent=2) + "\n")
+        """Write versions, machine and resources, and when the run began, which a resumed run keeps."""
+        started = started_at(self.path) or datetime.now().astimezone().isoformat(timespec="seconds")
+        self.write_text("environment.json", json.dumps({"started": started, **environment(resources)}, indent=2) + "\n")
 
     def add_row(self, row: Row) -> None:
         """Append the metrics of a round to ``metrics.jsonl`` and flush."""
+        append_line(self.path / "metrics.jsonl", json.dumps(row), self.advice)
         self._rows.append(row)
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
 
     def replace_rows(self, rows: Sequence[Row]) -> None:
         """Replace all metrics by ``rows``."""
-        self._rows = list(rows)
         self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self._rows = list(rows)
 
     def write_tables(self, traffic: Sequence[LinkTraffic], others: Mapping[str, pa.Table]) -> None:
         """Write the metrics, the traffic and the tables of the algorithm as Parquet."""
@@ -134,14 +169,21 @@ class RunFolder:
     def write_model(self, states: Mapping[str, Mapping[str, Tensor]], name: str = "model.pt") -> None:
         """Write the merged state dict, or one per label for algorithms that train several models."""
         content: Any = dict(states["global"]) if set(states) == {"global"} else {k: dict(v) for k, v in states.items()}
-        aside = self.path / f"{name}.part"
-        torch.save(content, aside)
-        os.replace(aside, self.path / name)
+        with self.written(name) as aside:
+            torch.save(content, aside)
 
     def _write_parquet(self, name: str, table: pa.Table) -> None:
-        aside = self.path / f"{name}.part"
-        pq.write_table(table, aside)
-        os.replace(aside, self.path / name)
+        with self.written(name) as aside:
+            pq.write_table(table, aside)
+
+
+def started_at(folder: Path) -> str | None:
+    """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say."""
+    try:
+        found = json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("started")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:

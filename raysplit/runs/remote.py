@@ -13,15 +13,16 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pyarrow import fs
 
 from raysplit.experiment.experiment import Experiment
+from raysplit.paths import is_uri
 from raysplit.runs.callback import Callback
 from raysplit.runs.folder import LOCK, Row, RunFolderUsed
 from raysplit.runs.result import Result
-from raysplit.runs.storage import below, is_uri, opened
+from raysplit.runs.storage import below, opened
 
 logger = logging.getLogger(__name__)
 
@@ -101,12 +102,20 @@ def _mirrored(local: Path, location: str) -> Iterator[RemoteCopy]:
         mirror.push()  # also after an error
 
 
-def runs_below(uri: str) -> list[str]:
-    """List the URIs of the runs in the folder at a URI, sorted by name."""
+def runs_below(uri: str, marks: Collection[str]) -> list[tuple[str, str]]:
+    """List the runs below a URI at any depth, as names relative to it and URIs, sorted by name.
+
+    A run has ``config.yaml`` and one of the files ``marks``; folders inside of a run are not looked at.
+    """
     source, folder = opened(uri, "run folders")
     entries = source.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
-    paths = [entry.path.removeprefix(f"{folder}/").split("/") for entry in entries]
-    return [below(uri, path[0]) for path in sorted(paths) if len(path) == 2 and path[1] == "config.yaml"]
+    files: dict[str, set[str]] = {}
+    for entry in entries:
+        parent, _, name = entry.path.removeprefix(f"{folder}/").rpartition("/")
+        files.setdefault(parent, set()).add(name)
+    found = {name for name, have in files.items() if name and "config.yaml" in have and have & set(marks)}
+    outer = [name for name in found if found.isdisjoint(map(str, PurePosixPath(name).parents))]
+    return [(name, below(uri, name)) for name in sorted(outer)]
 
 
 def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -> Path:

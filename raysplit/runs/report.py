@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from raysplit.algorithms import ALGORITHMS
+from raysplit.plain_yaml import NotYaml, read
 from raysplit.runs.folder import CUT_SHORT, read_metrics
 from raysplit.runs.metric import Metric, MetricName
 
@@ -165,10 +164,10 @@ def as_json(run: RunReport, target: float | None = None) -> dict[str, Any]:
 def _read(folder: Path) -> tuple[str, dict[str, Any]]:
     try:
         rows = read_metrics(folder)
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        config = read((folder / "config.yaml").read_text(encoding="utf-8"), "config.yaml")
         summary = folder / "summary.json"
         stopped = json.loads(summary.read_text(encoding="utf-8"))["stopped"] if summary.exists() else CUT_SHORT
-        settings = dict(_flat(config))
+        settings = dict(flat(config))
         algorithm = settings["algorithm.name"]
         trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
         planned = len(rows) if stopped == "all rounds done" else settings["training.rounds"] * trainings
@@ -186,7 +185,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
             "settings": settings,
             **_last_evaluation(rows),
         }
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, NotYaml) as error:
         raise ValueError(
             f"run folder {folder} is damaged ({type(error).__name__}: {error}); leave it out or train again"
         ) from error
@@ -236,9 +235,10 @@ def _partition(section: Mapping[str, Any]) -> str:
     return f"{section['name']}{f' ({options})' if options else ''} over {section['num_owners']} owners"
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the settings of a plain configuration as pairs of a key path and a value."""
     pairs: list[tuple[str, Any]] = []
     for key, value in tree.items():
         inner = isinstance(value, dict)
-        pairs += _flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+        pairs += flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
     return pairs

@@ -11,10 +11,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-
-def is_uri(location: str) -> bool:
-    """Return whether a location is a URI."""
-    return "://" in location
+from raysplit.paths import is_uri
 
 
 def below(location: str, name: str) -> str:

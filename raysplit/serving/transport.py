@@ -21,7 +21,7 @@ TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """The statuses after which a request is sent again; 500: a replica died during the request, another may answer."""
 
 
-class ServerFailed(Exception):
+class ServerFailed(RuntimeError):
     """Base of all errors of a server or of the way to it; the heads at hand can answer instead."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysplit.disk import written
 from raysplit.runs.report_page import markdown_table
 from raysplit.sweeps.report import Group, as_data, read_groups, table
 from raysplit.sweeps.sweep import Cell, Train, run_cells
@@ -60,6 +61,7 @@ def run_sweep(
     failed = run_cells(grid, folder / "cells", train=train, parallel=parallel, done=done)
     result = SweepResult(folder=folder, groups=tuple(read_groups(grid, folder / "cells")), failed=failed, target=target)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.json").write_text(json.dumps(result.data, indent=2) + "\n", encoding="utf-8")
-    (folder / "table.md").write_text(str(result), encoding="utf-8")
+    for name, text in (("table.json", json.dumps(result.data, indent=2) + "\n"), ("table.md", str(result))):
+        with written(folder / name, "the runs are kept: make room there, then repeat the sweep") as aside:
+            aside.write_text(text, encoding="utf-8")
     return result

@@ -10,24 +10,24 @@ import itertools
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from raysplit.cluster.on_ray.connect import ray_left_as_found, run_tasks
 from raysplit.config.errors import ConfigError
-from raysplit.config.run import RunConfig, check_config, dump_config, load_recorded, resolved
+from raysplit.config.run import RunConfig, check_config, load_recorded, resolved
+from raysplit.config.texts import config_texts
+from raysplit.experiment.fingerprint import numbers_depend_on
+from raysplit.paths import expanded, is_uri
+from raysplit.plain_yaml import NotYaml, Texts, read
 from raysplit.runs.folder import finished
+from raysplit.runs.report import flat
 from raysplit.training.cluster import ray_options
 
 logger = logging.getLogger(__name__)
-
-_NOT_THE_RUN = ("cluster", "output", "reliability")
-"""Sections that do not change the numbers of a run, so that a cell may finish with other values of them."""
-
 
 Train = Callable[[RunConfig, Path], object]
 """Function that trains a configuration into a folder; it must be picklable by name."""
@@ -60,15 +60,25 @@ class Cell:
         return ",".join(f"{key}={_in_a_name(value)}" for key, value in self.values.items())
 
 
+def local_folder(root: str) -> Path:
+    """Return the folder of a sweep. Raises `ConfigError` for a URI, where no run of a sweep can be kept."""
+    if is_uri(root):
+        raise ConfigError(f"a sweep cannot be at {root}: its runs are kept in a local folder; set output.root to one")
+    return Path(expanded(root))
+
+
 def parse_axis(text: str) -> Axis:
     """Parse ``key=a,b,c``; the values are YAML, so a list or mapping in brackets is one value."""
     key, equals, values = text.partition("=")
     if not equals or not key.strip() or ("." not in key and key.strip() != "seed"):
         raise ConfigError(f"--over {text!r} does not have the form section.key=value,value")
+    texts = config_texts()
+    for part in key.strip().split("."):
+        texts = texts.below(part)
     try:
-        parsed = yaml.safe_load(f"[{values}]")
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--over {text!r}: the values are not valid YAML: {error}") from error
+        parsed = read(f"[{values}]", f"--over {text!r}: the list of values", Texts(each=texts))
+    except NotYaml as error:
+        raise ConfigError(str(error)) from error
     return Axis(key=key.strip(), values=tuple(parsed))
 
 
@@ -87,6 +97,9 @@ def cells(tree: Mapping[str, Any], axes: Sequence[Axis]) -> list[Cell]:
             found.append(Cell(values=values, config=check_config(changed)))
         except ConfigError as error:
             raise ConfigError(f"with {', '.join(f'{k}={v}' for k, v in values.items())}: {error}") from None
+    names = Counter(cell.name for cell in found)
+    if shared := [name for name, count in names.items() if count > 1]:
+        raise ConfigError(f"two runs would share the folder {shared[0]}; sweep values that differ in letters or digits")
     return found
 
 
@@ -134,13 +147,14 @@ def is_finished(folder: Path, config: RunConfig) -> bool:
     """Return whether a folder has this run, finished. Raises `ConfigError` if it has a run with other settings."""
     if not finished(folder):
         return False
-    pair = (load_recorded(folder / "config.yaml"), config)
-    before, now = (yaml.safe_load(dump_config(resolved(c))) for c in pair)
-    different = [section for section in now if section not in _NOT_THE_RUN and before[section] != now[section]]
+    configs = (load_recorded(folder), config)
+    before, now = (dict(flat(numbers_depend_on(resolved(c).model_dump(mode="json")))) for c in configs)
+    different = [key for key in now | before if before.get(key) != now.get(key)]
     if different:
+        changed = ", ".join(f"{key} {before.get(key)!r} for {now.get(key)!r}" for key in different)
         raise ConfigError(
-            f"{folder} has a finished run with another {', '.join(different)}; give the sweep another name or "
-            f"remove that folder"
+            f"{folder} has a finished run with other settings ({changed}); give the sweep another name or remove that "
+            f"folder"
         )
     return True
 
@@ -185,5 +199,5 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _in_a_name(value: Any) -> str:
     if isinstance(value, float) and math.isfinite(value):
-        return f"{value:g}"
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_") or "_"

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import yaml
 from torch import Tensor
 
 from raysplit.algorithms.base import Algorithm
@@ -18,9 +17,11 @@ from raysplit.cluster.contract import Cluster, LinkTraffic, gather
 from raysplit.cluster.links.traffic import difference, merge_traffic
 from raysplit.data.partition.laws import save_partition
 from raysplit.data.transforms import normalisation
+from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.plain_yaml import write
 from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import Row, RunFolder
 from raysplit.runs.metric import to_targets
@@ -29,11 +30,11 @@ from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
-from raysplit.training.evaluating import Tested, evaluated
+from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
 from raysplit.training.fit import refuse_unfit
-from raysplit.training.links import codecs_at_cuts
 from raysplit.training.majority import majority_accuracies, majority_row
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
+from raysplit.training.model_checks import check_cuts, check_outputs
 from raysplit.training.preflight import expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
@@ -71,15 +72,18 @@ async def run(
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
         algorithm = experiment.begin()
+        check_outputs(experiment.setting.spec)
         refuse_unfit(algorithm)
         if folder is not None:
-            folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
+            folder.write_text("config.yaml", write(experiment.plain))
             folder.write_environment(resources or {})
             if experiment.parts:
-                save_partition(folder.path / "partition.parquet", list(experiment.parts))
+                with folder.written("partition.parquet") as aside:
+                    save_partition(aside, list(experiment.parts))
         try:
             setting = algorithm.setting
             parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
+            check_cuts(algorithm, parties)
             if experiment.reliability.preflight and resources and experiment.elastic is None:
                 refuse_too_little(expected_needs(experiment, algorithm, parties, resources), resources)
             algorithm.attach(await deployed(parties, cluster, experiment.reliability), cluster)
@@ -129,21 +133,24 @@ class _Loop:
         self._tested: Tested | None = None
 
     async def run(self, start: Checkpoint | None) -> Result:
-        over = None
         try:
             await self._begin(start)
             while (over := self._over()) is None:
                 await self._attempt(len(self._ledger.rows))
-        except ArithmeticError:
-            logger.error("stopped by a bad loss; the weights of the last good round are saved")
+        except BaseException as error:
+            if isinstance(error, ArithmeticError):
+                logger.error("stopped by a bad loss; the weights of the last good round are saved")
+            try:
+                self._save(CUT_SHORT)
+            except NotWritten as another:  # the error that ends the run is raised, not this one
+                logger.error("%s", another)
             raise
-        finally:
-            self._save(over or CUT_SHORT)
+        self._save(over)
         return Result(
             rows=tuple(self._ledger.rows),
             states=self._states,
             links=tuple(self._ledger.traffic),
-            stopped=over or CUT_SHORT,
+            stopped=over,
             folder=self._folder.path if self._folder else None,
             specs={label: self._algorithm.spec_of(label) for label in self._states},
         )
@@ -220,8 +227,12 @@ class _Loop:
         if self._at_cuts is not None:
             plain = evaluation_row(await evaluated(algorithm, models, owners))
             row |= {f"{key}_uncoded": plain[key] for key in ("test_accuracy", "test_loss") if key in plain}
-        self._states = {label: await merged(states) for label, states in models.items()}
+        self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         return row
+
+    def _whole(self, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Add the frozen weights, which no party sends, to a state."""
+        return {**self._algorithm.spec_of(label).fixed_state(), **state}
 
     def _record(self, row: Row, moved: list[LinkTraffic]) -> None:
         self._ledger.record(row, moved)
@@ -256,13 +267,15 @@ class _Loop:
 
     def _write_models(self, folder: RunFolder) -> None:
         """Write the chosen models, the last ones where they differ, and the export of a multi-task classifier."""
-        chosen, spec = self._algorithm.chosen() or self._states, self._algorithm.setting.spec
+        better, spec = self._algorithm.chosen(), self._algorithm.setting.spec
+        chosen = {label: self._whole(label, state) for label, state in better.items()} or self._states
         folder.write_model(chosen)
         if chosen is not self._states:
             folder.write_model(self._states, "last.pt")
         if isinstance(spec, ClassifierSpec) and "global" in chosen:
             owner = next(iter(self._algorithm.setting.owners.values()))
-            export_trained(folder.path, spec, chosen["global"], normalisation(owner.eval_transform))
+            transform = normalisation(owner.eval_transform)
+            export_trained(folder.path, spec, chosen["global"], transform, advice=folder.advice)
 
 
 async def merged(states: Sequence[Any]) -> dict[str, Tensor]:

@@ -15,9 +15,11 @@ import torch
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import PublishedMetric, connect, publisher, ray_left_as_found
+from raysplit.disk import told_where
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import CannotBeSimulated
 from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.prediction.pacing import Pacing, write_timeline
 from raysplit.runs.callback import Callback
@@ -29,7 +31,6 @@ from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ra
 from raysplit.training.loop import run
 from raysplit.training.own_loop import run_to_end
 from raysplit.training.recovery.checkpoint import Checkpoints
-from raysplit.training.recovery.recovery import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def train_new(
         RayUnreachable, PlacementError: there is no cluster, or no room on it.
         NonFiniteLoss: training diverged; metrics and the last good weights are in the folder.
     """
+    _refuse_missing_cuda(options)
     if folder is None:
         return _execute(make, options, run, callbacks, keep_ray)
     with held(folder):
@@ -89,10 +91,12 @@ def train_on(
     """
     if finished(folder):
         raise ValueError(f"{folder} has a run that has finished; there is nothing left to do")
+    _refuse_missing_cuda(options)
     with held(folder):
         checkpoints = checkpoints_of(rules, folder)
 
         async def rest(experiment: Experiment, *given: Any, **more: Any) -> Result:
+            checkpoints.tidy()
             start = checkpoints.newest(fingerprint(experiment.plain))
             written = RunFolder.reopen(folder, start.rows if start else ())
             return await run(experiment, *given, folder=written, checkpoints=checkpoints, start=start, **more)
@@ -107,14 +111,15 @@ def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
             f"{checkpoints.location} holds the checkpoints of another run; give another output.name (--name) or set "
             f"output.overwrite=true (--overwrite) to replace them"
         )
-    checkpoints.drop_after(0)
+    checkpoints.clear()
 
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
     """Return the checkpoints of the run in a folder."""
     elsewhere = rules.checkpoint_location
     location = below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
-    return Checkpoints(location, keep_last=rules.keep_last)
+    advice = f"the checkpoints before are whole; make room there, then go on: raysplit resume {folder}"
+    return Checkpoints(location, keep_last=rules.keep_last, advice=advice)
 
 
 def _execute(
@@ -144,6 +149,13 @@ def _execute(
             return _with_prediction(run_to_end(running), pacing, cluster.log)
 
 
+def _refuse_missing_cuda(options: ClusterOptions) -> None:
+    if options.kind == "local" and options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "cluster.device is cuda and torch finds no CUDA device on this machine; set cluster.device to cpu or auto"
+        )
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     # as in every place, because results are bitwise equal only at equal thread counts
@@ -169,5 +181,6 @@ def _with_prediction(result: Result, pacing: Pacing | None, log: EventLog) -> Re
         logger.warning("the run is not compared with a prediction: %s", error)
         return result
     if result.folder is not None:
-        write_timeline(result.folder, comparison, measured)
+        with told_where(result.folder / "timeline.parquet", "the run itself is whole; its timeline is missing"):
+            write_timeline(result.folder, comparison, measured)
     return replace(result, comparison=comparison)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from raysplit.data.inputs import Values, feed
 from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.frozen import load_trained
 from raysplit.models.spec import ModelSpec
 
 
@@ -49,7 +50,7 @@ class AtCuts:
         """Build the model with these weights, in eval mode."""
         parts = spec.parts(self.cuts)
         for part in parts:
-            part.load_state_dict({key: state[key] for key in part.state_dict()})
+            load_trained(part, {key: state[key] for key in part.state_dict() if key in state})
         kind = _Heads if isinstance(spec, ClassifierSpec) else _Chain
         return kind(parts, self).eval().to(device)
 
@@ -104,5 +105,5 @@ def evaluated_model(
     if at_cuts is not None:
         return at_cuts.model(spec, state, device)
     model = spec.build().eval().to(device)
-    model.load_state_dict(state)
+    load_trained(model, state)
     return model

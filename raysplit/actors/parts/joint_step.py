@@ -93,8 +93,7 @@ def joint_gradients(
         row_weights: the weight of each row of an owner in the mean over all rows; by default all rows weigh the same.
     """
     module = part.module
-    if not module.training:
-        module.train()
+    part.set_mode()
     rows = [len(as_tuple(z)[0]) for z in zs]
     masses = [b * weight for b, weight in zip(rows, row_weights or [1.0] * len(rows), strict=True)]
     total = sum(masses)
@@ -108,7 +107,7 @@ def joint_gradients(
             outputs: list[Any] = [module(*z) for z in inputs]
         else:
             columns = zip(*(as_tuple(z) for z in zs), strict=True)
-            inputs = [leaves(tuple(torch.cat(column) for column in columns), part.device)]
+            inputs = [leaves(tuple(_rows(column) for column in columns), part.device)]
             joined = module(*inputs[0])
             outputs = _split(joined, rows)
     if one_mean:  # one mean over all rows, bit for bit as centralized training; own losses are only reported
@@ -143,13 +142,16 @@ def _own_gradients(
         own = leaves(z, part.device)
         with dropout_stream(stream):
             value = loss(part.module(*own), y)
-            wanted = [v for v in own if v.requires_grad]
-            for v, g in zip(wanted, torch.autograd.grad(value, wanted), strict=True):
-                v.grad = g
+            torch.autograd.grad(value, [v for v in own if v.requires_grad], allow_unused=True)
         sent.append(gradients(own))
     for name, buffer in part.module.named_buffers():
         buffer.copy_(buffers[name])
     return sent
+
+
+def _rows(pieces: Sequence[Tensor]) -> Tensor:
+    """Concatenate the rows of all pieces; a single one keeps its order in memory."""
+    return torch.cat(list(pieces)) if len(pieces) > 1 else pieces[0]
 
 
 def _scaled(g: Tensors, factor: float) -> Tensors:

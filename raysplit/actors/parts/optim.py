@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.options import checked_options
 from raysplit.registry import one_of
 
 _UNFIT = {
@@ -60,6 +61,8 @@ class OptimizerSpec:
         one_of("optimizer", self.name, sorted(_classes()))
         if not self.lr >= 0:
             raise ValueError(f"a learning rate must be at least 0, got {self.lr}")
+        checked = checked_options(_classes()[self.name], self.options, name=self.name, given=("params", "lr"))
+        object.__setattr__(self, "options", checked)
         self._try()  # wrong options fail here, not in a remote process
 
     def _try(self) -> None:

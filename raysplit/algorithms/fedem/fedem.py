@@ -31,6 +31,7 @@ from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.data.inputs import feed
 from raysplit.models.cutting.dropout import dropout_stream
+from raysplit.models.frozen import train_mode
 
 
 async def fedem_round(owner: DataOwner, team: Team, context: RoundContext, *, seed: int) -> None:
@@ -58,7 +59,8 @@ def responsibilities(owner: DataOwner) -> Tensor:
 
 def weighted_gradient(part: TrainablePart, batch: Batch, q: Tensor, *, stream: int) -> float:
     """M-step: accumulate the gradient of sum_k mean_i q_ik l_ik; learners share no weights, so one pass serves all."""
-    mixture = mixture_in(part).train()
+    mixture = mixture_in(part)
+    train_mode(mixture)
     with dropout_stream(stream):
         losses = sample_losses(mixture, batch, part.device)
         value = (q.T * losses).mean(1).sum()

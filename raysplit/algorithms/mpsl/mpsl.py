@@ -28,6 +28,7 @@ from raysplit.algorithms.setting import AGGREGATOR, Cut, Options, RoundReport, S
 from raysplit.algorithms.unused import DIVERGENCE, OWN_RULES_AT_NODES, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.cluster.device_queue import QueueDevice
+from raysplit.models.frozen import trained_state
 
 
 async def train_batch(owner: DataOwner, nodes: Sequence[NodeHandle], step_id: StepId, batch: Batch) -> None:
@@ -188,7 +189,7 @@ class MPSL(Algorithm):
         (route,) = self._distinct
         last = len(route.cuts)
         state = whole_state(self.setting.spec, states, own["nodes"])
-        held = [part.state_dict().keys() for part in self.setting.spec.parts(route.cuts)]
+        held = [trained_state(part).keys() for part in self.setting.spec.parts(route.cuts)]
         ends = (self._part(route, 0), self._part(route, last))
         owners = [self.owner(party.name) for party in parties if party.role == "owner"]
         nodes = [self.node(name) for name in route.node_names]

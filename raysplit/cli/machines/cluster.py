@@ -8,6 +8,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.cli.options import FilePath
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
+from raysplit.paths import expanded
+
 
 @click.group()
 def cluster() -> None:
@@ -25,7 +30,7 @@ def cluster() -> None:
 
 
 @cluster.command()
-@click.argument("lab", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("lab", type=FilePath())
 @click.option(
     "--timeout", "timeout_s", default=120.0, show_default=True, metavar="SECONDS", help="Longest wait for all machines."
 )
@@ -46,10 +51,10 @@ def up(lab: Path, timeout_s: float) -> None:
         labels = ", ".join(f"{name}={value}" for name, value in machine.labels.items())
         memory = f"{machine.memory_bytes / 2**30:g} GiB"
         table.add_row(machine.name, str(machine.cpus), memory, resources, labels, str(entry.pid))
-    Console().print(table)
-    click.echo(f"address: {running.address}   (RAY_ADDRESS or cluster.address)")
-    click.echo(f"jobs and dashboard: {running.dashboard}   (raysplit submit --address)")
-    click.echo(f"stop it: raysplit cluster down {running.name}")
+    print_table(Console(), table)
+    echo(f"address: {running.address}   (RAY_ADDRESS or cluster.address)")
+    echo(f"jobs and dashboard: {running.dashboard}   (raysplit submit --address)")
+    echo(f"stop it: raysplit cluster down {running.name}")
 
 
 @cluster.command()
@@ -62,7 +67,7 @@ def down(name: str) -> None:
     from raysplit.cluster.lab.processes import stop
 
     ended = stop(_lab_name(name))
-    click.echo(f"stopped {len(ended)} machines: {', '.join(ended) or 'none was running'}")
+    echo(f"stopped {len(ended)} machines: {', '.join(ended) or 'none was running'}")
 
 
 @cluster.command()
@@ -79,8 +84,8 @@ def status(name: str) -> None:
         raise LabError(f"there is no running lab {name!r}; start one: raysplit cluster up LAB.yaml")
     alive = set(running.alive)
     for entry in running.processes:
-        click.echo(f"{entry.machine}: {'running' if entry.machine in alive else 'not running'} (process {entry.pid})")
-    click.echo(f"address: {running.address}, jobs and dashboard: {running.dashboard}")
+        echo(f"{entry.machine}: {'running' if entry.machine in alive else 'not running'} (process {entry.pid})")
+    echo(f"address: {running.address}, jobs and dashboard: {running.dashboard}")
     if len(alive) < len(running.processes):
         raise click.exceptions.Exit(1)
 
@@ -88,4 +93,4 @@ def status(name: str) -> None:
 def _lab_name(name: str) -> str:
     from raysplit.cluster.lab.machines import read_lab
 
-    return read_lab(name).name if name.endswith((".yaml", ".yml")) else name
+    return read_lab(expanded(name)).name if name.endswith((".yaml", ".yml")) else name

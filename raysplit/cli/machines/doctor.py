@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.progress import human_bytes
+from raysplit.cli.tables import print_table
 
 _GIB = 2**30
 _PLACE_BYTES = int(0.25 * _GIB)  # a process with torch and an optimizer
@@ -54,7 +55,7 @@ def doctor(start: bool) -> None:
     marks = {"good": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "bad": "[red]bad[/red]"}
     for finding in findings:
         table.add_row(marks[finding.state], finding.name, finding.found, finding.advice)
-    Console().print(table)
+    print_table(Console(), table)
     if any(finding.state == "bad" for finding in findings):
         raise click.exceptions.Exit(1)
 

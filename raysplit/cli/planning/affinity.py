@@ -16,6 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from raysplit.cli.options import NewFile, whole_run
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
+from raysplit.paths import expanded, is_uri
+
 if TYPE_CHECKING:  # help must not wait for scipy and matplotlib
     from raysplit.schedulers.energy import TaskCost
     from raysplit.schedulers.grouping.scores import Grouping, Groups, TaskMatrix
@@ -37,8 +42,14 @@ def _hours(context: click.Context, parameter: click.Parameter, value: tuple[str,
         ) from wrong
 
 
+def _matrix_or_run(context: click.Context, parameter: click.Parameter, value: str) -> Path:
+    """Click callback: a file as it is, and the folder of a run otherwise."""
+    path = Path(value if is_uri(value) else expanded(value))
+    return path if path.is_file() else whole_run(context, parameter, value).folder
+
+
 @click.command(name="affinity")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", callback=_matrix_or_run)
 @click.option("--groups", "num_groups", type=int, metavar="N", help="Number of groups; by default all numbers.")
 @click.option("--mode", type=click.Choice(MODES), default="exact", show_default=True, help="Search for the groups.")
 @click.option(
@@ -61,7 +72,7 @@ def _hours(context: click.Context, parameter: click.Parameter, value: tuple[str,
     help="With --hours: rounds before the split of the merged task.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only; needs --groups.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Heat map to write (.png, .svg).")
+@click.option("--picture", type=NewFile(), help="Heat map to write (.png, .svg).")
 def affinity(
     source: Path,
     num_groups: int | None,
@@ -74,10 +85,10 @@ def affinity(
 ) -> None:
     """Group tasks that help each other.
 
-    SOURCE is the folder of a run that measured affinities, or a CSV matrix whose header names the tasks. Its rows are
-    the sources and its columns the recipients of affinity. For --mode hoa, rows are tasks, columns are their partners,
-    and the diagonal has the loss of each task alone. Two --hours, such as --hours 1:3.37 --hours 5:7.28, give the cost
-    of every way to train the tasks.
+    SOURCE is a run that measured affinities (a folder, a name below runs/, or a URI), or a CSV matrix whose header
+    names the tasks. Its rows are the sources and its columns the recipients of affinity. For --mode hoa, rows are
+    tasks, columns are their partners, and the diagonal has the loss of each task alone. Two --hours, such as
+    --hours 1:3.37 --hours 5:7.28, give the cost of every way to train the tasks.
 
     \b
     Example:
@@ -99,16 +110,16 @@ def affinity(
     if as_json:
         chosen = next(iter(found.values()))
         hours = {"hours": hours_by_method(cost, chosen.groups, matrix.tasks, merged_share)} if cost else {}
-        click.echo(json.dumps({"groups": chosen.groups, "score": chosen.score} | hours))
+        echo(json.dumps({"groups": chosen.groups, "score": chosen.score} | hours))
         return
     console = Console()
-    console.print(_matrix_table(matrix))
-    console.print(_groupings_table(found, mode))
+    print_table(console, _matrix_table(matrix))
+    print_table(console, _groupings_table(found, mode))
     if num_groups is not None and mode == "exact" and len(matrix.tasks) <= MAX_ENUMERATED_TASKS:
         assert isinstance(matrix, Affinity)
-        console.print(_ranking_table(every_partition(matrix, num_groups), top))
+        print_table(console, _ranking_table(every_partition(matrix, num_groups), top))
     if cost is not None:
-        console.print(_hours_table(cost, found, matrix.tasks, merged_share))
+        print_table(console, _hours_table(cost, found, matrix.tasks, merged_share))
     if picture is not None:
         console.print(f"heat map written to {picture}", soft_wrap=True)
 

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.planning.codecs import rate_text, text_of
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:
     from raysplit.prediction.codecs.choose import CodecPlan
@@ -38,7 +40,7 @@ def show_codecs(config: Path, overrides: Sequence[str], budget: str, *, as_json:
     plan = choose_codecs(experiment, costs, budget_z=budget_z, budget_g=budget_g)
     if as_json:
         found = asdict(plan) | {"links": plan.links()}
-        click.echo(json.dumps(found))
+        echo(json.dumps(found))
         return
     _print(plan, budget_z, budget_g)
 
@@ -70,7 +72,7 @@ def _print(plan: CodecPlan, budget_z: float, budget_g: float) -> None:
             rate_text(choice.cost.break_even_bytes_per_s).removesuffix(" Mbit") if choice.cost else "",
         )
     console = Console()
-    console.print(table)
+    print_table(console, table)
     console.print(
         "ms: of a batch on its link, without and with the codec; it pays below this rate of the link", soft_wrap=True
     )

@@ -11,13 +11,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.cli.options import FilePath, NewFile
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
+
 if TYPE_CHECKING:
     from raysplit.experiment.codec_costs import CodecCost, CodecCosts
     from raysplit.experiment.experiment import Experiment
 
 
 @click.command(name="codecs")
-@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", type=FilePath())
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
 @click.option(
     "--steps",
@@ -30,9 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--repeats", default=7, show_default=True, type=click.IntRange(min=1), metavar="N", help="Timed repetitions."
 )
-@click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write, for topology.codecs (.json)."
-)
+@click.option("--output", type=NewFile(), help="File to write, for topology.codecs (.json).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def codecs(
     config: Path, overrides: tuple[str, ...], steps: int, repeats: int, output: Path | None, as_json: bool
@@ -58,7 +60,7 @@ def codecs(
         measured.write(output)
     rates = _rates(experiment)
     if as_json:
-        click.echo(json.dumps(asdict(measured) | {"saved_ms_per_round": _saved(experiment, measured, rates)}))
+        echo(json.dumps(asdict(measured) | {"saved_ms_per_round": _saved(experiment, measured, rates)}))
         return
     console = Console()
     _print(console, experiment, measured, rates)
@@ -113,7 +115,7 @@ def _print(console: Console, experiment: Experiment, measured: CodecCosts, rates
             milliseconds = f"{cost.encode_ms_per_mib:.2f} + {cost.decode_ms_per_mib:.2f}"
             size, factor = f"{cost.coded_bytes / 1024:,.1f}", f"{cost.factor:.2f}"
             table.add_row(text_of(cost.codec), size, factor, f"{cost.error:.1e}", milliseconds, last)
-        console.print(table)
+        print_table(console, table)
     console.print(
         "error: |decoded - x|^2 / |x|^2. A codec is lossy for training even where it is small: measure the accuracy. "
         + (

@@ -13,7 +13,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.cli.options import FilePath, NewFile
 from raysplit.cli.planning.quantities import parse_nodes, parse_units
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
+from raysplit.paths import expanded
 
 if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
     from raysplit.schedulers.cuts.baselines import Alternative
@@ -22,7 +26,7 @@ if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
 
 
 @click.command(name="plan")
-@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", required=False, type=FilePath())
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting of CONFIG; repeatable."
 )
@@ -62,9 +66,10 @@ if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
 @click.option(
     "--solver", type=click.Choice(["cbc", "highs", "dp"]), default="cbc", show_default=True, help="Solver to use."
 )
+@click.option("--send-inputs", is_flag=True, help="Allow cuts at which raw inputs leave the owner.")
 @click.option("--front", is_flag=True, help="Show all trade-offs of time and price.")
 @click.option("--baselines", is_flag=True, help="Compare with a manual split, one node and copies.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Figure to write (.png).")
+@click.option("--picture", type=NewFile(), help="Figure to write (.png).")
 @click.option(
     "--codecs",
     type=click.Choice(["auto"]),
@@ -93,6 +98,7 @@ def plan(
     nodes_used: str | None,
     batches: int,
     solver: str,
+    send_inputs: bool,
     front: bool,
     baselines: bool,
     picture: Path | None,
@@ -135,28 +141,29 @@ def plan(
         return
     if front and baselines:
         raise click.UsageError("--front shows many plans and --baselines compares one; give one of the two")
-    try:
-        if config is not None:
-            if profile or units or owner_memory or owners or nodes or links:
-                raise ValueError("CONFIG already has the profile, units, owners and nodes; change them with --set")
-            problem = replace(cut_problem(build_dry(load_config(config, overrides))), **rules)
-        else:
-            if not (profile and owners and nodes):
-                raise ValueError("give a CONFIG with a topology, or --profile, --units, --owners and --node")
-            problem = CutProblem(
-                profile=load_profile(profile),
-                owners=owners,
-                nodes=parse_nodes(nodes, links),
-                units=parse_units(units, owner_memory),
-                batches_per_owner=batches,
-                **rules,
+    if config is not None:
+        if profile or units or owner_memory or owners or nodes or links or send_inputs:
+            raise ValueError(
+                "CONFIG already has the profile, units, owners and nodes, and the inputs that may be sent; change them "
+                "with --set"
             )
-        if front:
-            show_front(problem, as_json=as_json)
-        else:
-            show_plan(problem, solver=solver, baselines=baselines, picture=picture, as_json=as_json)
-    except ValueError as mistake:
-        raise click.ClickException(str(mistake)) from mistake
+        problem = replace(cut_problem(build_dry(load_config(config, overrides))), **rules)
+    else:
+        if not (profile and owners and nodes):
+            raise ValueError("give a CONFIG with a topology, or --profile, --units, --owners and --node")
+        problem = CutProblem(
+            profile=load_profile(expanded(profile)),
+            owners=owners,
+            nodes=parse_nodes(nodes, links),
+            units=parse_units(units, owner_memory),
+            batches_per_owner=batches,
+            may_send_inputs=send_inputs,
+            **rules,
+        )
+    if front:
+        show_front(problem, as_json=as_json)
+    else:
+        show_plan(problem, solver=solver, baselines=baselines, picture=picture, as_json=as_json)
 
 
 def show_plan(problem: CutProblem, *, solver: str, baselines: bool, picture: Path | None, as_json: bool) -> None:
@@ -172,11 +179,11 @@ def show_plan(problem: CutProblem, *, solver: str, baselines: bool, picture: Pat
         draw_plan(problem, best, picture)
     if as_json:
         compared = {"baselines": [asdict(other) for other in others]} if baselines else {}
-        click.echo(json.dumps(best.to_dict() | compared))
+        echo(json.dumps(best.to_dict() | compared))
     else:
         _print_plan(best)
         if others:
-            Console().print(_comparison(best, others))
+            print_table(Console(), _comparison(best, others))
 
 
 def _comparison(best: Plan, others: Sequence[Alternative]) -> Table:
@@ -199,7 +206,7 @@ def show_front(problem: CutProblem, *, as_json: bool) -> list[Plan]:
 
     plans = pareto_front(problem)
     if as_json:
-        click.echo(json.dumps({"front": [plan.to_dict() for plan in plans]}))
+        echo(json.dumps({"front": [plan.to_dict() for plan in plans]}))
         return plans
     table = Table(title=f"{problem.profile.model} for {problem.owners} owners: time against price")
     for column in ("ms per batch", "round min", "price per hour", "price per round"):
@@ -213,7 +220,7 @@ def show_front(problem: CutProblem, *, as_json: bool) -> list[Plan]:
             f"{plan.price_per_round:.4g}",
             ", ".join(f"{share.node} {share.first_unit}-{share.last_unit}" for share in plan.shares),
         )
-    Console().print(table)
+    print_table(Console(), table)
     return plans
 
 
@@ -237,7 +244,7 @@ def _print_plan(best: Plan) -> None:
             f"{share.price_per_hour:.4g}",
         )
     console = Console()
-    console.print(table)
+    print_table(console, table)
     sum_ms = best.l_fwd_ms + best.l_bwd_ms
     console.print(
         f"L_fwd {best.l_fwd_ms:.2f} + L_back {best.l_bwd_ms:.2f} = {sum_ms:.2f} ms per batch; "

@@ -12,6 +12,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.cli.options import NewFile
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
+
 if TYPE_CHECKING:
     from raysplit.schedulers.cuts.profiles import Profile
 
@@ -36,7 +40,7 @@ _MIB = 2**20
 @click.option(
     "--device", default=platform.node(), metavar="NAME", help="Name of this machine; by default its host name."
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Profile to write (.parquet, .csv).")
+@click.option("--output", type=NewFile(), help="Profile to write (.parquet, .csv).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def profile(
     model: str,
@@ -72,22 +76,19 @@ def profile(
     from raysplit.models.zoo import build_model
 
     torch.manual_seed(0)
-    try:
-        inputs = {UNNAMED: Input(dtype=getattr(torch, input_type), shape=shape)}
-        measured = measure_profile(
-            build_model(model, input_shape=shape, num_classes=num_classes, data_inputs=inputs),
-            name=model,
-            inputs=inputs,
-            batch_size=batch_size,
-            repeats=repeats,
-            device=device,
-        )
-    except ValueError as mistake:
-        raise click.ClickException(str(mistake)) from mistake
+    inputs = {UNNAMED: Input(dtype=getattr(torch, input_type), shape=shape)}
+    measured = measure_profile(
+        build_model(model, input_shape=shape, num_classes=num_classes, data_inputs=inputs),
+        name=model,
+        inputs=inputs,
+        batch_size=batch_size,
+        repeats=repeats,
+        device=device,
+    )
     if output is not None:
         (measured.to_csv if output.suffix == ".csv" else measured.to_parquet)(output)
     if as_json:
-        click.echo(json.dumps(asdict(measured)))
+        echo(json.dumps(asdict(measured)))
     else:
         _print(measured, output)
 
@@ -107,6 +108,6 @@ def _print(measured: Profile, output: Path | None) -> None:
     table.add_section()
     table.add_row("", "sum", *(f"{sum(column):.2f}" for column in zip(*rows, strict=True)))
     console = Console()
-    console.print(table)
+    print_table(console, table)
     if output is not None:
         console.print(f"written to {output}; use it with: raysplit plan --profile {output} ...", soft_wrap=True)

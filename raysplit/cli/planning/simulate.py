@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from raysplit.cli.tables import use_table
+from raysplit.cli.options import FilePath, NewFile
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table, use_table
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="simulate")
-@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", type=FilePath())
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
 @click.option(
     "--owners", type=click.IntRange(min=1), metavar="N", help="Number of owners instead of partition.num_owners."
@@ -30,12 +32,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--timeline",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFile(),
     help="Timeline to write (.parquet, or .json for Perfetto).",
 )
-@click.option(
-    "--picture", type=click.Path(dir_okay=False, path_type=Path), help="Figure of the timeline to write (.png)."
-)
+@click.option("--picture", type=NewFile(), help="Figure of the timeline to write (.png).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def simulate_command(
     config: Path,
@@ -74,7 +74,7 @@ def simulate_command(
         draw_timeline(events, picture, title=f"{config.stem}: a round takes {_length(simulation.round_s[0])}")
     formulas = simulation.closed_form
     if as_json:
-        click.echo(json.dumps(_record(checked, simulation, events, formulas)))
+        echo(json.dumps(_record(checked, simulation, events, formulas)))
     else:
         _print(checked, simulation, events, formulas)
 
@@ -97,7 +97,7 @@ def _print(config: RunConfig, simulation: Simulation, events: Timeline, formulas
     console = Console()
     lengths = ", ".join(_length(seconds) for seconds in simulation.round_s)
     title = f"{config.algorithm.name}, {config.partition.num_owners} owners: a round takes {lengths}"
-    console.print(use_table(events.uses(), title))
+    print_table(console, use_table(events.uses(), title))
     bottleneck = events.bottleneck()
     if bottleneck is not None:
         held_up = (

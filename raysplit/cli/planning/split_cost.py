@@ -13,6 +13,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.cli.options import NewFile
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
+
 if TYPE_CHECKING:
     from raysplit.models.classifier.heads import FeatureCut
 
@@ -64,7 +68,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
     metavar="FACTOR",
     help="With --measure: speed of the server relative to this machine.",
 )
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Figure to write.")
+@click.option("--picture", type=NewFile(), help="Figure to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only, with exact integers.")
 def split_cost(
     backbone: str,
@@ -118,7 +122,7 @@ def split_cost(
 
         draw_costs(report, picture)
     if as_json:
-        click.echo(json.dumps(report, indent=2))
+        echo(json.dumps(report, indent=2))
     else:
         _print(report)
 
@@ -151,7 +155,7 @@ def _print(report: dict[str, Any]) -> None:
     for row in report["deployments"]:
         counts = [f"{row[count]:,}" for count in ("edge_weight_bytes", "up_bytes", "down_bytes")]
         table.add_row(row["paradigm"], *counts, *[f"{1e3 * seconds:.3f}" for seconds in row[kind].values()])
-    console.print(table)
+    print_table(console, table)
     for other, even in report.get("break_even", {}).items():
         rate = "" if even["rate_bit_per_s"] is None else f" {rate_text(even['rate_bit_per_s'])}"
         console.print(f"SC answers sooner than {other}: {even['wins']}{rate}")

@@ -11,8 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from raysplit.cli.options import run_records
+from raysplit.cli.options import FilePath, run_records
 from raysplit.cli.progress import human_bytes
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:
     from raysplit.runs.report import Figure, RunReport
@@ -30,18 +32,19 @@ _NOTHING = "–"
 )
 @click.option(
     "--figure",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(),
     help="Figure to write; by default comparison.png beside the first run.",
 )
 @click.option("--json", "json_wanted", is_flag=True, help="Print JSON only.")
 def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, json_wanted: bool) -> None:
     """Compare runs in a table and a figure.
 
-    RUNS are the folders or URIs of runs; a run may still be unfinished. The extension of the figure is its format.
+    RUNS are folders, names below runs/, or URIs; a run may still be unfinished. The extension of the figure is its
+    format.
 
     \b
     Example:
-      raysplit compare runs/fedavg runs/splitfed --target 0.9
+      raysplit compare fedavg runs/splitfed --target 0.9
     """
     from raysplit.cli.pictures.compare import draw_runs
     from raysplit.runs.report import as_json, check_target, read_runs
@@ -53,10 +56,10 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
     if drawn is not None:
         draw_runs(reports, path, title=shared_partition(reports) or "runs", target=target)
     if json_wanted:
-        click.echo(json.dumps({"runs": [as_json(run, target) for run in reports], "figure": drawn}, indent=2))
+        echo(json.dumps({"runs": [as_json(run, target) for run in reports], "figure": drawn}, indent=2))
         return
     print_runs(Console(), reports, target)
-    click.echo(f"figure: {drawn}" if drawn is not None else "no figure: no run has been evaluated yet")
+    echo(f"figure: {drawn}" if drawn is not None else "no figure: no run has been evaluated yet")
 
 
 def shared_partition(runs: Sequence[RunReport]) -> str | None:
@@ -70,11 +73,11 @@ def print_runs(console: Console, runs: Sequence[RunReport], target: float | None
     from raysplit.runs.folder import CUT_SHORT
     from raysplit.runs.report import differing_settings
 
-    console.print(results_table(runs))
+    print_table(console, results_table(runs))
     if any(run.by_owner for run in runs):
-        console.print(owner_table(runs))
+        print_table(console, owner_table(runs))
     if target is not None:
-        console.print(target_table(runs, target))
+        print_table(console, target_table(runs, target))
     for run in runs:
         if run.stopped == CUT_SHORT:
             console.print(f"{run.label} was cut short after {run.rounds} of {run.rounds_planned} rounds")

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
-from raysplit.cli.options import NamedRun, whole_run
+from raysplit.cli.options import NamedRun, NewFile, whole_run
 from raysplit.cli.results.runs import existing
+from raysplit.cli.streams import echo
+from raysplit.disk import told_where, written
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", callback=whole_run)
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=NewFile())
 @click.option("--model", metavar="NAME", help="Which model, where there are many: an owner or a group of tasks.")
 def export(run: NamedRun, file: Path, model: str | None) -> None:
     """Write the trained model of RUN to FILE.
@@ -30,19 +31,22 @@ def export(run: NamedRun, file: Path, model: str | None) -> None:
       raysplit export digits digits.pt
       raysplit export digits digits.pt2
     """
-    folder = existing(run)
+    folder = existing(run).folder
     state = _chosen(folder, run.location, model)
     import torch
 
     if file.suffix == ".pt":
-        torch.save(state, file)
+        with written(file) as aside:
+            torch.save(state, aside)
     elif file.suffix == ".pt2":
         from raysplit.config.torch_program import program_of
 
-        torch.export.save(program_of(folder, state), file)
+        program = program_of(folder, state)
+        with told_where(file):
+            torch.export.save(program, file)
     else:
         raise ValueError(f"{file} ends in {file.suffix!r}; it must end in .pt for weights or .pt2 for a program")
-    Console().print(f"{file}: {sum(value.numel() for value in state.values()):,} numbers of {run.location}")
+    echo(f"{file}: {sum(value.numel() for value in state.values()):,} numbers of {run.location}")
 
 
 def _chosen(folder: Path, location: str, model: str | None) -> dict[str, Tensor]:

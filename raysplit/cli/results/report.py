@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
-from raysplit.cli.options import run_records
+from raysplit.cli.options import FilePath, run_records
+from raysplit.cli.streams import echo
+from raysplit.disk import told_where, written
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, callback=run_records)
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(),
     default=Path("report.md"),
     show_default=True,
     help="Markdown file to write; the figure is a .png beside it.",
@@ -27,12 +29,12 @@ from raysplit.cli.options import run_records
 def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
     """Write a Markdown page about runs, with a figure.
 
-    RUNS are the folders or URIs of runs; a run may still be unfinished. The page has the results, the settings that
-    differ, the metrics of every run by round, the bytes by kind of link, the versions and the machine.
+    RUNS are folders, names below runs/, or URIs; a run may still be unfinished. The page has the results, the settings
+    that differ, the metrics of every run by round, the bytes by kind of link, the versions and the machine.
 
     \b
     Examples:
-      raysplit report runs/fedavg runs/splitfed
+      raysplit report fedavg runs/splitfed
       raysplit report s3://bucket/runs/digits --output digits.md
     """
     from raysplit.cli.pictures.compare import draw_runs
@@ -45,6 +47,8 @@ def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
     picture = output.with_suffix(".png")
     has_picture = any(run.curve for run in reports)
     if has_picture:
-        draw_runs(reports, picture, title="runs", target=target)
-    output.write_text(page(reports, picture.name if has_picture else None, target), encoding="utf-8")
-    click.echo(f"report: {output}")
+        with told_where(picture):
+            draw_runs(reports, picture, title="runs", target=target)
+    with written(output) as aside:
+        aside.write_text(page(reports, picture.name if has_picture else None, target), encoding="utf-8")
+    echo(f"report: {output}")

@@ -3,75 +3,104 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
-import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from raysplit.cli.options import NamedRun, runs_in
+from raysplit.cli.options import ROOT, NamedRun, runs_in
 from raysplit.cli.progress import accuracy_text, loss_text
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import natural_width, print_table
+from raysplit.paths import expanded
 
 if TYPE_CHECKING:
     from raysplit.runs.folder import Row
+    from raysplit.runs.listing import Listing
+
+_COLUMNS = ("run", "date", "algorithm", "rounds", "result", "state")
 
 
 @click.command("list")
-@click.option("--root", default="runs", show_default=True, metavar="FOLDER", help="Folder or URI of the runs.")
-def list_runs(root: str) -> None:
+@click.option("--root", default=ROOT, show_default=True, metavar="FOLDER", help="Folder or URI of the runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+def list_runs(root: str, as_json: bool) -> None:
     """List the runs and how far each has come.
+
+    The runs of sweeps and demonstrations are listed too. Every command takes a name from the first column, where the
+    root is runs.
 
     \b
     Examples:
-      raysplit list --root runs
-      raysplit list --root s3://bucket/runs
+      raysplit list
+      raysplit list --root s3://bucket/runs --json
     """
-    runs = runs_in(root)
-    if not runs:
+    from raysplit.runs.listing import listing
+
+    root = expanded(root)
+    found = [listing(run.name, run.location, run.folder) for run in runs_in(root)]
+    if as_json:
+        echo(json.dumps([entry.as_json() for entry in found], indent=2))
+        return
+    if not found:
         raise ValueError(f"there are no runs in {root}; start one with raysplit train, or set --root to another folder")
-    table = Table("run", "algorithm", "rounds", "result", "state")
-    for run in runs:
-        config, rows = config_of(run.folder), rows_of(run.folder)
-        rounds = f"{len(rows)} of {config['training']['rounds']}"
-        table.add_row(run.folder.name, config["algorithm"]["name"], rounds, result_of(rows), state_of(run))
-    Console().print(table)
+    _print(Console(), found)
 
 
-def state_of(run: NamedRun) -> str:
-    """Return why the run ended, or how to resume it."""
+def _print(console: Console, found: Sequence[Listing]) -> None:
+    """Print a line for each run, with whole names; where a terminal is too narrow for that, two lines for each."""
     from raysplit.runs.folder import CUT_SHORT
+    from raysplit.runs.listing import UNFINISHED
 
-    try:
-        stopped: str = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))["stopped"]
-    except OSError:
-        stopped = CUT_SHORT
-    return f"{CUT_SHORT}; raysplit resume {run.location}" if stopped == CUT_SHORT else stopped
+    rows = [_cells(entry) for entry in found]
+    table = Table(*_COLUMNS, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    if console.is_terminal and natural_width(table) > console.width:
+        for name, *rest in rows:
+            console.print(Text(name, style="bold"), soft_wrap=True)
+            console.print(Text(f"    {', '.join(text for text in rest if text)}"), soft_wrap=True)
+    else:
+        print_table(console, table)
+    unfinished = next((entry for entry in found if entry.state in (CUT_SHORT, UNFINISHED)), None)
+    if unfinished is not None:
+        hint = f"\nto go on with a run that is {unfinished.state}: raysplit resume {unfinished.location}"
+        console.print(Text(hint), soft_wrap=True)
 
 
-def existing(run: NamedRun) -> Path:
-    """Return the folder of a run. Raises ``ValueError`` where it is not a run folder."""
+def _cells(entry: Listing) -> tuple[str, ...]:
+    when = entry.started or entry.changed
+    return (
+        entry.name,
+        f"{datetime.fromisoformat(when):%Y-%m-%d %H:%M}" if when else "",
+        entry.algorithm,
+        f"{entry.rounds} of {entry.rounds_planned}" if entry.algorithm else "",
+        result_text(entry) if entry.algorithm else "",
+        entry.state,
+    )
+
+
+def result_text(entry: Listing) -> str:
+    """Return the last test metric of a run."""
+    if entry.test_accuracy is None and entry.test_loss is None:
+        return "not evaluated"
+    metrics = {key: getattr(entry, key) for key in ("test_accuracy", "test_loss", "majority_accuracy")}
+    return result_of([{key: value for key, value in metrics.items() if value is not None}])
+
+
+def existing(run: NamedRun) -> NamedRun:
+    """Return the run. Raises ``ValueError`` where its folder has no configuration."""
     if not (run.folder / "config.yaml").exists():
         raise ValueError(f"{run.location} is not a run folder: it has no config.yaml; raysplit list shows the runs")
-    return run.folder
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    tree: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return tree
-
-
-def rows_of(folder: Path) -> list[Row]:
-    from raysplit.runs.folder import read_metrics
-
-    try:
-        return read_metrics(folder)
-    except ValueError:
-        return []
+    return run
 
 
 def result_of(rows: list[Row]) -> str:
+    """Return the metrics of the last evaluation in the rows."""
     tested = [row for row in rows if "test_accuracy" in row or "test_loss" in row]
     if not tested:
         return "not evaluated"

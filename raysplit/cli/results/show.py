@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from raysplit.cli.options import NamedRun, whole_run
-from raysplit.cli.results.runs import config_of, existing, result_of, rows_of, state_of
+from raysplit.cli.results.runs import existing, result_of, result_text
+from raysplit.cli.streams import echo
 
 
 @click.command()
@@ -22,19 +22,24 @@ def show(run: NamedRun) -> None:
     Example:
       raysplit show digits
     """
-    from raysplit.runs.folder import entries
+    from raysplit.runs.folder import CUT_SHORT, entries
+    from raysplit.runs.listing import listing, rows_of
 
-    folder = existing(run)
-    config, rows = config_of(folder), rows_of(folder)
-    console = Console()
-    console.print(f"[bold]{run.location}[/bold]: {config['algorithm']['name']}, {state_of(run)}")
-    console.print(f"{len(rows)} of {config['training']['rounds']} rounds, {result_of(rows)}")
-    for row in rows[-3:]:
-        console.print(f"  round {row['round']}: loss {row['train_loss']:.4f}, {result_of([row])}")
-    for line in _kept(folder):
-        console.print(line)
-    files = [path.name for path in entries(folder) if path.is_file()]
-    console.print(f"files: {', '.join(files)}")
+    folder = existing(run).folder
+    entry = listing(run.location, run.location, folder)
+    if not entry.algorithm:
+        raise ValueError(f"{run.location} is {entry.state}")
+    resume = f"; raysplit resume {run.location}" if entry.state == CUT_SHORT else ""
+    lines = [
+        f"{entry.name}: {entry.algorithm}, {entry.state}{resume}",
+        f"{entry.rounds} of {entry.rounds_planned} rounds, {result_text(entry)}",
+        *([f"started {entry.started}"] if entry.started else []),
+        *[f"  round {row['round']}: loss {row['train_loss']:.4f}, {result_of([row])}" for row in rows_of(folder)[-3:]],
+        *_kept(folder),
+        f"files: {', '.join(path.name for path in entries(folder) if path.is_file())}",
+    ]
+    for line in lines:
+        echo(line)
 
 
 def _kept(folder: Path) -> list[str]:
@@ -42,7 +47,7 @@ def _kept(folder: Path) -> list[str]:
     from raysplit.training.recovery.checkpoint import CheckpointRefused
     from raysplit.training.session import checkpoints_of
 
-    place = checkpoints_of(load_recorded(folder / "config.yaml").reliability, folder)
+    place = checkpoints_of(load_recorded(folder).reliability, folder)
     lines = []
     for name in place.names():
         try:

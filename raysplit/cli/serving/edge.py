@@ -16,6 +16,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.cli.options import FilePath, NamedRun, whole_run
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,13 +28,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = FilePath(exists=True)
 _ENCODINGS = ("float32", "float16", "int8", "zlib", "trained")
 
 
 @click.command(name="edge")
-@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
-@click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("run", callback=whole_run)
+@click.argument("images", nargs=-1, required=True, type=FilePath())
 @click.option("--server", required=True, metavar="URL", help="Server of the heads, such as http://127.0.0.1:8000.")
 @click.option("--tasks", metavar="A,B,C", help="Tasks to ask for; by default all.")
 @click.option(
@@ -81,7 +85,7 @@ _ENCODINGS = ("float32", "float16", "int8", "zlib", "trained")
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def edge(
-    run: Path,
+    run: NamedRun,
     images: tuple[Path, ...],
     server: str,
     tasks: str | None,
@@ -99,8 +103,8 @@ def edge(
 ) -> None:
     """Run the backbone here and get the answers of all tasks.
 
-    RUN is a folder with an exported model. The features of each of IMAGES are sent to the server once, and the server
-    answers for all tasks.
+    RUN is a folder, a name below runs/, or a URI; it needs an exported model. The features of each of IMAGES are sent
+    to the server once, and the server answers for all tasks.
 
     \b
     Examples:
@@ -116,35 +120,32 @@ def edge(
     from raysplit.serving.http_transport import HttpTransport
     from raysplit.serving.links import EdgeLink
     from raysplit.serving.trained import trained_encoding
-    from raysplit.serving.transport import RetryRule, ServerFailed
+    from raysplit.serving.transport import RetryRule
 
     torch.set_num_threads(1)
-    try:
-        if rate_bit_per_s is None and (latency_s or loss_probability):
-            raise ValueError("--latency and --loss are those of an emulated link; give its --rate as well")
-        meta = load_meta(run)
-        pictures = {path: read_picture(path, meta.image_size) for path in images}
-        link = None
-        if rate_bit_per_s is not None:
-            link = EdgeLink(rate_bit_per_s=rate_bit_per_s, latency_s=latency_s, loss_probability=loss_probability)
-        model = load_serving(run).model if fallback else None
-        client = EdgeClient(
-            meta=meta,
-            backbone=load_trunk(run) if model is None else model.trunk(),
-            transport=HttpTransport(server, timeout_s, **_access(server, token_file, ca)),
-            encoding=trained_encoding(run) if encoding == "trained" else Encoding[encoding.upper()],
-            retries=RetryRule(attempts=attempts),
-            link=link,
-            local_heads=None if model is None else model.heads,
-            seed=os.getpid(),
-        )
-        with client:
-            rows, latencies = _ask(client, pictures, tasks.split(",") if tasks else None, repeat)
-    except (ValueError, ServerFailed) as mistake:
-        raise click.ClickException(str(mistake)) from mistake
+    if rate_bit_per_s is None and (latency_s or loss_probability):
+        raise ValueError("--latency and --loss are those of an emulated link; give its --rate as well")
+    meta = load_meta(run.folder)
+    pictures = {path: read_picture(path, meta.image_size) for path in images}
+    link = None
+    if rate_bit_per_s is not None:
+        link = EdgeLink(rate_bit_per_s=rate_bit_per_s, latency_s=latency_s, loss_probability=loss_probability)
+    model = load_serving(run.folder).model if fallback else None
+    client = EdgeClient(
+        meta=meta,
+        backbone=load_trunk(run.folder) if model is None else model.trunk(),
+        transport=HttpTransport(server, timeout_s, **_access(server, token_file, ca)),
+        encoding=trained_encoding(run.folder) if encoding == "trained" else Encoding[encoding.upper()],
+        retries=RetryRule(attempts=attempts),
+        link=link,
+        local_heads=None if model is None else model.heads,
+        seed=os.getpid(),
+    )
+    with client:
+        rows, latencies = _ask(client, pictures, tasks.split(",") if tasks else None, repeat)
     summary = latency_percentiles(latencies)
     if as_json:
-        click.echo(json.dumps({"answers": rows, "latency": summary}, indent=2))
+        echo(json.dumps({"answers": rows, "latency": summary}, indent=2))
     else:
         _print(rows, summary)
 
@@ -228,7 +229,7 @@ def _print(rows: list[dict[str, Any]], summary: dict[str, dict[str, float]]) -> 
         total_ms = 1e3 * (row["edge_s"] + row["link_s"] + row["server_s"])
         sent = [f"{row['up_bytes']:,}", f"{row['down_bytes']:,}"]
         table.add_row(Path(row["image"]).name, *said, row["answered_by"], *sent, f"{total_ms:.1f}")
-    console.print(table)
+    print_table(console, table)
     for part, percentiles in summary.items():
         values = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in percentiles.items())
         console.print(f"{part.removesuffix('_s')}: {values}")

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from raysplit.cli.options import FilePath, NamedRun, whole_run
+from raysplit.cli.streams import echo
+
 if TYPE_CHECKING:
     from raysplit.serving.front.access import Access
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = FilePath(exists=True)
 COUNT = click.IntRange(min=1)
 
 
 @click.command(name="serve")
-@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("run", callback=whole_run)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all networks.")
 @click.option("--port", default=8000, metavar="PORT", show_default=True, help="Port to listen on.")
 @click.option("--token-file", type=FILE, help="File with a token; requests without it are refused.")
@@ -74,7 +77,7 @@ COUNT = click.IntRange(min=1)
 )
 @click.option("--address", metavar="HOST:PORT", help="Ray cluster to use (or auto); by default a local one is started.")
 def serve(
-    run: Path,
+    run: NamedRun,
     host: str,
     port: int,
     token_file: Path | None,
@@ -92,7 +95,7 @@ def serve(
 ) -> None:
     """Serve the heads of a multi-task model over HTTP until interrupted.
 
-    RUN is a folder with an exported model: model.pt and serving.json.
+    RUN is a folder, a name below runs/, or a URI; it needs an exported model: model.pt and serving.json.
 
     \b
     Examples:
@@ -100,46 +103,41 @@ def serve(
       raysplit serve runs/mtl_split --host 0.0.0.0 --token-file token \\
         --certificate c.pem --key k.pem
     """
-    from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
+    from raysplit.cluster.on_ray.connect import RayOptions, connect, ray_left_as_found
     from raysplit.models.classifier.export import load_serving
     from raysplit.serving.front.access import Access, is_loopback, read_token, server_tls
     from raysplit.serving.front.limits import FrontLimits
     from raysplit.serving.front.listener import listen
 
     with ray_left_as_found():
-        try:
-            meta = load_serving(run).meta
-            access = Access(
-                token=None if token_file is None else read_token(token_file), tls=server_tls(certificate, key)
-            )
-            limits = FrontLimits(
-                header_s=header_s,
-                body_s=body_s,
-                max_connections=max_connections,
-                connections_per_peer=peer_connections,
-            )
-            listen(host, port).close()  # fail before Ray starts, not after
-            connect(RayOptions(address=address))
-            from raysplit.serving import server  # imports Ray, which `connect` must configure first
+        meta = load_serving(run.folder).meta
+        access = Access(token=None if token_file is None else read_token(token_file), tls=server_tls(certificate, key))
+        limits = FrontLimits(
+            header_s=header_s,
+            body_s=body_s,
+            max_connections=max_connections,
+            connections_per_peer=peer_connections,
+        )
+        listen(host, port).close()  # fail before Ray starts, not after
+        connect(RayOptions(address=address))
+        from raysplit.serving import server  # imports Ray, which `connect` must configure first
 
-            options = server.ServerOptions(
-                host=host,
-                port=port,
-                replicas_per_head=replicas,
-                num_unsplit_replicas=unsplit_replicas,
-                max_batch=max_batch,
-                cpus_per_replica=cpus,
-                limits=limits,
-                access=access,
-            )
-            server.start(run, options)
-        except (ValueError, RayUnreachable) as mistake:
-            raise click.ClickException(str(mistake)) from mistake
+        options = server.ServerOptions(
+            host=host,
+            port=port,
+            replicas_per_head=replicas,
+            num_unsplit_replicas=unsplit_replicas,
+            max_batch=max_batch,
+            cpus_per_replica=cpus,
+            limits=limits,
+            access=access,
+        )
+        server.start(run.folder, options)
         scheme = "http" if access.tls is None else "https"
-        click.echo(f"serving {', '.join(meta.tasks)} at {scheme}://{host}:{port}; stop with Ctrl-C")
+        echo(f"serving {', '.join(meta.tasks)} at {scheme}://{host}:{port}; stop with Ctrl-C")
         if not is_loopback(host):
             for warning in openness(access):
-                click.echo(f"note: {warning}", err=True)
+                echo(f"note: {warning}", err=True)
         done = threading.Event()
         for stop_signal in (signal.SIGINT, signal.SIGTERM):
             signal.signal(stop_signal, lambda *_: done.set())

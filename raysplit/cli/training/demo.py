@@ -9,15 +9,16 @@ Smashed data and gradients cross the links as int8, a quarter of the bytes at th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.console import Console
 
+from raysplit.cli.options import FilePath
 from raysplit.cli.progress import LiveProgress
 from raysplit.cli.results.compare import print_runs
+from raysplit.paths import fresh_name
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
@@ -42,7 +43,7 @@ TARGET = 0.5
     help="Train on Ray, or in this process.",
 )
 @click.option(
-    "--root", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
+    "--root", type=FilePath(file_okay=False, dir_okay=True), default=Path("runs"), show_default=True,
     help="Folder for the runs and the figure.",
 )  # fmt: skip
 def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -> None:
@@ -58,7 +59,7 @@ def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -
     from raysplit.runs.report import read_runs
 
     console = Console()
-    folder = root / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = root / fresh_name("demo")
     where = "on Ray" if cluster == "ray" else "in this process"
     console.print(f"Ten data owners, each with the images of one handwritten digit, train a classifier {where}.")
     configs = demo_configs(seed=seed, rounds=rounds, cluster=cluster)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
-from raysplit.cli.options import run_folder
+from raysplit.cli.options import run_location
 from raysplit.cli.progress import JsonLines, progress_on
 from raysplit.cli.training.train import result_line
 
@@ -36,11 +35,11 @@ def resume(run: str, quiet: bool, as_json: bool) -> None:
     callbacks += [live] if live else []
     from raysplit.api import resume as go_on
 
-    location = run if "://" in run else str(run_folder(Path(run)))
+    location = run_location(run)
     try:
         result = go_on(location, callbacks=callbacks)
     finally:
         if live:
             live.close()
     if not as_json:
-        Console().print(result_line(result, location))
+        Console().print(result_line(result, location), soft_wrap=True)

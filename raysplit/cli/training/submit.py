@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from raysplit.cli.options import FilePath, RunName
 from raysplit.cli.progress import status_line
+from raysplit.cli.streams import echo
 from raysplit.cli.training.train import run_name
 
 if TYPE_CHECKING:
@@ -19,16 +21,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", type=FilePath())
 @click.option(
     "--address", envvar="RAY_API_SERVER_ADDRESS", required=True, metavar="URL", help="Dashboard, http://HOST:8265."
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
-@click.option("--name", metavar="NAME", help="Name of the run; its folder is output.root/NAME.")
+@click.option("--name", type=RunName(), metavar="NAME", help="Name of the run; its folder is output.root/NAME.")
 @click.option(
     "--working-dir",
     "code",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    type=FilePath(exists=True, file_okay=False, dir_okay=True),
     help="Folder with your own modules, which is sent along.",
 )
 @click.option(
@@ -68,35 +70,42 @@ def submit(
     from raysplit.config.run import dump_config, load_config
     from raysplit.runs.storage import below
 
-    checked = load_config(config, [*overrides, *([f"output.name={name}"] if name else [])])
+    checked = load_config(config, [*overrides, *([f"output.name='{name}'"] if name is not None else [])])
     folder = below(results_root(checked.output.root, address), run_name(checked, config))
     here = checked.model_copy(update={"cluster": checked.cluster.model_copy(update={"address": None})})
+    environment = dict(_pair(entry) for entry in env_vars)
     client = JobClient(address)
     files = files_to_send(code, NOT_SENT) if code is not None else []
     with tempfile.TemporaryDirectory(prefix="raysplit-job-") as staged:
         num_bytes = stage(Path(staged), dump_config(here), code.absolute() if code is not None else None, files)
-        environment = dict(entry.split("=", 1) for entry in env_vars)
         job = training_job(folder=folder, staged=Path(staged), package=package, env_vars=environment)
         job_id = client.submit(job)
-    click.echo(f"job {job_id} ({num_bytes / 2**10:.0f} KiB of configuration and code sent)", err=True)
+    echo(f"job {job_id} ({num_bytes / 2**10:.0f} KiB of configuration and code sent)", err=True)
     if no_wait:
-        click.echo(f"run folder: {folder}")
+        echo(f"run folder: {folder}")
         return
     code_of_job, message = asyncio.run(_follow(client, job_id, as_json))
     if code_of_job:
-        click.echo(f"job {job_id} failed with exit code {code_of_job}: {message.strip()[-500:]}", err=True)
+        echo(f"job {job_id} failed with exit code {code_of_job}: {message.strip()[-500:]}", err=True)
         raise click.exceptions.Exit(code_of_job)
     if not as_json:
-        click.echo(f"run folder: {folder}")
+        echo(f"run folder: {folder}")
+
+
+def _pair(entry: str) -> tuple[str, str]:
+    name, equals, value = entry.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--env {entry!r} does not have the form NAME=VALUE")
+    return name, value
 
 
 async def _follow(client: JobClient, job_id: str, as_json: bool) -> tuple[int, str]:
     try:
         async for line in client.output(job_id):
-            click.echo(line if as_json else readable(line))
+            echo(line if as_json else readable(line))
         return await client.exit_code(job_id)
     except asyncio.CancelledError:
-        click.echo(f"the job continues; stop it: ray job stop {job_id}", err=True)
+        echo(f"the job continues; stop it: ray job stop {job_id}", err=True)
         raise
 
 

@@ -12,17 +12,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.cli.options import FilePath, RunName
 from raysplit.cli.progress import accuracy_text, loss_text
+from raysplit.cli.streams import echo
+from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:
     from raysplit.sweeps.sweep import Axis, Cell
 
 
 @click.command()
-@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", required=False, type=FilePath())
 @click.option("--over", required=True, multiple=True, metavar="KEY=A,B,C", help="Values of one setting; repeatable.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting for all runs.")
-@click.option("--name", metavar="NAME", help="Name of the sweep; its folder is runs/NAME.")
+@click.option("--name", type=RunName(), metavar="NAME", help="Name of the sweep; its folder is runs/NAME.")
 @click.option(
     "--parallel",
     type=click.IntRange(1),
@@ -51,7 +54,7 @@ def sweep(
 
     Every combination of the values of --over is trained on top of CONFIG, a YAML file. Finished runs are kept: the
     same command continues an interrupted sweep, and further values add runs. Runs that differ only in `seed` share a
-    line of the table, with mean ± standard deviation.
+    line of the table, with mean and standard deviation.
 
     \b
     Examples:
@@ -65,14 +68,14 @@ def sweep(
     from raysplit.config.overrides import read_tree
     from raysplit.sweeps.report import table
     from raysplit.sweeps.run import run_sweep
-    from raysplit.sweeps.sweep import cells, parse_axis
+    from raysplit.sweeps.sweep import cells, local_folder, parse_axis
 
     axes = [parse_axis(text) for text in over]
     tree = read_tree(config, overrides)
     grid = cells(tree, axes)
     if target is not None and target > 1 and all(c.config.training.loss == "cross_entropy" for c in grid):
         raise ConfigError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")
-    folder = Path(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
+    folder = local_folder(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
     console = Console(stderr=True)
     progress = _Progress(console, len(grid), folder)
     found = run_sweep(grid, folder, train=train_cell, parallel=parallel, target=target, done=progress)
@@ -81,10 +84,10 @@ def sweep(
     if any(group.runs for group in groups):
         draw_sweep(groups, picture, title=heading(axes, tree), target=target)
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "figure": str(picture), "failed": failed, "table": found.data}))
+        echo(json.dumps({"folder": str(folder), "figure": str(picture), "failed": failed, "table": found.data}))
     else:
-        print_table(Console(), *table(groups, target))
-        click.echo(f"table: {folder / 'table.md'}\nfigure: {picture}")
+        print_lines(Console(), *table(groups, target))
+        echo(f"table: {folder / 'table.md'}\nfigure: {picture}")
     if failed:
         first, reason = next(iter(failed.items()))
         raise RuntimeError(
@@ -124,7 +127,7 @@ def heading(axes: Sequence[Axis], tree: dict[str, object]) -> str:
     return " · ".join([*shared, " × ".join(axis.key for axis in axes)])
 
 
-def print_table(console: Console, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+def print_lines(console: Console, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, column in enumerate(columns):
         # Titles may wrap between words, values may not.
@@ -133,4 +136,4 @@ def print_table(console: Console, columns: Sequence[str], lines: Sequence[Sequen
         shown.add_column(column, justify="left" if number < first else "right", min_width=width)
     for line in lines:
         shown.add_row(*line)
-    console.print(shown)
+    print_table(console, shown)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
+from raysplit.cli.options import FilePath, RunName
 from raysplit.cli.progress import JsonLines, accuracy_text, human_bytes, loss_text, progress_on
-from raysplit.cli.tables import comparison_table
+from raysplit.cli.tables import comparison_table, print_table
+from raysplit.paths import fresh_name
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", required=False, type=FilePath())
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
-@click.option("--name", metavar="NAME", help="Name of the run; its folder is runs/NAME.")
+@click.option("--name", type=RunName(), metavar="NAME", help="Name of the run; its folder is runs/NAME.")
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary only.")
@@ -45,7 +46,7 @@ def train(
     from raysplit.config.run import load_config
 
     changes = list(overrides)
-    changes += [f"output.name={name}"] if name else []
+    changes += [f"output.name='{name}'"] if name is not None else []
     changes += ["output.overwrite=true"] if overwrite else []
     checked = load_config(config, changes)
     location = run_location(checked, config)
@@ -59,9 +60,9 @@ def train(
         if live:
             live.close()
     if not as_json:
-        Console().print(result_line(result, location))
+        Console().print(result_line(result, location), soft_wrap=True)
         if result.comparison is not None:
-            Console().print(comparison_table(result.comparison))
+            print_table(Console(), comparison_table(result.comparison))
 
 
 def run_location(config: RunConfig, source: Path | None) -> str:
@@ -73,8 +74,7 @@ def run_location(config: RunConfig, source: Path | None) -> str:
 
 def run_name(config: RunConfig, source: Path | None) -> str:
     """Return the name of the run; by default the file's stem or the algorithm's name, with the time."""
-    stem = source.stem if source else config.algorithm.name
-    return config.output.name or f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    return config.output.name or fresh_name(source.stem if source else config.algorithm.name)
 
 
 def result_line(result: Result, location: str | Path) -> str:

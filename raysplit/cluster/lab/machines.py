@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from raysplit.plain_yaml import NotYaml, Texts, read
 
 GIB = 2**30
 _MIB = 2**20
 HEAD = "head"
 _NAME = re.compile(r"[a-z0-9_]{1,24}")  # socket paths have a limit of 107 characters
 _LAB_KEYS = ("name", "port", "dashboard_port", "object_store_mib", "machines")
+_TEXT = Texts(scalar=True)
+_MACHINE_TEXTS = Texts(keys={"labels": Texts(each=_TEXT), "resources": Texts(each=Texts())})
+_TEXTS = Texts(keys={"name": _TEXT, "machines": Texts(each=_MACHINE_TEXTS)})
 _KIND_KEYS = ("count", "cpus", "gpus", "memory_gib", "resources", "labels")
 
 
@@ -71,8 +74,8 @@ class Lab:
 def read_lab(path: str | Path) -> Lab:
     """Read a lab from a YAML file; raise ``ValueError`` with the name of the wrong key."""
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = read(Path(path).read_text(encoding="utf-8"), "its text", _TEXTS)
+    except (OSError, UnicodeDecodeError, NotYaml) as error:
         raise ValueError(f"lab {path} cannot be read: {error}") from error
     if not isinstance(tree, Mapping):
         raise ValueError(f"lab {path} must be a mapping of {', '.join(_LAB_KEYS)}, got {type(tree).__name__}")

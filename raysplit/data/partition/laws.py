@@ -10,7 +10,7 @@ a class again when all its samples are given away.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,13 @@ from raysplit.data.partition import by_label, by_size
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.main_label import main_label, main_label_tests
 from raysplit.data.partition.report import PartitionReport, load_partition, partition_report, save_partition
+from raysplit.options import checked_options
 from raysplit.registry import resolve
 from raysplit.seeding import generator
 
 __all__ = [
     "PartitionReport",
+    "checked_parameters",
     "load_partition",
     "partition",
     "partition_names",
@@ -95,11 +97,13 @@ def partition(
             f"{len(labels)} owners or more data"
         )
     law = resolve("partition", name, LAWS)
+    params = checked_parameters(name, params)
     if name == "natural_id":
         params = {"natural_owner": natural_owner, **params}
     if name == "main_label":
         params = {"num_classes": num_classes, **params}
-    _check_parameters(name, law, params)
+    if name not in LAWS:
+        _check_own_parameters(name, law, params)
     parts = law(labels.astype(np.int64), num_owners, generator(seed, "partition", name), **params)
     return _checked(name, parts, len(labels), num_owners)
 
@@ -125,7 +129,17 @@ def partition_test(
     return [np.sort(part) for part in parts]
 
 
-def _check_parameters(name: str, law: Law, params: dict[str, Any]) -> None:
+def checked_parameters(name: str, params: Mapping[str, Any], section: str = "partition") -> dict[str, Any]:
+    """Return the parameters of a partition in the types of its law; those of a user's own law stay as they are.
+
+    Raises `OptionsRefused` for a parameter that is unknown, missing or of another type.
+    """
+    if name not in LAWS:
+        return dict(params)
+    return checked_options(LAWS[name], params, name=name, section=section, given=_GIVEN)
+
+
+def _check_own_parameters(name: str, law: Law, params: dict[str, Any]) -> None:
     try:
         inspect.signature(law).bind(None, None, None, **params)
     except TypeError as error:

@@ -103,7 +103,7 @@ def load_rooms(
     image_size: int = 32,
     tasks: str | Sequence[str] = "sdnkt",
     seed: int = 0,
-    cache: str | None = None,
+    cache: Path | None = None,
 ) -> DataSet:
     """Render rooms as one data set whose natural owners are the buildings.
 
@@ -128,7 +128,7 @@ def load_rooms(
         image_size=image_size,
         tasks=tuple(tasks),
         seed=seed,
-        cache=None if cache is None else Path(cache).expanduser(),
+        cache=cache,
     )
     return pooled(made.train, made.val, made.test, num_classes=NUM_CLASSES)
 

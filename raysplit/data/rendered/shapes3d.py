@@ -162,7 +162,7 @@ def shapes3d_samples(source: PictureSource, grid: Grid, indices: Indices, tasks:
 def load_shapes3d(
     root: Path | None = None,
     *,
-    cache: str | Path | None = None,
+    cache: Path | None = None,
     grid: str = "full",
     tasks: Sequence[str] = PAPER_TASKS,
     noise: str | None = None,
@@ -192,7 +192,7 @@ def load_shapes3d(
     layout = GRIDS[grid]
     classes = {task: layout.class_names(task) for task in tasks}
     transform = unit_pixels(noise)
-    source = picture_source(layout, root, None if cache is None else Path(cache).expanduser())
+    source = picture_source(layout, root, cache)
     train, test = layout.split()
     return TaskSet(
         train=shapes3d_samples(source, layout, _drawn(train, num_train, "train", seed), tasks),

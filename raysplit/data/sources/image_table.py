@@ -27,7 +27,7 @@ from raysplit.data.transforms import ToUnit
 
 def load_image_table(
     folder: Path,
-    table: str | Path,
+    table: Path,
     *,
     tasks: Sequence[str] | Mapping[str, str],
     image_column: str = "image",

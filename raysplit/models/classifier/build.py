@@ -19,6 +19,7 @@ from raysplit.models.classifier.heads import (
     freeze_backbone,
     load_backbone,
 )
+from raysplit.options import Count, PathText
 
 Classes = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -29,9 +30,9 @@ def multi_task(
     *,
     classes: Classes = (),
     backbone: str = BACKBONE,
-    hidden: int = HIDDEN,
+    hidden: Count = HIDDEN,
     cut: FeatureCut = "flat",
-    weights: str | None = None,
+    weights: PathText | None = None,
     frozen: bool = False,
 ) -> MultiTaskClassifier:
     """Build a multi-task classifier, with initial weights from torch's seed.

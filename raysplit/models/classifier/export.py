@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from raysplit.data.transforms import Normalise
+from raysplit.disk import TRY_AGAIN, written
 from raysplit.models.classifier.heads import (
     BACKBONE,
     HIDDEN,
@@ -81,8 +82,10 @@ def described(spec: ClassifierSpec, normalisation: Normalise | None = None) -> S
     return ServingMeta(image_size=spec.input_shape[1], classes=dict(spec.classes), **chosen)
 
 
-def save_serving(folder: Path, model: MultiTaskClassifier, meta: ServingMeta) -> ServingMeta:
-    """Write both files, each whole or not at all.
+def save_serving(
+    folder: Path, model: MultiTaskClassifier, meta: ServingMeta, *, advice: str = TRY_AGAIN
+) -> ServingMeta:
+    """Write both files, each whole or not at all; ``advice`` is what to do where the disk does not take them.
 
     Returns:
         The description as written, with the hash of the weights.
@@ -96,25 +99,31 @@ def save_serving(folder: Path, model: MultiTaskClassifier, meta: ServingMeta) ->
         )
     _check_fit(_blank(meta), model.state_dict(), "the model")
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{WEIGHTS}.partial"
-    torch.save({name: value.cpu() for name, value in model.state_dict().items()}, partial)
-    with partial.open("rb") as file:
-        written = meta.model_copy(update={"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()})
-    partial.replace(folder / WEIGHTS)
-    description = folder / f"{META}.partial"
-    description.write_text(json.dumps(written.model_dump(), indent=2) + "\n")
-    description.replace(folder / META)
-    return written
+    with written(folder / WEIGHTS, advice) as aside:
+        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, aside)
+        with aside.open("rb") as file:
+            complete = meta.model_copy(update={"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()})
+    with written(folder / META, advice) as aside:
+        aside.write_text(json.dumps(complete.model_dump(), indent=2) + "\n", encoding="utf-8")
+    return complete
 
 
 def export_trained(
-    folder: Path, spec: ClassifierSpec, state: Mapping[str, Tensor], normalisation: Normalise | None
+    folder: Path,
+    spec: ClassifierSpec,
+    state: Mapping[str, Tensor],
+    normalisation: Normalise | None,
+    *,
+    advice: str = TRY_AGAIN,
 ) -> ServingMeta:
-    """Write both files for the trained weights of a model, and return the description as written."""
+    """Write both files for the trained weights of a model, and return the description as written.
+
+    ``advice`` is what to do where the disk does not take them.
+    """
     model = spec.build()
     assert isinstance(model, MultiTaskClassifier)
     model.load_state_dict(dict(state))
-    return save_serving(folder, model, described(spec, normalisation))
+    return save_serving(folder, model, described(spec, normalisation), advice=advice)
 
 
 def load_meta(folder: Path) -> ServingMeta:

@@ -13,6 +13,7 @@ import logging
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import torch
 from pyarrow import fs
 
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
+from raysplit.disk import PART, TRY_AGAIN, told_where
+from raysplit.paths import is_uri
 from raysplit.runs.folder import Row
 from raysplit.runs.storage import opened
 
@@ -106,17 +109,20 @@ class Checkpoints:
     Args:
         location: a local path or a URI; it is created when the first checkpoint is saved.
         keep_last: the number of newest checkpoints to keep, beside the best one in ``best.ckpt``.
+        advice: what to do where the disk does not take a checkpoint.
     """
 
-    def __init__(self, location: str | Path, *, keep_last: int = 2) -> None:
+    def __init__(self, location: str | Path, *, keep_last: int = 2, advice: str = TRY_AGAIN) -> None:
         self.location = str(location)
+        self._advice = advice
         self._keep_last = keep_last
         self._fs, self._folder = opened(self.location, "checkpoints")
 
     def save(self, checkpoint: Checkpoint, *, is_best: bool = False) -> None:
-        """Write a checkpoint and delete those that are no longer kept. Raises ``OSError``."""
+        """Write a checkpoint and delete those no longer kept. Raises ``OSError``, of a local disk `NotWritten`."""
         data = checkpoint.encoded()
-        self._fs.create_dir(self._folder, recursive=True)
+        with self._told_where(""):
+            self._fs.create_dir(self._folder, recursive=True)
         for name in [f"round-{checkpoint.rounds:06d}.ckpt", *([_BEST] if is_best else [])]:
             self._write(name, data)
         for name in self.names()[self._keep_last :]:
@@ -124,8 +130,11 @@ class Checkpoints:
 
     def names(self) -> list[str]:
         """List the files of rounds, newest first."""
+        return sorted((name for name in self._names() if _NAME.fullmatch(name)), reverse=True)
+
+    def _names(self) -> list[str]:
         entries = self._fs.get_file_info(fs.FileSelector(self._folder, allow_not_found=True))
-        return sorted((entry.base_name for entry in entries if _NAME.fullmatch(entry.base_name)), reverse=True)
+        return [entry.base_name for entry in entries]
 
     def load(self, name: str) -> Checkpoint:
         """Read a checkpoint. Raises `CheckpointRefused` for a file that is not valid."""
@@ -147,6 +156,18 @@ class Checkpoints:
                 return found
         return None
 
+    def tidy(self) -> None:
+        """Delete what a process that was killed while it wrote has left."""
+        for name in self._names():
+            if name.endswith(PART):
+                self._fs.delete_file(self._path(name))
+
+    def clear(self) -> None:
+        """Delete all checkpoints, which are of another run."""
+        for name in self._names():
+            if _NAME.fullmatch(name) or name == _BEST or name.endswith(PART):
+                self._fs.delete_file(self._path(name))
+
     def drop_after(self, rounds: int) -> None:
         """Delete the checkpoints of rounds after ``rounds``, which the run went back to."""
         for name in self.names():
@@ -155,10 +176,22 @@ class Checkpoints:
                 self._fs.delete_file(self._path(name))
 
     def _write(self, name: str, data: bytes) -> None:
-        aside = self._path(f"{name}.part")
-        with self._fs.open_output_stream(aside) as file:
-            file.write(data)
-        self._fs.move(aside, self._path(name))
+        aside = self._path(f"{name}{PART}")
+        try:
+            with self._told_where(name):
+                with self._fs.open_output_stream(aside) as file:
+                    file.write(data)
+                self._fs.move(aside, self._path(name))
+        except BaseException:
+            with suppress(OSError):
+                self._fs.delete_file(aside)
+            raise
+
+    def _told_where(self, name: str) -> AbstractContextManager[None]:
+        """Return the context for writing a file; a store at a URI has errors of its own and no disk to make room on."""
+        if is_uri(self.location):
+            return nullcontext()
+        return told_where(Path(self.location) / name, self._advice)
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"

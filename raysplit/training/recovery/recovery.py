@@ -7,8 +7,6 @@ round is repeated. All random streams are keyed by round, so the final weights a
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -21,8 +19,9 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.route import Route
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.links.tensors import map_tensors
+from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
-from raysplit.experiment.links import LinkOptions
+from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
@@ -35,22 +34,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
-
-
-def fingerprint(plain: Mapping[str, Any]) -> str:
-    """Compute a digest of the settings that the numbers of a run depend on, from its plain description."""
-    tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
-    default = LinkOptions().model_dump(mode="json")
-    if tree.get("links") == default:  # a run folder may be older than this section
-        del tree["links"]
-    elif "links" in tree:  # or than the keys that this section has got later
-        tree["links"] = {k: v for k, v in tree["links"].items() if k != "rules" or v != default[k]}
-    newer = {"metric": None, "target_loss": None, "links": "as_trained"}  # as these settings are
-    tree["evaluation"] = {k: v for k, v in tree["evaluation"].items() if k not in newer or v != newer[k]}
-    tree["training"] = {key: v for key, v in tree["training"].items() if (key, v) != ("last_batch", "keep")}
-    kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
-    tree["reliability"] = {key: tree["reliability"][key] for key in kept}
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 async def deployed(parties: Sequence[PartySpec], cluster: Cluster, rules: ReliabilityRules) -> Mapping[str, Handle]:
@@ -145,9 +128,11 @@ class Safety:
         assert self.last is not None
         try:
             await asyncio.to_thread(checkpoints.save, self.last, is_best=is_best)
+        except NotWritten:
+            raise  # by this machine's disk, which would not take what follows either
         except OSError as error:
             if not self._num_written:
-                raise  # a wrong location ends the run at once; a store that fails later does not
+                raise  # a wrong location ends the run at once; a store elsewhere that fails later may come back
             logger.warning("the checkpoint of round %d could not be written: %s", self.last.rounds, error)
         else:
             self._num_written += 1

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import distance, same, settings, train, weights
+from support import BASE, distance, same, settings, train, weights
 
 from raysplit.actors.parts.joint_step import JointRule, joint_gradients
 from raysplit.actors.parts.losses import cross_entropy
@@ -34,6 +34,9 @@ SMALL_IMAGES = {"name": "random", "num_classes": 4, "num_samples": 50, "input_sh
 NUM_UNITS = 3  # of the base settings' network: 10-16-12-5
 
 
+SENDING = {**BASE["model"], "send_inputs": ["x"]}  # what cut 0 needs, which leaves the owners nothing
+
+
 def options(name: str, cut: int, **more: Any) -> dict[str, Any]:
     return {"name": name, "cut": cut, **more}
 
@@ -42,7 +45,8 @@ def options(name: str, cut: int, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["fedavg", "splitnn", "splitfed_v1", "splitfed_v2", "minibatch_sfl"])
 def test_with_one_owner_every_method_is_centralised_training(name: str, cut: int) -> None:
     central = train(algorithm={"name": "centralised"}, partition__num_owners=1, training=MOMENTUM)
-    assert same(train(algorithm=options(name, cut), partition__num_owners=1, training=MOMENTUM), central)
+    split = train(algorithm=options(name, cut), model=SENDING, partition__num_owners=1, training=MOMENTUM)
+    assert same(split, central)
 
 
 @pytest.mark.parametrize("cut", ["layer1.0.bn1", "layer2.0.downsample.0", "layer4.1.conv1"])
@@ -64,7 +68,7 @@ def test_splitfed_v1_is_fedavg_at_every_cut(cut: int) -> None:
     """Momentum and weight decay included, optimisers restarting each round on both sides."""
     training = {**MOMENTUM, "owner_optimizer_state": "restart"}
     fedavg = train(algorithm={"name": "fedavg"}, training=training)
-    assert same(train(algorithm=options("splitfed_v1", cut), training=training), fedavg)
+    assert same(train(algorithm=options("splitfed_v1", cut), model=SENDING, training=training), fedavg)
 
 
 def test_concat_and_averaged_gradients_agree_without_batch_norm() -> None:
@@ -109,7 +113,8 @@ def test_with_an_empty_client_part_minibatch_sfl_is_centralised_large_batch_sgd(
     """No owner part means nothing drifts: the server sees plain large-batch SGD however skewed the owners are."""
     training = {"rounds": 2, "batch_size": 80, "shuffle": False, "optimizer": {"lr": 0.1}}
     skewed = {"name": "noniid_ratio", "num_owners": 3, "ratio": 0.9}
-    split = train(algorithm=options("minibatch_sfl", 0, sync_every=sync_every), training=training, partition=skewed)
+    owners = {"algorithm": options("minibatch_sfl", 0, sync_every=sync_every), "model": SENDING}
+    split = train(**owners, training=training, partition=skewed)
     joined = train(algorithm={"name": "centralised", "batch_factor": 3}, training=training, partition=skewed)
     assert distance(split, joined) < 1e-12
 
@@ -193,7 +198,7 @@ def test_traffic_of_a_round_is_what_the_method_says() -> None:
 
 def test_dropout_is_the_same_wherever_the_model_is_cut() -> None:
     """Masks come from (owner, round, step, module), so a cut moves no mask."""
-    model = {"name": "support:dropout_net", "dtype": "float64"}
+    model = {"name": "support:dropout_net", "dtype": "float64", "send_inputs": ["x"]}  # cut 1 has no weights in front
     whole = train(algorithm={"name": "centralised"}, partition__num_owners=1, model=model)
     for cut in (1, 2, 3, 4):
         split = train(algorithm={"name": "minibatch_sfl", "cut": cut}, partition__num_owners=1, model=model)

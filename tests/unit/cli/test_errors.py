@@ -80,9 +80,9 @@ def train(raysplit: Command, *settings: str) -> str:
         ("partition.name=diri", ["unknown partition 'diri'; did you mean 'dirichlet'?", "natural_id"]),
         ("algorithm.name=splitfed", ["unknown algorithm 'splitfed'; did you mean 'splitfed_v", "minibatch_sfl"]),
         ("training.batchsize=4", ["training.batchsize: unknown key; did you mean 'batch_size'?"]),
-        ("model.hiden=[3]", ["mlp has no option ['hiden']; it takes ['hidden']"]),
-        ("partition.alpha=1", ["partition iid", "its parameters are: none"]),
-        ("data.dims=4", ["data set random", "'dims'", "its options are in"]),
+        ("model.hiden=[3]", ["model.hiden: mlp has no such option; did you mean 'hidden'?"]),
+        ("partition.alpha=1", ["partition.alpha: iid has no such option (known: none)"]),
+        ("data.dims=4", ["data.dims: random has no such option; did you mean 'dim'?"]),
     ],
 )
 def test_unknown_names_list_the_known_ones(raysplit: Command, setting: str, expected: list[str]) -> None:

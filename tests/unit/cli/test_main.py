@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -112,7 +113,9 @@ def test_help_lists_all_and_does_not_import_torch() -> None:
     assert [name for name in COMMANDS if name not in result.stdout] == []
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """`raysplit edge` on an installation without the extra ended in a bare ImportError."""
     for name in [
         name for name in sys.modules if name.startswith("raysplit.serving") or name == "raysplit.cli.serving.edge"
@@ -121,6 +124,6 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setitem(sys.modules, "httpx", None)
     monkeypatch.setattr(sys, "path", [*sys.path])  # `main` puts the working folder in front
     with pytest.raises(SystemExit) as ended:
-        main(["edge", "run", "image.png", "--server", "http://127.0.0.1:8000"])
+        main(["edge", str(tmp_path), "image.png", "--server", "http://127.0.0.1:8000"])
     assert ended.value.code == 1
     assert "run: pip install 'raysplit[serve]'" in " ".join(capsys.readouterr().err.split())

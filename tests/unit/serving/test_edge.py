@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from commands import shell
 from PIL import Image
 from torch import Tensor
 
 from raysplit.cli.serving.edge import edge
-from raysplit.cli.serving.serve import serve
 from raysplit.cluster.codecs.casts import Float16
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.models.classifier.export import (
@@ -496,14 +496,16 @@ def test_an_export_must_describe_its_model(tmp_path: Path) -> None:
 # --- the command -------------------------------------------------------------------------------------------------
 
 
-def test_the_command_falls_back_when_told_to(folder: Path, serving: Serving, tmp_path: Path) -> None:
+def test_the_command_falls_back_when_told_to(
+    folder: Path, serving: Serving, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.fromarray(_pictures(1)[0].permute(1, 2, 0).numpy()).save(tmp_path / "face.png")
     with http.server.HTTPServer(("127.0.0.1", 0), _Echo) as closed:
         server = f"http://127.0.0.1:{closed.server_address[1]}"
     arguments = [str(folder), str(tmp_path / "face.png"), "--server", server, "--attempts", "1"]
-    failed = CliRunner().invoke(edge, arguments)
-    assert failed.exit_code == 1
-    assert f"no answer from {server}" in failed.output
+    code, _, err = shell(capsys, "edge", *arguments)
+    assert code == 1
+    assert f"no answer from {server}" in err
     result = CliRunner().invoke(edge, [*arguments, "--fallback", "--json"], catch_exceptions=False)
     row = json.loads(result.stdout)["answers"][0]
     with torch.inference_mode():
@@ -515,28 +517,30 @@ def test_the_command_falls_back_when_told_to(folder: Path, serving: Serving, tmp
     assert "p99" in shown.output
 
 
-def test_the_command_names_mistakes(folder: Path, tmp_path: Path) -> None:
+def test_the_command_names_mistakes(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "note.txt").write_text("no picture")
     for arguments, message in [
         ([str(tmp_path), str(tmp_path / "note.txt")], "has no serving.json"),
         ([str(folder), str(tmp_path / "note.txt")], "cannot be read as an image"),
     ]:
-        result = CliRunner().invoke(edge, [*arguments, "--server", "http://127.0.0.1:1"])
-        assert result.exit_code == 1
-        assert message in result.output
+        code, _, err = shell(capsys, "edge", *arguments, "--server", "http://127.0.0.1:1")
+        assert code == 2
+        assert message in err
     alone = [str(folder), str(tmp_path / "note.txt"), "--server", "http://127.0.0.1:1", "--loss", "0.1"]
-    assert "give its --rate as well" in CliRunner().invoke(edge, alone).output
+    assert "give its --rate as well" in shell(capsys, "edge", *alone)[2]
 
 
-def test_what_cannot_be_served_is_found_before_a_cluster_starts(folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_served_is_found_before_a_cluster_starts(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     state = torch.load(folder / "model.pt", weights_only=True)
     torch.save({name: value for name, value in state.items() if name.startswith("backbone.")}, tmp_path / "model.pt")
     (tmp_path / "serving.json").write_bytes((folder / "serving.json").read_bytes())
-    result = CliRunner().invoke(serve, [str(tmp_path)])
-    assert (result.exit_code, "holds no heads" in result.output) == (1, True)
+    code, _, err = shell(capsys, "serve", tmp_path)
+    assert (code, "holds no heads" in err) == (2, True)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = CliRunner().invoke(serve, [str(folder), "--port", str(port)])
-    assert (result.exit_code, f"cannot listen at 127.0.0.1:{port}" in result.output) == (1, True)
+        code, _, err = shell(capsys, "serve", folder, "--port", port)
+    assert (code, f"cannot listen at 127.0.0.1:{port}" in err) == (2, True)

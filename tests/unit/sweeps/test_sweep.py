@@ -17,9 +17,11 @@ from raysplit.api import train_cell
 from raysplit.cli.pictures.sweep import draw_sweep
 from raysplit.cli.training.sweep import _Progress, sweep
 from raysplit.config.errors import ConfigError
+from raysplit.config.run import dump_config
+from raysplit.experiment.fingerprint import fingerprint
 from raysplit.runs.report_page import markdown_table
 from raysplit.sweeps.report import Group, Spread, as_data, read_groups, table
-from raysplit.sweeps.sweep import Axis, Cell, cells, parse_axis, run_cells
+from raysplit.sweeps.sweep import Axis, Cell, cells, is_finished, parse_axis, run_cells
 
 TASKS = {"name": "main_label", "num_owners": 3, "alpha": 0.5, "samples_per_owner": 40, "test_samples_per_owner": 20}
 
@@ -101,8 +103,58 @@ def test_a_cell_of_another_sweep_is_not_taken_for_this_one(tmp_path: Path) -> No
     axis = [parse_axis("seed=1")]
     run_cells(cells(tree(), axis), tmp_path, train=train_cell)
     other = tree() | {"training": {"rounds": 1, "batch_size": 10}}
-    with pytest.raises(ConfigError, match="another training; give the sweep another name"):
+    with pytest.raises(ConfigError, match=r"training.batch_size 20 for 10\); give the sweep another name"):
         run_cells(cells(other, axis), tmp_path, train=train_cell)
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("reliability", {"aggregation": "median"}),
+        ("reliability", {"max_update_norm": 1.0}),
+        ("reliability", {"over_selection": 0.2, "round_deadline_s": 5.0}),
+        ("cluster", {"kind": "local", "elastic": {}}),
+        ("evaluation", {"every": 2}),
+        ("links", {"smashed": "float16"}),
+    ],
+)
+def test_whatever_changes_the_numbers_makes_another_sweep(tmp_path: Path, section: str, change: dict[str, Any]) -> None:
+    """The same sweep with ``reliability.aggregation=median`` handed out the old results as "(kept)": sweeps and
+    recovery had two notions of what numbers depend on."""
+    base = tree() | {"algorithm": {"name": "fedavg"}}
+    (cell,) = cells(base, [parse_axis("seed=1")])
+    (tmp_path / "config.yaml").write_text(dump_config(cell.config), encoding="utf-8")
+    (tmp_path / "summary.json").write_text('{"stopped": "all rounds done"}', encoding="utf-8")
+    (changed,) = cells(base | {section: change}, [parse_axis("seed=1")])
+    assert is_finished(tmp_path, cell.config)
+    with pytest.raises(ConfigError, match=rf"finished run with other settings \(.*{section}\.") as caught:
+        is_finished(tmp_path, changed.config)
+    assert fingerprint(changed.config.model_dump(mode="json")) != fingerprint(cell.config.model_dump(mode="json"))
+    assert all(f"{section}.{key}" in str(caught.value) for key in change if key != "kind")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reliability": {"checkpoint_every": 5, "on_lost_place": "stop", "stall_timeout_s": 5}},
+        {"cluster": {"kind": "ray", "places": 2}},
+        {"output": {"root": "elsewhere"}},
+    ],
+)
+def test_what_leaves_the_numbers_alone_keeps_the_cell(tmp_path: Path, change: dict[str, Any]) -> None:
+    (cell,) = cells(tree(), [parse_axis("seed=1")])
+    (tmp_path / "config.yaml").write_text(dump_config(cell.config), encoding="utf-8")
+    (tmp_path / "summary.json").write_text('{"stopped": "all rounds done"}', encoding="utf-8")
+    (changed,) = cells(tree() | change, [parse_axis("seed=1")])
+    assert is_finished(tmp_path, changed.config)
+
+
+def test_values_that_differ_late_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Names had six digits, so that two rates shared a folder and the second run stood for both."""
+    grid = cells(tree(), [parse_axis("training.optimizer.lr=0.1,0.1000001,1e-10")])
+    assert [cell.name.rpartition("=")[2] for cell in grid] == ["0.1", "0.1000001", "1e-10"]
+    with pytest.raises(ConfigError, match=r"two runs would share the folder data\.root=a_b"):
+        cells(tree(), [parse_axis("data.root=a/b,a:b")])
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:

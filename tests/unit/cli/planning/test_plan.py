@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from commands import shell
 
 from raysplit.cli.planning.plan import plan
 from raysplit.cli.planning.profile import profile
@@ -104,11 +105,11 @@ def test_free_owner_cuts_and_links() -> None:
         ),
     ],
 )
-def test_mistakes(arguments: list[str], message: str) -> None:
-    result = run(*arguments, "--json")
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert message in result.stderr
+def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Mistakes in a plan ended with exit code 1, where the documentation promises 2."""
+    code, out, err = shell(capsys, "plan", *arguments, "--json")
+    assert (code, out) == (2, "")
+    assert message in err
 
 
 def test_quantities() -> None:
@@ -157,7 +158,7 @@ def test_profile_of_a_model_of_tokens() -> None:
         (["--model", "mlp", "--repeats", "0"], "repeats is 0"),
     ],
 )
-def test_profile_mistakes(arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(profile, arguments)
-    assert result.exit_code != 0
-    assert message in result.stderr
+def test_profile_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = shell(capsys, "profile", *arguments)
+    assert code == 2
+    assert message in err

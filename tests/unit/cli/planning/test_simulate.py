@@ -63,7 +63,7 @@ def test_mistakes(tmp_path: Path) -> None:
         simulate("--set", "topology=null")
     assert "must end in .parquet or .json" in simulate("--timeline", "t.txt").output
     runner = CliRunner()
-    assert "CONFIG already has the profile" in runner.invoke(plan, [EXAMPLE, "--owners", "3"]).output
-    assert "give a CONFIG with a topology, or --profile" in runner.invoke(plan, []).output
+    assert "CONFIG already has the profile" in str(runner.invoke(plan, [EXAMPLE, "--owners", "3"]).exception)
+    assert "give a CONFIG with a topology, or --profile" in str(runner.invoke(plan, []).exception)
     fedavg = ["--set", "algorithm={name: fedavg}"]
-    assert "cuts and nodes are planned for mpsl" in runner.invoke(plan, [EXAMPLE, *fedavg]).output
+    assert "cuts and nodes are planned for mpsl" in str(runner.invoke(plan, [EXAMPLE, *fedavg]).exception)

@@ -34,7 +34,7 @@ def test_from_list_to_export(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     listed = capsys.readouterr().out
     assert "whole" in listed
     assert "all rounds done" in listed
-    assert "cut short; raysplit resume runs/cut" in listed
+    assert "to go on with a run that is cut short: raysplit resume runs/cut" in listed
 
     main(["show", "cut"])
     shown = capsys.readouterr().out
@@ -74,8 +74,11 @@ def test_an_exported_program_gives_what_the_model_gives(here: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "nobody"], "runs/nobody is not a run folder"),
-        (["resume", "nobody"], "runs/nobody is not a run folder"),
+        (["show", "nobody"], "nobody is not a run folder, nor is runs/nobody; raysplit list"),
+        (
+            ["resume", "wholly"],
+            "wholly is not a run folder, nor is runs/wholly; raysplit list shows the runs; did you mean 'whole'?",
+        ),
         (["resume", "runs/whole"], "has finished; there is nothing left to do"),
         (["list", "--root", "elsewhere"], "there are no runs in elsewhere; start one with raysplit train"),
         (["export", "whole", "model.onnx"], "it must end in .pt for weights or .pt2 for a program"),

@@ -135,7 +135,7 @@ def test_files_that_are_missing_or_of_another_kind_are_refused(tmp_path: Path) -
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:
     path = _npz(tmp_path, x=X, y=Y, split=SPLIT)
-    with pytest.raises(ValueError, match=r"unexpected keyword argument 'shape'.*input_shape"):
+    with pytest.raises(ValueError, match=r"data.shape: .* has no such option; did you mean 'input_shape'"):
         load_dataset(path, shape=(1, 2))
     with pytest.raises(ValueError, match="an input has 2 values and input_shape is"):
         load_dataset(path, input_shape=(3, 3))

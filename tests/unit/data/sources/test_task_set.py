@@ -72,7 +72,7 @@ def test_a_users_folder_and_its_table(tmp_path: Path) -> None:
     assert data.classes == {"size": ("big", "small"), "tone": ("a", "b")}
     assert data.val is None
     assert data.input_shape == (3, 16, 16)
-    with pytest.raises(ValueError, match=r"data set image_table: .*'colour'; its options are in"):
+    with pytest.raises(ValueError, match=r"data.colour: image_table has no such option .known: table"):
         load_dataset("image_table", root=str(tmp_path), **options, colour="red")
 
 

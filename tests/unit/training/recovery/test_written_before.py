@@ -51,7 +51,7 @@ def test_a_run_goes_on_from_what_was_written_before(folder: Path, tmp_path: Path
 def test_what_was_loaded_is_what_would_be_kept(folder: Path) -> None:
     """Bit for bit and key by key."""
     kept = written(folder)
-    config = load_recorded(folder / "config.yaml")
+    config = load_recorded(folder)
     parties, own = asyncio.run(_after_loading(config, kept))
     assert same(parties, kept.parties)
     assert same(own, kept.memory)

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import settings
 
-from raysplit.actors.batches import LastBatch, LocalTraining
 from raysplit.config.build import build
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import check_config
+from raysplit.data.batches import LastBatch, LocalTraining
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""The settings that the numbers of a run depend on, for recovery and for sweeps alike."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from raysplit.experiment.cluster import ClusterOptions
+from raysplit.experiment.links import LinkOptions
+
+_RELIABILITY = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
+"""Rules of ``reliability`` that change the numbers of an undisturbed run."""
+_CLUSTER = ("device", "elastic")
+"""Settings of ``cluster`` that change the numbers: another device rounds otherwise, and elastic owners come and go."""
+
+
+def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a plain configuration that the numbers of a run depend on.
+
+    Two runs with the same part have the same weights; where it differs, neither stands for the other.
+    """
+    tree = copy.deepcopy({key: section for key, section in plain.items() if key not in ("cluster", "output")})
+    if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
+        del tree["links"]
+    elif not tree.get("links", {}).get("rules", True):
+        del tree["links"]["rules"]
+    if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys
+        del tree["model"]["send_inputs"]
+    if tree["training"].get("last_batch") == "keep":
+        del tree["training"]["last_batch"]
+    newer = {"metric": None, "target_loss": None, "links": "as_trained"}
+    tree["evaluation"] = {k: v for k, v in tree["evaluation"].items() if k not in newer or v != newer[k]}
+    tree["reliability"] = {key: tree["reliability"][key] for key in _RELIABILITY}
+    usual = ClusterOptions().model_dump(mode="json")
+    cluster = {key: plain["cluster"][key] for key in _CLUSTER if plain.get("cluster", {}).get(key) != usual[key]}
+    return tree | ({"cluster": cluster} if cluster else {})
+
+
+def fingerprint(plain: Mapping[str, Any]) -> str:
+    """Compute a digest of `numbers_depend_on`."""
+    return hashlib.sha256(json.dumps(numbers_depend_on(plain), sort_keys=True).encode()).hexdigest()

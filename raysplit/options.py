@@ -1,0 +1,137 @@
+"""Types of the free options of data sets, partitions, models and optimizers, checked by the signature that takes them.
+
+The options of built-in ones are converted to the annotated types, as the rest of a configuration is. A user's own
+function gets its options as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
+
+from raysplit.paths import expanded
+from raysplit.registry import nearest
+
+RECORDED = "recorded"
+"""Key of the validation context of a recorded configuration, whose paths and names were checked when it was written."""
+
+_STRICT = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+def is_recorded(info: ValidationInfo) -> bool:
+    """Return whether a recorded configuration is read."""
+    return bool(info.context and info.context.get(RECORDED))
+
+
+def _path(value: str, info: ValidationInfo) -> str:
+    return value if is_recorded(info) else expanded(value)
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+"""Type of a setting or option that is a path or URI: ``~`` and environment variables are expanded."""
+
+Count = Annotated[int, Field(ge=1)]
+"""Type of an option that is a number of things, at least one."""
+
+
+class OptionsRefused(ValueError):
+    """Exception for options that do not fit; ``problems`` has the key and the message of each."""
+
+    def __init__(self, problems: Mapping[str, str], section: str) -> None:
+        self.problems = dict(problems)
+        self.section = section
+        super().__init__("\n".join(f"{_path_of(section, key)}: {text}" for key, text in problems.items()))
+
+    def __reduce__(self) -> Any:
+        return OptionsRefused, (self.problems, self.section)
+
+
+def checked_options(
+    call: Callable[..., Any],
+    options: Mapping[str, Any],
+    *,
+    name: str,
+    section: str = "",
+    given: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the options as ``call`` takes them.
+
+    Args:
+        call: the function or class that gets the options.
+        options: the options by name.
+        name: what the user calls it, for errors.
+        section: the section of the options, for errors.
+        given: the parameters that do not come from the user.
+
+    Raises:
+        OptionsRefused: an option is unknown, missing, or of another type.
+    """
+    parameters = {key: p for key, p in inspect.signature(call).parameters.items() if key not in given}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [key for key, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    problems = {
+        key: f"is missing; {name} needs it"
+        for key in known
+        if parameters[key].default is inspect.Parameter.empty and key not in options
+    }
+    hints, checked = _hints(call), dict(options)
+    for key, value in options.items():
+        if key in known:
+            try:
+                checked[key] = _converted(hints.get(key, Any), value)
+            except ValidationError as error:
+                problems[key] = explained_value(error)
+        elif not takes_any:
+            problems[key] = f"{name} has no such option{nearest(key, known)} (known: {', '.join(known) or 'none'})"
+    if problems:
+        raise OptionsRefused(problems, section)
+    return checked
+
+
+def _path_of(section: str, key: str) -> str:
+    return f"{section}.{key}" if section else key
+
+
+def explained_value(error: ValidationError) -> str:
+    """Format the errors of one value: the rule, and the part of the value that breaks it."""
+    texts = [message(str(item["msg"]), item.get("input")) for item in error.errors()]
+    return "; or: ".join(dict.fromkeys(texts))
+
+
+def message(text: str, value: Any) -> str:
+    """Format a message of pydantic with the value, where it is short and not in the message."""
+    rule = text.removeprefix("Value error, ").replace("Input should be", "must be")
+    rule = rule.replace("Field required", "has too few values")
+    rule = rule.replace("'str' instances are not allowed as a Sequence value", "must be a list")
+    shown = isinstance(value, str | int | float | bool | None) and repr(value) not in rule
+    return f"{rule} (got {value!r})" if shown else rule
+
+
+def _hints(call: Callable[..., Any]) -> dict[str, Any]:
+    target: Any = call.__init__ if isinstance(call, type) else call  # type: ignore[misc]
+    try:
+        return get_type_hints(target, include_extras=True)
+    except (NameError, TypeError, AttributeError):  # annotations that only a type checker can read
+        return {}
+
+
+def _converted(hint: Any, value: Any) -> Any:
+    try:
+        kind = TypeAdapter(hint, config=_STRICT)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return value
+    found = kind.validate_python(value)
+    return Path(expanded(str(found))) if isinstance(found, Path) else found
