@@ -1,4 +1,4 @@
-"""`raysplit codecs`: measure codecs on a model's own smashed data, gradients and weights."""
+"""`raysplit codecs`: measure codecs on what crosses the cuts of a model."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 @click.option(
     "--repeats", default=7, show_default=True, type=click.IntRange(min=1), metavar="N", help="Timed repetitions."
 )
-@click.option("--output", type=NewFile(), help="File to write, for topology.codecs (.json).")
+@click.option("--output", type=NewFile(), help="File to write for topology.codecs (.json).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def codecs(
     config: Path, overrides: tuple[str, ...], steps: int, repeats: int, output: Path | None, as_json: bool
 ) -> None:
-    """Measure codecs on a model's own smashed data, gradients and weights.
+    """Measure codecs on what crosses the cuts of a model.
 
     The model of CONFIG is trained for some steps on the first owner's samples. Then every codec encodes and decodes
-    what crosses its cuts: bytes, error and time on this machine, and what it saves per round on the links of the
-    topology.
+    its smashed data, gradients and weights: bytes, error and time on this machine, and what it saves per round on the
+    links of the topology.
 
     \b
     Examples:

@@ -80,7 +80,7 @@ if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
     default="0.01:0.1",
     show_default=True,
     metavar="Z:G",
-    help="Largest relative squared error of smashed data and gradients, for --codecs.",
+    help="With --codecs: largest error of smashed data and gradients.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def plan(

@@ -42,7 +42,7 @@ _ENCODINGS = ("float32", "float16", "int8", "zlib", "trained")
     type=click.Choice(_ENCODINGS),
     default="float32",
     show_default=True,
-    help="Encoding of the features that are sent; trained takes the codec of the run.",
+    help="Encoding of the features that are sent, or that of the training.",
 )
 @click.option(
     "--timeout",
