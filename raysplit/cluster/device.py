@@ -13,7 +13,8 @@ WorkKind = Literal["forward", "backward", "update", "loss", "average", "affinity
 
 
 class Work(NamedTuple):
-    """A piece of work: its kind, the owner, the number of the model's part, and the owner's round and step.
+    """A piece of work: its kind, the owner, the number of the model's part, the owner's round and step, and the number
+    of batches.
 
     To encode and decode, ``part`` is the nanoseconds of the work on the machine on which the codec was measured.
     """
@@ -23,6 +24,7 @@ class Work(NamedTuple):
     part: int
     round: int = 0
     step: int = 0
+    batches: int = 1
 
 
 class Device(Protocol):

@@ -121,7 +121,7 @@ async def _by_evaluators(
 
 def codecs_at_cuts(experiment: Experiment, algorithm: Algorithm) -> AtCuts | None:
     """Return the codecs at the cuts of the evaluated model; None where none of them changes values."""
-    cuts = algorithm.cuts
+    cuts = algorithm.placed_cuts
     if not cuts or experiment.evaluation.links == "none":
         return None
     rules = experiment.link_rules()

@@ -49,7 +49,8 @@ class Machine:
         """Return the seconds that a piece of work takes."""
         if work.kind == "encode" or work.kind == "decode":
             return work.part * 1e-9 * self.coding_slowdown
-        return (self.owner_costs.get(work.owner, self.costs) if self.owner_costs else self.costs)[work.part, work.kind]
+        costs = self.owner_costs.get(work.owner, self.costs) if self.owner_costs else self.costs
+        return work.batches * costs[work.part, work.kind]
 
 
 class Emulation:
@@ -159,7 +160,7 @@ class PacedDevice:
             self._note_lateness(work.round, clock.time_s(), starts_s + described_s, began_s + described_s)
         await clock.reach(starts_s + described_s)
         queue.free_s = clock.now_s()
-        kind, owner, _, round, step = work
+        kind, owner, _, round, step, _ = work
         self._log.add((self._party, machine.device, kind, owner, round, step, began_s, clock.time_s(), 0))
         return result
 

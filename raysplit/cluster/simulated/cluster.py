@@ -105,7 +105,7 @@ class SimulatedWork:
         now_s = device.loop.now_s
         self._is_done = True
         device.queue.free_s = now_s
-        kind, owner, _, round, step = work
+        kind, owner, _, round, step, _ = work
         device.log.add((device.party, device.machine.device, kind, owner, round, step, self._began_s, now_s, 0))
         device.loop.instant.append(device.queue.pass_on)
 

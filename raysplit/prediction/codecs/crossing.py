@@ -46,7 +46,7 @@ def crossings(experiment: Experiment, *, steps: int) -> list[Crossing]:
     """
     algorithm, setting = experiment.begin(), experiment.setting
     name, data = next(iter(setting.owners.items()))
-    parts = setting.spec.parts(algorithm.cuts)
+    parts = setting.spec.parts(algorithm.placed_cuts)
     before = {key: value.clone() for part in parts for key, value in part.state_dict().items()}
     built = [setting.optimizer.build(part.parameters()) for part in parts]
     optimizers = [optimizer for optimizer in built if optimizer is not None]

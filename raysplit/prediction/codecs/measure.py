@@ -83,7 +83,7 @@ def measure_codecs(
     return CodecCosts(
         device=device or platform.node(),
         model=experiment.setting.spec.name,
-        cuts=tuple(experiment.algorithm.bound(experiment.setting).cuts),
+        cuts=tuple(experiment.algorithm.bound(experiment.setting).placed_cuts),
         batch_size=experiment.batch_size,
         costs=tuple(costs),
     )
