@@ -14,6 +14,7 @@ from typing import Any, Unpack
 from raysplit.config.build import build, build_dry
 from raysplit.config.errors import ConfigError
 from raysplit.config.objects import section
+from raysplit.config.overrides import read_tree
 from raysplit.config.planned_cuts import with_planned_cuts
 from raysplit.config.run import RunConfig, load_recorded, resolved
 from raysplit.config.sources import Sections, Source, described, recorded, tree_of
@@ -132,17 +133,19 @@ def resume(
         ValueError: there is no run, it has finished, or the objects are missing or others.
     """
     with released(), existing_folder(expanded(str(folder))) as (local, copies):
-        _given_again(model=model, data=data, algorithm=algorithm)
         if not (local / "config.yaml").exists():
             raise ValueError(f"{local} is not a run folder: it has no config.yaml")
+        _given_again(local, model=model, data=data, algorithm=algorithm)
         config = load_recorded(local)
         work = partial(train_on, _maker(config), config.cluster, config.reliability)
         return work(local, callbacks=[*copies, *callbacks])
 
 
-def _given_again(**objects: Any) -> None:
+def _given_again(folder: Path, **objects: Any) -> None:
     """Have the objects that a run was started with under the names that its configuration has for them."""
     for key, value in objects.items():
+        if key == "data" and value is not None and not isinstance(value, Mapping):  # read as the run read it
+            value = {**read_tree(folder / "config.yaml").get("data", {}), "name": value}
         if value is not None:
             section(key, value)
 
@@ -161,7 +164,7 @@ def load(folder: str | Path, *, model: Any = None, data: Any = None, algorithm: 
     local = _local(folder)
     if not (local / "config.yaml").exists():
         raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
-    _given_again(model=model, data=data, algorithm=algorithm)
+    _given_again(local, model=model, data=data, algorithm=algorithm)
     states = read_models(local)
     return Result(
         rows=tuple(read_metrics(local)),
