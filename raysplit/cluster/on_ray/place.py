@@ -124,8 +124,7 @@ class RayHandle(Handle):
             if isinstance(value, LocalPromise):
                 made_here = self._call_with_local_promises(home, verb, args, kwargs)
                 return HomePromise(asyncio.ensure_future(made_here), home.link, home.load, crossing.answer, step)
-        submits = home.link.keeps_state and verb == SUBMIT
-        ref = self._submit(home, verb, args, kwargs)
+        ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
         return RayPromise(ref, self._place, home, crossing.answer, step, submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
