@@ -19,7 +19,6 @@ from typing import Any
 from raysplit.api import train_config
 from raysplit.config.run import check_config
 
-_ROW = "float16"
 CODECS: dict[str, dict[str, Any]] = {
     "none": {},
     "narrow labels": {"labels": "narrow"},
@@ -46,7 +45,7 @@ CODECS: dict[str, dict[str, Any]] = {
 }
 WEIGHTS: dict[str, dict[str, Any]] = {
     "none": {},
-    "float16": {"weights": _ROW},
+    "float16": {"weights": "float16"},
     "int8": {"weights": "int8"},
     "int4 up, int8 down": {"weights": "int8", "rules": [{"from": "owner-*", "kind": "weights", "codec": "int4"}]},
 }
@@ -80,9 +79,9 @@ def settings(name: str, seed: int, root: str) -> dict[str, Any]:
             "training": {"rounds": 40, "batch_size": 32, "optimizer": {"lr": 0.3}},
         }
     method, data, where = name.split()
-    cuts = {"cnn4": {"early": 1, "late": 3}, "resnet18": {"early": 2, "late": 8}}
-    model = "cnn4" if data == "fashion" else "resnet18"
-    sets = {"fashion": ("fashion_mnist", 5000), "cifar": ("cifar10", 10_000)}
+    cuts = {"cnn4": {"early": 1, "late": 3}, "resnet18_cifar": {"early": 2, "late": 8}}
+    model = "cnn4" if data == "fashion" else "resnet18_cifar"
+    sets = {"fashion": ("FashionMNIST", 5000), "cifar": ("CIFAR10", 10_000)}
     return base | {
         "model": {"name": model},
         "data": {"name": sets[data][0], "root": root, "train_samples": sets[data][1]},

@@ -1,7 +1,7 @@
 """CPU seconds of coding both ways beside those of computing a batch: the overhead of a codec, and a memory copy.
 
     python benchmarks/links/cost.py
-    python benchmarks/links/cost.py --model resnet18 --cut 2 --data cifar10 --root data
+    python benchmarks/links/cost.py --model resnet18_cifar --cut 2 --data CIFAR10 --root data
 
 The medians of interleaved repetitions on one thread; the machine should do nothing else.
 """
@@ -49,7 +49,7 @@ def computing(parts: Any, x: torch.Tensor, y: torch.Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="cnn4")
-    parser.add_argument("--data", default="fashion_mnist")
+    parser.add_argument("--data", default="FashionMNIST")
     parser.add_argument("--root", default="data")
     parser.add_argument("--cut", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=30)

@@ -64,16 +64,14 @@ class Affine(Codec):
     def encode(self, values: Tensor, at: Passage) -> Arrays:
         groups = self._grouped(values)  # [G, n]
         step, zero = ranges(groups, self.bits)
-        levels = groups.to(torch.float64, copy=True).div_(step[:, None]).numpy()
+        exact = groups.to(torch.float64, copy=True).div_(step[:, None])
         if self.rounding == "stochastic":
-            levels += zero.numpy()[:, None]
-            levels += (_draws(at, groups.numel()).reshape(levels.shape) + 0.5) / 65536
-            np.floor(levels, out=levels)
-        else:
-            np.rint(levels, out=levels)
-            levels += zero.numpy()[:, None]
-        np.clip(levels, 0, 2**self.bits - 1, out=levels)
-        codes = self._ungrouped(levels.astype(np.uint8), tuple(values.shape))
+            exact += zero[:, None]
+            exact += (torch.from_numpy(_draws(at, groups.numel()).astype(np.float64)).view_as(exact) + 0.5) / 65536
+            levels = exact.floor_().clamp_(0, 2**self.bits - 1)
+        else:  # between 0 and 2**bits - 1, because the step is above the range divided by 2**bits - 1
+            levels = exact.round_().add_(zero[:, None])
+        codes = self._ungrouped(levels.to(torch.uint8).numpy(), tuple(values.shape))
         return step.numpy().astype("<f4"), zero.numpy().astype(np.uint8), packed(codes, self.bits)
 
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
@@ -128,7 +126,7 @@ class Affine(Codec):
 
 def ranges(groups: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Return the step (float64 with the value of a float32) and the level of 0 of each group [G, n]."""
-    low, high = torch.aminmax(groups, dim=1)
+    low, high = groups.amin(dim=1), groups.amax(dim=1)  # both together are ten times slower
     low, high = low.clamp(max=0).double(), high.clamp(min=0).double()
     wanted = ((high - low) / (2**bits - 1)).float()
     step = torch.nextafter(wanted, torch.full_like(wanted, torch.inf)).clamp(min=_LEAST_STEP).double()
