@@ -75,7 +75,7 @@ def dry_setting(
 def no_data(num_samples: int = 0) -> OwnerData:
     """Return the data of an owner of which only the number of samples is known."""
     shard: Any = DryShard(num_samples=num_samples)
-    return OwnerData(shard=shard, transform=_Untouched(), eval_transform=_Untouched())
+    return OwnerData(shard=shard, transform=_UNTOUCHED, eval_transform=_UNTOUCHED)
 
 
 class _Untouched:
@@ -83,6 +83,10 @@ class _Untouched:
 
     def __call__(self, x: Tensor, gen: Generator) -> Tensor:
         return x
+
+
+_UNTOUCHED = _Untouched()
+"""One for all owners, whose inputs are alike."""
 
 
 def reference_profile(topology: Topology) -> Profile:
