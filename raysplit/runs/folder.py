@@ -26,7 +26,8 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import KindTraffic, LinkTraffic
+from raysplit.cluster.links.kinds import KINDS
 from raysplit.disk import TRY_AGAIN, append_line, remove_parts, told_where, written
 
 Row = dict[str, Any]
@@ -192,15 +193,35 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 
 def traffic_table(traffic: Sequence[LinkTraffic]) -> pa.Table:
-    """Return a table with one row per link, the content of ``traffic.parquet``."""
-    columns = ("source", "destination", "num_bytes", "num_messages")
-    return pa.table({column: [getattr(record, column) for record in traffic] for column in columns})
+    """Return a table with one row per link, the content of ``traffic.parquet``.
+
+    Beside the bytes and messages of a link it has ``raw_bytes``, the bytes of the same values without a codec, and both
+    for each kind of value, such as ``smashed_bytes`` and ``smashed_raw_bytes``.
+    """
+    columns = ("source", "destination", "num_bytes", "num_messages", "raw_bytes")
+    table = {column: [getattr(record, column) for record in traffic] for column in columns}
+    for kind in KINDS:
+        of_kind = [{k.kind: k for k in record.kinds}.get(kind, KindTraffic(kind, 0, 0)) for record in traffic]
+        table[f"{kind}_bytes"] = [record.num_bytes for record in of_kind]
+        table[f"{kind}_raw_bytes"] = [record.raw_bytes for record in of_kind]
+    return pa.table(table)
 
 
 def read_traffic(folder: Path) -> tuple[LinkTraffic, ...]:
     """Read the traffic of a run; empty where it has not been written yet."""
     path = folder / "traffic.parquet"
-    return tuple(LinkTraffic(**row) for row in pq.read_table(path).to_pylist()) if path.exists() else ()
+    return tuple(_link_traffic(row) for row in pq.read_table(path).to_pylist()) if path.exists() else ()
+
+
+def _link_traffic(row: Mapping[str, Any]) -> LinkTraffic:
+    of_kinds = [KindTraffic(k, row.get(f"{k}_bytes", 0), row.get(f"{k}_raw_bytes", 0)) for k in KINDS]
+    return LinkTraffic(
+        source=row["source"],
+        destination=row["destination"],
+        num_bytes=row["num_bytes"],
+        num_messages=row["num_messages"],
+        kinds=tuple(kind for kind in of_kinds if kind.num_bytes),
+    )
 
 
 def read_models(folder: Path) -> dict[str, dict[str, Tensor]]:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from pyarrow import fs
 
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.disk import PART, TRY_AGAIN, told_where
 from raysplit.paths import is_uri
 from raysplit.runs.folder import Row
@@ -67,7 +67,10 @@ class Checkpoint:
 
     def encoded(self) -> bytes:
         """Encode the checkpoint as the content of a file."""
-        links = [(t.source, t.destination, t.num_bytes, t.num_messages) for t in self.traffic]
+        links = [
+            (t.source, t.destination, t.num_bytes, t.num_messages, [tuple(kind) for kind in t.kinds])
+            for t in self.traffic
+        ]
         content = {field.name: getattr(self, field.name) for field in fields(self)} | {"traffic": links}
         body = io.BytesIO()
         torch.save(content, body)
@@ -85,8 +88,14 @@ def decoded(data: bytes, name: str) -> Checkpoint:
         content = torch.load(io.BytesIO(data[start:]), map_location="cpu", weights_only=True)
         known = {field.name for field in fields(Checkpoint)}
         links = [
-            LinkTraffic(source=source, destination=destination, num_bytes=size, num_messages=count)
-            for source, destination, size, count in content["traffic"]
+            LinkTraffic(
+                source=source,
+                destination=destination,
+                num_bytes=size,
+                num_messages=count,
+                kinds=tuple(KindTraffic(*kind) for kinds in more for kind in kinds),
+            )
+            for source, destination, size, count, *more in content["traffic"]  # older files have no kinds
         ]
         return Checkpoint(**{key: content[key] for key in known} | {"traffic": links})
     except (pickle.UnpicklingError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from raysplit.cli.serving.edge import edge
 from raysplit.cluster.codecs.casts import Float16
-from raysplit.cluster.links.link import LinkRules
+from raysplit.cluster.links.rules import LinkRules
 from raysplit.models.classifier.export import (
     Serving,
     ServingMeta,
