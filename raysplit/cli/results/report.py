@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from raysplit.cli.files import chosen
 from raysplit.cli.options import run_records
 
 
@@ -14,14 +15,12 @@ from raysplit.cli.options import run_records
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("report.md"),
-    show_default=True,
-    help="Markdown file to write; the figure is a .png beside it.",
+    help="Markdown file to write; by default a new report.md. The figure is a .png beside it.",
 )
 @click.option(
     "--target", type=click.FloatRange(0, 1, min_open=True), metavar="ACCURACY", help="Show what it took to reach it."
 )
-def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
+def report(runs: tuple[Path, ...], output: Path | None, target: float | None) -> None:
     """Write a Markdown page about runs, with a figure.
 
     RUNS are the folders or URIs of runs; a run may still be unfinished. The page has the results, the settings that
@@ -32,15 +31,21 @@ def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
       raysplit report runs/fedavg runs/splitfed
       raysplit report s3://bucket/runs/digits --output digits.md
     """
+    if output is not None and output.suffix not in (".md", ".markdown"):
+        raise click.BadParameter(
+            f"{output} ends in {output.suffix or 'nothing'!r} and the page is Markdown; end it in .md",
+            param_hint="--output",
+        )
     from raysplit.cli.pictures.compare import draw_runs
     from raysplit.runs.report import read_runs
     from raysplit.runs.report_page import page
 
     reports = read_runs(runs)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    picture = output.with_suffix(".png")
+    path, note = chosen(output, Path("report.md"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = path.with_suffix(".png")
     has_picture = any(run.curve for run in reports)
     if has_picture:
         draw_runs(reports, picture, title="runs", target=target)
-    output.write_text(page(reports, picture.name if has_picture else None, target), encoding="utf-8")
-    click.echo(f"report: {output}")
+    path.write_text(page(reports, picture.name if has_picture else None, target), encoding="utf-8")
+    click.echo(f"report: {path}{note}")
