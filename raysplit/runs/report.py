@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from raysplit.algorithms import ALGORITHMS
 from raysplit.runs.folder import CUT_SHORT, read_metrics
+from raysplit.runs.titles import TRAININGS, title_of
 
 Figure = Literal["accuracy", "loss"]
 
@@ -144,8 +144,8 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
         stopped = json.loads(summary.read_text(encoding="utf-8"))["stopped"] if summary.exists() else CUT_SHORT
         settings = dict(_flat(config))
         algorithm = settings["algorithm.name"]
-        trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
-        planned = len(rows) if stopped == "all rounds done" else settings["training.rounds"] * trainings
+        trained = settings["training.rounds"] * TRAININGS.get(algorithm, 1)
+        planned = len(rows) if stopped == "all rounds done" else trained
         content = {
             "folder": folder,
             "algorithm": algorithm,
@@ -163,8 +163,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
         raise ValueError(
             f"run folder {folder} is damaged ({type(error).__name__}: {error}); leave it out or train again"
         ) from error
-    known = ALGORITHMS.get(algorithm)
-    return (known.title if known else algorithm), content
+    return title_of(algorithm), content
 
 
 def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:

@@ -43,7 +43,8 @@ class OptimizerSpec:
         one_of("optimizer", self.name, sorted(_classes()))
         if not self.lr >= 0:
             raise ValueError(f"a learning rate must be at least 0, got {self.lr}")
-        self.build([torch.zeros(1, requires_grad=True)])  # wrong options fail here, not in a remote process
+        if self.options:  # wrong ones fail here, not in a remote process; torch's first optimizer takes a second
+            self.build([torch.zeros(1, requires_grad=True)])
 
     def build(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer | None:
         """Build the optimizer for these parameters; None if none of them requires a gradient."""
