@@ -31,6 +31,9 @@ A YAML file with the sections below describes a run; every key has a default. Ch
 `--set section.key=value` (the value is YAML, so `--set model.hidden=[64,32]` works). An unknown key is an error that
 names the nearest valid key. The run folder keeps the resolved configuration as `config.yaml`.
 
+Without a file, `training.local_epochs` is 5 and, for the optimizer `sgd`, `training.optimizer.lr` is 0.1 where nothing
+is said: with these every method learns the built-in digits in ten rounds.
+
 This page is generated from the code by `python -m raysplit.config.reference`.
 """
 

@@ -22,13 +22,13 @@ from raysplit.algorithms.setting import Options
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.overrides import read_tree
 from raysplit.config.sections import OutputConfig, OwnersConfig
-from raysplit.data.datasets import dataset_names
+from raysplit.data.datasets import known_dataset
 from raysplit.data.partition.laws import partition_names
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
-from raysplit.models.zoo import model_names
+from raysplit.models.zoo import known_model
 from raysplit.registry import known, one_of
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.schedulers.rules import Rules
@@ -60,7 +60,7 @@ class ModelConfig(Named):
     dtype: Literal["float32", "float64"] = "float32"
     """Type of weights and smashed data."""
 
-    _known = field_validator("name")(lambda cls, value: known("model", value, model_names()))
+    _known = field_validator("name")(lambda cls, value: known_model(value))
 
 
 class DataConfig(Named):
@@ -83,7 +83,7 @@ class DataConfig(Named):
     @classmethod
     def _name(cls, value: str) -> str:
         is_file = value.endswith((".npz", ".parquet"))
-        return value if is_file else known("data set", value, dataset_names())
+        return value if is_file else known_dataset(value)
 
 
 class PartitionConfig(Named):
