@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import raysplit
+from raysplit.cli.stopping import StopSignals, WayOn, ways_on
 
 COMMANDS = {
     "demo": "raysplit.cli.training.demo:demo",
@@ -90,8 +91,17 @@ def cli(verbose: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; a user's mistake ends in one message and exit code 2, not in a traceback."""
+    """Run the command line; a user's mistake ends in one message and exit code 2, not in a traceback.
+
+    Ctrl-C and SIGTERM end a command in the same way, with exit codes 130 and 143.
+    """
     sys.path.insert(0, os.getcwd())  # import paths such as "mymodel:build" may name a file in the working directory
+    stop = StopSignals()
+    with stop.installed():
+        return _run(arguments, stop)
+
+
+def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
     try:
         return cli.main(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -99,19 +109,37 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        _print_ways_on(stopped)
+        sys.exit(stop.exit_code)
     except ModuleNotFoundError as error:
         if error.name not in SERVE_PACKAGES:
             raise
         text = f"this command needs {error.name}, which is not installed; run: pip install 'raysplit[serve]'"
-        Console(stderr=True).print(f"[red]error:[/red] {_escaped(text)}", highlight=False)
+        _print_error(text)
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         logging.getLogger("raysplit").debug("traceback", exc_info=True)
-        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        Console(stderr=True).print(f"[red]error:[/red] {_escaped(str(error))}{_escaped(notes)}", highlight=False)
+        told = [note for note in getattr(error, "__notes__", ()) if not isinstance(note, WayOn)]
+        notes = "".join(f" ({note})" for note in told)
+        _print_error(f"{error}{notes}")
+        _print_ways_on(error)
         sys.exit(2 if isinstance(error, ValueError) else 1)
+    except Exception as error:
+        if not stop.has_come:
+            raise
+        _print_ways_on(error)  # a call of Ray's that the signal interrupted
+        sys.exit(stop.exit_code)
+
+
+def _print_error(text: str) -> None:
+    # a terminal wraps long lines by itself, and a pipe keeps them whole
+    Console(stderr=True).print(f"[red]error:[/red] {_escaped(text)}", highlight=False, soft_wrap=True)
+
+
+def _print_ways_on(error: BaseException) -> None:
+    for way in ways_on(error):
+        click.echo(way, err=True)
 
 
 def _escaped(text: str) -> str:

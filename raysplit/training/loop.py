@@ -30,7 +30,7 @@ from raysplit.seeding import generator
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
 from raysplit.training.majority import majority_accuracy, to_targets
 from raysplit.training.metrics import is_best, stop_reason, tested
-from raysplit.training.preflight import expected_needs, refuse_too_little
+from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
 from raysplit.training.recovery.recovery import RECOVERABLE, Safety, deployed
@@ -66,18 +66,15 @@ async def run(
     """
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
-        algorithm = experiment.begin()
-        if folder is not None:
-            folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
-            folder.write_environment(resources or {})
-            if experiment.parts:
-                save_partition(folder.path / "partition.parquet", list(experiment.parts))
         try:
-            setting = algorithm.setting
-            parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
+            algorithm = experiment.begin()
+            parties = deployed_parties(algorithm)
             if experiment.reliability.preflight and resources and experiment.elastic is None:
                 refuse_too_little(expected_needs(experiment, algorithm, parties, resources), resources)
+            notify.stage_began("deploy")
             algorithm.attach(await deployed(parties, cluster, experiment.reliability), cluster)
+            if folder is not None:
+                _begin_folder(folder, experiment, resources or {})
             if meter is not None:
                 meter.deployed(parties)
             members = members_of(experiment, algorithm, parties, cluster)
@@ -93,6 +90,15 @@ async def run(
         raise
     notify.run_ended(result)
     return result
+
+
+def _begin_folder(folder: RunFolder, experiment: Experiment, resources: Mapping[str, float]) -> None:
+    """Write what is known before the first round; nothing has been written before, so that a mistake leaves nothing."""
+    folder.begin()
+    folder.write_text("config.yaml", yaml.safe_dump(dict(experiment.plain), sort_keys=False))
+    folder.write_environment(resources)
+    if experiment.parts:
+        save_partition(folder.path / "partition.parquet", list(experiment.parts))
 
 
 class _Loop:
@@ -127,10 +133,12 @@ class _Loop:
             await self._begin(start)
             while (over := self._over()) is None:
                 await self._attempt(len(self._ledger.rows))
-        except ArithmeticError:
-            logger.error("stopped by a bad loss; the weights of the last good round are saved")
+        except ArithmeticError as error:
+            if reached := self._reached():
+                error.add_note(reached)
             raise
         finally:
+            self._callbacks.stage_began("write")
             self._save(over or CUT_SHORT)
         return Result(
             rows=tuple(self._ledger.rows),
@@ -152,6 +160,14 @@ class _Loop:
         if self._over():  # the run was interrupted between its last round and its end
             await self._evaluate()
 
+    def _reached(self) -> str:
+        """Return what a run that ends with a bad loss leaves; nothing where it left nothing or records nothing."""
+        if self._folder is None or not self._ledger.rows:
+            return ""
+        tested = [row["round"] for row in self._ledger.rows if "test_loss" in row]
+        weights = f", model.pt those of round {tested[-1]}" if tested and self._states else ""
+        return f"{self._folder.path} keeps {len(self._ledger.rows)} rounds{weights}"
+
     def _over(self) -> str | None:
         """Return why the run is over; None where another round follows."""
         rows = self._ledger.rows
@@ -161,10 +177,12 @@ class _Loop:
     async def _attempt(self, round: int) -> None:
         """Run, record and keep a round, or go back to the last checkpoint after a loss."""
         safety, drawn = self._safety, list[str]()
+        self._callbacks.stage_began("train")
         try:
             await safety.take_in(self._ledger.rows, self._ledger.traffic)
             drawn = self._drawn(round)
             row, moved = await self._watch.watched(self._round(round, safety.left(round, drawn)), round)
+            self._callbacks.stage_began("write")
             best = is_best(self._ledger.rows, row)
             rows, traffic = [*self._ledger.rows, row], merge_traffic([self._ledger.traffic, moved])
             await safety.keep(rounds=round + 1, rows=rows, traffic=traffic, cohort=drawn, is_best=best)
@@ -206,6 +224,7 @@ class _Loop:
 
     async def _evaluate(self) -> Row:
         """Evaluate the global model, or every owner's model on the owner's own test data."""
+        self._callbacks.stage_began("evaluate")
         algorithm = self._algorithm
         models = algorithm.models()
         own = [data.test is not None for data in algorithm.setting.owners.values()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,9 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from raysplit.cli.progress import IMPORTING
+from raysplit.cli.stopping import going_on
 
 if TYPE_CHECKING:
     from raysplit.sweeps.sweep import Axis, Cell
@@ -54,6 +59,8 @@ def sweep(
           --over algorithm.name=mtsl,fedavg,minibatch_sfl,local --over seed=0,1,2
       raysplit sweep my.yaml --over training.optimizer.lr=0.03,0.1,0.3 --target 0.9 --parallel 2
     """
+    console = Console(stderr=True)
+    click.echo(f"start: {IMPORTING}", err=True) if not as_json else None
     from raysplit.api import train_cell
     from raysplit.cli.pictures.sweep import draw_sweep
     from raysplit.config.overrides import read_tree
@@ -65,9 +72,9 @@ def sweep(
     tree = read_tree(config, overrides)
     grid = cells(tree, axes)
     folder = Path(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
-    console = Console(stderr=True)
     progress = _Progress(console, len(grid), folder)
-    found = run_sweep(grid, folder, train=train_cell, parallel=parallel, target=target, done=progress)
+    with going_on(lambda: f"kept; go on with: {shlex.join(['raysplit', *sys.argv[1:]])}"):
+        found = run_sweep(grid, folder, train=train_cell, parallel=parallel, target=target, done=progress)
     groups, failed = found.groups, found.failed
     picture = folder / "figure.png"
     if any(group.runs for group in groups):
