@@ -16,7 +16,7 @@ from raysplit.config.build import build, build_dry
 from raysplit.config.errors import ConfigError
 from raysplit.config.objects import section
 from raysplit.config.planned_cuts import with_planned_cuts
-from raysplit.config.run import RunConfig, load_config
+from raysplit.config.run import RunConfig, load_recorded, resolved
 from raysplit.config.sources import Sections, Source, described, recorded, tree_of
 from raysplit.experiment.experiment import Experiment
 from raysplit.given import put, released
@@ -95,7 +95,7 @@ def train_config(
     keep_ray: bool = False,
 ) -> Result:
     """Train a checked configuration; ``keep_ray`` stays connected for further runs. Otherwise as `train`."""
-    planned = with_planned_cuts(config)
+    planned = resolved(with_planned_cuts(config))
     work = partial(train_new, _maker(planned), planned.cluster, planned.reliability, keep_ray=keep_ray)
     return _recorded(work, folder, overwrite or planned.output.overwrite, callbacks)
 
@@ -136,7 +136,7 @@ def resume(
         _given_again(model=model, data=data, algorithm=algorithm)
         if not (local / "config.yaml").exists():
             raise ValueError(f"{local} is not a run folder: it has no config.yaml")
-        config = load_config(local / "config.yaml")
+        config = load_recorded(local / "config.yaml")
         work = partial(train_on, _maker(config), config.cluster, config.reliability)
         return work(local, callbacks=[*copies, *callbacks])
 
@@ -175,7 +175,7 @@ def load(folder: str | Path, *, model: Any = None, data: Any = None, algorithm: 
 
 
 def _specs(folder: Path, labels: Iterable[str]) -> dict[str, ModelSpec]:
-    algorithm = build(load_config(folder / "config.yaml")).begin()
+    algorithm = build(load_recorded(folder / "config.yaml")).begin()
     return {label: algorithm.spec_of(label) for label in labels}
 
 
@@ -244,7 +244,7 @@ def sweep(
         over: the values by setting, such as ``{"partition.alpha": [0.1, 1], "seed": [0, 1, 2]}``.
         folder: of the sweep; each run has a folder below ``cells`` in it.
         parallel: so many runs at a time, each in one process as a Ray task.
-        target: an accuracy; the table tells what it took to reach it.
+        target: an accuracy, or a loss for tasks without labels; the table tells what it took to reach it.
 
     Example:
         >>> print(raysplit.sweep(data="digits", over={"partition.alpha": [0.1, 1]}))

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raysplit.actors.evaluator import Evaluation, evaluate
+from raysplit.actors.batches import LocalTraining as LocalTraining
+from raysplit.actors.evaluation import Evaluation, evaluate
 from raysplit.actors.parts.gradient_record import GradientRecord
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
@@ -24,26 +25,6 @@ from raysplit.seeding import derive, generator, torch_generator
 
 Program = Callable[..., Awaitable[Any]]
 _WHOLE_SHARD_ROWS = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalTraining:
-    """Rules by which an owner goes through its data.
-
-    Attributes:
-        batch_size: samples per mini-batch.
-        shuffle: whether every local epoch has a new random order; if not, samples keep the stored order.
-        drop_last: whether to leave out an incomplete last mini-batch.
-        restart_optimizer: whether to forget momentum at the start of each round.
-        loss: name or import path of the loss.
-    """
-
-    batch_size: int = 32
-    shuffle: bool = True
-    drop_last: bool = False
-    restart_optimizer: bool = True
-    loss: str = "cross_entropy"
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,16 +152,13 @@ class DataOwner:
         self._num_steps += 1
 
     def _epoch(self, round: int, epoch: int) -> list[Tensor]:
-        size = self._training.batch_size
         if self._training.shuffle:
             keys = (self.name, "round", round, "epoch", epoch, "order")
             order = torch.from_numpy(self._shard.shuffled(generator(self._training.seed, *keys)))
         else:
             order = torch.arange(len(self._shard))
-        batches = list(torch.split(order, size))
-        if self._training.drop_last and len(batches) > 1 and len(batches[-1]) < size:
-            batches.pop()
-        return batches
+        sizes = self._training.batch_sizes(len(order))
+        return list(torch.split(order[: sum(sizes)], sizes))
 
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)

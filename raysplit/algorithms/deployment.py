@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from raysplit.actors.aggregator import Aggregator
+from raysplit.actors.batches import LocalTraining
 from raysplit.actors.compute_node import ComputeNode
-from raysplit.actors.data_owner import DataOwner, LocalTraining
+from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle, OwnerHandle
 from raysplit.algorithms.resumable import Resumable
@@ -74,7 +75,16 @@ class Deployment(Resumable):
         )
 
     def node_party(self, name: str, recipe: PartRecipe, **arguments: Any) -> PartySpec:
-        """Describe a compute node that trains one part; ``arguments`` are further ones of `ComputeNode`."""
+        """Describe a compute node that trains one part; ``arguments`` are further ones of `ComputeNode`.
+
+        Raises:
+            ValueError: if replicas are to be averaged at the node by rules that judge whole models.
+        """
+        if arguments.get("copies") == "per_owner" and self.setting.updates.judge_whole_models:
+            raise ValueError(
+                f"{type(self).__name__} averages replicas at its compute nodes, where reliability.aggregation krum and "
+                f"max_update_norm would judge each part by itself; leave them out, or average at an aggregator"
+            )
         return PartySpec(
             name=name,
             role="node",

@@ -41,7 +41,7 @@ COMMANDS = {
 }
 """The commands, in the order of ``raysplit --help``; the folder of a command is its heading there."""
 
-SERVE_PACKAGES = {"fastapi", "httpx", "tenacity", "ray.serve"}
+SERVE_PACKAGES = {"fastapi", "h11", "httpx", "ray.serve", "starlette", "tenacity", "uvicorn"}
 """The packages that the extra ``serve`` installs."""
 
 

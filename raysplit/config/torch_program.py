@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from raysplit.config.build import build
-from raysplit.config.run import load_config
+from raysplit.config.run import load_recorded
 
 
 def program_of(folder: Path, state: Mapping[str, Tensor]) -> Any:
@@ -18,7 +18,7 @@ def program_of(folder: Path, state: Mapping[str, Tensor]) -> Any:
 
     The program takes a single input by position, and several inputs by name.
     """
-    spec = build(load_config(folder / "config.yaml")).setting.spec
+    spec = build(load_recorded(folder / "config.yaml")).setting.spec
     model = spec.build().eval()
     model.load_state_dict(dict(state))
     example, of_any_size = spec.example(2), {0: torch.export.Dim("batch")}

@@ -131,6 +131,10 @@ class DryPart:
         return self._weights
 
     weights = state_dict
+    has_optimizer_state = False
+
+    def abandon(self) -> None:
+        """Do nothing; no batch is in flight."""
 
     def restart_optimizer(self) -> None:
         """Do nothing; there is no optimizer."""
@@ -148,7 +152,12 @@ class DryRecipe:
     index: int
     cuts: tuple[int | str, ...]
 
+    buffers: str = "average"
+
     def build(self, device: Device) -> DryStage:
+        return DryStage(self, device)
+
+    def build_in(self, part: DryPart, device: Device) -> DryStage:
         return DryStage(self, device)
 
 

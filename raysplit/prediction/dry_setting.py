@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Generator, Tensor
 
-from raysplit.actors.data_owner import LocalTraining
+from raysplit.actors.batches import LocalTraining
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.experiment.errors import CannotBeSimulated, ConfigError
@@ -38,7 +38,7 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
     given = experiment.setting
     sizes = shard_sizes or [len(data.shard) for data in given.owners.values()]
     training = LocalTraining(
-        batch_size=given.training.batch_size, drop_last=given.training.drop_last, loss=given.training.loss
+        batch_size=given.training.batch_size, last_batch=given.training.last_batch, loss=given.training.loss
     )
     setting = dry_setting(
         experiment.required_topology,

@@ -19,7 +19,7 @@ import yaml
 
 from raysplit.cluster.on_ray.connect import ray_left_as_found, run_tasks
 from raysplit.config.errors import ConfigError
-from raysplit.config.run import RunConfig, check_config, dump_config, load_config
+from raysplit.config.run import RunConfig, check_config, dump_config, load_recorded, resolved
 from raysplit.runs.folder import finished
 from raysplit.training.cluster import ray_options
 
@@ -134,7 +134,8 @@ def is_finished(folder: Path, config: RunConfig) -> bool:
     """Return whether a folder has this run, finished. Raises `ConfigError` if it has a run with other settings."""
     if not finished(folder):
         return False
-    before, now = (yaml.safe_load(dump_config(c)) for c in (load_config(folder / "config.yaml"), config))
+    pair = (load_recorded(folder / "config.yaml"), config)
+    before, now = (yaml.safe_load(dump_config(resolved(c))) for c in pair)
     different = [section for section in now if section not in _NOT_THE_RUN and before[section] != now[section]]
     if different:
         raise ConfigError(

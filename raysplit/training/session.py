@@ -26,6 +26,7 @@ from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
 from raysplit.runs.result import Result
 from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options
+from raysplit.training.fit import refuse_unfit
 from raysplit.training.loop import run
 from raysplit.training.own_loop import run_to_end
 from raysplit.training.preflight import deployed_parties, try_parts
@@ -162,6 +163,7 @@ def _checked(make: Make, device: str, notify: Callbacks) -> Experiment:
     experiment = make(device)
     notify.stage_began("check")
     algorithm = experiment.begin()
+    refuse_unfit(algorithm)
     try_parts(deployed_parties(algorithm), algorithm.learners())
     return experiment
 

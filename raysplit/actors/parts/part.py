@@ -182,6 +182,11 @@ class TrainablePart:
         return self._optimizer
 
     @property
+    def has_optimizer_state(self) -> bool:
+        """Whether the optimizer holds anything that its next step depends on, such as momentum."""
+        return self._optimizer is not None and any(self._optimizer.state.values())
+
+    @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.module.parameters())
 

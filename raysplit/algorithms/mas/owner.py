@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from raysplit.actors.data_owner import Batch, DataOwner, LocalTraining, Program
+from raysplit.actors.batches import LocalTraining
+from raysplit.actors.data_owner import Batch, DataOwner, Program
 from raysplit.actors.parts.part import on_device
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundContext, StepId

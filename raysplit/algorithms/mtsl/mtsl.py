@@ -26,6 +26,7 @@ from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, Measu
 from raysplit.algorithms.mtsl.membership import Membership, members, take_mean_bottom, taking_mean_bottom
 from raysplit.algorithms.mtsl.own_bottoms import Bottom, bottoms_of
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, Setting, SplitOptions, Team
+from raysplit.algorithms.unused import NO_AVERAGE, NO_COMMON_MODEL, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import generator
@@ -89,18 +90,27 @@ class MTSL(Algorithm):
     name = "mtsl"
     can_be_simulated = False
     title = "MTSL"
+    round_is_report = True
+    unused = {**NO_AVERAGE, **NO_COMMON_MODEL}
     options_type: ClassVar[type[Options]] = MTSLOptions
     lockstep = True
+
+    @classmethod
+    def check(cls, options: Any, outline: RunOutline) -> None:
+        super().check(options, outline)
+        outline.require_owners("members", options.members)
+        for round in sorted({0, *(m.leaves for m in options.members.values() if m.leaves is not None)}):
+            if round < outline.rounds:
+                members(outline.owners, options.members, round)
+        if isinstance(options.learning_rates, FixedRates):
+            options.learning_rates.of_owners(outline.owners, 0.0)
+        if isinstance(options.bottoms, Mapping):
+            outline.require_owners("bottoms", options.bottoms)
 
     def set_up(self, setting: Setting) -> None:
         options: MTSLOptions = self.options
         super().set_up(setting)
         owners = list(setting.owners)
-        if strangers := options.members.keys() - set(owners):
-            raise ValueError(
-                f"members names {sorted(strangers)[0]!r}, which is not an owner; the owners are {owners[0]} to "
-                f"{owners[-1]}"
-            )
         self._specs = bottoms_of(owners, setting.spec, options.cut, options.bottoms)
         if any(m.bottom == "mean" for m in options.members.values()) and len(set(self._specs.values())) > 1:
             raise ValueError(
@@ -142,6 +152,11 @@ class MTSL(Algorithm):
             restart_optimizer=setting.restart_server_optimizer,
         )
         return [*owners, replace(server, build=CurvatureNode)]
+
+    def seen_alone(self, owner: str) -> tuple[ModelSpec, tuple[Cut, ...]]:
+        meet = min(self.setting.cohort_size or 2, len(self.setting.owners)) > 1 and not self.options.members
+        joined = self._rule.server_forward == "concat" and meet and not self.options.absence
+        return self._specs[owner], self.cuts if joined else ()
 
     # -- a round -------------------------------------------------------------------------------------------------
 

@@ -35,14 +35,9 @@ def bottoms_of(
             have the bottom of ``spec``.
 
     Raises:
-        ValueError: for an unknown owner, or a bottom that does not fit the top.
+        ValueError: for a bottom that does not fit the top.
     """
     if isinstance(bottoms, Mapping):
-        if strangers := bottoms.keys() - set(owners):
-            raise ValueError(
-                f"bottoms names {sorted(strangers)[0]!r}, which is not an owner; the owners are {owners[0]} to "
-                f"{owners[-1]}"
-            )
         own = dict(bottoms)
     else:
         own = {name: bottoms[i % len(bottoms)] for i, name in enumerate(owners)} if bottoms else {}

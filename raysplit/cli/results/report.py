@@ -18,7 +18,10 @@ from raysplit.cli.options import run_records
     help="Markdown file to write; by default a new report.md. The figure is a .png beside it.",
 )
 @click.option(
-    "--target", type=click.FloatRange(0, 1, min_open=True), metavar="ACCURACY", help="Show what it took to reach it."
+    "--target",
+    type=click.FloatRange(0, min_open=True),
+    metavar="TARGET",
+    help="Show what it took to reach an accuracy, or a loss.",
 )
 def report(runs: tuple[Path, ...], output: Path | None, target: float | None) -> None:
     """Write a Markdown page about runs, with a figure.
@@ -37,10 +40,11 @@ def report(runs: tuple[Path, ...], output: Path | None, target: float | None) ->
             param_hint="--output",
         )
     from raysplit.cli.pictures.compare import draw_runs
-    from raysplit.runs.report import read_runs
+    from raysplit.runs.report import check_target, read_runs
     from raysplit.runs.report_page import page
 
     reports = read_runs(runs)
+    check_target(reports, target)
     path, note = chosen(output, Path("report.md"))
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = path.with_suffix(".png")

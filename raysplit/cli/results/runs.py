@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.options import NamedRun, runs_in
-from raysplit.cli.progress import accuracy_text
+from raysplit.cli.progress import accuracy_text, loss_text
 
 if TYPE_CHECKING:
     from raysplit.runs.folder import Row
@@ -76,4 +76,4 @@ def result_of(rows: list[Row]) -> str:
     if not tested:
         return "not evaluated"
     last = tested[-1]
-    return f"accuracy {accuracy_text(last, 4)}" if "test_accuracy" in last else f"test loss {last['test_loss']:.4f}"
+    return f"accuracy {accuracy_text(last, 4)}" if "test_accuracy" in last else f"test loss {loss_text(last, 4)}"

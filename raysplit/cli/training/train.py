@@ -19,6 +19,7 @@ from raysplit.cli.progress import (
     Silent,
     accuracy_text,
     human_bytes,
+    loss_text,
     progress_on,
 )
 from raysplit.cli.stopping import going_on
@@ -150,4 +151,4 @@ def result_line(result: Result, location: str | Path, account: str) -> str:
 def _outcome(row: Row) -> str:
     if "test_accuracy" in row:
         return f"test accuracy {accuracy_text(row, 4)}"
-    return f"total test loss {row['test_loss']:.4f}"
+    return f"total test loss {loss_text(row, 4)}"

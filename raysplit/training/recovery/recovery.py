@@ -42,6 +42,9 @@ def fingerprint(plain: Mapping[str, Any]) -> str:
     tree = {name: section for name, section in plain.items() if name not in ("cluster", "output")}
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
+    newer = ("metric", "target_loss")  # as these settings are
+    tree["evaluation"] = {key: v for key, v in tree["evaluation"].items() if key not in newer or v is not None}
+    tree["training"] = {key: v for key, v in tree["training"].items() if (key, v) != ("last_batch", "keep")}
     kept = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
     tree["reliability"] = {key: tree["reliability"][key] for key in kept}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

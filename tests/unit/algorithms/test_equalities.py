@@ -271,3 +271,47 @@ def test_servers_without_owners_in_the_cohort_sit_the_round_out() -> None:
     for name in ("minibatch_sfl", "splitfed_v1"):
         one, many = (train(algorithm=options(name, 1, num_servers=n), training=training) for n in (1, 3))
         assert distance(one, many) < 1e-12
+
+
+def with_a_small_owner(folder: Path, *sizes: int) -> dict[str, Any]:
+    """Inputs that are zero, and a class that the last owner alone has: all that can be learned is how common it is."""
+    total = sum(sizes)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    x, y = np.zeros((total + 2, 10), np.float32), np.concatenate([owner == len(sizes) - 1, [0, 1]]).astype(np.int64)
+    split = np.where(np.arange(total + 2) < total, "train", "test")
+    path = folder / "small_owner.npz"
+    np.savez(path, x=x, y=y, owner=np.concatenate([owner, [0, 0]]), split=split)
+    return {"data": {"name": str(path)}, "partition": {"name": "natural_id", "num_owners": len(sizes)}}
+
+
+@pytest.mark.parametrize(
+    "options_", [{}, {"unequal": "proportional"}, {"server_forward": "grad_avg"}, {"num_servers": 2}], ids=str
+)
+def test_minibatch_sfl_weighs_every_sample_the_same(options_: dict[str, Any], tmp_path: Path) -> None:
+    """Owners of 180 and 20 samples weighed the same at the server: it learned that every other sample is of class 1."""
+    training = {"rounds": 40, "batch_size": 32, "optimizer": {"lr": 0.5}}
+    algorithm = options("minibatch_sfl", 0, **options_)
+    result = train(algorithm=algorithm, training=training, **with_a_small_owner(tmp_path, 180, 20))
+    learned = result.model()(torch.zeros(1, 10, dtype=torch.float64)).softmax(1)
+    assert learned.detach()[0, 1].item() == pytest.approx(0.1, abs=0.012)
+
+
+def test_rows_weigh_the_same_where_owners_visit_their_samples_equally_often(tmp_path: Path) -> None:
+    """Then the giant batch has one mean over all rows, with the same bits as ever."""
+    for sizes, alike in (((100, 100), True), ((100, 99), True), ((180, 20), False)):
+        algorithm = build(
+            check_config(settings(algorithm={"name": "minibatch_sfl"}, **with_a_small_owner(tmp_path, *sizes)))
+        ).begin()
+        context = algorithm.context(0, ["owner-0", "owner-1"])
+        assert (context.row_weights == ()) is alike
+    rows = [algorithm.local_training(n).num_rows(s, context.steps(n)) for n, s in (("owner-0", 180), ("owner-1", 20))]
+    assert [w * r for w, r in zip(context.row_weights, rows, strict=True)] == pytest.approx([180, 20])
+
+
+@pytest.mark.parametrize("num_servers", [2, 3])
+def test_several_servers_act_as_one_for_unequal_owners(num_servers: int) -> None:
+    unequal = {"name": "quantity", "num_owners": 3}
+    one, many = (
+        train(algorithm=options("minibatch_sfl", 1, num_servers=n), partition=unequal) for n in (1, num_servers)
+    )
+    assert 0 < distance(one, many) < 1e-12

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from support import settings
 
-from raysplit.config.run import ConfigError, RunConfig, check_config, dump_config, load_config
+from raysplit.algorithms import ALGORITHMS
+from raysplit.config.build import build
+from raysplit.config.checks import say_left_out
+from raysplit.config.run import ConfigError, RunConfig, check_config, dump_config, load_config, load_recorded, resolved
 
 
 def written(folder: Path, text: str) -> Path:
@@ -126,6 +130,54 @@ def test_options_of_another_algorithm_are_left_out_so_that_one_file_serves_a_com
     assert config.algorithm.resolved_options().model_dump() == {}
 
 
+def test_options_of_another_algorithm_are_named_at_normal_verbosity(caplog: pytest.LogCaptureFixture) -> None:
+    """``cuts`` given to SplitFed V2 was dropped without a word, and the default cut trained."""
+    say_left_out.cache_clear()
+    for _ in range(2):
+        check_config({"algorithm": {"name": "splitfed_v2", "cuts": [2, 3]}})
+    (record,) = caplog.records  # once, though a sweep reads many configurations
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "algorithm.cuts is left out: it is an option of mpsl, and those of splitfed_v2 are: cut, order"
+    )
+
+
+def test_settings_without_effect_beside_others_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A sweep may set them on purpose, as noise of 0 owners beside noise of 3."""
+    check_config({"owners": {"pixel_noise": 0.25}})
+    check_config({"owners": {"noisy": 2}})
+    check_config({"algorithm": {"name": "fedavg"}, "reliability": {"tolerated": 3, "late": "merge"}})
+    told = caplog.text
+    assert "owners.pixel_noise is 0.25 and owners.noisy is 0, so no owner has noise" in told
+    assert "owners.noisy is 2 and the noise is 0" in told
+    assert "reliability.tolerated is 3, and the mean does not use it" in told
+    assert "reliability.late is merge, and without" in told
+
+
+@pytest.mark.parametrize("name", [*ALGORITHMS])
+def test_the_resolved_configuration_has_all_options_and_reads_back(name: str, tmp_path: Path) -> None:
+    more = {"num_owners": 1} if name == "mtl_split" else {"num_owners": 3}
+    training = {"rounds": 40, **({"loss": ALGORITHMS[name].losses[0]} if ALGORITHMS[name].losses else {})}
+    config = check_config({"algorithm": {"name": name, "order": "blockwise"}, "partition": more, "training": training})
+    found = resolved(config)
+    assert found.algorithm.options.keys() == ALGORITHMS[name].options_type.model_fields.keys()
+    assert found.training.owner_optimizer_state in ("restart", "keep")
+    assert found.algorithm.resolved_options() == config.algorithm.resolved_options()
+    again = load_config(written(tmp_path, dump_config(found)))
+    assert again == found
+    assert resolved(again) == found
+
+
+def test_a_recorded_run_may_have_settings_that_are_refused_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, "algorithm: {name: fedavg}\ntraining: {server_optimizer_state: restart}\n")
+    with pytest.raises(ConfigError, match=r"training\.server_optimizer_state is 'restart', and fedavg does not use it"):
+        load_config(path)
+    assert load_recorded(path).algorithm.name == "fedavg"
+    assert "in the configuration of this run, training.server_optimizer_state is 'restart'" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -189,3 +241,20 @@ def test_a_deep_document_is_refused(tmp_path: Path) -> None:
 def test_the_example_of_the_documentation_is_valid_yaml_of_plain_types() -> None:
     tree = yaml.safe_load(dump_config(RunConfig()))
     assert set(tree) == set(RunConfig.model_fields)
+
+
+@pytest.mark.parametrize("rule", [{"target_accuracy": 0.9}, {"metric": "accuracy"}])
+def test_rules_about_accuracy_are_refused_for_tasks_without_labels(rule: dict[str, Any]) -> None:
+    """A target accuracy of dense tasks was never reached, and nobody told."""
+    rooms = {"name": "rooms", "num_buildings": 2, "num_train": 2, "num_val": 1, "num_test": 1, "image_size": 16}
+    changes = {"data": rooms, "model": {"name": "mas"}, "partition": {"name": "natural_id", "num_owners": 2}}
+    config = check_config(settings(**changes, training={"loss": "task_sum"}, evaluation=rule))
+    with pytest.raises(ValueError, match=r"no class labels, so there is no accuracy; use evaluation\.target_loss"):
+        build(config)
+
+
+@pytest.mark.parametrize("name", ["num_classes", "natural_owner", "seed"])
+def test_a_partition_option_that_the_data_give_is_refused(name: str) -> None:
+    config = check_config(settings(partition={"name": "main_label", "num_owners": 2, "alpha": 0.5, name: 3}))
+    with pytest.raises(ValueError, match=rf"partition\.{name} is given by the data and the seed of the run"):
+        build(config)

@@ -43,6 +43,7 @@ def test_full_batch_fedavg_of_equal_owners_is_a_centralised_gradient_step() -> N
     plain: dict[str, Any] = {f"model__{key}": value for key, value in PLAIN.items()}
     plain |= {"training__batch_size": 8, "training__rounds": 2}
     federated = train("all_in_one", **plain).states["global"]
+    plain["training__owner_optimizer_state"] = "restart"
     pooled = train({"name": "centralised", "batch_factor": 2}, **plain).states["global"]
     assert max(float((federated[key] - pooled[key]).abs().max()) for key in pooled) < 1e-12
 
@@ -189,11 +190,18 @@ async def _decided(algorithm: MAS) -> tuple[Any, Any]:
     return algorithm.phase.groups, algorithm
 
 
+@pytest.mark.parametrize("partition", ["random", "worst"])
+def test_a_control_that_can_only_be_the_same_groups_is_refused(partition: str) -> None:
+    with pytest.raises(ValueError, match="have a single partition into 1 groups"):
+        train({"partition": partition, "num_groups": 1})
+
+
 def test_random_and_worst_partitions() -> None:
     chosen, algorithm = with_algorithm(_decided)
     scattered, _ = with_algorithm(_decided, {"partition": "random"})
     worst, _ = with_algorithm(_decided, {"partition": "worst"})
     assert sorted(map(len, scattered)) == sorted(map(len, chosen))
+    assert set(scattered) != set(chosen)
     assert worst == worst_exact_x(algorithm.history[0], 2).groups
     assert worst != chosen
     (decision,) = algorithm.decisions
@@ -283,6 +291,7 @@ def test_options_that_cannot_be() -> None:
 def test_data_of_one_label_and_losses_of_one_task_are_refused() -> None:
     with pytest.raises(ValueError, match=r"set training\.loss to task_sum"):
         build(configured(training__loss="cross_entropy"))
-    one_label = check_config({"algorithm": {"name": "mas"}, "cluster": {"kind": "local"}})
+    more = {"cluster": {"kind": "local"}, "training": {"rounds": 31, "loss": "task_sum"}}
+    one_label = check_config({"algorithm": {"name": "mas"}, **more})
     with pytest.raises(ValueError, match=r"mas trains a model with several tasks, and .*; set data\.name"):
         train_config(one_label)
