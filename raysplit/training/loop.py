@@ -16,13 +16,11 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import log_placed_cuts
 from raysplit.cluster.contract import Cluster, LinkTraffic, gather
 from raysplit.cluster.links.traffic import difference, merge_traffic
-from raysplit.data.partition.laws import save_partition
 from raysplit.data.transforms import normalisation
 from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
-from raysplit.plain_yaml import write
 from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import Row, RunFolder
 from raysplit.runs.metric import to_targets
@@ -40,6 +38,7 @@ from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
 from raysplit.training.recovery.recovery import RECOVERABLE, Safety, deployed
 from raysplit.training.recovery.watch import Watch
+from raysplit.training.writing import begin_folder
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ async def run(
             notify.stage_began("deploy")
             algorithm.attach(await deployed(parties, cluster, experiment.reliability), cluster)
             if folder is not None:
-                _begin_folder(folder, experiment, resources or {})
+                begin_folder(folder, experiment, resources or {})
             if meter is not None:
                 meter.deployed(parties)
             members = members_of(experiment, algorithm, parties, cluster)
@@ -96,18 +95,6 @@ async def run(
         raise
     notify.run_ended(result)
     return result
-
-
-def _begin_folder(folder: RunFolder, experiment: Experiment, resources: Mapping[str, float]) -> None:
-    """Write what is known before the first round; nothing has been written before, so that a mistake leaves nothing."""
-    folder.begin()
-    folder.write_text("config.yaml", write(experiment.plain))
-    folder.write_environment(resources)
-    if experiment.about_data:
-        folder.write_text("data.json", json.dumps(experiment.about_data) + "\n")
-    if experiment.parts:
-        with folder.written("partition.parquet") as aside:
-            save_partition(aside, list(experiment.parts))
 
 
 class _Loop:
