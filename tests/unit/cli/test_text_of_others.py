@@ -11,7 +11,9 @@ from rich.table import Table
 
 import raysplit.cli
 from raysplit.cli import main
+from raysplit.cli.pictures.affinity import draw_matrix
 from raysplit.cli.streams import Console
+from raysplit.schedulers.grouping.scores import Affinity
 
 NAMES = ["[/x]y", "[red]a[/red]", "[link=x", "a\\[b]", ":car:", "[bold]"]
 
@@ -41,3 +43,11 @@ def test_no_other_console_and_no_markup_is_used() -> None:
         text = path.read_text(encoding="utf-8")
         assert path.name == "streams.py" or "rich.console" not in text, path
         assert not re.search(r"\[/?(bold|dim|red|green|yellow)\]|markup=True", text), path
+
+
+@pytest.mark.parametrize("name", ["$x$", "$\\wrong$", "a $ b $"])
+def test_a_name_in_a_picture_is_no_formula(name: str, tmp_path: Path) -> None:
+    """A task named ``$\\wrong$`` ended in a ParseFatalException of matplotlib."""
+    matrix = Affinity(tasks=(name, "b"), values=((0.0, 0.5), (0.25, 0.0)))
+    draw_matrix(matrix, ((name,), ("b",)), tmp_path / "affinity.svg")
+    assert (tmp_path / "affinity.svg").stat().st_size > 1_000
