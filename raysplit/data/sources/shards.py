@@ -33,6 +33,7 @@ from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Indices, Samples
 from raysplit.data.sources.arrays import unit_and_normalise
 from raysplit.data.sources.files import WRITE_AGAIN, reshaped, to_numpy
+from raysplit.registry import shown
 
 STREAMED = "shards"
 """Name of streamed shards as ``data.name`` of a configuration."""
@@ -280,8 +281,9 @@ def _parquet(uri: str) -> Any:
     filesystem, path = _opened(uri)
     with reading_of(uri, WRITE_AGAIN):
         file = pq.ParquetFile(filesystem.open_input_file(path))
-    if missing := {"x", "y"} - set(file.schema_arrow.names):
-        raise ValueError(f"{uri} has the columns {file.schema_arrow.names} and lacks {sorted(missing)}; give x and y")
+        names = file.schema_arrow.names  # pyarrow reads the text of names when it is asked for
+    if missing := {"x", "y"} - set(names):
+        raise ValueError(f"{uri} has the columns {shown(names)} and lacks {sorted(missing)}; give x and y")
     return file
 
 
