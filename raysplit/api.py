@@ -244,7 +244,7 @@ def sweep(
         over: the values by setting, such as ``{"partition.alpha": [0.1, 1], "seed": [0, 1, 2]}``.
         folder: of the sweep; each run has a folder below ``cells`` in it.
         parallel: so many runs at a time, each in one process as a Ray task.
-        target: an accuracy; the table tells what it took to reach it.
+        target: an accuracy, or a loss for tasks without labels; the table tells what it took to reach it.
 
     Example:
         >>> print(raysplit.sweep(data="digits", over={"partition.alpha": [0.1, 1]}))

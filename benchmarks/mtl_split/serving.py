@@ -34,11 +34,13 @@ from raysplit.serving.codec import Content, Message, encode, task_mask
 from raysplit.serving.compression import Encoding
 from raysplit.serving.cost.report import rate_text
 from raysplit.serving.edge import EdgeClient
+from raysplit.serving.http_transport import HttpTransport
 from raysplit.serving.links import EdgeLink
-from raysplit.serving.transport import SERVER_SECONDS, HttpTransport
+from raysplit.serving.transport import SERVER_SECONDS
 
 CLASSES = {"age": ("a", "b", "c"), "gender": ("a", "b"), "mood": ("a", "b", "c", "d", "e", "f")}
 RATES_BIT_PER_S = (10e6, 100e6, 1e9)
+MAX_ANSWER_BYTES = 2**16
 FLOAT_PICTURES = "pictures float32"
 Ask = Callable[[Tensor], "Timing"]
 
@@ -71,7 +73,7 @@ def ask_whole(transport: HttpTransport, meta: ServingMeta, images: Tensor) -> Ti
     message = Message(content=Content.IMAGES, tasks=task_mask(meta.tasks, meta.tasks), tensor=images)
     body = encode(message, Encoding.UINT8)
     sent = time.perf_counter()
-    reply = transport.exchange("POST", "/infer", body)
+    reply = transport.exchange("POST", "/infer", body, MAX_ANSWER_BYTES)
     assert reply.status == 200, reply.body
     return Timing(
         total_s=time.perf_counter() - started,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raysplit.actors.evaluator import Evaluation, evaluate
+from raysplit.actors.evaluation import Evaluation, evaluate
 from raysplit.actors.parts.gradient_record import GradientRecord
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from raysplit.actors.data_owner import Program
-from raysplit.actors.evaluator import Evaluation
+from raysplit.actors.evaluation import Evaluation
 from raysplit.actors.parts.part import Tensors
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext, StepId

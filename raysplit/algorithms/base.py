@@ -200,7 +200,8 @@ class Algorithm(Deployment, ABC):
     def models(self) -> dict[str, list[Promise[Weights]]]:
         """Promise the models to evaluate and export, by label; the union of a label's states is a whole model.
 
-        Methods that train one model use the single label ``"global"``, methods that train many one for each owner.
+        Methods that train one model use the single label ``"global"``, methods that train many one for each owner; see
+        `owners_of`.
         """
 
     def chosen(self) -> Mapping[str, Mapping[str, Tensor]]:
@@ -210,6 +211,15 @@ class Algorithm(Deployment, ABC):
     def spec_of(self, label: str) -> ModelSpec:
         """The model that the states of this label of `models` belong to."""
         return self.setting.spec
+
+    def owners_of(self, label: str) -> Sequence[str]:
+        """Names of the owners whose model this label of `models` is, in owner order.
+
+        A model of all owners is evaluated on everybody's test samples, any other on the own test samples of its owners,
+        where it is known whose they are. By default, a label that is an owner's name is the model of that owner, and
+        every other label is a model of all.
+        """
+        return (label,) if label in self.setting.owners else tuple(self.setting.owners)
 
     def tables(self) -> Mapping[str, pa.Table]:
         """Tables to write into the folder of the run, by file name."""

@@ -47,7 +47,15 @@ class SplitOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerData:
-    """The data of one owner: its training samples, its own test samples if it has any, and the transforms of both."""
+    """The data of one owner.
+
+    Attributes:
+        shard: its training samples.
+        test: its own test samples, on which models of its own are evaluated; None where there are none, or where it is
+            not known which they are.
+        transform: transform of training batches.
+        eval_transform: transform of test batches.
+    """
 
     shard: Samples
     test: Samples | None = None
@@ -72,7 +80,7 @@ class Setting:
         buffers: ``average`` treats batch-norm statistics like weights; ``local`` leaves them at their owners.
         seed: seed from which all random streams are derived.
         device: torch device of all parts, ``cpu`` or ``cuda``.
-        evaluators: parties that hold the test samples.
+        evaluators: parties that hold everybody's test samples, and know whose they are where the data say so.
         validators: parties that hold validation samples, on which a method may base decisions.
         rounds: rounds of one training.
         lr_schedule: name in `raysplit.schedulers.learning_rate.SCHEDULES`.

@@ -42,7 +42,7 @@ COMMANDS = {
 }
 """The commands, in the order of ``raysplit --help``; the folder of a command is its heading there."""
 
-SERVE_PACKAGES = {"fastapi", "httpx", "tenacity", "ray.serve"}
+SERVE_PACKAGES = {"fastapi", "h11", "httpx", "ray.serve", "starlette", "tenacity", "uvicorn"}
 """The packages that the extra ``serve`` installs."""
 
 
@@ -128,7 +128,8 @@ def main(arguments: list[str] | None = None) -> Any:
         logging.getLogger("raysplit").debug("traceback", exc_info=True)
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         _print_error(f"{error}{notes}")
-        sys.exit(2 if isinstance(error, ValueError) else 1)
+        is_mistake = isinstance(error, ValueError) and not isinstance(error, RuntimeError)  # a wrong answer is both
+        sys.exit(2 if is_mistake else 1)
 
 
 def _print_error(text: str) -> None:

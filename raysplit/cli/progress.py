@@ -101,7 +101,7 @@ class JsonLines(Callback):
 
 def status_line(row: Row) -> str:
     """Format the metrics of a round in one line."""
-    tested = f"test loss {row['test_loss']:.3f} " if "test_loss" in row else ""
+    tested = f"test loss {loss_text(row, 3)} " if "test_loss" in row else ""
     tested = f"accuracy {accuracy_text(row, 3)} " if "test_accuracy" in row else tested
     return (
         f"loss {row['train_loss']:.3f} {tested}{row['samples_per_s']:,.0f} samples/s {human_bytes(row['bytes_total'])}"
@@ -109,6 +109,21 @@ def status_line(row: Row) -> str:
 
 
 def accuracy_text(row: Row, digits: int) -> str:
-    """Format the test accuracy, followed by the majority-label accuracy where owners have test sets of their own."""
+    """Format the test accuracy and, where owners have test samples of their own, what they say.
+
+    ``by owner`` is the mean over the owners for a model that is tested on everybody's samples, and ``majority label``
+    the accuracy of guessing an owner's most frequent label.
+    """
     control = f" (majority label {row['majority_accuracy']:.{digits}f})" if "majority_accuracy" in row else ""
-    return f"{row['test_accuracy']:.{digits}f}{control}"
+    return f"{row['test_accuracy']:.{digits}f}{_own_text(row, 'owner_accuracy', digits)}{control}"
+
+
+def loss_text(row: Row, digits: int) -> str:
+    """Format the test loss of tasks without labels as `accuracy_text` does."""
+    return f"{row['test_loss']:.{digits}f}{_own_text(row, 'owner_loss', digits)}"
+
+
+def _own_text(row: Row, column: str, digits: int) -> str:
+    if row.get("tested_on") == "own":
+        return " on own samples"
+    return f", by owner {row[column]:.{digits}f}" if column in row else ""

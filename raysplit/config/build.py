@@ -5,8 +5,10 @@ The code that trains, predicts or records reads the experiment, never the config
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,19 @@ import numpy as np
 from torch import Tensor
 
 from raysplit.actors.data_owner import LocalTraining
-from raysplit.actors.evaluator import Evaluator
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
-from raysplit.cluster.contract import PartySpec
 from raysplit.config.prepare_shards import streamed_owners
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
-from raysplit.data.partition.laws import partition, partition_test
+from raysplit.data.partition.by_label import Indices
+from raysplit.data.partition.laws import TESTS_DRAWN, partition, partition_test
+from raysplit.data.partition.own_tests import named_tests, own_tests
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
+from raysplit.experiment.evaluators import Evaluating, evaluating_parties
 from raysplit.experiment.experiment import Experiment
 from raysplit.given import held, is_given
 from raysplit.models.classifier.spec import ClassifierSpec
@@ -35,8 +38,7 @@ from raysplit.models.spec import ModelSpec
 from raysplit.prediction.dry_setting import dry, no_data
 from raysplit.seeding import derive, generator
 
-NUM_EVALUATORS = 4
-"""Number of evaluators that share the test set; the same for any number of places, so that sums are the same."""
+logger = logging.getLogger(__name__)
 
 
 def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
@@ -50,25 +52,21 @@ def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
         ValueError: the data, the partition, the model and the training settings do not fit together.
     """
     if config.data.name == STREAMED:
-        data, shards, parts = streamed_owners(config)
-        owners = {f"owner-{i}": _owner_data(config, data, i, shard, None) for i, shard in enumerate(shards)}
-        return _experiment(config, _setting(config, _model_spec(config, data), owners, data, device), parts)
-    data = _load(config)
-    split = config.partition
-    parts = partition(
-        split.name,
-        _labels(data.train),
-        split.num_owners,
-        seed=config.seed,
-        natural_owner=data.natural_owner,
-        **split.options,
-    )
-    tests = partition_test(split.name, _labels(data.test), split.num_owners, seed=config.seed, **split.options)
+        found, shards, parts = streamed_owners(config)
+        data, tests = found.outline, None
+        if found.test_owner is not None:
+            tests = named_tests(found.names, found.test_owner)
+    else:
+        data = _load(config)
+        parts, tests = _divided(config, data)
+        shards = [data.train.take(part) for part in parts]
+    names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
-        f"owner-{i}": _owner_data(config, data, i, data.train.take(part), data.test.take(tests[i]) if tests else None)
-        for i, part in enumerate(parts)
+        name: _owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
     }
-    return _experiment(config, _setting(config, _model_spec(config, data), owners, data, device), parts)
+    _tell_untested(owners, tests)
+    setting = _setting(config, data, owners, dict(zip(names, tests, strict=True)) if tests else None, device)
+    return _experiment(config, setting, parts)
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
@@ -158,8 +156,17 @@ def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> 
     return options | {"classes": [(task, classes[task]) for task in tasks]}
 
 
-def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], data: DataSet, device: str) -> Setting:
-    training = config.training
+def _setting(
+    config: RunConfig, data: DataSet, owners: dict[str, OwnerData], tests: Mapping[str, Indices] | None, device: str
+) -> Setting:
+    training, spec = config.training, _model_spec(config, data)
+    _check_metric(config, data)
+    parties = partial(
+        evaluating_parties,
+        owners=owners,
+        transform=data.eval_transform,
+        how=Evaluating(spec=spec, loss=training.loss, seed=config.seed, device=device),
+    )
     return Setting(
         spec=spec,
         owners=owners,
@@ -179,14 +186,26 @@ def _setting(config: RunConfig, spec: ModelSpec, owners: dict[str, OwnerData], d
         buffers=training.buffers,
         seed=config.seed,
         device=device,
-        evaluators=_evaluators("evaluator", data.test, config, spec, data, device),
-        validators=_evaluators("validator", data.val, config, spec, data, device) if data.val is not None else (),
+        evaluators=parties("evaluator", data.test, tests=tests, drawn=config.partition.name in TESTS_DRAWN),
+        validators=() if data.val is None else parties("validator", data.val),
         rounds=training.rounds,
         lr_schedule=training.lr_schedule,
         updates=config.reliability,
         cohort=config.reliability,
         cohort_size=training.cohort_size,
     )
+
+
+def _check_metric(config: RunConfig, data: DataSet) -> None:
+    """Raise ``ValueError`` for a rule about accuracies where there are none."""
+    rules, targets = config.evaluation, data.test.y
+    wanted = {"target_accuracy": rules.target_accuracy, "metric": "accuracy" if rules.metric == "accuracy" else None}
+    named = [f"evaluation.{key} is {value}" for key, value in wanted.items() if value is not None]
+    if named and not isinstance(targets, Tensor) and any(y.ndim > 1 for y in targets.values()):
+        raise ValueError(
+            f"{named[0]}, and the tasks {', '.join(targets)} have no class labels, so there is no accuracy; use "
+            f"evaluation.target_loss, or leave it out"
+        )
 
 
 def _load(config: RunConfig) -> DataSet:
@@ -198,10 +217,46 @@ def _load(config: RunConfig) -> DataSet:
     if section.train_samples is not None:
         chosen = _draw(len(train), section.train_samples, config.seed, "training subset")
         train, owner = train.take(chosen), owner[chosen] if owner is not None else None
-    test = data.test
+    test, test_owner = data.test, data.test_owner
     if section.test_samples is not None:
-        test = test.take(_draw(len(test), section.test_samples, config.seed, "test subset"))
-    return replace(data, train=train, test=test, natural_owner=owner)
+        chosen = _draw(len(test), section.test_samples, config.seed, "test subset")
+        test, test_owner = test.take(chosen), test_owner[chosen] if test_owner is not None else None
+    return replace(data, train=train, test=test, natural_owner=owner, test_owner=test_owner)
+
+
+def _divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indices] | None]:
+    """Divide the training samples among the owners, and the test samples where each has an owner."""
+    split, labels, test_labels = config.partition, _labels(data.train), _labels(data.test)
+    if taken := split.options.keys() & {"labels", "num_classes", "natural_owner", "seed"}:
+        raise ValueError(f"partition.{min(taken)} is given by the data and the seed of the run; leave it out")
+    num_classes = int(max(labels.max(), test_labels.max())) + 1  # counted once, over both sides
+    how = {"seed": config.seed, "num_classes": num_classes, **split.options}
+    parts = partition(split.name, labels, split.num_owners, natural_owner=data.natural_owner, **how)
+    tests = partition_test(split.name, test_labels, split.num_owners, **how)
+    if tests is None:
+        owners = {"natural_owner": data.natural_owner, "test_owner": data.test_owner}
+        tests = own_tests(split.name, parts, labels, test_labels, seed=config.seed, **owners)
+    return parts, tests
+
+
+def _own_test(config: RunConfig, data: DataSet, tests: Sequence[Indices] | None, index: int) -> Samples | None:
+    """Return an owner's own test samples: all where only its inputs are its own, none where others' are theirs."""
+    if tests is not None:
+        return data.test.take(tests[index]) if len(tests[index]) else None
+    return data.test if config.owners.has_domains else None
+
+
+def _tell_untested(owners: Mapping[str, OwnerData], tests: Sequence[Indices] | None) -> None:
+    without = [name for name, data in owners.items() if data.test is None]
+    if tests is not None and without:
+        named = f"{', '.join(without[:5])}{' and others' if len(without) > 5 else ''}"
+        logger.warning(
+            "%d of %d owners have no test samples of their own and count in no mean over owners: %s; more test samples "
+            "may help",
+            len(without),
+            len(owners),
+            named,
+        )
 
 
 def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
@@ -232,32 +287,8 @@ def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, te
             shard = flip_labels(
                 shard, fraction=owners.label_noise, num_classes=data.num_classes, seed=seed, owner=index
             )
-    needs_own_test = owners.domain is not None or owners.noisy > 0
-    own_test = test if test is not None or not needs_own_test else data.test
-    return OwnerData(shard=shard, test=own_test, transform=transform, eval_transform=eval_transform)
+    return OwnerData(shard=shard, test=test, transform=transform, eval_transform=eval_transform)
 
 
 def _noisy(transform: Transform, sigma: float) -> Transform:
     return with_domain(transform, GaussianNoise(sigma=sigma)) if sigma else transform
-
-
-def _evaluators(
-    kind: str, samples: Samples, config: RunConfig, spec: ModelSpec, data: DataSet, device: str
-) -> tuple[PartySpec, ...]:
-    count = min(NUM_EVALUATORS, len(samples))
-    return tuple(
-        PartySpec(
-            name=f"{kind}-{i}",
-            role="evaluator",
-            build=Evaluator,
-            arguments={
-                "samples": samples.take(range(i, len(samples), count)),
-                "transform": data.eval_transform,
-                "spec": spec,
-                "loss": config.training.loss,
-                "seed": config.seed,
-                "device": device,
-            },
-        )
-        for i in range(count)
-    )

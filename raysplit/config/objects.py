@@ -76,7 +76,8 @@ def _data(value: Any) -> str:
         return name_of(value)
     found = value if isinstance(value, DataSet) else _two_sides(value)
     sides = [chunk for side in (found.train, found.test) for chunk in _chunks(side)]
-    return hold("data", found, digest_of(*sides))
+    owners = [] if found.test_owner is None else [repr(np.asarray(found.test_owner).tolist()).encode()]
+    return hold("data", found, digest_of(*sides, *owners))
 
 
 def _two_sides(value: Any) -> DataSet:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from raysplit.config.run import RunConfig
 from raysplit.data.samples import Samples
-from raysplit.data.sources.shards import open_shards
+from raysplit.data.sources.shards import ShardSet, open_shards
 
 
-def streamed_owners(config: RunConfig) -> tuple[Any, list[Samples], list[np.ndarray]]:
-    """Return the outline of the data, the shard of every owner, and the indices of its samples.
+def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np.ndarray]]:
+    """Return the opened data, the shard of every owner, and the indices of its samples.
 
     Raises:
         ValueError: a setting needs all samples in one process, or the partition does not match the files.
@@ -39,4 +39,4 @@ def streamed_owners(config: RunConfig) -> tuple[Any, list[Samples], list[np.ndar
     ends = np.cumsum([len(shard) for shard in found.shards])
     parts = [np.arange(end - len(shard), end) for end, shard in zip(ends, found.shards, strict=True)]
     shards = [cast(Samples, shard) for shard in found.shards]  # has the methods of Samples that owners call
-    return found.outline, shards, parts
+    return found, shards, parts

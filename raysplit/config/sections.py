@@ -114,6 +114,11 @@ class OwnersConfig(Rules):
     label_noise: float = Field(default=0.0, ge=0, le=1)
     """Fraction of the training labels of noisy owners that is flipped."""
 
+    @property
+    def has_domains(self) -> bool:
+        """Whether owners have inputs of their own, so that a test sample differs from owner to owner."""
+        return self.domain is not None or (self.noisy > 0 and self.pixel_noise > 0)
+
     @field_validator("domain")
     @classmethod
     def _known(cls, value: str | None) -> str | None:

@@ -112,6 +112,7 @@ class DataSet:
         transform: transform of training batches, random augmentation included.
         eval_transform: transform of validation and test batches.
         natural_owner: the owner's id of each training sample [len(train)], for the partition ``natural_id``.
+        test_owner: the owner's id of each test sample [len(test)], of the same kind; None where the data do not say.
         val: samples that choose a checkpoint or guide decisions; neither trained nor tested on.
         classes: class names of each task, in order, for samples with one class label per task.
         inputs: records of the model's inputs by name. If left out, there is one unnamed floating input of
@@ -119,7 +120,8 @@ class DataSet:
         targets: records of the targets by name; read off the test samples if left out.
 
     Raises:
-        ValueError: for an empty side, sides with different inputs, or owner ids that do not match the samples.
+        ValueError: for an empty side, sides with different inputs, or owner ids that do not match the samples or one
+            another.
 
     Example:
         >>> train = Samples(x=torch.rand(80, 4), y=torch.arange(80) % 3)
@@ -135,6 +137,7 @@ class DataSet:
     transform: Transform
     eval_transform: Transform
     natural_owner: npt.NDArray[np.generic] | None = None
+    test_owner: npt.NDArray[np.generic] | None = None
     val: Samples | None = None
     classes: Mapping[str, tuple[str, ...]] | None = None
     inputs: Mapping[str, Input] = field(default_factory=dict)
@@ -144,9 +147,12 @@ class DataSet:
         for side, samples in (("training", self.train), ("test", self.test)):
             if not len(samples):
                 raise ValueError(f"the {side} set is empty; give both sets at least one sample")
-        if self.natural_owner is not None and len(self.natural_owner) != len(self.train):
+        _check_owners("training", self.natural_owner, self.train)
+        _check_owners("test", self.test_owner, self.test)
+        if self.test_owner is not None and _kind(self.natural_owner) != _kind(self.test_owner):
             raise ValueError(
-                f"{len(self.natural_owner)} owner ids for {len(self.train)} training samples; give one id per sample"
+                f"the owners of test samples are {_kind(self.test_owner)} and those of training samples are "
+                f"{_kind(self.natural_owner)}; give the ids of the same owners for both sides"
             )
         wanted = _names(self.train)
         for side, samples in (("test", self.test), ("validation", self.val or self.test)):
@@ -202,6 +208,17 @@ def _raw(tensor: Tensor) -> _Raw:
 def _tensor(raw: _Raw) -> Tensor:
     memory, dtype, shape = raw
     return torch.frombuffer(memory, dtype=dtype).reshape(shape) if memory else torch.empty(shape, dtype=dtype)
+
+
+def _check_owners(side: str, ids: npt.NDArray[np.generic] | None, samples: Samples) -> None:
+    if ids is not None and np.shape(ids) != (len(samples),):
+        raise ValueError(f"{len(ids)} owner ids for {len(samples)} {side} samples; give one id per sample")
+
+
+def _kind(ids: npt.NDArray[np.generic] | None) -> str:
+    if ids is None:
+        return "missing"
+    return "numbers" if np.asarray(ids).dtype.kind in "uifb" else "names"
 
 
 def _named(letter: str, values: Values) -> list[tuple[str, Tensor]]:

@@ -1,7 +1,8 @@
 """The description of a run that training, prediction and recording read.
 
-Files: `experiment` (`Experiment`), `rules` (`EvaluationRules`, `ReliabilityRules`, `ElasticRules`), `cluster`
-(`ClusterOptions`), `links` (`LinkOptions`), `topology` (`Topology`, `DeviceOptions`) and `errors` (`ConfigError`).
+Files: `experiment` (`Experiment`), `evaluators` (the parties that evaluate on the test set), `rules`
+(`EvaluationRules`, `ReliabilityRules`, `ElasticRules`), `cluster` (`ClusterOptions`), `links` (`LinkOptions`),
+`topology` (`Topology`, `DeviceOptions`) and `errors` (`ConfigError`).
 
 Programs take `raysplit.Experiment` and `raysplit.ConfigError`. Nothing is exported here, because `experiment` loads
 torch.

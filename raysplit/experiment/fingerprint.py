@@ -25,6 +25,8 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
     tree = copy.deepcopy({key: section for key, section in plain.items() if key not in ("cluster", "output")})
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
+    newer = ("metric", "target_loss")  # as these settings are
+    tree["evaluation"] = {key: v for key, v in tree["evaluation"].items() if key not in newer or v is not None}
     tree["reliability"] = {key: tree["reliability"][key] for key in _RELIABILITY}
     usual = ClusterOptions().model_dump(mode="json")
     cluster = {key: plain["cluster"][key] for key in _CLUSTER if plain.get("cluster", {}).get(key) != usual[key]}

@@ -45,12 +45,18 @@ class EvaluationRules(Rules):
 
     every: int = Field(default=1, ge=1)
     """Number of rounds between evaluations; the last round is always evaluated."""
+    metric: Literal["accuracy", "loss"] | None = None
+    """Primary metric, which ``patience``, ``targets`` and the best checkpoint follow: the test ``accuracy``, at equal
+    values the lower loss, or the test ``loss``; None takes the accuracy where tasks have class labels."""
     target_accuracy: float | None = Field(default=None, gt=0, le=1)
     """Test accuracy at which the run stops; None never stops for it."""
+    target_loss: float | None = None
+    """Test loss at which the run stops; None never stops for it."""
     targets: tuple[float, ...] = ()
-    """Test accuracies for which the summary has the steps and bytes it took, without stopping."""
+    """Values of the primary metric for which the summary has the steps and bytes it took, without stopping."""
     patience: int | None = Field(default=None, ge=1)
-    """Number of evaluations without a better accuracy after which the run stops; None never stops for it."""
+    """Number of evaluations without a better value of the primary metric after which the run stops; None never stops
+    for it."""
     divergence_every: int | None = Field(default=None, ge=1)
     """Number of rounds between measurements of the gradient divergence; None never measures it."""
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from raysplit.algorithms import ALGORITHMS
 from raysplit.plain_yaml import NotYaml, read
 from raysplit.runs.folder import CUT_SHORT, read_metrics
+from raysplit.runs.metric import Metric, MetricName
 
-Figure = Literal["accuracy", "loss"]
+Figure = MetricName
+OWNER_COLUMNS = (
+    *("owners_tested", "owner_accuracy", "min_accuracy", "owner_accuracy_sd"),
+    *("owner_loss", "max_loss", "owner_loss_sd", "majority_accuracy"),
+)
+"""Columns of a run's metrics that are over the owners, each tested on its own samples."""
 
 _NOT_COMPARED = ("algorithm.", "output.", "cluster.", "evaluation.")
 
@@ -47,6 +53,9 @@ class RunReport:
         samples_per_s: training samples per second.
         curve: the evaluations in order.
         settings: the flattened configuration.
+        tested_on: whose samples the last evaluation is of: of ``all``, or each owner's ``own``; None where the
+            run does not say it.
+        by_owner: those of `OWNER_COLUMNS` that the last evaluation has.
     """
 
     folder: Path
@@ -61,6 +70,8 @@ class RunReport:
     samples_per_s: float
     curve: tuple[Point, ...]
     settings: Mapping[str, Any]
+    tested_on: str | None = None
+    by_owner: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def best_accuracy(self) -> float | None:
@@ -83,9 +94,16 @@ class RunReport:
         found = [getattr(point, figure) for point in self.curve]
         return [value for value in found if value is not None]
 
-    def reached(self, accuracy: float) -> Point | None:
-        """Return the first evaluation with at least this accuracy; None where there is none."""
-        return next((point for point in self.curve if (point.accuracy or 0.0) >= accuracy), None)
+    @property
+    def metric(self) -> Metric:
+        """The accuracy, or the loss for a run without one."""
+        return Metric(name="accuracy" if self.values("accuracy") or not self.values("loss") else "loss")
+
+    def reached(self, target: float) -> Point | None:
+        """Return the first evaluation with at least this accuracy, or at most this loss for a run without accuracy."""
+        column, value = self.metric.column, self.metric.name
+        at = ((point, getattr(point, value)) for point in self.curve)
+        return next((p for p, v in at if v is not None and self.metric.is_reached({column: v}, target)), None)
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunReport]:
@@ -96,6 +114,12 @@ def read_runs(folders: Sequence[Path]) -> list[RunReport]:
         RunReport(**content, label=title if times[title] == 1 else f"{title} ({content['folder'].name})")
         for title, content in found
     ]
+
+
+def check_target(runs: Sequence[RunReport], target: float | None) -> None:
+    """Raise ``ValueError`` for a target above 1 where all runs have accuracies."""
+    if target is not None and target > 1 and all(run.metric.name == "accuracy" for run in runs):
+        raise ValueError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")
 
 
 def common_figure(runs: Sequence[RunReport]) -> Figure:
@@ -127,11 +151,13 @@ def as_json(run: RunReport, target: float | None = None) -> dict[str, Any]:
         "bytes": run.num_bytes,
         "seconds": run.seconds,
         "samples_per_s": run.samples_per_s,
+        "tested_on": run.tested_on,
+        **{key: run.by_owner.get(key) for key in OWNER_COLUMNS},
     }
     if target is not None:
         point = run.reached(target)
         at = {"rounds": point.round, "bytes": point.num_bytes, "seconds": point.seconds} if point else None
-        content["to_target"] = {"accuracy": target, "reached": at}
+        content["to_target"] = {run.metric.name: target, "reached": at}
     return content
 
 
@@ -157,6 +183,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
             "samples_per_s": sum(row["num_samples"] for row in rows) / sum(row["seconds"] for row in rows),
             "curve": _curve(rows),
             "settings": settings,
+            **_last_evaluation(rows),
         }
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, NotYaml) as error:
         raise ValueError(
@@ -175,6 +202,32 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
         if tested:
             points.append(Point(round=row["round"], num_bytes=num_bytes, seconds=seconds, **tested))
     return tuple(points)
+
+
+def _last_evaluation(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    last: Mapping[str, Any] = next((row for row in reversed(rows) if "test_loss" in row), {})
+    return {"tested_on": last.get("tested_on"), "by_owner": {key: last[key] for key in OWNER_COLUMNS if key in last}}
+
+
+def owner_cells(run: RunReport) -> list[str] | None:
+    """Return the cells of `OWNER_HEAD` about a run; None where it says nothing about single owners."""
+    if run.tested_on is None and not run.by_owner:
+        return None
+    name = run.metric.name
+    last = run.last_accuracy if name == "accuracy" else run.last_loss
+    keys = (
+        f"owner_{name}",
+        "min_accuracy" if name == "accuracy" else "max_loss",
+        f"owner_{name}_sd",
+        "majority_accuracy",
+    )
+    values = [last, *(run.by_owner.get(key) for key in keys)]
+    shown = "{:.1%}".format if name == "accuracy" else "{:.4g}".format
+    return [run.tested_on or "", *("" if value is None else shown(value) for value in values)]
+
+
+OWNER_HEAD = ("tested on", "last", "by owner", "worst owner", "spread", "majority label")
+"""Columns about a run's last evaluation: whose samples it is of, its value, and that of the owners on their own."""
 
 
 def _partition(section: Mapping[str, Any]) -> str:

@@ -11,11 +11,15 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from raysplit.runs.folder import Row, read_metrics
-from raysplit.runs.report import RunReport, differing_settings
+from raysplit.runs.report import OWNER_HEAD, RunReport, differing_settings, owner_cells
 
 MAX_ROUNDS = 20
 """Largest number of rounds in a table; of more rounds, evenly spread ones are shown, with the last."""
 
+OWNERS_EXPLAINED = (
+    "Tested on `all`: the last value is of the whole test set. On `own`: it is the mean over the owners, each on "
+    "its own test samples. Compare a model of all owners with owners' own models by owner."
+)
 _MIB = 2**20
 _SHOWN = ("model.name", "data.name", "training.optimizer.name", "training.optimizer.lr", "training.cohort_size", "seed")
 
@@ -30,6 +34,9 @@ def page(runs: Sequence[RunReport], picture: str | None, target: float | None = 
     """
     parts = ["# Runs", markdown_table(*_results(runs, target))]
     parts += [f"![accuracy over rounds, bytes and seconds]({picture})"] if picture else []
+    owners = [[run.label, *cells] for run in runs if (cells := owner_cells(run))]
+    if owners:
+        parts += ["## Owner by owner", markdown_table(["run", *OWNER_HEAD], owners), OWNERS_EXPLAINED]
     differing = differing_settings(runs)
     if differing:
         parts += [
@@ -43,7 +50,9 @@ def page(runs: Sequence[RunReport], picture: str | None, target: float | None = 
 
 def _results(runs: Sequence[RunReport], target: float | None) -> tuple[list[str], list[list[str]]]:
     head = ["run", "partition", "rounds", "best", "last", "MiB sent", "s of training", "samples/s"]
-    head += [f"rounds to {target:.1%}"] if target is not None else []
+    if target is not None:
+        by_loss = all(run.metric.name == "loss" for run in runs)
+        head.append(f"rounds to {f'{target:.4g}' if by_loss else f'{target:.1%}'}")
     rows = []
     for run in runs:
         row = [run.label, run.partition, f"{run.rounds} of {run.rounds_planned}"]

@@ -49,6 +49,7 @@ class Reason(StrEnum):
     PARAMETERS = "wrong-parameters"
     PAYLOAD = "wrong-payload"
     TASKS = "unknown-task"
+    NOT_FINITE = "not-finite"
 
 
 class WireError(ValueError):
@@ -88,9 +89,10 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The largest message that a receiver accepts, by bytes of the body and by values of the tensor."""
+    """The largest message that a receiver accepts, by bytes of the body and by rows and values of the tensor."""
 
     max_body_bytes: int
+    max_rows: int
     max_values: int
 
 
@@ -161,6 +163,8 @@ def _checked_shape(dimensions: int, shape: Sequence[int], limits: Limits) -> tup
         raise WireError(
             Reason.SHAPE, f"a shape has 1 to 4 dimensions of at least 1, then zeros; got {dimensions} of {list(shape)}"
         )
+    if dimensions > 1 and shape[0] > limits.max_rows:
+        raise WireError(Reason.OVERSIZED, f"the message has {shape[0]} rows, at most {limits.max_rows} are accepted")
     if math.prod(shape[:dimensions]) > limits.max_values:
         raise WireError(
             Reason.OVERSIZED,

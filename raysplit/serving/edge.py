@@ -6,8 +6,8 @@ encoding, decoding), link (both directions, with the emulated link) and server (
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,25 +15,31 @@ from types import TracebackType
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from raysplit.models.classifier.export import ServingMeta, prepared
 from raysplit.seeding import generator
-from raysplit.serving.codec import Content, Message, task_mask
+from raysplit.serving.codec import Content, Message, WireError, task_mask
 from raysplit.serving.compression import Encoding
 from raysplit.serving.links import EdgeLink
-from raysplit.serving.service import read_answer
+from raysplit.serving.service import answer_limits, read_answer
 from raysplit.serving.transport import (
     SERVER_SECONDS,
     Reply,
     RetryRule,
-    ServerUnreachable,
+    ServerFailed,
     Transport,
+    WrongAnswer,
     exchange_with_retries,
+    shown,
 )
 from raysplit.serving.wire_link import EDGE, SERVER, WireLink
 
 logger = logging.getLogger(__name__)
+
+MAX_META_BYTES = 2**20
+"""The largest description of a served model that is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,7 @@ class Answer:
         up_bytes: size of the request's HTTP body.
         down_bytes: size of the reply's HTTP body.
         answered_by: ``"server"``, or ``"edge"`` if the local heads answered after a failure.
+        fallback_reason: why the local heads answered; None for an answer of the server.
     """
 
     logits: Mapping[str, Tensor]
@@ -66,6 +73,7 @@ class Answer:
     up_bytes: int
     down_bytes: int
     answered_by: str
+    fallback_reason: str | None = None
 
 
 class EdgeClient:
@@ -79,7 +87,8 @@ class EdgeClient:
         retries: number of attempts and waits between them; by default `RetryRule()`.
         link: emulated link, whose transfer times are slept.
         wire: link that encodes, counts and decodes messages; by default one without taps.
-        local_heads: heads that answer if the server does not; without them that is an error.
+        local_heads: heads that answer if the server does not, or sends what is no answer; without them that is an
+            error.
         seed: seed of the emulated losses and of the waits between attempts; it should differ between edges.
         sleep: function that waits for a number of seconds.
         clock: function that returns the time in seconds.
@@ -113,13 +122,27 @@ class EdgeClient:
         self._sleep, self._clock = sleep, clock
 
     def check_server(self) -> None:
-        """Ask the server which model it serves; raise ``ValueError`` if the backbone belongs to another model."""
-        reply = self._exchange("GET", "/meta", b"")
-        theirs = json.loads(reply.body)
-        if theirs.get("weights_sha256") != self.meta.weights_sha256 or tuple(theirs["classes"]) != self.meta.tasks:
-            raise ValueError(
-                f"the server serves {', '.join(theirs['classes'])} with weights {theirs.get('weights_sha256')!r}, but "
-                f"this backbone belongs to {self.meta.weights_sha256!r}; use the same export at both ends"
+        """Ask the server which model it serves.
+
+        Raises:
+            WrongAnswer: if the backbone belongs to another model, or the reply describes none.
+            RequestRefused: if the server refuses the request.
+            ServerUnreachable: if no server answers.
+        """
+        reply = self._exchange("GET", "/meta", b"", MAX_META_BYTES)
+        try:
+            theirs = ServingMeta.model_validate_json(reply.body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the whole reply"
+            raise WrongAnswer(
+                f"{self.transport.server} does not describe a served model: {shown(place)}: {shown(first['msg'])}"
+            ) from error
+        if theirs.weights_sha256 != self.meta.weights_sha256 or theirs.tasks != self.meta.tasks:
+            raise WrongAnswer(
+                f"{self.transport.server} serves {shown(', '.join(theirs.tasks))} with weights "
+                f"{shown(theirs.weights_sha256)!r}, but this backbone belongs to {self.meta.weights_sha256!r}; use the "
+                f"same export at both ends"
             )
 
     def infer(self, images: Tensor, tasks: Iterable[str] | None = None) -> Answer:
@@ -131,28 +154,28 @@ class EdgeClient:
 
         Raises:
             WireError: for an unknown task.
-            RequestRefused: if the server refuses the request.
-            ServerUnreachable: if no server answers and there are no local heads.
+            ValueError: if the backbone, or the local heads, give numbers that are not finite.
+            ServerFailed: if there is no answer of the server, and no local heads: `ServerUnreachable` if none comes,
+                `RequestRefused` if the server refuses the request, `WrongAnswer` if what comes is no answer.
         """
         asked = self.meta.tasks if tasks is None else tuple(tasks)
         mask = task_mask(asked, self.meta.tasks)
         start = self._clock()
-        with torch.inference_mode():
-            z = self.backbone(prepared(images, self.meta)).flatten(1)  # [B, Z_b]
+        z = self._features(images)
         body = self.wire.leaving(EDGE, SERVER, Message(content=Content.FEATURES, tasks=mask, tensor=z), self.encoding)
         sent = self._clock()
         try:
-            reply = self._exchange("POST", "/infer", body)
-        except ServerUnreachable as error:
+            reply = self._exchange("POST", "/infer", body, answer_limits(self.meta, asked, len(images)).max_body_bytes)
+            if self.link is not None:
+                up_s, down_s = (self.link.drawn_s(size, self._losses) for size in (len(body), len(reply.body)))
+                self._sleep(up_s + down_s)
+            arrived = self._clock()
+            logits = self._logits(reply, asked, len(images))
+            server_s = min(self._server_s(reply), arrived - sent)
+        except ServerFailed as error:
             if self.local_heads is None:
                 raise
-            logger.warning("%s; the local heads answer", error)
-            return self._answer_here(z, asked, edge_s=sent - start, waiting_since=sent)
-        if self.link is not None:
-            self._sleep(self.link.drawn_s(len(body), self._losses) + self.link.drawn_s(len(reply.body), self._losses))
-        arrived = self._clock()
-        logits = read_answer(reply.body, self.meta, asked, len(images), self.wire)
-        server_s = float(reply.headers.get(SERVER_SECONDS, 0.0))
+            return self._answer_here(z, asked, error, edge_s=sent - start, waiting_since=sent)
         latency = Latency(
             edge_s=sent - start + self._clock() - arrived, link_s=arrived - sent - server_s, server_s=server_s
         )
@@ -160,18 +183,58 @@ class EdgeClient:
             logits=logits, latency=latency, up_bytes=len(body), down_bytes=len(reply.body), answered_by="server"
         )
 
-    def _exchange(self, method: str, path: str, body: bytes) -> Reply:
+    def infer_here(self, images: Tensor, tasks: Iterable[str] | None, reason: ServerFailed) -> Answer:
+        """Return the answers of the local heads, without asking the server, for a reason that is known already."""
+        asked = self.meta.tasks if tasks is None else tuple(tasks)
+        task_mask(asked, self.meta.tasks)
+        start = self._clock()
+        z = self._features(images)
+        done = self._clock()
+        return self._answer_here(z, asked, reason, edge_s=done - start, waiting_since=done)
+
+    def _features(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            z: Tensor = self.backbone(prepared(images, self.meta)).flatten(1)  # [B, Z_b]
+        if not bool(z.isfinite().all()):
+            raise ValueError("the backbone gives features that are not finite, which no head can answer; export again")
+        return z
+
+    def _exchange(self, method: str, path: str, body: bytes, max_bytes: int) -> Reply:
         return exchange_with_retries(
-            self.transport, method, path, body, rule=self.retries, jitter=self._jitter, sleep=self._sleep
+            self.transport, method, path, body, max_bytes, rule=self.retries, jitter=self._jitter, sleep=self._sleep
         )
 
-    def _answer_here(self, z: Tensor, asked: Sequence[str], *, edge_s: float, waiting_since: float) -> Answer:
+    def _logits(self, reply: Reply, asked: Sequence[str], num_rows: int) -> dict[str, Tensor]:
+        try:
+            return read_answer(reply.body, self.meta, asked, num_rows, self.wire)
+        except WireError as error:
+            raise WrongAnswer(f"{self.transport.server} sends what is no answer ({error.reason}): {error}") from error
+
+    def _server_s(self, reply: Reply) -> float:
+        """Return the time that the server says it took; the caller waited at least as long."""
+        told = reply.headers.get(SERVER_SECONDS, "0")
+        try:
+            seconds = float(told)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            raise WrongAnswer(f"{self.transport.server} says that it took {shown(told)!r} seconds, which is no time")
+        return seconds
+
+    def _answer_here(
+        self, z: Tensor, asked: Sequence[str], reason: ServerFailed, *, edge_s: float, waiting_since: float
+    ) -> Answer:
         assert self.local_heads is not None
+        logger.warning("%s; the local heads answer", reason)
         failed = self._clock()
         with torch.inference_mode():
             logits = {task: self.local_heads[task](z) for task in self.meta.tasks if task in asked}
+        if not all(bool(rows.isfinite().all()) for rows in logits.values()):
+            raise ValueError("the local heads give answers that are not finite; export the run again") from reason
         latency = Latency(edge_s=edge_s + self._clock() - failed, link_s=failed - waiting_since, server_s=0.0)
-        return Answer(logits=logits, latency=latency, up_bytes=0, down_bytes=0, answered_by="edge")
+        return Answer(
+            logits=logits, latency=latency, up_bytes=0, down_bytes=0, answered_by="edge", fallback_reason=str(reason)
+        )
 
     def __enter__(self) -> EdgeClient:
         return self

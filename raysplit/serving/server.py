@@ -1,8 +1,8 @@
-"""The HTTP server of the heads: one Ray Serve deployment per task, and an ingress that checks messages.
+"""The server of the heads: one Ray Serve deployment per task, behind an HTTP front in this process.
 
 Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982). Routes: `POST /infer` answers a message with a message,
-`GET /meta` returns the description of the served model, `GET /health` calls every head. A message that violates the
-protocol gets a 4xx with {"reason", "message"}. Requests that wait at a head are answered in one pass.
+`GET /meta` returns the description of the served model, `GET /health` calls every head. Requests that wait at a head
+are answered in one pass. Ray Serve's own HTTP proxy is not started: it has no limit on the time of a header or a body.
 
 This is the only file of the folder that imports Ray; connect to a cluster first. Every machine of the cluster needs the
 served folder under the same path.
@@ -11,37 +11,26 @@ served folder under the same path.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from ray import serve
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
-from raysplit.models.classifier.export import load_head, load_meta, load_serving, served_features
-from raysplit.serving.codec import Content, Reason, WireError, check_size
-from raysplit.serving.service import (
-    Array,
-    Question,
-    UnsplitModel,
-    answer_together,
-    limits_for,
-    read_question,
-    status_of,
-    write_answer,
-)
-from raysplit.serving.transport import SERVER_SECONDS
-from raysplit.serving.wire_link import WireLink
+from raysplit.models.classifier.export import ServingMeta, load_head, load_serving
+from raysplit.serving.codec import Content, Reason, WireError
+from raysplit.serving.front.access import Access
+from raysplit.serving.front.bodies import NoRoom
+from raysplit.serving.front.limits import FrontLimits
+from raysplit.serving.front.listener import Front
+from raysplit.serving.front.routes import HeadsUnavailable, application
+from raysplit.serving.service import Array, Question, UnsplitModel, answer_together
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +51,8 @@ class ServerOptions:
         join_wait_s: seconds for which a request waits for others to join.
         max_queued: requests that wait for a replica before further ones are refused with 503.
         cpus_per_replica: CPUs that each replica reserves; with 0, replicas share the machine.
-        timeout_s: seconds after which a request ends.
+        limits: bounds on the time of a request, on connections and on memory.
+        access: token and TLS; by default neither.
     """
 
     host: str = "127.0.0.1"
@@ -74,7 +64,8 @@ class ServerOptions:
     join_wait_s: float = 0.001
     max_queued: int = 200
     cpus_per_replica: float = 0.0
-    timeout_s: float = 30.0
+    limits: FrontLimits = field(default_factory=FrontLimits)
+    access: Access = field(default_factory=Access)
 
 
 class _Joined:
@@ -108,81 +99,31 @@ class Unsplit(_Joined):
         super().__init__(UnsplitModel(load_serving(Path(folder))), max_joined, join_wait_s)
 
 
-routes = FastAPI(openapi_url=None, redirect_slashes=False)
-"""The three routes; every other path or method gets a 404."""
+class RayHeads:
+    """The replicas, as the front asks them.
 
+    Args:
+        meta: description of the served model.
+        heads: handles of the heads by task.
+        unsplit: handle of the unsplit model, or None.
+    """
 
-@routes.exception_handler(HTTPException)
-async def _unknown_route(request: Request, error: HTTPException) -> Response:
-    return _refusal(404, "unknown-route", "there are POST /infer, GET /meta and GET /health")
+    def __init__(self, meta: ServingMeta, heads: Mapping[str, DeploymentHandle], unsplit: DeploymentHandle | None):
+        self.meta, self.heads, self.unsplit = meta, heads, unsplit
 
+    async def ready(self) -> None:
+        """Call every head."""
+        await self._all(*(head.ready.remote() for head in self.heads.values()))
 
-@routes.exception_handler(WireError)
-async def _wrong_message(request: Request, error: WireError) -> Response:
-    return _refusal(status_of(error.reason), error.reason, str(error))
-
-
-@routes.exception_handler(BackPressureError)
-async def _overloaded(request: Request, error: BackPressureError) -> Response:
-    return _refusal(503, "overloaded", str(error))
-
-
-@routes.exception_handler(ClientDisconnect)
-async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
-    return _refusal(400, "disconnected", "the client disconnected before its message was complete")
-
-
-def _refusal(status: int, reason: str, message: str) -> Response:
-    return JSONResponse({"reason": str(reason), "message": message}, status_code=status)
-
-
-class Ingress:
-    """The replica that receives HTTP requests, checks them and calls the heads."""
-
-    def __init__(
-        self, folder: str, max_batch: int, heads: dict[str, DeploymentHandle], unsplit: DeploymentHandle | None
-    ) -> None:
-        self.meta = load_meta(Path(folder))
-        self.features = served_features(self.meta)
-        self.limits = limits_for(self.meta, self.features, max_batch)
-        self.heads, self.unsplit = heads, unsplit
-        self.wire = WireLink()
-
-    @routes.get("/meta")
-    async def describe(self) -> Response:
-        return JSONResponse(self.meta.model_dump())
-
-    @routes.get("/health")
-    async def health(self) -> Response:
-        await asyncio.gather(*(head.ready.remote() for head in self.heads.values()))
-        return JSONResponse({"status": "ok", "tasks": list(self.meta.tasks)})
-
-    @routes.post("/infer")
-    async def infer(self, request: Request) -> Response:
-        body = await self._body(request)
-        start = time.perf_counter()
-        question = read_question(body, self.meta, self.features, self.limits, self.wire)
-        logits = await (self._from_heads if question.content is Content.FEATURES else self._from_unsplit)(question)
-        answer = write_answer(logits, self.meta, self.wire)
-        headers = {SERVER_SECONDS: f"{time.perf_counter() - start:.9f}"}
-        return Response(answer, media_type="application/octet-stream", headers=headers)
-
-    async def _body(self, request: Request) -> bytes:
-        """Read the body; refuse it by its announced length, or as soon as it exceeds the limit."""
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal():
-            check_size(int(announced), self.limits)
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self.limits.max_body_bytes:
-                raise WireError(Reason.OVERSIZED, f"the body has more than {self.limits.max_body_bytes} bytes")
-            parts.append(part)
-        return b"".join(parts)
+    async def answer(self, question: Question) -> Mapping[str, torch.Tensor]:
+        """Return the logits of the asked tasks."""
+        if question.content is Content.FEATURES:
+            return await self._from_heads(question)
+        return await self._from_unsplit(question)
 
     async def _from_heads(self, question: Question) -> Mapping[str, torch.Tensor]:
         z = question.tensor.numpy()
-        answers = await asyncio.gather(*(self.heads[task].answer.remote(z) for task in question.tasks))
+        answers = await self._all(*(self.heads[task].answer.remote(z) for task in question.tasks))
         return {task: torch.tensor(rows) for task, rows in zip(question.tasks, answers, strict=True)}
 
     async def _from_unsplit(self, question: Question) -> Mapping[str, torch.Tensor]:
@@ -190,54 +131,73 @@ class Ingress:
             raise WireError(
                 Reason.CONTENT, "this server accepts features only; start it with unsplit replicas to send images"
             )
-        together = torch.tensor(await self.unsplit.answer.remote(question.tensor.numpy()))
+        (rows,) = await self._all(self.unsplit.answer.remote(question.tensor.numpy()))
         widths = [len(names) for names in self.meta.classes.values()]
-        everything = dict(zip(self.meta.tasks, torch.split(together, widths, dim=1), strict=True))
+        everything = dict(zip(self.meta.tasks, torch.split(torch.tensor(rows), widths, dim=1), strict=True))
         return {task: everything[task] for task in question.tasks}
 
-
-ServedIngress = serve.ingress(routes)(Ingress)  # not a decorator: Ray copies the routes, and they name the class
-
-
-def application(folder: Path, options: ServerOptions) -> Any:
-    """Return the Ray Serve application of an exported folder; raise ``ValueError`` if it cannot be loaded."""
-    meta = load_serving(folder).meta  # loaded here to fail now, not in the log of a replica
-    place = str(folder.resolve())
-    shared = {
-        "ray_actor_options": {"num_cpus": options.cpus_per_replica},
-        "max_queued_requests": options.max_queued,
-        "max_ongoing_requests": 2 * options.max_joined,
-    }
-    joining = (options.max_joined, options.join_wait_s)
-    heads = {
-        task: _deployment(Head, name=f"head-{task}", num_replicas=options.replicas_per_head, **shared).bind(
-            place, task, *joining
-        )
-        for task in meta.tasks
-    }
-    unsplit = None
-    if options.num_unsplit_replicas:
-        unsplit = _deployment(Unsplit, num_replicas=options.num_unsplit_replicas, **shared).bind(place, *joining)
-    ingress = _deployment(ServedIngress, **{**shared, "max_ongoing_requests": 100})
-    return ingress.bind(place, options.max_batch, heads, unsplit)
+    async def _all(self, *answers: Any) -> list[Any]:
+        try:
+            return await asyncio.gather(*answers)
+        except BackPressureError as error:
+            raise NoRoom(f"too many requests wait for a head: {error}") from error
+        except (RayActorError, DeploymentUnavailableError) as error:
+            raise HeadsUnavailable(str(error)) from error
 
 
-def _deployment(role: type, **options: Any) -> Any:
-    return serve.deployment(role).options(**options)
+_fronts: list[Front] = []
+"""The front that `start` opened and `stop` closes; Ray Serve itself is one per cluster."""
 
 
 def start(folder: Path, options: ServerOptions) -> None:
     """Serve a folder on the connected Ray until `stop`; return when all replicas are up.
 
     Raises:
-        ValueError: if the folder cannot be loaded.
+        ValueError: if the folder cannot be loaded, or the address cannot be listened at.
     """
-    app = application(folder, options)
-    serve.start(http_options={"host": options.host, "port": options.port, "request_timeout_s": options.timeout_s})
-    serve.run(app, name=APPLICATION, route_prefix="/")
-    logger.info("serving %s: %s", folder, json.dumps(asdict(options)))
+    meta = load_serving(folder).meta  # loaded here to fail now, not in the log of a replica
+    serve.start(proxy_location="Disabled")
+    try:
+        _open(folder, meta, options)
+    except BaseException:
+        serve.shutdown()
+        raise
+    logger.info("serving %s at %s:%d with %s", folder, options.host, options.port, options.limits)
 
 
 def stop() -> None:
     """Stop the server and stay connected to Ray."""
+    while _fronts:
+        _fronts.pop().stop()
     serve.shutdown()
+
+
+def _open(folder: Path, meta: ServingMeta, options: ServerOptions) -> None:
+    targets = [
+        serve.RunTarget(target=target, name=f"{APPLICATION}-{name}", route_prefix=None)
+        for name, target in _targets(folder, meta, options).items()
+    ]
+    handles = serve.run_many(targets)
+    heads = RayHeads(meta, dict(zip(meta.tasks, handles, strict=False)), (handles[len(meta.tasks) :] or [None])[0])
+    app = application(meta, heads, max_batch=options.max_batch, limits=options.limits, access=options.access)
+    _fronts.append(Front(app, options.host, options.port, limits=options.limits, access=options.access))
+
+
+def _targets(folder: Path, meta: ServingMeta, options: ServerOptions) -> dict[str, Any]:
+    """Return what Ray Serve runs, by name: a head for every task in order, then the unsplit model if asked for."""
+    place, joining = str(folder.resolve()), (options.max_joined, options.join_wait_s)
+    shared = {
+        "ray_actor_options": {"num_cpus": options.cpus_per_replica},
+        "max_queued_requests": options.max_queued,
+        "max_ongoing_requests": 2 * options.max_joined,
+    }
+    found = {
+        f"head-{task}": serve.deployment(Head)
+        .options(name=f"head-{task}", num_replicas=options.replicas_per_head, **shared)
+        .bind(place, task, *joining)
+        for task in meta.tasks
+    }
+    if options.num_unsplit_replicas:
+        unsplit = serve.deployment(Unsplit).options(num_replicas=options.num_unsplit_replicas, **shared)
+        found["unsplit"] = unsplit.bind(place, *joining)
+    return found

@@ -36,6 +36,7 @@ STATUS = {
     Reason.SHAPE: 422,
     Reason.CONTENT: 422,
     Reason.TASKS: 422,
+    Reason.NOT_FINITE: 422,
 }  # all other reasons: 400
 
 
@@ -54,9 +55,16 @@ def status_of(reason: Reason) -> int:
 
 
 def limits_for(meta: ServingMeta, features: int, max_batch: int) -> Limits:
-    """Return limits for `max_batch` images or their features; incompressible zlib data grows by a thousandth."""
-    values = max_batch * max(features, 3 * meta.image_size**2)
-    return Limits(max_body_bytes=HEADER_BYTES + 4 * values + values // 250 + 64, max_values=values)
+    """Return limits for `max_batch` images, a byte per value, or their features, four bytes per value.
+
+    Incompressible zlib data grows by a thousandth.
+    """
+    floats, pixels = max_batch * features, max_batch * 3 * meta.image_size**2
+    return Limits(
+        max_body_bytes=HEADER_BYTES + max(4 * floats + floats // 250 + 64, pixels),
+        max_rows=max_batch,
+        max_values=max(floats, pixels),
+    )
 
 
 def read_question(body: bytes, meta: ServingMeta, features: int, limits: Limits, link: WireLink) -> Question:
@@ -73,15 +81,27 @@ def read_question(body: bytes, meta: ServingMeta, features: int, limits: Limits,
         )
     if (message.tensor.dtype == torch.uint8) != (message.content is Content.IMAGES):
         raise WireError(Reason.ENCODING, "images must be sent as uint8 and features as floats")
+    _check_finite(message.tensor, "the features")
     return Question(content=message.content, tasks=masked_tasks(message.tasks, meta.tasks), tensor=message.tensor)
 
 
 def write_answer(logits: Mapping[str, Tensor], meta: ServingMeta, link: WireLink) -> bytes:
-    """Return the reply, with the logits of the answered tasks side by side in the order of the model's tasks."""
+    """Return the reply, with the logits of the answered tasks side by side in the order of the model's tasks.
+
+    Raises:
+        WireError: if a logit is not finite, which answers nothing.
+    """
     answered = [task for task in meta.tasks if task in logits]
     together = torch.cat([logits[task] for task in answered], dim=1)  # [B, sum K_j]
+    _check_finite(together, "the logits of these features")
     message = Message(content=Content.LOGITS, tasks=task_mask(answered, meta.tasks), tensor=together)
     return link.leaving(SERVER, EDGE, message)
+
+
+def answer_limits(meta: ServingMeta, tasks: Sequence[str], num_rows: int) -> Limits:
+    """Return the limits of a reply with the logits of these tasks for `num_rows` images."""
+    values = num_rows * sum(len(meta.classes[task]) for task in set(tasks))
+    return Limits(max_body_bytes=HEADER_BYTES + 4 * values, max_rows=num_rows, max_values=values)
 
 
 def read_answer(
@@ -90,15 +110,22 @@ def read_answer(
     """Return the logits {task: [num_rows, K_task]} of a reply; raise `WireError` if it does not answer these tasks."""
     asked = [task for task in meta.tasks if task in set(tasks)]
     widths = [len(meta.classes[task]) for task in asked]
-    size = num_rows * sum(widths)
-    message = link.arriving(SERVER, EDGE, body, Limits(max_body_bytes=HEADER_BYTES + 4 * size, max_values=size))
+    limits = answer_limits(meta, asked, num_rows)
+    message = link.arriving(SERVER, EDGE, body, limits)
     if message.content is not Content.LOGITS or message.tasks != task_mask(asked, meta.tasks):
         raise WireError(Reason.CONTENT, f"the reply does not answer {', '.join(asked)}")
     if tuple(message.tensor.shape) != (num_rows, sum(widths)):
         raise WireError(
             Reason.SHAPE, f"the logits must have shape {[num_rows, sum(widths)]}, got {list(message.tensor.shape)}"
         )
+    _check_finite(message.tensor, "the logits")
     return dict(zip(asked, torch.split(message.tensor, widths, dim=1), strict=True))
+
+
+def _check_finite(values: Tensor, what: str) -> None:
+    if values.is_floating_point() and not bool(values.isfinite().all()):
+        wrong = int((~values.isfinite()).sum())
+        raise WireError(Reason.NOT_FINITE, f"{what} must be finite, got {wrong} of {values.numel()} NaN or infinite")
 
 
 def joined_rows(arrays: Sequence[Array]) -> Tensor:

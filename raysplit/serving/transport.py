@@ -1,4 +1,4 @@
-"""The exchange of messages with the server: one request and its reply, errors, and retries.
+"""The exchange of messages with the server: a request and its reply, the errors, and retries.
 
 Requests never change the server, so a failed request may be sent again.
 """
@@ -11,21 +11,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import httpx
 import numpy as np
 import tenacity
 
 logger = logging.getLogger(__name__)
 
 SERVER_SECONDS = "x-raysplit-server-seconds"
-TRY_AGAIN = frozenset({500, 502, 503, 504})  # 500: a replica died during the request, another may answer
+TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+"""The statuses after which a request is sent again; 500: a replica died during the request, another may answer."""
 
 
-class ServerUnreachable(ConnectionError):
+class ServerFailed(RuntimeError):
+    """Base of all errors of a server or of the way to it; the heads at hand can answer instead."""
+
+
+class ServerUnreachable(ServerFailed, ConnectionError):
     """Error raised when no answer comes: the connection failed or timed out, or the server is overloaded."""
 
 
-class RequestRefused(ValueError):
+class WrongAnswer(ServerFailed, ValueError):
+    """Error raised for a reply that is no answer to the request: another format, too large, damaged, or not finite."""
+
+
+class RequestRefused(ServerFailed, ValueError):
     """Error raised when the server refuses a request, which it would refuse again.
 
     Attributes:
@@ -33,8 +41,8 @@ class RequestRefused(ValueError):
         reason: name of the reason: a `raysplit.serving.codec.Reason`, or another one of the HTTP layer.
     """
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(f"the server refused the request ({status}, {reason}): {message}")
+    def __init__(self, server: str, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{server} refused the request ({status}, {reason}): {message}")
         self.status, self.reason = status, reason
 
 
@@ -48,44 +56,24 @@ class Reply:
 
 
 class Transport(Protocol):
-    """The network as the edge client uses it; `exchange` raises `ServerUnreachable` if no reply comes."""
+    """The network as the edge client uses it.
 
-    def exchange(self, method: str, path: str, body: bytes) -> Reply: ...
+    `exchange` raises `ServerUnreachable` if no reply comes, and `WrongAnswer` for one of more than `max_bytes`.
+    """
+
+    @property
+    def server(self) -> str: ...
+
+    def exchange(self, method: str, path: str, body: bytes, max_bytes: int) -> Reply: ...
 
     def close(self) -> None: ...
 
 
-class HttpTransport:
-    """HTTP/1.1 over a pool of connections, which stay open between requests; several threads may use it.
-
-    Args:
-        server: address of the server, ``http://host:port``.
-        timeout_s: seconds allowed for connecting, for sending and for each wait for the answer.
-
-    Raises:
-        ValueError: if ``server`` is not such an address.
-    """
-
-    def __init__(self, server: str, timeout_s: float = 10.0) -> None:
-        try:
-            url = httpx.URL(server)
-        except httpx.InvalidURL as error:
-            raise ValueError(f"{server!r} is not a server address: {error}") from error
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError(f"{server!r} is not a server address; give one such as http://127.0.0.1:8000")
-        self.server = server
-        self._client = httpx.Client(base_url=url, timeout=timeout_s)
-
-    def exchange(self, method: str, path: str, body: bytes) -> Reply:
-        headers = {"content-type": "application/octet-stream"} if body else {}
-        try:
-            response = self._client.request(method, path, content=body or None, headers=headers)
-        except httpx.TransportError as error:
-            raise ServerUnreachable(f"no answer from {self.server}: {error or type(error).__name__}") from error
-        return Reply(status=response.status_code, headers=dict(response.headers), body=response.content)
-
-    def close(self) -> None:
-        self._client.close()
+def shown(text: str, longest: int = 200) -> str:
+    """Return text of a server as one line of printable characters, for a message to a user."""
+    line = " ".join(text[: 4 * longest].split())
+    plain = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+    return plain if len(plain) <= longest else f"{plain[:longest]} ..."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +93,7 @@ def exchange_with_retries(
     method: str,
     path: str,
     body: bytes,
+    max_bytes: int,
     *,
     rule: RetryRule,
     jitter: np.random.Generator,
@@ -117,6 +106,7 @@ def exchange_with_retries(
         method: HTTP method.
         path: path of the request.
         body: body of the request.
+        max_bytes: size of the largest answer.
         rule: number of attempts and waits between them.
         jitter: random numbers of the waits; they should differ between edges, so that retries do not coincide.
         sleep: function that waits for a number of seconds.
@@ -124,6 +114,7 @@ def exchange_with_retries(
     Raises:
         ServerUnreachable: if all attempts failed.
         RequestRefused: if the server refuses the request; it is not sent again.
+        WrongAnswer: if a reply of status 200 is none; it is not sent again either.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(ServerUnreachable),
@@ -133,15 +124,15 @@ def exchange_with_retries(
         before_sleep=tenacity.before_sleep_log(logger, logging.INFO),
         retry_error_callback=_give_up,
     )
-    return retrying(_accepted, transport, method, path, body)
+    return retrying(_accepted, transport, method, path, body, max_bytes)
 
 
-def _accepted(transport: Transport, method: str, path: str, body: bytes) -> Reply:
-    reply = transport.exchange(method, path, body)
+def _accepted(transport: Transport, method: str, path: str, body: bytes, max_bytes: int) -> Reply:
+    reply = transport.exchange(method, path, body, max_bytes)
     if reply.status in TRY_AGAIN:
-        raise ServerUnreachable(f"the server answered {reply.status} to {method} {path}")
+        raise ServerUnreachable(f"{transport.server} answered {reply.status} to {method} {path}")
     if reply.status != 200:
-        raise _refused(reply)
+        raise _refused(transport.server, reply)
     return reply
 
 
@@ -151,9 +142,10 @@ def _give_up(state: tenacity.RetryCallState) -> Reply:
     raise ServerUnreachable(f"{failure} ({state.attempt_number} attempts)") from failure
 
 
-def _refused(reply: Reply) -> RequestRefused:
+def _refused(server: str, reply: Reply) -> RequestRefused:
     try:
         refusal = json.loads(reply.body)
-        return RequestRefused(reply.status, str(refusal["reason"]), str(refusal["message"]))
-    except (ValueError, KeyError, TypeError):  # not from our server, for example the page of a proxy
-        return RequestRefused(reply.status, "unexpected", reply.body[:200].decode(errors="replace"))
+        return RequestRefused(server, reply.status, shown(str(refusal["reason"])), shown(str(refusal["message"])))
+    except (ValueError, KeyError, TypeError, RecursionError):  # not from our server, such as the page of a proxy
+        text = shown(reply.body.decode(errors="replace"))
+        return RequestRefused(server, reply.status, "unexpected", text or "without a word")

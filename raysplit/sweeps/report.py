@@ -10,8 +10,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from raysplit.runs.folder import Row, finished, read_metrics
+from raysplit.runs.metric import Metric, primary, to_targets
 from raysplit.sweeps.sweep import Cell
-from raysplit.training.majority import to_targets
 
 SEED, METHOD, LOCAL = "seed", "algorithm.name", "local"
 
@@ -39,7 +39,8 @@ class Group:
     Attributes:
         values: the swept settings and their values, without the seed.
         runs: the metrics of each finished run.
-        local: the last accuracy of local training with the same settings, where the sweep has it.
+        local: the last value of local training with the same settings, where the sweep has it: of its owners on their
+            own test samples, where they have some.
     """
 
     values: Mapping[str, Any]
@@ -49,6 +50,32 @@ class Group:
     @property
     def accuracy(self) -> Spread | None:
         return self.last("test_accuracy")
+
+    @property
+    def metric(self) -> Metric:
+        """The accuracy, or the loss where no run has one."""
+        return primary([row for run in self.runs for row in run])
+
+    @property
+    def worst(self) -> Spread | None:
+        """The value of the worst owner."""
+        return self.last("min_accuracy" if self.metric.name == "accuracy" else "max_loss")
+
+    @property
+    def by_owner(self) -> Spread | None:
+        """The mean over the owners, each on its own test samples."""
+        return self.last(f"owner_{self.metric.name}")
+
+    @property
+    def majority(self) -> Spread | None:
+        """The accuracy of guessing an owner's most frequent label; None beside a loss."""
+        return self.last("majority_accuracy") if self.metric.name == "accuracy" else None
+
+    @property
+    def tested_on(self) -> str | None:
+        """Whose test samples the values are of; None where the runs do not say it, or differ."""
+        found = {run[-1].get("tested_on") for run in self.runs}
+        return found.pop() if len(found) == 1 else None
 
     def last(self, key: str) -> Spread | None:
         """Return the spread of a metric after the last round, over the runs that have it."""
@@ -61,7 +88,7 @@ class Group:
 
 
 CONTROLS: Mapping[str, Callable[[Group], Spread | None]] = {
-    "majority label": lambda group: group.last("majority_accuracy"),
+    "majority label": lambda group: group.majority,
     "local only": lambda group: group.local,
 }
 
@@ -75,8 +102,16 @@ def read_groups(grid: Sequence[Cell], folder: Path) -> list[Group]:
         if finished(folder / cell.name):
             found.append(tuple(read_metrics(folder / cell.name)))
     groups = [Group(values=values, runs=tuple(found)) for values, found in runs.values()]
-    alone = {_circumstances(group): group.accuracy for group in groups if group.values.get(METHOD) == LOCAL}
+    alone = {
+        _circumstances(group): group.last(group.metric.column) for group in groups if group.values.get(METHOD) == LOCAL
+    }
     return [Group(values=g.values, runs=g.runs, local=alone.get(_circumstances(g))) for g in groups]
+
+
+def common_metric(groups: Sequence[Group]) -> Metric:
+    """Return the metric that all runs have: the accuracy, or the loss where a run has none."""
+    lacking = any(group.runs and group.metric.name == "loss" for group in groups)
+    return Metric(name="loss" if lacking else "accuracy")
 
 
 def _circumstances(group: Group) -> str:
@@ -84,18 +119,30 @@ def _circumstances(group: Group) -> str:
 
 
 def table(groups: Sequence[Group], target: float | None = None) -> tuple[list[str], list[list[str]]]:
-    """Return column names and lines of text: swept values, accuracy, baselines, and the cost of the target."""
+    """Return column names and lines of text: swept values, results, baselines, and the cost of the target.
+
+    The result is the test accuracy, or the test loss where no run has an accuracy. Where runs tell whose samples it is
+    of, there is a column for that, and where a model of all owners is tested on everybody's, one for the mean over the
+    owners.
+    """
     keys = list(groups[0].values)
-    columns = [*key_titles(keys), "accuracy", "worst owner"]
-    controls = [name for name, read in CONTROLS.items() if any(read(group) for group in groups)]
-    columns += controls
+    metric = common_metric(groups)
+    text = percent if metric.name == "accuracy" else number
+    read: dict[str, Callable[[Group], str]] = {metric.name: lambda group: text(group.last(metric.column))}
+    if any(group.tested_on == "own" or group.by_owner for group in groups):
+        read["tested on"] = lambda group: group.tested_on or "–"
+    if any(group.tested_on == "all" and group.by_owner for group in groups):
+        read["by owner"] = lambda group: text(group.by_owner)
+    read["worst owner"] = lambda group: text(group.worst)
+    controls = {name: control for name, control in CONTROLS.items() if any(control(group) for group in groups)}
+    read |= {name: lambda group, control=control: text(control(group)) for name, control in controls.items()}  # type: ignore[misc]
+    columns = [*key_titles(keys), *read]
     if target is not None:
-        columns += [f"steps to {target:.0%}", f"MiB to {target:.0%}"]
+        wanted = f"{target:.0%}" if metric.name == "accuracy" else f"{target:g}"
+        columns += [f"steps to {wanted}", f"MiB to {wanted}"]
     lines = []
     for group in groups:
-        line = [value_text(group.values[key]) for key in keys]
-        line += [percent(group.accuracy), percent(group.last("min_accuracy"))]
-        line += [percent(CONTROLS[name](group)) for name in controls]
+        line = [value_text(group.values[key]) for key in keys] + [cell(group) for cell in read.values()]
         if target is not None:
             line += [_reached(group, measure, target) for measure in ("steps_to_target", "bytes_to_target")]
         lines.append(line)
@@ -109,15 +156,19 @@ def key_titles(keys: Sequence[str]) -> list[str]:
 
 
 def as_data(groups: Sequence[Group], target: float | None = None) -> list[dict[str, Any]]:
-    """Return the table as plain data, for programs; accuracies are fractions."""
+    """Return the table as plain data, for programs; accuracies are fractions. A value that there is not is None."""
     found = []
     for group in groups:
         entry: dict[str, Any] = {"values": dict(group.values), "runs": len(group.runs)}
+        entry["tested_on"] = group.tested_on
         for name, spread in (
             ("accuracy", group.accuracy),
+            ("loss", group.last("test_loss")),
+            (f"owner_{group.metric.name}", group.by_owner),
             ("min_accuracy", group.last("min_accuracy")),
+            ("max_loss", group.last("max_loss")),
             ("majority_accuracy", group.last("majority_accuracy")),
-            ("local_accuracy", group.local),
+            (f"local_{group.metric.name}", group.local),
         ):
             entry[name] = {"mean": spread.mean, "sd": spread.sd} if spread else None
         if target is not None:
@@ -134,6 +185,13 @@ def percent(spread: Spread | None) -> str:
     if spread is None:
         return "–"
     return f"{100 * spread.mean:.1f}" + (f" ± {100 * spread.sd:.1f}" if spread.count > 1 else "")
+
+
+def number(spread: Spread | None) -> str:
+    """Format a spread as ``0.123 ± 0.004``; a single run has no deviation."""
+    if spread is None:
+        return "–"
+    return f"{spread.mean:.4g}" + (f" ± {spread.sd:.2g}" if spread.count > 1 else "")
 
 
 def value_text(value: Any) -> str:

@@ -24,7 +24,8 @@ class SweepResult:
         folder: the folder with ``table.json``, ``table.md`` and, below ``cells``, the run folders.
         groups: the runs by combination, without the seed.
         failed: the error messages of the failed runs, by name; all other runs have finished.
-        target: the test accuracy for which the table shows steps and bytes; None where there is none.
+        target: the test accuracy, or the loss of tasks without labels, for which the table shows steps and bytes; None
+            where there is none.
     """
 
     folder: Path

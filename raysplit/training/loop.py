@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 from torch import Tensor
 
-from raysplit.actors.evaluator import Evaluation
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, LinkTraffic, gather
 from raysplit.cluster.links.traffic import difference, merge_traffic
@@ -24,13 +24,15 @@ from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.plain_yaml import write
 from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import Row, RunFolder
+from raysplit.runs.metric import to_targets
 from raysplit.runs.result import CUT_SHORT, Meter, Result
 from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
-from raysplit.training.majority import majority_accuracy, to_targets
-from raysplit.training.metrics import is_best, stop_reason, tested
+from raysplit.training.evaluating import Tested, evaluated
+from raysplit.training.majority import majority_accuracies, majority_row
+from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
 from raysplit.training.preflight import expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
@@ -121,7 +123,8 @@ class _Loop:
         self._meter = meter
         self._ledger = Ledger()
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
-        self._majority = majority_accuracy(algorithm.setting.owners)
+        self._majority = majority_accuracies(experiment.setting.owners)
+        self._tested: Tested | None = None
 
     async def run(self, start: Checkpoint | None) -> Result:
         try:
@@ -170,7 +173,7 @@ class _Loop:
             await safety.take_in(self._ledger.rows, self._ledger.traffic)
             drawn = self._drawn(round)
             row, moved = await self._watch.watched(self._round(round, safety.left(round, drawn)), round)
-            best = is_best(self._ledger.rows, row)
+            best = is_best(self._ledger.rows, row, self._experiment.evaluation)
             rows, traffic = [*self._ledger.rows, row], merge_traffic([self._ledger.traffic, moved])
             await safety.keep(rounds=round + 1, rows=rows, traffic=traffic, cohort=drawn, is_best=best)
         except RECOVERABLE as error:
@@ -210,35 +213,11 @@ class _Loop:
         return row, moved
 
     async def _evaluate(self) -> Row:
-        """Evaluate the global model, or every owner's model on the owner's own test data."""
-        algorithm = self._algorithm
-        models = algorithm.models()
-        own = [data.test is not None for data in algorithm.setting.owners.values()]
-        evaluations: list[Evaluation] = []
-        for label, states in models.items():
-            evaluations += await (
-                self._on_own_tests(label, states) if any(own) else self._on_common_test(label, states)
-            )
+        """Evaluate all models, everybody's and those of single owners, and return the columns of the row."""
+        models = self._algorithm.models()
+        self._tested = await evaluated(self._algorithm, models, self._experiment.setting.owners)
         self._states = {label: await merged(states) for label, states in models.items()}
-        row: Row = tested(evaluations)
-        if self._majority is not None:
-            row["majority_accuracy"] = self._majority
-        return row
-
-    async def _on_common_test(self, label: str, states: list[Any]) -> list[Evaluation]:
-        spec = self._algorithm.spec_of(label)
-        evaluators = [self._algorithm.handles[party.name] for party in self._algorithm.setting.evaluators]
-        parts: list[Evaluation] = await gather(*[e.evaluate(*states, spec=spec) for e in evaluators])
-        total = parts[0]
-        for part in parts[1:]:
-            total += part
-        return [total]
-
-    async def _on_own_tests(self, label: str, states: list[Any]) -> list[Evaluation]:
-        # a global model is tested on the samples of every owner, an owner's model on those of this owner
-        handles, owners = self._algorithm.handles, self._algorithm.setting.owners
-        names = [label] if label in owners else [name for name in owners if name in handles]
-        return await gather(*[handles[name].evaluate(*states) for name in names])
+        return evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
 
     def _record(self, row: Row, moved: list[LinkTraffic]) -> None:
         self._ledger.record(row, moved)
@@ -252,16 +231,24 @@ class _Loop:
     def _save(self, stopped: str) -> None:
         if not self._folder or not self._ledger.rows:
             return
-        self._folder.write_tables(self._ledger.traffic, self._algorithm.tables())
+        self._folder.write_tables(self._ledger.traffic, self._tables())
         if self._states:
             self._write_models(self._folder)
         summary: Row = {"stopped": stopped, "rounds": len(self._ledger.rows), "algorithm": self._experiment.method}
         evaluation = self._experiment.evaluation
-        wanted = {*evaluation.targets, *([evaluation.target_accuracy] if evaluation.target_accuracy else [])}
         summary |= (
-            to_targets(self._ledger.rows, sorted(wanted)) | self._algorithm.summary() | {"last": self._ledger.rows[-1]}
+            to_targets(self._ledger.rows, wanted_targets(evaluation), evaluation.metric)
+            | self._algorithm.summary()
+            | {"last": self._ledger.rows[-1]}
         )
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def _tables(self) -> Mapping[str, pa.Table]:
+        """Return the tables of the algorithm and, where an evaluation was divided by owner, the last one's."""
+        if self._tested is None or not self._tested.by_owner:
+            return self._algorithm.tables()
+        own = {"owners.parquet": owner_table(self._tested, self._experiment.setting, self._majority)}
+        return {**own, **self._algorithm.tables()}
 
     def _write_models(self, folder: RunFolder) -> None:
         """Write the chosen models, the last ones where they differ, and the export of a multi-task classifier."""

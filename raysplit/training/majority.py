@@ -1,41 +1,36 @@
-"""Baselines for an accuracy: the accuracy of guessing the majority label, and the cost of reaching a target.
+"""Control for an accuracy of owners: the accuracy of guessing the majority label.
 
 For tasks with few labels (Zheng, Eryilmaz, 2024, arXiv 2406.00150) a high accuracy proves little by itself, because an
-owner with one label is always right. Speed is measured in steps and bytes to a target, because a "round" of one
-algorithm may be many steps of another.
+owner with one label is always right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
 from raysplit.algorithms.setting import OwnerData
+from raysplit.data.samples import Samples
 
 
-def majority_accuracy(owners: Mapping[str, OwnerData]) -> float | None:
-    """Return the mean test accuracy of always guessing an owner's most frequent training label.
+def majority_accuracies(owners: Mapping[str, OwnerData]) -> dict[str, float]:
+    """Return the accuracy, on its own test samples, of always guessing an owner's most frequent training label.
 
-    The mean is over the owners with test samples of their own. It is None where there are none, or where samples do not
-    have a single class label.
+    Owners without test samples of their own, with samples that do not have a single class label, or whose training
+    samples only they read, have none.
     """
-    shares = []
-    for data in owners.values():
-        if data.test is None:
+    shares = {}
+    for name, data in owners.items():
+        if data.test is None or not isinstance(data.shard, Samples):
             continue
-        y = data.shard.y
-        if isinstance(y, Tensor) and isinstance(data.test.y, Tensor):
-            shares.append(float((data.test.y == y.mode().values).double().mean()))
-    return sum(shares) / len(shares) if shares else None
+        y, test_y = data.shard.y, data.test.y
+        if isinstance(y, Tensor) and isinstance(test_y, Tensor):
+            shares[name] = float((test_y == y.mode().values).double().mean())
+    return shares
 
 
-def to_targets(rows: Sequence[Mapping[str, Any]], targets: Sequence[float]) -> dict[str, dict[str, int | None]]:
-    """Return ``steps_to_target`` and ``bytes_to_target`` by target; None for a target that was not reached."""
-    found: dict[str, dict[str, int | None]] = {"steps_to_target": {}, "bytes_to_target": {}}
-    for target in targets:
-        row = next((row for row in rows if row.get("test_accuracy", 0.0) >= target), None)
-        found["steps_to_target"][f"{target:g}"] = row["steps_total"] if row else None
-        found["bytes_to_target"][f"{target:g}"] = row["bytes_total"] if row else None
-    return found
+def majority_row(shares: Mapping[str, float], tested: Collection[str]) -> dict[str, float]:
+    """Return the column for a round: the mean over the owners that were tested on their own samples."""
+    found = [share for name, share in shares.items() if name in tested]
+    return {"majority_accuracy": sum(found) / len(found)} if found else {}

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import pstdev
 from typing import Any
 
-from raysplit.actors.evaluator import Evaluation
+import pyarrow as pa
+
+from raysplit.actors.evaluation import Evaluation
+from raysplit.algorithms.setting import Setting
 from raysplit.experiment.rules import EvaluationRules
+from raysplit.runs.folder import table_of
+from raysplit.runs.metric import Metric, primary
+from raysplit.training.evaluating import Tested
+
+Row = dict[str, Any]
 
 
-def tested(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+def evaluation_row(found: Tested) -> Row:
+    """Return the columns of an evaluation: the means over the models, whose samples they are of, and the owners'.
+
+    Beside ``test_accuracy`` and ``test_loss`` there are, where it is known whose the samples are, the mean, the worst
+    and the standard deviation over the owners, each on its own samples: of the accuracy, or of the loss where tasks
+    have no class labels.
+    """
+    return tested(found.evaluations) | {"tested_on": found.on} | _by_owner(found)
+
+
+def tested(evaluations: Sequence[Evaluation]) -> Row:
     """Return the mean accuracy and loss over the models; with several tasks, the total loss and the loss of each task.
 
     The metrics of a task that several models answer are the means over these models. Where tasks have class labels, the
@@ -23,7 +42,7 @@ def tested(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     return row | ({"min_accuracy": min(accuracies)} if len(accuracies) > 1 else {})
 
 
-def _task_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+def _task_row(evaluations: Sequence[Evaluation]) -> Row:
     losses = _means([evaluation.task_losses for evaluation in evaluations])
     right = _means([evaluation.task_accuracies for evaluation in evaluations])
     row = {"test_accuracy": sum(right.values()) / len(right)} if right else {}
@@ -39,27 +58,61 @@ def _means(of_models: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {task: sum(found) / len(found) for task, found in values.items()}
 
 
-def is_best(before: Sequence[dict[str, Any]], row: dict[str, Any]) -> bool:
+def _by_owner(found: Tested) -> Row:
+    rows = [tested(evaluations) for evaluations in found.by_owner.values()]
+    if not rows:
+        return {}
+    metric = primary(rows)
+    values = [value for row in rows if (value := metric.of(row)) is not None]
+    worst = ("min_accuracy", min(values)) if metric.name == "accuracy" else ("max_loss", max(values))
+    return {
+        "owners_tested": len(values),
+        f"owner_{metric.name}": sum(values) / len(values),
+        worst[0]: worst[1],
+        f"owner_{metric.name}_sd": pstdev(values),
+    }
+
+
+def owner_table(found: Tested, setting: Setting, majority: Mapping[str, float]) -> pa.Table:
+    """Return a table with one row per tested owner, the content of ``owners.parquet``.
+
+    Args:
+        found: the evaluations.
+        setting: the setting of the run, with all its owners.
+        majority: by owner, the accuracy of guessing the majority label.
+    """
+    rows = []
+    for name, evaluations in found.by_owner.items():
+        sizes = {"train_samples": setting.num_samples(name), "test_samples": evaluations[0].num_samples}
+        control = {"majority_accuracy": majority[name]} if name in majority else {}
+        rows.append({"owner": name, **sizes, **tested(evaluations), **control})
+    return table_of(rows)
+
+
+def is_best(before: Sequence[Row], row: Row, rules: EvaluationRules) -> bool:
     """Return whether a row has an evaluation that is better than all before it."""
-    found = merit(row)
-    return found is not None and all(found > other for r in before if (other := merit(r)) is not None)
+    metric = primary([*before, row], rules.metric)
+    found = metric.merit(row)
+    return found is not None and all(found > other for r in before if (other := metric.merit(r)) is not None)
 
 
-def merit(row: dict[str, Any]) -> float | None:
-    """Return the value to maximize: accuracy, or negative loss where there is none; None without an evaluation."""
-    if "test_accuracy" in row:
-        return float(row["test_accuracy"])
-    return -float(row["test_loss"]) if "test_loss" in row else None
+def wanted_targets(rules: EvaluationRules) -> list[float]:
+    """Return the values of the primary metric for which the summary has steps and bytes, rising."""
+    stops = (rules.target_accuracy, rules.target_loss)
+    return sorted({*rules.targets, *(target for target in stops if target is not None)})
 
 
-def stop_reason(rows: Sequence[dict[str, Any]], rules: EvaluationRules) -> str | None:
+def stop_reason(rows: Sequence[Row], rules: EvaluationRules) -> str | None:
     """Return why a run should stop before its last round; None where it should not."""
-    evaluated = [value for row in rows if (value := merit(row)) is not None]
-    if not evaluated or merit(rows[-1]) is None:
+    metric, accuracy, loss = primary(rows, rules.metric), Metric(name="accuracy"), Metric(name="loss")
+    evaluated = [merit for row in rows if (merit := metric.merit(row)) is not None]
+    if not evaluated or metric.merit(rows[-1]) is None:
         return None
-    target, patience = rules.target_accuracy, rules.patience
-    if target is not None and rows[-1].get("test_accuracy", 0.0) >= target:
-        return f"target accuracy {target:g} reached"
+    if rules.target_accuracy is not None and accuracy.is_reached(rows[-1], rules.target_accuracy):
+        return f"target accuracy {rules.target_accuracy:g} reached"
+    if rules.target_loss is not None and loss.is_reached(rows[-1], rules.target_loss):
+        return f"target loss {rules.target_loss:g} reached"
+    patience = rules.patience
     if patience is not None and len(evaluated) > patience and max(evaluated[-patience:]) <= max(evaluated[:-patience]):
-        return f"no better {'accuracy' if 'test_accuracy' in rows[-1] else 'loss'} in {patience} evaluations"
+        return f"no better {metric.name} in {patience} evaluations"
     return None

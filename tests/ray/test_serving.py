@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Limits, Message, decode, encode
 from raysplit.serving.compression import Encoding
 from raysplit.serving.edge import Answer, EdgeClient
-from raysplit.serving.transport import HttpTransport, RequestRefused
+from raysplit.serving.http_transport import HttpTransport
+from raysplit.serving.transport import RequestRefused
 
 CLASSES = {"age": ("young", "old"), "gender": ("f", "m"), "mood": ("sad", "calm", "glad")}
 MAX_BATCH = 8
@@ -104,8 +106,10 @@ def test_the_server_gives_the_very_bits_of_the_whole_model(
 def test_the_server_computes_whole_pictures_to_the_same_bits(serving: Serving, server: str) -> None:
     images = _pictures(2)
     body = encode(Message(content=Content.IMAGES, tasks=0b100, tensor=images), Encoding.UINT8)
-    reply = HttpTransport(server).exchange("POST", "/infer", body)
-    assert decode(reply.body, Limits(max_body_bytes=1000, max_values=100)).tensor.equal(_whole(serving, images)["mood"])
+    reply = HttpTransport(server).exchange("POST", "/infer", body, 2**16)
+    assert decode(reply.body, Limits(max_body_bytes=1000, max_rows=2, max_values=100)).tensor.equal(
+        _whole(serving, images)["mood"]
+    )
 
 
 def test_clients_at_the_same_time_get_their_own_answers(serving: Serving, server: str) -> None:
@@ -127,13 +131,13 @@ def test_clients_at_the_same_time_get_their_own_answers(serving: Serving, server
 
 def test_health_and_routes(server: str) -> None:
     transport = HttpTransport(server)
-    health = transport.exchange("GET", "/health", b"")
+    health = transport.exchange("GET", "/health", b"", 2**16)
     assert (health.status, json.loads(health.body)) == (200, {"status": "ok", "tasks": list(CLASSES)})
     for method, path in [
         ("GET", "/weights"), ("GET", "/"), ("POST", "/meta"), ("GET", "/infer"), ("DELETE", "/health"),
         ("POST", "/infer/"), ("GET", "/docs"), ("GET", "/openapi.json"),
     ]:  # fmt: skip
-        missing = transport.exchange(method, path, b"")
+        missing = transport.exchange(method, path, b"", 2**16)
         expected = b'{"reason":"unknown-route","message":"there are POST /infer, GET /meta and GET /health"}'
         assert (missing.status, missing.headers["content-type"], missing.body) == (404, "application/json", expected)
         assert "allow" not in missing.headers
@@ -169,7 +173,7 @@ def _with(position: int, value: bytes) -> bytes:
 def test_each_bad_message_has_its_status_and_reason(
     serving: Serving, server: str, body: bytes, status: int, reason: str
 ) -> None:
-    reply = HttpTransport(server).exchange("POST", "/infer", body)
+    reply = HttpTransport(server).exchange("POST", "/infer", body, 2**16)
     told = json.loads(reply.body)
     assert (reply.status, told["reason"]) == (status, reason)
     assert told["message"]
@@ -190,7 +194,7 @@ def test_damaged_messages_never_harm_the_server(serving: Serving, server: str, d
         body[bit // 8] ^= 1 << bit % 8
     else:
         body += data.draw(st.binary(min_size=1, max_size=50))
-    reply = HttpTransport(server).exchange("POST", "/infer", bytes(body))
+    reply = HttpTransport(server).exchange("POST", "/infer", bytes(body), 2**16)
     assert 400 <= reply.status < 500
     assert json.loads(reply.body)["reason"]
     _check_unharmed(serving, server)
@@ -199,6 +203,31 @@ def test_damaged_messages_never_harm_the_server(serving: Serving, server: str, d
 def test_a_batch_that_is_too_large_is_refused_at_once(serving: Serving, server: str) -> None:
     with _client(serving, server) as client, pytest.raises(RequestRefused, match="413, oversized"):
         client.infer(_pictures(64))
+
+
+def test_slow_and_wrong_clients_keep_nobody_from_an_answer(serving: Serving, server: str) -> None:
+    """Half bodies took the places of whole ones, NaN was answered, and WebSockets ended in a 500."""
+    address = urlsplit(server)
+    head = f"POST /infer HTTP/1.1\r\nHost: heads\r\nContent-Length: {len(_good())}\r\n\r\n".encode()
+    slow = [socket.create_connection((address.hostname, address.port)) for _ in range(120)]
+    for client in slow:
+        client.sendall(head + _good()[:-100])
+    _check_unharmed(serving, server)
+    transport = HttpTransport(server)
+    nan = Message(content=Content.FEATURES, tasks=0b111, tensor=torch.full((1, 2304), torch.nan))
+    rows = Message(content=Content.FEATURES, tasks=0b111, tensor=torch.ones(MAX_BATCH + 1, 2304))
+    for message, encoding, status, reason in [
+        (nan, Encoding.FLOAT32, 422, "not-finite"), (rows, Encoding.INT8, 413, "oversized"),
+    ]:  # fmt: skip
+        reply = transport.exchange("POST", "/infer", encode(message, encoding), 2**16)
+        assert (reply.status, json.loads(reply.body)["reason"]) == (status, reason)
+    transport.close()
+    with socket.create_connection((address.hostname, address.port)) as client:
+        client.sendall(b"GET /infer HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert client.recv(2**16).startswith(b"HTTP/1.1 400 ")
+    for client in slow:
+        client.close()
+    _check_unharmed(serving, server)
 
 
 def test_the_command_asks_the_server(serving: Serving, server: str, folder: Path, tmp_path: Path) -> None:

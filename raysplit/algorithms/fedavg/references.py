@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+import torch
 from pydantic import Field
 
 from raysplit.actors.records import RoundContext
 from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import local_epochs
+from raysplit.algorithms.fedavg.pooled_owner import PooledOwner
 from raysplit.algorithms.setting import Options, OwnerData, RoundReport, Setting, Team
 from raysplit.cluster.contract import PartySpec, Promise
 
@@ -50,8 +52,21 @@ class Centralised(LocalOnly):
         options: CentralisedOptions = self.options
         training = replace(setting.training, batch_size=setting.training.batch_size * options.batch_factor)
         first = next(iter(setting.owners))
+        self._origins = tuple(setting.owners.values())
         pooled = {first: pool(setting.owners)}
         super().set_up(replace(setting, owners=pooled, training=training))
+
+    def parties(self) -> list[PartySpec]:
+        """Describe the one owner. Where the owners' inputs differ, it transforms each sample as its own owner would."""
+        transforms = [data.transform for data in self._origins]
+        if all(transform is transforms[0] for transform in transforms):
+            return super().parties()
+        sizes = [len(data.shard) for data in self._origins]
+        origins = {
+            "transforms": tuple(transforms),
+            "origin": torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)),
+        }
+        return [replace(p, build=PooledOwner, arguments={**p.arguments, **origins}) for p in super().parties()]
 
     def models(self) -> dict[str, list[Promise[Weights]]]:
         (owner,) = self.setting.owners

@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import field_validator
 
 from raysplit.actors.data_owner import Program
-from raysplit.actors.evaluator import Evaluation
+from raysplit.actors.evaluation import Evaluation
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext
 from raysplit.actors.verbs import EvaluatorHandle, Weights

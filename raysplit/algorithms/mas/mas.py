@@ -9,6 +9,7 @@ best affinities.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +31,8 @@ from raysplit.schedulers.grouping.scores import (
 from raysplit.schedulers.grouping.when import FixedRound, SplitDecision, SplitRule, StableRanking, decide
 from raysplit.seeding import generator
 
+logger = logging.getLogger(__name__)
+
 
 class MASOptions(MeasuringOptions):
     """Options of MAS: the round of the split, the groups, and their initial weights."""
@@ -48,8 +51,8 @@ class MASOptions(MeasuringOptions):
     mode: Literal["exact", "at-most"] = "exact"
     """Meaning of ``num_groups``: the ``exact`` number, or the largest (``at-most``)."""
     partition: Literal["affinity", "random", "worst"] = "affinity"
-    """Choice of the groups: the best by ``affinity``; for comparison, ``random`` groups of the same sizes, or the
-    ``worst`` by affinity."""
+    """Choice of the groups: the best by ``affinity``; for comparison, ``random`` groups of the same sizes, drawn among
+    all but these, or the ``worst`` by affinity."""
     inherit: Inheritance = "all"
     """Initial weights of a group: ``all`` of its weights in the merged model, only the ``encoder``, or ``nothing``."""
     restart_schedule: bool = True
@@ -97,6 +100,13 @@ class MAS(MeasuringTraining):
             raise ValueError(
                 f"num_groups is {options.num_groups} and there are {len(self.phase.groups[0])} tasks to split; give "
                 f"num_groups at most {len(self.phase.groups[0])}"
+            )
+        single = (1, len(self.phase.groups[0])) if options.mode == "exact" else (1,)
+        if options.partition != "affinity" and options.num_groups in single:
+            raise ValueError(
+                f"partition is {options.partition}, for comparison with the groups by affinity, and "
+                f"{len(self.phase.groups[0])} tasks have a single partition into {options.num_groups} groups; give "
+                f"num_groups 2 to {len(self.phase.groups[0]) - 1}, or leave partition out"
             )
 
     def first_phase(self) -> Phase:
@@ -163,12 +173,18 @@ class MAS(MeasuringTraining):
 
     def _groups_of(self, decision: SplitDecision) -> Groups:
         chosen = decision.chosen.groups
-        if self.options.partition == "random":
-            sizes = [len(group) for group in chosen]
-            return random_groups(decision.affinity.tasks, sizes, generator(self.setting.seed, "random groups"))
-        if self.options.partition == "worst":
-            return worst_exact_x(decision.affinity, len(chosen)).groups
-        return chosen
+        tasks, control = decision.affinity.tasks, self.options.partition
+        if control == "affinity":
+            return chosen
+        if len(chosen) in (1, len(tasks)):
+            logger.warning(
+                "partition is %s, and %d tasks have a single partition into %d groups: this run is no control",
+                *(control, len(tasks), len(chosen)),
+            )
+            return chosen
+        if control == "random":
+            return random_groups(tasks, chosen, generator(self.setting.seed, "random groups"))
+        return worst_exact_x(decision.affinity, len(chosen)).groups
 
     # -- new tasks -----------------------------------------------------------------------------------------------
 

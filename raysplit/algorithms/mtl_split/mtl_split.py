@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from raysplit.actors.data_owner import DataOwner, Program
-from raysplit.actors.evaluator import Evaluation
+from raysplit.actors.evaluation import Evaluation
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import Tensors
 from raysplit.actors.records import RoundContext, StepId

@@ -59,6 +59,7 @@ def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: floa
 
 
 def _panel(axes: Axes, runs: Sequence[RunReport], shown: Shown, along: Callable[[Point], float], label: str) -> None:
+    mixed = len({run.tested_on for run in runs}) > 1
     for index, run in enumerate(runs):
         points = [point for point in run.curve if getattr(point, shown) is not None]
         axes.plot(
@@ -69,7 +70,7 @@ def _panel(axes: Axes, runs: Sequence[RunReport], shown: Shown, along: Callable[
             linewidth=2,
             marker="o" if len(points) <= 30 else None,
             markersize=3.5,
-            label=run.label,
+            label=f"{run.label} (own samples)" if run.tested_on == "own" and mixed else run.label,
         )
     axes.set_xlabel(label, color=INK)
     quiet(axes)

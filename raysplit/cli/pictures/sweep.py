@@ -1,4 +1,4 @@
-"""Figure of a sweep: the last accuracy of every combination, and its course in steps and in bytes."""
+"""Figure of a sweep: the last accuracy, or loss, of every combination, and its course in steps and in bytes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator, PercentFormatter
 
 from raysplit.algorithms import ALGORITHMS
 from raysplit.cli.pictures.compare import COLORS, DASHES, INK, quiet
-from raysplit.sweeps.report import METHOD, Group, value_text
+from raysplit.runs.metric import Metric
+from raysplit.sweeps.report import METHOD, Group, common_metric, value_text
 
 _MIB = 2**20
 _MAX_FACETS = 4
@@ -24,17 +25,29 @@ _MAJORITY = "majority label"
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """The setting that makes the columns, if there are two settings or more, and the lines of each column."""
+    """The setting that makes the columns, if there are two settings or more, the lines of each column, and the metric.
+
+    ``mixed`` says whether some runs are tested on everybody's samples and others on each owner's own.
+    """
 
     facet_key: str | None
     facets: list[Any]
     series: list[str]
+    metric: Metric
+    mixed: bool
 
     def facet_of(self, group: Group) -> Any:
         return group.values[self.facet_key] if self.facet_key else None
 
     def series_of(self, group: Group) -> str:
-        return _series(group, self.facet_key)
+        return _series(group, self.facet_key, self.mixed)
+
+    @property
+    def unit(self) -> Formatter:
+        """The format of values of the metric."""
+        if self.metric.name == "accuracy":
+            return PercentFormatter(1, decimals=None)
+        return FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def draw_sweep(groups: Sequence[Group], path: Path, *, title: str, target: float | None = None) -> None:
@@ -49,16 +62,17 @@ def draw_sweep(groups: Sequence[Group], path: Path, *, title: str, target: float
     if with_summary:
         _summary(figure.add_subplot(grid[:, 0]), shown, layout)
     first: list[Axes | None] = [None, None]
-    lowest = min(spread.mean for group in shown if (spread := group.accuracy))
+    ends = [spread.mean for group in shown if (spread := group.last(layout.metric.column))]
     for column, facet in enumerate(facets, start=int(with_summary)):
         here = [group for group in shown if layout.facet_of(group) == facet]
         for row, measure in enumerate(("steps_total", "bytes_total")):
             axes = figure.add_subplot(grid[row, column], sharey=first[0], sharex=first[row])
             _curves(axes, here, layout, measure, target)
-            axes.set_ylim(max(0.0, lowest - 0.25), 1.01)
+            if layout.metric.name == "accuracy":
+                axes.set_ylim(max(0.0, min(ends) - 0.25), 1.01)
             if first[row] is None:
                 first[row] = axes
-                axes.set_ylabel("test accuracy", color=INK)
+                axes.set_ylabel(f"test {layout.metric.name}", color=INK)
             else:
                 axes.tick_params(labelleft=False)
             if row == 0 and layout.facet_key:
@@ -78,18 +92,20 @@ def _layout(groups: Sequence[Group]) -> _Layout:
     numeric = [key for key in others if all(isinstance(group.values[key], int | float) for group in groups)]
     facet_key = next(iter([*numeric, *others]), None)
     facets = list({repr(g.values[facet_key]): g.values[facet_key] for g in groups}.values()) if facet_key else [None]
-    series = list(dict.fromkeys(_series(group, facet_key) for group in groups))
-    return _Layout(facet_key=facet_key, facets=facets, series=series)
+    mixed = len({group.tested_on for group in groups}) > 1
+    series = list(dict.fromkeys(_series(group, facet_key, mixed) for group in groups))
+    return _Layout(facet_key=facet_key, facets=facets, series=series, metric=common_metric(groups), mixed=mixed)
 
 
-def _series(group: Group, facet_key: str | None) -> str:
+def _series(group: Group, facet_key: str | None, mixed: bool) -> str:
     names = []
     for key, value in group.values.items():
         if key == METHOD:
             names.append(ALGORITHMS[value].title if value in ALGORITHMS else value)
         elif key != facet_key:
             names.append(f"{_short(key)} {value_text(value)}")
-    return ", ".join(names) or "all runs"
+    own = " (own samples)" if mixed and group.tested_on == "own" else ""
+    return (", ".join(names) or "all runs") + own
 
 
 def _short(key: str) -> str:
@@ -113,12 +129,12 @@ def _style(layout: _Layout, group: Group) -> dict[str, Any]:
 
 
 def _summary(axes: Axes, groups: Sequence[Group], layout: _Layout) -> None:
-    """Draw the last accuracy by facet, evenly spaced, with the standard deviation over seeds."""
+    """Draw the last value by facet, evenly spaced, with the standard deviation over seeds."""
     facets = layout.facets
     for name in layout.series:
         line = [group for group in groups if layout.series_of(group) == name]
         at = [facets.index(layout.facet_of(group)) for group in line]
-        spreads = [group.accuracy for group in line]
+        spreads = [group.last(layout.metric.column) for group in line]
         style = _style(layout, line[0])
         axes.errorbar(
             at,
@@ -130,41 +146,42 @@ def _summary(axes: Axes, groups: Sequence[Group], layout: _Layout) -> None:
             capsize=3,
             **style,
         )
-    majority = {facets.index(layout.facet_of(g)): g.last("majority_accuracy") for g in groups}
+    majority = {facets.index(layout.facet_of(g)): g.majority for g in groups}
     known = sorted((at, spread.mean) for at, spread in majority.items() if spread)
     if known:
         style = {"color": _GREY, "linestyle": (0, (4, 3)), "linewidth": 1.4, "zorder": 1}
         axes.plot([at for at, _ in known], [mean for _, mean in known], label=_MAJORITY, **style)
-    ends = [spread.mean for group in groups if (spread := group.accuracy)]
+    ends = [spread.mean for group in groups if (spread := group.last(layout.metric.column))]
     room = 0.06 * (max(ends) - min(ends)) + 0.005
     axes.set_ylim(min(ends) - room, max(ends) + room)  # the axis fits the methods, not the baseline
     axes.set_xticks(range(len(facets)), [value_text(value) for value in facets])
     axes.set_xlabel(_short(layout.facet_key or ""), color=INK)
-    axes.set_ylabel("test accuracy at the end", color=INK)
+    axes.set_ylabel(f"test {layout.metric.name} at the end", color=INK)
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.yaxis.set_major_formatter(layout.unit)
     quiet(axes)
 
 
 def _curves(axes: Axes, groups: Sequence[Group], layout: _Layout, measure: str, target: float | None) -> None:
-    """Draw accuracy against steps or bytes: the mean over seeds, in a band of one standard deviation."""
+    """Draw accuracy or loss against steps or bytes: the mean over seeds, in a band of one standard deviation."""
+    column = layout.metric.column
     for group in groups:
-        evaluated = [[row for row in run if "test_accuracy" in row] for run in group.runs]
+        evaluated = [[row for row in run if column in row] for run in group.runs]
         length = min(len(run) for run in evaluated)
-        accuracy = np.array([[row["test_accuracy"] for row in run[:length]] for run in evaluated])  # [seeds, rounds]
+        values = np.array([[row[column] for row in run[:length]] for run in evaluated])  # [seeds, rounds]
         along = np.array([[row[measure] for row in run[:length]] for run in evaluated], float).mean(0)
         style = _style(layout, group)
         if measure == "bytes_total":
             along = along / _MIB
         if not along.any():  # sends nothing
-            axes.axhline(accuracy[:, -1].mean(), **style | {"linestyle": ":", "linewidth": 1.5})
+            axes.axhline(values[:, -1].mean(), **style | {"linestyle": ":", "linewidth": 1.5})
             continue
-        mean = accuracy.mean(0)
+        mean = values.mean(0)
         axes.plot(along, mean, linewidth=1.8, **style)
-        if len(accuracy) > 1:
-            sd = accuracy.std(0, ddof=1)
+        if len(values) > 1:
+            sd = values.std(0, ddof=1)
             axes.fill_between(along, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
-    majority = [spread.mean for group in groups if (spread := group.last("majority_accuracy"))]
+    majority = [spread.mean for group in groups if (spread := group.majority)]
     if majority:
         axes.axhline(majority[0], color=_GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
     if target is not None:
@@ -177,5 +194,5 @@ def _curves(axes: Axes, groups: Sequence[Group], layout: _Layout, measure: str, 
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.set_xlabel("steps of an owner", color=INK)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(layout.unit)
     quiet(axes)

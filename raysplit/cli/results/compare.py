@@ -25,7 +25,10 @@ _NOTHING = "–"
 @click.command()
 @click.argument("runs", nargs=-1, required=True, callback=run_records)
 @click.option(
-    "--target", type=click.FloatRange(0, 1, min_open=True), metavar="ACCURACY", help="Show what it took to reach it."
+    "--target",
+    type=click.FloatRange(0, min_open=True),
+    metavar="TARGET",
+    help="Show what it took to reach an accuracy, or a loss.",
 )
 @click.option(
     "--figure",
@@ -44,9 +47,10 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
       raysplit compare fedavg runs/splitfed --target 0.9
     """
     from raysplit.cli.pictures.compare import draw_runs
-    from raysplit.runs.report import as_json, read_runs
+    from raysplit.runs.report import as_json, check_target, read_runs
 
     reports = read_runs(runs)
+    check_target(reports, target)
     path = figure or runs[0].parent / "comparison.png"
     drawn = str(path) if any(run.curve for run in reports) else None
     if drawn is not None:
@@ -70,6 +74,8 @@ def print_runs(console: Console, runs: Sequence[RunReport], target: float | None
     from raysplit.runs.report import differing_settings
 
     print_table(console, results_table(runs))
+    if any(run.by_owner for run in runs):
+        print_table(console, owner_table(runs))
     if target is not None:
         print_table(console, target_table(runs, target))
     for run in runs:
@@ -113,9 +119,24 @@ def results_table(runs: Sequence[RunReport]) -> Table:
     return table
 
 
+def owner_table(runs: Sequence[RunReport]) -> Table:
+    """Build the table of what each run is tested on, and of its owners, each on its own samples."""
+    from raysplit.runs.report import OWNER_HEAD, owner_cells
+
+    table = Table(title="owner by owner", title_style="bold", title_justify="left")
+    table.add_column("algorithm")
+    for name in OWNER_HEAD:
+        table.add_column(name, justify="left" if name == OWNER_HEAD[0] else "right")
+    for run in runs:
+        cells = owner_cells(run) or [""] * len(OWNER_HEAD)
+        table.add_row(run.label, *(cell or _NOTHING for cell in cells))
+    return table
+
+
 def target_table(runs: Sequence[RunReport], target: float) -> Table:
-    """Build the table of rounds, bytes and time that each run took to reach the target accuracy."""
-    table = Table(title=f"to reach {target:.1%}", title_style="bold", title_justify="left")
+    """Build the table of rounds, bytes and time that each run took to reach the target accuracy, or loss."""
+    shown = _percent if any(run.metric.name == "accuracy" for run in runs) else _number
+    table = Table(title=f"to reach {shown(target)}", title_style="bold", title_justify="left")
     table.add_column("algorithm")
     for name in ("rounds", "sent", "training"):
         table.add_column(name, justify="right")

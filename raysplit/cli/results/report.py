@@ -21,7 +21,10 @@ from raysplit.disk import told_where, written
     help="Markdown file to write; the figure is a .png beside it.",
 )
 @click.option(
-    "--target", type=click.FloatRange(0, 1, min_open=True), metavar="ACCURACY", help="Show what it took to reach it."
+    "--target",
+    type=click.FloatRange(0, min_open=True),
+    metavar="TARGET",
+    help="Show what it took to reach an accuracy, or a loss.",
 )
 def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
     """Write a Markdown page about runs, with a figure.
@@ -35,10 +38,11 @@ def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
       raysplit report s3://bucket/runs/digits --output digits.md
     """
     from raysplit.cli.pictures.compare import draw_runs
-    from raysplit.runs.report import read_runs
+    from raysplit.runs.report import check_target, read_runs
     from raysplit.runs.report_page import page
 
     reports = read_runs(runs)
+    check_target(reports, target)
     output.parent.mkdir(parents=True, exist_ok=True)
     picture = output.with_suffix(".png")
     has_picture = any(run.curve for run in reports)

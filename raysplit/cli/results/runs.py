@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysplit.cli.options import ROOT, NamedRun, runs_in
-from raysplit.cli.progress import accuracy_text
+from raysplit.cli.progress import accuracy_text, loss_text
 from raysplit.cli.streams import echo
 from raysplit.cli.tables import natural_width, print_table
 from raysplit.paths import expanded
@@ -105,4 +105,4 @@ def result_of(rows: list[Row]) -> str:
     if not tested:
         return "not evaluated"
     last = tested[-1]
-    return f"accuracy {accuracy_text(last, 4)}" if "test_accuracy" in last else f"test loss {last['test_loss']:.4f}"
+    return f"accuracy {accuracy_text(last, 4)}" if "test_accuracy" in last else f"test loss {loss_text(last, 4)}"

@@ -6,9 +6,11 @@ Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982).
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from raysplit.models.classifier.export import ServingMeta
     from raysplit.serving.edge import Answer, EdgeClient, Latency
 
+logger = logging.getLogger(__name__)
+
+FILE = FilePath(exists=True)
 _ENCODINGS = ("float32", "float16", "int8", "zlib")
 
 
@@ -40,10 +45,24 @@ _ENCODINGS = ("float32", "float16", "int8", "zlib")
     help="Encoding of the features that are sent.",
 )
 @click.option(
-    "--timeout", "timeout_s", default=10.0, show_default=True, metavar="SECONDS", help="Longest wait for an answer."
+    "--timeout",
+    "timeout_s",
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time of a whole attempt.",
 )
-@click.option("--attempts", default=4, show_default=True, metavar="N", help="Number of attempts per request.")
-@click.option("--fallback", is_flag=True, help="Run the heads here when the server does not answer.")
+@click.option(
+    "--attempts",
+    default=4,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of attempts per request.",
+)
+@click.option("--fallback", is_flag=True, help="Run the heads here when the server gives no answer.")
+@click.option("--token-file", type=FILE, help="File with the token that the server asks for.")
+@click.option("--ca", type=FILE, help="PEM file of the only certificates to trust for https.")
 @click.option("--rate", "rate_bit_per_s", type=float, metavar="BIT/S", help="Emulate a link of this rate.")
 @click.option(
     "--latency",
@@ -74,6 +93,8 @@ def edge(
     timeout_s: float,
     attempts: int,
     fallback: bool,
+    token_file: Path | None,
+    ca: Path | None,
     rate_bit_per_s: float | None,
     latency_s: float,
     loss_probability: float,
@@ -86,29 +107,33 @@ def edge(
     to the server once, and the server answers for all tasks.
 
     \b
-    Example:
+    Examples:
       raysplit edge runs/mtl_split a.jpg b.jpg --server http://127.0.0.1:8000
+      raysplit edge runs/mtl_split a.jpg --server https://heads.lan:8000 \\
+        --token-file token --ca c.pem
     """
     import torch
 
     from raysplit.models.classifier.export import load_meta, load_serving, load_trunk
     from raysplit.serving.compression import Encoding
     from raysplit.serving.edge import EdgeClient, latency_percentiles
+    from raysplit.serving.http_transport import HttpTransport
     from raysplit.serving.links import EdgeLink
-    from raysplit.serving.transport import HttpTransport, RetryRule
+    from raysplit.serving.transport import RetryRule
 
     torch.set_num_threads(1)
-    folder = run.folder
-    meta = load_meta(folder)
+    if rate_bit_per_s is None and (latency_s or loss_probability):
+        raise ValueError("--latency and --loss are those of an emulated link; give its --rate as well")
+    meta = load_meta(run.folder)
     pictures = {path: read_picture(path, meta.image_size) for path in images}
     link = None
     if rate_bit_per_s is not None:
         link = EdgeLink(rate_bit_per_s=rate_bit_per_s, latency_s=latency_s, loss_probability=loss_probability)
-    model = load_serving(folder).model if fallback else None
+    model = load_serving(run.folder).model if fallback else None
     client = EdgeClient(
         meta=meta,
-        backbone=load_trunk(folder) if model is None else model.trunk(),
-        transport=HttpTransport(server, timeout_s),
+        backbone=load_trunk(run.folder) if model is None else model.trunk(),
+        transport=HttpTransport(server, timeout_s, **_access(server, token_file, ca)),
         encoding=Encoding[encoding.upper()],
         retries=RetryRule(attempts=attempts),
         link=link,
@@ -141,17 +166,39 @@ def read_picture(path: Path, size: int) -> Tensor:
 def _ask(
     client: EdgeClient, pictures: dict[Path, Tensor], tasks: list[str] | None, repeat: int
 ) -> tuple[list[dict[str, Any]], list[Latency]]:
-    """Return the answers of the last pass, one row per image, and the latencies of all passes."""
-    from raysplit.serving.transport import ServerUnreachable
+    """Return the answers of the last pass, one row per image, and the latencies of all passes.
 
-    try:
-        client.check_server()
-    except ServerUnreachable:
-        if client.local_heads is None:
-            raise
-    answers = [(path, client.infer(picture, tasks)) for _ in range(repeat) for path, picture in pictures.items()]
+    A server is asked once it has said that it serves the model of this backbone, and not before.
+    """
+    from raysplit.serving.transport import ServerFailed
+
+    answers, agreed = [], False
+    for path, picture in [*pictures.items()] * repeat:
+        try:
+            if not agreed:
+                client.check_server()
+                agreed = True
+            answer = client.infer(picture, tasks)
+        except ServerFailed as failure:
+            if client.local_heads is None:
+                raise
+            answer = client.infer_here(picture, tasks, failure)
+        answers.append((path, answer))
     rows = [_row(path, answer, client.meta) for path, answer in answers[-len(pictures) :]]
     return rows, [answer.latency for _, answer in answers]
+
+
+def _access(server: str, token_file: Path | None, ca: Path | None) -> dict[str, Any]:
+    """Return token and TLS for a server; refuse certificates for http, and warn of a token that others can read."""
+    from raysplit.serving.front.access import client_tls, is_loopback, read_token
+
+    url = urlsplit(server)
+    if ca is not None and url.scheme != "https":
+        raise ValueError(f"--ca is for https, got {server!r}; give the server as https://host:port")
+    token = None if token_file is None else read_token(token_file)
+    if token is not None and url.scheme != "https" and not is_loopback(url.hostname or ""):
+        logger.warning("%s is not encrypted: whoever sees the traffic sees the token and the features", server)
+    return {"token": token, "tls": None if ca is None else client_tls(ca)}
 
 
 def _row(path: Path, answer: Answer, meta: ServingMeta) -> dict[str, Any]:
@@ -164,6 +211,7 @@ def _row(path: Path, answer: Answer, meta: ServingMeta) -> dict[str, Any]:
         "image": str(path),
         "answers": classes,
         "answered_by": answer.answered_by,
+        "fallback_reason": answer.fallback_reason,
         "up_bytes": answer.up_bytes,
         "down_bytes": answer.down_bytes,
         "edge_s": answer.latency.edge_s,

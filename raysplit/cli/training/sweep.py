@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.options import FilePath, RunName
+from raysplit.cli.progress import accuracy_text, loss_text
 from raysplit.cli.streams import echo
 from raysplit.cli.tables import print_table
 
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     help="Runs at a time, as Ray tasks.",
 )
 @click.option(
-    "--target", type=click.FloatRange(0, 1, min_open=True), metavar="ACCURACY", help="Show what it took to reach it."
+    "--target",
+    type=click.FloatRange(0, min_open=True),
+    metavar="TARGET",
+    help="Show what it took to reach an accuracy, or a loss.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON only.")
 def sweep(
@@ -60,6 +64,7 @@ def sweep(
     """
     from raysplit.api import train_cell
     from raysplit.cli.pictures.sweep import draw_sweep
+    from raysplit.config.errors import ConfigError
     from raysplit.config.overrides import read_tree
     from raysplit.sweeps.report import table
     from raysplit.sweeps.run import run_sweep
@@ -68,6 +73,8 @@ def sweep(
     axes = [parse_axis(text) for text in over]
     tree = read_tree(config, overrides)
     grid = cells(tree, axes)
+    if target is not None and target > 1 and all(c.config.training.loss == "cross_entropy" for c in grid):
+        raise ConfigError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")
     folder = local_folder(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
     console = Console(stderr=True)
     progress = _Progress(console, len(grid), folder)
@@ -99,10 +106,11 @@ class _Progress:
         from raysplit.runs.folder import read_metrics
 
         self._done += 1
-        accuracy = read_metrics(self._folder / "cells" / cell.name)[-1]["test_accuracy"]
+        row = read_metrics(self._folder / "cells" / cell.name)[-1]
+        result = f"accuracy {accuracy_text(row, 3)}" if "test_accuracy" in row else f"loss {loss_text(row, 3)}"
         was_there = " (kept)" if kept else ""
         self._console.print(
-            f"{self._done}/{self._total}  {cell.name}  accuracy {accuracy:.3f}{was_there}",
+            f"{self._done}/{self._total}  {cell.name}  {result}{was_there}",
             highlight=False,
             markup=False,
         )
@@ -124,7 +132,8 @@ def print_lines(console: Console, columns: Sequence[str], lines: Sequence[Sequen
     for number, column in enumerate(columns):
         # Titles may wrap between words, values may not.
         width = max(len(text) for text in [*column.split(), *(line[number] for line in lines)])
-        shown.add_column(column, justify="left" if number < columns.index("accuracy") else "right", min_width=width)
+        first = columns.index("accuracy" if "accuracy" in columns else "loss")
+        shown.add_column(column, justify="left" if number < first else "right", min_width=width)
     for line in lines:
         shown.add_row(*line)
     print_table(console, shown)

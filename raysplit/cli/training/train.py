@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from raysplit.cli.options import FilePath, RunName
-from raysplit.cli.progress import JsonLines, accuracy_text, human_bytes, progress_on
+from raysplit.cli.progress import JsonLines, accuracy_text, human_bytes, loss_text, progress_on
 from raysplit.cli.tables import comparison_table, print_table
 from raysplit.paths import fresh_name
 
@@ -90,4 +90,4 @@ def result_line(result: Result, location: str | Path) -> str:
 def _outcome(row: Row) -> str:
     if "test_accuracy" in row:
         return f"test accuracy {accuracy_text(row, 4)}"
-    return f"total test loss {row['test_loss']:.4f}"
+    return f"total test loss {loss_text(row, 4)}"

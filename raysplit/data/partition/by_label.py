@@ -1,9 +1,8 @@
-"""Partitions by label: Dirichlet, classes per owner, shards, the non-IID ratio, and one main label per owner.
+"""Partitions by label: Dirichlet, classes per owner, shards and the non-IID ratio; `main_label` has the fifth.
 
 ``dirichlet``, ``pathological`` and ``shard`` take the parameters of flwr-datasets. ``noniid_ratio`` is the ratio r of
-MiniBatch-SFL (Huang, Tian, Tang 2023, arXiv 2308.11953); ``main_label`` is the class law
-q_m(c) = (1 - alpha) [c = m] + alpha / C of multi-task split learning. Shares are exact rational numbers, so 0.9 of
-5,000 samples is 4,500, where a rounding error could give 4,499.
+MiniBatch-SFL (Huang, Tian, Tang 2023, arXiv 2308.11953). Shares are exact rational numbers, so 0.9 of 5,000 samples is
+4,500, where a rounding error could give 4,499.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ Indices = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
 
 MAX_ATTEMPTS = 10
-TEST_SAMPLES_PER_OWNER = 500
 ASSIGNMENT_MODES = ("random", "deterministic", "first-deterministic")
 
 
@@ -187,7 +185,7 @@ def noniid_ratio(labels: Labels, num_owners: int, rng: np.random.Generator, *, r
     the owners. The remaining samples, fewer than there are owners, stay unused. Raises ``ValueError`` for a ratio
     outside 0..1.
     """
-    share = _unit_fraction("noniid_ratio", "ratio", ratio)
+    share = unit_fraction("noniid_ratio", "ratio", ratio)
     size = len(labels) // num_owners
     num_sorted = size * share.numerator // share.denominator
     shuffled = rng.permutation(len(labels))[: size * num_owners]
@@ -197,60 +195,6 @@ def noniid_ratio(labels: Labels, num_owners: int, rng: np.random.Generator, *, r
     return [np.concatenate(both) for both in pieces]
 
 
-def main_label(
-    labels: Labels,
-    num_owners: int,
-    rng: np.random.Generator,
-    *,
-    alpha: float,
-    samples_per_owner: int = 800,
-    test_samples_per_owner: int = TEST_SAMPLES_PER_OWNER,
-    num_main_labels: int = 1,
-) -> list[Indices]:
-    """Give owner m floor(n alpha / C) samples of each of the C classes, and the rest of its n from class m mod C.
-
-    Args:
-        labels: class of each sample [N].
-        num_owners: number of owners.
-        rng: generator of the order in which the samples of a class are given away.
-        alpha: share from 0 to 1 of the samples that are spread over all classes.
-        samples_per_owner: number n of samples per owner.
-        test_samples_per_owner: number n in ``partition_test``.
-        num_main_labels: number g of main classes per owner, which are m g, m g + 1, ... (mod C). The rest is divided
-            equally among them; what remains goes to the first of them.
-
-    Samples of a class are given away without replacement, in the order of the owners, and again from the first one
-    when all are gone; owners share samples in this partition alone. Raises ``ValueError`` for parameters out of range
-    and for a class without samples.
-    """
-    share = _unit_fraction("main_label", "alpha", alpha)
-    positive("main_label", samples_per_owner=samples_per_owner, test_samples_per_owner=test_samples_per_owner)
-    num_classes = int(labels.max()) + 1
-    if not 1 <= num_main_labels <= num_classes:
-        raise ValueError(
-            f"main_label: num_main_labels is {num_main_labels} and the data have {num_classes} classes; "
-            f"give 1 to {num_classes}"
-        )
-    pools = [rng.permutation(np.flatnonzero(labels == label)) for label in range(num_classes)]
-    if empty := [label for label, pool in enumerate(pools) if not len(pool)]:
-        raise ValueError(f"main_label: no sample has label {empty[0]} of 0..{num_classes - 1}; renumber the labels")
-    elsewhere = samples_per_owner * share.numerator // (share.denominator * num_classes)
-    rest = samples_per_owner - elsewhere * (num_classes - num_main_labels)
-    each, first_extra = divmod(rest, num_main_labels)
-    taken = [0] * num_classes
-    parts: list[Indices] = []
-    for owner in range(num_owners):
-        counts = [elsewhere] * num_classes
-        for i in range(num_main_labels):
-            counts[(owner * num_main_labels + i) % num_classes] = each + (first_extra if i == 0 else 0)
-        pieces = []
-        for label, count in enumerate(counts):
-            pieces.append(np.take(pools[label], np.arange(taken[label], taken[label] + count), mode="wrap"))
-            taken[label] += count
-        parts.append(np.concatenate(pieces))
-    return parts
-
-
 def positive(law: str, **values: float | None) -> None:
     """Raise ``ValueError``, which names the ``law``, when a given parameter is not above 0."""
     for name, value in values.items():
@@ -258,7 +202,8 @@ def positive(law: str, **values: float | None) -> None:
             raise ValueError(f"{law}: {name} is {value}; it must be above 0")
 
 
-def _unit_fraction(law: str, name: str, value: float) -> Fraction:
+def unit_fraction(law: str, name: str, value: float) -> Fraction:
+    """Return a share from 0 to 1 as an exact number. Raises ``ValueError``, which names the ``law``, for another."""
     if not 0 <= value <= 1:
         raise ValueError(f"{law}: {name} is {value}; give a share from 0 to 1")
     return Fraction(str(value))

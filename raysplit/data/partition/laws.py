@@ -1,10 +1,10 @@
 """Partitions by name: which owner holds which sample, with checks that every index is used at most once.
 
 Names and parameters are those of flwr-datasets where it has them. A law is a function
-``(labels, num_owners, rng, **params)`` that returns one index array per owner. The laws are in `by_label` and
-`by_size`; a user's own law is named by its import path, ``"package.module:function"``. Only ``main_label`` may use a
-sample more than once: it gives every owner a fixed number of samples of each class, and starts a class again when all
-its samples are given away.
+``(labels, num_owners, rng, **params)`` that returns one index array per owner. The laws are in `by_label`,
+`main_label` and `by_size`; a user's own law is named by its import path, ``"package.module:function"``. Only
+``main_label`` may use a sample more than once: it gives every owner a fixed number of samples of each class, and starts
+a class again when all its samples are given away.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from raysplit.data.partition import by_label, by_size
 from raysplit.data.partition.by_label import Indices
+from raysplit.data.partition.main_label import main_label, main_label_tests
 from raysplit.data.partition.report import PartitionReport, load_partition, partition_report, save_partition
 from raysplit.options import checked_options
 from raysplit.registry import resolve
@@ -44,9 +45,11 @@ LAWS: dict[str, Law] = {
     "noniid_ratio": by_label.noniid_ratio,
     "quantity": by_size.quantity,
     "natural_id": by_size.natural_id,
-    "main_label": by_label.main_label,
+    "main_label": main_label,
 }
-_GIVEN = {"labels", "num_owners", "rng", "natural_owner"}
+TESTS_DRAWN = ("main_label",)
+"""Partitions that draw the tests of each owner themselves; owners may share test samples."""
+_GIVEN = {"labels", "num_owners", "rng", "natural_owner", "num_classes"}
 
 
 def partition_names() -> list[str]:
@@ -61,6 +64,7 @@ def partition(
     *,
     seed: int,
     natural_owner: npt.NDArray[Any] | None = None,
+    num_classes: int | None = None,
     **params: Any,
 ) -> list[Indices]:
     """Divide samples among owners.
@@ -71,6 +75,7 @@ def partition(
         num_owners: number of owners.
         seed: seed of the random stream; equal seeds give equal partitions.
         natural_owner: id of the owner of each sample [N], for ``natural_id``.
+        num_classes: number of classes of the whole data set, for ``main_label``; by default the largest label plus one.
         params: parameters of the law, such as ``alpha`` of ``dirichlet``.
 
     Returns:
@@ -95,6 +100,8 @@ def partition(
     params = checked_parameters(name, params)
     if name == "natural_id":
         params = {"natural_owner": natural_owner, **params}
+    if name == "main_label":
+        params = {"num_classes": num_classes, **params}
     if name not in LAWS:
         _check_own_parameters(name, law, params)
     parts = law(labels.astype(np.int64), num_owners, generator(seed, "partition", name), **params)
@@ -102,16 +109,24 @@ def partition(
 
 
 def partition_test(
-    name: str, test_labels: npt.NDArray[Any], num_owners: int, *, seed: int, **params: Any
+    name: str,
+    test_labels: npt.NDArray[Any],
+    num_owners: int,
+    *,
+    seed: int,
+    num_classes: int | None = None,
+    **params: Any,
 ) -> list[Indices] | None:
-    """Return the test indices of each owner, by the class law of its training samples (``main_label`` alone).
+    """Return the test indices of each owner where the partition itself draws them: ``main_label`` alone.
 
-    Other partitions give ``None``: every owner is tested on the whole test set. ``params`` are those of ``partition``.
+    Other partitions give ``None``; see `raysplit.data.partition.own_tests`. ``num_classes`` and ``params`` are those of
+    ``partition``. An owner gets no sample of a class without test samples, and none at all where that is a main class.
     """
-    if name != "main_label":
+    if name not in TESTS_DRAWN:
         return None
-    num_samples = params.get("test_samples_per_owner", by_label.TEST_SAMPLES_PER_OWNER)
-    return partition(name, test_labels, num_owners, seed=seed, **{**params, "samples_per_owner": num_samples})
+    labels, rng = np.asarray(test_labels, np.int64), generator(seed, "partition", name)
+    parts = main_label_tests(labels, num_owners, rng, num_classes=num_classes, **params)
+    return [np.sort(part) for part in parts]
 
 
 def checked_parameters(name: str, params: Mapping[str, Any], section: str = "partition") -> dict[str, Any]:

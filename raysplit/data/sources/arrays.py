@@ -63,7 +63,7 @@ def data_set_from_arrays(
         x: inputs [N, ...].
         y: class of each sample [N].
         source: name of the data in error messages.
-        owner: id of the owner of each sample [N], for the partition ``natural_id``.
+        owner: id of the owner of each sample [N], for the partition ``natural_id`` and its owners' tests.
         split: "train" or "test" for each sample [N]; without it a fifth of every class becomes the test set.
         mean: mean per channel for normalization, given together with ``std``.
         std: standard deviation per channel for normalization.
@@ -83,6 +83,7 @@ def data_set_from_arrays(
         samples.take(test),
         transform=unit_and_normalise(mean, std),
         natural_owner=None if owner is None else owner[train],
+        test_owner=None if owner is None else owner[test],
     )
 
 
@@ -94,6 +95,7 @@ def data_set(
     eval_transform: Transform | None = None,
     num_classes: int | None = None,
     natural_owner: Array | None = None,
+    test_owner: Array | None = None,
 ) -> DataSet:
     """Make a data set of samples with one label; ``num_classes`` is by default the largest label plus one."""
     shapes = _shapes(train), _shapes(test)
@@ -110,6 +112,7 @@ def data_set(
         transform=transform,
         eval_transform=eval_transform or transform,
         natural_owner=natural_owner,
+        test_owner=test_owner,
     )
 
 

@@ -1,8 +1,8 @@
 """A user's own arrays from ``.npz`` or Parquet: ``x``, ``y`` and optionally ``owner`` and ``split``.
 
-``owner`` has the id of the owner of each sample, for the partition ``natural_id``. ``split`` has "train" or "test" for
-each sample; without it a fifth of every class is held out. In Parquet an input is a list, with nested lists for more
-dimensions.
+``owner`` has the id of the owner of each sample, for the partition ``natural_id``; the test samples of an owner are its
+own. ``split`` has "train" or "test" for each sample; without it a fifth of every class is held out. In Parquet an input
+is a list, with nested lists for more dimensions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One data set made of the samples of several owners, with the owner of each training sample."""
+"""One data set made of the samples of several owners, with the owner of each training and test sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def pooled(
     train: Mapping[str, Samples], val: Mapping[str, Samples], test: Mapping[str, Samples], *, num_classes: int
 ) -> DataSet:
     """Concatenate the samples of all owners; inputs are images in 0..1, samples have several targets."""
-    owners = np.concatenate([np.full(len(samples), name) for name, samples in train.items()])
+    owners, test_owners = (
+        np.concatenate([np.full(len(samples), name) for name, samples in side.items()]) for side in (train, test)
+    )
     has_val = sum(len(samples) for samples in val.values()) > 0
     return DataSet(
         train=_joined(train.values()),
@@ -26,6 +28,7 @@ def pooled(
         transform=ToUnit(),
         eval_transform=ToUnit(),
         natural_owner=owners,
+        test_owner=test_owners,
         val=_joined(val.values()) if has_val else None,
     )
 

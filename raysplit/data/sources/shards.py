@@ -1,9 +1,10 @@
 """Streamed shards: one Parquet file per owner, which only that owner reads, a few row groups at a time.
 
-``<root>/train/*.parquet`` has one file per owner, in the order of their names, and ``<root>/test.parquet`` the common
-test samples; the columns are ``x`` and ``y`` as in `raysplit.data.sources.files`. The root is a folder or any URI of
-`pyarrow.fs` (``s3://``, ``gs://``, ``file://``). The coordinator reads only the footers of the training files, so it
-never sees a training sample. The memory of an owner is bounded by its row groups, not by the size of its shard.
+``<root>/train/*.parquet`` has one file per owner, in the order of their names, and ``<root>/test.parquet`` the test
+samples of all; the columns are ``x`` and ``y`` as in `raysplit.data.sources.files`. A further column ``owner`` of the
+test samples names the file of their owner, without its extension. The root is a folder or any URI of `pyarrow.fs`
+(``s3://``, ``gs://``, ``file://``). The coordinator reads only the footers of the training files, so it never sees a
+training sample. The memory of an owner is bounded by its row groups, not by the size of its shard.
 
 The order of an epoch is drawn in two steps, so that the file is read almost in sequence: the row groups are shuffled,
 and then the rows within every few consecutive groups.
@@ -126,10 +127,14 @@ class ShardSet:
     Attributes:
         shards: the shard of each owner.
         outline: data set with the test samples on both sides, of which the coordinator uses shapes and classes.
+        names: the name of the file of each shard, without its extension.
+        test_owner: the name of the owner of each test sample; None where the file has no column for it.
     """
 
     shards: tuple[StreamedShard, ...]
     outline: DataSet
+    names: npt.NDArray[Any]
+    test_owner: npt.NDArray[Any] | None = None
 
 
 def open_shards(
@@ -144,7 +149,8 @@ def open_shards(
 
     Args:
         root: folder or URI with ``train/*.parquet`` and ``test.parquet``.
-        num_classes: number of classes; by default the largest label of the test samples plus one.
+        num_classes: number of classes; by default the largest label plus one, of the test samples and of the training
+            files, where their footers have it.
         input_shape: shape to which every input is reshaped.
         mean: mean per channel for normalization, given together with ``std``.
         std: standard deviation per channel for normalization.
@@ -161,21 +167,53 @@ def open_shards(
     if not names:
         raise ValueError(f"{root}/train has no .parquet file; put one there for each owner")
     shape = tuple(input_shape) if input_shape is not None else None
-    test = _samples(_parquet(f"{root}/test.parquet").read(["x", "y"]), f"{root}/test.parquet", shape)
+    file = _parquet(f"{root}/test.parquet")
+    table = file.read([name for name in ("x", "y", "owner") if name in file.schema_arrow.names])
+    test = _samples(table, f"{root}/test.parquet", shape)
     assert isinstance(test.y, Tensor)
+    stems = np.array([name.removesuffix(".parquet") for name in names])
     transform = unit_and_normalise(mean, std)
+    footers = [_parquet(f"{root}/train/{name}").metadata for name in names]
+    largest = max(int(test.y.max()), *(label for footer in footers for label in _largest_labels(footer)))
+    if num_classes is not None and num_classes <= largest:
+        raise ValueError(
+            f"data.num_classes is {num_classes} and a sample below {root} has label {largest}; give at least "
+            f"{largest + 1}, or leave it out"
+        )
     outline = DataSet(
         train=test,
         test=test,
-        num_classes=num_classes or int(test.y.max()) + 1,
+        num_classes=num_classes or largest + 1,
         transform=transform,
         eval_transform=transform,
     )
-    return ShardSet(shards=tuple(_shard(f"{root}/train/{name}", shape) for name in names), outline=outline)
+    shards = tuple(_shard(f"{root}/train/{name}", footer, shape) for name, footer in zip(names, footers, strict=True))
+    return ShardSet(shards=shards, outline=outline, names=stems, test_owner=_owners(table, stems, root))
 
 
-def _shard(uri: str, input_shape: tuple[int, ...] | None) -> StreamedShard:
-    footer = _parquet(uri).metadata
+def _owners(table: pa.Table, names: npt.NDArray[Any], root: str) -> npt.NDArray[Any] | None:
+    if "owner" not in table.column_names:
+        return None
+    owners = to_numpy(table["owner"], f"{root}/test.parquet, column owner").astype(str)
+    if not np.isin(owners, names).any():
+        raise ValueError(
+            f"{root}/test.parquet names the owners {', '.join(sorted(set(owners))[:3])} and train/ has the files "
+            f"{', '.join(names[:3])}; name the file of each sample's owner, without .parquet, or leave the column out"
+        )
+    return owners
+
+
+def _largest_labels(footer: Any) -> list[int]:
+    """Return the largest label of each row group that says it; writers may leave it out."""
+    found = []
+    for i in range(footer.num_row_groups):
+        group = footer.row_group(i)
+        columns = [group.column(j) for j in range(group.num_columns)]
+        found += [c.statistics.max for c in columns if c.path_in_schema == "y" and c.is_stats_set]
+    return [int(label) for label in found if isinstance(label, int | float)]
+
+
+def _shard(uri: str, footer: Any, input_shape: tuple[int, ...] | None) -> StreamedShard:
     sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
     if not sum(sizes):
         raise ValueError(f"{uri} has no rows; an owner needs at least one sample")

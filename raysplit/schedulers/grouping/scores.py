@@ -144,12 +144,21 @@ def join(affinity: Affinity, groups: Groups, newcomer: str) -> Grouping:
     return max(candidates, key=lambda candidate: candidate.score)
 
 
-def random_groups(tasks: Sequence[str], sizes: Sequence[int], rng: np.random.Generator) -> Groups:
-    """Draw a random partition with these group sizes, for comparison; tasks keep their order within a group."""
-    if sum(sizes) != len(tasks) or min(sizes) < 1:
-        raise ValueError(f"sizes must be positive and sum to {len(tasks)}, got {tuple(sizes)}")
-    parts = np.split(rng.permutation(len(tasks)), np.cumsum(sizes)[:-1])
-    return tuple(tuple(tasks[number] for number in sorted(part)) for part in parts)
+def random_groups(tasks: Sequence[str], chosen: Groups, rng: np.random.Generator) -> Groups:
+    """Draw a partition with the group sizes of ``chosen`` among all others, for comparison with it.
+
+    Tasks keep their order within a group. Raises ``ValueError`` where no other partition has these sizes.
+    """
+    sizes = [len(group) for group in chosen]
+    if sorted(task for group in chosen for task in group) != sorted(tasks):
+        raise ValueError(f"groups must hold each of {tuple(tasks)} exactly once, got {chosen}")
+    if len(sizes) in (1, len(tasks)):
+        raise ValueError(f"there is one partition of {len(tasks)} tasks into {len(sizes)} groups, and none to draw")
+    while True:
+        parts = np.split(rng.permutation(len(tasks)), np.cumsum(sizes)[:-1])
+        drawn = tuple(tuple(tasks[number] for number in sorted(part)) for part in parts)
+        if {frozenset(group) for group in drawn} != {frozenset(group) for group in chosen}:
+            return drawn
 
 
 def overlap(affinity: Affinity, num_groups: int) -> Grouping:

@@ -175,7 +175,11 @@ def test_ray_out_of_reach_says_what_was_tried(raysplit: Command, monkeypatch: py
         (["train", "--fast"], "No such option"),
         (["compare"], "Missing argument 'RUNS...'"),
         (["compare", "nowhere"], "nowhere is not a run folder"),
-        (["compare", "nowhere", "--target", "90"], "90.0 is not in the range"),
+        (["compare", "nowhere", "--target", "-1"], "-1.0 is not in the range"),
+        (
+            ["sweep", "small.yaml", "--over", "seed=1,2", "--target", "90"],
+            "these runs have accuracies; give one from 0",
+        ),
     ],
 )
 def test_wrong_commands(raysplit: Command, arguments: list[str], message: str) -> None:

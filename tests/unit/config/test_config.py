@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from support import settings
 
+from raysplit.config.build import build
 from raysplit.config.run import ConfigError, RunConfig, check_config, dump_config, load_config
 
 
@@ -193,3 +195,22 @@ def test_a_deep_document_is_refused(tmp_path: Path) -> None:
 def test_the_example_of_the_documentation_is_valid_yaml_of_plain_types() -> None:
     tree = yaml.safe_load(dump_config(RunConfig()))
     assert set(tree) == set(RunConfig.model_fields)
+
+
+@pytest.mark.parametrize("rule", [{"target_accuracy": 0.9}, {"metric": "accuracy"}])
+def test_rules_about_accuracy_are_refused_for_tasks_without_labels(rule: dict[str, Any]) -> None:
+    """A target accuracy of dense tasks was never reached, and nobody told."""
+    rooms = {"name": "rooms", "num_buildings": 2, "num_train": 2, "num_val": 1, "num_test": 1, "image_size": 16}
+    changes = {"data": rooms, "model": {"name": "mas"}, "partition": {"name": "natural_id", "num_owners": 2}}
+    config = check_config(settings(**changes, training={"loss": "task_sum"}, evaluation=rule))
+    with pytest.raises(ValueError, match=r"no class labels, so there is no accuracy; use evaluation\.target_loss"):
+        build(config)
+
+
+@pytest.mark.parametrize("name", ["num_classes", "natural_owner", "seed"])
+def test_a_partition_option_that_the_data_give_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"partition\.{name}: main_label has no such option"):
+        check_config(settings(partition={"name": "main_label", "num_owners": 2, "alpha": 0.5, name: 3}))
+    config = check_config(settings(partition={"name": "mine:law", "num_owners": 2, name: 3}))
+    with pytest.raises(ValueError, match=rf"partition\.{name} is given by the data and the seed of the run"):
+        build(config)

@@ -26,7 +26,7 @@ from raysplit.serving.codec import (
 )
 from raysplit.serving.compression import Encoding, pack, unpack
 
-LIMITS = Limits(max_body_bytes=4096, max_values=1000)
+LIMITS = Limits(max_body_bytes=4096, max_rows=1000, max_values=1000)
 FLOATS = [Encoding.FLOAT32, Encoding.FLOAT16, Encoding.INT8, Encoding.ZLIB]
 
 
@@ -229,7 +229,7 @@ def test_a_zlib_stream_that_holds_another_size_is_refused(held: bytes) -> None:
     payload = zlib.compress(held, level=9)
     body = bytearray(encode(_message([1.0, 2.0]), Encoding.ZLIB))
     body[36:40] = struct.pack("<I", len(payload))
-    limits = Limits(max_body_bytes=20_000, max_values=1000)
+    limits = Limits(max_body_bytes=20_000, max_rows=1000, max_values=1000)
     assert _refusal(_sealed(bytes(body[:40]), payload), limits) is Reason.PAYLOAD
     trailing = zlib.compress(bytes(8)) + b"more"
     body[36:40] = struct.pack("<I", len(trailing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import http.server
 import json
 import socket
@@ -35,6 +36,7 @@ from raysplit.models.classifier.heads import build_classifier
 from raysplit.serving.codec import Content, Message, Reason, WireError, encode
 from raysplit.serving.compression import Encoding, pack, unpack
 from raysplit.serving.edge import EdgeClient, Latency, latency_percentiles
+from raysplit.serving.http_transport import HttpTransport
 from raysplit.serving.links import EdgeLink
 from raysplit.serving.service import (
     UnsplitModel,
@@ -46,7 +48,6 @@ from raysplit.serving.service import (
     write_answer,
 )
 from raysplit.serving.transport import (
-    HttpTransport,
     Reply,
     RequestRefused,
     RetryRule,
@@ -79,13 +80,15 @@ def _pictures(count: int, seed: int = 0) -> Tensor:
 class InProcess:
     """A server without a network; `failures` come first, then answers."""
 
-    def __init__(self, serving: Serving, failures: tuple[Reply | Exception, ...] = (), server_s: float = 0.25) -> None:
+    server = "http://in.process"
+
+    def __init__(self, serving: Serving, failures: tuple[Reply | Exception, ...] = (), server_s: float = 0.0) -> None:
         self.serving, self.failures, self.server_s = serving, list(failures), server_s
         self.limits = limits_for(serving.meta, served_features(serving.meta), max_batch=64)
         self.bodies: list[bytes] = []
         self.wire = WireLink()
 
-    def exchange(self, method: str, path: str, body: bytes) -> Reply:
+    def exchange(self, method: str, path: str, body: bytes, max_bytes: int) -> Reply:
         self.bodies.append(body)
         if self.failures:
             failure = self.failures.pop(0)
@@ -301,7 +304,7 @@ def test_a_refusal_is_not_tried_again(serving: Serving) -> None:
     told = json.dumps({"reason": "wrong-shape", "message": "too wide"}).encode()
     server = InProcess(serving, (Reply(status=422, headers={}, body=told),))
     with pytest.raises(RequestRefused, match=r"\(422, wrong-shape\): too wide") as refused:
-        _client(serving, server, local_heads=serving.model.heads).infer(_pictures(1))
+        _client(serving, server).infer(_pictures(1))
     assert refused.value.reason == "wrong-shape"
     assert len(server.bodies) == 1
     page = InProcess(serving, (Reply(status=404, headers={}, body=b"<html>\xff"),))
@@ -315,6 +318,21 @@ def test_both_sides_must_hold_the_same_export(serving: Serving) -> None:
     foreign = InProcess(Serving(meta=other, model=serving.model))
     with pytest.raises(ValueError, match="use the same export at both ends"):
         _client(serving, foreign).check_server()
+
+
+def test_numbers_that_are_none_are_no_answer_of_the_edge_either(serving: Serving) -> None:
+    """``--fallback`` printed "nan%" where the server's answer was NaN; its own heads could have been damaged, too."""
+    down = InProcess(serving, (ServerUnreachable("no answer"),) * 9)
+    damaged = copy.deepcopy(serving.model)
+    damaged.heads["age"][3].bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match="the local heads give answers that are not finite"):
+        _client(serving, down, local_heads=damaged.heads, retries=RetryRule(attempts=1)).infer(_pictures(1))
+    next(damaged.backbone.parameters()).fill_(torch.inf)
+    server = InProcess(serving)
+    broken = EdgeClient(meta=serving.meta, backbone=damaged.backbone, transport=server, local_heads=serving.model.heads)
+    with pytest.raises(ValueError, match="the backbone gives features that are not finite"):
+        broken.infer(_pictures(1))
+    assert not server.bodies
 
 
 # --- latency -----------------------------------------------------------------------------------------------------
@@ -385,12 +403,12 @@ def echo() -> Iterator[str]:
 
 def test_the_connection_stays_open_and_is_opened_anew_when_the_server_closes_it(echo: str) -> None:
     transport = HttpTransport(echo)
-    reply = transport.exchange("POST", "/infer", b"body")
+    reply = transport.exchange("POST", "/infer", b"body", 5)
     assert (reply.status, reply.body, reply.headers["x-path"]) == (200, b"body", "/base/infer")
-    transport.exchange("POST", "/infer", b"last")
+    transport.exchange("POST", "/infer", b"last", 5)
     rule, jitter = RetryRule(first_wait_s=0.0), np.random.default_rng(0)
     again = exchange_with_retries(
-        transport, "POST", "/infer", b"again", rule=rule, jitter=jitter, sleep=lambda seconds: None
+        transport, "POST", "/infer", b"again", 5, rule=rule, jitter=jitter, sleep=lambda seconds: None
     )
     assert again.body == b"again"
     transport.close()
@@ -404,17 +422,22 @@ def test_a_server_that_says_nothing_is_given_up_after_the_time() -> None:
         silent.listen()
         port = silent.getsockname()[1]
         with pytest.raises(ServerUnreachable, match=f"no answer from http://127.0.0.1:{port}: .*timed out"):
-            HttpTransport(f"http://127.0.0.1:{port}", timeout_s=0.05).exchange("POST", "/infer", b"x")
+            HttpTransport(f"http://127.0.0.1:{port}", timeout_s=0.05).exchange("POST", "/infer", b"x", 5)
 
 
 def test_no_server_is_a_named_failure() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), _Echo) as closed:
         port = closed.server_address[1]
     with pytest.raises(ServerUnreachable, match=f"no answer from http://127.0.0.1:{port}"):
-        HttpTransport(f"http://127.0.0.1:{port}").exchange("POST", "/infer", b"x")
-    for wrong in ("localhost:8000", "http://", "http://127.0.0.1:port"):
+        HttpTransport(f"http://127.0.0.1:{port}").exchange("POST", "/infer", b"x", 5)
+    for wrong in ("localhost:8000", "http://", "http://127.0.0.1:port", "http://127.0.0.1:99999"):
         with pytest.raises(ValueError, match=f"'{wrong}' is not a server address"):
             HttpTransport(wrong)
+    with pytest.raises(ValueError, match=r"at '127\.0\.0\.1' must have no user") as refused:
+        HttpTransport("http://me:secret@127.0.0.1:8000")
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ValueError, match="above 0 s and finite, got inf"):
+        HttpTransport("http://127.0.0.1:8000", timeout_s=float("inf"))
 
 
 # --- exported folders --------------------------------------------------------------------------------------------
@@ -503,6 +526,8 @@ def test_the_command_names_mistakes(folder: Path, tmp_path: Path, capsys: pytest
         code, _, err = shell(capsys, "edge", *arguments, "--server", "http://127.0.0.1:1")
         assert code == 2
         assert message in err
+    alone = [str(folder), str(tmp_path / "note.txt"), "--server", "http://127.0.0.1:1", "--loss", "0.1"]
+    assert "give its --rate as well" in shell(capsys, "edge", *alone)[2]
 
 
 def test_what_cannot_be_served_is_found_before_a_cluster_starts(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from rich.console import Console
 from support import settings
 
 from raysplit.api import train_cell
 from raysplit.cli.pictures.sweep import draw_sweep
-from raysplit.cli.training.sweep import sweep
+from raysplit.cli.training.sweep import _Progress, sweep
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import dump_config
 from raysplit.experiment.fingerprint import fingerprint
@@ -162,7 +164,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     assert "NonFiniteLoss" in failed["training.optimizer.lr=1e+200"]
     groups = read_groups(grid, tmp_path)
     assert [len(group.runs) for group in groups] == [0, 1]
-    assert table(groups, 0.1)[1][0][1:] == ["–", "–", "–", "–", "–"]
+    assert table(groups, 0.1)[1][0][1:] == ["–"] * 6
 
 
 # -- the table ----------------------------------------------------------------------------------------------------
@@ -234,6 +236,54 @@ def test_spread_of_known_values() -> None:
     assert Spread.of([]) is None
     assert Spread.of([0.4]) == Spread(mean=0.4, sd=0.0, count=1)
     assert Spread.of([1.0, 2.0, 3.0]) == Spread(mean=2.0, sd=1.0, count=3)
+
+
+def dense(*losses: float) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "steps_total": i + 1,
+            "bytes_total": 2**20 * (i + 1),
+            "test_loss": loss,
+            "tested_on": "all",
+            "owner_loss": loss,
+            "max_loss": 2 * loss,
+        }
+        for i, loss in enumerate(losses)
+    )
+
+
+def test_runs_without_labels_are_shown_by_their_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sweep over dense tasks ended with ``KeyError: 'test_accuracy'`` after its first run, and drew no figure."""
+    grid = cells(tree(), [Axis(key="algorithm.name", values=("mtsl", "local"))])
+    for cell, rows in zip(grid, (dense(3.0, 2.0), dense(3.0, 2.5)), strict=True):
+        write(cell, tmp_path / "cells", rows)
+        _Progress(Console(file=sys.stdout), 2, tmp_path)(cell, False)
+    assert "algorithm.name=mtsl  loss 2.000, by owner 2.000" in capsys.readouterr().out
+    found = read_groups(grid, tmp_path / "cells")
+    assert table(found, 2.25) == (
+        ["algorithm", "loss", "tested on", "by owner", "worst owner", "local only", "steps to 2.25", "MiB to 2.25"],
+        [
+            ["mtsl", "2", "all", "2", "4", "2.5", "2", "2.0"],
+            ["local", "2.5", "all", "2.5", "5", "2.5", "never", "never"],
+        ],
+    )
+    assert as_data(found, 2.25)[0]["loss"] == {"mean": 2.0, "sd": 0.0}
+    draw_sweep(found, tmp_path / "figure.png", title="dense", target=2.25)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_the_table_says_whose_samples_a_result_is_of(tmp_path: Path) -> None:
+    """FedAvg's model is tested on all samples, and owner by owner; the control trains alone, on the owners' own."""
+    grid = cells(tree(), [Axis(key="algorithm.name", values=("fedavg", "local"))])
+    last = {"owner_accuracy": 0.6, "min_accuracy": 0.3, "majority_accuracy": 0.5, "steps_total": 1, "bytes_total": 1}
+    write(grid[0], tmp_path, ({"test_accuracy": 0.7, "test_loss": 1.0, "tested_on": "all", **last},))
+    write(grid[1], tmp_path, ({"test_accuracy": 0.6, "test_loss": 1.0, "tested_on": "own", **last},))
+    columns, lines = table(read_groups(grid, tmp_path))
+    assert columns == ["algorithm", "accuracy", "tested on", "by owner", "worst owner", "majority label", "local only"]
+    assert lines == [
+        ["fedavg", "70.0", "all", "60.0", "30.0", "50.0", "60.0"],
+        ["local", "60.0", "own", "60.0", "30.0", "50.0", "60.0"],
+    ]
 
 
 # -- the picture and the command ----------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from raysplit.api import train_config
 from raysplit.cli.progress import accuracy_text
 from raysplit.config.build import build
 from raysplit.config.run import check_config
-from raysplit.training.majority import majority_accuracy, to_targets
+from raysplit.runs.metric import to_targets
+from raysplit.training.majority import majority_accuracies
 
 TASKS = {"name": "main_label", "num_owners": 3, "samples_per_owner": 40, "test_samples_per_owner": 20}
 
@@ -21,11 +22,12 @@ TASKS = {"name": "main_label", "num_owners": 3, "samples_per_owner": 40, "test_s
 def test_majority_control_is_the_class_law(alpha: float, expected: float) -> None:
     """(1 - alpha) + alpha / C with five classes and counts that divide."""
     setting = build(check_config(settings(partition={**TASKS, "alpha": alpha}))).setting
-    assert majority_accuracy(setting.owners) == pytest.approx(expected, abs=1e-12)
+    shares = majority_accuracies(setting.owners)
+    assert shares == pytest.approx(dict.fromkeys(setting.owners, expected), abs=1e-12)
 
 
 def test_a_common_test_set_needs_no_control() -> None:
-    assert majority_accuracy(build(check_config(settings())).setting.owners) is None
+    assert majority_accuracies(build(check_config(settings())).setting.owners) == {}
     assert "majority_accuracy" not in train().rows[-1]
 
 

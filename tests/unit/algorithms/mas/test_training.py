@@ -189,11 +189,18 @@ async def _decided(algorithm: MAS) -> tuple[Any, Any]:
     return algorithm.phase.groups, algorithm
 
 
+@pytest.mark.parametrize("partition", ["random", "worst"])
+def test_a_control_that_can_only_be_the_same_groups_is_refused(partition: str) -> None:
+    with pytest.raises(ValueError, match="have a single partition into 1 groups"):
+        train({"partition": partition, "num_groups": 1})
+
+
 def test_random_and_worst_partitions() -> None:
     chosen, algorithm = with_algorithm(_decided)
     scattered, _ = with_algorithm(_decided, {"partition": "random"})
     worst, _ = with_algorithm(_decided, {"partition": "worst"})
     assert sorted(map(len, scattered)) == sorted(map(len, chosen))
+    assert set(scattered) != set(chosen)
     assert worst == worst_exact_x(algorithm.history[0], 2).groups
     assert worst != chosen
     (decision,) = algorithm.decisions

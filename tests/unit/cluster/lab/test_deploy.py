@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -109,9 +108,8 @@ def read(name: str) -> dict[str, Any]:
 
 
 def ray_version() -> str:
-    """Of the requirement ``ray[default]>=X.Y,<...``."""
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    found = re.search(r"ray\[default\]>=(\d+\.\d+)", " ".join(wanted))
+    """The pin ``ray==X.Y.Z`` of the lock."""
+    found = re.search(r"^ray==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     assert found is not None
     return found[1]
 
@@ -173,10 +171,10 @@ def test_the_two_kuberay_manifests_describe_the_same_workers() -> None:
     assert one["workerGroupSpecs"] == other["workerGroupSpecs"]
 
 
-def test_everything_is_for_the_ray_that_is_required() -> None:
+def test_everything_is_for_the_ray_that_is_pinned() -> None:
     version = ray_version()
-    assert f"FROM rayproject/ray:{version}." in (DEPLOY / "Dockerfile").read_text()
-    assert all(cluster["rayVersion"].startswith(f"{version}.") for cluster in _clusters().values())
+    assert f"FROM rayproject/ray:{version}-" in (DEPLOY / "Dockerfile").read_text()
+    assert all(cluster["rayVersion"] == version for cluster in _clusters().values())
 
 
 def test_the_command_of_the_job_exists() -> None:

@@ -146,3 +146,27 @@ def test_a_file_without_labels_is_refused(root: Path) -> None:
     pq.write_table(pa.table({"x": [[1.0]]}), root / "train" / "3.parquet")
     with pytest.raises(ValueError, match=r"3.parquet has the columns \['x'\] and lacks \['y'\]"):
         open_shards(str(root))
+
+
+def test_test_samples_may_name_the_file_of_their_owner(root: Path) -> None:
+    """Models of owners are then tested on the owners' own samples; stranger is nobody here."""
+    table = pq.read_table(root / "test.parquet")
+    owners = np.array(["0", "2", "stranger"])[np.arange(50) % 3]
+    pq.write_table(table.append_column("owner", pa.array(owners)), root / "test.parquet")
+    setting = build(check_config(settings(**streamed(root)))).setting
+    assert [None if d.test is None else len(d.test) for d in setting.owners.values()] == [17, None, 17]
+    for name, side in (("local", "own"), ("fedavg", "all")):
+        row = train(algorithm={"name": name}, **streamed(root)).rows[-1]
+        assert (row["tested_on"], row["owners_tested"]) == (side, 2)
+        assert "majority_accuracy" not in row  # only the owners read their labels
+    pq.write_table(table.append_column("owner", pa.array(["stranger"] * 50)), root / "test.parquet")
+    with pytest.raises(ValueError, match=r"names the owners stranger and train/ has the files 0, 1, 2"):
+        open_shards(str(root))
+
+
+def test_classes_of_training_files_count_too(root: Path) -> None:
+    """The footers say the largest label, so that a class without test samples has an output as well."""
+    write(root / "train" / "3.parquet", np.zeros((4, 10)), np.array([0, 1, 6, 2]))
+    assert open_shards(str(root)).outline.num_classes == 7
+    with pytest.raises(ValueError, match=r"data\.num_classes is 5 and a sample below .* has label 6; give at least 7"):
+        open_shards(str(root), num_classes=5)

@@ -24,6 +24,7 @@ from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.transforms import Compose, Normalise, ToUnit, normalisation
 from raysplit.models.classifier.export import described
 from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.runs.metric import primary
 from raysplit.serving.cost.deployments import model_sizes
 from raysplit.training import metrics as scores
 
@@ -142,7 +143,7 @@ def test_right_answers_are_counted_task_by_task() -> None:
             "test_loss_b": 75.0,
         }
     )
-    assert scores.merit(row) == 0.5
+    assert primary([row]).of(row) == 0.5
 
 
 def test_dense_tasks_have_no_accuracy() -> None:

@@ -245,12 +245,39 @@ def test_a_new_task_joins_where_it_gains_most() -> None:
 
 
 def test_random_groups_keep_sizes_and_every_task() -> None:
-    found = regroup.random_groups("sdnkt", (3, 2), np.random.default_rng(0))
+    chosen = groups("sdn kt")
+    found = regroup.random_groups("sdnkt", chosen, np.random.default_rng(0))
     assert [len(group) for group in found] == [3, 2]
     assert sorted(task for group in found for task in group) == sorted("sdnkt")
-    assert found == regroup.random_groups("sdnkt", (3, 2), np.random.default_rng(0))
-    with pytest.raises(ValueError, match="sum to 5"):
-        regroup.random_groups("sdnkt", (3, 3), np.random.default_rng(0))
+    assert found == regroup.random_groups("sdnkt", chosen, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="exactly once"):
+        regroup.random_groups("sdnkt", groups("sdn k"), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("text", ["sdn kt", "sd nk t", "s dnkt", "sd n kt"])
+def test_random_groups_are_never_those_to_compare_with(text: str) -> None:
+    """A benchmark's random control drew the very groups that affinities had chosen, and compared them with themselves.
+
+    All other groups of these sizes are drawn.
+    """
+    chosen, tasks = groups(text), "sdnkt"
+    drawn = {
+        frozenset(frozenset(group) for group in regroup.random_groups(tasks, chosen, np.random.default_rng(seed)))
+        for seed in range(400)
+    }
+    sizes = sorted(map(len, chosen))
+    every = {
+        frozenset(frozenset(group) for group in grouping.groups)
+        for grouping in regroup.every_partition(PUBLISHED, len(sizes))
+        if sorted(map(len, grouping.groups)) == sizes
+    }
+    assert drawn == every - {frozenset(frozenset(group) for group in chosen)}
+
+
+@pytest.mark.parametrize("text", ["sdnkt", "s d n k t"])
+def test_a_single_partition_has_no_random_other(text: str) -> None:
+    with pytest.raises(ValueError, match="none to draw"):
+        regroup.random_groups("sdnkt", groups(text), np.random.default_rng(0))
 
 
 def test_mean_affinity() -> None:
