@@ -111,7 +111,7 @@ def refuse_way_out(folder: Path, path: Path) -> None:
 
 
 def refuse_links_out(folder: Path) -> None:
-    """Raise ``ValueError`` if a folder has a link that leads out of it, through which others' files would be written."""
+    """Raise ``ValueError`` if a folder has a link that leads out of it, through which other files would be written."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             if (path := Path(parent) / name).is_symlink():

@@ -143,7 +143,7 @@ def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -
 
     Args:
         uri: the run folder.
-        into: the parent of the copy, which must not be there; None takes one of this user's cache, until the program ends.
+        into: the parent of the copy; None takes a folder of this user's cache, until the program ends.
         only: the files to copy; empty copies all.
 
     Raises:
