@@ -19,7 +19,8 @@ from raysplit.paths import (
 )
 
 WAYS_OUT = [
-    "..", ".", "", "/", "a/", "/a", "//a", "a//b", "a/..", "../a", "a/../b", "a/./b", "./a", "..\\a", "a\\b", "C:\\a", "a\0b",
+    "..", ".", "", "/", "a/", "/a", "//a", "a//b", "a/..", "../a", "a/../b", "a/./b", "./a", "..\\a", "a\\b",
+    "C:\\a", "a\0b",
     "a\nb", "\x1b[2J", "a\u202eb", "\ud800", "b" * 256, "ä" * 128,
 ]  # fmt: skip
 
@@ -59,10 +60,10 @@ def test_a_name_behind_a_link_out_is_refused(tmp_path: Path) -> None:
     (folder / "deep").mkdir(parents=True)
     (folder / "out").symlink_to(tmp_path / "target")
     (folder / "within").symlink_to(folder / "deep")
-    with pytest.raises(ValueError, match="out of .*; links out of a folder are not followed"):
+    with pytest.raises(ValueError, match=r"out of .*; links out of a folder are not followed"):
         inside(folder, "out/config.yaml")
     assert inside(folder, "within/config.yaml") == folder / "within/config.yaml"
-    with pytest.raises(ValueError, match="link to .*target"):
+    with pytest.raises(ValueError, match=r"link to .*target"):
         refuse_links_out(folder)
     (folder / "out").unlink()
     refuse_links_out(folder)
@@ -74,7 +75,7 @@ def test_a_name_behind_a_link_out_is_refused(tmp_path: Path) -> None:
 )
 def test_half_a_location_is_refused(location: str) -> None:
     """An empty root was taken for the root of the file system, and ``://`` for a folder ``:``."""
-    with pytest.raises(ValueError, match="no folder|half a URI|has . or .. in it"):
+    with pytest.raises(ValueError, match=r"no folder|half a URI|has . or .. in it"):
         checked_location(location)
 
 
@@ -104,7 +105,7 @@ def test_a_cache_folder_of_others_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("RAYSPLIT_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir(mode=0o700)
     (tmp_path / "cache" / "runs").symlink_to(tmp_path)
-    with pytest.raises(ValueError, match="cache folder .*runs is a link; remove it, or set RAYSPLIT_CACHE"):
+    with pytest.raises(ValueError, match=r"cache folder .*runs is a link; remove it, or set RAYSPLIT_CACHE"):
         own_folder("runs")
     (tmp_path / "cache" / "runs").unlink()
     (tmp_path / "cache").chmod(0o777)
@@ -116,5 +117,5 @@ def test_a_cache_folder_of_others_is_refused(tmp_path: Path, monkeypatch: pytest
         own_folder("runs")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RAYSPLIT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ValueError, match="the cache folder .*file cannot be made: File exists"):
+    with pytest.raises(ValueError, match=r"the cache folder .*file cannot be made: File exists"):
         own_folder("runs")
