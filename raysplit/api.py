@@ -15,7 +15,7 @@ from raysplit.config.build import build, build_dry
 from raysplit.config.errors import ConfigError
 from raysplit.config.objects import section
 from raysplit.config.planned_cuts import with_planned_cuts
-from raysplit.config.run import RunConfig, load_recorded
+from raysplit.config.run import RunConfig, load_recorded, resolved
 from raysplit.config.sources import Sections, Source, described, recorded, tree_of
 from raysplit.experiment.experiment import Experiment
 from raysplit.given import put, released
@@ -94,7 +94,7 @@ def train_config(
     keep_ray: bool = False,
 ) -> Result:
     """Train a checked configuration; ``keep_ray`` stays connected for further runs. Otherwise as `train`."""
-    planned = with_planned_cuts(config)
+    planned = resolved(with_planned_cuts(config))
     work = partial(train_new, _maker(planned), planned.cluster, planned.reliability, keep_ray=keep_ray)
     return _recorded(work, folder, overwrite or planned.output.overwrite, callbacks)
 

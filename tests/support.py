@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raysplit.cluster.codecs.casts import Float16
@@ -110,6 +111,13 @@ def _across(values: Tensor) -> Tensor:
     at = Passage("", "", "smashed", None, "")
     sent = coded(Float16(), values, at)
     return values.clone() if sent is None else decoded(Float16(), sent, at)
+
+
+def smoothed(logits: Any, y: Any) -> Tensor:
+    """A loss of one's own, for single labels and for labels by task; torch's takes labels as int64 only."""
+    if isinstance(logits, Tensor):
+        return F.cross_entropy(logits, y, label_smoothing=0.2)
+    return torch.stack([F.cross_entropy(logits[task], y[task], label_smoothing=0.2) for task in logits]).sum()
 
 
 TOY_SECONDS = ((2, 1, 0.5), (3, 4, 0.25), (1, 2, 0.125), (1, 1, 1))

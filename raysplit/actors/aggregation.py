@@ -46,6 +46,16 @@ class UpdateRules(Rules):
     tolerated: int = Field(default=1, ge=0)
     """Number of wrong updates that ``trimmed_mean`` (at either end) and ``krum`` tolerate."""
 
+    @property
+    def judge_whole_models(self) -> bool:
+        """Whether the rules compare whole models, so that all parts of an owner's model must be judged together."""
+        return self.aggregation == "krum" or self.max_update_norm is not None
+
+    @property
+    def num_needed(self) -> int:
+        """The smallest number of updates that the rules can combine."""
+        return {"trimmed_mean": 2 * self.tolerated + 1, "krum": 2 * self.tolerated + 3}.get(self.aggregation, 1)
+
     def check(self, owner: str, round: int, update: State, before: State) -> None:
         """Raise `UpdateRefused` if weights are missing, unknown, of another shape or dtype, not finite, or too far off.
 
@@ -122,7 +132,7 @@ def trimmed_mean(states: Sequence[State], cut_off: int) -> dict[str, Tensor]:
 
 def krum(states: Sequence[State], tolerated: int) -> int:
     """Return the index of the update that Krum selects; of equals the first."""
-    needed = 2 * tolerated + 3
+    needed = UpdateRules(aggregation="krum", tolerated=tolerated).num_needed
     if len(states) < needed:
         raise ValueError(
             f"Krum needs {needed} updates to tolerate {tolerated} wrong ones, and got {len(states)}; lower "

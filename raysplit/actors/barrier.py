@@ -1,4 +1,4 @@
-"""A barrier: parties submit values under a key, and all receive the result of the joint work."""
+"""How parties wait for one another: a barrier, where all receive the result of joint work, and turns in order."""
 
 from __future__ import annotations
 
@@ -72,6 +72,34 @@ class Barrier:
         self._brought.clear()
         self._waiting.clear()
         self._expected.clear()
+
+
+class Turns:
+    """Turns in a given order, counted from 0, whoever arrives first."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+
+    async def comes(self, turn: int) -> None:
+        """Wait until all earlier turns have passed."""
+        if turn != self._turn:
+            waiting = self._waiting.setdefault(turn, asyncio.get_running_loop().create_future())
+            await asyncio.shield(waiting)  # a cancelled caller must not cancel the turn of others
+
+    def passed(self) -> None:
+        """Note that the present turn is over; the next one comes."""
+        self._turn += 1
+        following = self._waiting.pop(self._turn, None)
+        if following is not None and not following.done():
+            following.set_result(None)
+
+    def reset(self) -> None:
+        """Begin again at turn 0, and cancel all who wait."""
+        self._turn = 0
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        self._waiting.clear()
 
 
 async def _done(work: Awaitable[Any], waiting: Sequence[asyncio.Future[_Outcome]]) -> _Outcome:

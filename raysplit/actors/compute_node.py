@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from raysplit.actors.aggregation import UpdateRules, is_finite
-from raysplit.actors.barrier import Barrier
+from raysplit.actors.aggregation import UpdateRules
+from raysplit.actors.barrier import Barrier, Turns
+from raysplit.actors.in_round import InRound
 from raysplit.actors.parts.joint_step import JointRule, joint_gradients
 from raysplit.actors.parts.losses import resolve_loss
-from raysplit.actors.parts.part import Tensors, as_tuple
-from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
+from raysplit.actors.parts.part import Tensors
+from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.cluster.device import Device, Inline
 
@@ -25,7 +24,7 @@ Copies = Literal["per_owner", "shared"]
 SHARED = "all owners"
 
 
-class ComputeNode:
+class ComputeNode(InRound):
     """A party that trains a part of the model and holds no data. `NodeHandle` describes its calls.
 
     Args:
@@ -49,6 +48,7 @@ class ComputeNode:
         rules: UpdateRules | None = None,
         device: Device | None = None,
     ) -> None:
+        super().__init__()
         self.name = name
         self._recipe = recipe
         self._copies = copies
@@ -58,12 +58,11 @@ class ComputeNode:
         self._rules = rules or UpdateRules()
         self._device = device or Inline()
         self._stages: dict[str, Stage] = {}
+        self._trained: set[str] = set()  # owners whose replicas have been trained since the last average
+        self._spare: list[nn.Module] = []  # modules of replicas that were given up, for those to come
         self._state: dict[str, Tensor] | None = None  # weights of a new replica
         self._barrier = Barrier()
-        self._context: RoundContext | None = None
-        self._turn = 0
-        self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._in_flight: dict[str, StepId] = {}
+        self._turns = Turns()
         self._updates: dict[str, asyncio.Future[None]] = {}
         self._num_steps = 0
 
@@ -72,21 +71,34 @@ class ComputeNode:
     def begin(self, context: RoundContext) -> None:
         """Begin a round or its next attempt; from now on calls of any other raise `StaleCall`."""
         self._abandon(f"round {context.round}, attempt {context.attempt} begins at {self.name}")
+        self._give_up_replicas(context)
         self._context = context
         for stage in self._stages.values():
             self._open(stage, context)
 
-    def _abandon(self, reason: str) -> None:
+    def _give_up_replicas(self, context: RoundContext) -> None:
+        """Give up the replicas of owners outside the cohort; a new one is made from the average when it is needed."""
+        absent = [owner for owner in self._stages if owner not in context and self._is_average(owner)]
+        num_new = sum(owner not in self._stages for owner in self._served(context.cohort))
+        for owner in absent:
+            part = self._stages.pop(owner).part
+            part.abandon()
+            self._spare.append(part.module)
+        del self._spare[num_new:]
 
+    def _is_average(self, owner: str) -> bool:
+        """Whether the owner's replica holds nothing beyond the average of all, between two rounds."""
+        if self._copies == "shared" or self._recipe.buffers == "local" or owner in self._trained:
+            return False
+        return self._restart_optimizer or not self._stages[owner].part.has_optimizer_state
+
+    def _abandon(self, reason: str) -> None:
         self._context = None
-        self._turn = 0
         self._num_steps = 0
         self._in_flight.clear()
         self._updates.clear()
         self._barrier.reset(reason)
-        for waiting in self._waiting.values():
-            waiting.cancel()
-        self._waiting.clear()
+        self._turns.reset()
 
     def _open(self, stage: Stage, context: RoundContext) -> None:
         if self._restart_optimizer:
@@ -107,6 +119,7 @@ class ComputeNode:
         if self._in_flight.pop(step_id.owner, None) != step_id:
             raise StaleCall(f"{self.name} has no forward pass of {step_id} to go back through; call forward first")
         stage = self._stage(step_id.owner)
+        self._trained.add(step_id.owner)
         g = await stage.backward(step_id, g)
         # The gradient leaves first and the update runs afterwards, so that the next party need not wait for it.
         self._updates[step_id.owner] = asyncio.ensure_future(stage.update(step_id))
@@ -121,6 +134,7 @@ class ComputeNode:
         """Train the owner's replica of the last part for one step; return the loss and the gradient of ``z``."""
         with self._under_way(step_id):
             stage = self._stage(step_id.owner)
+            self._trained.add(step_id.owner)
             loss, g = await stage.loss_gradient(step_id, z, y, self._loss)
             await stage.update(step_id)
         self._num_steps += 1
@@ -132,17 +146,16 @@ class ComputeNode:
         async def work(_: list[Any]) -> None:
             for name in served:
                 await self._updated(name)
-            self._state = await self._mean_of_replicas(context, served)
-            for stage in self._stages.values():
-                stage.load_weights(self._state)
+            await self.load_weights(await self._mean_of_replicas(context, served))
 
         served = self._served(context.cohort)
         await self._barrier.meet(("average", context.round, context.attempt), owner, None, served, work)
 
     async def _mean_of_replicas(self, context: RoundContext, owners: tuple[str, ...]) -> dict[str, Tensor]:
         states = [self._stage(name).part.weights() for name in owners]
+        before = await self.weights()
         for name, state in zip(owners, states, strict=True):
-            self._rules.check(name, context.round, state, self._state or state)
+            self._rules.check(name, context.round, state, before)
         return self._rules.combine(states, context.weights)
 
     def _served(self, owners: tuple[str, ...]) -> tuple[str, ...]:
@@ -154,11 +167,11 @@ class ComputeNode:
     async def shared_step(self, step_id: StepId, turn: int, z: Tensors, y: Any) -> tuple[float, Tensors]:
         """Train the shared part for one step on one owner's batch, after all earlier turns."""
         with self._under_way(step_id):
-            await self._turn_comes(turn)
+            await self._turns.comes(turn)
             loss, g = await self._stage(SHARED).loss_gradient(step_id, z, y, self._loss)
             await self._stage(SHARED).update(step_id)
         self._num_steps += 1
-        self._pass_turn()
+        self._turns.passed()
         return loss, g
 
     async def joint_step(self, step_id: StepId, present: tuple[str, ...], z: Tensors, y: Any) -> tuple[float, Tensors]:
@@ -172,7 +185,7 @@ class ComputeNode:
 
         key = ("joint", step_id.round, step_id.attempt, step_id.step)
         with self._under_way(step_id):
-            await self._turn_comes(step_id.step)
+            await self._turns.comes(step_id.step)
             met = self._barrier.meet(key, step_id.owner, (step_id, z, y), self._served(present), work)
             outcome: dict[str, tuple[float, Tensors]] = await met
         return outcome[step_id.owner]
@@ -182,32 +195,25 @@ class ComputeNode:
         stage = self._stage(SHARED)
         stream = step_ids[0].stream(self._recipe.seed, "dropout")
         zs, ys = [z for _, z, _ in brought], [y for _, _, y in brought]
-        computing = partial(joint_gradients, stage.part, zs, ys, self._loss, self._joint, stream=stream)
+        assert self._context is not None
+        per_row = [self._context.row_weight(step_id.owner) for step_id in step_ids]
+        computing = partial(
+            joint_gradients, stage.part, zs, ys, self._loss, self._joint, stream=stream, row_weights=per_row
+        )
         result = await stage.compute("loss", step_ids[0], computing, with_loss=self._loss)
-        if not all(math.isfinite(loss) for loss in result.losses):
-            by_blame = sorted(zip(step_ids, result.losses, zs, strict=True), key=lambda row: is_finite(row[2]))
-            for step_id, loss, _ in by_blame:  # blame first an owner whose smashed data are not finite
-                require_finite(step_id, loss)
-        await self._combine(step_ids[0], stage, sum(len(as_tuple(z)[0]) for z in zs))
+        result.require_finite(step_ids, zs)
+        await self._combine(step_ids[0], stage, result.mass)
         await stage.update(step_ids[0])
         self._num_steps += 1
-        self._pass_turn()
+        self._turns.passed()
         owners = [step_id.owner for step_id in step_ids]
         return dict(zip(owners, zip(result.losses, result.gradients, strict=True), strict=True))
 
-    async def _combine(self, step_id: StepId, stage: Stage, num_rows: int) -> None:
-        """Complete the joint gradient; here it is complete, as all rows of the step are at this node."""
+    async def _combine(self, step_id: StepId, stage: Stage, mass: float) -> None:
+        """Complete the joint gradient; here it is complete, as all rows of the step are at this node.
 
-    async def _turn_comes(self, turn: int) -> None:
-        if turn != self._turn:
-            waiting = self._waiting.setdefault(turn, asyncio.get_running_loop().create_future())
-            await asyncio.shield(waiting)  # a cancelled caller must not cancel the turn of others
-
-    def _pass_turn(self) -> None:
-        self._turn += 1
-        following = self._waiting.pop(self._turn, None)
-        if following is not None and not following.done():
-            following.set_result(None)
+        ``mass`` is the number of rows of this node, each counted with its weight.
+        """
 
     def absent(self) -> list[str]:
         """Names of the owners for which others wait here."""
@@ -238,6 +244,7 @@ class ComputeNode:
     async def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Set the weights of the shared part, or of all present and future replicas."""
         self._state = {key: value.clone() for key, value in state.items()}
+        self._trained.clear()
         for stage in self._stages.values():
             stage.load_weights(self._state)
 
@@ -246,13 +253,14 @@ class ComputeNode:
         self._abandon(f"{self.name} gets another part")
         self._recipe, self._state = recipe, None
         self._stages.clear()
+        self._spare.clear()
 
     async def state_dict(self) -> dict[str, Any]:
         """Return the state to resume from: the average, and what replicas or a shared part hold beyond it."""
         for owner in list(self._updates):
             await self._updated(owner)
-        equal = self._copies == "per_owner" and self._restart_optimizer and self._recipe.buffers == "average"
-        replicas = {} if equal else {owner: stage.part.state_dict() for owner, stage in self._stages.items()}
+        more = {owner: stage for owner, stage in self._stages.items() if not self._is_average(owner)}
+        replicas = {owner: stage.part.state_dict() for owner, stage in more.items()}
         average = None if self._copies == "shared" and replicas else self._state
         return {"average": average, "replicas": replicas, "lr": self._recipe.optimizer.lr}
 
@@ -263,6 +271,7 @@ class ComputeNode:
         average = state["average"]
         self._state = average and {key: value.clone() for key, value in average.items()}
         self._stages.clear()
+        self._trained = set(state["replicas"])
         for owner, part in state["replicas"].items():
             self._stage(owner).part.load_state_dict(part)
 
@@ -270,31 +279,10 @@ class ComputeNode:
         key = SHARED if self._copies == "shared" else owner
         found = self._stages.get(key)
         if found is None:
-            found = self._stages[key] = self._recipe.build(self._device)
+            build = partial(self._recipe.build_in, self._spare.pop()) if self._spare else self._recipe.build
+            found = self._stages[key] = build(self._device)
             if self._state is not None:
                 found.load_weights(self._state)
             if self._context is not None:
                 self._open(found, self._context)
         return found
-
-    def _enter(self, step_id: StepId) -> None:
-        """Accept an owner's batch: one at a time, which bounds the memory in use on every link."""
-        self._check(step_id)
-        if step_id.owner in self._in_flight:
-            raise StaleCall(f"{step_id.owner} has a batch in flight at {self.name}: {self._in_flight[step_id.owner]}")
-        self._in_flight[step_id.owner] = step_id
-
-    @contextmanager
-    def _under_way(self, step_id: StepId) -> Iterator[None]:
-        self._enter(step_id)
-        try:
-            yield
-        finally:
-            if self._in_flight.get(step_id.owner) is step_id:
-                del self._in_flight[step_id.owner]
-
-    def _check(self, step_id: StepId) -> None:
-        context = self._context
-        if context is None or step_id.round != context.round or step_id.attempt != context.attempt:
-            now = f"round {context.round}, attempt {context.attempt}" if context else "no round"
-            raise StaleCall(f"{self.name} is in {now} and refuses {step_id}")

@@ -17,33 +17,15 @@ from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report
 from raysplit.cluster.device import Device, Inline
+from raysplit.data.batches import LocalTraining as LocalTraining
 from raysplit.data.inputs import Values, feed
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
+from raysplit.models.frozen import load_trained
 from raysplit.seeding import derive, generator, torch_generator
 
 Program = Callable[..., Awaitable[Any]]
 _WHOLE_SHARD_ROWS = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalTraining:
-    """Rules by which an owner goes through its data.
-
-    Attributes:
-        batch_size: samples per mini-batch.
-        shuffle: whether every local epoch has a new random order; if not, samples keep the stored order.
-        drop_last: whether to leave out an incomplete last mini-batch.
-        restart_optimizer: whether to forget momentum at the start of each round.
-        loss: name or import path of the loss.
-    """
-
-    batch_size: int = 32
-    shuffle: bool = True
-    drop_last: bool = False
-    restart_optimizer: bool = True
-    loss: str = "cross_entropy"
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,16 +153,13 @@ class DataOwner:
         self._num_steps += 1
 
     def _epoch(self, round: int, epoch: int) -> list[Tensor]:
-        size = self._training.batch_size
         if self._training.shuffle:
             keys = (self.name, "round", round, "epoch", epoch, "order")
             order = torch.from_numpy(self._shard.shuffled(generator(self._training.seed, *keys)))
         else:
             order = torch.arange(len(self._shard))
-        batches = list(torch.split(order, size))
-        if self._training.drop_last and len(batches) > 1 and len(batches[-1]) < size:
-            batches.pop()
-        return batches
+        sizes = self._training.batch_sizes(len(order))
+        return list(torch.split(order[: sum(sizes)], sizes))
 
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
@@ -235,7 +214,7 @@ class DataOwner:
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Load the weights and buffers of the parts held here; other entries are ignored."""
         for stage in self._stages:
-            stage.load_weights({key: state[key] for key in stage.part.module.state_dict()})
+            stage.load_weights({key: state[key] for key in stage.part.module.state_dict() if key in state})
 
     parts_state, load_parts = weights, load_weights  # their former names
 
@@ -276,10 +255,9 @@ class DataOwner:
         Batch norm uses batch statistics; dropout is off.
         """
         model = self._spec.build()
-        model.load_state_dict({key: value for state in states for key, value in state.items()})
-        for module in model.modules():
-            if isinstance(module, torch.nn.modules.dropout._DropoutNd):
-                module.p = 0.0
+        load_trained(model, {key: value for state in states for key, value in state.items()})
+        for dropout in [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]:
+            dropout.p = 0.0
         own = {name for name, _ in self.first.part.module.named_parameters()}
         wanted = [p for name, p in model.named_parameters() if name in own]
         for batch in self.whole_shard("divergence"):

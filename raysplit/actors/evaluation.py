@@ -21,6 +21,7 @@ from raysplit.data.transforms import Transform
 from raysplit.models.classifier import losses as joint
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
 from raysplit.models.dense.losses import task_losses
+from raysplit.models.frozen import load_trained
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
 
@@ -33,7 +34,7 @@ class Evaluation:
 
     Attributes:
         num_samples: samples evaluated.
-        num_correct: samples with a correct prediction; None if a sample has several targets.
+        num_correct: samples with a correct prediction; None if a sample has several targets, or no classes.
         loss_sum: sum of the losses of all samples.
         task_loss_sums: the same by task, if a sample has several targets.
         task_num_correct: samples with a correct prediction by task; empty for dense targets, which have no classes.
@@ -126,7 +127,7 @@ def evaluate(
         ownership: whose the samples are, to divide the result by owner; None does not divide it.
     """
     model = spec.build().eval().to(device)
-    model.load_state_dict({key: value for state in states for key, value in state.items()})
+    load_trained(model, {key: value for state in states for key, value in state.items()})
     gen = torch.Generator().manual_seed(seed)
     total = Evaluation(num_samples=0, num_correct=0, loss_sum=0.0)
     division = None if ownership is None else Division(ownership, loss)
@@ -161,7 +162,8 @@ class Division:
         owners = self._ownership.index[self._seen : self._seen + size]
         self._seen += size
         has_owner = owners >= 0
-        if all(target.ndim == 1 for target in targets.values()) and ("" not in named or self._loss is cross_entropy):
+        is_plain = "" not in named or (self._loss is cross_entropy and _has_classes(named[""]))
+        if is_plain and all(target.ndim == 1 for target in targets.values()):
             at = owners[has_owner]
             self._put("samples", "", at, torch.ones(len(at)))
             for task, logits in named.items():
@@ -213,8 +215,12 @@ def _of_batch(outputs: Values, y: Values, loss: Loss) -> Evaluation:
     return _of_tasks(outputs, y)
 
 
+def _has_classes(output: Tensor) -> bool:
+    return output.ndim == 2 and output.shape[1] > 1  # one number per sample is an estimate of the target
+
+
 def _of_classes(logits: Tensor, y: Tensor, loss: Loss) -> Evaluation:
-    correct = int((logits.argmax(1) == y).sum())
+    correct = int((logits.argmax(1) == y).sum()) if _has_classes(logits) else None
     return Evaluation(num_samples=len(y), num_correct=correct, loss_sum=float(loss(logits, y)) * len(y))
 
 

@@ -45,6 +45,7 @@ class RoundContext:
         weights: their weights in every average, positive and summing to 1, in the order of the cohort.
         num_steps: their numbers of mini-batches, in the order of the cohort; in lockstep methods, owners with fewer
             samples go through them again.
+        row_weights: weights of their rows in a joint step, in the order of the cohort; empty weights all rows alike.
         lr_scale: the schedule's factor on every learning rate in this round.
         attempt: how often the round has been repeated after a lost place.
         record_gradients: whether owners keep the mean of the mini-batch gradients of their first part.
@@ -56,6 +57,7 @@ class RoundContext:
     cohort: tuple[str, ...]
     weights: tuple[float, ...]
     num_steps: tuple[int, ...]
+    row_weights: tuple[float, ...] = ()
     lr_scale: float = 1.0
     attempt: int = 0
     record_gradients: bool = False
@@ -71,6 +73,10 @@ class RoundContext:
     def weight(self, owner: str) -> float:
         """The owner's weight in every average of this round."""
         return self.weights[self._places[owner]]
+
+    def row_weight(self, owner: str) -> float:
+        """The weight of each of the owner's rows in a joint step."""
+        return self.row_weights[self._places[owner]] if self.row_weights else 1.0
 
     def steps(self, owner: str) -> int:
         """The owner's number of mini-batches in this round."""

@@ -26,8 +26,8 @@ from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle
 from raysplit.cluster.contract import Given, Promise, gather, value_of
 
-Offer = tuple[Tensor, int]
-"""A server's gradient [dim] of the mean loss over its rows of a step, and the number of rows."""
+Offer = tuple[Tensor, float]
+"""A server's gradient [dim] of the mean loss over its rows of a step, and the number of rows, counted by weight."""
 
 
 class ShardHandle(NodeHandle, Protocol):
@@ -68,8 +68,8 @@ class ServerShard(ComputeNode):
 
     def begin_share(self, context: RoundContext, sharing: Sharing) -> None:
         """Begin a round with this share of its cohort."""
-        self.begin(context)
         self._sharing = sharing
+        self.begin(context)
 
     def _abandon(self, reason: str) -> None:
         super()._abandon(reason)
@@ -100,12 +100,12 @@ class ServerShard(ComputeNode):
         mine = set(self._sharing.owners)
         return tuple(owner for owner in owners if owner in mine)
 
-    async def _combine(self, step_id: StepId, stage: Stage, num_rows: int) -> None:
+    async def _combine(self, step_id: StepId, stage: Stage, mass: float) -> None:
         """Replace the gradient over this server's rows by that over all rows, summed in server order."""
         assert self._sharing is not None
         parameters = [p for p in stage.part.module.parameters() if p.grad is not None]
         own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-        offers = await self._exchange(step_id, (own, num_rows), self._sharing)
+        offers = await self._exchange(step_id, (own, mass), self._sharing)
         total = sum(rows for _, rows in offers)
         joint = torch.zeros_like(own)
         for gradient, rows in offers:

@@ -3,6 +3,7 @@
 * ``base``: `Algorithm`, the base class of all methods, on ``deployment`` (parties and handles) and ``resumable``
   (state for checkpoints).
 * ``setting``: what a method receives and returns (`Options`, `Setting`, `Team`, `RoundReport`).
+* ``unused``: the settings that a method does not use, which are refused (`RunOutline`).
 * ``route``: cuts and compute nodes of methods whose parts form a chain (`Route`, `RouteOptions`).
 * ``splitnn``, ``splitfed``, ``minibatch_sfl``: split learning with one server part.
 * ``fedavg``, ``fedem``, ``mpsl``, ``mtsl``, ``mtl_split``, ``mas``: folders of one method each, with its own parties.
@@ -12,6 +13,8 @@ import path (``algorithm.name: my_package.my_module:MyMethod``).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import FedAvg, FedProx
@@ -25,6 +28,7 @@ from raysplit.algorithms.mtl_split.mtl_split import MTLSplit
 from raysplit.algorithms.mtsl.mtsl import MTSL
 from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
 from raysplit.algorithms.splitnn import SplitNN
+from raysplit.algorithms.unused import RunOutline, refuse_unused
 from raysplit.registry import imported_class, known
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -56,3 +60,9 @@ def resolve_algorithm(name: str) -> type[Algorithm]:
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     return imported_class("algorithm", known("algorithm", name, ALGORITHMS), Algorithm)  # type: ignore[type-abstract]
+
+
+def check_run(method: type[Algorithm], options: Any, outline: RunOutline) -> None:
+    """Raise ``ValueError`` for a run that a method cannot train, or that sets what the method does not use."""
+    refuse_unused(method, outline, ALGORITHMS)
+    method.check(options, outline)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from math import ceil
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
@@ -29,6 +28,8 @@ from raysplit.algorithms.setting import RoundReport as RoundReport
 from raysplit.algorithms.setting import Setting as Setting
 from raysplit.algorithms.setting import SplitOptions as SplitOptions
 from raysplit.algorithms.setting import Team as Team
+from raysplit.algorithms.unused import RunOutline as RunOutline
+from raysplit.algorithms.unused import refuse_too_few
 from raysplit.cluster.contract import Cluster, PartySpec, Promise, gather
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import SCHEDULES
@@ -79,6 +80,14 @@ class Algorithm(Deployment, ABC):
     """Whether owners meet at every step; then each takes as many steps as the largest data set of the cohort needs."""
     trainings: ClassVar[int] = 1
     """The number of trainings of `Setting.rounds` rounds each that follow one another in a run."""
+    round_is_report: ClassVar[bool] = False
+    """Whether a round only reports: owners continue from their own weights, which nothing replaces at its end. Owners
+    then keep their optimizers' states unless the configuration says otherwise."""
+    unused: ClassVar[Mapping[str, str]] = {}
+    """Settings of other sections that have no effect with this method, by key (``training.server_optimizer``), each
+    with the reason; a run that sets one is refused. See `raysplit.algorithms.unused`."""
+    losses: ClassVar[tuple[str, ...]] = ()
+    """The losses that the method can train with; empty for any."""
     can_be_simulated: ClassVar[bool] = True
     """Whether a round runs the same calls whatever the tensors' values, so that sizes suffice to simulate it."""
 
@@ -88,6 +97,17 @@ class Algorithm(Deployment, ABC):
         self.cluster: Cluster | None = None
         if setting is not None:
             self.set_up(setting)
+
+    @classmethod
+    def check(cls, options: Any, outline: RunOutline) -> None:
+        """Check options against what the configuration alone says of a run, before data are read.
+
+        Override it for further rules, and call this one first.
+
+        Raises:
+            ValueError: for a run that this method cannot train.
+        """
+        refuse_too_few(outline)
 
     def set_up(self, setting: Setting) -> None:
         """Store the setting of a run. Override to check it, or to change what this method trains.
@@ -128,6 +148,14 @@ class Algorithm(Deployment, ABC):
         """Describe the models that every owner builds beside its parts later in the run, for the memory estimate."""
         return ()
 
+    def seen_alone(self, owner: str) -> tuple[ModelSpec, tuple[Cut, ...]]:
+        """Return an owner's model, and the cuts before which it sees the owner's batches by themselves.
+
+        Without cuts the whole model does. Where a server joins the rows of all owners, the parts behind the first cut
+        see those, so that they may have batch norm though an owner has a batch of one sample.
+        """
+        return self.setting.spec, ()
+
     # -- a round -------------------------------------------------------------------------------------------------
 
     @property
@@ -163,9 +191,7 @@ class Algorithm(Deployment, ABC):
 
     def num_steps(self, owner: str) -> int:
         """Mini-batches of an owner in a round: local epochs times batches per epoch, at most ``max_steps``."""
-        training = self.local_training(owner)
-        batches = self.setting.num_samples(owner) / training.batch_size
-        per_epoch = max(1, int(batches)) if training.drop_last else ceil(batches)
+        per_epoch = self.local_training(owner).num_batches(self.setting.num_samples(owner))
         steps = self.setting.local_epochs * per_epoch
         return min(steps, self.setting.max_steps) if self.setting.max_steps else steps
 

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.compute_node import ComputeNode
-from raysplit.actors.data_owner import DataOwner, LocalTraining
+from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle, OwnerHandle
 from raysplit.algorithms.resumable import Resumable
-from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut
+from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, placed
 from raysplit.cluster.contract import Cluster, Handle, PartySpec
+from raysplit.data.batches import LocalTraining
+from raysplit.models.frozen import trained_state
 
 
 class Deployment(Resumable):
@@ -31,6 +33,11 @@ class Deployment(Resumable):
         """The cuts of the model, rising: unit counts, or names of modules after which to cut. Empty by default."""
         return ()
 
+    @property
+    def placed_cuts(self) -> tuple[Cut, ...]:
+        """The `cuts` with ``auto`` replaced by the first cut at which the model's inputs stay at their owner."""
+        return tuple(placed(cut, self.setting.spec) for cut in self.cuts)
+
     # -- records of parties --------------------------------------------------------------------------------------
 
     def recipe(self, index: int, **changes: Any) -> PartRecipe:
@@ -43,7 +50,7 @@ class Deployment(Resumable):
         setting = self.setting
         recipe = PartRecipe(
             spec=setting.spec,
-            cuts=self.cuts,
+            cuts=self.placed_cuts,
             index=index,
             optimizer=setting.optimizer if index == 0 else setting.server_optimizer,
             seed=setting.seed,
@@ -74,7 +81,16 @@ class Deployment(Resumable):
         )
 
     def node_party(self, name: str, recipe: PartRecipe, **arguments: Any) -> PartySpec:
-        """Describe a compute node that trains one part; ``arguments`` are further ones of `ComputeNode`."""
+        """Describe a compute node that trains one part; ``arguments`` are further ones of `ComputeNode`.
+
+        Raises:
+            ValueError: if replicas are to be averaged at the node by rules that judge whole models.
+        """
+        if arguments.get("copies") == "per_owner" and self.setting.updates.judge_whole_models:
+            raise ValueError(
+                f"{type(self).__name__} averages replicas at its compute nodes, where reliability.aggregation krum and "
+                f"max_update_norm would judge each part by itself; leave them out, or average at an aggregator"
+            )
         return PartySpec(
             name=name,
             role="node",
@@ -94,8 +110,8 @@ class Deployment(Resumable):
             indices: parts to average; the aggregator starts with their initial weights.
             arguments: further arguments of `aggregator_type`.
         """
-        parts = self.setting.spec.parts(self.cuts)
-        state: dict[str, Tensor] = {k: v for index in indices for k, v in parts[index].state_dict().items()}
+        parts = self.setting.spec.parts(self.placed_cuts)
+        state: dict[str, Tensor] = {k: v for index in indices for k, v in trained_state(parts[index]).items()}
         return PartySpec(
             name=AGGREGATOR,
             role="aggregator",

@@ -4,23 +4,31 @@ Huang, Tian, Tang, "When MiniBatch SGD Meets SplitFed Learning: Convergence Anal
 (2023, arXiv 2308.11953). Per step, all owners in lock-step send (z_n, y_n); the server takes one step on the mean loss
 over all rows and sends each owner the gradient of that owner's own mean loss, both at the old weights; the owners
 step on their own; every round (or every ``sync_every`` steps) the owners' parts are averaged by data size.
+
+The objective is the mean loss over all samples, F = sum_n p_n F_n with p_n = |D_n| / sum |D|. Owners that go through
+their samples more often than others in a round would weigh more in the server's mean. So a row of owner n counts there
+with the weight |D_n| / R_n, where R_n is the number of rows that the owner sends in the round: every sample of every
+owner then counts the same. Where all owners visit their samples equally often, this is the plain mean over all rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from raysplit.actors.data_owner import DataOwner, LocalTraining, Program
+from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.parts.joint_step import ClientGradScale, GradSource, JointRule, ServerForward
 from raysplit.actors.records import RoundContext
 from raysplit.actors.server_shard import ShardHandle
-from raysplit.algorithms.setting import Options, Team
+from raysplit.algorithms.setting import Cut, Options, Team
 from raysplit.algorithms.splitfed import SharedServerOptions, SplitFedV1
 from raysplit.cluster.contract import PartySpec, Promise
+from raysplit.data.batches import LocalTraining
+from raysplit.models.spec import ModelSpec
 
 
 async def minibatch_round(owner: DataOwner, team: Team, context: RoundContext, *, sync_every: int | None) -> None:
@@ -51,8 +59,8 @@ class MiniBatchOptions(SharedServerOptions):
     """Steps between averages of the owners' parts within a round, beside that at its end; None averages at the end
     only."""
     unequal: Literal["cycle", "proportional"] = "cycle"
-    """Owners with fewer samples: ``cycle`` goes through their samples again; ``proportional`` makes batches in
-    proportion to the owners' data sizes, the largest owner having the batch size."""
+    """Owners with fewer samples: ``cycle`` goes through their samples again, and their rows weigh less;
+    ``proportional`` makes batches in proportion to the owners' data sizes, the largest owner having the batch size."""
 
     @model_validator(mode="after")
     def _giant_scale_needs_one_server(self) -> MiniBatchOptions:
@@ -71,7 +79,9 @@ class MiniBatchSFL(SplitFedV1):
     title = "MiniBatch-SFL"
     options_type: ClassVar[type[Options]] = MiniBatchOptions
     lockstep = True
+    unused: ClassVar[Mapping[str, str]] = {}
     sums_server_steps = False
+    judges_whole_models = False  # an owner contributes its own part alone
 
     def parties(self) -> list[PartySpec]:
         rule = JointRule(
@@ -82,6 +92,20 @@ class MiniBatchSFL(SplitFedV1):
         restart = self.setting.restart_server_optimizer
         servers = self.server_parties(self.recipe(1), joint=rule, restart_optimizer=restart)
         return [*self.owner_parties(self.recipe(0)), *servers, self.aggregator_party(0)]
+
+    def seen_alone(self, owner: str) -> tuple[ModelSpec, tuple[Cut, ...]]:
+        options: MiniBatchOptions = self.options
+        joined = options.server_forward == "concat" and options.grad_source == "joint" and self.num_servers == 1
+        meet = joined and min(self.setting.cohort_size or 2, len(self.setting.owners)) > 1
+        return self.setting.spec, self.cuts if meet else ()
+
+    def context(self, round: int, cohort: Sequence[str], *, lr_scale: float = 1.0, attempt: int = 0) -> RoundContext:
+        """Build the instruction of a round, with the weights of rows by which every sample counts the same."""
+        context = super().context(round, cohort, lr_scale=lr_scale, attempt=attempt)
+        sizes = {name: self.setting.num_samples(name) for name in cohort}
+        visited = {name: self.local_training(name).num_rows(sizes[name], context.steps(name)) for name in cohort}
+        weights = tuple(sizes[name] / visited[name] for name in cohort)
+        return context if len(set(weights)) == 1 else replace(context, row_weights=weights)
 
     def program(self) -> Program:
         return partial(minibatch_round, sync_every=self.options.sync_every)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from raysplit.actors.aggregation import UpdateRules
-from raysplit.actors.data_owner import LocalTraining
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import BufferPolicy
 from raysplit.actors.records import OwnerReport
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle
 from raysplit.cluster.contract import Handle, PartySpec
+from raysplit.data.batches import LocalTraining
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
@@ -21,6 +21,8 @@ from raysplit.schedulers.rules import Rules
 Cut = int | str
 AGGREGATOR = "aggregator"
 SERVER = "server"
+AUTO = "auto"
+"""The cut that stands for the first one at which the inputs stay at their owner."""
 
 
 class Options(Rules):
@@ -40,9 +42,15 @@ class Options(Rules):
 class SplitOptions(Options):
     """Options of methods that cut the model once."""
 
-    cut: int | str = 1
-    """Number of units that the owner keeps (0 gives the server all of them, the model's number of units none), or the
-    name of the module after which to cut."""
+    cut: int | str = AUTO
+    """Number of units that the owner keeps (the model's number of units gives the server none), or the name of the
+    module after which to cut. ``auto`` is the first number from 1 on with which the inputs stay at the owner."""
+
+
+def placed(cut: Cut, spec: ModelSpec) -> Cut:
+    """Replace ``auto`` by the first cut at which the model's inputs stay at their owner; by 1 where there is none."""
+    first = spec.first_private_cut() if cut == AUTO else cut
+    return 1 if first is None else first
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,12 @@ from pydantic import Field
 from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext
+from raysplit.actors.routed_node import RoutedNode, RoutedNodeHandle
 from raysplit.actors.server_shard import ServerShard, ShardHandle, Sharing
 from raysplit.actors.verbs import NodeHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, Options, RoundReport, SplitOptions, Team
+from raysplit.algorithms.unused import OWN_RULES_AT_NODES, RunOutline
 from raysplit.cluster.contract import Handle, PartySpec, Promise, gather
 from raysplit.seeding import generator
 
@@ -31,14 +33,26 @@ Order = Literal["blockwise", "interleaved"]
 SERVER_AGGREGATOR = "server-aggregator"
 
 
-async def v1_round(owner: DataOwner, team: Team, context: RoundContext) -> None:
+async def train_batches(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    """Train the owner's part and its replica at the server on all batches of the round."""
     for step_id, batch in owner.batches(context):
         z = await owner.first.forward(step_id, batch.x)
         loss, g = await team.server.loss_gradient(step_id, z, batch.y)
         await owner.first_backward(step_id, g)
         owner.note(step_id, loss, len(batch))
+
+
+async def v1_round(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    await train_batches(owner, team, context)
     await team.aggregator.submit(context, owner.name, owner.weights())
     await team.server.average(context, owner.name)
+
+
+async def v1_round_judged(owner: DataOwner, team: Team, context: RoundContext) -> None:
+    """Average both parts at the aggregator, where rules judge whole models."""
+    await train_batches(owner, team, context)
+    server: RoutedNodeHandle = team.peers[SERVER]
+    await team.aggregator.submit(context, owner.name, owner.weights(), server.replica_state(context, owner.name))
 
 
 async def v2_round(owner: DataOwner, team: Team, context: RoundContext, *, order: Order, seed: int) -> None:
@@ -81,11 +95,22 @@ class SplitFedV1(Algorithm):
     name = "splitfed_v1"
     title = "SplitFed V1"
     comes_and_goes = True
+    unused: ClassVar[Mapping[str, str]] = OWN_RULES_AT_NODES
     options_type: ClassVar[type[Options]] = SharedServerOptions
     sums_server_steps: ClassVar[bool] = True
     """Whether each server takes steps of its own; False if all servers take the same ones."""
 
     _latest: tuple[Handle, ...] = ()  # servers with the newest average; none before the first round
+
+    @classmethod
+    def check(cls, options: Any, outline: RunOutline) -> None:
+        super().check(options, outline)
+        wanted = getattr(options, "num_servers", 1)
+        if wanted > len(outline.owners):
+            raise ValueError(
+                f"algorithm.num_servers is {wanted} and there are {len(outline.owners)} owners, each of which has one "
+                f"server; give at most {len(outline.owners)}"
+            )
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -94,9 +119,22 @@ class SplitFedV1(Algorithm):
     def parties(self) -> list[PartySpec]:
         # V1 equals FedAvg only if a replica is trained as the owner's own part is: same optimizer, same restarts.
         recipe = self.recipe(1, optimizer=self.setting.optimizer)
-        restart = self.setting.training.restart_optimizer
-        servers = self.server_parties(recipe, copies="per_owner", restart_optimizer=restart)
-        return [*self.owner_parties(self.recipe(0)), *servers, self.aggregator_party(0)]
+        rules: dict[str, Any] = {
+            "copies": "per_owner",
+            "restart_optimizer": self.setting.training.restart_optimizer,
+        }
+        if self.judges_whole_models:
+            rules |= {"recipes": dict.fromkeys(self.setting.owners, recipe), "loss": self.setting.training.loss}
+            routed = [
+                PartySpec(name=name, role="node", build=RoutedNode, arguments=rules) for name in self.server_names
+            ]
+            return [*self.owner_parties(self.recipe(0)), *routed, self.aggregator_party(0, 1)]
+        return [*self.owner_parties(self.recipe(0)), *self.server_parties(recipe, **rules), self.aggregator_party(0)]
+
+    @property
+    def judges_whole_models(self) -> bool:
+        """Whether replicas are averaged at the aggregator, because the rules for updates compare whole models."""
+        return self.setting.updates.judge_whole_models
 
     def server_parties(self, recipe: PartRecipe, **arguments: Any) -> list[PartySpec]:
         """Describe one server, or several together with the aggregator of their replicas."""
@@ -121,15 +159,17 @@ class SplitFedV1(Algorithm):
 
     async def open_servers(self, context: RoundContext) -> dict[str, Handle]:
         """Begin the round at the servers whose owners take part, and return the server of each owner."""
-        if self.num_servers == 1:
-            await self.node().begin(context)
-            return dict.fromkeys(context.cohort, self.handles[SERVER])
         owners = list(self.setting.owners)
         share = {
             name: [o for o in context.cohort if owners.index(o) % self.num_servers == i]
             for i, name in enumerate(self.server_names)
         }
         active = tuple(self.handles[name] for name, members in share.items() if members)
+        if self.num_servers == 1 or self.judges_whole_models:
+            await gather(*[server.begin(context) for server in active])
+            if self.judges_whole_models:
+                await gather(*[server.load_weights(self.aggregator().current()) for server in active])
+            return {owner: self.handles[name] for name, members in share.items() for owner in members}
         averaging = self.aggregator(SERVER_AGGREGATOR)
         await averaging.begin(context)
         groups = [tuple(members) for members in share.values() if members]
@@ -162,7 +202,7 @@ class SplitFedV1(Algorithm):
 
     def program(self) -> Program:
         """The owner's round of this method."""
-        return v1_round
+        return v1_round_judged if self.judges_whole_models else v1_round
 
     def durable(self, parties: list[PartySpec]) -> list[str]:
         return self.without_idle_owners(parties)
@@ -174,6 +214,8 @@ class SplitFedV1(Algorithm):
         self._latest = tuple(self.handles[name] for name in state["up to date"])
 
     def models(self) -> dict[str, list[Promise[Weights]]]:
+        if self.judges_whole_models:
+            return {"global": [self.aggregator().current()]}
         server: NodeHandle = self._latest[0] if self._latest else self.node(self.server_names[0])
         return {"global": [self.aggregator().current(), server.weights()]}
 
@@ -191,7 +233,10 @@ class SplitFedV2(SplitFedV1):
 
     name = "splitfed_v2"
     title = "SplitFed V2"
+    unused: ClassVar[Mapping[str, str]] = {}
     options_type: ClassVar[type[Options]] = SplitFedV2Options
+
+    judges_whole_models = False  # an owner contributes its own part alone
 
     @property
     def num_servers(self) -> int:

@@ -15,6 +15,7 @@ from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, SplitOptions, Team
 from raysplit.algorithms.splitfed import owners_in_turn
+from raysplit.algorithms.unused import NO_AVERAGE
 from raysplit.cluster.contract import PartySpec, Promise
 
 
@@ -31,6 +32,7 @@ class SplitNN(Algorithm):
 
     name = "splitnn"
     title = "SplitNN"
+    unused = NO_AVERAGE
     options_type: ClassVar[type[Options]] = SplitOptions
 
     @property

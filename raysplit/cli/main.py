@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": "raysplit.cli.results.compare:compare",
     "report": "raysplit.cli.results.report:report",
     "export": "raysplit.cli.results.export:export",
+    "cuts": "raysplit.cli.planning.cuts:cuts",
     "plan": "raysplit.cli.planning.plan:plan",
     "simulate": "raysplit.cli.planning.simulate:simulate_command",
     "profile": "raysplit.cli.planning.profile:profile",

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from raysplit.actors.data_owner import LocalTraining
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.config.prepare_shards import streamed_owners
 from raysplit.config.run import RunConfig
+from raysplit.data.batches import LocalTraining
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
+from raysplit.data.inputs import with_sent
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import TESTS_DRAWN, partition, partition_test
 from raysplit.data.partition.own_tests import named_tests, own_tests
@@ -69,6 +70,11 @@ def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
     return _experiment(config, setting, parts)
 
 
+def model_of(config: RunConfig) -> ModelSpec:
+    """Load the data and describe the model that a checked configuration names. Raises ``ValueError`` as `build`."""
+    return _model_spec(config, streamed_owners(config)[0].outline if config.data.name == STREAMED else _load(config))
+
+
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
     """Build an experiment whose tensors are only sizes, for simulation and planning.
 
@@ -93,7 +99,7 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
         spec=ModelSpec(name=config.model.name, input_shape=(1,), num_classes=1, seed=config.seed),
         owners={f"owner-{i}": no_data() for i in range(len(sizes))},
         training=LocalTraining(
-            batch_size=training.batch_size, drop_last=training.drop_last, loss=training.loss, seed=config.seed
+            batch_size=training.batch_size, last_batch=training.rule_of_last_batch, loss=training.loss, seed=config.seed
         ),
         local_epochs=training.local_epochs,
         max_steps=training.max_steps,
@@ -121,7 +127,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
     """Describe the model for the data; where samples have a target per task, it has one head or decoder per task."""
     fields: dict[str, Any] = {
         "name": config.model.name,
-        "inputs": data.inputs,
+        "inputs": with_sent(data.inputs, config.model.send_inputs),
         "num_classes": data.num_classes,
         "options": config.model.options,
         "seed": config.seed,
@@ -173,8 +179,8 @@ def _setting(
         training=LocalTraining(
             batch_size=training.batch_size,
             shuffle=training.shuffle,
-            drop_last=training.drop_last,
-            restart_optimizer=training.owner_optimizer_state == "restart",
+            last_batch=training.rule_of_last_batch,
+            restart_optimizer=training.restarts_owners(resolve_algorithm(config.algorithm.name)),
             loss=training.loss,
             seed=config.seed,
         ),

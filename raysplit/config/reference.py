@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.unused import unused_by
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import dataset_names
 from raysplit.data.partition.laws import partition_names
@@ -51,6 +52,7 @@ def reference() -> str:
             parts.append(_section(name, kind))
             parts += [_section(f"{name}.{key}", inner) for key, inner in _optional_sections(kind)]
     parts.append(_algorithms())
+    parts.append(_unused())
     parts.append(f"## Names\n\nModels: {_names(model_names())}.\n\nData sets: {_names(dataset_names())}.\n")
     parts.append(f"Partitions: {_names(partition_names())}.\n")
     return "\n".join(parts)
@@ -126,12 +128,51 @@ def _type(annotation: Any) -> str:
 def _algorithms() -> str:
     parts = [
         "## Algorithms and their options\n\nOptions are keys beside `algorithm.name`. An option that only other "
-        "algorithms have is ignored and logged, so that one file serves a comparison.\n"
+        "algorithms have is left out with a warning, so that one file serves a comparison.\n"
     ]
     for name, algorithm in ALGORITHMS.items():
         parts.append(f"### `{name}`: {algorithm.title}\n")
         parts.append(_options(algorithm) + "\n")
     return "\n".join(parts)
+
+
+def _unused() -> str:
+    """Describe which shared settings each method uses, as a table, and why it refuses the others."""
+    unused = {name: unused_by(method) for name, method in ALGORITHMS.items()}
+    keys = [
+        key for section in RunConfig.model_fields for key in _keys(section) if any(key in u for u in unused.values())
+    ]
+    losses = {name: ", ".join(f"`{loss}`" for loss in method.losses) or "any" for name, method in ALGORITHMS.items()}
+    rows = {f"`{key}`": ["no" if key in unused[name] else "yes" for name in ALGORITHMS] for key in keys}
+    rows["`training.loss`"] = list(losses.values())
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for name, own in unused.items():
+        for key, reason in own.items():
+            reasons.setdefault(reason, {}).setdefault(key, []).append(name)
+    lines = []
+    for reason, found in reasons.items():
+        with_it = list(dict.fromkeys(name for names in found.values() for name in names))
+        lines.append(f"* {reason}: {_names(list(found))} with {_names(with_it)}")
+    head = ["setting", *(f"`{name}`" for name in ALGORITHMS)]
+    table = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head))]
+    table += ["| " + " | ".join([key, *cells]) + " |" for key, cells in rows.items()]
+    return "\n".join(
+        [
+            "## Settings and methods\n",
+            "Every method uses every setting of `training`, `evaluation`, `reliability` and `owners`, except for those "
+            "in this table. A run that sets one for a method that does not use it is refused, and so is an elastic run "
+            "of a method that cannot be one.\n",
+            *table,
+            "\nThe reasons:\n",
+            *lines,
+            "",
+        ]
+    )
+
+
+def _keys(section: str) -> list[str]:
+    kind = _model_in(RunConfig.model_fields[section].annotation)
+    return [f"{section}.{key}" for key in kind.model_fields] if kind else []
 
 
 def _options(algorithm: type[Algorithm]) -> str:

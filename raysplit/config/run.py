@@ -1,38 +1,38 @@
 """The configuration of a run: its sections as pydantic classes, which are checked before the run starts.
 
 Options of models, data sets, partitions and algorithms are keys beside their ``name``, and are checked by the code that
-takes them. An option that only other algorithms have is ignored and logged, so that one file serves a comparison; an
-option that no algorithm has is an error.
+takes them. An option that only other algorithms have is left out with a warning, so that one file serves a comparison;
+an option that no algorithm has is an error.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
+from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Options
+from raysplit.config.checks import check_elastic, check_method, say_left_out, say_without_effect
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
+from raysplit.data.batches import LastBatch
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
-from raysplit.options import RECORDED
+from raysplit.options import RECORDED, is_recorded
 from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.schedulers.rules import Rules
 
 __all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config", "load_recorded"]
-
-logger = logging.getLogger(__name__)
 
 
 class AlgorithmConfig(Named):
@@ -47,15 +47,17 @@ class AlgorithmConfig(Named):
         resolve_algorithm(value)
         return value
 
+    def foreign_options(self) -> tuple[str, ...]:
+        """Return the given options that only other algorithms have, sorted."""
+        own = resolve_algorithm(self.name).options_type.model_fields
+        others = {key for other in ALGORITHMS.values() for key in other.options_type.model_fields}
+        return tuple(sorted(key for key in self.options if key not in own and key in others))
+
     def resolved_options(self) -> Options:
         """Return the checked options of the algorithm, without options that only other algorithms have."""
-        kind = resolve_algorithm(self.name).options_type
-        foreign = {key for other in ALGORITHMS.values() for key in other.options_type.model_fields}
-        unused = [key for key in self.options if key not in kind.model_fields and key in foreign]
-        if unused:
-            logger.info("%s does not use the options %s", self.name, ", ".join(sorted(unused)))
+        kind, foreign = resolve_algorithm(self.name).options_type, self.foreign_options()
         try:
-            return kind(**{key: value for key, value in self.options.items() if key not in unused})
+            return kind(**{key: value for key, value in self.options.items() if key not in foreign})
         except ValidationError as error:
             raise explained(error, kind, "algorithm") from None
 
@@ -96,8 +98,10 @@ class TrainingConfig(Rules):
     """Optimizer of the owners' parts."""
     server_optimizer: OptimizerConfig | None = None
     """Optimizer of the compute nodes' parts; None takes ``optimizer``."""
-    owner_optimizer_state: Literal["restart", "keep"] = "restart"
-    """Optimizer state of the owners between rounds: ``restart`` clears momentum, ``keep`` keeps it."""
+    owner_optimizer_state: Literal["auto", "restart", "keep"] = "auto"
+    """Optimizer state of the owners between rounds: ``restart`` clears momentum, ``keep`` keeps it. ``auto`` keeps it
+    for methods whose rounds only report (centralised, local, mtsl, mtl_split), and clears it where a round gives owners
+    other weights."""
     server_optimizer_state: Literal["restart", "keep"] = "keep"
     """Optimizer state of the compute nodes between rounds: ``restart`` clears momentum, ``keep`` keeps it."""
     lr_schedule: str = "constant"
@@ -106,11 +110,30 @@ class TrainingConfig(Rules):
     """Name or import path of the loss."""
     shuffle: bool = True
     """Shuffle an owner's samples anew for every local epoch."""
+    last_batch: LastBatch = "keep"
+    """Treatment of an incomplete last mini-batch: ``keep`` trains on it, ``drop`` leaves it out, ``merge`` joins it to
+    the one before it. An owner with fewer samples than a batch trains on all of them at once."""
     drop_last: bool = False
-    """Skip an incomplete last mini-batch."""
+    """Former way to write ``last_batch: drop``."""
     buffers: Literal["average", "local"] = "average"
     """Treatment of batch-norm statistics: ``average`` averages them like weights (counters are copied), ``local`` lets
     every owner keep its own."""
+
+    def restarts_owners(self, method: type[Algorithm]) -> bool:
+        """Return whether owners forget momentum at the start of each round of a method."""
+        state = self.owner_optimizer_state
+        return state == "restart" or (state == "auto" and not method.round_is_report)
+
+    @property
+    def rule_of_last_batch(self) -> LastBatch:
+        """What becomes of an incomplete last mini-batch."""
+        return "drop" if self.drop_last else self.last_batch
+
+    @model_validator(mode="after")
+    def _one_rule_of_last_batch(self) -> TrainingConfig:
+        if self.drop_last and self.last_batch == "merge":
+            raise ValueError("drop_last is true and last_batch is merge; leave drop_last out")
+        return self
 
     _known_loss = field_validator("loss")(lambda cls, value: known("loss", value, list(LOSSES)))
     _known = field_validator("lr_schedule")(lambda cls, value: one_of("learning-rate schedule", value, list(SCHEDULES)))
@@ -135,43 +158,17 @@ class RunConfig(Rules):
     output: OutputConfig = OutputConfig()
 
     @model_validator(mode="after")
-    def _consistent(self) -> RunConfig:
-        self.algorithm.resolved_options()
+    def _consistent(self, info: ValidationInfo) -> RunConfig:
+        check_method(self, is_recorded=is_recorded(info))
         owners, cohort = self.partition.num_owners, self.training.cohort_size
         if cohort is not None and cohort > owners:
             raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; give at most {owners}")
-        if self.reliability.is_open and not resolve_algorithm(self.algorithm.name).works_apart:
-            raise ValueError(
-                f"in {self.algorithm.name} owners depend on one another, so no round can continue without some; leave "
-                f"reliability.round_deadline_s and over_selection out, or use fedavg or fedprox"
-            )
-        if self.cluster.elastic is not None:
-            self._fit_for_elastic(self.cluster)
+        check_elastic(self)
         if self.owners.noisy > owners:
             raise ValueError(
                 f"owners.noisy is {self.owners.noisy} and there are {owners} owners; give at most {owners}"
             )
         return self
-
-    def _fit_for_elastic(self, cluster: ClusterOptions) -> None:
-        method = resolve_algorithm(self.algorithm.name)
-        if not method.comes_and_goes:
-            able = [name for name, other in ALGORITHMS.items() if other.comes_and_goes]
-            raise ValueError(
-                f"{self.algorithm.name} needs all its owners in every round, so it cannot use cluster.elastic; use one "
-                f"of {', '.join(able)}, or leave cluster.elastic out"
-            )
-        if cluster.kind == "ray" and cluster.places == "auto" and cluster.sharing == "auto":
-            raise ValueError("an elastic run grows to cluster.places, which is auto; set a number, or sharing: alone")
-        if self.reliability.checkpoint_every is None:
-            raise ValueError(
-                "an elastic run continues from the last checkpoint when owners leave or come back, and "
-                "reliability.checkpoint_every is null; set it to 1"
-            )
-        if self.topology is not None and self.topology.pace:
-            raise ValueError(
-                "topology.pace is true, and a paced run cannot be elastic; set pace: false or leave elastic out"
-            )
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -184,7 +181,8 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 def load_recorded(folder: Path) -> RunConfig:
     """Read the configuration of a run folder. Raises `ConfigError`.
 
-    The name and the paths were checked when the run began, maybe by an earlier version, and are taken as they are.
+    The name and the paths were checked when the run began, maybe by an earlier version, and are taken as they are;
+    settings that had no effect then, and are refused now, are named in the log.
     """
     from raysplit.config.overrides import read_tree
 
@@ -199,9 +197,21 @@ def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfi
         recorded: the data were checked before, so that paths are complete and the name is in use.
     """
     try:
-        return RunConfig.model_validate(tree, context={RECORDED: recorded})
+        config = RunConfig.model_validate(tree, context={RECORDED: recorded})
     except ValidationError as error:
         raise explained(error, RunConfig) from None
+    if foreign := config.algorithm.foreign_options():
+        say_left_out(config.algorithm.name, foreign)
+    say_without_effect(config)
+    return config
+
+
+def resolved(config: RunConfig) -> RunConfig:
+    """Return the configuration with all options of its algorithm, as the run folder keeps it."""
+    name, options = config.algorithm.name, config.algorithm.resolved_options().model_dump(mode="json")
+    restarts = config.training.restarts_owners(resolve_algorithm(name))
+    training = config.training.model_copy(update={"owner_optimizer_state": "restart" if restarts else "keep"})
+    return config.model_copy(update={"algorithm": AlgorithmConfig(name=name, **options), "training": training})
 
 
 def dump_config(config: RunConfig) -> str:

@@ -51,6 +51,8 @@ class ModelConfig(Named):
     """Name or import path of the network."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of weights and smashed data."""
+    send_inputs: tuple[str, ...] = ()
+    """Inputs that may leave their owners as they are, where a cut would send them; the one unnamed input is ``x``."""
 
     _known = field_validator("name")(lambda cls, value: known("model", value, model_names()))
 

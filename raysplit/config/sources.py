@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-from raysplit.algorithms import ALGORITHMS
-from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms import ALGORITHMS, check_run
+from raysplit.algorithms.base import Algorithm, Setting
 from raysplit.config.objects import section
 from raysplit.config.overrides import read_tree
 from raysplit.config.run import RunConfig, check_config
@@ -76,8 +76,13 @@ def recorded(experiment: Experiment) -> Experiment:
     """Return an experiment that a program made, with the plain description that the run folder keeps.
 
     Its data have a name that no configuration file can have, because the data may differ from those of a file; such a
-    run cannot be resumed from its folder.
+    run cannot be resumed from its folder. Raises `ConfigError` where its algorithm cannot train it, or does not use one
+    of its settings.
     """
+    try:
+        check_run(type(experiment.algorithm), experiment.algorithm.options, experiment.outline)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     plain = {**(experiment.plain or _plain(experiment))}
     plain["data"] = {**plain.get("data", {}), "name": EXPERIMENT}
     return replace(experiment, plain=check_config(plain).model_dump(mode="json"))
@@ -91,13 +96,17 @@ def _plain(experiment: Experiment) -> dict[str, Any]:
         "model": {"name": EXPERIMENT},
         "partition": {"num_owners": len(setting.owners)},
         "algorithm": {**algorithm.options.model_dump(mode="json"), "name": method_name(type(algorithm))},
-        "training": {**training, "batch_size": experiment.batch_size},
+        "training": {**training, "batch_size": experiment.batch_size, **_owners_state(setting)},
         "topology": topology.model_dump(mode="json") if topology else None,
         **{
             key: getattr(experiment, key).model_dump(mode="json")
             for key in ("evaluation", "links", "cluster", "reliability")
         },
     }
+
+
+def _owners_state(setting: Setting) -> dict[str, str]:
+    return {"owner_optimizer_state": "restart" if setting.training.restart_optimizer else "keep"}
 
 
 def method_name(kind: type[Algorithm]) -> str:

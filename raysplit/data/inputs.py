@@ -7,7 +7,7 @@ gets it by position. Data with several inputs name them, and the model gets them
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -114,6 +114,13 @@ def kept_back(inputs: Mapping[str, Input]) -> frozenset[str]:
     """
     private = [(name, entry) for name, entry in inputs.items() if entry.role == "private"]
     return frozenset(name for name, entry in private if name != UNNAMED or not entry.dtype.is_floating_point)
+
+
+def with_sent(inputs: Mapping[str, Input], sent: Sequence[str]) -> dict[str, Input]:
+    """Make side inputs, which may be sent, of those that ``model.send_inputs`` names."""
+    if unknown := [name for name in sent if name not in inputs]:
+        raise ValueError(f"model.send_inputs names {unknown[0]!r}, and the inputs of the data are {', '.join(inputs)}")
+    return {name: replace(entry, role="side") if name in sent else entry for name, entry in inputs.items()}
 
 
 def inputs_of(batch: Values) -> dict[str, Input]:

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from raysplit.actors.aggregation import UpdateRules
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Setting
+from raysplit.algorithms.unused import RunOutline
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import ConfigError
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import ElasticRules, EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
+from raysplit.schedulers.cohort import CohortRules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,31 @@ class Experiment:
     def begin(self) -> Algorithm:
         """Return the algorithm at the start of a run. Raises ``ValueError`` where it cannot train the setting."""
         return self.algorithm.bound(self.setting)
+
+    @property
+    def outline(self) -> RunOutline:
+        """What the rules tell of the run without its data."""
+        setting, updates, cohort = self.setting, self.setting.updates, self.setting.cohort
+        values = {
+            "training.server_optimizer": (setting.server_optimizer, setting.optimizer),
+            "training.cohort_size": (setting.cohort_size, None),
+            "evaluation.divergence_every": (self.evaluation.divergence_every, None),
+            "cluster.elastic": (self.elastic, None),
+        }
+        for kind, rules in ((UpdateRules, updates), (CohortRules, cohort)):
+            plain = kind()
+            values |= {f"reliability.{key}": (getattr(rules, key), getattr(plain, key)) for key in kind.model_fields}
+        return RunOutline(
+            owners=tuple(setting.owners),
+            rounds=setting.rounds,
+            loss=setting.training.loss,
+            cohort_size=setting.cohort_size,
+            updates=updates,
+            cohort=cohort,
+            may_lose_owners=cohort.is_open or self.reliability.drops_owners,
+            min_owners=self.elastic.min_owners if self.elastic else None,
+            given={key: value for key, (value, default) in values.items() if value != default},
+        )
 
     @property
     def seed(self) -> int:

@@ -25,7 +25,11 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
     tree = copy.deepcopy({key: section for key, section in plain.items() if key not in ("cluster", "output")})
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
-    newer = ("metric", "target_loss")  # as these settings are
+    if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys
+        del tree["model"]["send_inputs"]
+    if tree["training"].get("last_batch") == "keep":
+        del tree["training"]["last_batch"]
+    newer = ("metric", "target_loss")
     tree["evaluation"] = {key: v for key, v in tree["evaluation"].items() if key not in newer or v is not None}
     tree["reliability"] = {key: tree["reliability"][key] for key in _RELIABILITY}
     usual = ClusterOptions().model_dump(mode="json")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, described, example_batch, kept_back, map_values
+from raysplit.models.cutting.raw_inputs import sent_inputs
 from raysplit.models.cutting.split import trace
 from raysplit.models.cutting.tracing import arguments
 from raysplit.models.optimizer_step import use_up_gradients
@@ -60,6 +61,8 @@ def measure_profile(
     traced = trace(model, map_values(lambda value: value[:1], x), kept_back=kept_back(taken))
     units = [_Unit(name=unit) for unit in traced.units]
     parts = traced.cut(range(1, len(units)))
+    sent = sent_inputs(traced, taken, torch.float32)
+    sends = [bool(sent[position]) for position in traced.unit_ends[1:]]
     optimizers = [_optimizer(part) for part in parts]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -73,7 +76,7 @@ def measure_profile(
         model=name,
         device=device,
         batch_size=batch_size,
-        units=tuple(unit.profile(part) for unit, part in zip(units, parts, strict=True)),
+        units=tuple(unit.profile(part, sent) for unit, part, sent in zip(units, parts, sends, strict=True)),
     )
 
 
@@ -88,7 +91,7 @@ class _Unit:
     activation_bytes: int = 0
     activation_shapes: tuple[str, ...] = ()
 
-    def profile(self, part: nn.Module) -> UnitProfile:
+    def profile(self, part: nn.Module, sends_inputs: bool) -> UnitProfile:
         weights = [*part.parameters(), *part.buffers()]
         return UnitProfile(
             name=self.name,
@@ -98,6 +101,7 @@ class _Unit:
             activation_bytes=self.activation_bytes,
             activation_shapes=self.activation_shapes,
             parameter_bytes=_num_bytes(weights),
+            sends_inputs=sends_inputs,
         )
 
 

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back
-from raysplit.models.cutting.split import CutPoint, TracedModel, trace
+from raysplit.models.cutting.dropout import SeededDropout, seed_dropouts
+from raysplit.models.cutting.places import Place, places_of
+from raysplit.models.cutting.raw_inputs import sent_inputs
+from raysplit.models.cutting.rewrite import in_place_modules
+from raysplit.models.cutting.same_model import check_same_model
+from raysplit.models.cutting.split import CutPoint, TracedModel, traced_model
+from raysplit.models.cutting.tracing import CannotCut
+from raysplit.models.frozen import fixed_names
 from raysplit.models.given_model import GivenModel
 from raysplit.models.zoo import build_model
 from raysplit.seeding import derive, keyed_draws, torch_generator
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -79,13 +89,57 @@ class ModelSpec:
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
         """Build the ``len(cuts) + 1`` parts of a new model, which share no memory with other calls.
 
-        Raises ``ValueError`` for cuts that do not exist or are not allowed, see `TracedModel.cut`.
+        Without cuts the only part is the whole model, which need not be traceable. Raises ``ValueError`` for cuts that
+        do not exist or are not allowed, see `TracedModel.cut`.
         """
-        return _traced(self).copy().cut(cuts)
+        return _traced(self).copy().cut(cuts) if cuts or _whole_by_graph(self) else [self._whole()]
+
+    def check_cuttable(self) -> None:
+        """Raise ``ValueError`` unless the parts of this model compute and learn what the model as written does."""
+        _check_cuttable(self)
+
+    def fixed_state(self) -> dict[str, Tensor]:
+        """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""
+        model = self.build()
+        state, fixed = model.state_dict(), fixed_names(model)
+        return {key: value for key, value in state.items() if key in fixed}
+
+    def _whole(self) -> nn.Module:
+        model = self.build()
+        for path in in_place_modules(model):
+            setattr(model.get_submodule(path), "inplace", False)  # noqa: B010  (what is received is read-only)
+        seed_dropouts(model)
+        return model
 
     def cut_points(self) -> tuple[CutPoint, ...]:
         """Return all places where this model can be cut."""
         return _traced(self).cut_points
+
+    @property
+    def private_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that stay with their owners."""
+        return tuple(name for name, entry in dict(self.inputs).items() if entry.role == "private")
+
+    def places(self) -> list[Place]:
+        """List all places of this model, also those where it cannot be cut."""
+        traced = _traced(self)
+        return places_of(traced.root, traced.crossings, traced.names.names, traced.unit_ends, _sent_inputs(self))
+
+    def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
+        """Name the values that a cut would send although they hold private inputs that no weight has changed.
+
+        Empty where the inputs stay with their owner. Raises ``ValueError`` for cuts that are not allowed.
+        """
+        return _sent_inputs(self)[_traced(self).resolve(cut)]
+
+    def first_private_cut(self) -> int | None:
+        """Return the lowest number of units, from 1 on, after which the inputs do not cross; None if there is none."""
+        traced, sent = _traced(self), _sent_inputs(self)
+        last = max(1, len(traced.units) - 1)  # a cut after the last unit would leave nothing for others to train
+        for number, position in enumerate(traced.unit_ends[1 : last + 1], start=1):
+            if not sent[position] and traced.crossings.objection(position) is None:
+                return number
+        return None
 
 
 def _hashable(value: Any) -> Any:
@@ -101,10 +155,61 @@ def _prototype(spec: ModelSpec) -> nn.Module:
             model = spec.given.build(about_data | {"inputs": dict(spec.inputs)}, dict(spec.options))
         else:
             model = build_model(spec.name, **about_data, data_inputs=dict(spec.inputs), **dict(spec.options))
+    _refuse_own_dtype(spec, model)
     return model.to(DTYPES[spec.dtype])
+
+
+def _refuse_own_dtype(spec: ModelSpec, model: nn.Module) -> None:
+    """Raise ``ValueError`` for a weight that the model has converted itself to another type than the run's."""
+    accepted = (torch.get_default_dtype(), DTYPES[spec.dtype])
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype not in accepted:
+            own = str(parameter.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the model {spec.name!r} makes its weight {name!r} {own} itself, and model.dtype is {spec.dtype}, to "
+                f"which all weights would be converted; leave the conversion out of the model"
+                + (f", or set model.dtype to {own}" if own == "float64" else "")
+            )
+
+
+@lru_cache(maxsize=4)
+def _sent_inputs(spec: ModelSpec) -> list[tuple[str, ...]]:
+    return sent_inputs(_traced(spec), dict(spec.inputs), DTYPES[spec.dtype])
+
+
+@lru_cache(maxsize=64)
+def _check_cuttable(spec: ModelSpec) -> None:
+    traced = _traced(spec)
+    check_same_model(_prototype(spec), traced.root, traced.graph, _example(spec))
+
+
+@lru_cache(maxsize=64)
+def _whole_by_graph(spec: ModelSpec) -> bool:
+    """Whether the whole model is its graph: where dropout calls of ``forward`` get streams of their own, which modules
+    alone do not have, or the graph has another order of weights, in which optimizers keep their states."""
+    try:
+        (graph,), model = _traced(spec).cut([]), spec._whole()
+        if _streams(graph) <= _streams(model) and _order(graph) == _order(model):
+            return False
+        spec.check_cuttable()
+    except CannotCut as reason:
+        logger.info("the model is trained as it is written, since it cannot be cut: %s", reason)
+        return False
+    return True
+
+
+def _streams(module: nn.Module) -> set[str]:
+    return {path for path, child in module.named_modules() if isinstance(child, SeededDropout)}
+
+
+def _order(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_parameters()]
+
+
+def _example(spec: ModelSpec) -> Values:
+    return spec.example(generator=torch_generator(spec.seed, "model", "example"))
 
 
 @lru_cache(maxsize=4)
 def _traced(spec: ModelSpec) -> TracedModel:
-    example = spec.example(generator=torch_generator(spec.seed, "model", "example"))
-    return trace(_prototype(spec), example, kept_back=kept_back(dict(spec.inputs)))
+    return traced_model(_prototype(spec), _example(spec), kept_back=kept_back(dict(spec.inputs)))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import ceil
 from typing import Any
 
 from raysplit.actors.aggregator import Aggregator
@@ -18,9 +17,9 @@ from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext, StepId
+from raysplit.actors.routed_node import RoutedNode
 from raysplit.actors.server_shard import ServerShard
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
-from raysplit.algorithms.mpsl.routed_node import RoutedNode
 from raysplit.cluster.contract import PartySpec
 from raysplit.experiment.errors import CannotBeSimulated
 from raysplit.prediction.dry_run import DryRecipe, TensorSize
@@ -48,15 +47,10 @@ class DryOwner(DataOwner):
     """Data owner whose batches are sizes."""
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:
-        batches = [_batch(num_rows) for num_rows in self._batch_sizes()]
+        batches = [_batch(num_rows) for num_rows in self._training.batch_sizes(len(self._shard))]
         for step in range(context.steps(self.name)):
             step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
             yield step_id, batches[step % len(batches)]
-
-    def _batch_sizes(self) -> list[int]:
-        size, num_samples = self._training.batch_size, len(self._shard)
-        sizes = [min(size, num_samples - i * size) for i in range(ceil(num_samples / size))]
-        return sizes[:-1] if self._training.drop_last and len(sizes) > 1 and sizes[-1] < size else sizes
 
 
 class DryNode(ComputeNode):
@@ -65,20 +59,20 @@ class DryNode(ComputeNode):
     async def _joint_work(self, brought: list[tuple[StepId, Any, Any]]) -> dict[str, tuple[float, Any]]:
         stage = self._stage(SHARED)
         results = {step_id.owner: await stage.loss_gradient(step_id, z, y, self._loss) for step_id, z, y in brought}
-        await self._combine(brought[0][0], stage, sum(z.num_rows for _, z, _ in brought))
+        await self._combine(brought[0][0], stage, float(sum(z.num_rows for _, z, _ in brought)))
         await stage.update(brought[0][0])
         self._num_steps += 1
-        self._pass_turn()
+        self._turns.passed()
         return results
 
 
 class DryServerShard(DryNode, ServerShard):
     """One of several servers of sizes; its gradient has the size of its part."""
 
-    async def _combine(self, step_id: StepId, stage: Any, num_rows: int) -> None:
+    async def _combine(self, step_id: StepId, stage: Any, mass: float) -> None:
         assert self._sharing is not None
         gradient: Any = TensorSize(sum(weight.num_bytes for weight in stage.part.weights().values()))
-        await self._exchange(step_id, (gradient, num_rows), self._sharing)
+        await self._exchange(step_id, (gradient, mass), self._sharing)
 
 
 _DRY_CLASSES: dict[Any, Any] = {DataOwner: DryOwner, ComputeNode: DryNode, ServerShard: DryServerShard}

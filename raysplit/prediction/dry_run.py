@@ -63,11 +63,30 @@ class DryModelSpec:
 
     Attributes:
         units: the units of the model, with bytes for a batch of ``batch_size``.
+        private_cut: the lowest number of units that keep the inputs at their owner; None if there is none.
+        may_send_inputs: whether the configuration lets inputs leave their owners.
     """
 
     units: tuple[UnitProfile, ...]
     batch_size: int
     dtype: str = "float32"
+    private_cut: int | None = 1
+    may_send_inputs: bool = False
+
+    @property
+    def private_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that stay with their owners, as `ModelSpec` has them."""
+        return () if self.may_send_inputs else ("x",)
+
+    def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
+        """Name the inputs that would cross a cut, as `ModelSpec.sent_inputs` does."""
+        (units,) = unit_counts([cut], len(self.units))
+        is_private = self.private_cut is not None and units >= self.private_cut
+        return () if is_private or self.may_send_inputs else ("x",)
+
+    def first_private_cut(self) -> int | None:
+        """Return the lowest number of units after which the inputs do not cross, as `ModelSpec` does."""
+        return 1 if self.may_send_inputs else self.private_cut
 
     def parts(self, cuts: Sequence[int | str]) -> list[DryPart]:
         """Return the ``len(cuts) + 1`` parts between the cuts, which must be numbers of units."""
@@ -130,7 +149,18 @@ class DryPart:
     def state_dict(self) -> State:
         return self._weights
 
+    def parameters(self) -> Sequence[Any]:
+        """Return nothing to be looked at: a profile does not say which weights are trained, so that all count."""
+        return ()
+
+    def named_parameters(self, **_: Any) -> Sequence[Any]:
+        return ()
+
     weights = state_dict
+    has_optimizer_state = False
+
+    def abandon(self) -> None:
+        """Do nothing; no batch is in flight."""
 
     def restart_optimizer(self) -> None:
         """Do nothing; there is no optimizer."""
@@ -148,7 +178,12 @@ class DryRecipe:
     index: int
     cuts: tuple[int | str, ...]
 
+    buffers: str = "average"
+
     def build(self, device: Device) -> DryStage:
+        return DryStage(self, device)
+
+    def build_in(self, part: DryPart, device: Device) -> DryStage:
         return DryStage(self, device)
 
 

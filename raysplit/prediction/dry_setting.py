@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Generator, Tensor
 
-from raysplit.actors.data_owner import LocalTraining
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.setting import OwnerData, Setting
+from raysplit.data.batches import LocalTraining
 from raysplit.experiment.errors import CannotBeSimulated, ConfigError
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.topology import Topology
@@ -38,11 +38,12 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
     given = experiment.setting
     sizes = shard_sizes or [len(data.shard) for data in given.owners.values()]
     training = LocalTraining(
-        batch_size=given.training.batch_size, drop_last=given.training.drop_last, loss=given.training.loss
+        batch_size=given.training.batch_size, last_batch=given.training.last_batch, loss=given.training.loss
     )
     setting = dry_setting(
         experiment.required_topology,
         sizes,
+        may_send_inputs=may_send_inputs(experiment),
         training=training,
         local_epochs=given.local_epochs,
         max_steps=given.max_steps,
@@ -52,10 +53,22 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
     return replace(experiment, setting=setting)
 
 
-def dry_setting(topology: Topology, shard_sizes: Sequence[int], **rules: Any) -> Setting:
+def may_send_inputs(experiment: Experiment) -> bool:
+    """Whether the model's section names inputs that may leave their owners."""
+    return bool(experiment.section("model").get("send_inputs"))
+
+
+def dry_setting(
+    topology: Topology, shard_sizes: Sequence[int], *, may_send_inputs: bool = False, **rules: Any
+) -> Setting:
     """Build a setting for owners with ``shard_sizes`` samples and the model that the topology has a profile of."""
     profile = reference_profile(topology)
-    spec: Any = DryModelSpec(units=profile.units, batch_size=profile.batch_size)
+    spec: Any = DryModelSpec(
+        units=profile.units,
+        batch_size=profile.batch_size,
+        private_cut=profile.first_private_cut(),
+        may_send_inputs=may_send_inputs,
+    )
     return Setting(spec=spec, owners={f"owner-{i}": no_data(size) for i, size in enumerate(shard_sizes)}, **rules)
 
 

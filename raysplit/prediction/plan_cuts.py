@@ -10,7 +10,7 @@ from raysplit.algorithms.route import RouteOptions
 from raysplit.experiment.errors import ConfigError
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.topology import Topology
-from raysplit.prediction.dry_setting import dry, reference_profile
+from raysplit.prediction.dry_setting import dry, may_send_inputs, reference_profile
 from raysplit.prediction.machines import interface
 from raysplit.schedulers.cuts.problem import Objective
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, Profile
@@ -45,6 +45,7 @@ def cut_problem(experiment: Experiment, *, objective: Objective = "sum_of_max") 
         units=options.units or _free_ends(topology, len(setting.owners)),
         objective=objective,
         batches_per_owner=round(sum(steps) / len(steps)),
+        may_send_inputs=may_send_inputs(experiment),
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.sent_inputs import refuse_sent_inputs
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.simulated.cluster import SimulatedCluster
@@ -86,7 +87,9 @@ def simulate(
     units = reference_profile(experiment.required_topology).units
     if links.codecs and not all(unit.activation_shapes for unit in units):
         logger.warning("the profile has no shapes of activations; for codecs, each activation counts as one tensor")
-    parties = dry_parties(algorithm.parties())
+    parties = algorithm.parties()
+    refuse_sent_inputs(parties)
+    parties = dry_parties(parties)
     cluster = SimulatedCluster(
         partial(
             emulation,

@@ -7,8 +7,9 @@ B_m that of bottom m, and A_m the block between both (spectral norms). For any c
     D_s = S + sum_m c_m A_m        D_m = B_m + A_m / c_m
 
 make diag(D_s, D_m) an upper bound of the Hessian, because |2 <u, A v>| <= A (c |u|^2 + |v|^2 / c). Hence the steps
-1 / D_s of the top, on the gradient of the sum, and 1 / D_m of the bottoms never increase L on full batches. The blocks
-alone, without A_m, are not safe; one rate for all parts costs up to max(D) / D_m times as many steps.
+1 / D_s of the top, on the gradient of the sum, and 1 / D_m of the bottoms do not increase L on full batches as long as
+the norms bound the curvature all along the step. Norms measured at single points, as here, do so usually, not always.
+The blocks alone, without A_m, are not safe; one rate for all parts costs up to max(D) / D_m times as many steps.
 """
 
 from __future__ import annotations

@@ -29,6 +29,11 @@ class FailureRules(QuorumRules):
     restarts_per_run: int = Field(default=20, ge=0)
     """Largest number of repetitions in the whole run; a further failure ends it."""
 
+    @property
+    def drops_owners(self) -> bool:
+        """Whether a round may be repeated without some of its owners."""
+        return "drop" in (self.on_bad_update, self.on_lost_place)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LostPlace:

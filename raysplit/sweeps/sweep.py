@@ -18,7 +18,7 @@ from typing import Any
 
 from raysplit.cluster.on_ray.connect import ray_left_as_found, run_tasks
 from raysplit.config.errors import ConfigError
-from raysplit.config.run import RunConfig, check_config, load_recorded
+from raysplit.config.run import RunConfig, check_config, load_recorded, resolved
 from raysplit.config.texts import config_texts
 from raysplit.experiment.fingerprint import numbers_depend_on
 from raysplit.paths import expanded, is_uri
@@ -147,7 +147,8 @@ def is_finished(folder: Path, config: RunConfig) -> bool:
     """Return whether a folder has this run, finished. Raises `ConfigError` if it has a run with other settings."""
     if not finished(folder):
         return False
-    before, now = (dict(flat(numbers_depend_on(c.model_dump(mode="json")))) for c in (load_recorded(folder), config))
+    configs = (load_recorded(folder), config)
+    before, now = (dict(flat(numbers_depend_on(resolved(c).model_dump(mode="json")))) for c in configs)
     different = [key for key in now | before if before.get(key) != now.get(key)]
     if different:
         changed = ", ".join(f"{key} {before.get(key)!r} for {now.get(key)!r}" for key in different)

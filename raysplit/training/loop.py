@@ -31,8 +31,10 @@ from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
 from raysplit.training.evaluating import Tested, evaluated
+from raysplit.training.fit import refuse_unfit
 from raysplit.training.majority import majority_accuracies, majority_row
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
+from raysplit.training.model_checks import check_cuts, check_outputs
 from raysplit.training.preflight import expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
@@ -70,6 +72,8 @@ async def run(
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
         algorithm = experiment.begin()
+        check_outputs(experiment.setting.spec)
+        refuse_unfit(algorithm)
         if folder is not None:
             folder.write_text("config.yaml", write(experiment.plain))
             folder.write_environment(resources or {})
@@ -79,6 +83,7 @@ async def run(
         try:
             setting = algorithm.setting
             parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
+            check_cuts(algorithm, parties)
             if experiment.reliability.preflight and resources and experiment.elastic is None:
                 refuse_too_little(expected_needs(experiment, algorithm, parties, resources), resources)
             algorithm.attach(await deployed(parties, cluster, experiment.reliability), cluster)
@@ -216,8 +221,12 @@ class _Loop:
         """Evaluate all models, everybody's and those of single owners, and return the columns of the row."""
         models = self._algorithm.models()
         self._tested = await evaluated(self._algorithm, models, self._experiment.setting.owners)
-        self._states = {label: await merged(states) for label, states in models.items()}
+        self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         return evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
+
+    def _whole(self, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Add the frozen weights, which no party sends, to a state."""
+        return {**self._algorithm.spec_of(label).fixed_state(), **state}
 
     def _record(self, row: Row, moved: list[LinkTraffic]) -> None:
         self._ledger.record(row, moved)
@@ -252,7 +261,8 @@ class _Loop:
 
     def _write_models(self, folder: RunFolder) -> None:
         """Write the chosen models, the last ones where they differ, and the export of a multi-task classifier."""
-        chosen, spec = self._algorithm.chosen() or self._states, self._algorithm.setting.spec
+        better, spec = self._algorithm.chosen(), self._algorithm.setting.spec
+        chosen = {label: self._whole(label, state) for label, state in better.items()} or self._states
         folder.write_model(chosen)
         if chosen is not self._states:
             folder.write_model(self._states, "last.pt")

@@ -36,9 +36,10 @@ def tested(evaluations: Sequence[Evaluation]) -> Row:
     """
     if any(evaluation.task_loss_sums for evaluation in evaluations):
         return _task_row(evaluations)
-    accuracies = [evaluation.accuracy for evaluation in evaluations]
+    accuracies = [evaluation.accuracy for evaluation in evaluations if evaluation.num_correct is not None]
     losses = [evaluation.loss for evaluation in evaluations]
-    row = {"test_accuracy": sum(accuracies) / len(accuracies), "test_loss": sum(losses) / len(losses)}
+    row = {"test_accuracy": sum(accuracies) / len(accuracies)} if accuracies else {}
+    row |= {"test_loss": sum(losses) / len(losses)}
     return row | ({"min_accuracy": min(accuracies)} if len(accuracies) > 1 else {})
 
 

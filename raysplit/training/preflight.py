@@ -51,17 +51,24 @@ def estimate(
     batch_size: int,
     num_owners: int,
     num_places: int,
+    all_owners: int | None = None,
     learners: Sequence[PartRecipe] = (),
 ) -> Needs:
-    """Estimate the memory of the parties; a node with a replica per owner has ``num_owners`` replicas.
+    """Estimate the memory of the parties.
 
-    ``learners`` are models that every owner builds only later, when its groups of tasks start.
+    Args:
+        parties: the parties.
+        batch_size: samples in a mini-batch.
+        num_owners: owners that take part in a round; a node has a replica for each, where replicas are equal between
+            rounds.
+        num_places: processes.
+        all_owners: all owners; a node has a replica for each, where a replica keeps momentum or statistics of its own.
+        learners: models that every owner builds only later, when its groups of tasks start.
     """
     models = samples = crossing = 0
     known: dict[str, tuple[list[int], list[int], list[int]]] = {}
     state_copies: dict[str, int] = {}
     for party in parties:
-        copies = num_owners if party.arguments.get("copies") == "per_owner" else 1
         for recipe in [*_recipes(party), *(learners if party.role == "owner" else ())]:
             key = f"{recipe.spec} {recipe.cuts}"
             if key not in known:  # most owners share their recipes
@@ -70,6 +77,10 @@ def estimate(
             if optimizer not in state_copies:
                 state_copies[optimizer] = _state_copies(recipe.optimizer)
             weights, outputs, sent = known[key]
+            copies = 1
+            if party.arguments.get("copies") == "per_owner":
+                forgets = party.arguments.get("restart_optimizer") or not state_copies[optimizer]
+                copies = num_owners if forgets and recipe.buffers == "average" else all_owners or num_owners
             kept = weights[recipe.index] * (2 + state_copies[optimizer])
             models += copies * (kept + outputs[recipe.index] * batch_size)
             crossing = max(crossing, *sent)
@@ -91,7 +102,8 @@ def expected_needs(
     return estimate(
         parties,
         batch_size=experiment.batch_size,
-        num_owners=setting.cohort_size or len(setting.owners),
+        num_owners=setting.cohort.num_drawn(len(setting.owners), setting.cohort_size),
+        all_owners=len(setting.owners),
         num_places=len(parties) if options.sharing == "alone" else places,
         learners=algorithm.learners(),
     )
@@ -119,7 +131,9 @@ def _recipes(party: PartySpec) -> list[PartRecipe]:
     given: Any = party.arguments.get("recipes", party.arguments.get("recipe", ()))
     if isinstance(given, PartRecipe):
         return [given]
-    return list(given.values()) if isinstance(given, Mapping) else list(given)
+    if isinstance(given, Mapping):  # by owner; each kind of part counts as if all owners had it
+        return list({(recipe.spec, recipe.cuts, recipe.index): recipe for recipe in given.values()}.values())
+    return list(given)
 
 
 def _sizes(recipe: PartRecipe) -> tuple[list[int], list[int], list[int]]:

@@ -7,6 +7,7 @@ All gradients are computed at the same weights, before the one update.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,8 +15,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from raysplit.actors.aggregation import is_finite
 from raysplit.actors.parts.losses import Loss, loss_values, losses_apart
 from raysplit.actors.parts.part import Tensors, TrainablePart, as_tuple, gradients, leaves, on_device, untuple
+from raysplit.actors.parts.stage import require_finite
+from raysplit.actors.records import StepId
 from raysplit.models.cutting.dropout import dropout_stream
 
 ServerForward = Literal["concat", "grad_avg"]
@@ -47,10 +51,24 @@ class JointRule:
 
 @dataclass(frozen=True, kw_only=True)
 class JointResult:
-    """The mean loss of each owner and the gradient of its smashed data, in the order given."""
+    """The result of a joint step, before the update.
+
+    Attributes:
+        losses: the mean loss of each owner, in the order given.
+        gradients: the gradient of each owner's smashed data.
+        mass: the number of rows, each counted with its weight.
+    """
 
     losses: tuple[float, ...]
     gradients: tuple[Tensors, ...]
+    mass: float
+
+    def require_finite(self, step_ids: Sequence[StepId], zs: Sequence[Tensors]) -> None:
+        """Raise `NonFiniteLoss` if a loss is not finite, first for an owner whose smashed data are not finite."""
+        if not all(math.isfinite(loss) for loss in self.losses):
+            by_blame = sorted(zip(step_ids, self.losses, zs, strict=True), key=lambda row: is_finite(row[2]))
+            for step_id, loss, _ in by_blame:
+                require_finite(step_id, loss)
 
 
 def joint_gradients(
@@ -61,7 +79,7 @@ def joint_gradients(
     rule: JointRule,
     *,
     stream: int,
-    total_rows: int | None = None,
+    row_weights: Sequence[float] = (),
 ) -> JointResult:
     """Accumulate the joint gradient in the part, without a step, and return the owners' losses and gradients.
 
@@ -72,23 +90,24 @@ def joint_gradients(
         loss: mean loss of a batch.
         rule: switches of the computation.
         stream: seed of the dropout masks in the shared part.
-        total_rows: rows of the whole giant batch, if this part receives only some; by default all rows given.
+        row_weights: the weight of each row of an owner in the mean over all rows; by default all rows weigh the same.
     """
     module = part.module
-    if not module.training:
-        module.train()
+    part.set_mode()
     rows = [len(as_tuple(z)[0]) for z in zs]
-    total = total_rows or sum(rows)
-    weights = [b / total for b in rows] if rule.reduction == "sample_mean" else [1.0] * len(rows)
+    masses = [b * weight for b, weight in zip(rows, row_weights or [1.0] * len(rows), strict=True)]
+    total = sum(masses)
+    weights = [mass / total for mass in masses] if rule.reduction == "sample_mean" else [1.0] * len(rows)
+    alike = len(set(row_weights)) <= 1
     ys = [on_device(y, part.device) for y in ys]
-    one_mean = rule.reduction == "sample_mean" and rule.server_forward == "concat" and total == sum(rows)
+    one_mean = rule.reduction == "sample_mean" and rule.server_forward == "concat" and alike
     with dropout_stream(stream):
         if rule.server_forward == "grad_avg":
             inputs = [leaves(z, part.device) for z in zs]
             outputs: list[Any] = [module(*z) for z in inputs]
         else:
             columns = zip(*(as_tuple(z) for z in zs), strict=True)
-            inputs = [leaves(tuple(torch.cat(column) for column in columns), part.device)]
+            inputs = [leaves(tuple(_rows(column) for column in columns), part.device)]
             joined = module(*inputs[0])
             outputs = _split(joined, rows)
     if one_mean:  # one mean over all rows, bit for bit as centralized training; own losses are only reported
@@ -110,7 +129,7 @@ def joint_gradients(
         sent = _split(gradients(inputs[0]), rows) if len(inputs) == 1 else [gradients(z) for z in inputs]
         if rule.client_grad_scale == "per_client_mean":
             sent = [_scaled(g, 1.0 / w) for g, w in zip(sent, weights, strict=True)]
-    return JointResult(losses=tuple(losses), gradients=tuple(sent))
+    return JointResult(losses=tuple(losses), gradients=tuple(sent), mass=total)
 
 
 def _own_gradients(
@@ -123,13 +142,16 @@ def _own_gradients(
         own = leaves(z, part.device)
         with dropout_stream(stream):
             value = loss(part.module(*own), y)
-            wanted = [v for v in own if v.requires_grad]
-            for v, g in zip(wanted, torch.autograd.grad(value, wanted), strict=True):
-                v.grad = g
+            torch.autograd.grad(value, [v for v in own if v.requires_grad], allow_unused=True)
         sent.append(gradients(own))
     for name, buffer in part.module.named_buffers():
         buffer.copy_(buffers[name])
     return sent
+
+
+def _rows(pieces: Sequence[Tensor]) -> Tensor:
+    """Concatenate the rows of all pieces; a single one keeps its order in memory."""
+    return torch.cat(list(pieces)) if len(pieces) > 1 else pieces[0]
 
 
 def _scaled(g: Tensors, factor: float) -> Tensors:

@@ -1,4 +1,8 @@
-"""Optimizers by configuration: any class of ``torch.optim``, by its name in lower case."""
+"""Optimizers by configuration: the classes of ``torch.optim`` that can train any part, by their names in lower case.
+
+Three of torch's cannot: LBFGS computes the loss several times per step, SparseAdam takes sparse gradients only, and
+Muon takes matrices only.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,15 @@ from typing import Any
 
 import torch
 
+from raysplit.models.optimizer_step import use_up_gradients
 from raysplit.options import checked_options
 from raysplit.registry import one_of
+
+_UNFIT = {
+    "lbfgs": "it computes the loss several times in a step",
+    "sparseadam": "it takes sparse gradients only",
+    "muon": "it takes matrices only, and parts have biases",
+}
 
 
 @cache
@@ -20,6 +31,7 @@ def _classes() -> dict[str, type[torch.optim.Optimizer]]:
         c.__name__.lower(): c
         for c in found
         if isinstance(c, type) and issubclass(c, torch.optim.Optimizer) and c is not torch.optim.Optimizer
+        if c.__name__.lower() not in _UNFIT
     }
 
 
@@ -41,12 +53,31 @@ class OptimizerSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.name in _UNFIT:
+            raise ValueError(
+                f"optimizer {self.name} cannot train parts of a model: {_UNFIT[self.name]}; use one of "
+                f"{', '.join(sorted(_classes()))}"
+            )
         one_of("optimizer", self.name, sorted(_classes()))
         if not self.lr >= 0:
             raise ValueError(f"a learning rate must be at least 0, got {self.lr}")
         checked = checked_options(_classes()[self.name], self.options, name=self.name, given=("params", "lr"))
         object.__setattr__(self, "options", checked)
-        self.build([torch.zeros(1, requires_grad=True)])  # wrong options fail here, not in a remote process
+        self._try()  # wrong options fail here, not in a remote process
+
+    def _try(self) -> None:
+        parameters = [torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in (2, (2, 2))]
+        optimizer = self.build(parameters)
+        assert optimizer is not None
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        try:
+            use_up_gradients(optimizer)
+        except (TypeError, LookupError, RuntimeError, AttributeError, ValueError, AssertionError) as error:
+            raise ValueError(
+                f"optimizer {self.name} with {dict(self.options)} cannot take a step: {error}; see torch.optim for its "
+                f"arguments"
+            ) from error
 
     def build(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer | None:
         """Build the optimizer for these parameters; None if none of them requires a gradient."""

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.models.cutting.dropout import dropout_stream
+from raysplit.models.frozen import load_trained, train_mode, trained_state
 from raysplit.models.optimizer_step import use_up_gradients
 
 Tensors = Tensor | tuple[Tensor, ...]
 Received = Tensors | Mapping[str, Tensor]
 """The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
 BufferPolicy = Literal["average", "local"]
+_ARRIVED = "_raysplit_arrived"  # attribute of a leaf: the gradients that its hook took, at most one
 
 
 def as_tuple(value: Tensors) -> tuple[Tensor, ...]:
@@ -34,8 +36,20 @@ def untuple(values: tuple[Tensor, ...]) -> Tensors:
 
 
 def leaves(values: Tensors, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
-    """Make received tensors the leaves of a new graph on a device; floating-point ones get a gradient."""
-    return tuple([v.detach().to(device).requires_grad_(v.is_floating_point()) for v in as_tuple(values)])
+    """Make received tensors the leaves of a new graph on a device; floating-point ones get a gradient.
+
+    A hook takes the gradient as the backward pass gives it. In ``.grad`` it would lie in memory as the tensor does, and
+    the kernels of the part in front, which differ by memory order, would give other last bits than in the uncut model.
+    """
+    return tuple([_leaf(v.detach().to(device)) for v in as_tuple(values)])
+
+
+def _leaf(value: Tensor) -> Tensor:
+    if value.is_floating_point():
+        arrived: list[Tensor] = []
+        value.requires_grad_(True).register_hook(arrived.append)  # type: ignore[no-untyped-call]
+        setattr(value, _ARRIVED, arrived)
+    return value
 
 
 def on_device(value: Any, device: torch.device | str) -> Any:
@@ -45,7 +59,12 @@ def on_device(value: Any, device: torch.device | str) -> Any:
 
 def gradients(inputs: tuple[Tensor, ...]) -> Tensors:
     """Return the gradients of crossing tensors; zero for one on which the loss does not depend."""
-    return untuple(tuple(torch.zeros_like(v) if v.grad is None else v.grad for v in inputs))
+    return untuple(tuple(_gradient(v) for v in inputs))
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    arrived: list[Tensor] = getattr(leaf, _ARRIVED, [])
+    return arrived[0] if arrived else torch.zeros_like(leaf)
 
 
 class PackedPart(NamedTuple):
@@ -80,6 +99,7 @@ class TrainablePart:
 
     Attributes:
         before_step: a function that is called before a step applies its gradients, if set.
+        frozen: whether steps change nothing and the module is in evaluation mode.
     """
 
     def __init__(
@@ -103,6 +123,7 @@ class TrainablePart:
         self._outputs: tuple[Tensor, ...] = ()
         self._anchor: list[Tensor] = []
         self.before_step: Callable[[], None] | None = None
+        self.frozen = False
         self.restart_optimizer()
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -134,7 +155,9 @@ class TrainablePart:
 
     def step(self) -> None:
         """Apply the accumulated gradients and clear them."""
-        if self._optimizer is None:
+        if self.frozen:
+            self.module.zero_grad()
+        if self._optimizer is None or self.frozen:
             return
         if self.proximal_mu:
             self._add_proximal_term()
@@ -151,8 +174,7 @@ class TrainablePart:
             return untuple(as_tuple(self.module(*(v.to(self.device) for v in as_tuple(z)))))
 
     def _compute(self, z: Received, stream: int) -> None:
-        if not self.module.training:
-            self.module.train()
+        self.set_mode()
         named: dict[str, Tensor] = {}
         if isinstance(z, Mapping):  # inputs of the data, whose gradients are not needed
             self._inputs, named = (), {name: v.detach().to(self.device) for name, v in z.items()}
@@ -163,6 +185,11 @@ class TrainablePart:
         self._stream = stream
         with dropout_stream(stream):
             self._outputs = as_tuple(self.module(*self._inputs, **named))
+
+    def set_mode(self) -> None:
+        """Set the module to training mode, or to evaluation mode while this part is frozen."""
+        if self.module.training == self.frozen:
+            self.module.eval() if self.frozen else train_mode(self.module)
 
     def _take_input_gradients(self) -> Tensors:
         taken = gradients(self._inputs) if self.input_gradients else ()
@@ -182,22 +209,27 @@ class TrainablePart:
         return self._optimizer
 
     @property
+    def has_optimizer_state(self) -> bool:
+        """Whether the optimizer holds anything that its next step depends on, such as momentum."""
+        return self._optimizer is not None and any(self._optimizer.state.values())
+
+    @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.module.parameters())
 
     def weights(self) -> dict[str, Tensor]:
-        """Copy all weights and buffers to main memory, under the names of the whole model."""
-        return {key: value.detach().to("cpu", copy=True) for key, value in self.module.state_dict().items()}
+        """Copy what is trained, and buffers, to main memory, under the names of the whole model."""
+        return {key: value.detach().to("cpu", copy=True) for key, value in trained_state(self.module).items()}
 
     def load_weights(self, state: Mapping[str, Tensor], *, buffers: BufferPolicy = "average") -> None:
-        """Load a copy of these weights; ``buffers="local"`` keeps this part's own batch-norm statistics."""
+        """Load a copy of these weights, except frozen ones that they lack; ``buffers="local"`` keeps own statistics."""
         if buffers == "local":
             own = {name for name, _ in self.module.named_buffers()}
             state = {
                 **{k: v for k, v in self.module.state_dict().items() if k in own},
                 **{k: v for k, v in state.items() if k not in own},
             }
-        self.module.load_state_dict(dict(state))
+        load_trained(self.module, state)
         if self.proximal_mu:
             self._anchor = [p.detach().clone() for p in self.module.parameters()]
 

@@ -20,6 +20,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
 from raysplit.algorithms.fedavg.open_round import OpenRounds
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
+from raysplit.algorithms.unused import NO_NODE
 from raysplit.cluster.contract import PartySpec, Promise
 
 
@@ -42,6 +43,7 @@ class FedAvg(Algorithm):
     title = "FedAvg"
     comes_and_goes = True
     works_apart = True
+    unused = NO_NODE
 
     def set_up(self, setting: Setting) -> None:
         super().set_up(setting)

@@ -27,9 +27,11 @@ from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
+from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.data.inputs import feed
 from raysplit.models.cutting.dropout import dropout_stream
+from raysplit.models.frozen import train_mode
 
 
 async def fedem_round(owner: DataOwner, team: Team, context: RoundContext, *, seed: int) -> None:
@@ -57,7 +59,8 @@ def responsibilities(owner: DataOwner) -> Tensor:
 
 def weighted_gradient(part: TrainablePart, batch: Batch, q: Tensor, *, stream: int) -> float:
     """M-step: accumulate the gradient of sum_k mean_i q_ik l_ik; learners share no weights, so one pass serves all."""
-    mixture = mixture_in(part).train()
+    mixture = mixture_in(part)
+    train_mode(mixture)
     with dropout_stream(stream):
         losses = sample_losses(mixture, batch, part.device)
         value = (q.T * losses).mean(1).sum()
@@ -89,21 +92,21 @@ class FedEM(Algorithm):
     name = "fedem"
     can_be_simulated = False
     title = "FedEM"
+    unused = {**NO_NODE, **NO_COMMON_MODEL}
+    losses = ("cross_entropy",)  # samples are weighted by their likelihood
     options_type: ClassVar[type[Options]] = FedEMOptions
 
     def set_up(self, setting: Setting) -> None:
         options: FedEMOptions = self.options
-        if setting.training.loss != "cross_entropy":
-            raise ValueError(
-                f"fedem weights samples by their likelihood, so training.loss must be cross_entropy, got "
-                f"{setting.training.loss!r}; set it to cross_entropy or choose another algorithm"
-            )
         super().set_up(replace(setting, spec=MixtureSpec.of(setting.spec, options.num_learners)))
 
     def parties(self) -> list[PartySpec]:
         aggregator = self.aggregator_party(0)
         learners = {key: value for key, value in aggregator.arguments["state"].items() if key != MIXTURE}
-        return [*self.owner_parties(self.recipe(0)), replace(aggregator, arguments={"state": learners})]
+        return [
+            *self.owner_parties(self.recipe(0)),
+            replace(aggregator, arguments={**aggregator.arguments, "state": learners}),
+        ]
 
     async def round(self, context: RoundContext) -> RoundReport:
         await self.aggregator().begin(context)

@@ -27,6 +27,7 @@ from raysplit.algorithms.mas.costs import Ledger, watts_of
 from raysplit.algorithms.mas.live_groups import LiveGroups
 from raysplit.algorithms.mas.phase import Phase, TaskGroup, inherit, label_of, plain_phase
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
+from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE, OWNERS
 from raysplit.cluster.contract import Promise, gather
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
@@ -59,6 +60,8 @@ class GroupTraining(LiveGroups):
     """A method that trains groups; a subclass gives the first phase and, after each round, the next one if any."""
 
     options_type: ClassVar[type[Options]] = GroupOptions
+    losses = ("task_sum",)
+    unused = {**NO_NODE, **NO_COMMON_MODEL, **dict.fromkeys(OWNERS, "its owners train and test on common tasks")}
 
     def set_up(self, setting: Setting) -> None:
         options: GroupOptions = self.options

@@ -19,6 +19,7 @@ from raysplit.actors.records import RoundContext
 from raysplit.algorithms.mas.measuring import MeasuringOptions, MeasuringTraining, plain_affinity
 from raysplit.algorithms.mas.phase import Inheritance, Phase
 from raysplit.algorithms.setting import Options, Setting
+from raysplit.algorithms.unused import RunOutline
 from raysplit.schedulers.grouping.scores import (
     Affinity,
     Groups,
@@ -85,17 +86,22 @@ class MAS(MeasuringTraining):
     title = "MAS"
     options_type: ClassVar[type[Options]] = MASOptions
 
+    @classmethod
+    def check(cls, options: Any, outline: RunOutline) -> None:
+        super().check(options, outline)
+        merged, rounds = options.merged_rounds, outline.rounds
+        if isinstance(merged, int) and not 1 <= merged < rounds:
+            raise ValueError(
+                f"merged_rounds is {merged} and training.rounds is {rounds}; give merged_rounds 1 to {rounds - 1}, and "
+                f"at least 2 rounds"
+            )
+
     def set_up(self, setting: Setting) -> None:
         options: MASOptions = self.options
         self._affinity: Affinity | None = None  # the one by which the present groups were chosen
         self._trials: list[tuple[Affinity, ...]] = []
         self._waiting = dict(options.new_tasks)
         super().set_up(setting)
-        merged, rounds = options.merged_rounds, setting.rounds
-        if isinstance(merged, int) and not 1 <= merged < rounds:
-            raise ValueError(
-                f"merged_rounds is {merged} and training.rounds is {rounds}; give merged_rounds 1 to {rounds - 1}"
-            )
         if options.num_groups > len(self.phase.groups[0]):
             raise ValueError(
                 f"num_groups is {options.num_groups} and there are {len(self.phase.groups[0])} tasks to split; give "

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from raysplit.actors.data_owner import Batch, DataOwner, LocalTraining, Program
+from raysplit.actors.data_owner import Batch, DataOwner, Program
 from raysplit.actors.parts.part import on_device
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundContext, StepId
@@ -23,6 +23,7 @@ from raysplit.algorithms.mas.metered_device import MeteredDevice, processor_time
 from raysplit.algorithms.mas.phase import label_of
 from raysplit.cluster.contract import Given, Promise
 from raysplit.cluster.device import Device, Inline
+from raysplit.data.batches import LocalTraining
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.dense import gradnorm as mas_gradnorm

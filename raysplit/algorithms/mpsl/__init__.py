@@ -2,7 +2,6 @@
 
 * ``mpsl``: `MPSL` and the owner's rounds.
 * ``migration``: conditions for moving parts between nodes, and the whole state that is cut again.
-* ``routed_node``: a node whose owners have different cuts.
 """
 
 from raysplit.algorithms.mpsl.mpsl import MPSL as MPSL

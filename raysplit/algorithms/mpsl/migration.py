@@ -37,6 +37,12 @@ def refuse_to_move(setting: Setting, routes: Sequence[Route], on_offer: Sequence
             "on_offer lets parts move between nodes, but owners keep momentum or batch-norm statistics of their own; "
             "set training.owner_optimizer_state to restart and training.buffers to average, or leave on_offer out"
         )
+    if setting.updates.judge_whole_models:
+        raise ValueError(
+            "on_offer moves parts whose replicas are averaged at their nodes, but reliability.aggregation krum and "
+            "max_update_norm judge whole models at the aggregator; use another aggregation without max_update_norm, or "
+            "leave on_offer out"
+        )
     if len(routes) > 1:
         raise ValueError(
             f"on_offer moves parts for all owners together, but owner_routes gives {len(routes)} different routes; "

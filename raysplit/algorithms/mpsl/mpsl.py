@@ -19,14 +19,16 @@ from pydantic import Field
 from raysplit.actors.data_owner import Batch, DataOwner, Program
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext, StepId
+from raysplit.actors.routed_node import RoutedNode, RoutedNodeHandle
 from raysplit.actors.verbs import NodeHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl.migration import refuse_to_move, whole_state
-from raysplit.algorithms.mpsl.routed_node import RoutedNode, RoutedNodeHandle
 from raysplit.algorithms.route import Route, RouteOptions
 from raysplit.algorithms.setting import AGGREGATOR, Cut, Options, RoundReport, Setting, Team
+from raysplit.algorithms.unused import DIVERGENCE, OWN_RULES_AT_NODES, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.cluster.device_queue import QueueDevice
+from raysplit.models.frozen import trained_state
 
 
 async def train_batch(owner: DataOwner, nodes: Sequence[NodeHandle], step_id: StepId, batch: Batch) -> None:
@@ -50,7 +52,7 @@ async def mpsl_round(owner: DataOwner, team: Team, context: RoundContext) -> Non
 async def routed_round(
     owner: DataOwner, team: Team, context: RoundContext, *, routes: Mapping[str, Sequence[str]]
 ) -> None:
-    """Average at the aggregator, by the names of weights: replicas of different owners hold different units."""
+    """Average at the aggregator, by the names of weights: replicas hold different units, or are judged as wholes."""
     nodes: list[RoutedNodeHandle] = [team.peers[name] for name in routes[owner.name]]
     for step_id, batch in owner.batches(context):
         await train_batch(owner, nodes, step_id, batch)
@@ -74,20 +76,26 @@ class MPSL(Algorithm):
     name = "mpsl"
     title = "MP-SL"
     comes_and_goes = True
+    unused = OWN_RULES_AT_NODES
     options_type: ClassVar[type[Options]] = MPSLOptions
+
+    @classmethod
+    def check(cls, options: Any, outline: RunOutline) -> None:
+        super().check(options, outline)
+        outline.require_owners("owner_routes", options.owner_routes)
+        if options.owner_routes and DIVERGENCE in outline.given:
+            raise ValueError(
+                f"{DIVERGENCE} compares gradients of the owners' first parts, and algorithm.owner_routes cuts them "
+                f"differently; leave one of them out"
+            )
 
     def set_up(self, setting: Setting) -> None:
         options: MPSLOptions = self.options
         super().set_up(setting)
-        if unknown := sorted(options.owner_routes.keys() - setting.owners.keys()):
-            raise ValueError(
-                f"owner_routes names {unknown[0]!r}, which is not an owner; the {len(setting.owners)} owners are "
-                f"{', '.join(list(setting.owners)[:8])}{', ...' if len(setting.owners) > 8 else ''}"
-            )
         default = options.route()
         self._routes = {name: options.owner_routes.get(name, default) for name in setting.owners}
         self._distinct = tuple(dict.fromkeys(self._routes.values()))
-        self._uniform = len(self._distinct) == 1
+        self._uniform = len(self._distinct) == 1 and not setting.updates.judge_whole_models
         if options.on_offer is not None:
             refuse_to_move(setting, self._distinct, options.on_offer)
 
@@ -181,7 +189,7 @@ class MPSL(Algorithm):
         (route,) = self._distinct
         last = len(route.cuts)
         state = whole_state(self.setting.spec, states, own["nodes"])
-        held = [part.state_dict().keys() for part in self.setting.spec.parts(route.cuts)]
+        held = [trained_state(part).keys() for part in self.setting.spec.parts(route.cuts)]
         ends = (self._part(route, 0), self._part(route, last))
         owners = [self.owner(party.name) for party in parties if party.role == "owner"]
         nodes = [self.node(name) for name in route.node_names]

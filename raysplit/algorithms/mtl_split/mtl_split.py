@@ -27,6 +27,7 @@ from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtl_split.heads_node import HeadsHandle, HeadsNode
 from raysplit.algorithms.setting import Cut, Options, RoundReport, Setting, Team
+from raysplit.algorithms.unused import NO_AVERAGE, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.classifier.spec import ClassifierSpec
 
@@ -87,7 +88,18 @@ class MTLSplit(Algorithm):
     name = "mtl_split"
     can_be_simulated = False
     title = "MTL-Split"
+    round_is_report = True
+    unused = NO_AVERAGE
     options_type: ClassVar[type[Options]] = MTLSplitOptions
+
+    @classmethod
+    def check(cls, options: Any, outline: RunOutline) -> None:
+        super().check(options, outline)
+        if len(outline.owners) != 1:
+            raise ValueError(
+                f"MTL-Split has one backbone at one data owner, and there are {len(outline.owners)} owners; set "
+                f"partition.num_owners to 1, or train with splitfed_v1 and cut 0"
+            )
 
     def set_up(self, setting: Setting) -> None:
         options: MTLSplitOptions = self.options
@@ -97,11 +109,6 @@ class MTLSplit(Algorithm):
             raise ValueError(
                 f"MTL-Split trains the heads of a multi-task classifier, and the model is {spec.name!r}; use data with "
                 f"several labels per image, such as shapes3d, and set model.name to multi_task"
-            )
-        if len(setting.owners) != 1:
-            raise ValueError(
-                f"MTL-Split has one backbone at one data owner, and there are {len(setting.owners)} owners; set "
-                f"partition.num_owners to 1, or train with splitfed_v1 and cut 0"
             )
         self.groups = dealt(spec.tasks, min(options.num_nodes or len(spec.tasks), len(spec.tasks)))
         self.frozen = spec.frozen

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.part import Tensors, as_tuple, leaves, on_device, untuple
@@ -188,6 +188,8 @@ def _to(values: Tensors, device: str) -> Tensors:
 class CurvatureHandle(NodeHandle, Protocol):
     """The handle of a `CurvatureNode`."""
 
+    def freeze(self) -> Promise[None]: ...
+
     def linearise(
         self, step_id: StepId, present: tuple[str, ...], z: Given[Tensors], y: Any, num_iterations: int
     ) -> Promise[Tensors]: ...
@@ -211,6 +213,10 @@ class CurvatureNode(ComputeNode):
         self._order = ()
         self._own: dict[str, float] = {}
         self._cross: dict[str, float] = {}
+
+    async def freeze(self) -> None:
+        """From now on, train the shared part no more; it is in evaluation mode, so that its statistics stay too."""
+        self._stage(SHARED).part.frozen = True
 
     async def linearise(
         self, step_id: StepId, present: tuple[str, ...], z: Tensors, y: Any, num_iterations: int

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
 
 from raysplit.data.inputs import feed
+from raysplit.models.frozen import fixed_names, load_trained
 from raysplit.models.spec import ModelSpec
 
 OWN = "bottom"
@@ -39,6 +41,14 @@ class GraftedSpec(ModelSpec):
             )
         own = super().parts((self.own_cut,))[0]
         return [OwnPart(own), *self.shared.parts(cuts)[1:]]
+
+    def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
+        """Name what the bottom would send as it is; see `ModelSpec.sent_inputs`."""
+        return super().sent_inputs(self.own_cut)
+
+    def fixed_state(self) -> dict[str, Tensor]:
+        parts = self.parts((self.shared_cut,))
+        return {key: part.state_dict()[key] for part in parts for key in fixed_names(part)}
 
     def build(self) -> nn.Module:
         return Grafted(*self.parts((self.shared_cut,)))
@@ -68,11 +78,11 @@ class Grafted(nn.Module):
         return self.shared(*z) if isinstance(z, tuple) else self.shared(z)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load the union of the parts' states."""
+        """Load the union of the parts' states, which need not have frozen weights."""
         own = {key: value for key, value in state_dict.items() if key.startswith(f"{OWN}.")}
-        self.own.load_state_dict(own, strict, assign)
-        rest = {key: value for key, value in state_dict.items() if key not in own}
-        return self.shared.load_state_dict(rest, strict, assign)
+        load_trained(self.own, own)
+        load_trained(self.shared, {key: value for key, value in state_dict.items() if key not in own})
+        return _IncompatibleKeys(missing_keys=[], unexpected_keys=[])
 
 
 def graft(own: ModelSpec, own_cut: int | str, shared: ModelSpec, shared_cut: int | str, *, owner: str) -> GraftedSpec:

@@ -21,12 +21,13 @@ from raysplit.actors.parts.joint_step import JointRule, ServerForward
 from raysplit.actors.records import RoundContext, StepId
 from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.mtsl.curvature import CurvatureNode
+from raysplit.algorithms.mtsl.curvature import CurvatureHandle, CurvatureNode
 from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, MeasuredRates, Reduction
 from raysplit.algorithms.mtsl.membership import Membership, members, take_mean_bottom, taking_mean_bottom
 from raysplit.algorithms.mtsl.own_bottoms import Bottom, bottoms_of
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, Setting, SplitOptions, Team
-from raysplit.cluster.contract import PartySpec, Promise
+from raysplit.algorithms.unused import NO_AVERAGE, NO_COMMON_MODEL, RunOutline
+from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import generator
 
@@ -89,19 +90,28 @@ class MTSL(Algorithm):
     name = "mtsl"
     can_be_simulated = False
     title = "MTSL"
+    round_is_report = True
+    unused = {**NO_AVERAGE, **NO_COMMON_MODEL}
     options_type: ClassVar[type[Options]] = MTSLOptions
     lockstep = True
+
+    @classmethod
+    def check(cls, options: Any, outline: RunOutline) -> None:
+        super().check(options, outline)
+        outline.require_owners("members", options.members)
+        for round in sorted({0, *(m.leaves for m in options.members.values() if m.leaves is not None)}):
+            if round < outline.rounds:
+                members(outline.owners, options.members, round)
+        if isinstance(options.learning_rates, FixedRates):
+            options.learning_rates.of_owners(outline.owners, 0.0)
+        if isinstance(options.bottoms, Mapping):
+            outline.require_owners("bottoms", options.bottoms)
 
     def set_up(self, setting: Setting) -> None:
         options: MTSLOptions = self.options
         super().set_up(setting)
         owners = list(setting.owners)
-        if strangers := options.members.keys() - set(owners):
-            raise ValueError(
-                f"members names {sorted(strangers)[0]!r}, which is not an owner; the owners are {owners[0]} to "
-                f"{owners[-1]}"
-            )
-        self._specs = bottoms_of(owners, setting.spec, options.cut, options.bottoms)
+        self._specs = bottoms_of(owners, setting.spec, self.placed_cuts[0], options.bottoms)
         if any(m.bottom == "mean" for m in options.members.values()) and len(set(self._specs.values())) > 1:
             raise ValueError(
                 "an owner in members joins with bottom: mean, but the bottoms have different architectures and no "
@@ -110,7 +120,7 @@ class MTSL(Algorithm):
         self._round = 0
         server_forward = options.server_forward or "concat"
         if options.server_forward is None:
-            refuse_mixed_statistics(setting.spec.parts(self.cuts)[1])
+            refuse_mixed_statistics(setting.spec.parts(self.placed_cuts)[1])
         self._rule = JointRule(server_forward=server_forward, reduction=REDUCTIONS[options.reduction])
         rates = options.learning_rates
         self._measured = (
@@ -143,6 +153,11 @@ class MTSL(Algorithm):
         )
         return [*owners, replace(server, build=CurvatureNode)]
 
+    def seen_alone(self, owner: str) -> tuple[ModelSpec, tuple[Cut, ...]]:
+        meet = min(self.setting.cohort_size or 2, len(self.setting.owners)) > 1 and not self.options.members
+        joined = self._rule.server_forward == "concat" and meet and not self.options.absence
+        return self._specs[owner], self.cuts if joined else ()
+
     # -- a round -------------------------------------------------------------------------------------------------
 
     def available(self, round: int) -> list[str]:
@@ -169,7 +184,8 @@ class MTSL(Algorithm):
         rates = await self._measured.refresh(self.handles, context) if self._measured else {}
         frozen_from = self.options.freeze_server_from
         if frozen_from is not None and context.round >= frozen_from:
-            await self.node().set_learning_rate(0.0)
+            server: CurvatureHandle = self.handles[SERVER]
+            await gather(server.set_learning_rate(0.0), server.freeze())
         return rates
 
     # -- results -------------------------------------------------------------------------------------------------

@@ -9,16 +9,20 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from raysplit.algorithms.mtsl.joined_model import graft
+from raysplit.algorithms.setting import AUTO, placed
 from raysplit.models.spec import ModelSpec
 
 
 class Bottom(BaseModel):
-    """A bottom: the units before ``cut`` of the network ``model``. Further keys are passed to the network."""
+    """A bottom: the units before ``cut`` of the network ``model``. Further keys are passed to the network.
+
+    The cut ``auto`` is the first one, from 1 on, at which the inputs stay at the owner.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
     model: str
-    cut: int | str = 1
+    cut: int | str = AUTO
 
     @property
     def options(self) -> dict[str, Any]:
@@ -35,14 +39,9 @@ def bottoms_of(
             have the bottom of ``spec``.
 
     Raises:
-        ValueError: for an unknown owner, or a bottom that does not fit the top.
+        ValueError: for a bottom that does not fit the top.
     """
     if isinstance(bottoms, Mapping):
-        if strangers := bottoms.keys() - set(owners):
-            raise ValueError(
-                f"bottoms names {sorted(strangers)[0]!r}, which is not an owner; the owners are {owners[0]} to "
-                f"{owners[-1]}"
-            )
         own = dict(bottoms)
     else:
         own = {name: bottoms[i % len(bottoms)] for i, name in enumerate(owners)} if bottoms else {}
@@ -51,4 +50,4 @@ def bottoms_of(
 
 def _grafted(owner: str, spec: ModelSpec, cut: int | str, bottom: Bottom) -> ModelSpec:
     whole = replace(spec, name=bottom.model, options=bottom.options)
-    return graft(whole, bottom.cut, spec, cut, owner=owner)
+    return graft(whole, placed(bottom.cut, whole), spec, cut, owner=owner)

@@ -66,6 +66,7 @@ if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
 @click.option(
     "--solver", type=click.Choice(["cbc", "highs", "dp"]), default="cbc", show_default=True, help="Solver to use."
 )
+@click.option("--send-inputs", is_flag=True, help="Allow cuts at which raw inputs leave the owner.")
 @click.option("--front", is_flag=True, help="Show all trade-offs of time and price.")
 @click.option("--baselines", is_flag=True, help="Compare with a manual split, one node and copies.")
 @click.option("--picture", type=NewFile(), help="Figure to write (.png).")
@@ -85,6 +86,7 @@ def plan(
     nodes_used: str | None,
     batches: int,
     solver: str,
+    send_inputs: bool,
     front: bool,
     baselines: bool,
     picture: Path | None,
@@ -118,8 +120,11 @@ def plan(
     if front and baselines:
         raise click.UsageError("--front shows many plans and --baselines compares one; give one of the two")
     if config is not None:
-        if profile or units or owner_memory or owners or nodes or links:
-            raise ValueError("CONFIG already has the profile, units, owners and nodes; change them with --set")
+        if profile or units or owner_memory or owners or nodes or links or send_inputs:
+            raise ValueError(
+                "CONFIG already has the profile, units, owners and nodes, and the inputs that may be sent; change them "
+                "with --set"
+            )
         problem = replace(cut_problem(build_dry(load_config(config, overrides))), **rules)
     else:
         if not (profile and owners and nodes):
@@ -130,6 +135,7 @@ def plan(
             nodes=parse_nodes(nodes, links),
             units=parse_units(units, owner_memory),
             batches_per_owner=batches,
+            may_send_inputs=send_inputs,
             **rules,
         )
     if front:

@@ -85,12 +85,19 @@ def _own_size(value: Any) -> int:
 
 
 class _Raw(NamedTuple):
-    """The bytes of a tensor whose type numpy lacks or whose memory format has to be kept."""
+    """The bytes of a tensor whose type numpy lacks or whose order in memory has to be kept, since kernels differ by it.
+
+    Attributes:
+        raw: its numbers once each, in the order in which they lie in memory.
+        dtype: its type.
+        shape: its shape.
+        strides: its strides; 0 for a dimension along which all numbers are the same.
+    """
 
     raw: npt.NDArray[np.uint8]
     dtype: torch.dtype
     shape: tuple[int, ...]
-    channels_last: bool
+    strides: tuple[int, ...]
 
 
 class _Array(NamedTuple):
@@ -115,9 +122,7 @@ def unpack(value: Any) -> Any:
     if isinstance(value, _Array):
         return value.array
     if isinstance(value, _Raw):
-        raw = torch.from_numpy(value.raw) if value.raw.size else torch.empty(0, dtype=torch.uint8)
-        tensor = raw.view(value.dtype).reshape(value.shape)
-        return tensor.permute(0, 3, 1, 2) if value.channels_last else tensor
+        return _unpacked(value)
     return _mapped(unpack, value)
 
 
@@ -128,12 +133,49 @@ def _packed(tensor: Tensor) -> npt.NDArray[Any] | _Raw:
         array = _array(tensor)
     if array is not None and array.flags.c_contiguous:
         return array
-    channels_last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    if channels_last:
-        tensor = tensor.permute(0, 2, 3, 1)
-    shape = tuple(tensor.shape)
-    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
-    return _Raw(raw, tensor.dtype, shape, channels_last)
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    if not tensor.numel():
+        return _Raw(np.empty(0, np.uint8), tensor.dtype, shape, strides)
+    if _overlaps(shape, strides):  # as windows do, which cannot be laid out again from their numbers
+        tensor = tensor.contiguous()
+        strides = tensor.stride()
+    once = tensor[_once(shape, strides)].permute(_outermost_first(strides)).contiguous()
+    raw = once.as_strided((once.numel(),), (1,)).view(torch.uint8).numpy()
+    return _Raw(raw, tensor.dtype, shape, strides)
+
+
+def _unpacked(packed: _Raw) -> Tensor:
+    _, dtype, shape, strides = packed
+    if not packed.raw.size:
+        return torch.empty(shape, dtype=dtype)
+    sizes = [1 if stride == 0 else size for size, stride in zip(shape, strides, strict=True)]
+    order = _outermost_first(strides)
+    dense = torch.from_numpy(packed.raw).view(dtype).reshape([sizes[dimension] for dimension in order])
+    tensor = dense.permute([order.index(dimension) for dimension in range(len(order))])
+    if any(a != b for a, b, size in zip(tensor.stride(), strides, sizes, strict=True) if size > 1):
+        apart = torch.empty_strided(sizes, strides, dtype=dtype)  # a slice of a larger tensor had gaps
+        tensor = apart.copy_(tensor)
+    return tensor.expand(shape)
+
+
+def _once(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(0, 1 if stride == 0 else size) for size, stride in zip(shape, strides, strict=True))
+
+
+def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether two numbers of different indices lie at one place, apart from dimensions of stride 0."""
+    end = 1
+    for stride, size in sorted(
+        (stride, size) for stride, size in zip(strides, shape, strict=True) if stride and size > 1
+    ):
+        if stride < end:
+            return True
+        end = stride * (size - 1) + end
+    return False
+
+
+def _outermost_first(strides: tuple[int, ...]) -> list[int]:
+    return sorted(range(len(strides)), key=lambda dimension: -strides[dimension])
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any] | None:

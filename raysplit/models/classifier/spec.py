@@ -12,8 +12,10 @@ from torch import nn
 
 from raysplit.models.classifier.heads import Heads, MultiTaskClassifier
 from raysplit.models.cutting.dropout import seed_dropouts
+from raysplit.models.cutting.places import Place
+from raysplit.models.cutting.raw_inputs import example_pair, passes_inputs_on
 from raysplit.models.cutting.split import CutPoint
-from raysplit.models.spec import ModelSpec
+from raysplit.models.spec import DTYPES, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,25 @@ class ClassifierSpec(ModelSpec):
         heads = list(model.heads.items())
         groups = [nn.ModuleDict(dict(heads[a:b])) for a, b in zip(starts, ends, strict=True)]
         return [model.trunk(), *(Heads(group) for group in groups)]
+
+    def check_cuttable(self) -> None:
+        """Do nothing: the parts are modules of the model, which is not traced."""
+
+    def places(self) -> list[Place]:
+        """Raise ``ValueError``: this model has no graph to list."""
+        raise ValueError(
+            f"a multi-task classifier is cut after its backbone, at 0, and in front of the heads 1 to "
+            f"{len(self.tasks) - 1}; it has no other places"
+        )
+
+    def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
+        """Name what a cut would send as it is: nothing, unless the backbone passes its inputs on."""
+        trunk = self.parts((0,))[0]
+        return ("features",) if passes_inputs_on(trunk, example_pair(dict(self.inputs), DTYPES[self.dtype])) else ()
+
+    def first_private_cut(self) -> int | None:
+        """Return 0, the cut after the backbone, unless the backbone passes its inputs on."""
+        return None if self.sent_inputs(0) else 0
 
     def cut_points(self) -> tuple[CutPoint, ...]:
         return ()

@@ -23,6 +23,10 @@ class PositionNames:
     names: tuple[str, ...]
     module_ends: Mapping[str, int]
 
+    def all(self) -> list[str]:
+        """Return every name that `find` knows, each once."""
+        return list(dict.fromkeys([*self.names, *self.module_ends]))
+
     def find(self, name: str) -> int | None:
         """Return the position with this name, or the one after this module, or None."""
         return self.names.index(name) + 1 if name in self.names else self.module_ends.get(name)

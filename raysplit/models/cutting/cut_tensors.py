@@ -108,6 +108,10 @@ class Crossings:
         except Unsendable as reason:
             return str(reason)
 
+    def state_before(self, position: int) -> list[str]:
+        """Return the names of the parameters and buffers that are used in front of a position alone."""
+        return [name for name, (_, last) in self._state_spans.items() if last <= position]
+
     def shared_state(self, positions: Sequence[int]) -> tuple[str, int, int] | None:
         """Return a parameter or buffer that these cuts would put into two parts, with the two parts, or None."""
         for name, (first, last) in self._state_spans.items():

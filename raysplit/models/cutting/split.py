@@ -24,7 +24,11 @@ from torch import Tensor, fx, nn
 from raysplit.data.inputs import Values
 from raysplit.models.cutting.cut_names import PositionNames, name_positions
 from raysplit.models.cutting.cut_tensors import Crossings
-from raysplit.models.cutting.tracing import leaf, trace_graph, unchanged
+from raysplit.models.cutting.places import near_names
+from raysplit.models.cutting.same_model import check_same_model, check_same_output
+from raysplit.models.cutting.tracing import CannotCut, leaf, trace_graph, unchanged
+
+ALL_PLACES = "raysplit cuts lists all places"
 
 __all__ = ["CutPoint", "TracedModel", "leaf", "merge", "trace"]
 
@@ -86,7 +90,7 @@ class TracedModel:
         """
         position = self._place(cut)
         if position > 0 and (reason := self.crossings.objection(position)):
-            raise ValueError(f"cannot cut at {cut!r}: {reason}; {self._legal_cuts()}")
+            raise ValueError(f"cannot cut at {cut!r}: {reason}; {self._legal_cuts(position)}")
         return position
 
     def cut(self, cuts: Sequence[int | str]) -> list[nn.Module]:
@@ -105,10 +109,10 @@ class TracedModel:
         """
         places = [self._place(cut) for cut in cuts]
         if places != sorted(places):
-            raise ValueError(f"cuts must go from input to output, got {list(cuts)}; {self._legal_cuts()}")
+            raise ValueError(f"cuts must go from input to output, got {list(cuts)}; {ALL_PLACES}")
         if in_two_parts := self.crossings.shared_state(places):
             name, first, last = in_two_parts
-            raise ValueError(f"{name!r} would be in part {first} and in part {last}; {self._legal_cuts()}")
+            raise ValueError(f"{name!r} would be in part {first} and in part {last}; {ALL_PLACES}")
         positions = [self.resolve(cut) for cut in cuts]
         shared = {id(tensor): tensor for tensor in [*self.root.parameters(), *self.root.buffers()]}
         root = copy.deepcopy(self.root, memo=dict(shared))
@@ -157,22 +161,21 @@ class TracedModel:
         else:
             position = self.unit_ends[cut] if 0 <= cut < len(self.unit_ends) else None
         if position is None:
-            raise ValueError(f"no place to cut {cut!r}; {self._legal_cuts()}")
+            near = near_names(cut, self.names.all()) if isinstance(cut, str) else ""
+            raise ValueError(
+                f"no place to cut {cut!r}{near}; give 0..{len(self.units)}, the units before the cut, or the name of a "
+                f"module; {ALL_PLACES}"
+            )
         return position
 
-    def _legal_cuts(self) -> str:
-        points = self.cut_points
-        shown = points if len(points) <= 12 else [*points[:8], None, *points[-3:]]
-        lines = ["index  unit  name, shapes"]
-        for point in shown:
-            if point is None:
-                lines.append("  ...")
-                continue
-            unit = "" if point.unit is None else point.unit
-            lines.append(f"{point.index:5}  {unit:>4}  {point.name}, {' '.join(map(str, point.shapes))}")
-        return f"give 0..{len(self.units)} (units before the cut) or the name of a module; cut points:\n" + "\n".join(
-            lines
-        )
+    def _legal_cuts(self, position: int) -> str:
+        """Name the nearest places before and after a position where the model can be cut."""
+        legal = [self.crossings.position(node) for node in self.crossings.nodes]
+        legal = [p for p in legal if p < self.crossings.end and self.crossings.objection(p) is None]
+        near = [*[p for p in legal if p < position][-1:], *[p for p in legal if p > position][:1]]
+        if not near:
+            return "there is no place inside this model to cut it"
+        return f"the nearest places are {' and '.join(repr(self.names.names[p - 1]) for p in near)}; {ALL_PLACES}"
 
 
 def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = frozenset()) -> TracedModel:
@@ -188,7 +191,8 @@ def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = fro
         The traced model, whose method ``cut`` makes the parts.
 
     Raises:
-        ValueError: for a model that torch.fx cannot trace, or with parameters or buffers that it never uses.
+        ValueError: for a model that torch.fx cannot trace, whose graph has other outputs or gradients than the model as
+            written, or with parameters or buffers that it never uses.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -196,8 +200,16 @@ def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = fro
         >>> last(first(torch.zeros(3, 4))).shape
         torch.Size([3, 2])
     """
+    found = traced_model(model, example, kept_back=kept_back)
+    check_same_model(model, found.root, found.graph, example)
+    return found
+
+
+def traced_model(model: nn.Module, example: Values, *, kept_back: Collection[str] = frozenset()) -> TracedModel:
+    """Trace a model as `trace` does, without the comparison of gradients, which takes some backward passes."""
     traced = trace_graph(model, example)
     root, graph = traced.root, traced.graph
+    check_same_output(model, root, graph, example)
     with unchanged(root):
         root.eval()
         crossings = Crossings(root, graph, example, kept_back)
@@ -232,7 +244,7 @@ def trace(model: nn.Module, example: Values, *, kept_back: Collection[str] = fro
     )
     (whole,) = found.cut([])
     if idle := model.state_dict().keys() - whole.state_dict().keys():
-        raise ValueError(f"{_some(idle)} of {type(model).__name__} are never used in its forward; remove them")
+        raise CannotCut(f"{_some(idle)} of {type(model).__name__} are never used in its forward; remove them")
     return found
 
 

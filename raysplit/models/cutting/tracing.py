@@ -2,7 +2,7 @@
 
 A trace follows one run of ``forward``, which fixes everything that depends on ``self.training``. The model is therefore
 traced in both modes and the two graphs are compared: a dropout function that differs becomes a module, and any other
-difference is an error. The outputs of graph and model are compared before the graph is used.
+difference is an error. Whether the graph computes what the model does is checked in `same_model`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
-from raysplit.data.inputs import Values, feed
+from raysplit.data.inputs import Values
 from raysplit.models.cutting import rewrite
 from raysplit.models.cutting.dropout import SeededDropout, SteadyDropout, seed_dropouts
-from raysplit.seeding import keyed_draws
 
 ModuleType = TypeVar("ModuleType", bound=type[nn.Module])
 
 LEAF_MARK = "_raysplit_leaf"
 WAY_OUT = "decorate its class with raysplit.leaf to keep it whole, or write the model as an nn.Sequential"
+LEAVE_WHOLE = (
+    "move that code into a module of its own and decorate its class with raysplit.leaf, or take a method that does not "
+    "cut the model, such as fedavg"
+)
 
 
 def leaf(module_class: ModuleType) -> ModuleType:
@@ -62,6 +64,10 @@ class TracedGraph:
     root: nn.Module
     graph: fx.Graph
     unit_ends: tuple[tuple[str, fx.Node], ...]
+
+
+class CannotCut(ValueError):
+    """Exception for a model that cannot be cut, though it may be trained whole; the text has the reason and way out."""
 
 
 class _Untraceable(Exception):
@@ -102,7 +108,7 @@ def trace_graph(model: nn.Module, example: Values) -> TracedGraph:
     """Trace a model; children of an ``nn.Sequential`` that cannot be traced become single nodes.
 
     `example` is a tensor for a model of one input, or tensors by the names of the parameters of ``forward``. Raises
-    ValueError, with the line of the model's source, when no graph computes what the model computes.
+    ValueError, with the line of the model's source, for a model that cannot be traced.
     """
     is_chain = type(model).forward is nn.Sequential.forward
     leaves: frozenset[str] = frozenset()
@@ -110,15 +116,19 @@ def trace_graph(model: nn.Module, example: Values) -> TracedGraph:
         while True:
             try:
                 traced = _trace_both_modes(model, leaves, is_chain)
-                _check_inputs(traced.graph, example)
+                _check_inputs(type(model).__name__, traced.graph, example)
                 break
             except _Untraceable as failure:
+                if hasattr(type(model), LEAF_MARK):
+                    raise CannotCut(
+                        f"{type(model).__name__} is a leaf itself, so there is no place to cut it; {LEAVE_WHOLE}"
+                    ) from failure
                 child = failure.path.split(".")[0]
                 if not is_chain or not child or child in leaves:
                     where = f"module {failure.path!r}" if failure.path else f"model {type(model).__name__}"
-                    raise ValueError(f"cannot trace {where}: {failure}; {WAY_OUT}") from failure
+                    way_out = WAY_OUT if failure.path else LEAVE_WHOLE
+                    raise CannotCut(f"cannot trace {where}: {failure}; {way_out}") from failure
                 leaves |= {child}
-        _check_same_output(model, traced, example)
     return traced
 
 
@@ -151,20 +161,21 @@ def _trace_both_modes(model: nn.Module, leaves: frozenset[str], is_chain: bool) 
     return TracedGraph(root=root, graph=graph, unit_ends=tuple(zip(children, tracer.call_ends, strict=False)))
 
 
-def _check_inputs(graph: fx.Graph, example: Values) -> None:
-    """Raise _Untraceable unless ``forward`` takes exactly these inputs and uses all of them."""
+def _check_inputs(model: str, graph: fx.Graph, example: Values) -> None:
+    """Raise ValueError unless ``forward`` takes exactly these inputs and uses all of them."""
     placeholders = graph.find_nodes(op="placeholder")
     names = [str(node.target) for node in placeholders]
     if isinstance(example, Tensor):
         if len(names) != 1:
-            raise _Untraceable(
-                "", f"its forward takes ({', '.join(names)}), but a model of one unnamed input must take one tensor"
+            raise ValueError(
+                f"the forward of {model} takes ({', '.join(names)}), but a model of one unnamed input must take one "
+                f"tensor"
             )
     elif set(names) != set(example):
-        found = f"its forward takes ({', '.join(names)}) and the data have the inputs ({', '.join(example)})"
-        raise _Untraceable("", f"{found}, which it gets by name")
+        found = f"the forward of {model} takes ({', '.join(names)}) and the data have the inputs ({', '.join(example)})"
+        raise ValueError(f"{found}, which it gets by name")
     if unused := [str(node.target) for node in placeholders if not node.users]:
-        raise _Untraceable("", f"its forward never uses the input {unused[0]!r}")
+        raise ValueError(f"the forward of {model} never uses the input {unused[0]!r}")
 
 
 def arguments(graph: fx.Graph, example: Values) -> tuple[Tensor, ...]:
@@ -229,38 +240,3 @@ def _dropout_calls(graph: fx.Graph, eval_graph: fx.Graph) -> list[tuple[fx.Node,
 
 def _names(node: fx.Node) -> Any:
     return fx.map_arg((node.args, node.kwargs), lambda argument: argument.name)
-
-
-def _check_same_output(model: nn.Module, traced: TracedGraph, example: Values) -> None:
-    interpreter: Any = fx.Interpreter(traced.root, graph=traced.graph)
-
-    def by_graph() -> Any:
-        return interpreter.run(*arguments(traced.graph, example))
-
-    def by_model() -> Any:
-        return feed(model, example)
-
-    with unchanged(traced.root), torch.no_grad():
-        model.eval()
-        traced.root.eval()
-        if _same(_drawn(by_model, 0), _drawn(by_graph, 0)):
-            return
-        if not _same(_drawn(by_model, 0), _drawn(by_model, 1)):
-            raise ValueError(
-                f"{type(model).__name__} draws a random number that a trace would freeze, such as torch.rand(4), or "
-                f"one of NumPy's or Python's own; draw it from the input (torch.rand_like(x)), or {WAY_OUT}"
-            )
-    raise ValueError(
-        f"the graph of {type(model).__name__} computes something else than the model: its forward depends on the "
-        f"values of its input, or writes in place through a view or a second name; {WAY_OUT}"
-    )
-
-
-def _drawn(compute: Callable[[], Any], seed: int) -> list[Any]:
-    with keyed_draws(seed):
-        return pytree.tree_leaves(compute())
-
-
-def _same(a: list[Any], b: list[Any]) -> bool:
-    pairs = zip(a, b, strict=False)
-    return len(a) == len(b) and all(torch.allclose(x, y, rtol=0, atol=0, equal_nan=True) for x, y in pairs)

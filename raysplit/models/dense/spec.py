@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from raysplit.models.cutting.places import Place
 from raysplit.models.cutting.split import CutPoint
 from raysplit.models.spec import ModelSpec
 
@@ -33,6 +34,16 @@ class MultiTaskSpec(ModelSpec):
                 f"a multi-task model stays whole and got cuts {tuple(cuts)}; take an algorithm without cuts"
             )
         return [self.build()]
+
+    def places(self) -> list[Place]:
+        """Raise ``ValueError``: this model is not cut."""
+        raise ValueError("a multi-task model stays whole; take an algorithm without cuts")
+
+    def check_cuttable(self) -> None:
+        """Do nothing: this model is not cut."""
+
+    def first_private_cut(self) -> int | None:
+        return 1  # which `parts` refuses, as any cut
 
     def cut_points(self) -> tuple[CutPoint, ...]:
         return ()

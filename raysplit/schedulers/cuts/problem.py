@@ -50,7 +50,7 @@ class ComputeNodeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FreeOwnerCuts:
-    """Free first and last cuts: the owner keeps at least unit 0, and at most what fits into `memory_bytes`."""
+    """Free first and last cuts: the owner keeps the first units, until inputs do not leave it, and what else fits."""
 
     memory_bytes: int
 
@@ -75,6 +75,7 @@ class CutProblem:
             three times its weights (gradients and momentum too).
         use_all_nodes: whether each node on offer runs at least one unit (the paper), or some may stay unused.
         batches_per_owner: batches of each owner in one round, in all local epochs together.
+        may_send_inputs: whether cuts at which raw inputs leave the owner are allowed.
     """
 
     profile: Profile
@@ -86,6 +87,7 @@ class CutProblem:
     memory_model: MemoryModel = "activations_and_parameters"
     use_all_nodes: bool = True
     batches_per_owner: int = 32
+    may_send_inputs: bool = False
 
     def __post_init__(self) -> None:
         if self.owners < 1 or self.batches_per_owner < 1:
@@ -114,6 +116,14 @@ class CutProblem:
                 f"units {first}-{last} of {self.profile.model}: the first must be at least 1 (unit 0 stays with the "
                 f"owner), the last at most {known - 1}"
             )
+        private = self.profile.first_private_cut()
+        if not self.may_send_inputs and (private is None or first < private):
+            kept = f"let the owner keep units 0-{private - 1}" if private else "no cut of this model keeps the inputs"
+            raise ValueError(
+                f"the nodes' first unit is {first}, and in front of it no weights change the owner's inputs, which "
+                f"would leave it as they are; {kept}, or allow it by name (--send-inputs, model.send_inputs, "
+                f"may_send_inputs)"
+            )
         if self.use_all_nodes and len(self.nodes) > last - first + 1:
             raise ValueError(
                 f"{len(self.nodes)} compute nodes for the {last - first + 1} units {first}-{last}: every node runs at "
@@ -124,7 +134,8 @@ class CutProblem:
     def boundaries(self) -> tuple[int, int]:
         """The lowest possible first cut and the highest possible last cut."""
         if isinstance(self.units, FreeOwnerCuts):
-            return 1, len(self.profile.units)
+            lowest = 1 if self.may_send_inputs else self.profile.first_private_cut() or 1
+            return lowest, len(self.profile.units)
         return self.units[0], self.units[1] + 1
 
     def replica_bytes(self, unit: UnitProfile) -> int:

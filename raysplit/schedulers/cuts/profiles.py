@@ -25,6 +25,8 @@ _DATA = files("raysplit.schedulers.cuts").joinpath("profiles")
 _DEVICES, _OWNERS = "devices", "owners"
 _TIMES = ("forward_ms", "backward_ms", "update_ms")
 _SIZES = ("activation", "parameter")
+_SAID = {True: "yes", False: "no", None: ""}
+_HEARD = {text: value for value, text in _SAID.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,8 @@ class UnitProfile:
         parameter_bytes: size of one replica of its weights.
         activation_shapes: the tensors of its output for one sample, as text such as ``32x7x7 float32``, which a
             prediction with a codec needs; empty if the profile does not contain them.
+        sends_inputs: whether a cut behind this unit would send inputs that no weight has changed; None if the profile
+            does not say so.
     """
 
     name: str
@@ -48,6 +52,7 @@ class UnitProfile:
     activation_bytes: int
     parameter_bytes: int
     activation_shapes: tuple[str, ...] = ()
+    sends_inputs: bool | None = None
 
     def __post_init__(self) -> None:
         for field in (*_TIMES, *(f"{size}_bytes" for size in _SIZES)):
@@ -70,6 +75,18 @@ class Profile:
             raise ValueError(f"the profile of {self.model!r} has no units; measure one with `raysplit profile`")
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; a batch has at least one sample")
+
+    def first_private_cut(self) -> int | None:
+        """Return the lowest number of units, from 1 on, that keep the inputs at their owner; None if there is none.
+
+        Where the profile does not say what crosses, the first unit with weights has to be among them.
+        """
+        weights = 0
+        for number, unit in enumerate(self.units, start=1):
+            weights += unit.parameter_bytes
+            if not (weights == 0 if unit.sends_inputs is None else unit.sends_inputs):
+                return number
+        return None
 
     def to_csv(self, path: Path | str) -> None:
         """Write a CSV file with one row per unit; model, device and batch size are repeated in each."""
@@ -96,6 +113,7 @@ class Profile:
                 "activation_bytes": unit.activation_bytes,
                 "parameter_bytes": unit.parameter_bytes,
                 "activation_shapes": ", ".join(unit.activation_shapes),
+                "sends_inputs": _SAID[unit.sends_inputs],
             }
             for unit in self.units
         ]
@@ -220,6 +238,7 @@ def _profile(rows: list[dict[str, str]], source: str) -> Profile:
                 activation_bytes=_bytes(row, "activation"),
                 parameter_bytes=_bytes(row, "parameter"),
                 activation_shapes=tuple(filter(None, (row.get("activation_shapes") or "").split(", "))),
+                sends_inputs=_HEARD[row.get("sends_inputs") or ""],
             )
             for row in rows
         )

@@ -95,7 +95,7 @@ def _reason(problem: CutProblem, segments: Segments, best: _Solve) -> str:
         assert isinstance(problem.units, FreeOwnerCuts), "only the owner's memory is left to fail"
         missing = float(segments.owner_bytes[0, -1]) - problem.units.memory_bytes
         return (
-            f"the data owner lacks {_size(missing)} for unit 0, which it always keeps (it has "
+            f"the data owner lacks {_size(missing)} for {_kept(segments.offset)}, which it always keeps (it has "
             f"{_size(problem.units.memory_bytes)}); give it more memory or a smaller batch"
         )
     worst = max(nearest.shares, key=lambda share: share.memory_bytes - share.memory_limit_bytes)
@@ -113,6 +113,10 @@ def _reason(problem: CutProblem, segments: Segments, best: _Solve) -> str:
         f"the fastest plan takes {fastest.objective_ms:.2f} ms per batch, {excess_ms:.2f} ms more than max_time_ms "
         f"{problem.max_time_ms:g}; allow more time or offer faster nodes"
     )
+
+
+def _kept(num_units: int) -> str:
+    return "unit 0" if num_units == 1 else f"units 0-{num_units - 1}"
 
 
 def _size(num_bytes: float) -> str:

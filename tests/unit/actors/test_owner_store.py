@@ -17,7 +17,7 @@ from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.models.spec import ModelSpec
 
 SPEC = ModelSpec(name="mlp", input_shape=(6,), num_classes=3, options={"hidden": [5]}, seed=1, dtype="float64")
-NORMED = {"name": "support:dropout_net", "dtype": "float64"}
+NORMED = {"name": "support:dropout_net", "dtype": "float64", "send_inputs": ["x"]}
 MOMENTUM = OptimizerSpec(name="sgd", lr=0.1, options={"momentum": 0.9})
 KEEP = {
     "rounds": 3,

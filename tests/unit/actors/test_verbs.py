@@ -16,12 +16,12 @@ from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.evaluator import Evaluator
+from raysplit.actors.routed_node import RoutedNode, RoutedNodeHandle
 from raysplit.actors.server_shard import ServerShard, ShardHandle
 from raysplit.actors.verbs import AggregatorHandle, EvaluatorHandle, NodeHandle, OwnerHandle, PartyHandle
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator, OpenAggregatorHandle
 from raysplit.algorithms.mas.aggregator import GroupAggregator, GroupAggregatorHandle
 from raysplit.algorithms.mas.owner import GroupLearner, MultiTaskOwner, MultiTaskOwnerHandle
-from raysplit.algorithms.mpsl.routed_node import RoutedNode, RoutedNodeHandle
 from raysplit.algorithms.mtl_split.heads_node import HeadsHandle, HeadsNode
 from raysplit.algorithms.mtsl.curvature import CurvatureHandle, CurvatureNode
 from raysplit.cluster.contract import Given, Promise

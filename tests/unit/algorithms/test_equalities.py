@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import distance, same, settings, train, weights
+from support import BASE, distance, same, settings, train, weights
 
 from raysplit.actors.parts.joint_step import JointRule, joint_gradients
 from raysplit.actors.parts.losses import cross_entropy
@@ -34,6 +34,9 @@ SMALL_IMAGES = {"name": "random", "num_classes": 4, "num_samples": 50, "input_sh
 NUM_UNITS = 3  # of the base settings' network: 10-16-12-5
 
 
+SENDING = {**BASE["model"], "send_inputs": ["x"]}  # what cut 0 needs, which leaves the owners nothing
+
+
 def options(name: str, cut: int, **more: Any) -> dict[str, Any]:
     return {"name": name, "cut": cut, **more}
 
@@ -42,7 +45,8 @@ def options(name: str, cut: int, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["fedavg", "splitnn", "splitfed_v1", "splitfed_v2", "minibatch_sfl"])
 def test_with_one_owner_every_method_is_centralised_training(name: str, cut: int) -> None:
     central = train(algorithm={"name": "centralised"}, partition__num_owners=1, training=MOMENTUM)
-    assert same(train(algorithm=options(name, cut), partition__num_owners=1, training=MOMENTUM), central)
+    split = train(algorithm=options(name, cut), model=SENDING, partition__num_owners=1, training=MOMENTUM)
+    assert same(split, central)
 
 
 @pytest.mark.parametrize("cut", ["layer1.0.bn1", "layer2.0.downsample.0", "layer4.1.conv1"])
@@ -64,7 +68,7 @@ def test_splitfed_v1_is_fedavg_at_every_cut(cut: int) -> None:
     """Momentum and weight decay included, optimisers restarting each round on both sides."""
     training = {**MOMENTUM, "owner_optimizer_state": "restart"}
     fedavg = train(algorithm={"name": "fedavg"}, training=training)
-    assert same(train(algorithm=options("splitfed_v1", cut), training=training), fedavg)
+    assert same(train(algorithm=options("splitfed_v1", cut), model=SENDING, training=training), fedavg)
 
 
 def test_concat_and_averaged_gradients_agree_without_batch_norm() -> None:
@@ -109,7 +113,8 @@ def test_with_an_empty_client_part_minibatch_sfl_is_centralised_large_batch_sgd(
     """No owner part means nothing drifts: the server sees plain large-batch SGD however skewed the owners are."""
     training = {"rounds": 2, "batch_size": 80, "shuffle": False, "optimizer": {"lr": 0.1}}
     skewed = {"name": "noniid_ratio", "num_owners": 3, "ratio": 0.9}
-    split = train(algorithm=options("minibatch_sfl", 0, sync_every=sync_every), training=training, partition=skewed)
+    owners = {"algorithm": options("minibatch_sfl", 0, sync_every=sync_every), "model": SENDING}
+    split = train(**owners, training=training, partition=skewed)
     joined = train(algorithm={"name": "centralised", "batch_factor": 3}, training=training, partition=skewed)
     assert distance(split, joined) < 1e-12
 
@@ -193,7 +198,7 @@ def test_traffic_of_a_round_is_what_the_method_says() -> None:
 
 def test_dropout_is_the_same_wherever_the_model_is_cut() -> None:
     """Masks come from (owner, round, step, module), so a cut moves no mask."""
-    model = {"name": "support:dropout_net", "dtype": "float64"}
+    model = {"name": "support:dropout_net", "dtype": "float64", "send_inputs": ["x"]}  # cut 1 has no weights in front
     whole = train(algorithm={"name": "centralised"}, partition__num_owners=1, model=model)
     for cut in (1, 2, 3, 4):
         split = train(algorithm={"name": "minibatch_sfl", "cut": cut}, partition__num_owners=1, model=model)
@@ -271,3 +276,47 @@ def test_servers_without_owners_in_the_cohort_sit_the_round_out() -> None:
     for name in ("minibatch_sfl", "splitfed_v1"):
         one, many = (train(algorithm=options(name, 1, num_servers=n), training=training) for n in (1, 3))
         assert distance(one, many) < 1e-12
+
+
+def with_a_small_owner(folder: Path, *sizes: int) -> dict[str, Any]:
+    """Inputs that are zero, and a class that the last owner alone has: all that can be learned is how common it is."""
+    total = sum(sizes)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    x, y = np.zeros((total + 2, 10), np.float32), np.concatenate([owner == len(sizes) - 1, [0, 1]]).astype(np.int64)
+    split = np.where(np.arange(total + 2) < total, "train", "test")
+    path = folder / "small_owner.npz"
+    np.savez(path, x=x, y=y, owner=np.concatenate([owner, [0, 0]]), split=split)
+    return {"data": {"name": str(path)}, "partition": {"name": "natural_id", "num_owners": len(sizes)}}
+
+
+@pytest.mark.parametrize(
+    "options_", [{}, {"unequal": "proportional"}, {"server_forward": "grad_avg"}, {"num_servers": 2}], ids=str
+)
+def test_minibatch_sfl_weighs_every_sample_the_same(options_: dict[str, Any], tmp_path: Path) -> None:
+    """Owners of 180 and 20 samples weighed the same at the server: it learned that every other sample is of class 1."""
+    training = {"rounds": 40, "batch_size": 32, "optimizer": {"lr": 0.5}}
+    algorithm = options("minibatch_sfl", 0, **options_)
+    result = train(algorithm=algorithm, training=training, **with_a_small_owner(tmp_path, 180, 20))
+    learned = result.model()(torch.zeros(1, 10, dtype=torch.float64)).softmax(1)
+    assert learned.detach()[0, 1].item() == pytest.approx(0.1, abs=0.012)
+
+
+def test_rows_weigh_the_same_where_owners_visit_their_samples_equally_often(tmp_path: Path) -> None:
+    """Then the giant batch has one mean over all rows, with the same bits as ever."""
+    for sizes, alike in (((100, 100), True), ((100, 99), True), ((180, 20), False)):
+        algorithm = build(
+            check_config(settings(algorithm={"name": "minibatch_sfl"}, **with_a_small_owner(tmp_path, *sizes)))
+        ).begin()
+        context = algorithm.context(0, ["owner-0", "owner-1"])
+        assert (context.row_weights == ()) is alike
+    rows = [algorithm.local_training(n).num_rows(s, context.steps(n)) for n, s in (("owner-0", 180), ("owner-1", 20))]
+    assert [w * r for w, r in zip(context.row_weights, rows, strict=True)] == pytest.approx([180, 20])
+
+
+@pytest.mark.parametrize("num_servers", [2, 3])
+def test_several_servers_act_as_one_for_unequal_owners(num_servers: int) -> None:
+    unequal = {"name": "quantity", "num_owners": 3}
+    one, many = (
+        train(algorithm=options("minibatch_sfl", 1, num_servers=n), partition=unequal) for n in (1, num_servers)
+    )
+    assert 0 < distance(one, many) < 1e-12

@@ -92,7 +92,7 @@ def test_a_round_sends_all_learners_down_and_up() -> None:
 
 
 def test_another_loss_is_refused() -> None:
-    with pytest.raises(ValueError, match="cross_entropy, got 'mse'"):
+    with pytest.raises(ValueError, match="loss is 'mse', and fedem trains with cross_entropy only"):
         train(algorithm={"name": "fedem"}, training__loss="mse")
 
 

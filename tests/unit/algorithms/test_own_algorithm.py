@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from disturbed import Killed, Killer, equal
 from documented import write_module
 from support import run_on, same, settings, toy_profile, train
 
+import raysplit
+from raysplit.actors.aggregation import UpdateRules
+from raysplit.algorithms.mtsl import MTSL
 from raysplit.api import plan, resume, simulate, train_config
 from raysplit.cli.planning.plan import plan as plan_command
 from raysplit.cluster.faults import Fault, FaultyCluster
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.config.run import check_config
+from raysplit.config.build import build
+from raysplit.config.run import ConfigError, check_config
 
 SIMULATED = Path(__file__).parents[3] / "examples" / "mpsl_simulate.yaml"
 HALFWAY = {"name": "myalgorithm:HalfwayAveraging", "pull": 0.3}
@@ -27,7 +32,7 @@ TRAINING = {"rounds": 4, "batch_size": 16, "cohort_size": 2, "optimizer": {"lr":
 @pytest.fixture(autouse=True)
 def _written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("myalgorithm", "myrelay"):
+    for name in ("myalgorithm", "myrelay", "myloss"):
         write_module(name, tmp_path)
 
 
@@ -112,3 +117,65 @@ def test_the_relay_takes_the_time_of_mp_sl(topology: dict[str, Any]) -> None:
     assert relay.round_s == known.round_s
     assert relay.closed_form is not None
     assert relay.closed_form == known.closed_form
+
+
+# -- what an algorithm of one's own declares -----------------------------------------------------------------------
+
+
+DECLARED = """
+from raysplit.algorithms.fedavg import FedAvg
+
+
+class Frugal(FedAvg):
+    name = title = "frugal"
+    unused = {**FedAvg.unused, "training.local_epochs": "it takes one step"}
+    losses = ("mse",)
+    round_is_report = True
+
+    @classmethod
+    def check(cls, options, outline):
+        super().check(options, outline)
+        outline.require_owners("teachers", {"owner-5": 1})
+"""
+
+
+def test_what_it_declares_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "mydeclared.py").write_text(DECLARED)
+    name = {"name": "mydeclared:Frugal"}
+
+    def told(**training: Any) -> str:
+        with pytest.raises(ValueError, match=r"training|teachers") as caught:
+            check_config(settings(algorithm=name, training={"rounds": 1, **training}))
+        return str(caught.value)
+
+    assert "training.local_epochs is 2, and frugal does not use it: it takes one step; leave it out, or use" in told(
+        local_epochs=2
+    )
+    assert "training.server_optimizer is " in told(server_optimizer={"lr": 0.2})
+    assert "training.loss is 'cross_entropy', and frugal trains with mse only" in told()
+    assert "algorithm.teachers names 'owner-5', which is not an owner; the 3 owners are" in told(loss="mse")
+
+
+def test_rules_that_judge_whole_models_are_refused_where_replicas_are_averaged_in_place() -> None:
+    relay = {"name": "myrelay:Relay", "cuts": [1, 2]}
+    assert train(algorithm=relay, reliability={"aggregation": "median"}).rows
+    with pytest.raises(ValueError, match=r"Relay averages replicas at its compute nodes, where .* krum"):
+        train(algorithm=relay, reliability={"max_update_norm": 10.0})
+
+
+def test_a_loss_of_ones_own_smooths_labels() -> None:
+    assert not same(train(training__loss="myloss:smooth"), train())
+
+
+def test_an_experiment_is_checked_too() -> None:
+    """A program that makes its run to the end is told as a file is, with the names of its own owners."""
+    experiment = build(check_config(settings(algorithm={"name": "mtsl"})))
+    setting = replace(experiment.setting, updates=UpdateRules(aggregation="median"))
+    with pytest.raises(ConfigError, match=r"reliability\.aggregation is 'median', and mtsl does not use it"):
+        raysplit.train(replace(experiment, setting=setting, plain={}))
+    names = {f"clinic-{i}": data for i, data in enumerate(experiment.setting.owners.values())}
+    own = replace(experiment, setting=replace(experiment.setting, owners=names), plain={})
+    algorithm = MTSL(cut=1, members={"clinic-1": {"joins": 1}})
+    assert raysplit.train(replace(own, algorithm=algorithm)).rows
+    with pytest.raises(ConfigError, match="members names 'owner-1', which is not an owner; the 3 owners are clinic-0"):
+        raysplit.train(replace(own, algorithm=MTSL(cut=1, members={"owner-1": {"joins": 1}})))

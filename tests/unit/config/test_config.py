@@ -9,8 +9,10 @@ import pytest
 import yaml
 from support import settings
 
+from raysplit.algorithms import ALGORITHMS
 from raysplit.config.build import build
-from raysplit.config.run import ConfigError, RunConfig, check_config, dump_config, load_config
+from raysplit.config.checks import say_left_out
+from raysplit.config.run import ConfigError, RunConfig, check_config, dump_config, load_config, load_recorded, resolved
 
 
 def written(folder: Path, text: str) -> Path:
@@ -129,6 +131,54 @@ def test_every_mistake_is_listed_at_once() -> None:
 def test_options_of_another_algorithm_are_left_out_so_that_one_file_serves_a_comparison() -> None:
     config = check_config({"algorithm": {"name": "fedavg", "cut": 2, "order": "interleaved"}})
     assert config.algorithm.resolved_options().model_dump() == {}
+
+
+def test_options_of_another_algorithm_are_named_at_normal_verbosity(caplog: pytest.LogCaptureFixture) -> None:
+    """``cuts`` given to SplitFed V2 was dropped without a word, and the default cut trained."""
+    say_left_out.cache_clear()
+    for _ in range(2):
+        check_config({"algorithm": {"name": "splitfed_v2", "cuts": [2, 3]}})
+    (record,) = caplog.records  # once, though a sweep reads many configurations
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "algorithm.cuts is left out: it is an option of mpsl, and those of splitfed_v2 are: cut, order"
+    )
+
+
+def test_settings_without_effect_beside_others_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A sweep may set them on purpose, as noise of 0 owners beside noise of 3."""
+    check_config({"owners": {"pixel_noise": 0.25}})
+    check_config({"owners": {"noisy": 2}})
+    check_config({"algorithm": {"name": "fedavg"}, "reliability": {"tolerated": 3, "late": "merge"}})
+    told = caplog.text
+    assert "owners.pixel_noise is 0.25 and owners.noisy is 0, so no owner has noise" in told
+    assert "owners.noisy is 2 and the noise is 0" in told
+    assert "reliability.tolerated is 3, and the mean does not use it" in told
+    assert "reliability.late is merge, and without" in told
+
+
+@pytest.mark.parametrize("name", [*ALGORITHMS])
+def test_the_resolved_configuration_has_all_options_and_reads_back(name: str, tmp_path: Path) -> None:
+    more = {"num_owners": 1} if name == "mtl_split" else {"num_owners": 3}
+    training = {"rounds": 40, **({"loss": ALGORITHMS[name].losses[0]} if ALGORITHMS[name].losses else {})}
+    config = check_config({"algorithm": {"name": name, "order": "blockwise"}, "partition": more, "training": training})
+    found = resolved(config)
+    assert found.algorithm.options.keys() == ALGORITHMS[name].options_type.model_fields.keys()
+    assert found.training.owner_optimizer_state in ("restart", "keep")
+    assert found.algorithm.resolved_options() == config.algorithm.resolved_options()
+    again = load_config(written(tmp_path, dump_config(found)))
+    assert again == found
+    assert resolved(again) == found
+
+
+def test_a_recorded_run_may_have_settings_that_are_refused_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, "algorithm: {name: fedavg}\ntraining: {server_optimizer_state: restart}\n")
+    with pytest.raises(ConfigError, match=r"training\.server_optimizer_state is 'restart', and fedavg does not use it"):
+        load_config(path)
+    assert load_recorded(path).algorithm.name == "fedavg"
+    assert "in the configuration of this run, training.server_optimizer_state is 'restart'" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from raysplit.config.run import RunConfig, check_config
 from raysplit.experiment.topology import Topology
 from raysplit.prediction.closed_form import closed_form
 from raysplit.prediction.plan_cuts import cut_problem
+from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.schedulers.cuts.solve import solve_dp
 
 # -- the testbed of MP-SL (Tirana, Lalis and Chatzopoulos, 2024, arXiv 2402.00208) ---------------------------------
@@ -157,3 +159,23 @@ def test_planning_needs_to_know_what_owners_keep() -> None:
         ValueError, match=r"set algorithm\.units to the nodes.* first and last unit, or set memory_gib of"
     ):
         with_planned_cuts(config)
+
+
+def test_a_simulation_refuses_cuts_at_which_samples_leave(tmp_path: Path) -> None:
+    """The first unit flattens: behind it the nodes would get the samples as they are."""
+    sizes = {"forward_ms": 1.0, "backward_ms": 1.0, "update_ms": 0.0, "activation_bytes": 8}
+    units = tuple(UnitProfile(name=f"unit{i}", parameter_bytes=4 * min(i, 1), **sizes) for i in range(4))  # type: ignore[arg-type]
+    Profile(model="flat", device="here", batch_size=1, units=units).to_csv(tmp_path / "flat.csv")
+    tree = {
+        "algorithm": {"name": "splitfed_v2", "cut": 1},
+        "topology": {
+            "devices": {"pi": {"profile": str(tmp_path / "flat.csv")}},
+            "owners": "pi",
+            "nodes": ["pi"],
+            "samples_per_owner": 32,
+        },
+    }
+    with pytest.raises(ValueError, match=r"cut 1 would send raw inputs to server: .* cut after unit 2 or later"):
+        simulate(check_config(tree))
+    assert simulate(check_config({**tree, "algorithm": {"name": "splitfed_v2"}})).round_s
+    assert simulate(check_config({**tree, "model": {"send_inputs": ["x"]}})).round_s

@@ -55,6 +55,27 @@ def test_a_replica_per_owner_with_momentum() -> None:
     assert found.models_bytes == 3 * front + 3 * top
 
 
+def test_replicas_are_those_of_a_cohort_unless_they_keep_something() -> None:
+    """A server keeps no replica of an owner that is not in the round, as long as the average says all of it."""
+    drawn = {"rounds": 1, "batch_size": 16, "cohort_size": 5, "optimizer": {"lr": 0.1, "momentum": 0.9}}
+    replica = 3 * WEIGHTS[1] + outputs(12, 12, 5)
+
+    def models(state: str, name: str = "splitfed_v1", **more: Any) -> int:
+        training = {**drawn, "owner_optimizer_state": state}
+        partition = {"name": "iid", "num_owners": 20}
+        config = check_config(
+            settings(algorithm={"name": name, "cut": 1}, training=training, partition=partition, **more)
+        )
+        experiment = build(config)
+        algorithm = experiment.begin()
+        return expected_needs(experiment, algorithm, algorithm.parties(), {"CPU": 2}).models_bytes
+
+    fronts = models("restart") - 5 * replica
+    assert models("keep") == fronts + 20 * replica
+    judged = models("restart", reliability={"aggregation": "krum"})  # the same replicas, averaged elsewhere
+    assert judged == fronts + 5 * replica
+
+
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_every_method_can_be_estimated(name: str) -> None:
     config = check_config(settings(**changes(name)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from disturbed import EVERYTHING, KEPT, Killed, Killer, changes
 from killed_driver import kill_driver
 from support import same, settings
@@ -65,6 +66,23 @@ def test_with_a_cohort_that_is_drawn_and_checkpoints_now_and_then(tmp_path: Path
     more = changes("fedavg", training, reliability={"checkpoint_every": 2})
     cut_short(tmp_path / "cut", 3, **more)
     assert_equal(resume(tmp_path / "cut"), run_in(tmp_path / "whole", **more))
+
+
+def test_the_run_folder_has_all_options_of_the_algorithm(tmp_path: Path) -> None:
+    """config.yaml is called resolved, and had none of the algorithm's defaults."""
+    cut_short(tmp_path / "cut", 2, **changes("minibatch_sfl"))
+    algorithm = yaml.safe_load((tmp_path / "cut" / "config.yaml").read_text())["algorithm"]
+    assert algorithm == {
+        "name": "minibatch_sfl",
+        "cut": 1,
+        "sync_every": 3,
+        "num_servers": 1,
+        "unequal": "cycle",
+        "server_forward": "concat",
+        "grad_source": "joint",
+        "client_grad_scale": "per_client_mean",
+    }
+    assert_equal(resume(tmp_path / "cut"), run_in(tmp_path / "whole", **changes("minibatch_sfl")))
 
 
 def test_without_a_checkpoint_it_begins_anew(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_full_batch_fedavg_of_equal_owners_is_a_centralised_gradient_step() -> N
     plain: dict[str, Any] = {f"model__{key}": value for key, value in PLAIN.items()}
     plain |= {"training__batch_size": 8, "training__rounds": 2}
     federated = train("all_in_one", **plain).states["global"]
+    plain["training__owner_optimizer_state"] = "restart"
     pooled = train({"name": "centralised", "batch_factor": 2}, **plain).states["global"]
     assert max(float((federated[key] - pooled[key]).abs().max()) for key in pooled) < 1e-12
 
@@ -290,6 +291,7 @@ def test_options_that_cannot_be() -> None:
 def test_data_of_one_label_and_losses_of_one_task_are_refused() -> None:
     with pytest.raises(ValueError, match=r"set training\.loss to task_sum"):
         build(configured(training__loss="cross_entropy"))
-    one_label = check_config({"algorithm": {"name": "mas"}, "cluster": {"kind": "local"}})
+    more = {"cluster": {"kind": "local"}, "training": {"rounds": 31, "loss": "task_sum"}}
+    one_label = check_config({"algorithm": {"name": "mas"}, **more})
     with pytest.raises(ValueError, match=r"mas trains a model with several tasks, and .*; set data\.name"):
         train_config(one_label)

@@ -71,7 +71,7 @@ def test_a_bottom_that_does_not_fit_names_the_owner_and_both_shapes() -> None:
 
 def test_bottoms_of_strangers_are_refused() -> None:
     with pytest.raises(
-        ValueError, match="bottoms names 'owner-7', which is not an owner; the owners are owner-0 to owner-2"
+        ValueError, match="bottoms names 'owner-7', which is not an owner; the 3 owners are owner-0, owner-1, owner-2"
     ):
         train(algorithm=mtsl(bottoms={"owner-7": PLAIN}))
 

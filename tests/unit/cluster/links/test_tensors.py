@@ -52,9 +52,29 @@ def test_a_tensor_arrives_bit_for_bit(name: str) -> None:
     assert len(buffers) == (1 if sent.numel() else 0) or name == "empty"
 
 
-def test_memory_order_survives_where_it_can() -> None:
-    envelope, _ = across(TENSORS["channels last"])
-    assert envelope.value.is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize(
+    "sent",
+    [
+        IMAGE.to(memory_format=torch.channels_last),
+        IMAGE.transpose(1, 3),
+        IMAGE.permute(3, 1, 0, 2).bfloat16(),
+        IMAGE[:, 1:, :, ::2],
+        IMAGE[:, :, :, :1].expand(2, 3, 4, 7).transpose(1, 3),
+        torch.tensor(2.0).expand(2, 3),
+    ],
+)
+def test_memory_order_survives(sent: Tensor) -> None:
+    """Kernels differ by memory order; a transposed gradient arrived contiguous, and weights got other last bits."""
+    envelope, (buffer,) = across(sent)
+    assert torch.equal(envelope.value, sent)
+    assert envelope.value.stride() == sent.stride()
+    assert buffer.raw().nbytes <= sent.nbytes
+
+
+def test_windows_that_overlap_arrive_apart() -> None:
+    windows = torch.arange(9.0).unfold(0, 3, 1)
+    envelope, _ = across(windows)
+    assert torch.equal(envelope.value, windows)
 
 
 def test_nested_values_keep_their_form() -> None:

@@ -186,7 +186,7 @@ class Idle(nn.Module):
         (SecondName, "in place through a view or a second name"),
         (Overwrites, r"'uniform_' \(uniform_\) writes in place and has no out-of-place counterpart"),
         (WritesToOut, "'add' .add. writes through out="),
-        (TwoInputs, r"forward takes \(x, mask\), but a model of one unnamed input must take one tensor"),
+        (TwoInputs, r"forward of TwoInputs takes \(x, mask\), but a model of one unnamed input must take one tensor"),
         (Idle, "idle.bias, idle.weight of Idle are never used"),
     ],
 )

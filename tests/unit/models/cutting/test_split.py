@@ -130,17 +130,11 @@ def test_tracing_leaves_the_model_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("cut", [-1, 4, "middle", "low.2", ""])
-def test_unknown_cut_shows_the_legal_ones(cut: int | str) -> None:
-    with pytest.raises(ValueError, match=r"no place to cut .*; give 0\.\.3 .*\n.*\n.*\n +2 +2  low\.1, \(2, 4, 4\)"):
+def test_unknown_cut_points_to_the_legal_ones(cut: int | str) -> None:
+    with pytest.raises(
+        ValueError, match=r"no place to cut .*; give 0\.\.3, the units .*; raysplit cuts lists all places"
+    ):
         trace(chain(), X1).resolve(cut)
-
-
-def test_long_table_of_legal_cuts_is_shortened() -> None:
-    traced = trace(nn.Sequential(*[nn.ReLU() for _ in range(40)]), X4)
-    with pytest.raises(ValueError, match="no place") as error:
-        traced.resolve(99)
-    assert len(str(error.value).splitlines()) < 16
-    assert "..." in str(error.value)
 
 
 def test_cuts_that_go_backwards_are_refused() -> None:

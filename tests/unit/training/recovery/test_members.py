@@ -152,7 +152,7 @@ def test_owners_live_everywhere_others_in_the_first_places_and_movable_nodes_alo
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"algorithm": {"name": "mtsl"}}, "mtsl needs all its owners in every round"),
+        ({"algorithm": {"name": "mtsl"}}, "cluster.elastic is set, and mtsl does not use it: it needs all its owners"),
         ({"cluster__kind": "ray"}, "grows to cluster.places, which is auto"),
         ({"reliability": {"checkpoint_every": None}}, "reliability.checkpoint_every is null; set it to 1"),
     ],

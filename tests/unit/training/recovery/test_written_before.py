@@ -19,7 +19,7 @@ from torch import Tensor
 from raysplit.api import resume
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.config.build import build
-from raysplit.config.run import load_config
+from raysplit.config.run import load_recorded
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 
 FOLDERS = sorted(path for path in (Path(__file__).parent / "written_before").iterdir() if path.is_dir())
@@ -51,7 +51,7 @@ def test_a_run_goes_on_from_what_was_written_before(folder: Path, tmp_path: Path
 def test_what_was_loaded_is_what_would_be_kept(folder: Path) -> None:
     """Bit for bit and key by key."""
     kept = written(folder)
-    config = load_config(folder / "config.yaml")
+    config = load_recorded(folder)
     parties, own = asyncio.run(_after_loading(config, kept))
     assert same(parties, kept.parties)
     assert same(own, kept.memory)

@@ -1,7 +1,7 @@
-"""A compute node whose replicas hold different parts, because owners have different cuts.
+"""A compute node whose replicas are averaged at the aggregator, together with the owners' parts.
 
-Tirana, Lalis and Chatzopoulos, "MP-SL: Multihop Parallel Split Learning" (2024, arXiv 2402.00208), let owners choose
-their ends of the model. Replicas that differ cannot be averaged in place; the aggregator averages them by name.
+That is needed where replicas hold different parts, because owners have different cuts (Tirana, Lalis and Chatzopoulos,
+"MP-SL", 2024, arXiv 2402.00208), and for rules that judge an owner's whole model, such as Krum.
 """
 
 from __future__ import annotations
@@ -41,16 +41,19 @@ class RoutedNode(ComputeNode):
         """Return the weights of the owner's replica after its last update in this round."""
         self._check(StepId(owner=owner, round=context.round, step=0, attempt=context.attempt))
         await self._updated(owner)
+        self._trained.discard(owner)  # the next round begins from the aggregator's average
         return self._stage(owner).part.weights()
 
     async def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Set every replica, present and to come, from the weights of the whole model."""
         self._whole = {key: value.clone() for key, value in state.items()}
+        self._trained.clear()
         for stage in self._stages.values():
             _load_own(stage, self._whole)
 
     def _stage(self, owner: str) -> Stage:
         if owner not in self._stages:
+            self._spare.clear()  # it may hold another part
             stage = self._stages[owner] = self._recipes[owner].build(self._device)
             if self._whole is not None:
                 _load_own(stage, self._whole)
@@ -60,4 +63,4 @@ class RoutedNode(ComputeNode):
 
 
 def _load_own(stage: Stage, whole: Mapping[str, Tensor]) -> None:
-    stage.load_weights({key: whole[key] for key in stage.part.module.state_dict()})
+    stage.load_weights({key: whole[key] for key in stage.part.module.state_dict() if key in whole})

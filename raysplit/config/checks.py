@@ -1,0 +1,122 @@
+"""Checks of a configuration that take several sections, made before anything is read or started."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from raysplit.algorithms import ALGORITHMS, check_run, resolve_algorithm
+from raysplit.algorithms.unused import RunOutline
+from raysplit.given import EXPERIMENT
+
+if TYPE_CHECKING:
+    from raysplit.config.run import RunConfig
+
+logger = logging.getLogger(__name__)
+
+
+def check_method(config: RunConfig, *, is_recorded: bool) -> None:
+    """Raise ``ValueError`` for a run that its method cannot train, or that sets what its method does not use.
+
+    A recorded run was trained before: its mistakes are logged. An `Experiment`, whose owners may have other names, has
+    been checked by itself.
+    """
+    if config.data.name == EXPERIMENT:
+        return
+    options = config.algorithm.resolved_options()
+    try:
+        check_run(resolve_algorithm(config.algorithm.name), options, outline_of(config))
+    except ValueError as error:
+        if not is_recorded:
+            raise
+        logger.warning("in the configuration of this run, %s", error)
+
+
+def outline_of(config: RunConfig) -> RunOutline:
+    """Return what the settings alone tell of a run."""
+    rules, elastic = config.reliability, config.cluster.elastic
+    return RunOutline(
+        owners=tuple(f"owner-{i}" for i in range(config.partition.num_owners)),
+        rounds=config.training.rounds,
+        loss=config.training.loss,
+        cohort_size=config.training.cohort_size,
+        updates=rules,
+        cohort=rules,
+        may_lose_owners=rules.is_open or rules.drops_owners,
+        min_owners=elastic.min_owners if elastic else None,
+        given=_given(config),
+    )
+
+
+def _given(config: RunConfig) -> dict[str, Any]:
+    """Return the shared settings that differ from their defaults, by key."""
+    sections = {name: getattr(config, name) for name in ("training", "evaluation", "owners", "cluster", "reliability")}
+    values = {
+        f"{name}.{key}": (getattr(section, key), getattr(type(section)(), key))
+        for name, section in sections.items()
+        for key in type(section).model_fields
+    }
+    return {key: value for key, (value, default) in values.items() if value != default}
+
+
+def check_elastic(config: RunConfig) -> None:
+    """Raise ``ValueError`` for an elastic run that could not begin or not go on."""
+    cluster, rules, owners = config.cluster, config.cluster.elastic, config.partition.num_owners
+    if rules is None:
+        return
+    if rules.min_owners > owners:
+        raise ValueError(
+            f"cluster.elastic.min_owners is {rules.min_owners} and there are {owners} owners, so no round could begin; "
+            f"give at most {owners}"
+        )
+    if isinstance(cluster.places, int) and cluster.sharing != "alone" and rules.min_places > cluster.places:
+        raise ValueError(
+            f"cluster.elastic.min_places is {rules.min_places} and cluster.places is {cluster.places}, so no round "
+            f"could begin; give at most {cluster.places}"
+        )
+    if cluster.kind == "ray" and cluster.places == "auto" and cluster.sharing == "auto":
+        raise ValueError("an elastic run grows to cluster.places, which is auto; set a number, or sharing: alone")
+    if config.reliability.checkpoint_every is None:
+        raise ValueError(
+            "an elastic run continues from the last checkpoint when owners leave or come back, and "
+            "reliability.checkpoint_every is null; set it to 1"
+        )
+    if config.topology is not None and config.topology.pace:
+        raise ValueError(
+            "topology.pace is true, and a paced run cannot be elastic; set pace: false or leave elastic out"
+        )
+
+
+def say_without_effect(config: RunConfig) -> None:
+    """Warn of settings that have no effect beside the others, which a sweep may set on purpose."""
+    rules, owners = config.reliability, config.owners
+    if rules.tolerated != type(rules)().tolerated and rules.aggregation in ("mean", "median"):
+        _say(f"reliability.tolerated is {rules.tolerated}, and the {rules.aggregation} does not use it")
+    if rules.late == "merge" and not rules.is_open:
+        _say("reliability.late is merge, and without round_deadline_s or over_selection no update is late")
+    for key in ("pixel_noise", "label_noise"):
+        if getattr(owners, key) and not owners.noisy:
+            _say(f"owners.{key} is {getattr(owners, key):g} and owners.noisy is 0, so no owner has noise")
+    if owners.noisy and not (owners.pixel_noise or owners.label_noise):
+        _say(f"owners.noisy is {owners.noisy} and the noise is 0; set owners.pixel_noise or owners.label_noise")
+
+
+@cache
+def _say(text: str) -> None:
+    logger.warning("%s", text)
+
+
+@cache
+def say_left_out(method: str, options: tuple[str, ...]) -> None:
+    """Warn, once in a process, of options that only other algorithms have."""
+    own = ", ".join(resolve_algorithm(method).options_type.model_fields) or "none"
+    for option in options:
+        others = [name for name, other in ALGORITHMS.items() if option in other.options_type.model_fields]
+        logger.warning(
+            "algorithm.%s is left out: it is an option of %s, and those of %s are: %s",
+            option,
+            ", ".join(others),
+            method,
+            own,
+        )

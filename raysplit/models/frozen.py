@@ -1,0 +1,51 @@
+"""Weights that are not trained: they are built by every party, and are neither sent, nor averaged, nor kept.
+
+A norm whose weights are all frozen uses its running statistics and leaves them as they are; with batch statistics it
+would move them, although it is not trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def fixed_names(module: nn.Module) -> frozenset[str]:
+    """Return the names in the state of a module that training leaves as they are."""
+    weights = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    buffers = {f"{path}.{name}".lstrip(".") for path, norm in _frozen_norms(module) for name, _ in norm.named_buffers()}
+    return frozenset(weights | buffers)
+
+
+def trained_state(module: nn.Module) -> dict[str, Any]:
+    """Return the state of a module without what training leaves as it is."""
+    fixed = fixed_names(module)
+    return {name: value for name, value in module.state_dict().items() if name not in fixed}
+
+
+def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state that need not have what training leaves as it is. Raises ``KeyError`` if anything else differs."""
+    found = module.load_state_dict(dict(state), strict=False)
+    missing = sorted(set(found.missing_keys) - fixed_names(module)) if found.missing_keys else []
+    if missing or found.unexpected_keys:
+        text = f"lacks {missing[0]!r}" if missing else f"has {found.unexpected_keys[0]!r}, which the module has not"
+        raise KeyError(f"the state for a {type(module).__name__} {text}; load the state of the same part")
+
+
+def train_mode(module: nn.Module) -> None:
+    """Set the training mode, apart from norms whose weights are all frozen."""
+    module.train()
+    for _, norm in _frozen_norms(module):
+        norm.eval()
+
+
+def _frozen_norms(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    if all(p.requires_grad for p in module.parameters()):
+        return  # as in most models, whose modules need not be visited in every round
+    for path, child in module.named_modules(remove_duplicate=False):
+        if isinstance(child, nn.modules.batchnorm._NormBase):
+            weights = list(child.parameters())
+            if weights and not any(p.requires_grad for p in weights):
+                yield path, child

@@ -1,0 +1,125 @@
+"""Whether model, loss, data and batches fit together, tried on two samples before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raysplit.actors.parts.losses import cross_entropy, resolve_loss, wire_labels
+from raysplit.actors.parts.part import as_tuple
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.setting import Cut, Setting
+from raysplit.data.inputs import feed
+from raysplit.data.samples import Samples
+from raysplit.models.spec import ModelSpec
+from raysplit.seeding import keyed_draws
+
+_TOO_FEW = "Expected more than 1 value per channel"  # how torch's normalizations refuse a batch of one sample
+
+
+def refuse_unfit(algorithm: Algorithm) -> None:
+    """Raise ``ValueError`` for a loss or a last batch with which training would fail, with the way out."""
+    refuse_unfit_loss(algorithm.setting)
+    refuse_single_samples(algorithm)
+
+
+def refuse_unfit_loss(setting: Setting) -> None:
+    """Raise ``ValueError`` for a loss that does not take the model's outputs and the targets of the data."""
+    found = _two_samples(setting)
+    if found is None:
+        return
+    x, targets = found
+    name, loss = setting.training.loss, resolve_loss(setting.training.loss)
+    model = setting.spec.build().eval()
+    with torch.no_grad(), keyed_draws(setting.seed):
+        outputs = feed(model, x)
+        what = f"training.loss is {name}, the model's outputs are {_shown(outputs)} and the targets {_shown(targets)}"
+        if loss is cross_entropy and isinstance(outputs, Tensor) and outputs.ndim > 1:
+            _require_classes(outputs.shape[1], setting.spec, what)
+        try:
+            value: Any = loss(outputs, wire_labels(targets))
+        except Exception as error:
+            raise ValueError(f"{what}: {error}") from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        shown = _shown(value) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise ValueError(f"{what}: a loss must return one number as a tensor, the mean over the batch, got {shown}")
+
+
+def _two_samples(setting: Setting) -> tuple[Any, Any] | None:
+    """Transform two samples of the test set, or of an owner where there is none; None if no samples are at hand."""
+    for party in setting.evaluators:
+        samples, transform = party.arguments["samples"], party.arguments["transform"]
+        break
+    else:
+        data = next(iter(setting.owners.values()))
+        samples, transform = data.shard, data.eval_transform
+    if not isinstance(samples, Samples):
+        return None
+    two = samples.take(range(min(2, len(samples))))
+    return setting.spec.cast(transform(two.x, torch.Generator().manual_seed(0))), two.y
+
+
+def _require_classes(num_outputs: int, spec: ModelSpec, what: str) -> None:
+    if num_outputs < spec.num_classes:
+        raise ValueError(
+            f"{what}: the data have {spec.num_classes} classes, and cross_entropy needs an output for each; use a "
+            f"model with {spec.num_classes} outputs"
+        )
+
+
+def _shown(values: Any) -> str:
+    if isinstance(values, Mapping):
+        return ", ".join(f"{task} {_shown(value)}" for task, value in values.items())
+    return " and ".join(f"{str(v.dtype).removeprefix('torch.')} {list(v.shape)}" for v in as_tuple(values))
+
+
+def refuse_single_samples(algorithm: Algorithm) -> None:
+    """Raise ``ValueError`` if an owner has a batch of one sample and the model cannot train on one."""
+    setting = algorithm.setting
+    sizes = {name: setting.num_samples(name) for name in setting.owners}
+    context = algorithm.context(0, list(sizes))
+    single = [
+        name
+        for name, size in sizes.items()
+        if size and algorithm.local_training(name).smallest_batch(size, context.steps(name)) == 1
+    ]
+    for owner, cause in _causes(algorithm, single).items():
+        rules, size = algorithm.local_training(owner), sizes[owner]
+        if size == 1 or rules.batch_size == 1:
+            why = f"{owner} has {size} sample{'s' if size > 1 else ''} in batches of {rules.batch_size}"
+            way_out = (
+                "a partition that gives each owner more samples, or fewer owners" if size == 1 else "larger batches"
+            )
+        else:
+            why = f"{owner} has {size} samples, of which batches of {rules.batch_size} leave one for the last batch"
+            way_out = "training.last_batch: merge or drop, or another training.batch_size"
+        raise ValueError(f"{why}, and {cause} cannot train on one sample; use {way_out}, or a model without batch norm")
+
+
+def _causes(algorithm: Algorithm, owners: Sequence[str]) -> dict[str, str]:
+    """Return by owner the layer that cannot train on one sample of it, for owners that have one."""
+    found: dict[tuple[ModelSpec, tuple[Cut, ...]], str] = {}
+    causes = {}
+    for owner in owners:
+        spec, cuts = key = algorithm.seen_alone(owner)
+        if key not in found:
+            found[key] = _failing_layer(spec.parts(cuts)[0] if cuts else spec.build(), spec, algorithm.setting.seed)
+        if found[key]:
+            causes[owner] = found[key]
+    return causes
+
+
+def _failing_layer(model: nn.Module, spec: ModelSpec, seed: int) -> str:
+    """Train-mode forward pass of one example sample; return the layer that cannot do it, or an empty text."""
+    with torch.no_grad(), keyed_draws(seed):
+        try:
+            feed(model.train(), spec.example(1))
+        except ValueError as error:
+            if not str(error).startswith(_TOO_FEW):
+                raise
+            norms = [name for name, module in model.named_modules() if "Norm" in type(module).__name__]
+            return f"the model's normalization ({norms[0]})" if norms else "the model's normalization"
+    return ""

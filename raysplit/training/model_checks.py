@@ -1,0 +1,63 @@
+"""Checks of the model before training: what its cuts send, whether its parts are the model, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.sent_inputs import log_placed_cuts, recipes_of, refuse_sent_inputs
+from raysplit.cluster.contract import PartySpec
+from raysplit.data.inputs import feed
+from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.dense.spec import MultiTaskSpec
+from raysplit.models.spec import ModelSpec
+
+NUM_ROWS = 2
+
+
+def check_cuts(algorithm: Algorithm, parties: Sequence[PartySpec]) -> None:
+    """Raise ``ValueError`` for cuts at which inputs leave their owners, or where parts learn something else."""
+    refuse_sent_inputs(parties)
+    for cut_spec in {recipe.spec: None for party in parties for recipe in recipes_of(party) if recipe.cuts}:
+        cut_spec.check_cuttable()
+    log_placed_cuts(algorithm)
+
+
+def check_outputs(spec: ModelSpec) -> None:
+    """Raise ``ValueError`` for a model that fails on the inputs, or returns no tensor with a row per sample."""
+    if isinstance(spec, ClassifierSpec | MultiTaskSpec):
+        return  # whose heads are made for the tasks
+    outputs = _outputs(spec)
+    if not isinstance(outputs, Tensor):
+        raise ValueError(
+            f"the model {spec.name!r} returns a {type(outputs).__name__}{_content(outputs)}, and training takes one "
+            f"tensor with a row per sample; let its forward return the logits alone, or wrap it in a module that does"
+        )
+    if not outputs.ndim or len(outputs) != NUM_ROWS:
+        raise ValueError(
+            f"the model {spec.name!r} returns a tensor of shape {tuple(outputs.shape)} for {NUM_ROWS} samples; its "
+            f"first dimension must be the batch"
+        )
+
+
+def _outputs(spec: ModelSpec) -> Any:
+    model = spec.build().eval()
+    try:
+        with torch.no_grad():
+            return feed(model, spec.example(NUM_ROWS))
+    except Exception as error:  # code of the user may raise anything
+        shapes = ", ".join(f"{name} {list(entry.shape)}" for name, entry in dict(spec.inputs).items())
+        raise ValueError(
+            f"the model {spec.name!r} fails on {NUM_ROWS} samples of the inputs {shapes}: {type(error).__name__}: "
+            f"{error}"
+        ) from error
+
+
+def _content(outputs: Any) -> str:
+    if isinstance(outputs, dict):
+        return f" of {', '.join(map(repr, outputs))}"
+    return f" of {len(outputs)}" if isinstance(outputs, tuple | list) else ""

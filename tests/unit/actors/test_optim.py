@@ -1,0 +1,47 @@
+"""Every optimizer that is offered trains a part; the others are refused when the configuration is read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.config.errors import ConfigError
+from raysplit.config.run import check_config
+from raysplit.models.optimizer_step import use_up_gradients
+
+NAMES = sorted(
+    name.lower()
+    for name, kind in vars(torch.optim).items()
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_optimizer_takes_steps_or_is_refused(name: str) -> None:
+    """LBFGS failed in the first step of an owner: it wants to compute the loss by itself."""
+    if name in ("lbfgs", "sparseadam", "muon"):
+        with pytest.raises(ConfigError, match=r"training\.optimizer: optimizer .* cannot .*; use one of adadelta, "):
+            check_config({"training": {"optimizer": {"name": name}}})
+        return
+    spec = OptimizerSpec(name=name, lr=0.1)
+    layer = torch.nn.Linear(3, 2)
+    before = [parameter.detach().clone() for parameter in layer.parameters()]
+    optimizer = spec.build(layer.parameters())
+    assert optimizer is not None
+    for _ in range(2):
+        layer(torch.ones(4, 3)).square().mean().backward()
+        use_up_gradients(optimizer)
+    assert not any(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
+
+
+def test_what_is_not_offered_is_not_listed() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'adam'") as caught:
+        check_config({"training": {"optimizer": {"name": "adan"}}})
+    assert "lbfgs" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"momentum": "much"}, {"nesterov": True}, {"betas": [1, 2]}])
+def test_options_with_which_no_step_can_be_taken_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"training\.optimizer: "):
+        check_config({"training": {"optimizer": {"name": "sgd", **options}}})
