@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+import raysplit
 from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
@@ -29,6 +30,9 @@ from raysplit.experiment.topology import Topology
 from raysplit.options import RECORDED, is_recorded
 from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
+from raysplit.runs.records.damaged import Damaged
+from raysplit.runs.records.files import CONFIG
+from raysplit.runs.records.read import read_environment
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.schedulers.rules import Rules
 
@@ -60,6 +64,11 @@ class AlgorithmConfig(Named):
             return kind(**{key: value for key, value in self.options.items() if key not in foreign})
         except ValidationError as error:
             raise explained(error, kind, "algorithm") from None
+
+
+_NEWER_SECTIONS = ("links",)
+"""Sections that run folders of version 0.1 do not have."""
+_MAX_LACKING = 5  # missing settings that an error shows
 
 
 class OptimizerConfig(BaseModel):
@@ -179,14 +188,32 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 
 
 def load_recorded(folder: Path) -> RunConfig:
-    """Read the configuration of a run folder. Raises `ConfigError`.
+    """Read the configuration of a run folder. Raises `ConfigError`, and `Damaged` where a part of it is missing.
 
     The name and the paths were checked when the run began, maybe by an earlier version, and are taken as they are;
     settings that had no effect then, and are refused now, are named in the log.
     """
     from raysplit.config.overrides import read_tree
 
-    return check_config(read_tree(folder / "config.yaml"), recorded=True)
+    tree = read_tree(folder / CONFIG)
+    _require_whole(folder, tree)
+    return check_config(tree, recorded=True)
+
+
+def _require_whole(folder: Path, tree: Mapping[str, Any]) -> None:
+    """Raise `Damaged` for a recorded configuration without sections or keys, as defaults are not what was trained."""
+    lacking = [name for name in RunConfig.model_fields if name not in tree and name not in _NEWER_SECTIONS]
+    if not lacking and read_environment(folder).get("packages", {}).get("raysplit") == raysplit.__version__:
+        for name, field in RunConfig.model_fields.items():
+            keys, kind = tree.get(name), field.annotation
+            if isinstance(keys, Mapping) and isinstance(kind, type) and issubclass(kind, BaseModel):
+                lacking += [f"{name}.{key}" for key in kind.model_fields if key not in keys]
+    if lacking:
+        more = f" and {len(lacking) - _MAX_LACKING} more" if len(lacking) > _MAX_LACKING else ""
+        raise Damaged(
+            folder / CONFIG,
+            f"a run writes all its settings there, and it lacks {', '.join(lacking[:_MAX_LACKING])}{more}",
+        )
 
 
 def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfig:

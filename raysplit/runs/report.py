@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from raysplit.algorithms import ALGORITHMS
+from raysplit.experiment.fingerprint import flat
 from raysplit.plain_yaml import NotYaml, read
 from raysplit.runs.folder import CUT_SHORT, read_metrics
 from raysplit.runs.metric import Metric, MetricName
@@ -233,12 +234,3 @@ OWNER_HEAD = ("tested on", "last", "by owner", "worst owner", "spread", "majorit
 def _partition(section: Mapping[str, Any]) -> str:
     options = ", ".join(f"{key} {value}" for key, value in section.items() if key not in ("name", "num_owners"))
     return f"{section['name']}{f' ({options})' if options else ''} over {section['num_owners']} owners"
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return the settings of a plain configuration as pairs of a key path and a value."""
-    pairs: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        inner = isinstance(value, dict)
-        pairs += flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
-    return pairs

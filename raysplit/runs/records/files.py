@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 LOCK = ".lock"
@@ -45,3 +47,18 @@ def remove_run(folder: Path) -> None:
         if _OWN_FOLDER.fullmatch(Path(parent).relative_to(folder).as_posix()):
             with suppress(OSError):  # it holds somebody else's files
                 Path(parent).rmdir()
+
+
+def set_aside(folder: Path) -> str:
+    """Move the files of a run into ``earlier-1``, or the next such folder, of its folder; return that name.
+
+    The configuration stays, as a copy, and so does what is not of the run.
+    """
+    name = next(name for name in (f"{EARLIER}-{n}" for n in count(1)) if not (folder / name).exists())
+    (folder / name).mkdir()
+    shutil.copy2(folder / CONFIG, folder / name / CONFIG)
+    for each in sorted(names_in(folder)):
+        if is_of_run(each) and each not in (LOCK, CONFIG) and not each.startswith(EARLIER):
+            (folder / name / each).parent.mkdir(exist_ok=True)
+            os.replace(folder / each, folder / name / each)
+    return name
