@@ -2,7 +2,11 @@
 
 import sys
 
-from raysplit.cli.main import main
+from raysplit import own_code
+
+own_code.put_last()  # before anything else is imported
+
+from raysplit.cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def resume_run(
     """Go on with a run as `resume` does, if ``allow`` does not raise."""
     with released(), existing_folder(expanded(str(folder))) as (local, copies):
         allow(local, "resume")
-        _given_again(**objects)
+        _given_again(local, **objects)
         config = load_recorded(local)
         make = partial(_made, config)
         work = partial(train_on, make, config.cluster, config.reliability, local, from_start=from_start)
@@ -83,9 +83,11 @@ def _made(config: RunConfig, device: str) -> Experiment:
     return build(config, device=device)
 
 
-def _given_again(**objects: Any) -> None:
+def _given_again(folder: Path, **objects: Any) -> None:
     """Have the objects that a run was started with under the names that its configuration has for them."""
     for key, value in objects.items():
+        if key == "data" and value is not None and not isinstance(value, Mapping):  # read as the run read it
+            value = {**read_settings(folder).get("data", {}), "name": value}
         if value is not None:
             section(key, value)
 
@@ -107,7 +109,7 @@ def load(
     """
     local = local_copy(folder)
     read_settings(local)
-    _given_again(model=model, data=data, algorithm=algorithm)
+    _given_again(local, model=model, data=data, algorithm=algorithm)
     states = read_models(local)
     return Result(
         rows=tuple(read_metrics(local)),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raysplit.given import held, is_given
+from raysplit.own_code import own_module
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ def _found(kind: str, path: str) -> Any:
     if not module_name or not name:
         raise ValueError(f'{kind} {path!r} is not an import path; write "{IMPORT_PATH}"')
     try:
-        module = pkgutil.resolve_name(f"{module_name}:")
+        module = own_module(module_name)
     except (Exception, SystemExit) as error:
         raise ValueError(f"{kind} {path!r}: {_import_failure(module_name, error)}") from error
     try:
@@ -105,6 +106,8 @@ def _import_failure(module_name: str, error: BaseException) -> str:
             f"there is no module {error.name!r}; put it in the working directory or on PYTHONPATH, "
             f'and write "{IMPORT_PATH}"'
         )
+    if isinstance(error, ValueError) and str(error).endswith("give your file another name"):
+        return str(error)
     if isinstance(error, ValueError) and str(error).startswith("invalid format"):  # pkgutil's own
         return f'{module_name!r} is not a module name; write "{IMPORT_PATH}"'
     place = traceback.extract_tb(error.__traceback__)[-1]

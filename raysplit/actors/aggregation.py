@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raysplit.actors.parts.part import Tensors, as_tuple
+from raysplit.actors.parts.leaves import Tensors, as_tuple
 from raysplit.schedulers.rules import Rules
 
 State = Mapping[str, Tensor]

@@ -14,8 +14,8 @@ from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.barrier import Barrier, Turns
 from raysplit.actors.in_round import InRound
 from raysplit.actors.parts.joint_step import JointRule, joint_gradients
+from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.losses import resolve_loss
-from raysplit.actors.parts.part import Tensors
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.cluster.device import Device, Inline

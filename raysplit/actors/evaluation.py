@@ -16,6 +16,7 @@ from torch import Tensor
 
 from raysplit.actors.parts.losses import Loss, cross_entropy
 from raysplit.data.inputs import Values, feed, map_values
+from raysplit.data.labels import has_target
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.classifier import losses as joint
@@ -38,6 +39,7 @@ class Evaluation:
         loss_sum: sum of the losses of all samples.
         task_loss_sums: the same by task, if a sample has several targets.
         task_num_correct: samples with a correct prediction by task; empty for dense targets, which have no classes.
+        task_num_samples: samples with a target by task; a task that is left out has one for every sample.
         by_owner: the same of each owner's own samples, where it is known whose they are.
         by_domain: the same of the samples as each owner sees them, where owners have inputs of their own; then the
             other fields are sums over the owners.
@@ -48,6 +50,7 @@ class Evaluation:
     loss_sum: float
     task_loss_sums: Mapping[str, float] = field(default_factory=dict)
     task_num_correct: Mapping[str, int] = field(default_factory=dict)
+    task_num_samples: Mapping[str, int] = field(default_factory=dict)
     by_owner: Mapping[str, Evaluation] = field(default_factory=dict)
     by_domain: Mapping[str, Evaluation] = field(default_factory=dict)
 
@@ -62,13 +65,18 @@ class Evaluation:
 
     @property
     def task_losses(self) -> dict[str, float]:
-        """The mean loss of each task; empty if a sample has one label."""
-        return {task: total / self.num_samples for task, total in self.task_loss_sums.items()}
+        """The mean loss of each task with targets; empty if a sample has one label."""
+        counts = {task: self._num_samples(task) for task in self.task_loss_sums}
+        return {task: self.task_loss_sums[task] / count for task, count in counts.items() if count}
 
     @property
     def task_accuracies(self) -> dict[str, float]:
         """The share of correct predictions of each task with class labels."""
-        return {task: count / self.num_samples for task, count in self.task_num_correct.items()}
+        counts = {task: self._num_samples(task) for task in self.task_num_correct}
+        return {task: self.task_num_correct[task] / count for task, count in counts.items() if count}
+
+    def _num_samples(self, task: str) -> int:
+        return self.task_num_samples.get(task, self.num_samples)
 
     def __add__(self, other: Evaluation) -> Evaluation:
         own, others = self.num_correct, other.num_correct
@@ -80,6 +88,10 @@ class Evaluation:
             task_loss_sums={task: sums.get(task, 0.0) + total for task, total in other.task_loss_sums.items()},
             task_num_correct={
                 task: self.task_num_correct.get(task, 0) + count for task, count in other.task_num_correct.items()
+            },
+            task_num_samples={
+                task: self._num_samples(task) + other._num_samples(task)
+                for task in {**self.task_num_samples, **other.task_num_samples}
             },
             by_owner=_summed(self.by_owner, other.by_owner),
             by_domain=_summed(self.by_domain, other.by_domain),
@@ -168,6 +180,7 @@ class Division:
             self._put("samples", "", at, torch.ones(len(at)))
             for task, logits in named.items():
                 own, labels = logits[has_owner], targets[task][has_owner]
+                self._put("labels", task, at, has_target(labels))
                 self._put("right", task, at, own.argmax(1) == labels)
                 self._put("loss", task, at, F.cross_entropy(own, labels.long(), reduction="none"))
             return
@@ -192,6 +205,7 @@ class Division:
             if num_samples := int(numbers["samples", ""][owner]):
                 losses = {task: numbers["loss", task][owner] for task in tasks}
                 right = {task: int(numbers["right", task][owner]) for task in tasks}
+                counts = {task: int(numbers["labels", task][owner]) for task in tasks}
                 is_one = tasks == [""]
                 found[name] = Evaluation(
                     num_samples=num_samples,
@@ -199,6 +213,7 @@ class Division:
                     loss_sum=sum(losses.values()),
                     task_loss_sums={} if is_one else losses,
                     task_num_correct={} if is_one else right,
+                    task_num_samples={} if is_one else counts,
                 )
         return found
 
@@ -232,7 +247,8 @@ def _of_tasks(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Evaluat
     num_samples = len(next(iter(y.values())))
     has_labels = all(y[task].ndim == 1 for task in outputs)
     losses = joint.task_losses(outputs, y) if has_labels else task_losses(outputs, y)
-    sums = {task: float(value) * num_samples for task, value in losses.items()}
+    counts = {task: int(has_target(y[task]).sum()) for task in outputs}
+    sums = {task: float(value) * counts[task] for task, value in losses.items()}
     right = {task: int((logits.argmax(1) == y[task]).sum()) for task, logits in outputs.items()} if has_labels else {}
     return Evaluation(
         num_samples=num_samples,
@@ -240,4 +256,5 @@ def _of_tasks(outputs: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Evaluat
         loss_sum=sum(sums.values()),
         task_loss_sums=sums,
         task_num_correct=right,
+        task_num_samples=counts,
     )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluation import Evaluation
-from raysplit.actors.parts.part import Tensors
+from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext, StepId
 from raysplit.cluster.contract import Given, Promise

@@ -97,7 +97,7 @@ class MiniBatchSFL(SplitFedV1):
         options: MiniBatchOptions = self.options
         joined = options.server_forward == "concat" and options.grad_source == "joint" and self.num_servers == 1
         meet = joined and min(self.setting.cohort_size or 2, len(self.setting.owners)) > 1
-        return self.setting.spec, self.cuts if meet else ()
+        return self.setting.spec, self.placed_cuts if meet else ()
 
     def context(self, round: int, cohort: Sequence[str], *, lr_scale: float = 1.0, attempt: int = 0) -> RoundContext:
         """Build the instruction of a round, with the weights of rows by which every sample counts the same."""

@@ -17,6 +17,7 @@ from rich.logging import RichHandler
 
 import raysplit
 from raysplit.cli.streams import show_any_text
+from raysplit.data.failures import described
 from raysplit.registry import nearest
 
 COMMANDS = {
@@ -27,6 +28,7 @@ COMMANDS = {
     "submit": "raysplit.cli.training.submit:submit",
     "list": "raysplit.cli.results.runs:list_runs",
     "show": "raysplit.cli.results.show:show",
+    "inspect": "raysplit.cli.results.inspect:inspect",
     "compare": "raysplit.cli.results.compare:compare",
     "report": "raysplit.cli.results.report:report",
     "export": "raysplit.cli.results.export:export",
@@ -63,6 +65,12 @@ class LazyGroup(click.Group):
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             ctx.fail(f"No such command {args[0]!r}{nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:  # click would take it for Ctrl-D, and end without a word
+            raise RuntimeError(f"the end of a file came too early: {described(error)}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(len(name) for name in COMMANDS)  # one column for all headings
@@ -103,7 +111,6 @@ def main(arguments: list[str] | None = None) -> Any:
     Returns the exit code of a command that ends with one, as the caller of a script expects it.
     """
     show_any_text()
-    sys.path.insert(0, os.getcwd())  # import paths such as "mymodel:build" may name a file in the working directory
     try:
         return cli.main(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as error:

@@ -1,10 +1,10 @@
 """From YAML or keyword arguments to a checked configuration, and from there to an `Experiment`.
 
-Files: `run` (the sections, `RunConfig`, `load_config`, `check_config`, `dump_config`), `sections` (owners and output),
-`overrides` (YAML files and ``a.b=c``), `objects` (sections given as Python objects), `sources` (all kinds of sources),
-`errors` (messages), `build` (`build` and `build_dry` make the experiment), `planned_cuts` (``cuts: auto``),
-`prepare_shards` (owners that read their own files), `torch_program` (export of a trained model) and `reference`
-(docs/configuration.md).
+Files: `run` (the sections, `RunConfig`, `load_config`, `check_config`, `dump_config`), `sections` (sections with a
+name, owners and output), `checks` (settings that do not go together), `overrides` (YAML files and ``a.b=c``), `texts`
+(settings that hold text), `objects` (sections given as Python objects), `sources` (all kinds of sources), `errors`
+(messages), `build` (`build` and `build_dry` make the experiment), `load_data` (load, divide and describe the data),
+`planned_cuts` (``cuts: auto``) and `reference` (docs/configuration.md).
 
 The API, the command line and sweeps use `run`, `build`, `sources`, `overrides`, `objects` and `planned_cuts`. Nothing
 is exported here, because each of these modules loads torch.

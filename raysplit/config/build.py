@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,15 @@ from torch import Tensor
 
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
-from raysplit.config.prepare_shards import streamed_owners
+from raysplit.config.load_data import about, divided, load, streamed_owners
 from raysplit.config.run import RunConfig
 from raysplit.data.batches import LocalTraining
-from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
 from raysplit.data.inputs import with_sent
 from raysplit.data.partition.by_label import Indices
-from raysplit.data.partition.laws import TESTS_DRAWN, partition, partition_test
-from raysplit.data.partition.own_tests import named_tests, own_tests
+from raysplit.data.partition.laws import TESTS_DRAWN
+from raysplit.data.partition.own_tests import named_tests
+from raysplit.data.record import Record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
@@ -37,7 +36,7 @@ from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.given_model import GivenModel
 from raysplit.models.spec import ModelSpec
 from raysplit.prediction.dry_setting import dry, no_data
-from raysplit.seeding import derive, generator
+from raysplit.seeding import derive
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +57,8 @@ def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
         if found.test_owner is not None:
             tests = named_tests(found.names, found.test_owner)
     else:
-        data = _load(config)
-        parts, tests = _divided(config, data)
+        data = load(config)
+        parts, tests = divided(config, data)
         shards = [data.train.take(part) for part in parts]
     names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
@@ -67,12 +66,12 @@ def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
     }
     _tell_untested(owners, tests)
     setting = _setting(config, data, owners, dict(zip(names, tests, strict=True)) if tests else None, device)
-    return _experiment(config, setting, parts)
+    return _experiment(config, setting, parts, about(config, data, parts))
 
 
 def model_of(config: RunConfig) -> ModelSpec:
     """Load the data and describe the model that a checked configuration names. Raises ``ValueError`` as `build`."""
-    return _model_spec(config, streamed_owners(config)[0].outline if config.data.name == STREAMED else _load(config))
+    return _model_spec(config, streamed_owners(config)[0].outline if config.data.name == STREAMED else load(config))
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
@@ -109,7 +108,9 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
     return dry(_experiment(config, setting, ()), sizes)
 
 
-def _experiment(config: RunConfig, setting: Setting, parts: Sequence[np.ndarray]) -> Experiment:
+def _experiment(
+    config: RunConfig, setting: Setting, parts: Sequence[np.ndarray], about_data: Record | None = None
+) -> Experiment:
     return Experiment(
         algorithm=resolve_algorithm(config.algorithm.name)(options=config.algorithm.resolved_options()),
         setting=setting,
@@ -120,6 +121,7 @@ def _experiment(config: RunConfig, setting: Setting, parts: Sequence[np.ndarray]
         cluster=config.cluster,
         topology=config.topology,
         plain=config.model_dump(mode="json"),
+        about_data=about_data or {},
     )
 
 
@@ -214,37 +216,6 @@ def _check_metric(config: RunConfig, data: DataSet) -> None:
         )
 
 
-def _load(config: RunConfig) -> DataSet:
-    section = config.data
-    data = load_dataset(
-        section.name, root=section.root, download=section.download, augment=section.augment, **section.options
-    )
-    train, owner = data.train, data.natural_owner
-    if section.train_samples is not None:
-        chosen = _draw(len(train), section.train_samples, config.seed, "training subset")
-        train, owner = train.take(chosen), owner[chosen] if owner is not None else None
-    test, test_owner = data.test, data.test_owner
-    if section.test_samples is not None:
-        chosen = _draw(len(test), section.test_samples, config.seed, "test subset")
-        test, test_owner = test.take(chosen), test_owner[chosen] if test_owner is not None else None
-    return replace(data, train=train, test=test, natural_owner=owner, test_owner=test_owner)
-
-
-def _divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indices] | None]:
-    """Divide the training samples among the owners, and the test samples where each has an owner."""
-    split, labels, test_labels = config.partition, _labels(data.train), _labels(data.test)
-    if taken := split.options.keys() & {"labels", "num_classes", "natural_owner", "seed"}:
-        raise ValueError(f"partition.{min(taken)} is given by the data and the seed of the run; leave it out")
-    num_classes = int(max(labels.max(), test_labels.max())) + 1  # counted once, over both sides
-    how = {"seed": config.seed, "num_classes": num_classes, **split.options}
-    parts = partition(split.name, labels, split.num_owners, natural_owner=data.natural_owner, **how)
-    tests = partition_test(split.name, test_labels, split.num_owners, **how)
-    if tests is None:
-        owners = {"natural_owner": data.natural_owner, "test_owner": data.test_owner}
-        tests = own_tests(split.name, parts, labels, test_labels, seed=config.seed, **owners)
-    return parts, tests
-
-
 def _own_test(config: RunConfig, data: DataSet, tests: Sequence[Indices] | None, index: int) -> Samples | None:
     """Return an owner's own test samples: all where only its inputs are its own, none where others' are theirs."""
     if tests is not None:
@@ -263,17 +234,6 @@ def _tell_untested(owners: Mapping[str, OwnerData], tests: Sequence[Indices] | N
             len(owners),
             named,
         )
-
-
-def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
-    if wanted > total:
-        raise ValueError(f"the {purpose} needs {wanted} samples and the set has only {total}; set at most {total}")
-    return np.sort(generator(seed, purpose).choice(total, size=wanted, replace=False))
-
-
-def _labels(samples: Samples) -> np.ndarray:
-    y = samples.y if isinstance(samples.y, Tensor) else next(iter(samples.y.values()))
-    return np.asarray(y.numpy()) if y.ndim == 1 and not y.is_floating_point() else np.zeros(len(samples), np.int64)
 
 
 def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:

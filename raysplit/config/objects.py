@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.algorithms.base import Algorithm
+from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.sources.arrays import checked_inputs, checked_labels, data_set, samples_of, unit_and_normalise
+from raysplit.data.sources.arrays import data_set_of_sides
+from raysplit.data.sources.map_style import Side, is_array, side_of
 from raysplit.experiment.errors import ConfigError
 from raysplit.given import digest_of, hold, name_of
 
@@ -24,7 +27,10 @@ NAMED = ("model", "data", "partition", "algorithm")
 def section(key: str, value: Any) -> Any:
     """Convert the value of a section to plain settings. Raises `ConfigError` for a value of another type."""
     if isinstance(value, Mapping):
-        return {**value, "name": _name(key, value["name"])} if key in NAMED and "name" in value else dict(value)
+        if key not in NAMED or "name" not in value:
+            return dict(value)
+        rules = reading_of(value) if key == "data" else AS_FOUND
+        return {**value, "name": _name(key, value["name"], rules)}
     if key == "cluster" and isinstance(value, str):
         return {"kind": value}
     if key == "algorithm" and isinstance(value, Algorithm):
@@ -38,7 +44,16 @@ def section(key: str, value: Any) -> Any:
     raise ConfigError(f"{key}: expected a mapping of settings, got {_kind(value)}")
 
 
-def _name(key: str, value: Any) -> str:
+def reading_of(settings: Mapping[str, Any]) -> Reading:
+    """Return those of the settings of the section ``data`` that say what arrays are. Raises `ConfigError`."""
+    names = [field.name for field in fields(Reading)]
+    try:
+        return Reading(**{name: settings[name] for name in names if settings.get(name) is not None})
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _name(key: str, value: Any, rules: Reading = AS_FOUND) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Path):
@@ -46,7 +61,7 @@ def _name(key: str, value: Any) -> str:
     if key == "model":
         return _model(value)
     if key == "data":
-        return _data(value)
+        return _data(value, rules)
     if key == "algorithm" and isinstance(value, type) and issubclass(value, Algorithm):
         return name_of(value)
     if key == "partition" and inspect.isroutine(value):
@@ -71,16 +86,16 @@ def _model(value: Any) -> str:
     )
 
 
-def _data(value: Any) -> str:
+def _data(value: Any, rules: Reading) -> str:
     if inspect.isroutine(value):
         return name_of(value)
-    found = value if isinstance(value, DataSet) else _two_sides(value)
+    found = value if isinstance(value, DataSet) else _two_sides(value, rules)
     sides = [chunk for side in (found.train, found.test) for chunk in _chunks(side)]
     owners = [] if found.test_owner is None else [repr(np.asarray(found.test_owner).tolist()).encode()]
     return hold("data", found, digest_of(*sides, *owners))
 
 
-def _two_sides(value: Any) -> DataSet:
+def _two_sides(value: Any, rules: Reading) -> DataSet:
     expected = (
         "data: expected a name, a mapping of settings, a DataSet, a function, or a pair (train, test), each side a "
         "map-style set or a pair of arrays (x, y)"
@@ -90,24 +105,16 @@ def _two_sides(value: Any) -> DataSet:
     if len(value) != 2:
         raise ConfigError(f"{expected}; got {len(value)} values: {', '.join(_kind(item) for item in value)}")
     try:
-        train, test = (_side(side, where) for side, where in zip(value, ("train", "test"), strict=True))
+        train, test = (_side(side, where, rules) for side, where in zip(value, ("train", "test"), strict=True))
     except TypeError as error:
         raise ConfigError(f"{expected}; {error}") from error
-    return data_set(train, test, transform=unit_and_normalise(None, None))
+    return data_set_of_sides(train, test, "data", rules)
 
 
-def _side(value: Any, where: str) -> Samples:
-    if isinstance(value, tuple | list) and len(value) == 2 and all(_is_array(item) for item in value):
-        x, y = (np.asarray(item) for item in value)
-        inputs = checked_inputs(x, f"data, {where}")
-        return Samples(x=inputs, y=checked_labels(y, len(inputs), f"data, {where}"))
-    if _is_array(value) or not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
+def _side(value: Any, where: str, rules: Reading) -> Side:
+    if is_array(value) or not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
         raise TypeError(f"{where} is {_kind(value)}")
-    return samples_of(value, f"data, {where}")
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray | Tensor)
+    return side_of(value, f"data, {where}", rules)
 
 
 def _chunks(samples: Samples) -> list[bytes]:

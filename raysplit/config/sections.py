@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from raysplit.data.datasets import checked_data_options, dataset_names
 from raysplit.data.domains import domain_names
 from raysplit.data.partition.laws import checked_parameters, partition_names
+from raysplit.data.reading import Kind, Layout, Reading
 from raysplit.models.zoo import checked_model_options, model_names
 from raysplit.options import PathText, is_recorded
 from raysplit.paths import checked_name, expanded
@@ -72,10 +73,34 @@ class DataConfig(Named):
     """Download a torchvision data set that is not in ``root``."""
     augment: bool = True
     """Apply random crops and flips, for data sets that have them."""
+    values: Kind | None = None
+    """What the numbers of your own arrays or tensors are: ``pixels`` are divided by ``max_value``, ``numbers`` keep
+    their values, ``ids`` stay whole numbers. None takes ``uint8`` pictures as pixels, integer tensors of a
+    ``module:function`` as ids, and everything else as numbers."""
+    max_value: float | None = Field(default=None, gt=0)
+    """Value of a pixel that becomes 1; None takes 255 for ``uint8`` and 65,535 for pixels of 16 bits."""
+    layout: Layout | None = None
+    """Place of the channels in arrays [N, ?, ?, ?], ``channels_first`` or ``channels_last``; None decides by shape."""
+    renumber_labels: bool = False
+    """Number the labels that occur from 0, in their order; they may then be text."""
     train_samples: int | None = Field(default=None, ge=1)
     """Number of training samples, drawn with the seed; None takes all."""
     test_samples: int | None = Field(default=None, ge=1)
     """Number of test samples, drawn with the seed; None takes all."""
+
+    def reading(self) -> Reading:
+        """Return the settings that say what arrays are."""
+        return Reading(
+            values=self.values,
+            max_value=self.max_value,
+            layout=self.layout,
+            renumber_labels=self.renumber_labels,
+        )
+
+    @model_validator(mode="after")
+    def _consistent_reading(self) -> Self:
+        self.reading()
+        return self
 
     @field_validator("name")
     @classmethod

@@ -2,6 +2,10 @@
 
 * `samples`: `Samples`, inputs and labels in memory, and `DataSet`, training and test samples with their transforms.
 * `inputs`: `Input`, the type and shape of one model input, and functions on batches of one or several inputs.
+* `reading`: `Reading`, what arrays are (pixels, numbers, ids; channels first or last), and their conversion to inputs.
+* `labels`: class labels, checked and numbered, and the mark of a missing one.
+* `record`: `data_record`, what a data set holds and what is done with it.
+* `failures`: errors of libraries and of users' own functions as one message.
 * `transforms`: transforms of whole batches, such as `ToUnit`, `Normalise` and `RandomCrop`.
 * `noise`: salt-and-pepper noise as a transform.
 * `domains`: transforms and label noise that make the data of one owner differ from those of another.

@@ -14,14 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from raysplit.data.failures import call_own
+from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
 from raysplit.data.rendered.stand_ins import load_faces_like, load_medic_like
 from raysplit.data.samples import DataSet
-from raysplit.data.sources.arrays import data_set, data_set_from_arrays, samples_of, unit_and_normalise
+from raysplit.data.sources.arrays import data_set_from_arrays, data_set_of_sides
 from raysplit.data.sources.dsprites import load_dsprites
 from raysplit.data.sources.files import SUFFIXES, load_file
 from raysplit.data.sources.image_table import load_image_table
+from raysplit.data.sources.map_style import is_array, side_of
 from raysplit.data.sources.shards import STREAMED, open_shards
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
@@ -38,7 +41,13 @@ def dataset_names() -> list[str]:
 
 
 def load_dataset(
-    name: str, *, root: str | None = None, download: bool = False, augment: bool = True, **options: Any
+    name: str,
+    *,
+    root: str | None = None,
+    download: bool = False,
+    augment: bool = True,
+    reading: Reading = AS_FOUND,
+    **options: Any,
 ) -> DataSet:
     """Load a data set by name.
 
@@ -47,6 +56,7 @@ def load_dataset(
         root: folder of the files of torchvision's sets and of relative paths.
         download: let torchvision fetch files that are not in ``root``; nothing else is ever fetched.
         augment: apply random crops and flips to the training images of CIFAR.
+        reading: what arrays are, where their types do not say it.
         options: further arguments of the loader of this data set, such as ``num_classes`` of ``random``.
 
     Raises:
@@ -57,18 +67,19 @@ def load_dataset(
         (16,)
     """
     if ":" in name:
-        return _from_function(name, options)
+        return _from_function(name, options, reading)
     options = checked_data_options(name, options)
     if name.endswith(SUFFIXES):
-        return load_file(Path(root or ".") / name, **options)
+        return load_file(Path(root or ".") / name, reading=reading, **options)
+    if name in torchvision_names():
+        return load_torchvision(name, root, download, augment, reading=reading, **options)
+    _refuse_reading(f"data set {name}", reading)
     if name in BUILT_IN:
         return BUILT_IN[name](**options)
     if name in IN_FOLDERS:
         return IN_FOLDERS[name](Path(root or "."), **options)
     if name in TASK_SETS:
         return _with_tasks(name, Path(root or "."), **options)
-    if name in torchvision_names():
-        return load_torchvision(name, root, download, augment, **options)
     raise ValueError(unknown("data set", name, [*dataset_names(), "a path to *.npz or *.parquet", IMPORT_PATH]))
 
 
@@ -92,15 +103,16 @@ def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
     if ":" in name:
         return None, ()
     if name.endswith(SUFFIXES):
-        return load_file, ("path",)
+        return load_file, ("path", "reading")
     if name == STREAMED:
-        return open_shards, ("root",)
+        return open_shards, ("root", "reading")
     if name in BUILT_IN or name in DRAWN:
         return (BUILT_IN | TASK_SETS)[name], ()
     if name in IN_FOLDERS or name in TASK_SETS:
         loader = (IN_FOLDERS | TASK_SETS)[name]
         return loader, (next(iter(inspect.signature(loader).parameters)),)
-    return (load_torchvision if name in torchvision_names() else None), ("name", "root", "download", "augment")
+    fixed = ("name", "root", "download", "augment", "reading")
+    return (load_torchvision if name in torchvision_names() else None), fixed
 
 
 def load_digits() -> DataSet:
@@ -137,7 +149,7 @@ def load_random(
     means = draw.standard_normal((num_classes, *shape), dtype=np.float32)
     y = np.arange(num_samples) % num_classes
     x = means[y] + draw.standard_normal((num_samples, *shape), dtype=np.float32)
-    return data_set_from_arrays(x, y, "random")
+    return data_set_from_arrays(x, y, "random", reading=Reading(layout="channels_first"))
 
 
 BUILT_IN: dict[str, Callable[..., DataSet]] = {"digits": load_digits, "random": load_random, "rooms": load_rooms}
@@ -160,16 +172,31 @@ def _with_tasks(name: str, root: Path, *, val_fraction: float = 0.1, **options: 
     return TASK_SETS[name](*place, **options).data_set(val_fraction)
 
 
-def _from_function(path: str, options: dict[str, Any]) -> DataSet:
+def _refuse_reading(what: str, reading: Reading) -> None:
+    if given := reading.named():
+        key, value = next(iter(given.items()))
+        raise ValueError(f"{key} is {value}, and {what} already says what its inputs and labels are; leave it out")
+
+
+def _from_function(path: str, options: dict[str, Any], reading: Reading) -> DataSet:
     made = held(path) if is_given(path) else _called(imported("data set", path), path, options)
     if isinstance(made, DataSet):
+        if not is_given(path) or made.reading != reading:  # given arrays were read by these settings
+            _refuse_reading(f"the DataSet of {path}", reading)
         return made
-    if not isinstance(made, tuple) or len(made) != 2:
-        raise ValueError(
-            f"{path} returned {type(made).__name__}; it must return a DataSet or (train, test), two map-style sets"
+    if not isinstance(made, tuple | list) or len(made) != 2 or all(map(is_array, made)):
+        is_pair = isinstance(made, tuple | list) and len(made) == 2
+        shown = (
+            "two arrays" if is_pair else f"{len(made)} values" if isinstance(made, tuple | list) else f"{made!r:.60}"
         )
-    train, test = (samples_of(side, path) for side in made)
-    return data_set(train, test, transform=unit_and_normalise(None, None))
+        raise ValueError(
+            f"{path} returned {shown}; it must return a DataSet or (train, test), each a map-style set or a pair of "
+            f"arrays (x, y)"
+        )
+    train, test = (
+        side_of(side, f"{path}, {which}", reading) for side, which in zip(made, ("train", "test"), strict=True)
+    )
+    return data_set_of_sides(train, test, path, reading)
 
 
 def _called(loader: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
@@ -177,4 +204,4 @@ def _called(loader: Callable[..., Any], name: str, options: dict[str, Any]) -> A
         inspect.signature(loader).bind(**options)
     except TypeError as error:
         raise ValueError(f"data set {name}: {error}; its options are in {inspect.signature(loader)}") from error
-    return loader(**options)
+    return call_own("data set", name, loader, **options)

@@ -25,6 +25,7 @@ from raysplit.data.inputs import (
     map_values,
     record_of,
 )
+from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.transforms import Transform
 
 Indices = npt.NDArray[np.int64]
@@ -118,10 +119,13 @@ class DataSet:
         inputs: records of the model's inputs by name. If left out, there is one unnamed floating input of
             ``input_shape``, or without that the inputs are read off the first transformed test sample.
         targets: records of the targets by name; read off the test samples if left out.
+        label_names: the label that each class had in the data, where labels were renumbered.
+        done: what was done with the inputs when they were read, in words.
+        reading: the settings by which they were read.
 
     Raises:
-        ValueError: for an empty side, sides with different inputs, or owner ids that do not match the samples or one
-            another.
+        ValueError: for an empty side, sides with different inputs, labels beyond the classes, or owner ids that do not
+            match the samples or one another.
 
     Example:
         >>> train = Samples(x=torch.rand(80, 4), y=torch.arange(80) % 3)
@@ -142,11 +146,15 @@ class DataSet:
     classes: Mapping[str, tuple[str, ...]] | None = None
     inputs: Mapping[str, Input] = field(default_factory=dict)
     targets: Mapping[str, Input] = field(default_factory=dict)
+    label_names: tuple[str, ...] | None = None
+    done: tuple[str, ...] = ()
+    reading: Reading = AS_FOUND
 
     def __post_init__(self) -> None:
         for side, samples in (("training", self.train), ("test", self.test)):
             if not len(samples):
                 raise ValueError(f"the {side} set is empty; give both sets at least one sample")
+            self._check_labels(side, samples)
         _check_owners("training", self.natural_owner, self.train)
         _check_owners("test", self.test_owner, self.test)
         if self.test_owner is not None and _kind(self.natural_owner) != _kind(self.test_owner):
@@ -167,6 +175,20 @@ class DataSet:
         if not self.targets:
             targets = {"y": self.test.y} if isinstance(self.test.y, Tensor) else self.test.y
             object.__setattr__(self, "targets", {name: record_of(name, value) for name, value in targets.items()})
+
+    def _check_labels(self, side: str, samples: Samples) -> None:
+        """Raise ``ValueError`` for a class label beyond the number of classes."""
+        y = samples.y
+        tasks = {"y": (y, self.num_classes)} if isinstance(y, Tensor) else {}
+        if not isinstance(y, Tensor) and self.classes is not None:
+            tasks = {f"y[{task!r}]": (y[task], len(names)) for task, names in self.classes.items() if task in y}
+        for name, (labels, num_classes) in tasks.items():
+            if int(labels.max()) >= num_classes:
+                row = int((labels >= num_classes).int().argmax())
+                raise ValueError(
+                    f"{name} of {side} sample {row} is {int(labels[row])} and there are {num_classes} classes; labels "
+                    f"are 0 to {num_classes - 1}, so give more classes or other labels"
+                )
 
     def _found_inputs(self) -> Mapping[str, Input]:
         """Read the inputs off a transformed test sample; empty where ``input_shape`` describes the one input."""

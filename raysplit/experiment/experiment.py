@@ -36,6 +36,7 @@ class Experiment:
         cluster: the processes and devices of the parties.
         topology: the described machines and links; None where there are none.
         plain: the whole description as plain data, which ``config.yaml`` keeps and the fingerprint is computed from.
+        about_data: what the data hold and what is done with them, which ``data.json`` keeps.
 
     Example:
         >>> experiment = Experiment(algorithm=MyMethod(pull=0.3), setting=setting)
@@ -51,6 +52,7 @@ class Experiment:
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     topology: Topology | None = None
     plain: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    about_data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def begin(self) -> Algorithm:
         """Return the algorithm at the start of a run. Raises ``ValueError`` where it cannot train the setting."""

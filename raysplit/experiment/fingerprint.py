@@ -17,6 +17,11 @@ _CLUSTER = ("device", "elastic")
 """Settings of ``cluster`` that change the numbers: another device rounds otherwise, and elastic owners come and go."""
 
 
+_NEWER = {"values": None, "max_value": None, "layout": None, "renumber_labels": False}
+"""Settings of the data, with their defaults, that run folders may be older than."""
+_UNKNOWN = object()
+
+
 def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a plain configuration that the numbers of a run depend on.
 
@@ -29,6 +34,8 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         del tree["model"]["send_inputs"]
     if tree["training"].get("last_batch") == "keep":
         del tree["training"]["last_batch"]
+    if "data" in tree:
+        tree["data"] = {key: value for key, value in tree["data"].items() if _NEWER.get(key, _UNKNOWN) != value}
     newer = ("metric", "target_loss")
     tree["evaluation"] = {key: v for key, v in tree["evaluation"].items() if key not in newer or v is not None}
     tree["reliability"] = {key: tree["reliability"][key] for key in _RELIABILITY}

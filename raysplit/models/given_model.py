@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from raysplit.data.failures import call_own
+
 
 @dataclass(frozen=True)
 class GivenModel:
@@ -57,7 +59,12 @@ def called(
                 f"the type and shape of each input by name"
             )
         asked_for.discard("input_shape")
-    model = build(**{key: value for key, value in about_data.items() if key in asked_for} | dict(options))
+    given = {key: value for key, value in about_data.items() if key in asked_for} | dict(options)
+    try:
+        inspect.signature(build).bind(**given)
+    except TypeError as error:
+        raise ValueError(f"model {source!r}: {error}; it takes {inspect.signature(build)}") from error
+    model = call_own("model", source, build, **given)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {source!r} made a {type(model).__name__}; it must return a torch.nn.Module")
     return model

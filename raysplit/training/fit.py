@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raysplit.actors.parts.leaves import as_tuple
 from raysplit.actors.parts.losses import cross_entropy, resolve_loss, wire_labels
-from raysplit.actors.parts.part import as_tuple
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Cut, Setting
 from raysplit.data.inputs import feed
@@ -50,9 +50,10 @@ def refuse_unfit_loss(setting: Setting) -> None:
 
 def _two_samples(setting: Setting) -> tuple[Any, Any] | None:
     """Transform two samples of the test set, or of an owner where there is none; None if no samples are at hand."""
-    for party in setting.evaluators:
-        samples, transform = party.arguments["samples"], party.arguments["transform"]
-        break
+    if setting.evaluators:
+        given = setting.evaluators[0].arguments
+        view = given["domains"][0] if "domains" in given else None
+        samples, transform = (view.samples, view.transform) if view else (given["samples"], given["transform"])
     else:
         data = next(iter(setting.owners.values()))
         samples, transform = data.shard, data.eval_transform

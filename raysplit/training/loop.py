@@ -77,6 +77,8 @@ async def run(
         if folder is not None:
             folder.write_text("config.yaml", write(experiment.plain))
             folder.write_environment(resources or {})
+            if experiment.about_data:
+                folder.write_text("data.json", json.dumps(experiment.about_data) + "\n")
             if experiment.parts:
                 with folder.written("partition.parquet") as aside:
                     save_partition(aside, list(experiment.parts))

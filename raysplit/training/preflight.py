@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raysplit.actors.parts.leaves import as_tuple
 from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.actors.parts.part import as_tuple
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import PartySpec

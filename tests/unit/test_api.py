@@ -232,6 +232,18 @@ def test_other_data_are_refused_on_resume(tmp_path: Path, monkeypatch: pytest.Mo
         raysplit.resume(tmp_path / "run", data=(arrays(seed=5), TEST))
 
 
+def test_data_are_read_again_as_the_run_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels as integers and labels from 1 on, given as objects with settings; `resume` takes the objects alone."""
+    pair = tuple((np.asarray(x * 100).astype(np.int64) % 256, np.asarray(y) + 1) for x, y in (TRAIN, TEST))
+    data = {"name": pair, "max_value": 255, "renumber_labels": True}
+    with pytest.raises(Killed):
+        raysplit.train(model=Net, data=data, **LOCAL, folder=tmp_path / "run", callbacks=[Killer(1)])
+    monkeypatch.setattr("raysplit.given._held", {})
+    result = raysplit.resume(tmp_path / "run", data=pair)
+    assert result.stopped == "all rounds done"
+    assert raysplit.train(model=Net, data=data, **LOCAL).accuracy == result.accuracy
+
+
 # -- bad input -------------------------------------------------------------------------------------------------------
 
 

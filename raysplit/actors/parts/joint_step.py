@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from raysplit.actors.aggregation import is_finite
+from raysplit.actors.parts.leaves import Tensors, as_tuple, gradients, leaves, untuple
 from raysplit.actors.parts.losses import Loss, loss_values, losses_apart
-from raysplit.actors.parts.part import Tensors, TrainablePart, as_tuple, gradients, leaves, on_device, untuple
+from raysplit.actors.parts.part import TrainablePart, on_device
 from raysplit.actors.parts.stage import require_finite
 from raysplit.actors.records import StepId
 from raysplit.models.cutting.dropout import dropout_stream

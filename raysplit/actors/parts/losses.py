@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raysplit.actors.parts.own_loss import own_loss
+from raysplit.data.labels import NO_LABEL
 from raysplit.models.classifier import losses as joint
 from raysplit.models.dense.losses import TASKS, task_losses
 from raysplit.registry import resolve
 
 Loss = Callable[[Any, Any], Tensor]
-
-_NO_LABEL = -100  # cross-entropy ignores samples with this label
 
 
 def cross_entropy(logits: Any, y: Any) -> Tensor:
@@ -48,7 +48,7 @@ def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Se
         if not (loss is cross_entropy and isinstance(joined, Tensor)):
             return loss_values([loss(output, own) for output, own in zip(outputs, ys, strict=True)])
         by_sample: list[float] = F.cross_entropy(joined, y.long(), reduction="none").tolist()
-        has_label: list[bool] = (y != _NO_LABEL).tolist()
+        has_label: list[bool] = (y != NO_LABEL).tolist()
     ends = [0, *accumulate(len(own) for own in ys)]
     means = [(sum(by_sample[i:j]), sum(has_label[i:j])) for i, j in pairwise(ends)]
     return [total / count if count else math.nan for total, count in means]
@@ -107,7 +107,8 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "task_sum
 def resolve_loss(name: str) -> Loss:
     """Return a loss function by its name or import path. Raises ``ValueError`` if there is none.
 
-    A loss of one's own receives class labels and other whole numbers as int64, which torch's functions take.
+    A loss of one's own receives class labels and other whole numbers as int64, which torch's functions take, and what
+    it returns is checked.
     """
     loss: Loss = resolve("loss", name, LOSSES)
     if name in LOSSES:
@@ -117,7 +118,7 @@ def resolve_loss(name: str) -> Loss:
     def with_usual_types(outputs: Any, y: Any) -> Tensor:
         return loss(outputs, _usual(y))
 
-    return with_usual_types
+    return own_loss(name, with_usual_types)
 
 
 def _usual(y: Any) -> Any:

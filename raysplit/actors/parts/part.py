@@ -14,57 +14,21 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from raysplit.actors.parts.leaves import Tensors, as_tuple, gradients, leaves, untuple
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
 from raysplit.models.optimizer_step import use_up_gradients
 
-Tensors = Tensor | tuple[Tensor, ...]
 Received = Tensors | Mapping[str, Tensor]
 """The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
 BufferPolicy = Literal["average", "local"]
-_ARRIVED = "_raysplit_arrived"  # attribute of a leaf: the gradients that its hook took, at most one
-
-
-def as_tuple(value: Tensors) -> tuple[Tensor, ...]:
-    return value if isinstance(value, tuple) else (value,)
-
-
-def untuple(values: tuple[Tensor, ...]) -> Tensors:
-    return values[0] if len(values) == 1 else values
-
-
-def leaves(values: Tensors, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
-    """Make received tensors the leaves of a new graph on a device; floating-point ones get a gradient.
-
-    A hook takes the gradient as the backward pass gives it. In ``.grad`` it would lie in memory as the tensor does, and
-    the kernels of the part in front, which differ by memory order, would give other last bits than in the uncut model.
-    """
-    return tuple([_leaf(v.detach().to(device)) for v in as_tuple(values)])
-
-
-def _leaf(value: Tensor) -> Tensor:
-    if value.is_floating_point():
-        arrived: list[Tensor] = []
-        value.requires_grad_(True).register_hook(arrived.append)  # type: ignore[no-untyped-call]
-        setattr(value, _ARRIVED, arrived)
-    return value
 
 
 def on_device(value: Any, device: torch.device | str) -> Any:
     """Move labels (a tensor, or one per task) to a device."""
     return value.to(device) if isinstance(value, Tensor) else {k: v.to(device) for k, v in value.items()}
-
-
-def gradients(inputs: tuple[Tensor, ...]) -> Tensors:
-    """Return the gradients of crossing tensors; zero for one on which the loss does not depend."""
-    return untuple(tuple(_gradient(v) for v in inputs))
-
-
-def _gradient(leaf: Tensor) -> Tensor:
-    arrived: list[Tensor] = getattr(leaf, _ARRIVED, [])
-    return arrived[0] if arrived else torch.zeros_like(leaf)
 
 
 class PackedPart(NamedTuple):

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.actors.parts.part import BufferPolicy, Received, Tensors, TrainablePart, fill
+from raysplit.actors.parts.part import BufferPolicy, Received, TrainablePart, fill
 from raysplit.actors.records import NonFiniteLoss, StepId
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks

@@ -188,7 +188,13 @@ class GroupTraining(LiveGroups):
         total = parts[0]
         for part in parts[1:]:
             total += part
-        return total.task_losses
+        losses = total.task_losses
+        if missing := [task for task in group.tasks if task not in losses]:
+            raise ValueError(
+                f"no validation sample has a target for the task {missing[0]}, so {self.name} cannot choose groups; "
+                f"give some a target, or leave the task out"
+            )
+        return losses
 
     def decide(self, reason: str, **content: Any) -> None:
         """Log a decision with its reason and scores, and store it for the summary."""

@@ -46,7 +46,7 @@ class GroupLearner(DataOwner):
         model = self.first.part.module
         assert isinstance(model, MultiTaskModel)
         self.model = model
-        self._losses = {task: TASKS[task].loss for task in model.tasks}
+        self._losses = {task: TASKS[task].mean_loss for task in model.tasks}
         self._balance = mas_gradnorm.start(model.tasks)
 
     async def learn(

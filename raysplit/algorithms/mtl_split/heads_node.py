@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from raysplit.actors.compute_node import SHARED, ComputeNode
-from raysplit.actors.parts.part import Tensors, as_tuple
+from raysplit.actors.parts.leaves import Tensors, as_tuple
 from raysplit.actors.records import StaleCall, StepId
 from raysplit.actors.verbs import NodeHandle
 from raysplit.cluster.contract import Given, Promise

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.evaluation import Evaluation
+from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.actors.parts.part import Tensors
 from raysplit.actors.records import RoundContext, StepId
 from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.base import Algorithm

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.parts.leaves import Tensors, as_tuple, leaves, untuple
 from raysplit.actors.parts.losses import Loss
-from raysplit.actors.parts.part import Tensors, as_tuple, leaves, on_device, untuple
+from raysplit.actors.parts.part import on_device
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.verbs import NodeHandle
 from raysplit.cluster.contract import Given, Promise

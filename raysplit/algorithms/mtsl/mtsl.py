@@ -156,7 +156,7 @@ class MTSL(Algorithm):
     def seen_alone(self, owner: str) -> tuple[ModelSpec, tuple[Cut, ...]]:
         meet = min(self.setting.cohort_size or 2, len(self.setting.owners)) > 1 and not self.options.members
         joined = self._rule.server_forward == "concat" and meet and not self.options.absence
-        return self._specs[owner], self.cuts if joined else ()
+        return self._specs[owner], self.placed_cuts if joined else ()
 
     # -- a round -------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ def export(run: NamedRun, file: Path, model: str | None) -> None:
         with written(file) as aside:
             torch.save(state, aside)
     elif file.suffix == ".pt2":
-        from raysplit.config.torch_program import program_of
+        from raysplit.cli.results.torch_program import program_of
 
         program = program_of(folder, state)
         with told_where(file):

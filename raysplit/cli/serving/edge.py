@@ -150,17 +150,14 @@ def edge(
 
 
 def read_picture(path: Path, size: int) -> Tensor:
-    """Read an image file as uint8 [1, 3, size, size]. Raises ``ValueError`` when it cannot be read."""
-    import numpy as np
+    """Read an image file, of 8 or 16 bits, as uint8 [1, 3, size, size]. Raises ``ValueError`` if it cannot be read."""
     import torch
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            scaled = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
-    return torch.from_numpy(np.array(scaled, np.uint8).transpose(2, 0, 1)[None].copy())
+    from raysplit.data.sources import pictures
+
+    pixels = pictures.eight_bits(pictures.read_picture(path, size, Image.Resampling.BILINEAR))
+    return torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
 
 
 def _ask(

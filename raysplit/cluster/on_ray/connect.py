@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from raysplit.own_code import VARIABLE, folder, make_reachable
 
 logger = logging.getLogger(__name__)
 
@@ -126,15 +129,21 @@ def run_tasks(
     connect(options)
     import ray
 
-    task = ray.remote(num_cpus=1)(function)
+    task = ray.remote(num_cpus=1)(_run_task)
     waiting = list(enumerate(jobs))[::-1]
     running: dict[Any, int] = {}
     while waiting or running:
         while waiting and len(running) < at_once:
             index, job = waiting.pop()
-            running[task.remote(*job)] = index
+            running[task.remote(ray.cloudpickle.dumps((function, job)))] = index
         (ready,), _ = ray.wait(list(running), num_returns=1)
         yield running.pop(ready), ray.get(ready)
+
+
+def _run_task(packed: bytes) -> Any:
+    make_reachable()  # before a user's own class is unpacked
+    function, job = pickle.loads(packed)
+    return function(*job)
 
 
 class PublishedMetric(NamedTuple):
@@ -179,13 +188,44 @@ def _init(ray: Any, options: RayOptions, address: str | None) -> None:
             "_temp_dir": options.temp_dir,
         }
     else:
-        arguments |= {"address": address, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}}}
+        variables = {"OMP_NUM_THREADS": "1", VARIABLE: folder()}
+        arguments |= {"address": address, "runtime_env": {"env_vars": variables}}
     try:
         if address not in (None, "local", "auto"):
             _probe(address, options.connect_timeout_s)
-        ray.init(**arguments)
+        arguments["job_config"] = _without_working_directory(ray)
+        with _in_environment(VARIABLE, folder()):  # a Ray that is started here gives it to its processes
+            ray.init(**arguments)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         raise RayUnreachable(_unreachable(address, error)) from error
+
+
+@contextmanager
+def _in_environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _without_working_directory(ray: Any) -> Any:
+    """Return the description of a job whose processes do not get the working directory first on their import path.
+
+    There it would replace modules of Python and of installed packages; `raysplit.own_code` puts it last instead.
+    """
+
+    class Paths(list[str]):
+        def extend(self, paths: Any) -> None:
+            super().extend(path for path in paths if os.path.realpath(path) != os.path.realpath(os.getcwd()))
+
+    job = ray.job_config.JobConfig()
+    job._py_driver_sys_path = Paths()
+    return job
 
 
 def _probe(address: str, timeout_s: float) -> None:

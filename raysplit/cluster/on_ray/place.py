@@ -34,6 +34,7 @@ from raysplit.cluster.local.calls import LocalHandle, LocalPromise
 from raysplit.cluster.on_ray.home import Home, here
 from raysplit.cluster.on_ray.malloc import keep_freed_memory
 from raysplit.cluster.on_ray.place_log import label_logs
+from raysplit.own_code import make_reachable
 
 # Ray's errors for a process or a machine that is gone, with the objects that it held.
 _GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
@@ -168,6 +169,7 @@ class Place:
     """The actor of a place, which holds its parties by name."""
 
     def __init__(self, name: str) -> None:
+        make_reachable()
         torch.set_num_threads(1)
         keep_freed_memory()
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports modules for a second

@@ -10,12 +10,14 @@ a class again when all its samples are given away.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
+from raysplit.data.failures import call_own
 from raysplit.data.partition import by_label, by_size
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.main_label import main_label, main_label_tests
@@ -104,8 +106,9 @@ def partition(
         params = {"num_classes": num_classes, **params}
     if name not in LAWS:
         _check_own_parameters(name, law, params)
-    parts = law(labels.astype(np.int64), num_owners, generator(seed, "partition", name), **params)
-    return _checked(name, parts, len(labels), num_owners)
+    given = labels.astype(np.int64), num_owners, generator(seed, "partition", name)
+    parts: Any = call_own("partition", name, law, *given, **params) if ":" in name else law(*given, **params)
+    return _checked(name, _indices(name, parts), len(labels), num_owners)
 
 
 def partition_test(
@@ -147,8 +150,26 @@ def _check_own_parameters(name: str, law: Law, params: dict[str, Any]) -> None:
         raise ValueError(f"partition {name}: {error}; its parameters are: {', '.join(own) or 'none'}") from error
 
 
+def _indices(name: str, parts: Any) -> list[Indices]:
+    """Return sorted indices; raise ``ValueError`` for anything that a law returned instead."""
+    rule = "it must return one array of sample indices per owner"
+    if isinstance(parts, str | bytes | Mapping) or not isinstance(parts, Iterable):
+        raise ValueError(f"partition {name} returned {parts!r:.60} ({type(parts).__name__}); {rule}")
+    made = []
+    for owner, part in enumerate(parts):
+        found = np.asarray(part) if isinstance(part, np.ndarray | Sequence | Tensor) else np.array(None)
+        if found.dtype == bool:
+            raise ValueError(f"partition {name} gave owner {owner} a mask; {rule}, such as numpy.flatnonzero(mask)")
+        if found.ndim != 1 or (found.size and found.dtype.kind not in "ui"):
+            raise ValueError(
+                f"partition {name} gave owner {owner} {part!r:.60} ({type(part).__name__}, {found.dtype} of shape "
+                f"{found.shape}); {rule}"
+            )
+        made.append(np.sort(found.astype(np.int64)))
+    return made
+
+
 def _checked(name: str, parts: list[Indices], num_samples: int, num_owners: int) -> list[Indices]:
-    parts = [np.sort(np.asarray(part, np.int64)) for part in parts]
     if len(parts) != num_owners:
         raise ValueError(
             f"partition {name} made {len(parts)} parts for {num_owners} owners; it must make one part per owner"

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from raysplit.data.failures import reading
 from raysplit.data.noise import unit_pixels
 from raysplit.data.rendered.shapes3d_grid import FACTORS, GRIDS, Grid, Indices
 from raysplit.data.rendered.shapes3d_render import IMAGE_SIZE, Pictures, Weights, color_in, hue_color, weights
@@ -29,6 +30,7 @@ H5_NAME = "3dshapes.h5"
 RENDERING = "rendered-v1"
 BLOCK_SIZE = 480  # in the full grid all geometries of one triple of hues
 PICTURE_BYTES = IMAGE_SIZE * IMAGE_SIZE * 3
+_FETCH = "fetch 3dshapes.h5 again"
 PAPER_TASKS = ("scale", "shape")
 
 
@@ -111,7 +113,9 @@ class H5File:
             raise ValueError(
                 f'{path} needs h5py; install "raysplit[shapes3d]", or leave `root` out to render the pictures'
             ) from error
-        self._images = h5py.File(path, "r")["images"]
+        self._path = path
+        with reading(path, _FETCH):
+            self._images = h5py.File(path, "r")["images"]
         if self._images.shape != (len(grid), IMAGE_SIZE, IMAGE_SIZE, 3):
             expected = (len(grid), IMAGE_SIZE, IMAGE_SIZE, 3)
             raise ValueError(
@@ -122,7 +126,8 @@ class H5File:
         return _by_block(indices, BLOCK_SIZE, self._block)  # HDF5 reads ranges fast and scattered rows very slowly
 
     def _block(self, block: int) -> Pictures:
-        return np.asarray(self._images[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE], np.uint8)
+        with reading(self._path, _FETCH):
+            return np.asarray(self._images[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE], np.uint8)
 
 
 def _by_block(indices: Indices, block_size: int, read: Callable[[int], Pictures]) -> Pictures:

@@ -1,6 +1,8 @@
 """Readers of files, arrays and published data sets.
 
-* `arrays`: checks of raw arrays and map-style sets, and the `Samples` and `DataSet` made of them.
+* `arrays`: the `DataSet` made of raw arrays or of two sides.
+* `map_style`: `side_of`, `Samples`, pairs of arrays or map-style sets as one side of a data set.
+* `pictures`: picture files of 8 and 16 bits, and folders of them.
 * `files`: `load_file`, a user's arrays in ``.npz`` or Parquet.
 * `shards`: `open_shards`, one Parquet file per owner, read a few row groups at a time.
 * `torchvision_sets`: `load_torchvision`, any image-classification set of torchvision.
@@ -11,5 +13,5 @@
 * `pooled`: one `DataSet` made of the samples of several owners.
 
 `raysplit.data.datasets.load_dataset` has the loaders by name. Other packages take `open_shards` and `STREAMED` from
-`shards` and the checks of `arrays`.
+`shards`, and the functions of `arrays`, `map_style` and `pictures`.
 """

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from raysplit.data.failures import reading
 from raysplit.data.noise import unit_pixels
 from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.samples import Samples
@@ -56,12 +57,14 @@ def load_dsprites(
         path = next(iter(sorted(path.glob("dsprites*.npz"))), path / "dsprites.npz")
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give the path of a dSprites .npz")
-    with np.load(path, allow_pickle=False) as archive:
-        layout = next((name for name in ("imgs_packed", "imgs") if name in archive), None)
-        if layout is None or "latents_classes" not in archive:
-            raise ValueError(f"{path} holds {archive.files}; dSprites has imgs (or imgs_packed) and latents_classes")
-        pictures: Bytes = archive[layout]
-        latents = archive["latents_classes"].astype(np.int64)[:, -len(TASKS) :]  # without the column of the one color
+    with reading(path, "give an .npz of dSprites, or fetch it again"), np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files if name in ("imgs_packed", "imgs", "latents_classes")}
+        names = archive.files
+    layout = next((name for name in ("imgs_packed", "imgs") if name in arrays), None)
+    if layout is None or "latents_classes" not in arrays:
+        raise ValueError(f"{path} holds {names}; dSprites has imgs (or imgs_packed) and latents_classes")
+    pictures: Bytes = arrays[layout]
+    latents = arrays["latents_classes"].astype(np.int64)[:, -len(TASKS) :]  # without the column of the one color
     flat = pictures.reshape(len(pictures), -1)
     pixels_per_byte = {"imgs_packed": 8, "imgs": 1}[layout]
     if flat.shape[1] * pixels_per_byte != SIDE * SIDE or latents.shape != (len(flat), len(TASKS)):

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from raysplit.data.failures import reading as reading_of
+from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import DataSet
 from raysplit.data.sources.arrays import data_set_from_arrays
 
@@ -28,6 +30,7 @@ def load_file(
     input_shape: tuple[int, ...] | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    reading: Reading = AS_FOUND,
 ) -> DataSet:
     """Load a data set from an ``.npz`` or ``.parquet`` file.
 
@@ -36,12 +39,15 @@ def load_file(
         input_shape: shape to which every input is reshaped.
         mean: mean per channel for normalization, given together with ``std``.
         std: standard deviation per channel for normalization.
+        reading: what the arrays are, where their types do not say it.
 
     Raises:
-        ValueError: for a missing file, a missing ``x`` or ``y``, lengths that differ, NaN, labels that are not integers
-            and wrong values in ``split``.
+        ValueError: for a missing or broken file, a missing ``x`` or ``y``, lengths that differ, NaN, labels that are
+            not integers and wrong values in ``split``.
     """
-    if not path.is_file():
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the path of an .npz or .parquet file with x and y")
+    if not path.exists():
         raise ValueError(f"there is no file {path}; give the path of an .npz or .parquet file with x and y")
     columns = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
     for needed in ("x", "y"):
@@ -50,32 +56,44 @@ def load_file(
                 f"{path} has {sorted(columns)} and no {needed!r}; give x and y, and owner and split if wanted"
             )
     x = columns["x"]
+    if not x.ndim or not len(x):
+        raise ValueError(f"{path}: x has the shape {x.shape} and no samples; give numbers of shape [N, ...]")
     if input_shape is not None:
-        if np.prod(input_shape) != x[0].size:
-            raise ValueError(
-                f"{path}: an input has {x[0].size} values and input_shape is {tuple(input_shape)}; "
-                f"give a shape of {x[0].size} values"
-            )
-        x = x.reshape(len(x), *input_shape)
-    owner, split = columns.get("owner"), columns.get("split")
-    return data_set_from_arrays(x, columns["y"], str(path), owner=owner, split=split, mean=mean, std=std)
+        x = reshaped(x, input_shape, str(path))
+    return data_set_from_arrays(
+        x,
+        columns["y"],
+        str(path),
+        owner=columns.get("owner"),
+        split=columns.get("split"),
+        mean=mean,
+        std=std,
+        reading=reading,
+    )
+
+
+def reshaped(x: npt.NDArray[Any], input_shape: tuple[int, ...], source: str) -> npt.NDArray[Any]:
+    """Return inputs of another shape. Raises ``ValueError`` where it has another number of values."""
+    if len(x) and np.prod(input_shape) != x[0].size:
+        raise ValueError(
+            f"{source}: an input has {x[0].size} values and input_shape is {tuple(input_shape)}; "
+            f"give a shape of {x[0].size} values"
+        )
+    return x.reshape(len(x), *input_shape)
 
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
+    with reading_of(path, "save it again with numpy.savez, whole and without object arrays"):
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise TypeError("it is one array (.npy) and no archive of arrays by name")
+        with archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{path} cannot be read as .npz: {error}; save it with numpy.savez, without object arrays"
-        ) from error
 
 
 def _read_parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
+    with reading_of(path, "write the Parquet file again"):
         table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} cannot be read as Parquet: {error}; write the file again") from error
     return {name: to_numpy(table[name], f"{path}, column {name}") for name in table.column_names}
 
 
@@ -85,7 +103,10 @@ def to_numpy(column: Any, source: str) -> npt.NDArray[Any]:
     Raises ``ValueError``, which names ``source``, for missing values and lists of different lengths.
     """
     if column.null_count:
-        raise ValueError(f"{source}: {column.null_count} values are missing; fill or drop those rows")
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise ValueError(
+            f"{source}: {column.null_count} values are missing, the first in row {row}; fill or drop those rows"
+        )
     values = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     shape = [len(values)]
     while (

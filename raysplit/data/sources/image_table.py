@@ -2,7 +2,8 @@
 
 The table is CSV or Parquet with one row per picture: a column of paths inside the folder, one column of labels per
 task, and optionally a column that says "train" or "test". As for MEDIC in Capogrosso et al., "MTL-Split" (2024, arXiv
-2407.05982), a class's number is its rank in the sorted list of class names.
+2407.05982), a class's number is its rank in the sorted list of class names. An empty cell is a missing label: the
+picture counts for its other tasks alone.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from raysplit.data.failures import reading
+from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.samples import Samples
+from raysplit.data.sources.pictures import eight_bits, read_picture
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.transforms import ToUnit
 
@@ -47,8 +51,8 @@ def load_image_table(
         seed: seed of the split.
 
     Raises:
-        ValueError: for a missing column, value or picture, a path outside `folder` (with table, column and row), and a
-            task with fewer than two classes.
+        ValueError: for a missing column or picture, a row without a path, side or any label, a path outside `folder`
+            (with table, column and row), and a task with fewer than two classes.
     """
     table = folder / table  # unless the table's path is absolute
     columns = dict(tasks) if isinstance(tasks, Mapping) else {task: task for task in tasks}
@@ -59,16 +63,20 @@ def load_image_table(
     missing = [name for name in needed if name not in rows.column_names]
     if missing:
         raise ValueError(f"{table} has no column {missing[0]!r}; its columns are {', '.join(rows.column_names)}")
-    values = {name: _complete(rows, name, table) for name in needed}
+    values = {name: _complete(rows, name, table) for name in (image_column, split_column) if name is not None}
     classes, y = {}, {}
     for task, column in columns.items():
-        names = sorted(set(values[column]))
+        labels = rows[column].to_pylist()
+        names = sorted({label for label in labels if not _is_missing(label)})
         if len(names) < 2:
             raise ValueError(
                 f"{table}, column {column!r}: {len(names)} class; a task needs at least 2 classes, so leave it out"
             )
         classes[task] = tuple(map(str, names))
-        y[task] = torch.tensor([names.index(value) for value in values[column]])
+        numbers: dict[Any, int] = {name: number for number, name in enumerate(names)}
+        y[task] = torch.tensor([NO_LABEL if _is_missing(label) else numbers[label] for label in labels])
+    if unlabelled := [row for row, of_row in enumerate(zip(*y.values(), strict=True), 1) if max(of_row) < 0]:
+        raise ValueError(f"{table}: row {unlabelled[0]} has no label for any task; give it one, or drop the row")
     pictures = [_picture(folder, str(path), row, image_size) for row, path in enumerate(values[image_column], start=1)]
     everything = Samples(x=torch.from_numpy(np.stack(pictures)), y=y)
     first = next(iter(y.values())).numpy()
@@ -86,18 +94,20 @@ def _read(table: Path) -> pa.Table:
     readers = {".csv": pyarrow.csv.read_csv, ".parquet": pyarrow.parquet.read_table}
     if table.suffix not in readers or not table.is_file():
         raise ValueError(f"there is no label table {table}; give the path of a .csv or .parquet file")
-    try:
+    with reading(table, "repair the file"):
         rows = readers[table.suffix](table)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{table} cannot be read: {error}; repair the file") from error
     if not rows.num_rows:
         raise ValueError(f"{table} has no rows; give one row per picture")
     return rows
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or value != value
+
+
 def _complete(rows: pa.Table, name: str, table: Path) -> list[Any]:
     values = rows[name].to_pylist()
-    empty = [row for row, value in enumerate(values, start=1) if value is None or value == ""]
+    empty = [row for row, value in enumerate(values, start=1) if _is_missing(value)]
     if empty:
         raise ValueError(f"{table}, column {name!r}: row {empty[0]} has no value; fill it or drop the row")
     return list(values)
@@ -109,13 +119,9 @@ def _picture(folder: Path, name: str, row: int, size: int) -> npt.NDArray[np.uin
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"row {row}: {name} lies outside {folder}; give a path below that folder")
     try:
-        with Image.open(path) as image:
-            scaled = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(
-            f"row {row}: {path} cannot be read as a picture: {error}; repair it or drop the row"
-        ) from error
-    return np.asarray(scaled, np.uint8).transpose(2, 0, 1)
+        return eight_bits(read_picture(path, size, Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    except ValueError as error:
+        raise ValueError(f"row {row}: {error}, or drop the row") from error
 
 
 def _sides(split: Sequence[Any], table: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +26,27 @@ import torch
 from pyarrow import fs
 from torch import Tensor
 
+from raysplit.data.failures import reading as reading_of
 from raysplit.data.inputs import concatenated
+from raysplit.data.labels import numbered
+from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Indices, Samples
-from raysplit.data.sources.arrays import checked_inputs, checked_labels, unit_and_normalise
-from raysplit.data.sources.files import to_numpy
+from raysplit.data.sources.arrays import unit_and_normalise
+from raysplit.data.sources.files import reshaped, to_numpy
 
 STREAMED = "shards"
 """Name of streamed shards as ``data.name`` of a configuration."""
 
+_WRITE_AGAIN = "write the Parquet file again"
+
 GROUPS_AT_ONCE = 4
 """Number of consecutive row groups whose rows are shuffled together."""
+
+
+class _Rules(TypedDict):
+    input_shape: tuple[int, ...] | None
+    reading: Reading
+    num_classes: int | None
 
 
 class StreamedShard:
@@ -45,12 +56,22 @@ class StreamedShard:
         uri: URI or path of the file.
         group_sizes: number of rows of each row group.
         input_shape: shape to which every stored input is reshaped; None keeps the stored shape.
+        reading: what the arrays are, where their types do not say it.
+        num_classes: number of classes, which the labels are checked against.
     """
 
-    def __init__(self, uri: str, group_sizes: Sequence[int], *, input_shape: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        group_sizes: Sequence[int],
+        *,
+        input_shape: tuple[int, ...] | None = None,
+        reading: Reading = AS_FOUND,
+        num_classes: int | None = None,
+    ) -> None:
         self.uri = uri
         self._starts = np.concatenate([[0], np.cumsum(group_sizes)]).astype(np.int64)
-        self._input_shape = input_shape
+        self._rules = _Rules(input_shape=input_shape, reading=reading, num_classes=num_classes)
         self._file: Any = None
         self._groups: OrderedDict[int, Samples] = OrderedDict()
 
@@ -58,7 +79,7 @@ class StreamedShard:
         return int(self._starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.uri, np.diff(self._starts).tolist(), self._input_shape)
+        return _restored, (self.uri, np.diff(self._starts).tolist(), self._rules)
 
     @property
     def num_rows_held(self) -> int:
@@ -112,12 +133,14 @@ class StreamedShard:
             self._groups.popitem(last=False)
         if self._file is None:
             self._file = _parquet(self.uri)
-        self._groups[index] = _samples(self._file.read_row_group(index, ["x", "y"]), self.uri, self._input_shape)
+        with reading_of(f"{self.uri}, row group {index}", _WRITE_AGAIN):
+            rows = self._file.read_row_group(index, ["x", "y"])
+        self._groups[index] = _samples(rows, f"{self.uri}, row group {index}", **self._rules)[0]
         return self._groups[index]
 
 
-def _restored(uri: str, group_sizes: list[int], input_shape: tuple[int, ...] | None) -> StreamedShard:
-    return StreamedShard(uri, group_sizes, input_shape=input_shape)
+def _restored(uri: str, group_sizes: list[int], rules: _Rules) -> StreamedShard:
+    return StreamedShard(uri, group_sizes, **rules)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,6 +167,7 @@ def open_shards(
     input_shape: tuple[int, ...] | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    reading: Reading = AS_FOUND,
 ) -> ShardSet:
     """Open the shards below a folder.
 
@@ -154,41 +178,55 @@ def open_shards(
         input_shape: shape to which every input is reshaped.
         mean: mean per channel for normalization, given together with ``std``.
         std: standard deviation per channel for normalization.
+        reading: what the arrays are, where their types do not say it; labels cannot be renumbered, as nobody sees all.
 
     Raises:
-        ValueError: for a missing or unreadable file, or one without rows or columns ``x`` and ``y``.
+        ValueError: for a missing or unreadable file, one without rows or columns ``x`` and ``y``, and labels beyond
+            the classes, as far as the footers have the largest label.
     """
+    if reading.renumber_labels:
+        raise ValueError(
+            "data.renumber_labels is true and every owner reads its own file, so that nobody sees all labels; write "
+            "the shards with labels 0..C-1, or leave it out"
+        )
     filesystem, folder = _opened(root)
     try:
         entries = filesystem.get_file_info(fs.FileSelector(f"{folder}/train"))
     except OSError as error:
         raise ValueError(f"{root} has no folder train with a Parquet file for each owner: {error}") from error
-    names = sorted(entry.base_name for entry in entries if entry.base_name.endswith(".parquet"))
+    names = sorted(entry.base_name for entry in entries if _is_shard(entry.base_name))
     if not names:
         raise ValueError(f"{root}/train has no .parquet file; put one there for each owner")
     shape = tuple(input_shape) if input_shape is not None else None
-    file = _parquet(f"{root}/test.parquet")
-    table = file.read([name for name in ("x", "y", "owner") if name in file.schema_arrow.names])
-    test = _samples(table, f"{root}/test.parquet", shape)
+    uri = f"{root}/test.parquet"
+    file = _parquet(uri)
+    with reading_of(uri, _WRITE_AGAIN):
+        rows = file.read([name for name in ("x", "y", "owner") if name in file.schema_arrow.names])
+    if not rows.num_rows:
+        raise ValueError(f"{uri} has no rows; the test needs at least one sample")
+    test, done = _samples(rows, uri, input_shape=shape, reading=reading, num_classes=num_classes)
     assert isinstance(test.y, Tensor)
     stems = np.array([name.removesuffix(".parquet") for name in names])
     transform = unit_and_normalise(mean, std)
-    footers = [_parquet(f"{root}/train/{name}").metadata for name in names]
-    largest = max(int(test.y.max()), *(label for footer in footers for label in _largest_labels(footer)))
-    if num_classes is not None and num_classes <= largest:
-        raise ValueError(
-            f"data.num_classes is {num_classes} and a sample below {root} has label {largest}; give at least "
-            f"{largest + 1}, or leave it out"
-        )
+    files = {f"{root}/train/{name}": _parquet(f"{root}/train/{name}") for name in names}
+    largest = max(int(test.y.max()), *(bound for file in files.values() for _, bound in _label_ranges(file)))
+    count = num_classes or largest + 1
+    rules = _Rules(input_shape=shape, reading=reading, num_classes=count)
+    shards = tuple(_shard(uri, file, rules) for uri, file in files.items())
     outline = DataSet(
         train=test,
         test=test,
-        num_classes=num_classes or largest + 1,
+        num_classes=count,
         transform=transform,
         eval_transform=transform,
+        done=(done,),
+        reading=reading,
     )
-    shards = tuple(_shard(f"{root}/train/{name}", footer, shape) for name, footer in zip(names, footers, strict=True))
-    return ShardSet(shards=shards, outline=outline, names=stems, test_owner=_owners(table, stems, root))
+    return ShardSet(shards=shards, outline=outline, names=stems, test_owner=_owners(rows, stems, root))
+
+
+def _is_shard(name: str) -> bool:
+    return name.endswith(".parquet") and not name.startswith((".", "_"))  # the hidden files of other programs
 
 
 def _owners(table: pa.Table, names: npt.NDArray[Any], root: str) -> npt.NDArray[Any] | None:
@@ -203,21 +241,32 @@ def _owners(table: pa.Table, names: npt.NDArray[Any], root: str) -> npt.NDArray[
     return owners
 
 
-def _largest_labels(footer: Any) -> list[int]:
-    """Return the largest label of each row group that says it; writers may leave it out."""
-    found = []
+def _label_ranges(file: Any) -> list[tuple[int, int]]:
+    """Return the smallest and the largest label of each row group that says them; writers may leave them out."""
+    footer, column, found = file.metadata, file.schema.names.index("y"), []
     for i in range(footer.num_row_groups):
-        group = footer.row_group(i)
-        columns = [group.column(j) for j in range(group.num_columns)]
-        found += [c.statistics.max for c in columns if c.path_in_schema == "y" and c.is_stats_set]
-    return [int(label) for label in found if isinstance(label, int | float)]
+        known = footer.row_group(i).column(column).statistics
+        if known is not None and known.has_min_max and isinstance(known.max, int | float):
+            found.append((int(known.min), int(known.max)))
+    return found
 
 
-def _shard(uri: str, footer: Any, input_shape: tuple[int, ...] | None) -> StreamedShard:
+def _shard(uri: str, file: Any, rules: _Rules) -> StreamedShard:
+    footer = file.metadata
     sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
     if not sum(sizes):
         raise ValueError(f"{uri} has no rows; an owner needs at least one sample")
-    return StreamedShard(uri, sizes, input_shape=input_shape)
+    _check_range([label for bounds in _label_ranges(file) for label in bounds], uri, rules["num_classes"])
+    return StreamedShard(uri, sizes, **rules)
+
+
+def _check_range(labels: Sequence[Any], source: str, num_classes: int | None) -> None:
+    for label in labels:
+        if num_classes is not None and isinstance(label, int | float) and not 0 <= label < num_classes:
+            raise ValueError(
+                f"{source}: column y has the label {label:g} and there are {num_classes} classes, 0 to "
+                f"{num_classes - 1}; repair the label, or set data.num_classes"
+            )
 
 
 def _opened(uri: str) -> tuple[Any, str]:
@@ -232,18 +281,21 @@ def _opened(uri: str) -> tuple[Any, str]:
 
 def _parquet(uri: str) -> Any:
     filesystem, path = _opened(uri)
-    try:
+    with reading_of(uri, _WRITE_AGAIN):
         file = pq.ParquetFile(filesystem.open_input_file(path))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{uri} cannot be read as Parquet: {error}") from error
     if missing := {"x", "y"} - set(file.schema_arrow.names):
         raise ValueError(f"{uri} has the columns {file.schema_arrow.names} and lacks {sorted(missing)}; give x and y")
     return file
 
 
-def _samples(table: pa.Table, uri: str, input_shape: tuple[int, ...] | None) -> Samples:
+def _samples(
+    table: pa.Table, uri: str, *, input_shape: tuple[int, ...] | None, reading: Reading, num_classes: int | None
+) -> tuple[Samples, str]:
+    """Return the samples of some rows, and what was done with the inputs."""
     x: npt.NDArray[Any] = to_numpy(table["x"], f"{uri}, column x")
     if input_shape is not None:
-        x = x.reshape(len(x), *input_shape)
-    inputs = checked_inputs(x, uri)
-    return Samples(x=inputs, y=checked_labels(to_numpy(table["y"], f"{uri}, column y"), len(inputs), uri))
+        x = reshaped(x, input_shape, f"{uri}, column x")
+    inputs = read_inputs(x, uri, reading)
+    (labels,) = numbered([to_numpy(table["y"], f"{uri}, column y")], [len(x)], uri).sides
+    _check_range([int(label) for label in labels[labels.argmax()][None]] if len(labels) else [], uri, num_classes)
+    return Samples(x=inputs.values, y=labels), inputs.done

@@ -9,7 +9,7 @@ ICCV 2023, arXiv 2307.11285:
 
 Unlike there, validation images (the first by name) and test images (the next ones) are never training images. Images
 are read when a batch needs them: a `TaskonomyFolder` has `len` and `take` like `Samples`. The target of a pixel without
-a valid one is NaN, or label 0 for segmentation.
+a valid one is NaN, or label 0 for segmentation; an image without a file for a task has no valid pixel.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from raysplit.data.failures import reading
+from raysplit.data.labels import has_target
 from raysplit.data.samples import DataSet, Indices, Samples
 from raysplit.data.sources.pooled import pooled
 
@@ -38,12 +40,15 @@ FOLDER_OF = {
     "c": "principal_curvature",
     "a": "rgb",
 }
+CHANNELS = {"n": 3, "c": 2, "a": 3}  # of targets; the others have one
 MASKED = "dnerc"
 NUM_CLASSES = 18  # classes of segmentation, including 0
 FARTHEST_DEPTH = 2**13  # raw depths from here on are missing
 OFFSET_AND_SCALE = {"d": (1500.0, 1000.0), "k": (50.0, 100.0), "t": (718.0, 1070.0), "e": (56.0248, 239.1265)}
 RESHADING = (0.4962, 0.2846)
 CURVATURE_MEAN, CURVATURE_STD = (0.5175, 0.4987), (0.1373, 0.0359)
+
+_REPAIR = "repair the picture, or take the view out of all folders"
 
 Pixels = NDArray[np.float32]
 
@@ -74,7 +79,7 @@ class TaskonomyFolder:
         valid = [self._valid(path) for path in paths]
         y = {}
         for task in self.tasks:
-            targets = np.stack([normalise(task, self._read(task, path)) for path in paths])
+            targets = np.stack([self._target(task, path) for path in paths])
             if task in MASKED:
                 targets = np.where(np.stack(valid), targets, np.float32(np.nan))
             y[task] = torch.from_numpy(targets[:, 0].astype(np.uint8) if task == "s" else targets)
@@ -85,6 +90,12 @@ class TaskonomyFolder:
 
     def _read(self, task: str, rgb: Path) -> Pixels:
         return read_pixels(self._path(FOLDER_OF[task], rgb), self.image_size, labels=task == "s")
+
+    def _target(self, task: str, rgb: Path) -> Pixels:
+        if not self._path(FOLDER_OF[task], rgb).exists():
+            shape = (CHANNELS.get(task, 1), self.image_size, self.image_size)
+            return np.full(shape, 0 if task == "s" else np.nan, np.float32)
+        return normalise(task, self._read(task, rgb))
 
     def _valid(self, rgb: Path) -> NDArray[np.bool_]:
         """Return where targets are valid [1, S, S]: by the mask, without it by the depth, without both everywhere."""
@@ -104,7 +115,7 @@ def all_valid(valid: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.boo
 
 
 def _open(path: Path) -> Pixels:
-    with Image.open(path) as picture:
+    with reading(path, _REPAIR), Image.open(path) as picture:
         pixels = np.asarray(picture, dtype=np.float32)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
@@ -114,7 +125,7 @@ def read_pixels(path: Path, image_size: int, *, labels: bool) -> Pixels:
 
     It is resized bilinearly, or to the nearest pixel for `labels`, which must not be mixed.
     """
-    with Image.open(path) as picture:
+    with reading(path, _REPAIR), Image.open(path) as picture:
         is_color = picture.mode in ("RGB", "RGBA")
         single = picture.convert("RGB") if is_color else picture.convert("F")
         resample = Image.Resampling.NEAREST if labels else Image.Resampling.BILINEAR
@@ -216,7 +227,14 @@ def load_taskonomy(
     val, test = (
         {name: folder.take(range(len(folder))) for name, folder in side.items()} for side in (made.val, made.test)
     )
-    return pooled(train, val, test, num_classes=NUM_CLASSES)
+    data = pooled(train, val, test, num_classes=NUM_CLASSES)
+    assert not isinstance(data.train.y, Tensor)
+    if empty := [task for task, targets in data.train.y.items() if not has_target(targets).any()]:
+        raise ValueError(
+            f"no training image has a target for the task {empty[0]}; put files into {root / FOLDER_OF[empty[0]]}, or "
+            f"leave the task out"
+        )
+    return data
 
 
 def _spread(total: int, wanted: int | None) -> Indices:

@@ -8,17 +8,21 @@ follow-up): crop of 32 after padding 4, horizontal flip, channel normalization. 
 from __future__ import annotations
 
 import inspect
-import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torchvision.datasets as tv
-from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
 
+from raysplit.data.labels import numbered
 from raysplit.data.partition.stratify import stratified_split
+from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.sources.arrays import checked_inputs, checked_labels, data_set, samples_of, unit_and_normalise
+from raysplit.data.sources.arrays import data_set, unit_and_normalise
+from raysplit.data.sources.map_style import Side, side_of
+from raysplit.data.sources.pictures import class_folders, is_hidden, read_picture, stacked_pictures
 from raysplit.data.transforms import Compose, Normalise, RandomCrop, RandomHorizontalFlip, ToUnit
 
 CHANNEL_STATISTICS = {
@@ -42,6 +46,7 @@ def load_torchvision(
     train_split: str = "train",
     test_split: str = "test",
     image_size: int | None = None,
+    reading: Reading = AS_FOUND,
     **constructor_options: Any,
 ) -> DataSet:
     """Load a set of torchvision; a set without a test side is split 80/20 by class.
@@ -54,6 +59,7 @@ def load_torchvision(
         train_split: ``split`` of the training side, for classes that have this argument.
         test_split: ``split`` of the test side.
         image_size: side in pixels to which images are resized; needed for images of unequal size.
+        reading: what the arrays are, where their types do not say it.
         constructor_options: further arguments of the class.
 
     Raises:
@@ -63,7 +69,10 @@ def load_torchvision(
     arguments = _parameters(dataset_class)
     if unknown := sorted(set(constructor_options) - arguments):
         raise ValueError(f"{name} has no option {unknown[0]!r}; it has {sorted(arguments - _OURS)}")
-    if image_size is not None:
+    if issubclass(dataset_class, tv.ImageFolder):
+        constructor_options |= {"loader": partial(read_picture, size=image_size)}
+        dataset_class = _VisibleFolder
+    elif image_size is not None:
         constructor_options["transform"] = _Resize(image_size)
 
     def side(**which: Any) -> Any:
@@ -75,38 +84,61 @@ def load_torchvision(
         train, test = side(split=train_split), side(split=test_split)
     else:
         train, test = side(), None
-    return _as_data_set(name, train, test, augment and issubclass(dataset_class, tv.CIFAR10))
+    return _as_data_set(name, train, test, augment and issubclass(dataset_class, tv.CIFAR10), reading)
 
 
-def _as_data_set(name: str, train: Any, test: Any, augment: bool) -> DataSet:
-    whole = _samples(train, name)
+def _as_data_set(name: str, train: Any, test: Any, augment: bool, reading: Reading) -> DataSet:
+    sides = [_side(train, name, reading), *([] if test is None else [_side(test, name, reading)])]
+    for which, side in zip(("training", "test"), sides, strict=False):
+        if not len(side):
+            raise ValueError(f"{name}: the {which} set is empty; give both sets at least one sample")
+    renumber = reading.renumber_labels
+    labels = numbered([side.y for side in sides], [len(side) for side in sides], name, renumber=renumber)
+    samples = [Samples(x=side.x, y=y) for side, y in zip(sides, labels.sides, strict=True)]
     if test is None:
-        assert isinstance(whole.y, Tensor)
-        train_side, test_side = (whole.take(side) for side in stratified_split(whole.y.numpy()))
-    else:
-        train_side, test_side = whole, _samples(test, name)
+        samples = [samples[0].take(rows) for rows in stratified_split(labels.sides[0].numpy())]
+    classes = labels.names or getattr(train, "classes", None)
     normalise = CHANNEL_STATISTICS.get(name, Normalise(mean=(0.5,), std=(0.5,)))
     return data_set(
-        train_side,
-        test_side,
+        *samples,
         transform=Compose(steps=(ToUnit(), *(CROP_AND_FLIP if augment else ()), normalise)),
         eval_transform=unit_and_normalise(normalise.mean, normalise.std),
-        num_classes=len(train.classes) if hasattr(train, "classes") else None,
+        num_classes=len(classes) if classes else None,
+        label_names=labels.names,
+        done=sides[0].done,
+        reading=reading,
     )
 
 
-def _samples(dataset: Any, name: str) -> Samples:
+def _side(dataset: Any, name: str, reading: Reading) -> Side:
     """Take the arrays of sets that keep them in memory, and read the others image by image."""
+    if isinstance(dataset, _VisibleFolder):
+        inputs = stacked_pictures([dataset.loader(path) for path, _ in dataset.samples], name, reading)
+        return Side(x=inputs.values, y=np.asarray(dataset.targets), done=(inputs.done,))
     images: Any = getattr(dataset, "data", None)
     labels: Any = getattr(dataset, "targets", getattr(dataset, "labels", None))
     if images is None or np.ndim(labels) != 1 or dataset.transform is not None:
-        return samples_of(dataset, name)
-    x = checked_inputs(np.asarray(images), name)
-    return Samples(x=x, y=checked_labels(np.asarray(labels), len(x), name))
+        return side_of(dataset, name, reading)
+    inputs = read_inputs(np.asarray(images), name, reading)
+    return Side(x=inputs.values, y=np.asarray(labels), done=(inputs.done,))
+
+
+class _VisibleFolder(tv.ImageFolder):  # type: ignore[misc]  # torchvision has no types
+    """A folder of pictures per class, without hidden files and folders."""
+
+    def __init__(self, root: str, **options: Any) -> None:
+        def visible(path: str) -> bool:
+            return not is_hidden(path, root) and has_file_allowed_extension(path, IMG_EXTENSIONS)
+
+        super().__init__(root, is_valid_file=visible, **options)
+
+    def find_classes(self, directory: Any) -> tuple[list[str], dict[str, int]]:
+        names = class_folders(Path(directory))
+        return names, {name: number for number, name in enumerate(names)}
 
 
 def _open(dataset_class: Any, root: str | None, download: bool, options: dict[str, Any]) -> Any:
-    name = dataset_class.__name__
+    name = dataset_class.__name__.replace(_VisibleFolder.__name__, "ImageFolder")
     if root is None:
         raise ValueError(
             f"{name} is read from a local folder and no root is given; set root to the folder of its files"
@@ -116,19 +148,29 @@ def _open(dataset_class: Any, root: str | None, download: bool, options: dict[st
     for folder in folders:
         try:
             return _without_checksums(dataset_class)(str(folder), **options)
-        except (RuntimeError, FileNotFoundError) as error:  # torchvision raises either for missing files
-            failures.append(error)
         except TypeError as error:
             raise ValueError(f"{name}: {error}; give it as an option of the data set") from error
-        except (KeyError, EOFError, pickle.UnpicklingError) as error:
+        except (RuntimeError, FileNotFoundError) as error:  # torchvision raises either for missing files
+            if issubclass(dataset_class, tv.ImageFolder) and folder.is_dir():
+                raise ValueError(f"{name}, {folder}: {error}; put at least one picture into each folder") from error
+            failures.append(error)
+        except Exception as error:
+            is_told = issubclass(dataset_class, tv.ImageFolder) or str(error).startswith(
+                "Unknown value"
+            )  # of an option
+            if isinstance(error, ValueError) and is_told:
+                raise ValueError(f"{name}, {folder}: {error}") from error
             raise ValueError(
-                f"{name}: a file under {folder} is broken ({error!r}); unpack or download it again"
+                f"{name}: a file under {folder} is broken or may not be read ({error!r}); unpack or download it again, "
+                f"or change its permissions"
             ) from error
     if download:
         return dataset_class(root, download=True, **options)
+    there = "" if folders[0].is_dir() else f"; there is no folder {folders[0]}"
+    fetch = ", or set download: true" if "download" in _parameters(dataset_class) else ""
     raise ValueError(
-        f"{name} is not under {folders[0]} nor {folders[1]} ({failures[0]}); put the files there as torchvision lays "
-        f"them out, or set download: true"
+        f"{name} is not under {folders[0]} nor {folders[1]} ({failures[0]}{there}); put the files there as torchvision "
+        f"lays them out{fetch}"
     ) from failures[0]
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from raysplit.data.labels import has_target
 from raysplit.models.dense.losses import Loss
 from raysplit.models.dense.net import MultiTaskModel
 
@@ -74,7 +75,10 @@ def backward(
         loss.backward()  # type: ignore[no-untyped-call]
         assert copy.grad is not None
         gradients[task], values[task] = copy.grad, float(loss.detach())
-    state = update(state, values, {task: float(gradient.norm()) for task, gradient in gradients.items()})
+    if all(
+        bool(has_target(targets[task]).any()) for task in model.tasks
+    ):  # a task without targets has no loss to weigh
+        state = update(state, values, {task: float(gradient.norm()) for task, gradient in gradients.items()})
     joint = torch.stack([state.weights[task] * gradients[task] for task in model.tasks]).sum(dim=0)
     z.backward(joint / math.sqrt(len(model.tasks)))
     return values, state

@@ -2,7 +2,7 @@
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, trained on Zamir et al., "Taskonomy", CVPR 2018, arXiv 1804.08328.
 The target of a pixel without a valid one is NaN, or label 0 for segmentation. NaN pixels add nothing to the sum of
-absolute errors and count in its mean.
+absolute errors and count in its mean. A sample whose pixels are all NaN has no target for that task and is left out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from raysplit.data.labels import has_target
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) -> scalar
 
@@ -61,6 +63,15 @@ class Task:
     num_channels: int
     loss: Loss
 
+    def mean_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of the samples that have a target; without any it is 0, with a gradient of 0."""
+        rows = has_target(target)
+        if target.is_floating_point() and not bool(rows.all()):
+            if not bool(rows.any()):
+                return (prediction * 0).sum()
+            prediction, target = prediction[rows], target[rows]
+        return self.loss(prediction, target)
+
 
 TASKS: dict[str, Task] = {
     task.letter: task
@@ -80,4 +91,4 @@ TASKS: dict[str, Task] = {
 
 def task_losses(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the loss of each task in `outputs`, by letter; `targets` may have more tasks."""
-    return {task: TASKS[task].loss(output, targets[task]) for task, output in outputs.items()}
+    return {task: TASKS[task].mean_loss(output, targets[task]) for task, output in outputs.items()}

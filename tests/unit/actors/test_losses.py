@@ -94,7 +94,10 @@ def test_a_regression_is_trained_and_has_no_accuracy(name: str, monkeypatch: pyt
             r"training.loss is mse, the model's outputs are float64 \[2, 5\] and the targets int64 \[2\]: mse compares",
         ),
         ("task_sum", "task_sum is for the dense tasks s, d, n, .*; set training.loss to cross_entropy"),
-        ("test_losses:per_sample", r"must return one number as a tensor, the mean over the batch, got float64 \[2\]"),
+        (
+            "test_losses:per_sample",
+            r"returned a tensor of shape \(2,\); it must return one number as a tensor, the mean over",
+        ),
         ("test_losses:needs_floats", "Target size .* must be the same as input size"),
     ],
 )

@@ -11,9 +11,10 @@ from support import train as train_run
 from torch import Tensor, nn
 
 from raysplit.actors.parts.joint_step import JointRule, joint_gradients
+from raysplit.actors.parts.leaves import as_tuple
 from raysplit.actors.parts.losses import mse
 from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.actors.parts.part import TrainablePart, as_tuple
+from raysplit.actors.parts.part import TrainablePart
 from raysplit.cluster.links.tensors import opened, sealed
 from raysplit.models.cutting.split import trace
 

@@ -158,7 +158,8 @@ def test_ray_out_of_reach_says_what_was_tried(raysplit: Command, monkeypatch: py
         raise ConnectionError("nobody listens")
 
     monkeypatch.setattr(os, "environ", {**os.environ, "RAY_ADDRESS": "10.0.0.9:6379"})
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=refuse, is_initialized=lambda: False))
+    jobs = SimpleNamespace(JobConfig=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=refuse, is_initialized=lambda: False, job_config=jobs))
     code, out, err = raysplit("train", "small.yaml", "--quiet", "--set", "cluster.kind=ray")
     assert (code, out) == (1, "")
     assert "Ray could not be reached at 10.0.0.9:6379 (ConnectionError: nobody listens" in err

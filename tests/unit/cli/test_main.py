@@ -122,7 +122,6 @@ def test_a_missing_extra_is_named(
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # `main` puts the working folder in front
     with pytest.raises(SystemExit) as ended:
         main(["edge", str(tmp_path), "image.png", "--server", "http://127.0.0.1:8000"])
     assert ended.value.code == 1

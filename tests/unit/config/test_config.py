@@ -177,7 +177,7 @@ def test_a_recorded_run_may_have_settings_that_are_refused_now(
     path = written(tmp_path, "algorithm: {name: fedavg}\ntraining: {server_optimizer_state: restart}\n")
     with pytest.raises(ConfigError, match=r"training\.server_optimizer_state is 'restart', and fedavg does not use it"):
         load_config(path)
-    assert load_recorded(path).algorithm.name == "fedavg"
+    assert load_recorded(path.parent).algorithm.name == "fedavg"
     assert "in the configuration of this run, training.server_optimizer_state is 'restart'" in caplog.text
 
 

@@ -95,6 +95,16 @@ def test_missing_files_say_where_to_put_them_and_that_download_can_be_set(tmp_pa
         load_dataset("CIFAR10")
 
 
+def test_empty_files_of_a_set_are_broken_and_not_missing(tmp_path: Path) -> None:
+    _mnist_files(tmp_path)
+    for file in (tmp_path / "MNIST" / "raw").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"MNIST: a file under {tmp_path} is broken or may not be read"):
+        load_dataset("MNIST", root=str(tmp_path))
+    with pytest.raises(ValueError, match=r"EMNIST, .*Unknown value 'half' for argument split"):
+        load_dataset("EMNIST", root=str(tmp_path), split="half")
+
+
 def test_rebuilt_cifar_batches_are_accepted_and_augmented(tmp_path: Path) -> None:
     _cifar_files(tmp_path)
     data = load_dataset("CIFAR10", root=str(tmp_path))
@@ -159,7 +169,7 @@ def test_a_users_function_that_goes_wrong_is_named(user_module: Any) -> None:
     user_module.alone = lambda: [1, 2, 3]
     user_module.unequal = lambda: ([(np.zeros(2), 0)], [(np.zeros(3), 0)])
     for path, says in {
-        "user_data:alone": "user_data:alone returned list",
+        "user_data:alone": "user_data:alone returned 3 values",
         "user_data:unequal": "training inputs have shape",
         "user_data:gone": r"has no name 'gone'; .*\(it has alone, unequal\)",
         "no_such_module_at_all:f": "data set 'no_such_module_at_all:f': there is no module 'no_such_module_at_all'",

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, Values, cast, concatenated, described, example_batch, feed
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.sources.arrays import data_set, samples_of, unit_and_normalise
+from raysplit.data.sources.arrays import data_set_of_sides
+from raysplit.data.sources.map_style import side_of
 from raysplit.data.transforms import Compose, ToUnit
 
 PICTURE = Input(dtype=torch.float32, shape=(1, 2, 2))
@@ -182,22 +183,22 @@ def test_named_samples_are_taken_and_travel_whole() -> None:
 
 
 def test_integer_tensors_are_tokens_and_integer_arrays_numbers() -> None:
-    tokens = samples_of([(torch.tensor([3, 4]), 0)], "mine").x
+    tokens = side_of([(torch.tensor([3, 4]), 0)], "mine").x
     assert isinstance(tokens, Tensor)
     assert tokens.dtype == torch.int64
-    numbers = samples_of([(np.array([3, 4]), 0)], "mine").x
+    numbers = side_of([(np.array([3, 4]), 0)], "mine").x
     assert isinstance(numbers, Tensor)
     assert numbers.dtype == torch.float32
 
 
 def test_items_may_have_inputs_by_name() -> None:
-    train, test = (samples_of(side, "mine") for side in tokens_and_numbers())
-    data = data_set(train, test, transform=unit_and_normalise(None, None))
+    train, test = (side_of(side, "mine") for side in tokens_and_numbers())
+    data = data_set_of_sides(train, test, "mine")
     assert data.inputs == {
         "tokens": Input(dtype=torch.int64, shape=(6,)),
         "numbers": Input(dtype=torch.float32, shape=(2,)),
     }
-    mask = samples_of([({"mask": np.array([True]), "ids": np.array([1])}, 0)], "mine").x
+    mask = side_of([({"mask": np.array([True]), "ids": np.array([1])}, 0)], "mine").x
     assert isinstance(mask, dict)
     assert (mask["mask"].dtype, mask["ids"].dtype) == (torch.bool, torch.int64)
 
@@ -212,4 +213,4 @@ def test_items_may_have_inputs_by_name() -> None:
 )
 def test_items_that_differ_are_refused(second: Any, says: str) -> None:
     with pytest.raises(ValueError, match=f"mine: {says}"):
-        samples_of([({"a": torch.ones(2)}, 0), (second, 1)], "mine")
+        side_of([({"a": torch.ones(2)}, 0), (second, 1)], "mine")

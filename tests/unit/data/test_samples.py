@@ -11,7 +11,7 @@ import torch
 from raysplit.data.domains import flip_labels
 from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.sources.arrays import samples_of
+from raysplit.data.sources.map_style import side_of
 from raysplit.data.transforms import ToUnit
 
 
@@ -123,9 +123,9 @@ def test_split_of_too_few_samples_says_so() -> None:
 
 def test_map_style_pairs_are_read_as_they_are() -> None:
     pairs = [(torch.full((1, 2, 2), float(i)), torch.tensor(i)) for i in range(3)]
-    samples = samples_of(pairs, "mine")
-    assert samples.x[:, 0, 0, 0].tolist() == [0, 1, 2]
-    assert samples.y.tolist() == [0, 1, 2]  # type: ignore[union-attr]
+    side = side_of(pairs, "mine")
+    assert side.x[:, 0, 0, 0].tolist() == [0, 1, 2]  # type: ignore[index]
+    assert side.y.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_map_style_pairs_are_read_as_they_are() -> None:
 )
 def test_odd_map_style_sets_are_refused(pairs: list[tuple[object, ...]], says: str) -> None:
     with pytest.raises(ValueError, match=f"mine: .*{says}"):
-        samples_of(pairs, "mine")
+        side_of(pairs, "mine")
 
 
 def test_label_noise_changes_exactly_the_asked_share_to_other_classes() -> None:

@@ -30,7 +30,10 @@ def test_at_one_model_the_raw_value_grows_with_the_cut() -> None:
     skewed = {"name": "noniid_ratio", "num_owners": 3, "ratio": 0.9}
     raw = [
         train(
-            algorithm={"name": "minibatch_sfl", "cut": cut}, partition=skewed, evaluation={"divergence_every": 1}
+            algorithm={"name": "minibatch_sfl", "cut": cut},
+            model__send_inputs=["x"],
+            partition=skewed,
+            evaluation={"divergence_every": 1},
         ).rows[0]["divergence_raw"]
         for cut in range(4)
     ]

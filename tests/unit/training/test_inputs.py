@@ -11,9 +11,9 @@ import yaml
 from support import same, settings, train
 
 from raysplit.actors.parts.stage import PartRecipe
+from raysplit.cli.results.torch_program import program_of
 from raysplit.config.build import build
 from raysplit.config.run import check_config
-from raysplit.config.torch_program import program_of
 from raysplit.data.inputs import feed
 from raysplit.training.preflight import _sizes
 

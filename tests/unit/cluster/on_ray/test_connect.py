@@ -18,6 +18,7 @@ def fake_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         shutdown=lambda: state.update(up=False),
         is_initialized=lambda: state["up"],
         cluster_resources=lambda: {"CPU": 2.0},
+        job_config=SimpleNamespace(JobConfig=SimpleNamespace),
     )
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from raysplit.data.datasets import load_dataset
+from raysplit.data.reading import Reading
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
 Y = np.array([0, 1, 0, 1, 0, 1])
@@ -79,7 +80,8 @@ def test_byte_images_in_parquet_are_writable_copies(tmp_path: Path) -> None:
     """Arrow's own memory is read-only, and torch warns of a tensor over such memory."""
     table = pa.table({"x": pa.array([[1, 2]] * 6, pa.list_(pa.uint8())), "y": Y, "split": SPLIT.tolist()})
     pq.write_table(table, tmp_path / "bytes.parquet")
-    assert load_dataset("bytes.parquet", root=str(tmp_path)).train.x.dtype == torch.uint8
+    data = load_dataset("bytes.parquet", root=str(tmp_path), reading=Reading(values="pixels"))
+    assert data.train.x.dtype == torch.uint8  # type: ignore[union-attr]
 
 
 def test_mean_and_std_normalise(tmp_path: Path) -> None:
@@ -94,9 +96,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"x": np.where(X == 3, np.nan, X), "y": Y}, "x has NaN or infinity in 1 of 6 samples"),
     ({"x": np.where(X == 3, np.inf, X), "y": Y}, "x has NaN or infinity in 1 of 6 samples"),
     ({"x": X, "y": Y + 0.5}, "labels must be integers 0..C-1"),
-    ({"x": X, "y": np.where(Y == 1, np.nan, 0)}, "labels must be integers 0..C-1"),
-    ({"x": X, "y": np.array(list("ababab"))}, "labels must be integers 0..C-1"),
-    ({"x": X, "y": Y - 1}, "the smallest label is -1"),
+    ({"x": X, "y": np.where(Y == 1, np.nan, 0)}, "y is nan in row 1, and 2 more like it; give every sample a label"),
+    ({"x": X, "y": np.array(list("ababab"))}, "y holds text such as 'a'; set data.renumber_labels: true"),
+    ({"x": X, "y": Y - 1}, "y is -1 in row 0, and 2 more like it; .* set data.renumber_labels: true"),
     ({"x": X, "y": Y, "split": np.array(["train", "dev"] * 3)}, r"split has \['dev'\]"),
     ({"x": X, "y": Y, "split": np.array(["train"] * 6)}, "6 training and 0 test samples"),
     ({"x": X, "y": Y, "split": SPLIT[:5]}, r"split has shape \(5,\)"),

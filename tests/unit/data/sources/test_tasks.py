@@ -128,9 +128,9 @@ def test_mistakes_in_a_table_are_named(tmp_path: Path) -> None:
     refused("at least one label column", tasks=[])
     refused('row 1: split is \'small\'; it must be "train" or "test"', split_column="size")
     for name, rows, match in [
-        ("lost", "image,size\n0.png,a\nlost.png,b\n", r"row 2: .*lost\.png cannot be read as a picture"),
+        ("lost", "image,size\n0.png,a\nlost.png,b\n", r"row 2: .*lost\.png is not there"),
         ("outside", "image,size\n../labels.csv,a\n0.png,b\n", r"row 1: \.\./labels\.csv lies outside"),
-        ("gap", "image,size\n0.png,a\n1.png,\n", "column 'size': row 2 has no value"),
+        ("gap", "image,size\n0.png,a\n1.png,\n2.png,b\n", "row 2 has no label for any task"),
         ("single", "image,size\n0.png,a\n1.png,a\n", "column 'size': 1 class"),
         ("empty", "image,size\n", "has no rows"),
     ]:

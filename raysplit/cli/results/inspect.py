@@ -1,0 +1,145 @@
+"""``raysplit inspect``: show what data hold and what will be done with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from raysplit.config.run import RunConfig
+
+_MAX_ROWS = 20
+
+
+@click.command("inspect")
+@click.argument("source", metavar="DATA")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON only.")
+def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show what data hold and what will be done with them.
+
+    DATA is what data.name takes (a name, a file, module:function), a folder of pictures or of shards, or a
+    configuration file or a run folder. With a configuration or a partition, the owners are shown as well. Nothing is
+    trained.
+
+    \b
+    Examples:
+      raysplit inspect mine.npz
+      raysplit inspect pictures/ --set data.image_size=32
+      raysplit inspect digits --set partition.name=dirichlet --set partition.alpha=0.3
+      raysplit inspect examples/mtsl_mnist.yaml --json
+    """
+    from raysplit.config.load_data import inspect_data
+
+    config, with_owners = _config(source, overrides)
+    record = inspect_data(config, with_owners=with_owners)
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+    else:
+        _print(record)
+
+
+def _config(source: str, overrides: tuple[str, ...]) -> tuple[RunConfig, bool]:
+    """Return the configuration whose data are meant, and whether it says who the owners are."""
+    from raysplit.config.overrides import read_tree
+    from raysplit.config.run import check_config, load_config
+
+    path = Path(source)
+    if path.is_dir() and (path / "config.yaml").is_file():
+        path = path / "config.yaml"
+    if path.suffix in (".yaml", ".yml"):
+        return load_config(path, overrides), True
+    tree = read_tree(None, overrides)
+    section: dict[str, Any] = tree.setdefault("data", {})
+    if path.is_dir():
+        kind = "shards" if (path / "test.parquet").exists() and (path / "train").is_dir() else "ImageFolder"
+        section |= {"name": kind, "root": source}
+        if kind == "shards" and "partition" not in tree:
+            num_owners = max(1, len(list((path / "train").glob("*.parquet"))))
+            tree["partition"] = {"name": "natural_id", "num_owners": num_owners}
+    else:
+        section["name"] = source
+    return check_config(tree), "partition" in tree
+
+
+def _print(record: dict[str, Any]) -> None:
+    console = Console()
+    sides = ", ".join(f"{count:,} {side}" for side, count in record["samples"].items())
+    console.print(Text(f"{record['name']}: {sides} samples"))
+    console.print(_inputs(record["inputs"]))
+    for line in record["done"]:
+        console.print(Padding(Text(line), (0, 0, 0, 1)))
+    for task, target in record["targets"].items():
+        console.print(_classes(task, target) if target["type"] == "class" else Text(f"target {task}: {_shown(target)}"))
+    if "owners" in record:
+        console.print(_owners(record["owners"]))
+    for problem in record["problems"]:
+        console.print(Text(f"problem: {problem}", style="yellow"))
+    if not record["problems"]:
+        console.print("no problems found")
+
+
+def _inputs(inputs: dict[str, Any]) -> Table:
+    table = Table("input", "stored", "range", "to the model", "range", title="inputs", title_justify="left")
+    for name, entry in inputs.items():
+        there = entry["to_model"]
+        stored = f"{entry['stored']} {entry['shape']}" if "stored" in entry else "made by the transform"
+        table.add_row(
+            Text(name),
+            stored,
+            _between(entry.get("range")),
+            f"{there['type']} {there['shape']}",
+            _between(there["range"]),
+        )
+    return table
+
+
+def _classes(task: str, target: dict[str, Any]) -> Table:
+    counts = target["counts"]
+    title = f"{target['num_classes']} classes" if task == "y" else f"task {task}: {target['num_classes']} classes"
+    table = Table("class", title=title, title_justify="left")
+    names = target.get("names")
+    if names:
+        table.add_column("label")
+    for side in counts:
+        table.add_column(side, justify="right")
+    for number in range(min(target["num_classes"], _MAX_ROWS)):
+        label = [Text(names[number])] if names else []
+        table.add_row(str(number), *label, *(f"{of_side[number]:,}" for of_side in counts.values()))
+    if target["num_classes"] > _MAX_ROWS:
+        table.add_row(f"... {target['num_classes'] - _MAX_ROWS} more")
+    if "without_label" in target:
+        missing = (f"{count:,}" for count in target["without_label"].values())
+        table.add_row("none", *([""] if names else []), *missing)
+    return table
+
+
+def _owners(owners: dict[str, Any]) -> Table:
+    title = f"{owners['num']:,} owners of {owners['smallest']:,} to {owners['largest']:,} samples"
+    table = Table("owner", title=title, title_justify="left")
+    table.add_column("samples", justify="right")
+    classes = owners.get("classes", {})
+    if classes:
+        table.add_column("samples by class")
+    for name, count in list(owners.get("samples", {}).items())[:_MAX_ROWS]:
+        of_class = [" ".join(f"{label}:{num}" for label, num in classes[name].items())] if classes else []
+        table.add_row(name, f"{count:,}", *of_class)
+    if owners["num"] > _MAX_ROWS:
+        table.add_row(f"... {owners['num'] - _MAX_ROWS:,} more")
+    return table
+
+
+def _shown(target: dict[str, Any]) -> str:
+    ranges = ", ".join(f"{side} {_between(found)}" for side, found in target["range"].items())
+    return f"{target['type']} {target['shape']}, {ranges}"
+
+
+def _between(found: list[float] | None) -> str:
+    return "-" if found is None else f"{found[0]:.4g} to {found[1]:.4g}"

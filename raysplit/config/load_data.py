@@ -1,0 +1,144 @@
+"""Load the data of a configuration, divide them among the owners, and say what they hold.
+
+With ``data.name: shards`` the owners read their own files; see `raysplit.data.sources.shards`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+from torch import Tensor
+
+from raysplit.config.run import RunConfig
+from raysplit.data.datasets import load_dataset
+from raysplit.data.labels import NO_LABEL
+from raysplit.data.partition.by_label import Indices
+from raysplit.data.partition.laws import partition, partition_test
+from raysplit.data.partition.own_tests import own_tests
+from raysplit.data.record import Record, data_record
+from raysplit.data.samples import DataSet, Samples
+from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
+from raysplit.seeding import generator
+
+logger = logging.getLogger(__name__)
+
+
+def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np.ndarray]]:
+    """Return the opened data, the shard of every owner, and the indices of its samples.
+
+    Raises:
+        ValueError: a setting needs all samples in one process, or the partition does not match the files.
+    """
+    section, split = config.data, config.partition
+    if section.root is None:
+        raise ValueError("data.name is shards and data.root is missing; set it to the folder or URI with train/")
+    for setting, value in (
+        ("data.train_samples", section.train_samples),
+        ("data.test_samples", section.test_samples),
+        ("owners.label_noise", config.owners.label_noise),
+    ):
+        if value:
+            raise ValueError(
+                f"{setting} is {value}, which does not apply to owners that read their own files; leave it out"
+            )
+    found = open_shards(section.root, reading=section.reading(), **section.options)
+    if split.name != "natural_id" or split.num_owners != len(found.shards):
+        raise ValueError(
+            f"{section.root}/train has {len(found.shards)} files, one for each owner, and the partition is "
+            f"{split.name} over {split.num_owners} owners; set partition.name=natural_id and "
+            f"partition.num_owners={len(found.shards)}"
+        )
+    ends = np.cumsum([len(shard) for shard in found.shards])
+    parts = [np.arange(end - len(shard), end) for end, shard in zip(ends, found.shards, strict=True)]
+    shards = [cast(Samples, shard) for shard in found.shards]  # has the methods of Samples that owners call
+    return found, shards, parts
+
+
+def load(config: RunConfig) -> DataSet:
+    """Load the data set of a configuration, or the part of it that is asked for."""
+    section = config.data
+    data = load_dataset(
+        section.name,
+        root=section.root,
+        download=section.download,
+        augment=section.augment,
+        reading=section.reading(),
+        **section.options,
+    )
+    train, owner = data.train, data.natural_owner
+    if section.train_samples is not None:
+        chosen = _draw(len(train), section.train_samples, config.seed, "training subset")
+        train, owner = train.take(chosen), owner[chosen] if owner is not None else None
+    test, test_owner = data.test, data.test_owner
+    if section.test_samples is not None:
+        chosen = _draw(len(test), section.test_samples, config.seed, "test subset")
+        test, test_owner = test.take(chosen), test_owner[chosen] if test_owner is not None else None
+    return replace(data, train=train, test=test, natural_owner=owner, test_owner=test_owner)
+
+
+def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
+    if wanted > total:
+        raise ValueError(f"the {purpose} needs {wanted} samples and the set has only {total}; set at most {total}")
+    return np.sort(generator(seed, purpose).choice(total, size=wanted, replace=False))
+
+
+def _labels(samples: Samples) -> np.ndarray:
+    """Return the labels that a partition goes by: those of the first task, or 0 where there are no classes."""
+    y = samples.y if isinstance(samples.y, Tensor) else next(iter(samples.y.values()))
+    return np.asarray(y.numpy()) if y.ndim == 1 and not y.is_floating_point() else np.zeros(len(samples), np.int64)
+
+
+def _by_owner(parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"owner-{i}": part for i, part in enumerate(parts)}
+
+
+def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indices] | None]:
+    """Divide the training samples among the owners, and the test samples where each has an owner.
+
+    Samples without a label are a class of their own.
+    """
+    split, labels, test_labels = config.partition, _labels(data.train), _labels(data.test)
+    if taken := split.options.keys() & {"labels", "num_classes", "natural_owner", "seed"}:
+        raise ValueError(f"partition.{min(taken)} is given by the data and the seed of the run; leave it out")
+    num_classes = int(max(labels.max(), test_labels.max())) + 1  # counted once, over both sides
+    if any((y == NO_LABEL).any() for y in (labels, test_labels)):
+        labels, test_labels = (np.where(y == NO_LABEL, num_classes, y) for y in (labels, test_labels))
+        num_classes += 1
+    how = {"seed": config.seed, "num_classes": num_classes, **split.options}
+    parts = partition(split.name, labels, split.num_owners, natural_owner=data.natural_owner, **how)
+    tests = partition_test(split.name, test_labels, split.num_owners, **how)
+    if tests is None:
+        owners = {"natural_owner": data.natural_owner, "test_owner": data.test_owner}
+        tests = own_tests(split.name, parts, labels, test_labels, seed=config.seed, **owners)
+    return parts, tests
+
+
+def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
+    """Load the data of a configuration, and return what they hold and what is done with them.
+
+    Args:
+        config: the checked configuration; its model and its algorithm do not matter.
+        with_owners: whether to divide the samples among the owners.
+
+    Raises:
+        ValueError: the data, or with owners the partition, do not fit the settings.
+    """
+    if config.data.name == STREAMED:
+        found, _, parts = streamed_owners(config)
+        return data_record(found.outline, config.data.name, _by_owner(parts))
+    data = load(config)
+    return data_record(data, config.data.name, _by_owner(divided(config, data)[0]) if with_owners else None)
+
+
+def about(config: RunConfig, data: DataSet, parts: Sequence[np.ndarray]) -> Record:
+    """Return the record of the data, and warn of its problems."""
+    record = data_record(data, config.data.name, _by_owner(parts))
+    for line in record["done"]:
+        logger.info("data %s: %s", config.data.name, line)
+    for problem in record["problems"]:
+        logger.warning("data %s: %s", config.data.name, problem)
+    return record

@@ -1,0 +1,61 @@
+"""Errors of the libraries that read files, turned into one message with the file, the cause and the way out."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_OURS = Path(__file__).parents[1]
+
+
+@contextmanager
+def reading(source: object, way_out: str) -> Iterator[None]:
+    """Raise ``ValueError`` in the place of any error inside the context, which calls a library alone.
+
+    Libraries raise what they like for a broken file: ``EOFError`` (which a terminal would take for Ctrl-D),
+    ``BadZipFile``, ``SyntaxError``, ``struct.error``.
+
+    Args:
+        source: what is read, for the message.
+        way_out: what to do about a file that is there and cannot be read.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{source} {_failure(error, way_out)}") from error
+
+
+def _failure(error: Exception, way_out: str) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is not there; check the path, which is relative to data.root or to the working directory"
+    if isinstance(error, PermissionError):
+        return "may not be read by this user; change its permissions, or give a copy"
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return f"is no file where one is needed ({error.strerror}); check the path"
+    said = " ".join(str(error).split()) or "no further message"
+    return f"cannot be read ({type(error).__name__}: {said:.300}); {way_out}"
+
+
+def call_own(kind: str, path: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a user's own function; an error in it becomes a ``ValueError`` with the place in the user's file.
+
+    A ``ValueError`` is passed on, since it may be the user's own message or that of a check here.
+    """
+    try:
+        return function(*arguments, **options)
+    except ValueError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{kind} {path!r} failed: {described(error)}; repair the function") from error
+
+
+def described(error: BaseException) -> str:
+    """Return the kind, the text and the place of an error, the last place outside of this package if there is one."""
+    places = traceback.extract_tb(error.__traceback__)
+    own = [place for place in places if not Path(place.filename).is_relative_to(_OURS)] or list(places)
+    said = " ".join(str(error).split())
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}{f': {said:.300}' if said else ''}{where}"

@@ -1,0 +1,120 @@
+"""Class labels: checked, numbered from 0, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array = npt.NDArray[Any]
+
+RENUMBER = "set data.renumber_labels: true to number the labels that occur from 0"
+"""The way out for labels that are not 0..C-1."""
+
+NO_LABEL = -100
+"""Label of a sample that has none for a task; losses and metrics leave it out."""
+
+_MAX_NAMED = 8  # classes in a message
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Numbered:
+    """Labels as class indices.
+
+    Attributes:
+        sides: class indices of each side, int64 [N].
+        names: the label of each class, where labels were renumbered.
+    """
+
+    sides: tuple[Tensor, ...]
+    names: tuple[str, ...] | None = None
+
+
+def numbered(
+    sides: Sequence[Array], sizes: Sequence[int], source: str, *, renumber: bool = False, owner: Array | None = None
+) -> Numbered:
+    """Check the labels of all sides (training, test) and return class indices.
+
+    Args:
+        sides: the labels of each side.
+        sizes: number of samples of each side.
+        source: name of the data in messages.
+        renumber: whether the labels that occur are numbered from 0, in their order; they may then be text.
+        owner: owner of each sample of the only side, for messages.
+
+    Raises:
+        ValueError: for another length, a missing label, and without ``renumber`` for labels other than whole numbers
+            from 0 on; the message has the row and its owner.
+    """
+    for y, size in zip(sides, sizes, strict=True):
+        _check(y, size, source, renumber, owner)
+    if not renumber:
+        return Numbered(sides=tuple(torch.from_numpy(y.astype(np.int64)) for y in sides))
+    names, codes = np.unique(np.concatenate([_plain(y) for y in sides]), return_inverse=True)
+    ends = np.cumsum([len(y) for y in sides])[:-1]
+    pieces = np.split(codes.reshape(-1).astype(np.int64), ends)
+    return Numbered(sides=tuple(map(torch.from_numpy, pieces)), names=tuple(map(_name, names.tolist())))
+
+
+def _plain(y: Array) -> Array:
+    return y.astype(str) if y.dtype.kind == "O" else y
+
+
+def _name(label: Any) -> str:
+    return f"{label:g}" if isinstance(label, float) else str(label)
+
+
+def _check(y: Array, num_samples: int, source: str, renumber: bool, owner: Array | None) -> None:
+    if y.shape != (num_samples,):
+        raise ValueError(f"{source}: y has shape {y.shape} and x has {num_samples} samples; give one label per sample")
+    if y.dtype.kind in "OUS":
+        missing = np.array([label is None or label != label or label == "" for label in y.tolist()], bool)
+        _refuse(missing, y, source, owner, "give every sample a label")
+        if not renumber:
+            raise ValueError(f"{source}: y holds text such as {y.tolist()[0]!r}; {RENUMBER}, or give integers 0..C-1")
+        return
+    if y.dtype.kind not in "uifb":
+        raise ValueError(f"{source}: y holds {y.dtype} values; labels must be integers 0..C-1")
+    if y.dtype.kind == "f":
+        _refuse(~np.isfinite(y), y, source, owner, "give every sample a label")
+        _refuse(y % 1 != 0, y, source, owner, "labels must be integers 0..C-1")
+    if not renumber and y.size and y.dtype.kind != "b":
+        _refuse(y < 0, y, source, owner, f"labels must be integers 0..C-1, or {RENUMBER}")
+        far = y >= max(10_000, 10 * num_samples)
+        _refuse(far, y, source, owner, f"that many classes are more than the samples can have, so {RENUMBER}")
+
+
+def _refuse(bad: npt.NDArray[np.bool_], y: Array, source: str, owner: Array | None, rule: str) -> None:
+    if not bad.any():
+        return
+    row = int(bad.argmax())
+    of_owner = f" (owner {owner[row]})" if owner is not None and owner.shape == y.shape else ""
+    others = f", and {bad.sum() - 1} more like it" if bad.sum() > 1 else ""
+    raise ValueError(f"{source}: y is {y[row].item()!r} in row {row}{of_owner}{others}; {rule}")
+
+
+def has_target(y: Tensor) -> Tensor:
+    """Return which samples have a target, [B]: a class label other than `NO_LABEL`, or any valid pixel.
+
+    A pixel is valid that is not NaN, or not 0 where pixels are classes.
+    """
+    if y.ndim == 1:
+        return ~y.isnan() if y.is_floating_point() else y != NO_LABEL
+    valid = ~y.isnan() if y.is_floating_point() else y != 0
+    return valid.flatten(1).any(dim=1)
+
+
+def without_samples(counts: Sequence[int]) -> list[int]:
+    """Return the classes that do not occur."""
+    return [label for label, count in enumerate(counts) if not count]
+
+
+def listed(labels: Sequence[int]) -> str:
+    """Name the first of some classes, and count the others."""
+    more = f" and {len(labels) - _MAX_NAMED} more" if len(labels) > _MAX_NAMED else ""
+    return ", ".join(map(str, labels[:_MAX_NAMED])) + more
