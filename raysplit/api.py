@@ -30,7 +30,7 @@ from raysplit.registry import one_of
 from raysplit.runs.callback import Callback
 from raysplit.runs.compare import RunComparison
 from raysplit.runs.remote import new_folder
-from raysplit.runs.report import read_runs
+from raysplit.runs.report import readable_runs
 from raysplit.runs.result import Result
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.solve import solve_ilp
@@ -120,7 +120,8 @@ def compare(folders: Sequence[str | Path]) -> RunComparison:
     """
     if isinstance(folders, str | Path):
         raise ConfigError(f"compare takes a list of run folders, got {folders!r}; write compare([{str(folders)!r}])")
-    return RunComparison(tuple(read_runs([local_copy(folder) for folder in folders])))
+    runs, left_out = readable_runs([local_copy(folder) for folder in folders])
+    return RunComparison(tuple(runs), left_out)
 
 
 def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Sections]) -> Simulation:

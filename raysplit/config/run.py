@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-import raysplit
 from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
@@ -32,7 +31,7 @@ from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.files import CONFIG
-from raysplit.runs.records.read import read_environment
+from raysplit.runs.records.read import read_settings
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.schedulers.rules import Rules
 
@@ -68,7 +67,6 @@ class AlgorithmConfig(Named):
 
 _NEWER_SECTIONS = ("links",)
 """Sections that run folders of version 0.1 do not have."""
-_MAX_LACKING = 5  # missing settings that an error shows
 
 
 class OptimizerConfig(BaseModel):
@@ -201,19 +199,11 @@ def load_recorded(folder: Path) -> RunConfig:
 
 
 def _require_whole(folder: Path, tree: Mapping[str, Any]) -> None:
-    """Raise `Damaged` for a recorded configuration without sections or keys, as defaults are not what was trained."""
-    lacking = [name for name in RunConfig.model_fields if name not in tree and name not in _NEWER_SECTIONS]
-    if not lacking and read_environment(folder).get("packages", {}).get("raysplit") == raysplit.__version__:
-        for name, field in RunConfig.model_fields.items():
-            keys, kind = tree.get(name), field.annotation
-            if isinstance(keys, Mapping) and isinstance(kind, type) and issubclass(kind, BaseModel):
-                lacking += [f"{name}.{key}" for key in kind.model_fields if key not in keys]
-    if lacking:
-        more = f" and {len(lacking) - _MAX_LACKING} more" if len(lacking) > _MAX_LACKING else ""
-        raise Damaged(
-            folder / CONFIG,
-            f"a run writes all its settings there, and it lacks {', '.join(lacking[:_MAX_LACKING])}{more}",
-        )
+    """Raise `Damaged` for a recorded configuration that lacks sections, as defaults are not what was trained."""
+    written = [name for name in RunConfig.model_fields if name not in _NEWER_SECTIONS]
+    if lacking := [name for name in written if name not in tree or tree[name] == {}]:
+        raise Damaged(folder / CONFIG, f"a run writes all its settings there, and it lacks {', '.join(lacking)}")
+    read_settings(folder)
 
 
 def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfig:

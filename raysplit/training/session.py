@@ -26,11 +26,10 @@ from raysplit.runs.callback import Callback
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
 from raysplit.runs.result import Result
-from raysplit.runs.storage import below
 from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options
 from raysplit.training.loop import run
 from raysplit.training.own_loop import run_to_end
-from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
+from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints, location_of
 from raysplit.training.recovery.start import start_anew, start_of
 
 logger = logging.getLogger(__name__)
@@ -130,10 +129,8 @@ def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
     """Return the checkpoints of the run in a folder."""
-    elsewhere = rules.checkpoint_location
-    location = below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
     advice = f"the checkpoints before are whole; make room there, then go on: raysplit resume {folder}"
-    return Checkpoints(location, keep_last=rules.keep_last, advice=advice)
+    return Checkpoints(location_of(rules.checkpoint_location, folder), keep_last=rules.keep_last, advice=advice)
 
 
 def _execute(

@@ -38,10 +38,10 @@ def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
       raysplit report s3://bucket/runs/digits --output digits.md
     """
     from raysplit.cli.pictures.compare import draw_runs
-    from raysplit.runs.report import check_target, read_runs
+    from raysplit.runs.report import check_target, readable_runs
     from raysplit.runs.report_page import page
 
-    reports = read_runs(runs)
+    reports, left_out = readable_runs(runs)
     check_target(reports, target)
     output.parent.mkdir(parents=True, exist_ok=True)
     picture = output.with_suffix(".png")
@@ -50,5 +50,5 @@ def report(runs: tuple[Path, ...], output: Path, target: float | None) -> None:
         with told_where(picture):
             draw_runs(reports, picture, title="runs", target=target)
     with written(output) as aside:
-        aside.write_text(page(reports, picture.name if has_picture else None, target), encoding="utf-8")
+        aside.write_text(page(reports, picture.name if has_picture else None, target, left_out), encoding="utf-8")
     echo(f"report: {output}")

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from math import nan
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 _Number = Annotated[float, Field(strict=True)]
-_Count = Annotated[int, Field(strict=True, ge=0)]
+_Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+_Positive = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 _Text = Annotated[str, Field(strict=True)]
+
+
+def _is_date(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+_Date = Annotated[_Text, AfterValidator(_is_date)]
 
 
 class _Kind(BaseModel):
@@ -24,13 +35,13 @@ class NamedSection(_Kind):
 class PartitionSection(NamedSection):
     """Section ``partition`` of a configuration."""
 
-    num_owners: Annotated[int, Field(strict=True, ge=1)]
+    num_owners: _Positive
 
 
 class TrainingSection(_Kind):
     """Section ``training`` of a configuration."""
 
-    rounds: Annotated[int, Field(strict=True, ge=1)]
+    rounds: _Positive
 
 
 class ReliabilitySection(_Kind):
@@ -44,7 +55,7 @@ class ConfigOutline(_Kind):
 
     algorithm: NamedSection
     training: TrainingSection
-    partition: PartitionSection | None = None
+    partition: PartitionSection
     data: NamedSection | None = None
     model: NamedSection | None = None
     reliability: ReliabilitySection = ReliabilitySection()
@@ -59,7 +70,7 @@ class Summary(_Kind):
 class Environment(_Kind):
     """Content of ``environment.json``."""
 
-    started: _Text | None = None
+    started: _Date | None = None
     packages: dict[_Text, _Text] = {}
     python: _Text | None = None
     platform: _Text | None = None
@@ -71,18 +82,28 @@ class Environment(_Kind):
 class MetricsRow(_Kind):
     """Line of ``metrics.jsonl``."""
 
-    round: Annotated[int, Field(strict=True, ge=1)]
+    round: _Positive
     train_loss: _Number
     num_owners: _Count
-    seconds: _Number
+    num_samples: _Count
+    seconds: Annotated[_Number, Field(gt=0)]
     train_seconds_total: _Number
     samples_per_s: _Number
     bytes: _Count
     bytes_total: _Count
-    test_accuracy: _Number | None = None
-    test_loss: _Number | None = None
-    majority_accuracy: _Number | None = None
-    min_accuracy: _Number | None = None
+    test_accuracy: _Number = nan
+    test_loss: _Number = nan
+    majority_accuracy: _Number = nan
+    min_accuracy: _Number = nan
+    max_loss: _Number = nan
+    owner_accuracy: _Number = nan
+    owner_accuracy_sd: _Number = nan
+    owner_loss: _Number = nan
+    owner_loss_sd: _Number = nan
+    tested_on: _Text | None = None
+    num_members: _Count = 0
+    came: list[_Text] = []
+    left: list[_Text] = []
 
 
 class TrafficRow(_Kind):

@@ -33,7 +33,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         text = text_of(path)
     except FileNotFoundError:
-        raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}") from None
+        raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}; raysplit list shows the runs") from None
     try:
         tree = read(text, CONFIG)
     except NotYaml as error:

@@ -26,7 +26,7 @@ from raysplit.disk import PART, TRY_AGAIN, told_where
 from raysplit.experiment.fingerprint import flat
 from raysplit.paths import is_uri
 from raysplit.runs.records.read import Row
-from raysplit.runs.storage import opened
+from raysplit.runs.storage import below, opened
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +148,11 @@ def _other_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     shown = [f"{key} {old.get(key, 'not set')}, which is {new.get(key, 'not set')} now" for key in keys[:_MAX_SHOWN]]
     more = f" and {len(keys) - _MAX_SHOWN} more settings that differ" if len(keys) > _MAX_SHOWN else ""
     return f"was written with {'; '.join(shown)}{more}"
+
+
+def location_of(elsewhere: str | None, folder: Path) -> str | Path:
+    """Return where the checkpoints of the run in a folder are; ``elsewhere`` is that of its settings."""
+    return below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
 
 
 class Checkpoints:
