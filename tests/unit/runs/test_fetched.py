@@ -14,7 +14,7 @@ from pyarrow import fs
 from raysplit.cli.main import cli
 from raysplit.runs.remote import RemoteCopy, existing_folder, fetched, new_folder, runs_below
 
-CONFIG = "algorithm: {name: fedavg}\ntraining: {rounds: 2}\n"
+CONFIG = "algorithm: {name: fedavg}\ntraining: {rounds: 2}\npartition: {name: iid, num_owners: 2}\n"
 
 
 def told(*arguments: str | Path) -> Result:
