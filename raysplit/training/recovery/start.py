@@ -76,6 +76,25 @@ def require_parties(kept: Mapping[str, Any], names: Sequence[str]) -> None:
         raise CheckpointRefused(f"the checkpoint does not fit the run: it lacks the state of {', '.join(missing)}")
 
 
+def require_weights(state: Any, model: Mapping[str, Tensor], where: str = "parties") -> None:
+    """Raise `CheckpointRefused` where a tensor under the name of a weight is not of its type and shape.
+
+    Args:
+        state: the states of parties, nested.
+        model: the weights and buffers of the whole model by name.
+        where: what ``state`` is, for the message.
+    """
+    if isinstance(state, Mapping):
+        for key, value in state.items():
+            if isinstance(value, Tensor) and key in model:
+                require_same_form(value, model[key], f"{where}.{key}")
+            else:
+                require_weights(value, model, f"{where}.{key}")
+    elif isinstance(state, list | tuple):
+        for index, value in enumerate(state):
+            require_weights(value, model, f"{where}.{index}")
+
+
 def require_same_form(kept: Any, loaded: Any, where: str) -> None:
     """Raise `CheckpointRefused` where a state has other keys, types or shapes than what became of it when loaded."""
     if isinstance(kept, Mapping) and isinstance(loaded, Mapping):
