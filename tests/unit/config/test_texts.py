@@ -134,3 +134,12 @@ def test_the_texts_are_those_of_the_sections() -> None:
     assert not texts.below("seed").scalar
     assert texts.below("topology").below("devices").below("pi").below("labels").below("site").scalar
     assert not texts.below("topology").below("hosts").below("h").scalar
+
+
+@pytest.mark.parametrize("location", ["", " ", "://", "s3://", "file://", "s3://bucket/../other"])
+@pytest.mark.parametrize("key", ["output.root", "reliability.checkpoint_location"])
+def test_half_a_location_is_refused_with_its_key(key: str, location: str) -> None:
+    """``output.root: ''`` wrote the run to ``/x``, and ``'://'`` to ``:/x``."""
+    section, _, name = key.partition(".")
+    with pytest.raises(ConfigError, match=rf"^{key}: .*(is no folder|is half a URI|has . or .. in it)"):
+        check_config({section: {name: location}})

@@ -169,7 +169,7 @@ def another_shape(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (another_type, r"is int64 .*, and the run needs float32"),
+        (another_type, r"is int64 .*, and the run needs float64"),
         (another_shape, "does not fit the run"),
         (lambda content: content.update(parties={}), "it lacks the state of server, aggregator"),
         (lambda content: content["parties"].update(stranger={}), "it has other keys, 'stranger'"),
