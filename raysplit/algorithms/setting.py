@@ -95,6 +95,7 @@ class Setting:
         updates: rules that refuse updates and combine the accepted ones.
         cohort: rules for how long a round waits and for whom.
         cohort_size: owners drawn per round; None takes all.
+        links_keep_state: whether codecs keep something at owners and nodes between rounds, so that all are durable.
     """
 
     spec: ModelSpec
@@ -115,6 +116,7 @@ class Setting:
     updates: UpdateRules = field(default_factory=UpdateRules)
     cohort: CohortRules = field(default_factory=CohortRules)
     cohort_size: int | None = None
+    links_keep_state: bool = False
 
     def num_samples(self, owner: str) -> int:
         """The number of training samples of an owner."""

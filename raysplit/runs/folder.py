@@ -21,7 +21,8 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import KindTraffic, LinkTraffic
+from raysplit.cluster.links.kinds import KINDS
 from raysplit.disk import PART, TRY_AGAIN, append_line, told_where, written
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.environment import environment
@@ -223,6 +224,15 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 
 def traffic_table(traffic: Sequence[LinkTraffic]) -> pa.Table:
-    """Return a table with one row per link, the content of ``traffic.parquet``."""
-    columns = ("source", "destination", "num_bytes", "num_messages")
-    return pa.table({column: [getattr(record, column) for record in traffic] for column in columns})
+    """Return a table with one row per link, the content of ``traffic.parquet``.
+
+    Beside the bytes and messages of a link it has ``raw_bytes``, the bytes of the same values without a codec, and both
+    for each kind of value, such as ``smashed_bytes`` and ``smashed_raw_bytes``.
+    """
+    columns = ("source", "destination", "num_bytes", "num_messages", "raw_bytes")
+    table = {column: [getattr(record, column) for record in traffic] for column in columns}
+    for kind in KINDS:
+        of_kind = [{k.kind: k for k in record.kinds}.get(kind, KindTraffic(kind, 0, 0)) for record in traffic]
+        table[f"{kind}_bytes"] = [record.num_bytes for record in of_kind]
+        table[f"{kind}_raw_bytes"] = [record.raw_bytes for record in of_kind]
+    return pa.table(table)

@@ -30,7 +30,7 @@ from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
-from raysplit.training.evaluating import Tested, evaluated
+from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
 from raysplit.training.fit import refuse_unfit
 from raysplit.training.majority import majority_accuracies, majority_row
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
@@ -129,6 +129,7 @@ class _Loop:
         self._callbacks = callbacks
         self._meter = meter
         self._ledger = Ledger()
+        self._at_cuts = codecs_at_cuts(experiment, algorithm)
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracies(experiment.setting.owners)
         self._tested: Tested | None = None
@@ -226,10 +227,15 @@ class _Loop:
 
     async def _evaluate(self) -> Row:
         """Evaluate all models, everybody's and those of single owners, and return the columns of the row."""
-        models = self._algorithm.models()
-        self._tested = await evaluated(self._algorithm, models, self._experiment.setting.owners)
+        algorithm, owners = self._algorithm, self._experiment.setting.owners
+        models = algorithm.models()
+        self._tested = await evaluated(algorithm, models, owners, self._at_cuts)
+        row = evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
+        if self._at_cuts is not None:
+            plain = evaluation_row(await evaluated(algorithm, models, owners))
+            row |= {f"{key}_uncoded": plain[key] for key in ("test_accuracy", "test_loss") if key in plain}
         self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
-        return evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
+        return row
 
     def _whole(self, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Add the frozen weights, which no party sends, to a state."""

@@ -146,7 +146,7 @@ def _execute(
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
             experiment = make("cuda" if has_cuda else "cpu")
             pacing = Pacing(experiment) if experiment.topology and not options.elastic else None
-            local = LocalCluster(pacing.emulate if pacing else None, links=experiment.links.rules())
+            local = LocalCluster(pacing.emulate if pacing else None, links=experiment.link_rules())
             result = run_to_end(work(experiment, local, callbacks=callbacks))
             return _with_prediction(result, pacing, local.log)
         with nullcontext() if keep_ray else ray_left_as_found():

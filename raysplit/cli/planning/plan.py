@@ -70,6 +70,18 @@ if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
 @click.option("--front", is_flag=True, help="Show all trade-offs of time and price.")
 @click.option("--baselines", is_flag=True, help="Compare with a manual split, one node and copies.")
 @click.option("--picture", type=NewFile(), help="Figure to write (.png).")
+@click.option(
+    "--codecs",
+    type=click.Choice(["auto"]),
+    help="Choose a codec for each link of CONFIG instead of cuts.",
+)
+@click.option(
+    "--budget",
+    default="0.01:0.1",
+    show_default=True,
+    metavar="Z:G",
+    help="With --codecs: largest error of smashed data and gradients.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def plan(
     config: Path | None,
@@ -90,6 +102,8 @@ def plan(
     front: bool,
     baselines: bool,
     picture: Path | None,
+    codecs: str | None,
+    budget: str,
     as_json: bool,
 ) -> None:
     """Choose cuts and compute nodes for a model.
@@ -102,6 +116,7 @@ def plan(
     \b
     Examples:
       raysplit plan examples/mpsl_simulate.yaml
+      raysplit plan my.yaml --codecs auto
       raysplit plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --node 8GiB:2
     """
     from raysplit.config.build import build_dry
@@ -117,6 +132,13 @@ def plan(
         "memory_model": memory_model,
         "use_all_nodes": chosen == "all",
     }
+    if codecs is not None:
+        if config is None:
+            raise click.UsageError("--codecs needs a CONFIG with a topology")
+        from raysplit.cli.planning.codec_plan import show_codecs
+
+        show_codecs(config, overrides, budget, as_json=as_json)
+        return
     if front and baselines:
         raise click.UsageError("--front shows many plans and --baselines compares one; give one of the two")
     if config is not None:

@@ -107,9 +107,10 @@ class MetricsRow(_Kind):
 
 
 class TrafficRow(_Kind):
-    """Row of ``traffic.parquet``: the bytes and messages on a link."""
+    """Row of ``traffic.parquet``: the bytes and messages on a link; both for each kind of value are further columns."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, _Count]
 
     source: _Text
     destination: _Text

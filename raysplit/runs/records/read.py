@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import KindTraffic, LinkTraffic
+from raysplit.cluster.links.kinds import KINDS
 from raysplit.plain_yaml import NotYaml, read
 from raysplit.runs.records.damaged import Damaged, bytes_of, reading, text_of
 from raysplit.runs.records.files import CONFIG
@@ -113,8 +114,19 @@ def read_traffic(folder: Path) -> tuple[LinkTraffic, ...]:
         return ()
     with reading(path):
         rows = pq.read_table(pa.BufferReader(content)).to_pylist()
-    checked = _checked(path, TRAFFIC.validate_python, rows)
-    return tuple(LinkTraffic(**row.model_dump()) for row in checked)
+    _checked(path, TRAFFIC.validate_python, rows)
+    return tuple(_link_traffic(row) for row in rows)
+
+
+def _link_traffic(row: Mapping[str, Any]) -> LinkTraffic:
+    of_kinds = [KindTraffic(k, row.get(f"{k}_bytes", 0), row.get(f"{k}_raw_bytes", 0)) for k in KINDS]
+    return LinkTraffic(
+        source=row["source"],
+        destination=row["destination"],
+        num_bytes=row["num_bytes"],
+        num_messages=row["num_messages"],
+        kinds=tuple(kind for kind in of_kinds if kind.num_bytes),
+    )
 
 
 def read_models(folder: Path) -> dict[str, dict[str, Tensor]]:

@@ -21,7 +21,7 @@ import torch
 from pyarrow import fs
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.disk import PART, TRY_AGAIN, told_where
 from raysplit.experiment.fingerprint import flat
 from raysplit.paths import is_uri
@@ -71,7 +71,10 @@ class Checkpoint:
 
     def encoded(self) -> bytes:
         """Encode the checkpoint as the content of a file."""
-        links = [(t.source, t.destination, t.num_bytes, t.num_messages) for t in self.traffic]
+        links = [
+            (t.source, t.destination, t.num_bytes, t.num_messages, [tuple(kind) for kind in t.kinds])
+            for t in self.traffic
+        ]
         content = {each.name: getattr(self, each.name) for each in fields(self)} | {"traffic": links}
         body = io.BytesIO()
         torch.save(content, body)
@@ -106,6 +109,7 @@ def _first_line(error: Exception) -> str:
 
 _Count = Annotated[int, Field(strict=True, ge=0)]
 _Text = Annotated[str, Field(strict=True)]
+_Link = tuple[_Text, _Text, _Count, _Count, list[tuple[_Text, _Count, _Count]]]
 
 
 class _Content(BaseModel):
@@ -116,7 +120,7 @@ class _Content(BaseModel):
     parties: dict[_Text, dict[Any, Any]]
     memory: dict[Any, Any]
     rows: list[dict[_Text, Any]]
-    traffic: list[tuple[_Text, _Text, _Count, _Count]]
+    traffic: list[_Link | tuple[_Text, _Text, _Count, _Count]]
     attempts: _Count
     excluded: list[_Text]
     cohort: list[_Text]
@@ -132,8 +136,14 @@ class _Content(BaseModel):
     def checkpoint(self) -> Checkpoint:
         content = {name: getattr(self, name) for name in type(self).model_fields}
         links = [
-            LinkTraffic(source=source, destination=destination, num_bytes=size, num_messages=count)
-            for source, destination, size, count in self.traffic
+            LinkTraffic(
+                source=source,
+                destination=destination,
+                num_bytes=size,
+                num_messages=count,
+                kinds=tuple(KindTraffic(*kind) for kinds in more for kind in kinds),
+            )
+            for source, destination, size, count, *more in self.traffic  # older files have no kinds
         ]
         return Checkpoint(**content | {"traffic": links})
 
