@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.links.kinds import KINDS
@@ -39,6 +37,9 @@ from raysplit.runs.records.read import read_models as read_models
 from raysplit.runs.records.read import read_summary as read_summary
 from raysplit.runs.records.read import read_traffic as read_traffic
 
+if TYPE_CHECKING:  # lists and tables of runs must not wait for torch
+    from torch import Tensor
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,9 +51,12 @@ class RunFolderUsed(ValueError):
 def held(path: Path) -> Iterator[None]:
     """Lock a run folder for this process, and create it where it is missing; the lock ends with the process.
 
+    A folder that was created here and is empty at the end is removed, with the parents that were created for it.
+
     Raises:
         RunFolderUsed: another process is writing to the folder.
     """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / LOCK, blocking=False)
     try:
@@ -67,6 +71,9 @@ def held(path: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows does not delete an open file; a file that stays does not block anyone
             (path / LOCK).unlink()  # before the release, so that a process that opened it meanwhile sees it is gone
         lock.release()
+        with suppress(OSError):  # not empty, or another process has taken it
+            for folder in made:
+                folder.rmdir()
 
 
 def is_held(path: Path) -> bool:
@@ -90,14 +97,26 @@ def entries(path: Path) -> list[Path]:
 
 
 class RunFolder:
-    """Writer of a run folder.
+    """Writer of a run folder, which is empty or holds a run to replace until `begin`.
+
+    Args:
+        path: the folder.
+        overwrite: replace a run that is in the folder.
+        clear_others: clears what the run keeps elsewhere, when the run begins and when it is discarded.
 
     Raises:
         RunFolderUsed: the folder is not empty, and ``overwrite`` is false or the folder has no run.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, clear_others: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self._clear_others = clear_others
+        self._has_begun = False
+        self._rows: list[Row] = []
+        self._num_bytes = 0
+        self._continued: list[Row] | None = None
+        self._presence: Presence | None = None
+        self._has_config = False
         if path.exists() and entries(path):
             if not overwrite:
                 raise RunFolderUsed(
@@ -108,21 +127,30 @@ class RunFolder:
                 raise RunFolderUsed(
                     f"{path} is not empty and not a run folder; it is left unchanged, give another name"
                 )
-            remove_run(path)
-        with told_where(path):
-            path.mkdir(parents=True, exist_ok=True)
-        self._rows: list[Row] = []
-        self._num_bytes = 0
-        self._continued: list[Row] | None = None
-        self._presence = Presence(path)
-        self._has_config = False
+
+    def begin(self) -> None:
+        """Make the folder empty for the run that begins now; a run that continues keeps what is there."""
+        if not self._has_begun:
+            with told_where(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            self._clear()
+            self._has_begun, self._presence = True, Presence(self.path)
+
+    def discard(self) -> None:
+        """Remove everything that a run without a finished round has written, so that its name is free again."""
+        if self._has_begun and not self._rows:
+            self._clear()
+
+    def _clear(self) -> None:
+        remove_run(self.path)
+        self._clear_others()
 
     @classmethod
     def reopen(cls, path: Path, rows: Sequence[Row]) -> RunFolder:
         """Open the folder of a run that continues after the rounds of ``rows``; `restore_rows` records them."""
         folder = cls.__new__(cls)
         folder.path = path
-        folder._rows, folder._num_bytes = [], 0
+        folder._has_begun, folder._rows, folder._num_bytes = True, [], 0
         folder._presence, folder._has_config = Presence(path), (path / CONFIG).exists()
         for name in list(names_in(path)):  # what a process that was killed while it wrote has left
             if name.endswith(PART) and is_of_run(name):
@@ -138,7 +166,8 @@ class RunFolder:
 
     def require_there(self) -> None:
         """Raise `RunFolderLost` if the folder is gone, is another one, or lacks its configuration."""
-        self._presence.require(has_config=self._has_config, num_rounds=len(self._rows))
+        if self._presence is not None:
+            self._presence.require(has_config=self._has_config, num_rounds=len(self._rows))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file by renaming, so that a reader sees the old or the new content, never a part."""
@@ -203,6 +232,8 @@ class RunFolder:
 
     def write_model(self, states: Mapping[str, Mapping[str, Tensor]], name: str = "model.pt") -> None:
         """Write the merged state dict, or one per label for algorithms that train several models."""
+        import torch
+
         content: Any = dict(states["global"]) if set(states) == {"global"} else {k: dict(v) for k, v in states.items()}
         with self.written(name) as aside:
             torch.save(content, aside)

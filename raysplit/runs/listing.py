@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from raysplit.algorithms import ALGORITHMS
+from raysplit.experiment.titles import TRAININGS
 from raysplit.paths import is_uri
 from raysplit.runs.folder import is_held, started_at
 from raysplit.runs.records.read import Row, read_outline, read_rows, read_summary, stop_of
@@ -71,7 +71,6 @@ def listing(name: str, location: str, folder: Path) -> Listing:
     none: list[Row] = []
     rows = read(read_rows, none)
     algorithm = config.algorithm.name if config else ""
-    trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
     last: Row = next((row for row in reversed(rows) if "test_accuracy" in row or "test_loss" in row), {})
     state = read(lambda folder: state_of(folder, location), "")
     return Listing(
@@ -79,7 +78,7 @@ def listing(name: str, location: str, folder: Path) -> Listing:
         location=location,
         algorithm=algorithm,
         rounds=len(rows),
-        rounds_planned=config.training.rounds * trainings if config else 0,
+        rounds_planned=config.training.rounds * TRAININGS.get(algorithm, 1) if config else 0,
         **{key: last.get(key) for key in ("test_accuracy", "test_loss", "majority_accuracy")},
         started=read(started_at, None),
         changed=_changed(folder),

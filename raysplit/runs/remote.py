@@ -34,10 +34,17 @@ _CHUNK = 2**20  # bytes of a file in memory at a time
 
 
 class RemoteCopy(Callback):
-    """Callback that copies a local run folder to a URI."""
+    """Callback that copies a local run folder to a URI.
 
-    def __init__(self, local: Path, uri: str) -> None:
+    Args:
+        local: the folder.
+        uri: the place of the copy.
+        replaces: remove what is there before the first file is copied.
+    """
+
+    def __init__(self, local: Path, uri: str, *, replaces: bool = False) -> None:
         self._local = local
+        self._replaces = replaces
         self._fs, self._folder = opened(uri, "run folders")
         self._copied: dict[str, tuple[int, int]] = {}  # size and modification time by name
 
@@ -54,6 +61,11 @@ class RemoteCopy(Callback):
         """Copy the files that changed since the last call and remove deleted ones; ``.part`` files are skipped."""
         paths = {name: self._local / name for name in names_in(self._local)}
         found = {name: path for name, path in paths.items() if path.name != LOCK and not path.is_symlink()}
+        if found and self._replaces:
+            for old in _files_below(self._fs, self._folder):
+                if is_of_run(old.removeprefix(f"{self._folder}/")):
+                    self._fs.delete_file(old)
+            self._replaces = False
         for name, path in found.items():
             stamp = _stamp(path)
             if not name.endswith(".part") and self._copied.get(name) != stamp:
@@ -90,10 +102,10 @@ def new_folder(location: str, *, overwrite: bool) -> Iterator[tuple[Path, Sequen
     if not is_uri(location):
         yield Path(location), ()
         return
-    _make_free(location, overwrite)
+    _refuse_used(location, overwrite)
     with tempfile.TemporaryDirectory(prefix="raysplit-run-") as scratch:
         local = Path(scratch) / last_part(opened(location, "run folders")[1])
-        with _mirrored(local, location) as mirror:
+        with _mirrored(RemoteCopy(local, location, replaces=overwrite)) as mirror:
             yield local, (mirror,)
 
 
@@ -105,14 +117,13 @@ def existing_folder(location: str) -> Iterator[tuple[Path, Sequence[Callback]]]:
         return
     with tempfile.TemporaryDirectory(prefix="raysplit-run-") as scratch:
         local = fetched(location, Path(scratch))
-        with _mirrored(local, location) as mirror:
+        with _mirrored(RemoteCopy(local, location)) as mirror:
             mirror.take_as_copied()
             yield local, (mirror,)
 
 
 @contextmanager
-def _mirrored(local: Path, location: str) -> Iterator[RemoteCopy]:
-    mirror = RemoteCopy(local, location)
+def _mirrored(mirror: RemoteCopy) -> Iterator[RemoteCopy]:
     try:
         yield mirror
     finally:
@@ -193,7 +204,7 @@ def _until_the_end(folder: Path) -> Path:
     return folder
 
 
-def _make_free(uri: str, overwrite: bool) -> None:
+def _refuse_used(uri: str, overwrite: bool) -> None:
     target, folder = opened(uri, "run folders")
     names = {entry.base_name for entry in target.get_file_info(fs.FileSelector(folder, allow_not_found=True))}
     if not names:
@@ -205,6 +216,3 @@ def _make_free(uri: str, overwrite: bool) -> None:
         )
     if "config.yaml" not in names:
         raise RunFolderUsed(f"{uri} is not empty and not a run folder; it is left unchanged, give another name")
-    for path in _files_below(target, folder):
-        if is_of_run(path.removeprefix(f"{folder}/")):
-            target.delete_file(path)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from raysplit.algorithms import ALGORITHMS
 from raysplit.experiment.fingerprint import flat
+from raysplit.experiment.titles import TRAININGS, title_of
 from raysplit.runs.metric import Metric, MetricName
 from raysplit.runs.records.read import read_metrics, read_settings, stop_of
 
@@ -182,8 +182,8 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
     rows, config, stopped = read_metrics(folder), read_settings(folder), stop_of(folder)
     settings = dict(flat(config))
     algorithm = settings["algorithm.name"]
-    trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
-    planned = len(rows) if stopped == "all rounds done" else settings["training.rounds"] * trainings
+    trained = settings["training.rounds"] * TRAININGS.get(algorithm, 1)
+    planned = len(rows) if stopped == "all rounds done" else trained
     content = {
         "folder": folder,
         "algorithm": algorithm,
@@ -198,8 +198,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
         "settings": settings,
         **_last_evaluation(rows),
     }
-    known = ALGORITHMS.get(algorithm)
-    return (known.title if known else algorithm), content
+    return title_of(algorithm), content
 
 
 def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:

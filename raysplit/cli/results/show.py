@@ -58,7 +58,7 @@ def _kept(folder: Path) -> list[str]:
     lines = []
     for name in names:
         try:
-            lines.append(f"checkpoint {name}: whole, after round {place.load(name).rounds}")
+            lines.append(f"checkpoint {name}: whole, after round {place.require_whole(name)}")
         except (CheckpointRefused, OSError) as refused:
             lines.append(f"checkpoint {refused}")
     return lines or [f"no checkpoints in {place.location}"]

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
-from rich.console import Console
 
 from raysplit.cli.options import run_location
-from raysplit.cli.progress import JsonLines, progress_on
-from raysplit.cli.training.train import result_line
-
-if TYPE_CHECKING:
-    from raysplit.runs.callback import Callback
+from raysplit.cli.stopping import going_on
+from raysplit.cli.training.train import kept_text, shown
 
 
 @click.command()
@@ -36,17 +30,11 @@ def resume(run: str, quiet: bool, as_json: bool, from_start: bool, trust: bool) 
       raysplit resume runs/digits --json
       raysplit resume digits --from-start
     """
-    callbacks: list[Callback] = [JsonLines()] if as_json else []
-    live = progress_on(Console(stderr=True)) if not quiet and not as_json else None
-    callbacks += [live] if live else []
-    from raysplit.cli.trust import asking
-    from raysplit.kept import resume_run
-
     location = run_location(run)
-    try:
-        result = resume_run(location, allow=asking(trust), from_start=from_start, callbacks=callbacks)
-    finally:
-        if live:
-            live.close()
-    if not as_json:
-        Console().print(result_line(result, location), soft_wrap=True)
+    with shown(quiet=quiet, as_json=as_json) as show:
+        from raysplit.cli.trust import asking
+        from raysplit.kept import resume_run
+
+        with going_on(lambda: kept_text(location)):
+            result = resume_run(location, allow=asking(trust), from_start=from_start, callbacks=show.callbacks)
+    show.result(result, location)

@@ -73,7 +73,7 @@ def is_own(folder: Path) -> bool:
 
 def effects_of(settings: Mapping[str, Any]) -> Effects:
     """Return what a configuration would import and run, and which places it would use; nothing is imported."""
-    texts = dict(_texts(settings))
+    texts = {key: text if text.isprintable() else repr(text) for key, text in _texts(settings)}
     imports = [f"imports and runs {value}  ({key})" for key, value in texts.items() if _IMPORT_PATH.fullmatch(value)]
     downloads = bool((settings.get("data") or {}).get("download"))
     written = {

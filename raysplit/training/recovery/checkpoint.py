@@ -15,18 +15,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any
 
-import torch
 from pyarrow import fs
-from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from raysplit.cluster.contract import KindTraffic, LinkTraffic
+from raysplit.cluster.contract import LinkTraffic
 from raysplit.disk import PART, TRY_AGAIN, told_where
 from raysplit.experiment.fingerprint import flat
 from raysplit.paths import is_uri
 from raysplit.runs.records.read import Row
 from raysplit.runs.storage import below, opened
+from raysplit.training.recovery.content import checked_content
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +75,8 @@ class Checkpoint:
             for t in self.traffic
         ]
         content = {each.name: getattr(self, each.name) for each in fields(self)} | {"traffic": links}
+        import torch  # imported late: whether a file is whole can be seen without it
+
         body = io.BytesIO()
         torch.save(content, body)
         return _HEADER + hashlib.sha256(body.getbuffer()).digest() + body.getvalue()
@@ -83,69 +84,21 @@ class Checkpoint:
 
 def decoded(data: bytes, name: str) -> Checkpoint:
     """Decode the content of a file. Raises `CheckpointRefused`, with the name of the file."""
-    start = len(_HEADER) + _SUM_BYTES
-    if data[: len(_HEADER)] != _HEADER:
-        raise CheckpointRefused(f"{name} is not a checkpoint of this version: it begins with {data[:16]!r}")
-    if hashlib.sha256(data[start:]).digest() != data[len(_HEADER) : start]:
-        raise CheckpointRefused(f"{name} is torn or changed: its {len(data)} bytes do not match their checksum")
+    import torch
+
+    start = _require_whole(data, name)
     try:
         content = torch.load(io.BytesIO(data[start:]), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling has errors of any kind for bytes that anybody wrote
         raise CheckpointRefused(f"{name} does not contain a checkpoint: {_first_line(error)}") from error
     try:
-        return _Content.model_validate(content).checkpoint()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise CheckpointRefused(
-            f"{name} does not contain a checkpoint: {f'{where}: ' if where else ''}{message}"
-        ) from error
+        return Checkpoint(**checked_content(content))
+    except ValueError as error:
+        raise CheckpointRefused(f"{name} does not contain a checkpoint: {error}") from error
 
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-_Count = Annotated[int, Field(strict=True, ge=0)]
-_Text = Annotated[str, Field(strict=True)]
-_Link = tuple[_Text, _Text, _Count, _Count, list[tuple[_Text, _Count, _Count]]]
-
-
-class _Content(BaseModel):
-    """The fields of a `Checkpoint` as a file has them; whether states fit the parties is seen when they are loaded."""
-
-    rounds: _Count
-    fingerprint: _Text
-    parties: dict[_Text, dict[Any, Any]]
-    memory: dict[Any, Any]
-    rows: list[dict[_Text, Any]]
-    traffic: list[_Link | tuple[_Text, _Text, _Count, _Count]]
-    attempts: _Count
-    excluded: list[_Text]
-    cohort: list[_Text]
-    settings: dict[_Text, Any] = {}
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        numbers = [row.get("round") for row in self.rows]
-        if numbers != list(range(1, self.rounds + 1)):
-            raise ValueError(f"it is of {self.rounds} rounds, and has the metrics of the rounds {numbers}")
-        return self
-
-    def checkpoint(self) -> Checkpoint:
-        content = {name: getattr(self, name) for name in type(self).model_fields}
-        links = [
-            LinkTraffic(
-                source=source,
-                destination=destination,
-                num_bytes=size,
-                num_messages=count,
-                kinds=tuple(KindTraffic(*kind) for kinds in more for kind in kinds),
-            )
-            for source, destination, size, count, *more in self.traffic  # older files have no kinds
-        ]
-        return Checkpoint(**content | {"traffic": links})
 
 
 def _other_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -158,6 +111,16 @@ def _other_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     shown = [f"{key} {old.get(key, 'not set')}, which is {new.get(key, 'not set')} now" for key in keys[:_MAX_SHOWN]]
     more = f" and {len(keys) - _MAX_SHOWN} more settings that differ" if len(keys) > _MAX_SHOWN else ""
     return f"was written with {'; '.join(shown)}{more}"
+
+
+def _require_whole(data: bytes, name: str) -> int:
+    """Return where the state begins in the content of a file. Raises `CheckpointRefused` for a torn or changed one."""
+    start = len(_HEADER) + _SUM_BYTES
+    if data[: len(_HEADER)] != _HEADER:
+        raise CheckpointRefused(f"{name} is not a checkpoint of this version: it begins with {data[:16]!r}")
+    if hashlib.sha256(data[start:]).digest() != data[len(_HEADER) : start]:
+        raise CheckpointRefused(f"{name} is torn or changed: its {len(data)} bytes do not match their checksum")
+    return start
 
 
 def location_of(elsewhere: str | None, folder: Path) -> str | Path:
@@ -200,12 +163,21 @@ class Checkpoints:
 
     def load(self, name: str) -> Checkpoint:
         """Read a checkpoint. Raises `CheckpointRefused` for a file that is not valid."""
-        with self._fs.open_input_stream(self._path(name)) as file:
-            found = decoded(file.read(), f"{self.location}/{name}")
+        found = decoded(self._read(name), f"{self.location}/{name}")
         number = _NAME.fullmatch(name)
         if number and int(number[1]) != found.rounds:
             raise CheckpointRefused(f"{self.location}/{name} is of {found.rounds} rounds, as its name is not")
         return found
+
+    def require_whole(self, name: str) -> int:
+        """Return after how many rounds a checkpoint was written. Raises `CheckpointRefused` for a torn or changed one.
+
+        The state is not read, for which torch would be needed.
+        """
+        _require_whole(self._read(name), f"{self.location}/{name}")
+        found = _NAME.fullmatch(name)
+        assert found is not None, "names come from `names`"
+        return int(found[1])
 
     def newest(self, fingerprint: str, settings: Mapping[str, Any]) -> Checkpoint | None:
         """Return the newest valid checkpoint of the run, or None where there is no file of one.
@@ -263,6 +235,11 @@ class Checkpoints:
             found = _NAME.fullmatch(name)
             if found and int(found[1]) > rounds:
                 self._fs.delete_file(self._path(name))
+
+    def _read(self, name: str) -> bytes:
+        with self._fs.open_input_stream(self._path(name)) as file:
+            content: bytes = file.read()
+            return content
 
     def _write(self, name: str, data: bytes) -> None:
         aside = self._path(f"{name}{PART}")
