@@ -16,6 +16,7 @@ from raysplit.cluster.contract import PlaceLost
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import PublishedMetric, connect, publisher, ray_left_as_found
+from raysplit.data.failures import exits_are_errors
 from raysplit.disk import told_where
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import CannotBeSimulated
@@ -156,7 +157,7 @@ def _execute(
     What is wrong with the settings, the data or the model is found before Ray is started.
     """
     notify = Callbacks(callbacks)
-    with _one_thread():
+    with _one_thread(), exits_are_errors():
         if options.kind == "local":
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
             experiment = _checked(make, "cuda" if has_cuda else "cpu", notify)

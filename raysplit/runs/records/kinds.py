@@ -6,7 +6,7 @@ from datetime import datetime
 from math import nan
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 _Number = Annotated[float, Field(strict=True)]
 _Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
@@ -120,3 +120,14 @@ class TrafficRow(_Kind):
 
 METRICS: TypeAdapter[list[MetricsRow]] = TypeAdapter(list[MetricsRow])
 TRAFFIC: TypeAdapter[list[TrafficRow]] = TypeAdapter(list[TrafficRow])
+
+
+def checked_rows(rows: Any) -> None:
+    """Raise ``ValueError`` with the first mistake in the metrics of rounds."""
+    try:
+        METRICS.validate_python(rows)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        row, *steps = first["loc"] or ("rows",)
+        where = f"line {row + 1}" if isinstance(row, int) else str(row)
+        raise ValueError(f"{'.'.join([where, *map(str, steps)])}: {first['msg']}") from error

@@ -14,7 +14,7 @@ from raysplit.cluster.links.kinds import KINDS
 from raysplit.plain_yaml import NotYaml, read
 from raysplit.runs.records.damaged import Damaged, bytes_of, reading, text_of
 from raysplit.runs.records.files import CONFIG
-from raysplit.runs.records.kinds import METRICS, TRAFFIC, ConfigOutline, Environment, Summary
+from raysplit.runs.records.kinds import TRAFFIC, ConfigOutline, Environment, Summary, checked_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +84,10 @@ def read_rows(folder: Path) -> list[Row]:
     complete = [line for line in lines[:-1] if line] + ([lines[-1]] if lines[-1].endswith("}") else [])
     with reading(path):
         rows = [json.loads(line) for line in complete]
-    _checked(path, METRICS.validate_python, rows)
+    try:
+        checked_rows(rows)
+    except ValueError as error:
+        raise Damaged(path, str(error)) from error
     numbers = [row["round"] for row in rows]
     if numbers != list(range(1, len(rows) + 1)):
         wrong = next(index for index, number in enumerate(numbers, 1) if number != index)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
+from raysplit.runs.records.kinds import checked_rows
 
 _Count = Annotated[int, Field(strict=True, ge=0)]
 _Text = Annotated[str, Field(strict=True)]
@@ -29,7 +30,8 @@ class Content(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        numbers = [row.get("round") for row in self.rows]
+        checked_rows(self.rows)
+        numbers = [row["round"] for row in self.rows]
         if numbers != list(range(1, self.rounds + 1)):
             raise ValueError(f"it is of {self.rounds} rounds, and has the metrics of the rounds {numbers}")
         return self

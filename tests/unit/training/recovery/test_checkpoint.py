@@ -15,7 +15,7 @@ from disturbed import Killed, Killer, changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_stores import STORES
-from support import same, train
+from support import metrics_row, same, train
 from support import settings as settings_of
 
 from raysplit.api import resume, train_config
@@ -38,7 +38,7 @@ def checkpoint(rounds: int = 1, **changes: Any) -> Checkpoint:
             "owner-0": {"parts": [{"optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}}}]},
         },
         "memory": {"holder": "owner-1"},
-        "rows": [{"round": n, "train_loss": 0.1 + 0.2} for n in range(1, rounds + 1)],
+        "rows": [metrics_row(n, train_loss=0.1 + 0.2) for n in range(1, rounds + 1)],
         "traffic": [LinkTraffic(source="a", destination="b", num_bytes=8, num_messages=1)],
     }
     return Checkpoint(**content | changes)
@@ -51,7 +51,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert found is not None
     assert found.parties["server"]["replicas"]["all owners"]["weights"]["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert found.parties["owner-0"]["parts"][0]["optimizer"]["state"][0]["momentum_buffer"].tolist() == [1, 1]
-    assert (found.memory, found.rows) == ({"holder": "owner-1"}, [{"round": 1, "train_loss": 0.30000000000000004}])
+    assert (found.memory, found.rows) == ({"holder": "owner-1"}, [metrics_row(1, train_loss=0.30000000000000004)])
     assert found.traffic == [LinkTraffic(source="a", destination="b", num_bytes=8, num_messages=1)]
 
 
