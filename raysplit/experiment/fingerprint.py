@@ -49,12 +49,3 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
 def fingerprint(plain: Mapping[str, Any]) -> str:
     """Compute a digest of `numbers_depend_on`."""
     return hashlib.sha256(json.dumps(numbers_depend_on(plain), sort_keys=True).encode()).hexdigest()
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return the settings of a plain configuration as pairs of a key path and a value."""
-    pairs: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        inner = isinstance(value, dict)
-        pairs += flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
-    return pairs

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from raysplit.experiment.titles import TRAININGS
 from raysplit.paths import is_uri
 from raysplit.runs.folder import is_held, started_at
+from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.read import Row, read_outline, read_rows, read_summary, stop_of
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ def listing(name: str, location: str, folder: Path) -> Listing:
         try:
             return reader(folder)
         except (OSError, ValueError) as error:
-            damage.append(str(error))
+            damage.append(f"{error.path.name} is damaged: {error.reason}" if isinstance(error, Damaged) else str(error))
             return otherwise
 
     config = read(read_outline, None)

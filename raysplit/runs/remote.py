@@ -24,7 +24,7 @@ from raysplit.runs.callback import Callback
 from raysplit.runs.folder import LOCK, Row, RunFolderUsed
 from raysplit.runs.records.files import CONFIG, is_of_run, names_in
 from raysplit.runs.result import Result
-from raysplit.runs.storage import below, last_part, opened
+from raysplit.runs.storage import COPIES, below, last_part, opened
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +201,7 @@ def _name_below(folder: str, path: str, uri: str) -> str:
 
 def _until_the_end(folder: Path) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # made by this process, with a name of its own
+    COPIES.add(folder)
     return folder
 
 

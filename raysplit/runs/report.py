@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from raysplit.experiment.fingerprint import flat
 from raysplit.experiment.titles import TRAININGS, title_of
+from raysplit.plain_yaml import flat
 from raysplit.runs.metric import Metric, MetricName
 from raysplit.runs.records.read import read_metrics, read_settings, stop_of
 

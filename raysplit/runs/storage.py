@@ -13,6 +13,14 @@ from pyarrow import fs
 
 from raysplit.paths import checked_location, checked_steps, is_uri
 
+COPIES: set[Path] = set()
+"""Parents of copies of runs at URIs, which are removed when the program ends."""
+
+
+def beside(run: Path) -> Path:
+    """Return the folder for files about a run: its parent, or the working directory for a copy of a run at a URI."""
+    return Path() if run.parent in COPIES else run.parent
+
 
 def below(location: str, name: str) -> str:
     """Return the location of a folder inside another one; the options of a URI stay at its end."""

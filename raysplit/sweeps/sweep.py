@@ -20,9 +20,9 @@ from raysplit.cluster.on_ray.connect import ray_left_as_found, run_tasks
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import RunConfig, check_config, load_recorded, resolved
 from raysplit.config.texts import config_texts
-from raysplit.experiment.fingerprint import flat, numbers_depend_on
+from raysplit.experiment.fingerprint import numbers_depend_on
 from raysplit.paths import expanded, is_uri
-from raysplit.plain_yaml import NotYaml, Texts, read
+from raysplit.plain_yaml import NotYaml, Texts, flat, read
 from raysplit.runs.folder import finished
 from raysplit.training.cluster import ray_options
 

@@ -49,10 +49,11 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
     """
     from raysplit.cli.pictures.compare import draw_runs
     from raysplit.runs.report import as_json, check_target, readable_runs
+    from raysplit.runs.storage import beside
 
     reports, left_out = readable_runs(runs)
     check_target(reports, target)
-    path, note = chosen(figure, runs[0].parent / "comparison.png")
+    path, note = chosen(figure, beside(runs[0]) / "comparison.png")
     drawn = str(path) if any(run.curve for run in reports) else None
     if drawn is not None:
         draw_runs(reports, path, title=shared_partition(reports) or "runs", target=target)

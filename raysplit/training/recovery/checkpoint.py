@@ -21,8 +21,8 @@ from pyarrow import fs
 
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.disk import PART, TRY_AGAIN, told_where
-from raysplit.experiment.fingerprint import flat
 from raysplit.paths import is_uri
+from raysplit.plain_yaml import flat
 from raysplit.runs.records.read import Row
 from raysplit.runs.storage import below, opened
 from raysplit.training.recovery.content import checked_content

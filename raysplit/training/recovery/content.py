@@ -17,7 +17,7 @@ _Link = tuple[_Text, _Text, _Count, _Count, list[tuple[_Text, _Count, _Count]]]
 class Content(BaseModel):
     """The fields of a `Checkpoint` as a file has them; whether states fit the parties is seen when they are loaded."""
 
-    rounds: _Count
+    rounds: Annotated[int, Field(strict=True, ge=1)]
     fingerprint: _Text
     parties: dict[_Text, dict[Any, Any]]
     memory: dict[Any, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from object_stores import s3
 from pyarrow import fs
+from support import metrics_row
 
 from raysplit.cli.main import cli
 from raysplit.runs.remote import RemoteCopy, existing_folder, fetched, new_folder, runs_below
@@ -56,6 +58,13 @@ def test_a_planted_link_gets_nothing(world: Path) -> None:
     assert tree(world / "tmp/theirs") == {"file": "theirs"}
     copies = list((world / "cache/runs").iterdir())
     assert [copy.stat().st_mode & 0o777 for copy in copies] == [0o700]
+
+
+def test_a_figure_about_a_copy_outlives_the_copy(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    (world / "up/sub/metrics.jsonl").write_text(json.dumps(metrics_row(1, test_accuracy=0.5)) + "\n", encoding="utf-8")
+    assert "figure: comparison.png" in told("compare", f"file://{world}/up/sub").output
+    assert (world / "comparison.png").exists()
 
 
 def test_links_out_of_a_folder_are_not_copied(world: Path) -> None:

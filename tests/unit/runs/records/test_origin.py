@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -15,6 +16,7 @@ from support import settings
 
 from raysplit.api import load, resume, train_config
 from raysplit.cli.main import cli
+from raysplit.cli.trust import allowed
 from raysplit.config.run import check_config
 from raysplit.runs.records.origin import NotTrusted, effects_of, is_own
 
@@ -147,3 +149,19 @@ def test_without_a_key_of_ones_own_a_run_is_trained_and_nothing_is_ones_own(
     train_config(check_config(settings()), folder=tmp_path / "run")
     assert "mark" not in json.loads((tmp_path / "run/environment.json").read_text(encoding="utf-8"))
     assert not is_own(tmp_path / "run")
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_on_a_terminal_the_user_is_asked(
+    answer: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(folder, model={"name": "foreign_code_m:load"})
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", lambda *arguments, **options: answer)
+    if answer:
+        allowed(folder, "resume", trust=False)
+    else:
+        with pytest.raises(click.Abort):
+            allowed(folder, "resume", trust=False)
+    assert "imports and runs foreign_code_m:load" in capsys.readouterr().err
+    allowed(folder, "resume", trust=True)
