@@ -70,10 +70,13 @@ def misfits_named(*, but: tuple[type[Exception], ...]) -> Iterator[None]:
 
 
 def require_parties(kept: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Raise `CheckpointRefused` if a checkpoint lacks the state of one of these parties."""
+    """Raise `CheckpointRefused` if a checkpoint lacks the state of one of these parties, or the weights of a node."""
     missing = [name for name in names if name not in kept]
     if missing:
         raise CheckpointRefused(f"the checkpoint does not fit the run: it lacks the state of {', '.join(missing)}")
+    for name, state in kept.items():  # such a compute node would go on from its first weights
+        if {"average", "replicas"} <= state.keys() and state["average"] is None and not state["replicas"]:
+            raise CheckpointRefused(f"the checkpoint does not fit the run: it has no weights of {name}")
 
 
 def require_weights(state: Any, model: Mapping[str, Tensor], where: str = "parties") -> None:
