@@ -22,7 +22,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from raysplit.paths import expanded
+from raysplit.paths import checked_location, expanded
 from raysplit.registry import MOST_SHOWN, clipped, first_lines, nearest, shown
 
 RECORDED = "recorded"
@@ -43,12 +43,19 @@ def _path(value: str, info: ValidationInfo) -> str:
 PathText = Annotated[str, AfterValidator(_path)]
 """Type of a setting or option that is a path or URI: ``~`` and environment variables are expanded."""
 
+
+def _location(value: str, info: ValidationInfo) -> str:
+    return checked_location(_path(value, info))
+
+
+LocationText = Annotated[str, AfterValidator(_location)]
+"""Type of a setting that is the path or URI of a folder to write to; an empty or half a location is refused."""
+
 MOST_OWNERS = 1_000_000
 """Largest number of owners of a run; some of their records are in memory together."""
 
 Count = Annotated[int, Field(ge=1)]
 """Type of an option that is a number of things, at least one."""
-
 
 SideLength = Annotated[int, Field(ge=1, le=16_384)]
 """Type of an option that is the side of a picture in pixels."""

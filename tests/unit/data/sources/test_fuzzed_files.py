@@ -83,9 +83,9 @@ def test_shards(share: float, record_property: Any, tmp_path: Path) -> None:
         places = [tmp_path / "test.parquet", tmp_path / "train" / "a.parquet", tmp_path / "train" / "b.parquet"]
         for place, (content, _) in zip(places, parts, strict=True):
             place.write_bytes(content)
-        found = read_or_refused(
-            lambda: open_shards(str(tmp_path), reading=reading, num_classes=num_classes), str(tmp_path)
-        )
+        root = str(tmp_path)
+        source = "data.renumber_labels" if reading.renumber_labels else root
+        found = read_or_refused(lambda: open_shards(root, reading=reading, num_classes=num_classes), source)
         for shard in found.shards if found is not None else ():
             samples = read_or_refused(lambda shard=shard: shard.take(range(len(shard))), ".parquet")
             assert samples is None or int(samples.y.max()) < found.outline.num_classes
