@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 
+from raysplit.registry import clipped, shown
+
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _MAX_NAME = 200
@@ -39,13 +41,13 @@ def expanded(path: str) -> str:
         if b"\0" in os.fsencode(path):
             raise ValueError
     except ValueError:
-        raise ValueError(f"{path!r} cannot be a path: it has a character that no file name can have") from None
+        raise ValueError(f"{shown(path)} cannot be a path: it has a character that no file name can have") from None
 
     def value(found: re.Match[str]) -> str:
         name = found[1] or found[2]
         if name not in os.environ:
             raise ValueError(
-                f"{path!r} has the environment variable {name}, which is not set; set it or write the path"
+                f"{shown(path)} has the environment variable {name}, which is not set; set it or write the path"
             )
         return os.environ[name]
 
@@ -55,14 +57,17 @@ def expanded(path: str) -> str:
     at_home = os.path.expanduser(full)
     if at_home.startswith("~"):
         user = full.split("/")[0]
-        raise ValueError(f"{path!r} begins with {user}, which is no user's home folder; write ./{full} for such a name")
+        raise ValueError(
+            f"{shown(path)} begins with {clipped(user, 100)}, which is no user's home folder; write "
+            f"./{clipped(full, 100)} for such a name"
+        )
     return at_home
 
 
 def checked_name(name: str) -> str:
     """Return the name of a run if it can be typed again and is one folder; raise ``ValueError`` with the rule else."""
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
-        raise ValueError(f"{name!r} cannot be the name of a run: {NAME_RULE}")
+        raise ValueError(f"{shown(name)} cannot be the name of a run: {NAME_RULE}")
     return name
 
 

@@ -29,3 +29,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many inputs the fuzzed tests made."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    counts = {
+        report.nodeid.split("::")[-1]: value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "inputs"
+    }
+    if counts:
+        each = ", ".join(f"{test} {count:,}" for test, count in sorted(counts.items()))
+        terminalreporter.write_line(f"{sum(counts.values()):,} fuzzed inputs: {each}")

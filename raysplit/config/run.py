@@ -18,7 +18,7 @@ from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Options
-from raysplit.config.checks import check_elastic, check_method, say_left_out, say_without_effect
+from raysplit.config.checks import check_elastic, check_method, check_size, say_left_out, say_without_effect
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
 from raysplit.data.batches import LastBatch
@@ -27,7 +27,7 @@ from raysplit.experiment.link_checks import check_links
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
-from raysplit.options import RECORDED, is_recorded
+from raysplit.options import RECORDED, is_recorded, numbers_of
 from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
 from raysplit.runs.records.damaged import Damaged
@@ -63,7 +63,7 @@ class AlgorithmConfig(Named):
         try:
             return kind(**{key: value for key, value in self.options.items() if key not in foreign})
         except ValidationError as error:
-            raise explained(error, kind, "algorithm") from None
+            raise explained(error, kind, self.options, "algorithm") from None
 
 
 _NEWER_SECTIONS = ("links",)
@@ -79,6 +79,8 @@ class OptimizerConfig(BaseModel):
     """Name of the optimizer in lower case."""
     lr: float = Field(default=0.01, ge=0)
     """Learning rate."""
+
+    _numbers = field_validator("*", mode="wrap")(numbers_of)
 
     def spec(self) -> OptimizerSpec:
         return OptimizerSpec(name=self.name, lr=self.lr, options=dict(self.model_extra or {}))
@@ -96,7 +98,7 @@ class TrainingConfig(Rules):
     """Number of rounds; the algorithm defines what a round does."""
     batch_size: int = Field(default=32, ge=1)
     """Number of samples in a mini-batch of an owner."""
-    local_epochs: int = Field(default=1, ge=1)
+    local_epochs: int = Field(default=1, ge=1, le=1_000_000)
     """Number of passes over an owner's data per round."""
     max_steps: int | None = Field(default=None, ge=1)
     """Largest number of mini-batches per owner and round; None sets no limit."""
@@ -215,10 +217,11 @@ def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfi
         tree: the sections.
         recorded: the data were checked before, so that paths are complete and the name is in use.
     """
+    check_size(tree)
     try:
         config = RunConfig.model_validate(tree, context={RECORDED: recorded})
     except ValidationError as error:
-        raise explained(error, RunConfig) from None
+        raise explained(error, RunConfig, tree) from None
     if foreign := config.algorithm.foreign_options():
         say_left_out(config.algorithm.name, foreign)
     say_without_effect(config)
