@@ -69,13 +69,12 @@ SERVER_OPTIMIZER = ("training.server_optimizer", "training.server_optimizer_stat
 OPEN_ROUNDS = ("reliability.over_selection", "reliability.round_deadline_s", "reliability.late")
 ELASTIC = "cluster.elastic"
 DIVERGENCE = "evaluation.divergence_every"
-OWNERS = ("owners.domain", "owners.noisy", "owners.pixel_noise", "owners.label_noise")
 
 NO_NODE = dict.fromkeys(SERVER_OPTIMIZER, "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")
 NO_AVERAGE = dict.fromkeys(UPDATE_RULES, "no updates of owners are averaged")
 NO_COMMON_MODEL = {DIVERGENCE: "owners' gradients are compared at one common model, which it does not have"}
-_TOGETHER = dict.fromkeys(OPEN_ROUNDS, "its owners depend on one another, so no round can continue without some")
+_TOGETHER = dict.fromkeys(OPEN_ROUNDS, "a round of it waits for all owners that were drawn")
 _ALL_OWNERS = {ELASTIC: "it needs all its owners in every round"}
 
 
@@ -101,9 +100,10 @@ def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Meth
                 f"use one of {', '.join(able)}"
             )
     if method.losses and outline.loss not in method.losses:
+        able = [name for name, other in others.items() if not other.losses or outline.loss in other.losses]
         raise ValueError(
             f"training.loss is {outline.loss!r}, and {method.name} trains with {' or '.join(method.losses)} only; set "
-            f"training.loss to {method.losses[0]}, or choose another algorithm"
+            f"training.loss to {method.losses[0]} if the data fit it, or use one of {', '.join(able)}"
         )
 
 

@@ -21,9 +21,12 @@ NUM_ROWS = 2
 
 def check_cuts(algorithm: Algorithm, parties: Sequence[PartySpec]) -> None:
     """Raise ``ValueError`` for cuts at which inputs leave their owners, or where parts learn something else."""
+    recipes = [recipe for party in parties for recipe in recipes_of(party) if recipe.cuts]
+    for spec, cuts in dict.fromkeys((recipe.spec, recipe.cuts) for recipe in recipes):
+        spec.parts(cuts)  # before anything is started, also where no party has needed them yet
     refuse_sent_inputs(parties)
-    for cut_spec in {recipe.spec: None for party in parties for recipe in recipes_of(party) if recipe.cuts}:
-        cut_spec.check_cuttable()
+    for spec in dict.fromkeys(recipe.spec for recipe in recipes):
+        spec.check_cuttable()
     log_placed_cuts(algorithm)
 
 

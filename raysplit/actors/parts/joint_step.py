@@ -8,7 +8,7 @@ All gradients are computed at the same weights, before the one update.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -159,7 +159,11 @@ def _scaled(g: Tensors, factor: float) -> Tensors:
     return untuple(tuple(v * factor if v.is_floating_point() else v for v in as_tuple(g)))
 
 
-def _split(joined: Tensors, rows: list[int]) -> list[Tensors]:
+def _split(joined: Any, rows: list[int]) -> list[Any]:
+    """Divide the rows of tensors, or of the outputs of several heads by task, among the owners."""
+    if isinstance(joined, Mapping):
+        by_task = {task: torch.split(output, rows) for task, output in joined.items()}
+        return [{task: pieces[i] for task, pieces in by_task.items()} for i in range(len(rows))]
     columns = [torch.split(column, rows) for column in as_tuple(joined)]
     return [untuple(tuple(pieces)) for pieces in zip(*columns, strict=True)]
 

@@ -91,9 +91,10 @@ class MAS(MeasuringTraining):
         super().check(options, outline)
         merged, rounds = options.merged_rounds, outline.rounds
         if isinstance(merged, int) and not 1 <= merged < rounds:
+            fitting = f"give merged_rounds 1 to {rounds - 1}" if rounds > 1 else "give at least 2 rounds"
             raise ValueError(
-                f"merged_rounds is {merged} and training.rounds is {rounds}; give merged_rounds 1 to {rounds - 1}, and "
-                f"at least 2 rounds"
+                f"algorithm.merged_rounds is {merged} and training.rounds is {rounds}, and MAS trains merged and then "
+                f"in groups; {fitting}"
             )
 
     def set_up(self, setting: Setting) -> None:
@@ -102,11 +103,7 @@ class MAS(MeasuringTraining):
         self._trials: list[tuple[Affinity, ...]] = []
         self._waiting = dict(options.new_tasks)
         super().set_up(setting)
-        if options.num_groups > len(self.phase.groups[0]):
-            raise ValueError(
-                f"num_groups is {options.num_groups} and there are {len(self.phase.groups[0])} tasks to split; give "
-                f"num_groups at most {len(self.phase.groups[0])}"
-            )
+        self.require_tasks(options.num_groups, self.phase.groups[0])
         single = (1, len(self.phase.groups[0])) if options.mode == "exact" else (1,)
         if options.partition != "affinity" and options.num_groups in single:
             raise ValueError(

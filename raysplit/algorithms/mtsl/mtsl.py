@@ -8,7 +8,7 @@ rate. Activations and labels go up and gradients come down; weights are not sent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -128,6 +128,9 @@ class MTSL(Algorithm):
             if isinstance(rates, AutoRates)
             else None
         )
+        if self._measured is not None:
+            for spec in dict.fromkeys(self._specs.values()):
+                refuse_no_curvature(spec.parts(self.placed_cuts), self.placed_cuts[0])
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -215,3 +218,13 @@ def refuse_mixed_statistics(top: nn.Module) -> None:
             f"algorithm.server_forward to grad_avg (statistics of each owner's batch) or to concat (of all rows), or "
             f"use a model without batch norm"
         )
+
+
+def refuse_no_curvature(parts: Sequence[nn.Module], cut: Cut) -> None:
+    """Raise ``ValueError`` for learning rates from the curvature of a bottom or a top that has no weights to train."""
+    for name, part in zip(("bottom", "top"), parts, strict=True):
+        if not any(weight.requires_grad for weight in part.parameters()):
+            raise ValueError(
+                f"algorithm.learning_rates are measured at the bottom and at the top, and with the cut {cut!r} the "
+                f"{name} has no weights to train; set algorithm.cut so that it has some, or give the rates as numbers"
+            )
