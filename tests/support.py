@@ -88,6 +88,13 @@ def plain_net(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 12), nn.Linear(12, num_classes))
 
 
+def normed_net(num_classes: int) -> nn.Module:
+    """Two units with batch norm, and two without."""
+    first = nn.Sequential(nn.Flatten(), nn.Linear(10, 16), nn.BatchNorm1d(16), nn.ReLU())
+    second = nn.Sequential(nn.Linear(16, 12), nn.BatchNorm1d(12), nn.ReLU())
+    return nn.Sequential(first, second, nn.Linear(12, 8), nn.Linear(8, num_classes))
+
+
 def coded_net(num_classes: int) -> nn.Module:
     """The same with float16 behind its third module when it is trained, both ways."""
     net = plain_net(num_classes)
@@ -118,6 +125,12 @@ def smoothed(logits: Any, y: Any) -> Tensor:
     if isinstance(logits, Tensor):
         return F.cross_entropy(logits, y, label_smoothing=0.2)
     return torch.stack([F.cross_entropy(logits[task], y[task], label_smoothing=0.2) for task in logits]).sum()
+
+
+class HalfWeights(Float16):
+    """Half precision for weights, which a run gives to try whether weights cross a link."""
+
+    kinds = frozenset({"weights"})
 
 
 TOY_SECONDS = ((2, 1, 0.5), (3, 4, 0.25), (1, 2, 0.125), (1, 1, 1))

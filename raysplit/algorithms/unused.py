@@ -70,9 +70,13 @@ OPEN_ROUNDS = ("reliability.over_selection", "reliability.round_deadline_s", "re
 ELASTIC = "cluster.elastic"
 DIVERGENCE = "evaluation.divergence_every"
 
-NO_NODE = dict.fromkeys(SERVER_OPTIMIZER, "the owners train the whole model")
+CUT_LINKS = ("links.smashed", "links.gradients")
+
+NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS), "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")
-NO_AVERAGE = dict.fromkeys(UPDATE_RULES, "no updates of owners are averaged")
+NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights"), "no updates of owners are averaged")
+BUFFERS = "training.buffers"
+OWN_STATISTICS = {BUFFERS: "owners keep their own statistics, as nothing replaces their weights"}
 NO_COMMON_MODEL = {DIVERGENCE: "owners' gradients are compared at one common model, which it does not have"}
 _TOGETHER = dict.fromkeys(OPEN_ROUNDS, "a round of it waits for all owners that were drawn")
 _ALL_OWNERS = {ELASTIC: "it needs all its owners in every round"}

@@ -243,6 +243,11 @@ def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, te
     if owners.domain is not None or owners.pixel_noise:
         data.require_pictures("owners.domain and owners.pixel_noise change")
     if owners.domain is not None:
+        if len(data.input_shape) != 3:
+            raise ValueError(
+                f"owners.domain {owners.domain} maps pictures (channels, height, width), and an input of these data "
+                f"has the shape {data.input_shape}; leave it out, or set data.input_shape where the data have it"
+            )
         own = domain(
             owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed
         )

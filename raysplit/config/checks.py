@@ -51,7 +51,8 @@ def outline_of(config: RunConfig) -> RunOutline:
 
 def _given(config: RunConfig) -> dict[str, Any]:
     """Return the shared settings that differ from their defaults, by key."""
-    sections = {name: getattr(config, name) for name in ("training", "evaluation", "owners", "cluster", "reliability")}
+    names = ("training", "evaluation", "owners", "links", "cluster", "reliability")
+    sections = {name: getattr(config, name) for name in names}
     values = {
         f"{name}.{key}": (getattr(section, key), getattr(type(section)(), key))
         for name, section in sections.items()

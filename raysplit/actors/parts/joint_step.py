@@ -126,6 +126,8 @@ def joint_gradients(
                 parameter.grad.div_(len(zs))
     if rule.grad_source == "per_client":
         sent = _own_gradients(part, zs, ys, loss, stream=stream)
+        if rule.client_grad_scale == "giant":
+            sent = [_scaled(g, w) for g, w in zip(sent, weights, strict=True)]
     else:
         sent = _split(gradients(inputs[0]), rows) if len(inputs) == 1 else [gradients(z) for z in inputs]
         if rule.client_grad_scale == "per_client_mean":

@@ -26,7 +26,7 @@ from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, Measu
 from raysplit.algorithms.mtsl.membership import Membership, members, take_mean_bottom, taking_mean_bottom
 from raysplit.algorithms.mtsl.own_bottoms import Bottom, bottoms_of
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, Setting, SplitOptions, Team
-from raysplit.algorithms.unused import NO_AVERAGE, NO_COMMON_MODEL, RunOutline
+from raysplit.algorithms.unused import BUFFERS, NO_AVERAGE, NO_COMMON_MODEL, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import generator
@@ -102,6 +102,11 @@ class MTSL(Algorithm):
         for round in sorted({0, *(m.leaves for m in options.members.values() if m.leaves is not None)}):
             if round < outline.rounds:
                 members(outline.owners, options.members, round)
+        if BUFFERS in outline.given and all(member.bottom != "mean" for member in options.members.values()):
+            raise ValueError(
+                f"{BUFFERS} is {outline.given[BUFFERS]!r}, and in mtsl owners keep their own statistics, unless they "
+                f"join with the mean bottom of others (algorithm.members); leave it out"
+            )
         if isinstance(options.learning_rates, FixedRates):
             options.learning_rates.of_owners(outline.owners, 0.0)
         if isinstance(options.bottoms, Mapping):
