@@ -7,6 +7,7 @@ without a ``name`` changes single settings of the file, any other takes the plac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -23,7 +24,7 @@ from raysplit.given import put, released
 from raysplit.models.spec import ModelSpec
 from raysplit.paths import expanded, is_uri
 from raysplit.prediction.closed_form import closed_form
-from raysplit.prediction.plan_cuts import cut_problem
+from raysplit.prediction.plan_cuts import cut_problem, owner_ms
 from raysplit.prediction.simulate import Simulation
 from raysplit.prediction.simulate import simulate as simulate_experiment
 from raysplit.registry import one_of
@@ -34,7 +35,7 @@ from raysplit.runs.remote import existing_folder, fetched, new_folder
 from raysplit.runs.report import read_runs
 from raysplit.runs.result import Result
 from raysplit.schedulers.cuts.plan import Plan
-from raysplit.schedulers.cuts.solve import solve_ilp
+from raysplit.schedulers.cuts.solve import solve_ilp, with_owner_time
 from raysplit.sweeps.run import SweepResult, run_sweep
 from raysplit.sweeps.sweep import Axis, cells, local_folder
 from raysplit.training.own_loop import in_a_thread, loop_is_running
@@ -228,7 +229,11 @@ def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Un
     """
     experiment = _without_data(config, sections, planned=False)
     one_of("objective", objective, ["sum_of_max", "bottleneck", "price"])
-    return solve_ilp(cut_problem(experiment, objective=objective))  # type: ignore[arg-type]
+    problem = cut_problem(experiment, objective=objective)  # type: ignore[arg-type]
+    of_owner = partial(owner_ms, experiment, problem)
+    fixed = with_owner_time(problem, of_owner)
+    chosen = solve_ilp(fixed)
+    return chosen if fixed is problem else replace(chosen, owner_ms=of_owner(chosen.cuts[0], chosen.cuts[-1]))
 
 
 def sweep(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raysplit.cluster.codecs import codec_named
 from raysplit.cluster.codecs.casts import Float16
-from raysplit.cluster.codecs.codec import Passage
+from raysplit.cluster.codecs.codec import Memory, Passage
 from raysplit.cluster.contract import Cluster
-from raysplit.cluster.links.link import coded, decoded
+from raysplit.cluster.links.coding import coded, decoded
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.config.build import build
 from raysplit.config.run import check_config
@@ -57,7 +59,7 @@ def run_on(cluster: Cluster, **changes: Any) -> Result:
 
 def train(**changes: Any) -> Result:
     """Train the base settings with changes on a `LocalCluster`."""
-    return run_on(LocalCluster(links=check_config(settings(**changes)).links.rules()), **changes)
+    return run_on(LocalCluster(links=check_config(settings(**changes)).links.link_rules()), **changes)
 
 
 def weights(result: Result) -> State:
@@ -95,10 +97,12 @@ def normed_net(num_classes: int) -> nn.Module:
     return nn.Sequential(first, second, nn.Linear(12, 8), nn.Linear(8, num_classes))
 
 
-def coded_net(num_classes: int) -> nn.Module:
-    """The same with float16 behind its third module when it is trained, both ways."""
+def coded_net(num_classes: int, codec: Any = "float16", gradient: Any = None) -> nn.Module:
+    """The same with a codec behind its third module when it is trained, both ways."""
     net = plain_net(num_classes)
-    net[2].register_forward_hook(lambda module, _, z: _AtCut.apply(z) if module.training else z)
+    forth = codec_named(json.loads(codec) if codec[0] in "[{" else codec)
+    back = codec_named(json.loads(gradient)) if gradient else forth
+    net[2].register_forward_hook(lambda module, _, z: _AtCut.apply(z, forth, back) if module.training else z)
     return net
 
 
@@ -106,18 +110,19 @@ class _AtCut(torch.autograd.Function):
     """A link inside of a model: what arrives on the way back is taken for the gradient of what left."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        return _across(z)
+    def forward(ctx: Any, z: Tensor, forth: Any, back: Any) -> Tensor:
+        ctx.back = back
+        return _across(z, forth)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
-        return _across(g)
+    def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
+        return _across(g, ctx.back), None, None
 
 
-def _across(values: Tensor) -> Tensor:
-    at = Passage("", "", "smashed", None, "")
-    sent = coded(Float16(), values, at)
-    return values.clone() if sent is None else decoded(Float16(), sent, at)
+def _across(values: Tensor, codec: Any) -> Tensor:
+    at = Passage("", "", "smashed", None, "", memory=Memory())
+    sent = coded(codec, values, at)
+    return values.clone() if sent is None else decoded(codec, sent, at)
 
 
 def smoothed(logits: Any, y: Any) -> Tensor:
@@ -144,6 +149,7 @@ def toy_profile(
     activations: Sequence[int],
     parameters: Sequence[int],
     shapes: Sequence[str] = ("",) * 4,
+    weights: Sequence[tuple[str, ...]] = ((),) * 4,
 ) -> str:
     """A profile of four units that take `TOY_SECONDS`, with bytes for each; the path of its file."""
     units = tuple(
@@ -155,6 +161,7 @@ def toy_profile(
             activation_bytes=activations[i],
             parameter_bytes=parameters[i],
             activation_shapes=(shapes[i],) if shapes[i] else (),
+            parameter_shapes=weights[i],
         )
         for i, (forward, backward, update) in enumerate(TOY_SECONDS)
     )

@@ -200,7 +200,7 @@ class ComputeNode(InRound):
         computing = partial(
             joint_gradients, stage.part, zs, ys, self._loss, self._joint, stream=stream, row_weights=per_row
         )
-        result = await stage.compute("loss", step_ids[0], computing, with_loss=self._loss)
+        result = await stage.compute("loss", step_ids[0], computing, with_loss=self._loss, batches=len(zs))
         result.require_finite(step_ids, zs)
         await self._combine(step_ids[0], stage, result.mass)
         await stage.update(step_ids[0])

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raysplit.actors.evaluation import Evaluation, evaluate
+from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
 from raysplit.actors.parts.gradient_record import GradientRecord
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
-from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report
+from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
+from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
 from raysplit.data.inputs import Values, feed
@@ -109,7 +110,7 @@ class DataOwner:
         try:
             await self._run(program(self, team, context), context)
         except Exception as error:
-            error.add_note(f"at {self.name}, round {context.round + 1}, step {self._num_steps + 1}")
+            note_place(error, f"at {self.name}, round {context.round + 1}, step {self._num_steps + 1}")
             raise
         if record is not None:
             self._mean_gradient = record.close()
@@ -130,10 +131,9 @@ class DataOwner:
         """Iterate over the round's mini-batches: as many as the context says, each epoch in an order of its own."""
         num_steps, step, epoch = context.steps(self.name), 0, 0
         while step < num_steps:
-            for indices in self._epoch(context.round, epoch):
-                if step == num_steps:
-                    return
+            for indices in self._epoch(context.round, epoch)[: num_steps - step]:
                 step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
+                current_samples.set(indices)
                 yield step_id, self._batch(step_id, indices)
                 step += 1
             epoch += 1
@@ -241,13 +241,13 @@ class DataOwner:
         """Return the number of steps done in the present round; None between rounds."""
         return None if self._running is None or self._running.done() else self._num_steps
 
-    async def evaluate(self, *states: Mapping[str, Tensor]) -> Evaluation:
+    async def evaluate(self, *states: Mapping[str, Tensor], at_cuts: AtCuts | None = None) -> Evaluation:
         """Evaluate the model whose weights are the union of ``states`` on this owner's own test samples."""
         if self._test is None:
             raise ValueError(f"{self.name} has no test samples of its own; give DataOwner some as `test`")
-        seed = derive(self._training.seed, self.name, "evaluation")
-        device = self._recipes[0].device
-        return evaluate(self._spec, states, self._test, self._eval_transform, self._loss, seed=seed, device=device)
+        seed, device = derive(self._training.seed, self.name, "evaluation"), self._recipes[0].device
+        test, transform = self._test, self._eval_transform
+        return evaluate(self._spec, states, test, transform, self._loss, seed=seed, device=device, at_cuts=at_cuts)
 
     async def local_gradient(self, *states: Mapping[str, Tensor]) -> Tensor:
         """Compute the gradient [dim] of the mean loss over the whole shard at these weights, for the first part.

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raysplit.actors.parts.at_cuts import AtCuts as AtCuts
+from raysplit.actors.parts.at_cuts import evaluated_model, rows_per_batch
 from raysplit.actors.parts.losses import Loss, cross_entropy
 from raysplit.data.inputs import Values, feed, map_values
 from raysplit.data.labels import has_target
@@ -22,7 +24,6 @@ from raysplit.data.transforms import Transform
 from raysplit.models.classifier import losses as joint
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
 from raysplit.models.dense.losses import task_losses
-from raysplit.models.frozen import load_trained
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
 
@@ -125,6 +126,7 @@ def evaluate(
     seed: int,
     device: str = "cpu",
     ownership: Ownership | None = None,
+    at_cuts: AtCuts | None = None,
 ) -> Evaluation:
     """Evaluate the model whose weights are the union of ``states``, in eval mode.
 
@@ -137,16 +139,17 @@ def evaluate(
         seed: seed of the transform's random stream.
         device: torch device of the computation.
         ownership: whose the samples are, to divide the result by owner; None does not divide it.
+        at_cuts: codecs at the cuts of the model; None evaluates the plain model.
     """
-    model = spec.build().eval().to(device)
-    load_trained(model, {key: value for state in states for key, value in state.items()})
+    model = evaluated_model(spec, states, at_cuts, device)
+    batch_size = rows_per_batch(at_cuts, _BATCH_SIZE)
     gen = torch.Generator().manual_seed(seed)
     total = Evaluation(num_samples=0, num_correct=0, loss_sum=0.0)
     division = None if ownership is None else Division(ownership, loss)
     draws = may_draw(model) or function_may_draw(loss)
     with torch.no_grad(), keyed_draws(seed, device) if draws else nullcontext():
-        for start in range(0, len(samples), _BATCH_SIZE):
-            batch = samples.take(range(start, min(start + _BATCH_SIZE, len(samples))))
+        for start in range(0, len(samples), batch_size):
+            batch = samples.take(range(start, min(start + batch_size, len(samples))))
             outputs = feed(model, spec.cast(transform(batch.x, gen), device))
             outputs = map_values(Tensor.cpu, outputs)
             total += _of_batch(outputs, batch.y, loss)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from raysplit.actors.evaluation import AtCuts, Ownership
 from raysplit.actors.evaluation import Evaluation as Evaluation
-from raysplit.actors.evaluation import Ownership
 from raysplit.actors.evaluation import evaluate as evaluate
 from raysplit.actors.parts.losses import resolve_loss
 from raysplit.data.samples import Samples
@@ -50,8 +50,13 @@ class Evaluator:
         self._seed = seed
         self._device = device
 
-    async def evaluate(self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None) -> Evaluation:
-        """Evaluate the model whose weights are the union of ``states``: the run's, or that of ``spec`` if given."""
+    async def evaluate(
+        self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None
+    ) -> Evaluation:
+        """Evaluate the model whose weights are the union of ``states``: the run's, or that of ``spec`` if given.
+
+        ``at_cuts`` are codecs at the cuts of the model.
+        """
         return evaluate(
             spec or self._spec,
             states,
@@ -61,6 +66,7 @@ class Evaluator:
             seed=self._seed,
             device=self._device,
             ownership=self._ownership,
+            at_cuts=at_cuts,
         )
 
 
@@ -106,7 +112,9 @@ class DomainEvaluator:
         self._loss = resolve_loss(loss)
         self._device = device
 
-    async def evaluate(self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None) -> Evaluation:
+    async def evaluate(
+        self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None
+    ) -> Evaluation:
         """Evaluate as `Evaluator` does, for each owner by itself."""
         total: Evaluation | None = None
         for domain in self._domains:
@@ -119,6 +127,7 @@ class DomainEvaluator:
                 seed=domain.seed,
                 device=self._device,
                 ownership=domain.ownership,
+                at_cuts=at_cuts,
             )
             own = found.by_owner if domain.own is not None else {domain.owner: found}
             found = replace(found, by_owner=own, by_domain={domain.owner: replace(found, by_owner={})})

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluation import Evaluation
+from raysplit.actors.parts.at_cuts import AtCuts
 from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext, StepId
@@ -77,7 +78,7 @@ class OwnerHandle(PartyHandle, Protocol):
     def progress(self) -> Promise[int | None]:
         """Return the number of steps done in the present round; None between rounds."""
 
-    def evaluate(self, *states: Given[Weights]) -> Promise[Evaluation]:
+    def evaluate(self, *states: Given[Weights], at_cuts: AtCuts | None = None) -> Promise[Evaluation]:
         """Evaluate the model whose weights are the union of ``states`` on the owner's own test samples.
 
         Raises:
@@ -204,5 +205,7 @@ class EvaluatorHandle(Protocol):
     def name(self) -> str:
         """The name of the party."""
 
-    def evaluate(self, *states: Given[Weights], spec: ModelSpec | None = None) -> Promise[Evaluation]:
+    def evaluate(
+        self, *states: Given[Weights], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None
+    ) -> Promise[Evaluation]:
         """Evaluate the model whose weights are the union of ``states``: the run's, or that of ``spec`` if given."""

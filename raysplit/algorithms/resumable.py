@@ -62,6 +62,7 @@ class Resumable:
         """
         training = self.setting.training
         keeps = not training.restart_optimizer or self.setting.buffers == "local" or self._round_is_newer()
+        keeps = keeps or self.setting.links_keep_state
         return [p.name for p in parties if keeps or p.role != "owner" or keeps_more_than_parts(p)]
 
     @classmethod

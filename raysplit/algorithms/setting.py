@@ -38,6 +38,18 @@ class Options(Rules):
             \"\"\"Weight of the pull towards the mean.\"\"\"
     """
 
+    def idle(self) -> dict[str, str]:
+        """Return the given options that have no effect beside the others, by name, each with the reason.
+
+        The command line warns of them. Override it where one option decides whether another one is read.
+        """
+        return {}
+
+    def changed(self, *names: str) -> list[str]:
+        """Return those of these options that differ from their defaults."""
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
+
 
 class SplitOptions(Options):
     """Options of methods that cut the model once."""
@@ -95,6 +107,7 @@ class Setting:
         updates: rules that refuse updates and combine the accepted ones.
         cohort: rules for how long a round waits and for whom.
         cohort_size: owners drawn per round; None takes all.
+        links_keep_state: whether codecs keep something at owners and nodes between rounds, so that all are durable.
     """
 
     spec: ModelSpec
@@ -115,6 +128,7 @@ class Setting:
     updates: UpdateRules = field(default_factory=UpdateRules)
     cohort: CohortRules = field(default_factory=CohortRules)
     cohort_size: int | None = None
+    links_keep_state: bool = False
 
     def num_samples(self, owner: str) -> int:
         """The number of training samples of an owner."""

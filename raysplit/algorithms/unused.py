@@ -70,7 +70,8 @@ OPEN_ROUNDS = ("reliability.over_selection", "reliability.round_deadline_s", "re
 ELASTIC = "cluster.elastic"
 DIVERGENCE = "evaluation.divergence_every"
 
-CUT_LINKS = ("links.smashed", "links.gradients")
+LABELS = "links.labels"
+CUT_LINKS = ("links.smashed", "links.gradients", LABELS)
 
 NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS), "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")

@@ -14,13 +14,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 COORDINATOR = "coordinator"
 """The party name under which the driver's traffic is counted."""
 
 current_party: ContextVar[str] = ContextVar("current_party", default=COORDINATOR)
 """The name of the party whose coroutine is running."""
+
+current_samples: ContextVar[Any] = ContextVar("current_samples", default=None)
+"""The numbers of the samples [B] in the mini-batch of the owner whose coroutine is running, or None."""
 
 Role = Literal["owner", "node", "aggregator", "evaluator"]
 
@@ -88,14 +91,32 @@ class PartySpec:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
+class KindTraffic(NamedTuple):
+    """Traffic of one kind of value: the bytes that crossed, and those of the same values without a codec."""
+
+    kind: str
+    num_bytes: int
+    raw_bytes: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class LinkTraffic:
-    """Traffic of one link: the tensors' payload in bytes, and the number of messages that held tensors."""
+    """Traffic of one link: the tensors' payload in bytes, and the number of messages that held tensors.
+
+    Attributes:
+        kinds: the bytes by kind of value, in the order of the kinds; empty if they were not told apart.
+    """
 
     source: str
     destination: str
     num_bytes: int
     num_messages: int
+    kinds: tuple[KindTraffic, ...] = ()
+
+    @property
+    def raw_bytes(self) -> int:
+        """The bytes of the same values without a codec."""
+        return sum(kind.raw_bytes for kind in self.kinds) if self.kinds else self.num_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

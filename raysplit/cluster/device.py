@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
-WorkKind = Literal["forward", "backward", "update", "loss", "average", "affinity"]
+WorkKind = Literal["forward", "backward", "update", "loss", "average", "affinity", "encode", "decode"]
 
 
 class Work(NamedTuple):
-    """A piece of work: its kind, the owner, the number of the model's part, and the owner's round and step."""
+    """A piece of work: its kind, the owner, the number of the model's part, the owner's round and step, and the number
+    of batches.
+
+    To encode and decode, ``part`` is the nanoseconds of the work on the machine on which the codec was measured.
+    """
 
     kind: WorkKind
     owner: str
     part: int
     round: int = 0
     step: int = 0
+    batches: int = 1
 
 
 class Device(Protocol):

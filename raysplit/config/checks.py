@@ -58,7 +58,8 @@ def _given(config: RunConfig) -> dict[str, Any]:
         for name, section in sections.items()
         for key in type(section).model_fields
     }
-    return {key: value for key, (value, default) in values.items() if value != default}
+    by_kind = {f"links.{rule.kind}": rule for rule in config.links.rules}  # a rule sets the codec of its kind
+    return {**by_kind, **{key: value for key, (value, default) in values.items() if value != default}}
 
 
 def check_elastic(config: RunConfig) -> None:
@@ -91,7 +92,13 @@ def check_elastic(config: RunConfig) -> None:
 
 def say_without_effect(config: RunConfig) -> None:
     """Warn of settings that have no effect beside the others, which a sweep may set on purpose."""
-    rules, owners = config.reliability, config.owners
+    rules, owners, options = config.reliability, config.owners, config.algorithm.resolved_options()
+    for key, reason in options.idle().items():
+        _say(f"algorithm.{key} is {getattr(options, key)}, and has no effect, because {reason}")
+    if rules.quorum != type(rules)().quorum and not (rules.is_open or rules.drops_owners or config.cluster.elastic):
+        _say(f"reliability.quorum is {rules.quorum:g}, and no round of this run continues without some of its owners")
+    if rules.exclude_after != type(rules)().exclude_after and rules.on_bad_update == "stop":
+        _say(f"reliability.exclude_after is {rules.exclude_after}, and with on_bad_update: stop no owner is excluded")
     if rules.tolerated != type(rules)().tolerated and rules.aggregation in ("mean", "median"):
         _say(f"reliability.tolerated is {rules.tolerated}, and the {rules.aggregation} does not use it")
     if rules.late == "merge" and not rules.is_open:

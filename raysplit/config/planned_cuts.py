@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from raysplit.algorithms.route import RouteOptions
 from raysplit.config.build import build_dry
 from raysplit.config.run import AlgorithmConfig, RunConfig
-from raysplit.prediction.plan_cuts import cut_problem
-from raysplit.schedulers.cuts.solve import solve_ilp
+from raysplit.prediction.plan_cuts import cut_problem, owner_ms
+from raysplit.schedulers.cuts.solve import solve_ilp, with_owner_time
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +20,9 @@ def with_planned_cuts(config: RunConfig) -> RunConfig:
     options = config.algorithm.resolved_options()
     if not isinstance(options, RouteOptions) or options.cuts != "auto":
         return config
-    problem = cut_problem(build_dry(config))
-    plan = solve_ilp(problem)
+    experiment = build_dry(config)
+    problem = cut_problem(experiment)
+    plan = solve_ilp(with_owner_time(problem, partial(owner_ms, experiment, problem)))
     logger.info("planned cuts %s on %s", list(plan.cuts), ", ".join(plan.nodes))
     chosen: dict[str, Any] = {"cuts": list(plan.cuts), "nodes": list(plan.nodes)}
     if config.cluster.elastic is not None:

@@ -23,6 +23,7 @@ from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
 from raysplit.data.batches import LastBatch
 from raysplit.experiment.cluster import ClusterOptions
+from raysplit.experiment.link_checks import check_links
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
@@ -160,6 +161,7 @@ class RunConfig(Rules):
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> RunConfig:
         check_method(self, is_recorded=is_recorded(info))
+        check_links(self.links, self.reliability, self.training.batch_size)
         owners, cohort = self.partition.num_owners, self.training.cohort_size
         if cohort is not None and cohort > owners:
             raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; give at most {owners}")

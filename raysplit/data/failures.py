@@ -39,7 +39,7 @@ def _failure(error: Exception, way_out: str) -> str:
     return f"cannot be read ({type(error).__name__}: {said:.300}); {way_out}"
 
 
-def call_own(kind: str, path: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def call_own(kind: str, path: str, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
     """Call a user's own function; an error in it becomes a ``ValueError`` with the place in the user's file.
 
     A ``ValueError`` is passed on, since it may be the user's own message or that of a check here.

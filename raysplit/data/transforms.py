@@ -33,7 +33,7 @@ _NO_STREAM = torch.Generator()  # shared, because seeding a generator takes as l
 
 def transformed(x: Values, transform: Transform, seed: Callable[[], int]) -> Values:
     """Apply a transform to ``x`` [B, ...]; ``seed`` is not called for a transform whose class has ``draws = False``."""
-    if not _draws(transform):
+    if not draws(transform):
         made: Values = transform(x, _NO_STREAM)
         return made
     stream = seed()
@@ -44,8 +44,8 @@ def transformed(x: Values, transform: Transform, seed: Callable[[], int]) -> Val
     return made  # noqa: RET504  # typed above
 
 
-def _draws(transform: Any) -> bool:
-    """Whether a transform may draw random numbers; ``draws`` of a class does not count for its subclasses."""
+def draws(transform: Any) -> bool:
+    """Return whether a transform may draw random numbers; ``draws`` of a class does not count for its subclasses."""
     return "draws" not in vars(type(transform)) or bool(transform.draws)
 
 
@@ -57,7 +57,7 @@ class Compose:
 
     @cached_property
     def draws(self) -> bool:
-        return any(_draws(step) for step in self.steps)
+        return any(draws(step) for step in self.steps)
 
     def __call__(self, x: Any, gen: torch.Generator) -> Any:
         for step in self.steps:

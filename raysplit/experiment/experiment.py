@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,15 @@ from raysplit.actors.aggregation import UpdateRules
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Setting
 from raysplit.algorithms.unused import RunOutline
+from raysplit.cluster.links.rules import LinkRules
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import ConfigError
+from raysplit.experiment.link_checks import check_links, check_parties
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import ElasticRules, EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
+from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
 from raysplit.schedulers.rules import Rules
 
@@ -56,8 +60,21 @@ class Experiment:
     about_data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def begin(self) -> Algorithm:
-        """Return the algorithm at the start of a run. Raises ``ValueError`` where it cannot train the setting."""
-        return self.algorithm.bound(self.setting)
+        """Return the algorithm at the start of a run.
+
+        Raises:
+            ValueError: the algorithm cannot train the setting, or the codecs do not fit it.
+        """
+        rules = self.link_rules()
+        check_links(self.links, self.reliability, self.batch_size)
+        setting = replace(self.setting, links_keep_state=True) if rules.keeps_state else self.setting
+        algorithm = self.algorithm.bound(setting)
+        check_parties(self.links, algorithm)
+        return algorithm
+
+    def link_rules(self) -> LinkRules:
+        """Return the processing of the values that parties send."""
+        return self.links.link_rules(seed=self.seed, num_classes=_most_classes(self.setting.spec))
 
     @property
     def outline(self) -> RunOutline:
@@ -129,3 +146,10 @@ class Experiment:
     def section(self, name: str) -> Mapping[str, Any]:
         """Return a section of the plain description; empty where it has none."""
         return self.plain.get(name) or {}
+
+
+def _most_classes(spec: ModelSpec) -> int:
+    """Return the largest number of classes that labels have, over all tasks; 0 for a model of sizes only."""
+    if isinstance(spec, ClassifierSpec):
+        return max(map(len, spec.classes.values()))
+    return spec.num_classes if isinstance(spec, ModelSpec) else 0

@@ -30,14 +30,16 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
     tree = copy.deepcopy({key: section for key, section in plain.items() if key not in ("cluster", "output")})
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
+    elif not tree.get("links", {}).get("rules", True):
+        del tree["links"]["rules"]
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys
         del tree["model"]["send_inputs"]
     if tree["training"].get("last_batch") == "keep":
         del tree["training"]["last_batch"]
     if "data" in tree:
         tree["data"] = {key: value for key, value in tree["data"].items() if _NEWER.get(key, _UNKNOWN) != value}
-    newer = ("metric", "target_loss")
-    tree["evaluation"] = {key: v for key, v in tree["evaluation"].items() if key not in newer or v is not None}
+    newer = {"metric": None, "target_loss": None, "links": "as_trained"}
+    tree["evaluation"] = {k: v for k, v in tree["evaluation"].items() if k not in newer or v != newer[k]}
     tree["reliability"] = {key: tree["reliability"][key] for key in _RELIABILITY}
     usual = ClusterOptions().model_dump(mode="json")
     cluster = {key: plain["cluster"][key] for key in _CLUSTER if plain.get("cluster", {}).get(key) != usual[key]}

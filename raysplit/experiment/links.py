@@ -2,46 +2,150 @@
 
 from __future__ import annotations
 
-from typing import cast
+from fnmatch import fnmatchcase
+from typing import Any, Literal, cast
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
-from raysplit.cluster.codecs import IDENTITY, codec_named
+from raysplit.cluster.codecs import IDENTITY, codec_for
+from raysplit.cluster.codecs.codec import Codec
+from raysplit.cluster.codecs.lossless import Chain
+from raysplit.cluster.codecs.sparse import Selected, TopK
+from raysplit.cluster.codecs.weights import Feedback
 from raysplit.cluster.links.kinds import Kind
-from raysplit.cluster.links.link import LinkRules
+from raysplit.cluster.links.rules import LinkRules, SingleRule
 from raysplit.schedulers.rules import Rules
 
 _CODED: tuple[Kind, ...] = ("smashed", "gradients", "weights")
+NARROW = "narrow"
+"""The name under which labels are sent as the smallest integer type."""
+
+Codecs = str | dict[str, Any] | list[Any]
+"""A codec: a name, options as in ``{codec: int4, by: tile}``, or several that follow one another, ``[int4, zstd]``."""
+
+
+class LinkRule(Rules):
+    """A codec for what some parties send, instead of that of the kind."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    source: str = Field(alias="from")
+    """Name of the sending party, or a pattern such as ``owner-*``."""
+    kind: Literal["smashed", "gradients", "weights"]
+    """Kind of value."""
+    codec: Codecs
+    """Codec, as for a kind."""
+
+    _is_codec = field_validator("codec", mode="before")(lambda cls, value: _checked(value))
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        return {"from": self.source, "kind": self.kind, "codec": self.codec}
 
 
 class LinkOptions(Rules):
-    """Codec for each kind of value that crosses a link, by name or import path."""
+    """Codec for each kind of value that crosses a link: a name or import path, a name with options, or a list."""
 
-    smashed: str = IDENTITY
+    smashed: Codecs = IDENTITY
     """Codec of the outputs of a part, which go to the next part."""
-    gradients: str = IDENTITY
+    gradients: Codecs = IDENTITY
     """Codec of the gradients of smashed data, which go back."""
-    weights: str = IDENTITY
+    weights: Codecs = IDENTITY
     """Codec of the weights that go to and from an aggregator."""
     labels: str = IDENTITY
-    """Codec of labels: always ``identity``, because labels are exact integers."""
+    """Form of labels: ``identity``, or ``narrow`` for class labels in the smallest integer type that holds them. No
+    codec may change labels, which are exact integers."""
+    rules: tuple[LinkRule, ...] = ()
+    """Codecs of single parties, as ``{from: owner-*, kind: weights, codec: top_k}``; the first that fits counts."""
+
+    _are_codecs = field_validator(*_CODED, mode="before")(lambda cls, value: _checked(value))
 
     @field_validator(*_CODED)
     @classmethod
-    def _fits(cls, value: str, info: ValidationInfo) -> str:
-        codec = codec_named(value)
-        if codec is not None:
-            LinkRules(codecs={cast(Kind, info.field_name): codec})
+    def _fits(cls, value: Codecs, info: ValidationInfo) -> Codecs:
+        kind = cast(Kind, info.field_name)
+        codec = codec_for(kind, value)
+        if kind == "weights" and codec is not None and codec.needs_reference:
+            raise ValueError(
+                f"{type(_plain(codec)).__name__} codes differences of weights, which only owners send; leave weights "
+                f"out and set links.rules: [{{from: owner-*, kind: weights, codec: ...}}]"
+            )
         return value
 
     @field_validator("labels")
     @classmethod
     def _as_they_are(cls, value: str) -> str:
-        if value != IDENTITY:
-            raise ValueError("labels are exact integers, which no codec may change; leave links.labels out")
+        if value not in (IDENTITY, NARROW):
+            raise ValueError(
+                f"labels are exact integers, which no codec may change, got {value!r}; leave links.labels out or set "
+                f"it to {NARROW}"
+            )
         return value
 
-    def rules(self) -> LinkRules:
-        """Return the codec of each kind of value."""
-        codecs = {kind: codec_named(getattr(self, kind)) for kind in _CODED}
-        return LinkRules(codecs={kind: codec for kind, codec in codecs.items() if codec is not None})
+    @field_validator("rules")
+    @classmethod
+    def _fit(cls, value: tuple[LinkRule, ...]) -> tuple[LinkRule, ...]:
+        for rule in value:
+            codec = codec_for(rule.kind, rule.codec)
+            is_difference = rule.kind == "weights" and codec is not None and codec.needs_reference
+            if codec is not None and is_difference and fnmatchcase("aggregator", rule.source):
+                raise ValueError(
+                    f"{type(_plain(codec)).__name__} codes differences of weights, which only owners send, and from: "
+                    f"{rule.source} fits the aggregator too; set from: owner-*"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _fit_one_another(self) -> LinkOptions:
+        self.link_rules()
+        return self
+
+    def link_rules(self, *, seed: int = 0, num_classes: int = 0) -> LinkRules:
+        """Return the processing of values on the links of a run."""
+        found = {kind: codec_for(kind, getattr(self, kind)) for kind in _CODED}
+        codecs = {kind: codec for kind, codec in found.items() if codec is not None}
+        singles = [
+            SingleRule(source=rule.source, kind=rule.kind, codec=codec_for(rule.kind, rule.codec))
+            for rule in self.rules
+        ]
+        if "smashed" in codecs:
+            codecs = self._with_chain_rule(codecs)
+        return LinkRules(
+            codecs=codecs,
+            singles=tuple(singles),
+            narrow_labels=self.labels == NARROW,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+    def _with_chain_rule(self, codecs: dict[Kind, Codec]) -> dict[Kind, Codec]:
+        """Add the codec of the gradients of selected smashed data, which need no positions."""
+        parts = codecs["smashed"].codecs if isinstance(codecs["smashed"], Chain) else (codecs["smashed"],)
+        first = parts[0]
+        if not isinstance(first, TopK) or first.gradient == "own":
+            return codecs
+        if "gradients" in codecs:
+            if first.gradient == "through":
+                raise ValueError(
+                    f"gradient: through sends the gradient of selected smashed data by the codec of these, and "
+                    f"links.gradients has another, {self.gradients}; leave one of the two out"
+                )
+            return codecs
+        selected = Selected(first)
+        return codecs | {"gradients": selected if len(parts) == 1 else Chain([selected, *parts[1:]])}
+
+    @property
+    def lossy_at_cuts(self) -> bool:
+        """Whether smashed data are changed on their way, so that the trained model includes the codec."""
+        codecs = [codec for kind, codec in self.link_rules().all_codecs if kind == "smashed"]
+        return any(codec.lossy for codec in codecs)
+
+
+def _plain(codec: Codec) -> Codec:
+    return codec.codec if isinstance(codec, Feedback) else codec
+
+
+def _checked(value: Any) -> Any:
+    if not isinstance(value, str | dict | list | tuple):
+        raise ValueError(f"a codec is a name, {{codec: name, ...}} or a list of these, got {value!r}; quote a string")
+    return list(value) if isinstance(value, tuple) else value

@@ -54,6 +54,9 @@ class EvaluationRules(Rules):
     """Test loss at which the run stops; None never stops for it."""
     targets: tuple[float, ...] = ()
     """Values of the primary metric for which the summary has the steps and bytes it took, without stopping."""
+    links: Literal["as_trained", "none"] = "as_trained"
+    """Codecs at the cuts of the evaluated model: ``as_trained`` those of smashed data that change values, and
+    ``test_accuracy_uncoded`` is that of the model without them; ``none`` evaluates without them only."""
     patience: int | None = Field(default=None, ge=1)
     """Number of evaluations without a better value of the primary metric after which the run stops; None never stops
     for it."""

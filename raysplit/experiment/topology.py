@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from raysplit.experiment.codec_costs import CodecCosts, load_codec_costs
 from raysplit.options import PathText
 from raysplit.registry import nearest
 from raysplit.schedulers.cuts.profiles import (
@@ -130,10 +131,25 @@ class Topology(Rules):
     """Number of cores of each host that devices share."""
     samples_per_owner: int | None = Field(default=None, ge=1)
     """Number of samples of each owner in a simulation; None takes the shards of the partition."""
+    codecs: PathText | None = None
+    """File of `raysplit codecs --output` with the seconds of codecs, which a simulation and a paced run then take; None
+    takes no time for them."""
     pace: bool = True
     """Slow `raysplit train` to the speed of these machines; where false, the topology only predicts."""
     time_scale: float = Field(default=1.0, gt=0)
     """Real seconds per described second of a paced run."""
+
+    @field_validator("codecs")
+    @classmethod
+    def _has_costs(cls, value: str | None) -> str | None:
+        if value is not None:
+            load_codec_costs(value)
+        return value
+
+    @property
+    def codec_costs(self) -> CodecCosts | None:
+        """Measured costs of codecs; None where they take no time."""
+        return load_codec_costs(self.codecs) if self.codecs is not None else None
 
     @model_validator(mode="after")
     def _consistent(self) -> Topology:

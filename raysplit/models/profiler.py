@@ -100,6 +100,7 @@ class _Unit:
             update_ms=1e3 * statistics.median(self.update_s[1:]),
             activation_bytes=self.activation_bytes,
             activation_shapes=self.activation_shapes,
+            parameter_shapes=tuple(f"{name} {_text(w.shape, w.dtype)}" for name, w in part.state_dict().items()),
             parameter_bytes=_num_bytes(weights),
             sends_inputs=sends_inputs,
         )
@@ -144,7 +145,11 @@ def _optimizer(part: nn.Module) -> torch.optim.Optimizer | None:
 
 def _shape(z: Tensor) -> str:
     """Return the shape of one sample with its dtype, such as ``64x8x8 float32``."""
-    return f"{'x'.join(map(str, z.shape[1:]))} {str(z.dtype).removeprefix('torch.')}"
+    return _text(z.shape[1:], z.dtype)
+
+
+def _text(shape: Sequence[int], dtype: torch.dtype) -> str:
+    return f"{'x'.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"
 
 
 def _num_bytes(tensors: Sequence[Tensor]) -> int:

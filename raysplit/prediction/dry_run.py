@@ -16,6 +16,8 @@ from raysplit.schedulers.cuts.profiles import UnitProfile
 
 Leaf = tuple[tuple[int, ...], torch.dtype]
 """Shape and dtype of a tensor."""
+NamedLeaf = tuple[str, tuple[int, ...], torch.dtype]
+"""Name, shape and dtype of a tensor."""
 T = TypeVar("T")
 
 
@@ -26,23 +28,29 @@ class TensorSize:
         num_bytes: the size in bytes.
         num_rows: the number of samples.
         rows_of: the tensors of one sample; empty where they are not known.
+        weights: for weights, their names and shapes; empty where they are not known.
     """
 
-    __slots__ = ("_rows_of", "num_bytes", "num_rows")
+    __slots__ = ("_rows_of", "_weights", "num_bytes", "num_rows")
 
     shape: tuple[int, ...] = ()
     dtype = "size"
 
-    def __init__(self, num_bytes: int, num_rows: int = 1, rows_of: Sequence[Leaf] = ()) -> None:
+    def __init__(
+        self, num_bytes: int, num_rows: int = 1, rows_of: Sequence[Leaf] = (), weights: Sequence[NamedLeaf] = ()
+    ) -> None:
         self.num_bytes = num_bytes
         self.num_rows = num_rows
         self._rows_of = rows_of
+        self._weights = weights
 
-    def leaves(self) -> list[Leaf]:
-        """Return the tensors that a codec would see; where they are not known, one float32 matrix."""
+    def named_leaves(self) -> Sequence[NamedLeaf]:
+        """Return the tensors that a codec would see, with their names; where they are not known, one float32 matrix."""
+        if self._weights:
+            return self._weights
         num_values = self.num_bytes // torch.float32.itemsize
         rows_of = self._rows_of or [((num_values // max(1, self.num_rows),), torch.float32)]
-        return [((self.num_rows, *shape), dtype) for shape, dtype in rows_of]
+        return [("", (self.num_rows, *shape), dtype) for shape, dtype in rows_of]
 
     def __len__(self) -> int:
         return self.num_rows
@@ -101,6 +109,12 @@ class DryModelSpec:
         """Return the tensors per sample that cross a cut; empty where the profile does not have them."""
         return tuple(map(_leaf, self.units[cut - 1].activation_shapes)) if cut > 0 else ()
 
+    def weights_of(self, unit: int) -> TensorSize:
+        """Return the weights of a unit, with the tensors where the profile has them."""
+        found = self.units[unit]
+        named = [text.partition(" ") for text in found.parameter_shapes]
+        return TensorSize(found.parameter_bytes, weights=[(name, *_leaf(leaf)) for name, _, leaf in named])
+
 
 def _leaf(text: str) -> Leaf:
     # from "32x7x7 float32"
@@ -136,7 +150,7 @@ class DryPart:
 
     def __init__(self, spec: DryModelSpec, first: int, end: int) -> None:
         self._names = tuple(unit.name for unit in spec.units[first:end])
-        self._weights = {f"unit {i}": TensorSize(spec.units[i].parameter_bytes) for i in range(first, end)}
+        self._weights = {f"unit {i}": spec.weights_of(i) for i in range(first, end)}
         inputs, outputs = _sizes(spec, first), _sizes(spec, end)
         self.forward = cache(lambda num_rows: _outcome(outputs(num_rows)))
         self.backward = cache(lambda num_rows: _outcome(inputs(num_rows)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Generator, Tensor
 
@@ -75,11 +75,18 @@ def dry_setting(
 def no_data(num_samples: int = 0) -> OwnerData:
     """Return the data of an owner of which only the number of samples is known."""
     shard: Any = DryShard(num_samples=num_samples)
-    return OwnerData(shard=shard, transform=_untouched, eval_transform=_untouched)
+    return OwnerData(shard=shard, transform=_UNTOUCHED, eval_transform=_UNTOUCHED)
 
 
-def _untouched(x: Tensor, gen: Generator) -> Tensor:
-    return x
+class _Untouched:
+    draws: ClassVar[bool] = False
+
+    def __call__(self, x: Tensor, gen: Generator) -> Tensor:
+        return x
+
+
+_UNTOUCHED = _Untouched()
+"""One for all owners, whose inputs are alike."""
 
 
 def reference_profile(topology: Topology) -> Profile:

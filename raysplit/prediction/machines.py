@@ -15,6 +15,8 @@ from raysplit.cluster.device_queue import QueueDevice
 from raysplit.cluster.emulation.machines import Costs, Emulation, Machine
 from raysplit.cluster.emulation.network import Interface
 from raysplit.cluster.layout import Layout, PlaceSpec
+from raysplit.cluster.links.rules import PLAIN, LinkRules
+from raysplit.experiment.codec_costs import CodecCosts, RunRates
 from raysplit.experiment.topology import DeviceOptions, Topology
 from raysplit.prediction.dry_run import unit_counts
 from raysplit.schedulers.cuts.profiles import OwnerTimes, Profile
@@ -29,6 +31,8 @@ def emulation(
     clock: Clock,
     batch_size: int,
     processor_of: Mapping[str, str] | None = None,
+    rules: LinkRules = PLAIN,
+    codec_costs: CodecCosts | None = None,
 ) -> Emulation:
     """Build the emulation of parties on the machines of a topology.
 
@@ -38,6 +42,8 @@ def emulation(
         clock: the clock of the run.
         batch_size: the batch size of the run; the times of a profile are scaled in proportion.
         processor_of: the processor of each party, where several share one; None gives each party its own.
+        rules: codecs of the run.
+        codec_costs: their seconds; None takes those of ``topology.codecs``.
 
     Raises:
         ValueError: a device has no times for the work of its parties.
@@ -64,12 +70,15 @@ def emulation(
             owner_costs={owner: costs_of(name, recipe) for owner, recipe in by_owner.items()},
             interface=interface(topology.devices[name]),
             policy=_policy(party),
+            coding_slowdown=topology.devices[name].node_kind(name).slowdown,
             host=topology.devices[name].host,
         )
     if topology.aggregator is not None:
         access = interface(topology.devices[topology.aggregator])
         machines |= {p.name: Machine(device=p.name, interface=access) for p in parties if p.role == "aggregator"}
-    return Emulation(machines, clock, host_cores=topology.hosts, place_of=processor_of)
+    costs = (codec_costs or topology.codec_costs) if rules.all_codecs else None
+    rates = RunRates(rules, costs) if costs is not None else None
+    return Emulation(machines, clock, host_cores=topology.hosts, place_of=processor_of, rates=rates)
 
 
 def _policy(party: PartySpec) -> str:

@@ -47,7 +47,8 @@ class Pacing:
         scale = self._topology.time_scale if self._topology.pace else 1.0
         clock = WallClock(started_s=time.time(), time_scale=scale)
         if self._topology.pace:
-            return emulation(parties, topology=self._topology, clock=clock, batch_size=self._experiment.batch_size)
+            batch_size, rules = self._experiment.batch_size, self._experiment.link_rules()
+            return emulation(parties, topology=self._topology, clock=clock, batch_size=batch_size, rules=rules)
         self._places = self._lay_out(parties).place_of if self._lay_out else {p.name: "this process" for p in parties}
         return observation(parties, clock=clock)
 

@@ -20,8 +20,10 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import refuse_sent_inputs
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.emulation.events import EventLog
+from raysplit.cluster.links.rules import LinkRules
 from raysplit.cluster.simulated.cluster import SimulatedCluster
 from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
+from raysplit.experiment.codec_costs import CodecCosts, with_expected_sizes
 from raysplit.experiment.errors import CannotBeSimulated
 from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.closed_form import ClosedForm
@@ -30,6 +32,7 @@ from raysplit.prediction.dry_setting import dry, reference_profile
 from raysplit.prediction.machines import emulation
 from raysplit.prediction.timeline import Timeline, timeline_of
 from raysplit.schedulers.cohort import choose_cohort
+from raysplit.schedulers.cuts.profiles import UnitProfile
 from raysplit.seeding import generator
 
 logger = logging.getLogger(__name__)
@@ -69,6 +72,8 @@ def simulate(
     rounds: int = 1,
     shard_sizes: Sequence[int] | None = None,
     places: Mapping[str, str] | None = None,
+    links: LinkRules | None = None,
+    costs: CodecCosts | None = None,
 ) -> Simulation:
     """Simulate the first rounds of a run.
 
@@ -77,16 +82,21 @@ def simulate(
         rounds: the number of rounds to simulate.
         shard_sizes: the number of samples of each owner; None takes those of the experiment.
         places: the place of each party, to predict a run in which the parties of a place take turns.
+        links: codecs to predict instead of those of the experiment, with their expected sizes.
+        costs: measured costs of codecs; None takes those of the topology.
 
     Raises:
         ConfigError: the experiment has no topology.
         CannotBeSimulated: the algorithm cannot run on sizes alone.
         ValueError: the topology has no times for a device.
     """
-    algorithm, links = dry(experiment, shard_sizes).begin(), experiment.links.rules()
+    algorithm = dry(experiment, shard_sizes).begin()
+    costs = costs or experiment.required_topology.codec_costs
+    if links is None:
+        links = experiment.link_rules()
+        links = with_expected_sizes(links, costs) if costs is not None else links
     units = reference_profile(experiment.required_topology).units
-    if links.codecs and not all(unit.activation_shapes for unit in units):
-        logger.warning("the profile has no shapes of activations; for codecs, each activation counts as one tensor")
+    _warn_of_estimates(links, units, has_costs=costs is not None)
     parties = algorithm.parties()
     refuse_sent_inputs(parties)
     parties = dry_parties(parties)
@@ -97,6 +107,8 @@ def simulate(
             clock=VirtualClock(),
             batch_size=algorithm.setting.training.batch_size,
             processor_of=places,
+            rules=links,
+            codec_costs=costs,
         ),
         links=links,
     )
@@ -113,6 +125,20 @@ def simulate(
             ) from error
     took_s = time.perf_counter() - began
     return Simulation(round_s=tuple(round_s), log=cluster.log, traffic=tuple(traffic), took_s=took_s)
+
+
+def _warn_of_estimates(links: LinkRules, units: Sequence[UnitProfile], *, has_costs: bool) -> None:
+    kinds = {kind for kind, _ in links.all_codecs}
+    if kinds & {"smashed", "gradients"} and not all(unit.activation_shapes for unit in units):
+        logger.warning("the profile has no shapes of activations; for codecs, each activation counts as one tensor")
+    if "weights" in kinds and not all(unit.parameter_shapes or not unit.parameter_bytes for unit in units):
+        logger.warning("the profile has no shapes of weights; for codecs, the weights of a unit count as one tensor")
+    varying = sorted({repr(codec) for _, codec in links.all_codecs if codec.size_depends_on_values})
+    if varying and not has_costs:
+        logger.warning(
+            "the bytes of %s depend on values; the largest size counts, set topology.codecs for the measured one",
+            ", ".join(varying),
+        )
 
 
 async def _rounds(

@@ -13,21 +13,23 @@ import pickle
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import KindTraffic, LinkTraffic
+from raysplit.cluster.links.kinds import KINDS
 from raysplit.disk import TRY_AGAIN, append_line, remove_parts, told_where, written
+
+if TYPE_CHECKING:  # lists and tables of runs must not wait for torch
+    from torch import Tensor
 
 Row = dict[str, Any]
 CUT_SHORT = "cut short"
@@ -46,9 +48,12 @@ class RunFolderUsed(ValueError):
 def held(path: Path) -> Iterator[None]:
     """Lock a run folder for this process, and create it where it is missing; the lock ends with the process.
 
+    A folder that was created here and is empty at the end is removed, with the parents that were created for it.
+
     Raises:
         RunFolderUsed: another process is writing to the folder.
     """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / LOCK, blocking=False)
     try:
@@ -63,6 +68,9 @@ def held(path: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows does not delete an open file; a file that stays does not block anyone
             (path / LOCK).unlink()  # before the release, so that a process that opened it meanwhile sees it is gone
         lock.release()
+        with suppress(OSError):  # not empty, or another process has taken it
+            for folder in made:
+                folder.rmdir()
 
 
 def is_held(path: Path) -> bool:
@@ -86,14 +94,22 @@ def entries(path: Path) -> list[Path]:
 
 
 class RunFolder:
-    """Writer of a run folder.
+    """Writer of a run folder, which is empty or holds a run to replace until `begin`.
+
+    Args:
+        path: the folder.
+        overwrite: replace a run that is in the folder.
+        clear_others: clears what the run keeps elsewhere, when the run begins and when it is discarded.
 
     Raises:
         RunFolderUsed: the folder is not empty, and ``overwrite`` is false or the folder has no run.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, clear_others: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self._clear_others = clear_others
+        self._has_begun = False
+        self._rows: list[Row] = []
         if path.exists() and entries(path):
             if not overwrite:
                 raise RunFolderUsed(
@@ -104,17 +120,31 @@ class RunFolder:
                 raise RunFolderUsed(
                     f"{path} is not empty and not a run folder; it is left unchanged, give another name"
                 )
-            for entry in entries(path):  # not the lock, which this process holds
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        with told_where(path):
-            path.mkdir(parents=True, exist_ok=True)
-        self._rows: list[Row] = []
+
+    def begin(self) -> None:
+        """Make the folder empty for the run that begins now; a run that continues keeps what is there."""
+        if not self._has_begun:
+            with told_where(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            self._clear()
+            self._has_begun = True
+
+    def discard(self) -> None:
+        """Remove everything that a run without a finished round has written, so that its name is free again."""
+        if self._has_begun and not self._rows:
+            self._clear()
+
+    def _clear(self) -> None:
+        for entry in entries(self.path):  # not the lock, which this process holds
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        self._clear_others()
 
     @classmethod
     def reopen(cls, path: Path, rows: Sequence[Row]) -> RunFolder:
         """Open the folder of a run that continues after the rounds of ``rows``."""
         folder = cls.__new__(cls)
         folder.path = path
+        folder._has_begun = True
         folder._rows = []
         remove_parts(path)
         folder.replace_rows(rows)
@@ -167,6 +197,8 @@ class RunFolder:
 
     def write_model(self, states: Mapping[str, Mapping[str, Tensor]], name: str = "model.pt") -> None:
         """Write the merged state dict, or one per label for algorithms that train several models."""
+        import torch
+
         content: Any = dict(states["global"]) if set(states) == {"global"} else {k: dict(v) for k, v in states.items()}
         with self.written(name) as aside:
             torch.save(content, aside)
@@ -192,15 +224,35 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 
 def traffic_table(traffic: Sequence[LinkTraffic]) -> pa.Table:
-    """Return a table with one row per link, the content of ``traffic.parquet``."""
-    columns = ("source", "destination", "num_bytes", "num_messages")
-    return pa.table({column: [getattr(record, column) for record in traffic] for column in columns})
+    """Return a table with one row per link, the content of ``traffic.parquet``.
+
+    Beside the bytes and messages of a link it has ``raw_bytes``, the bytes of the same values without a codec, and both
+    for each kind of value, such as ``smashed_bytes`` and ``smashed_raw_bytes``.
+    """
+    columns = ("source", "destination", "num_bytes", "num_messages", "raw_bytes")
+    table = {column: [getattr(record, column) for record in traffic] for column in columns}
+    for kind in KINDS:
+        of_kind = [{k.kind: k for k in record.kinds}.get(kind, KindTraffic(kind, 0, 0)) for record in traffic]
+        table[f"{kind}_bytes"] = [record.num_bytes for record in of_kind]
+        table[f"{kind}_raw_bytes"] = [record.raw_bytes for record in of_kind]
+    return pa.table(table)
 
 
 def read_traffic(folder: Path) -> tuple[LinkTraffic, ...]:
     """Read the traffic of a run; empty where it has not been written yet."""
     path = folder / "traffic.parquet"
-    return tuple(LinkTraffic(**row) for row in pq.read_table(path).to_pylist()) if path.exists() else ()
+    return tuple(_link_traffic(row) for row in pq.read_table(path).to_pylist()) if path.exists() else ()
+
+
+def _link_traffic(row: Mapping[str, Any]) -> LinkTraffic:
+    of_kinds = [KindTraffic(k, row.get(f"{k}_bytes", 0), row.get(f"{k}_raw_bytes", 0)) for k in KINDS]
+    return LinkTraffic(
+        source=row["source"],
+        destination=row["destination"],
+        num_bytes=row["num_bytes"],
+        num_messages=row["num_messages"],
+        kinds=tuple(kind for kind in of_kinds if kind.num_bytes),
+    )
 
 
 def read_models(folder: Path) -> dict[str, dict[str, Tensor]]:
@@ -212,16 +264,20 @@ def read_models(folder: Path) -> dict[str, dict[str, Tensor]]:
     path = folder / "model.pt"
     if not path.exists():
         return {}
+    import torch
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"{path} is not a model: {error}") from error
-    is_one = all(isinstance(value, Tensor) for value in content.values())
+    is_one = all(isinstance(value, torch.Tensor) for value in content.values())
     return {"global": content} if is_one else content
 
 
 def environment(resources: Mapping[str, float]) -> dict[str, Any]:
     """Return the versions, the machine and the resources of the cluster, the content of ``environment.json``."""
+    import torch
+
     versions = {}
     for package in _PACKAGES:
         try:

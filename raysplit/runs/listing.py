@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from raysplit.algorithms import ALGORITHMS
+from raysplit.experiment.titles import TRAININGS
 from raysplit.paths import is_uri
 from raysplit.plain_yaml import read
 from raysplit.runs.folder import CUT_SHORT, Row, is_held, read_metrics, read_summary, started_at
@@ -60,14 +60,13 @@ def listing(name: str, location: str, folder: Path) -> Listing:
         config = recorded_tree(folder)
         rows = rows_of(folder)
         algorithm = str(config["algorithm"]["name"])
-        trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
         last: Row = next((row for row in reversed(rows) if "test_accuracy" in row or "test_loss" in row), {})
         return Listing(
             name=name,
             location=location,
             algorithm=algorithm,
             rounds=len(rows),
-            rounds_planned=int(config["training"]["rounds"]) * trainings,
+            rounds_planned=int(config["training"]["rounds"]) * TRAININGS.get(algorithm, 1),
             **{key: last.get(key) for key in ("test_accuracy", "test_loss", "majority_accuracy")},
             state=state_of(folder, location),
             started=started_at(folder),

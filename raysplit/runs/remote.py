@@ -31,10 +31,17 @@ RECORDS = ("config.yaml", "metrics.jsonl", "summary.json", "environment.json", "
 
 
 class RemoteCopy(Callback):
-    """Callback that copies a local run folder to a URI."""
+    """Callback that copies a local run folder to a URI.
 
-    def __init__(self, local: Path, uri: str) -> None:
+    Args:
+        local: the folder.
+        uri: the place of the copy.
+        replaces: remove what is there before the first file is copied.
+    """
+
+    def __init__(self, local: Path, uri: str, *, replaces: bool = False) -> None:
         self._local = local
+        self._replaces = replaces
         self._fs, self._folder = opened(uri, "run folders")
         self._copied: dict[str, tuple[int, int]] = {}  # size and modification time by name
 
@@ -51,6 +58,9 @@ class RemoteCopy(Callback):
         """Copy the files that changed since the last call and remove deleted ones; ``.part`` files are skipped."""
         files = [path for path in self._local.rglob("*") if path.is_file() and path.name != LOCK]
         found = {path.relative_to(self._local).as_posix(): path for path in files}
+        if found and self._replaces:
+            self._fs.delete_dir_contents(self._folder, missing_dir_ok=True)
+            self._replaces = False
         for name, path in found.items():
             stamp = (path.stat().st_size, path.stat().st_mtime_ns)
             if not name.endswith(".part") and self._copied.get(name) != stamp:
@@ -74,10 +84,10 @@ def new_folder(location: str, *, overwrite: bool) -> Iterator[tuple[Path, Sequen
     if not is_uri(location):
         yield Path(location), ()
         return
-    _make_free(location, overwrite)
+    _refuse_used(location, overwrite)
     with tempfile.TemporaryDirectory(prefix="raysplit-run-") as scratch:
         local = Path(scratch) / opened(location, "run folders")[1].rpartition("/")[2]
-        with _mirrored(local, location) as mirror:
+        with _mirrored(RemoteCopy(local, location, replaces=overwrite)) as mirror:
             yield local, (mirror,)
 
 
@@ -89,13 +99,12 @@ def existing_folder(location: str) -> Iterator[tuple[Path, Sequence[Callback]]]:
         return
     with tempfile.TemporaryDirectory(prefix="raysplit-run-") as scratch:
         local = fetched(location, Path(scratch))
-        with _mirrored(local, location) as mirror:
+        with _mirrored(RemoteCopy(local, location)) as mirror:
             yield local, (mirror,)
 
 
 @contextmanager
-def _mirrored(local: Path, location: str) -> Iterator[RemoteCopy]:
-    mirror = RemoteCopy(local, location)
+def _mirrored(mirror: RemoteCopy) -> Iterator[RemoteCopy]:
     try:
         yield mirror
     finally:
@@ -148,7 +157,7 @@ def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -
     return local
 
 
-def _make_free(uri: str, overwrite: bool) -> None:
+def _refuse_used(uri: str, overwrite: bool) -> None:
     target, folder = opened(uri, "run folders")
     names = {entry.base_name for entry in target.get_file_info(fs.FileSelector(folder, allow_not_found=True))}
     if not names:
@@ -160,4 +169,3 @@ def _make_free(uri: str, overwrite: bool) -> None:
         )
     if "config.yaml" not in names:
         raise RunFolderUsed(f"{uri} is not empty and not a run folder; it is left unchanged, give another name")
-    target.delete_dir_contents(folder)

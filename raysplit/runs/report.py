@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from raysplit.algorithms import ALGORITHMS
+from raysplit.experiment.titles import TRAININGS, title_of
 from raysplit.plain_yaml import NotYaml, read
 from raysplit.runs.folder import CUT_SHORT, read_metrics
 from raysplit.runs.metric import Metric, MetricName
@@ -169,8 +169,8 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
         stopped = json.loads(summary.read_text(encoding="utf-8"))["stopped"] if summary.exists() else CUT_SHORT
         settings = dict(flat(config))
         algorithm = settings["algorithm.name"]
-        trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
-        planned = len(rows) if stopped == "all rounds done" else settings["training.rounds"] * trainings
+        trained = settings["training.rounds"] * TRAININGS.get(algorithm, 1)
+        planned = len(rows) if stopped == "all rounds done" else trained
         content = {
             "folder": folder,
             "algorithm": algorithm,
@@ -189,8 +189,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
         raise ValueError(
             f"run folder {folder} is damaged ({type(error).__name__}: {error}); leave it out or train again"
         ) from error
-    known = ALGORITHMS.get(algorithm)
-    return (known.title if known else algorithm), content
+    return title_of(algorithm), content
 
 
 def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:

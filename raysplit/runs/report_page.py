@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from raysplit.runs.folder import Row, read_metrics
-from raysplit.runs.report import OWNER_HEAD, RunReport, differing_settings, owner_cells
+from raysplit.runs.report import OWNER_HEAD, RunReport, common_figure, differing_settings, owner_cells
 
 MAX_ROUNDS = 20
 """Largest number of rounds in a table; of more rounds, evenly spread ones are shown, with the last."""
@@ -33,7 +33,7 @@ def page(runs: Sequence[RunReport], picture: str | None, target: float | None = 
         target: a test accuracy for which the page shows the number of rounds; None leaves it out.
     """
     parts = ["# Runs", markdown_table(*_results(runs, target))]
-    parts += [f"![accuracy over rounds, bytes and seconds]({picture})"] if picture else []
+    parts += [f"![test {common_figure(runs)} over rounds, bytes and seconds]({picture})"] if picture else []
     owners = [[run.label, *cells] for run in runs if (cells := owner_cells(run))]
     if owners:
         parts += ["## Owner by owner", markdown_table(["run", *OWNER_HEAD], owners), OWNERS_EXPLAINED]
@@ -49,15 +49,19 @@ def page(runs: Sequence[RunReport], picture: str | None, target: float | None = 
 
 
 def _results(runs: Sequence[RunReport], target: float | None) -> tuple[list[str], list[list[str]]]:
-    head = ["run", "partition", "rounds", "best", "last", "MiB sent", "s of training", "samples/s"]
+    by_loss = common_figure(runs) == "loss"
+    by_accuracy = not by_loss or any(run.last_accuracy is not None for run in runs)
+    tested = (["best", "last"] if by_accuracy else []) + (["best loss", "last loss"] if by_loss else [])
+    head = ["run", "partition", "rounds", *tested, "MiB sent", "s of training", "samples/s"]
     if target is not None:
-        by_loss = all(run.metric.name == "loss" for run in runs)
-        head.append(f"rounds to {f'{target:.4g}' if by_loss else f'{target:.1%}'}")
+        all_by_loss = all(run.metric.name == "loss" for run in runs)
+        head.append(f"rounds to {f'{target:.4g}' if all_by_loss else f'{target:.1%}'}")
     rows = []
     for run in runs:
         row = [run.label, run.partition, f"{run.rounds} of {run.rounds_planned}"]
-        row += [_percent(run.best_accuracy), _percent(run.last_accuracy), f"{run.num_bytes / _MIB:,.1f}"]
-        row += [f"{run.seconds:,.1f}", f"{run.samples_per_s:,.0f}"]
+        row += [_percent(run.best_accuracy), _percent(run.last_accuracy)] if by_accuracy else []
+        row += [_number(run.best_loss), _number(run.last_loss)] if by_loss else []
+        row += [f"{run.num_bytes / _MIB:,.1f}", f"{run.seconds:,.1f}", f"{run.samples_per_s:,.0f}"]
         if target is not None:
             point = run.reached(target)
             row.append(str(point.round) if point else "not reached")
@@ -84,10 +88,13 @@ def _course(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     step = max(1, -(-len(rows) // MAX_ROUNDS))
     shown = list(rows[::-1][::step])[::-1]
     elastic = any("num_members" in row for row in rows)
-    head = ["round", "loss", "accuracy", "owners", "s", "MiB sent"] + (["members", "came", "left"] if elastic else [])
+    measures = [name for name in ("accuracy", "loss") if any(f"test_{name}" in row for row in rows)]
+    tested = [name if name == "accuracy" else "test loss" for name in measures]
+    head = ["round", "loss", *tested, "owners", "s", "MiB sent"] + (["members", "came", "left"] if elastic else [])
     table = []
     for row in shown:
-        cells = [str(row["round"]), f"{row['train_loss']:.4f}", _percent(row.get("test_accuracy"))]
+        cells = [str(row["round"]), f"{row['train_loss']:.4f}"]
+        cells += [(_percent if name == "accuracy" else _number)(row.get(f"test_{name}")) for name in measures]
         cells += [str(row["num_owners"]), f"{row['seconds']:.2f}", f"{row['bytes'] / _MIB:,.2f}"]
         if elastic:
             cells += [str(row.get("num_members", "")), *(_some(row.get(key) or []) for key in ("came", "left"))]
@@ -127,3 +134,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -22,6 +22,7 @@ class Ledger:
         """Return the row of the next round, without recording it."""
         before = self.rows[-1] if self.rows else {}
         num_bytes = sum(link.num_bytes for link in moved)
+        raw_bytes = sum(link.raw_bytes for link in moved)
         return {
             "round": context.round + 1,
             "train_loss": report.loss,
@@ -34,6 +35,7 @@ class Ledger:
             "samples_per_s": report.num_samples / seconds,
             "bytes": num_bytes,
             "bytes_total": before.get("bytes_total", 0) + num_bytes,
+            **({"raw_bytes": raw_bytes} if raw_bytes != num_bytes else {}),
             **report.values,
         }
 

@@ -16,6 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysplit.cluster.codecs.affine import Int8
+from raysplit.cluster.codecs.codec import Passage
+
 
 class Encoding(IntEnum):
     """The encodings, with their numbers in the header of a message."""
@@ -38,6 +41,9 @@ class Packed:
 
 _ITEM_BYTES = {Encoding.FLOAT32: 4, Encoding.FLOAT16: 2, Encoding.INT8: 1, Encoding.UINT8: 1}
 _FLOAT16_MAX = 65504.0
+_INT8 = Int8(by="tensor")
+"""The codec of training, whose decoded values are those of the int8 encoding, bit for bit."""
+_AT = Passage("edge", "server", "smashed", None, "")
 
 
 def payload_bytes(encoding: Encoding, num_values: int) -> int | None:
@@ -102,17 +108,13 @@ def _half(floats: npt.NDArray[np.float32]) -> bytes:
 
 
 def _quantized(floats: npt.NDArray[np.float32]) -> Packed:
-    """Encode in affine int8 over the range of the values and 0, so that 0 stays exact; errors are at most scale / 2.
-
-    The scale is the next float32 above range / 255; rounded down, the largest value would need a 257th level.
-    """
+    """Encode in affine int8 over the range of the values and 0, so that 0 stays exact; errors are at most scale / 2."""
     low, high = float(floats.min(initial=0.0)), float(floats.max(initial=0.0))
     if not np.isfinite(high - low):
         raise ValueError("int8 needs finite features, got an infinity or NaN; send the features as float32")
-    step = np.nextafter(np.float32((high - low) / 255), np.float32(np.inf)) if high > low else np.float32(1)
-    zero = -128 - round(low / float(step))
-    levels = np.rint(floats.astype(np.float64) / float(step)) + zero
-    return Packed(payload=levels.astype(np.int8).tobytes(), scale=float(step), zero=zero)
+    step, zero, codes = _INT8.encode(torch.from_numpy(np.ascontiguousarray(floats)).reshape(1, -1), _AT)
+    levels = (codes ^ 0x80).view(np.int8)  # training has levels from 0, the wire from -128
+    return Packed(payload=levels.tobytes(), scale=float(step[0]), zero=int(zero[0]) - 128)
 
 
 def _planes(floats: npt.NDArray[np.float32]) -> bytes:

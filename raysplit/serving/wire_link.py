@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.links.coding_link import make_link
 from raysplit.cluster.links.kinds import Kind
-from raysplit.cluster.links.link import PLAIN, LinkRules, make_link
+from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.serving.codec import Content, Limits, Message, decode, encode
 from raysplit.serving.compression import Encoding
 
@@ -29,9 +30,10 @@ class WireLink:
     """
 
     def __init__(self, rules: LinkRules = PLAIN) -> None:
-        if rules.codecs:
+        if not rules.is_plain:
+            kinds = dict.fromkeys(kind for kind, _ in rules.all_codecs)
             raise ValueError(
-                f"serving does not support codecs, got one for {', '.join(rules.codecs)}; give the edge client an "
+                f"serving does not support codecs, got one for {', '.join(kinds)}; give the edge client an "
                 f"encoding instead"
             )
         self._link = make_link(rules)

@@ -72,7 +72,7 @@ def ray_cluster(
     from raysplit.cluster.on_ray.cluster import RayCluster  # imports ray, after `connect` has prepared its environment
     from raysplit.cluster.on_ray.elastic import ElasticRayCluster
 
-    options, links = experiment.cluster, experiment.links.rules()
+    options, links = experiment.cluster, experiment.link_rules()
     if options.elastic is not None:
         return ElasticRayCluster(layout, links=links)
     return RayCluster(

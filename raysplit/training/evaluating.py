@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from raysplit.actors.evaluation import Evaluation
+from raysplit.actors.parts.at_cuts import AtCuts
 from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import OwnerData
 from raysplit.cluster.contract import Promise, gather
+from raysplit.cluster.links.at_cut import CodecAtCut
+from raysplit.experiment.experiment import Experiment
 
 Side = Literal["all", "own"]
 """Whose test samples a model is evaluated on: everybody's, or those of its own owners."""
@@ -38,7 +41,10 @@ class Tested:
 
 
 async def evaluated(
-    algorithm: Algorithm, models: Mapping[str, Sequence[Promise[Weights]]], owners: Mapping[str, OwnerData]
+    algorithm: Algorithm,
+    models: Mapping[str, Sequence[Promise[Weights]]],
+    owners: Mapping[str, OwnerData],
+    at_cuts: AtCuts | None = None,
 ) -> Tested:
     """Evaluate models of an algorithm.
 
@@ -48,15 +54,17 @@ async def evaluated(
         algorithm: the algorithm, attached to its parties.
         models: the promised states of each model by label, as `Algorithm.models` returns them.
         owners: the owners of the run, whose order sums follow.
+        at_cuts: codecs at the cuts of the models; None evaluates them without.
     """
+    given = {} if at_cuts is None else {"at_cuts": at_cuts}  # classes of one's own need not know it
     testers = {label: _testers(algorithm, label) for label in models}
     known = any(testers.values()) and any(data.test is not None for data in owners.values())
     found: list[tuple[Side, tuple[Evaluation, ...], Mapping[str, Evaluation]]] = []
     for label, states in models.items():
         if testers[label]:
-            found.append(await _at_owners(algorithm, testers[label], states))
+            found.append(await _at_owners(algorithm, testers[label], states, given))
         elif not known or _is_everybodys(algorithm, label):
-            found.append(await _by_evaluators(algorithm, label, states, list(owners)))
+            found.append(await _by_evaluators(algorithm, label, states, list(owners), given))
     by_owner: dict[str, tuple[Evaluation, ...]] = {}
     for _, _, own in found:
         for name, evaluation in own.items():
@@ -82,21 +90,25 @@ def _testers(algorithm: Algorithm, label: str) -> list[str]:
 
 
 async def _at_owners(
-    algorithm: Algorithm, names: Sequence[str], states: Sequence[Promise[Weights]]
+    algorithm: Algorithm, names: Sequence[str], states: Sequence[Promise[Weights]], given: Mapping[str, Any]
 ) -> tuple[Side, tuple[Evaluation, ...], Mapping[str, Evaluation]]:
-    results = await gather(*[algorithm.owner(name).evaluate(*states) for name in names])
+    results = await gather(*[algorithm.owner(name).evaluate(*states, **given) for name in names])
     return "own", tuple(results), dict(zip(names, results, strict=True))
 
 
 async def _by_evaluators(
-    algorithm: Algorithm, label: str, states: Sequence[Promise[Weights]], owners: Sequence[str]
+    algorithm: Algorithm,
+    label: str,
+    states: Sequence[Promise[Weights]],
+    owners: Sequence[str],
+    given: Mapping[str, Any],
 ) -> tuple[Side, tuple[Evaluation, ...], Mapping[str, Evaluation]]:
     if not algorithm.setting.evaluators:
         raise ValueError(
             "there are no test samples to evaluate on; give Setting evaluators, or owners test samples of their own"
         )
     asked: list[EvaluatorHandle] = [algorithm.handles[party.name] for party in algorithm.setting.evaluators]
-    total, *others = await gather(*[e.evaluate(*states, spec=algorithm.spec_of(label)) for e in asked])
+    total, *others = await gather(*[e.evaluate(*states, spec=algorithm.spec_of(label), **given) for e in asked])
     for part in others:
         total += part
     own = total.by_owner if _is_everybodys(algorithm, label) else {}
@@ -105,3 +117,22 @@ async def _by_evaluators(
     seen = {name: total.by_domain[name] for name in owners if name in total.by_domain}
     are_own = all(name in own and own[name].num_samples == seen[name].num_samples for name in seen)
     return "own" if are_own else "all", tuple(seen.values()), own
+
+
+def codecs_at_cuts(experiment: Experiment, algorithm: Algorithm) -> AtCuts | None:
+    """Return the codecs at the cuts of the evaluated model; None where none of them changes values."""
+    cuts = algorithm.placed_cuts
+    if not cuts or experiment.evaluation.links == "none":
+        return None
+    rules = experiment.link_rules()
+    codecs = [rules.codec(maker, "smashed") for maker in _makers(algorithm)]
+    seed = experiment.seed
+    used = tuple(CodecAtCut(codec=codec, seed=seed) if codec is not None and codec.lossy else None for codec in codecs)
+    return AtCuts(cuts=cuts, codecs=used, batch_size=experiment.batch_size) if any(used) else None
+
+
+def _makers(algorithm: Algorithm) -> list[str]:
+    """Return the party that makes the smashed data at each cut."""
+    owner = next(iter(algorithm.setting.owners))
+    nodes = algorithm.routes[0].node_names if algorithm.routes else ()
+    return [owner, *nodes, *[owner] * len(algorithm.cuts)][: len(algorithm.cuts)]

@@ -17,7 +17,10 @@ from raysplit.actors.parts.leaves import as_tuple
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import Algorithm
+from raysplit.cluster.codecs.memory import Remembered, Skip
+from raysplit.cluster.codecs.weights import Feedback
 from raysplit.cluster.contract import PartySpec
+from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import num_bytes
 from raysplit.data.inputs import feed
 from raysplit.experiment.experiment import Experiment
@@ -29,16 +32,18 @@ PROCESS_BYTES = 250 * _MIB
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """Estimated bytes of the models, the samples and the processes, and of tensors in transit in the object store."""
+    """Estimated bytes of the models, the samples and the processes, of what codecs keep, and of tensors in transit in
+    the object store."""
 
     models_bytes: int
     samples_bytes: int
     processes_bytes: int
     in_flight_bytes: int
+    codecs_bytes: int = 0
 
     @property
     def memory_bytes(self) -> int:
-        return self.models_bytes + self.samples_bytes + self.processes_bytes
+        return self.models_bytes + self.samples_bytes + self.processes_bytes + self.codecs_bytes
 
 
 class TooLittleMemory(ValueError):
@@ -53,6 +58,7 @@ def estimate(
     num_places: int,
     all_owners: int | None = None,
     learners: Sequence[PartRecipe] = (),
+    rules: LinkRules = PLAIN,
 ) -> Needs:
     """Estimate the memory of the parties.
 
@@ -64,8 +70,10 @@ def estimate(
         num_places: processes.
         all_owners: all owners; a node has a replica for each, where a replica keeps momentum or statistics of its own.
         learners: models that every owner builds only later, when its groups of tasks start.
+        rules: codecs of the run: error feedback keeps what is left out of every weight of an owner, and a codec that
+            remembers samples the smashed data of each sample at both ends.
     """
-    models = samples = crossing = 0
+    models = samples = crossing = codecs = 0
     known: dict[str, tuple[list[int], list[int], list[int]]] = {}
     state_copies: dict[str, int] = {}
     for party in parties:
@@ -84,11 +92,16 @@ def estimate(
             kept = weights[recipe.index] * (2 + state_copies[optimizer])
             models += copies * (kept + outputs[recipe.index] * batch_size)
             crossing = max(crossing, *sent)
+            if party.role == "owner" and isinstance(rules.codec(party.name, "weights"), Feedback):
+                codecs += weights[recipe.index]
+            if party.role == "owner" and isinstance(rules.codec(party.name, "smashed"), Remembered | Skip):
+                codecs += 2 * len(party.arguments["shard"]) * (sent[0] if recipe.index == 0 else 0)
         samples += sum(num_bytes(getattr(party.arguments.get(name), "x", ())) for name in ("shard", "samples"))
     return Needs(
         models_bytes=models,
         samples_bytes=samples,
         processes_bytes=num_places * PROCESS_BYTES,
+        codecs_bytes=codecs,
         in_flight_bytes=2 * num_owners * crossing * batch_size,  # one batch per owner, forward and back
     )
 
@@ -106,17 +119,38 @@ def expected_needs(
         all_owners=len(setting.owners),
         num_places=len(parties) if options.sharing == "alone" else places,
         learners=algorithm.learners(),
+        rules=experiment.link_rules(),
     )
+
+
+def deployed_parties(algorithm: Algorithm) -> list[PartySpec]:
+    """Return all parties that a run deploys at its start: the algorithm's, and those that evaluate."""
+    setting = algorithm.setting
+    return [*algorithm.parties(), *setting.evaluators, *setting.validators]
+
+
+def try_parts(parties: Sequence[PartySpec], learners: Sequence[PartRecipe] = ()) -> None:
+    """Build every different part once, and run it on an example batch, before anything is started.
+
+    Raises whatever the model raises, and ``ValueError`` where it cannot be cut as it should be.
+    """
+    tried: set[str] = set()
+    for recipe in [recipe for party in parties for recipe in _recipes(party)] + list(learners):
+        key = f"{recipe.spec} {recipe.cuts}"
+        if key not in tried:
+            tried.add(key)
+            _sizes(recipe)
 
 
 def refuse_too_little(needs: Needs, resources: Mapping[str, float]) -> None:
     """Raise `TooLittleMemory` where a cluster with these Ray resources has too little memory."""
     memory, store = resources.get("memory"), resources.get("object_store_memory")
+    kept = f", {_mib(needs.codecs_bytes)} for what codecs keep" if needs.codecs_bytes else ""
     if memory is not None and needs.memory_bytes > memory:
         raise TooLittleMemory(
             f"the run needs about {_mib(needs.memory_bytes)} of memory ({_mib(needs.models_bytes)} for weights, "
             f"optimizers and activations, {_mib(needs.samples_bytes)} for samples, {_mib(needs.processes_bytes)} for "
-            f"processes) and the cluster has {_mib(memory)}; use a smaller training.batch_size, fewer owners or "
+            f"processes{kept}) and the cluster has {_mib(memory)}; use a smaller training.batch_size, fewer owners or "
             f"cluster.places, or more machines (reliability.preflight: false skips this check)"
         )
     if store is not None and needs.in_flight_bytes > store:

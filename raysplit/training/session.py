@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from raysplit.cluster.contract import PlaceLost
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import PublishedMetric, connect, publisher, ray_left_as_found
@@ -22,15 +23,18 @@ from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.prediction.pacing import Pacing, write_timeline
-from raysplit.runs.callback import Callback
+from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
 from raysplit.runs.result import Result
-from raysplit.runs.storage import below
 from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options
 from raysplit.training.loop import run
+from raysplit.training.model_checks import checked_parties
 from raysplit.training.own_loop import run_to_end
-from raysplit.training.recovery.checkpoint import Checkpoints
+from raysplit.training.preflight import try_parts
+from raysplit.training.recovery.checkpoint import Checkpoints, location_of
+from raysplit.training.recovery.recovery import RunStopped
+from raysplit.training.recovery.watch import RoundOverdue
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +72,17 @@ def train_new(
     if folder is None:
         return _execute(make, options, run, callbacks, keep_ray)
     with held(folder):
-        written = RunFolder(folder, overwrite=overwrite)
         checkpoints = checkpoints_of(rules, folder)
-        _make_free(checkpoints, overwrite=overwrite)
+        written = RunFolder(folder, overwrite=overwrite, clear_others=checkpoints.clear)
+        _refuse_used(checkpoints, overwrite=overwrite)
         to_end = partial(run, folder=written, checkpoints=checkpoints)
-        return _execute(make, options, to_end, callbacks, keep_ray)
+        try:
+            return _execute(make, options, to_end, callbacks, keep_ray)
+        except (PlaceLost, RoundOverdue, RunStopped, OSError):
+            raise
+        except Exception:  # a mistake, which a resumed run would end with again
+            written.discard()
+            raise
 
 
 def train_on(
@@ -104,21 +114,19 @@ def train_on(
         return _execute(make, options, rest, callbacks, keep_ray)
 
 
-def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
+def _refuse_used(checkpoints: Checkpoints, *, overwrite: bool) -> None:
     # a new run must not find the checkpoints of another one, which it would continue from after a loss
     if checkpoints.names() and not overwrite:
         raise RunFolderUsed(
             f"{checkpoints.location} holds the checkpoints of another run; give another output.name (--name) or set "
             f"output.overwrite=true (--overwrite) to replace them"
         )
-    checkpoints.clear()
 
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
     """Return the checkpoints of the run in a folder."""
-    elsewhere = rules.checkpoint_location
-    location = below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
     advice = f"the checkpoints before are whole; make room there, then go on: raysplit resume {folder}"
+    location = location_of(rules.checkpoint_location, folder)
     return Checkpoints(location, keep_last=rules.keep_last, advice=advice)
 
 
@@ -129,18 +137,25 @@ def _execute(
     callbacks: Sequence[Callback],
     keep_ray: bool,
 ) -> Result:
-    """Connect to the cluster, make the experiment, run ``work(experiment, cluster, ...)`` and disconnect."""
+    """Make the experiment, connect to the cluster, run ``work(experiment, cluster, ...)`` and disconnect.
+
+    What is wrong with the settings, the data or the model is found before Ray is started.
+    """
+    notify = Callbacks(callbacks)
     with _one_thread():
         if options.kind == "local":
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
-            experiment = make("cuda" if has_cuda else "cpu")
+            experiment = _checked(make, "cuda" if has_cuda else "cpu", notify)
             pacing = Pacing(experiment) if experiment.topology and not options.elastic else None
-            local = LocalCluster(pacing.emulate if pacing else None, links=experiment.links.rules())
+            local = LocalCluster(pacing.emulate if pacing else None, links=experiment.link_rules())
             result = run_to_end(work(experiment, local, callbacks=callbacks))
             return _with_prediction(result, pacing, local.log)
+        experiment = _checked(make, "cpu", notify)
         with nullcontext() if keep_ray else ray_left_as_found():
+            notify.stage_began("connect")
             resources = connect(ray_options(options))
-            experiment = make(choose_device(options, resources))
+            device = choose_device(options, resources)
+            experiment = experiment if device == "cpu" else make(device)
             layout = ray_layout(experiment, resources)
             pacing = Pacing(experiment, layout) if experiment.topology and not options.elastic else None
             cluster = ray_cluster(experiment, layout, pacing.emulate if pacing else None)
@@ -154,6 +169,16 @@ def _refuse_missing_cuda(options: ClusterOptions) -> None:
         raise ValueError(
             "cluster.device is cuda and torch finds no CUDA device on this machine; set cluster.device to cpu or auto"
         )
+
+
+def _checked(make: Make, device: str, notify: Callbacks) -> Experiment:
+    """Make the experiment, and build and try each of its parts once. Raises ``ValueError`` where they do not fit."""
+    notify.stage_began("load")
+    experiment = make(device)
+    notify.stage_began("check")
+    algorithm = experiment.begin()
+    try_parts(checked_parties(algorithm, experiment.setting.spec), algorithm.learners())
+    return experiment
 
 
 @contextmanager

@@ -13,9 +13,12 @@ from support import run_on, same, settings, train
 
 import raysplit
 from raysplit.cluster.codecs.casts import Float16
-from raysplit.cluster.links.link import LinkRules
+from raysplit.cluster.links.rules import LinkRules
+from raysplit.cluster.local.cluster import LocalCluster
+from raysplit.config.run import check_config
 
 HALF: dict[str, Any] = {"smashed": "float16", "gradients": "float16"}
+STOCHASTIC = {"codec": "int8", "rounding": "stochastic"}
 CODECS: dict[Any, Any] = {"smashed": Float16(), "gradients": Float16()}
 
 
@@ -56,6 +59,27 @@ def test_ray_and_local_give_the_same_bits_and_the_same_traffic_with_a_codec(
     assert same(there, here)
     assert there.links == here.links
     assert not same(there, train(algorithm=algorithm))
+
+
+ODD: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"name": "splitfed_v2", "cut": 1}, {"smashed": ["int4", "zstd"], "gradients": STOCHASTIC, "labels": "narrow"}),
+    ({"name": "minibatch_sfl", "cut": 1}, {"smashed": "rand_top_k", "weights": "int8"}),
+    ({"name": "splitfed_v1", "cut": 1}, {"smashed": ["delta", "int4"]}),
+    ({"name": "fedavg"}, {"rules": [{"from": "owner-*", "kind": "weights", "codec": "top_k"}], "weights": "float16"}),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "links"), ODD, ids=lambda section: str(section)[:40])
+def test_random_and_remembering_codecs_give_the_bits_of_one_process(
+    algorithm: dict[str, Any], links: dict[str, Any], make_cluster: Any
+) -> None:
+    """Draws are keyed, and what codecs keep is with the party it belongs to, wherever that lives."""
+    rules = check_config(settings(links=links)).links.link_rules(num_classes=5)
+    here = run_on(LocalCluster(links=rules), algorithm=algorithm)
+    there = run_on(make_cluster(2, links=rules), algorithm=algorithm)
+    assert same(there, here)
+    assert there.links == here.links
+    assert sum(t.num_bytes for t in here.links) < sum(t.raw_bytes for t in here.links)
 
 
 def test_the_number_of_places_leaves_no_trace_on_coded_links(make_cluster: Any) -> None:

@@ -121,14 +121,22 @@ class Stage:
         return step_id.stream(self._recipe.seed, "dropout") if self._draws_masks else 0
 
     def compute(
-        self, kind: WorkKind, step_id: StepId, compute: Callable[[], Any], *, with_loss: Loss | None = None
+        self,
+        kind: WorkKind,
+        step_id: StepId,
+        compute: Callable[[], Any],
+        *,
+        with_loss: Loss | None = None,
+        batches: int = 1,
     ) -> Awaitable[Any]:
         """Run any other computation on this part, in its turn on the device, and return its result.
+
+        On a described machine it takes the time of so many ``batches``.
 
         What it draws from global streams, in the part's modules or in ``with_loss``, comes from a stream of its own.
         """
         index = self._recipe.index
-        work = Work(kind, step_id.owner, index, step_id.round, step_id.step)
+        work = Work(kind, step_id.owner, index, step_id.round, step_id.step, batches)
         draws = self._draws or (with_loss is not None and function_may_draw(with_loss))
         if not draws or kind == "update":
             return self._device.run(work, compute)

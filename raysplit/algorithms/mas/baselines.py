@@ -33,6 +33,10 @@ class AllInOneOptions(GroupOptions):
     proximal_mu: float = Field(default=0.01, ge=0)
     """Weight of the proximal term, for ``fedprox``."""
 
+    def idle(self) -> dict[str, str]:
+        unread = [] if self.method == "fedprox" else self.changed("proximal_mu")
+        return dict.fromkeys(unread, f"method is {self.method}")
+
 
 class AllInOne(GroupTraining):
     """All in one: one model with all tasks."""

@@ -72,6 +72,11 @@ class MASOptions(MeasuringOptions):
             )
         return self
 
+    def idle(self) -> dict[str, str]:
+        fixed = [] if self.merged_rounds == "auto" else self.changed("window", "min_correlation")
+        unneeded = [] if self.new_tasks else self.changed("trial_rounds")
+        return dict.fromkeys(fixed, "merged_rounds is a number") | dict.fromkeys(unneeded, "there are no new_tasks")
+
     @property
     def split_rule(self) -> SplitRule:
         if self.merged_rounds == "auto":
@@ -121,7 +126,22 @@ class MAS(MeasuringTraining):
         merged = tuple(task for task in tasks if task not in self._waiting)
         if not merged:
             raise ValueError("new_tasks lists all tasks; leave at least one out, with which training begins")
+        self._refuse_late_trials()
         return Phase(groups=(merged,), schedule_from=0, schedule_rounds=self.setting.rounds)
+
+    def _refuse_late_trials(self) -> None:
+        """Raise ``ValueError`` for a new task whose trial cannot end before the last round."""
+        options, rounds = self.options, self.setting.rounds
+        done = options.merged_rounds if isinstance(options.merged_rounds, int) else 1
+        for task, first in sorted(self._waiting.items(), key=lambda item: item[1]):
+            begins = max(done + 1, first)
+            done = begins + options.trial_rounds
+            if done >= rounds:
+                raise ValueError(
+                    f"algorithm.new_tasks lets {task} begin in round {first}, and its trial of {options.trial_rounds} "
+                    f"rounds, which cannot begin before round {begins}, does not end before the last of {rounds} "
+                    f"rounds; give an earlier round, fewer algorithm.trial_rounds or more training.rounds"
+                )
 
     def measures(self, round: int) -> bool:
         if self._affinity is not None:

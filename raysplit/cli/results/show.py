@@ -43,15 +43,15 @@ def show(run: NamedRun) -> None:
 
 
 def _kept(folder: Path) -> list[str]:
-    from raysplit.config.run import load_recorded
-    from raysplit.training.recovery.checkpoint import CheckpointRefused
-    from raysplit.training.session import checkpoints_of
+    from raysplit.runs.listing import recorded_tree
+    from raysplit.training.recovery.checkpoint import CheckpointRefused, Checkpoints, location_of
 
-    place = checkpoints_of(load_recorded(folder).reliability, folder)
+    elsewhere = recorded_tree(folder).get("reliability", {}).get("checkpoint_location")
+    place = Checkpoints(location_of(elsewhere, folder))
     lines = []
     for name in place.names():
         try:
-            lines.append(f"checkpoint {name}: whole, after round {place.load(name).rounds}")
+            lines.append(f"checkpoint {name}: whole, after round {place.require_whole(name)}")
         except CheckpointRefused as refused:
             lines.append(f"checkpoint {refused}")
     return lines or [f"no checkpoints in {place.location}"]

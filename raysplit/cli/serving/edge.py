@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE = FilePath(exists=True)
-_ENCODINGS = ("float32", "float16", "int8", "zlib")
+_ENCODINGS = ("float32", "float16", "int8", "zlib", "trained")
 
 
 @click.command(name="edge")
@@ -42,7 +42,7 @@ _ENCODINGS = ("float32", "float16", "int8", "zlib")
     type=click.Choice(_ENCODINGS),
     default="float32",
     show_default=True,
-    help="Encoding of the features that are sent.",
+    help="Encoding of the features that are sent, or that of the training.",
 )
 @click.option(
     "--timeout",
@@ -119,6 +119,7 @@ def edge(
     from raysplit.serving.edge import EdgeClient, latency_percentiles
     from raysplit.serving.http_transport import HttpTransport
     from raysplit.serving.links import EdgeLink
+    from raysplit.serving.trained import trained_encoding
     from raysplit.serving.transport import RetryRule
 
     torch.set_num_threads(1)
@@ -134,7 +135,7 @@ def edge(
         meta=meta,
         backbone=load_trunk(run.folder) if model is None else model.trunk(),
         transport=HttpTransport(server, timeout_s, **_access(server, token_file, ca)),
-        encoding=Encoding[encoding.upper()],
+        encoding=trained_encoding(run.folder) if encoding == "trained" else Encoding[encoding.upper()],
         retries=RetryRule(attempts=attempts),
         link=link,
         local_heads=None if model is None else model.heads,

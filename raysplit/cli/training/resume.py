@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
-from rich.console import Console
 
 from raysplit.cli.options import run_location
-from raysplit.cli.progress import JsonLines, progress_on
-from raysplit.cli.training.train import result_line
-
-if TYPE_CHECKING:
-    from raysplit.runs.callback import Callback
+from raysplit.cli.stopping import going_on
+from raysplit.cli.training.train import kept_text, shown
 
 
 @click.command()
@@ -30,16 +24,10 @@ def resume(run: str, quiet: bool, as_json: bool) -> None:
       raysplit resume digits
       raysplit resume runs/digits --json
     """
-    callbacks: list[Callback] = [JsonLines()] if as_json else []
-    live = progress_on(Console(stderr=True)) if not quiet and not as_json else None
-    callbacks += [live] if live else []
-    from raysplit.api import resume as go_on
-
     location = run_location(run)
-    try:
-        result = go_on(location, callbacks=callbacks)
-    finally:
-        if live:
-            live.close()
-    if not as_json:
-        Console().print(result_line(result, location), soft_wrap=True)
+    with shown(quiet=quiet, as_json=as_json) as show:
+        from raysplit.api import resume as go_on
+
+        with going_on(lambda: kept_text(location)):
+            result = go_on(location, callbacks=show.callbacks)
+    show.result(result, location)

@@ -15,6 +15,7 @@ from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import PartySpec, original
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.cluster.device_queue import WorkQueue
+from raysplit.cluster.emulation.coding import Coder, Rates
 from raysplit.cluster.emulation.events import EventLog, Lateness
 from raysplit.cluster.emulation.network import Interface, Network
 
@@ -32,6 +33,7 @@ class Machine:
         owner_costs: seconds of the work for single owners, instead of ``costs``.
         interface: connection of the machine to the network.
         policy: name of the device's queue policy (`raysplit.schedulers.queue`).
+        coding_slowdown: factor on the seconds of codecs.
         host: name of a host whose cores the device shares with other devices, or None.
     """
 
@@ -40,11 +42,15 @@ class Machine:
     owner_costs: Mapping[str, Costs] = field(default_factory=dict)
     interface: Interface = field(default_factory=Interface)
     policy: str = "fifo"
+    coding_slowdown: float = 1.0
     host: str | None = None
 
     def seconds(self, work: Work) -> float:
         """Return the seconds that a piece of work takes."""
-        return (self.owner_costs.get(work.owner, self.costs) if self.owner_costs else self.costs)[work.part, work.kind]
+        if work.kind == "encode" or work.kind == "decode":
+            return work.part * 1e-9 * self.coding_slowdown
+        costs = self.owner_costs.get(work.owner, self.costs) if self.owner_costs else self.costs
+        return work.batches * costs[work.part, work.kind]
 
 
 class Emulation:
@@ -55,6 +61,7 @@ class Emulation:
         clock: clock on which work and transfers take time.
         host_cores: number of devices of each host that can work at the same time.
         place_of: name of each party's place; transfers within a place take no time.
+        rates: rates of the codecs of the run; None takes no time for them.
 
     Attributes:
         log: events of this place.
@@ -69,11 +76,14 @@ class Emulation:
         *,
         host_cores: Mapping[str, int] | None = None,
         place_of: Mapping[str, str] | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self.clock = clock
         self.log = EventLog()
         interfaces = {party: machine.interface for party, machine in machines.items()}
         self.network = Network(interfaces, clock, self.log, place_of or {})
+        if rates is not None:
+            self.network.coder = Coder(rates, self._own_device)
         self._machines = machines
         self._host_cores = host_cores or {}
         self._queues: dict[str, WorkQueue] = {}
@@ -88,6 +98,9 @@ class Emulation:
             else party
             for party in parties
         ]
+
+    def _own_device(self, party: str) -> Device | None:
+        return self.device(party) if original(party) in self._machines else None
 
     def device(self, party: str) -> Device:
         """Return a party's device; parties with the same device share its queue."""
@@ -147,7 +160,7 @@ class PacedDevice:
             self._note_lateness(work.round, clock.time_s(), starts_s + described_s, began_s + described_s)
         await clock.reach(starts_s + described_s)
         queue.free_s = clock.now_s()
-        kind, owner, _, round, step = work
+        kind, owner, _, round, step, _ = work
         self._log.add((self._party, machine.device, kind, owner, round, step, began_s, clock.time_s(), 0))
         return result
 

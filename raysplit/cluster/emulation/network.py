@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import original
+from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.events import TRANSFER, EventLog
 
 
@@ -63,11 +64,16 @@ Transfer = tuple[float, _Link, float, int]
 
 
 class Network:
-    """The links between described machines."""
+    """The links between described machines.
+
+    Attributes:
+        coder: spends the seconds of codecs; None takes no time for them.
+    """
 
     def __init__(
         self, interfaces: Mapping[str, Interface], clock: Clock, log: EventLog, place_of: Mapping[str, str]
     ) -> None:
+        self.coder: Coder | None = None
         self._interfaces = interfaces
         self._place_of = place_of
         self._clock = clock

@@ -7,9 +7,9 @@ The header is little-endian and has 8 bytes, and 4 more for each dimension:
             2  data type
             3  dimensions
 
-Bit 3 of the flags marks a tensor that was channels-last in memory, because kernels differ by memory format; bits 4 to
-6 are the number of the kind. The other bits are 0. The parameters of a codec are configuration, equal at both ends, and
-not sent. A tensor that is not coded has no header.
+Bit 2 of the flags marks a difference to weights that both ends have. Bit 3 marks a tensor that was channels-last in
+memory, because kernels differ by memory format; bits 4 to 6 are the number of the kind. The other bits are 0. The
+parameters of a codec are configuration, equal at both ends, and not sent. A tensor that is not coded has no header.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ import torch
 from raysplit.cluster.links.kinds import KINDS, Kind
 
 _FIELDS = struct.Struct("<BBBBI")
+_IS_DELTA = 1 << 2
 _CHANNELS_LAST = 1 << 3
+_UNUSED = 0b1000_0011
 _KIND_SHIFT = 4
 MAX_PAYLOAD_BYTES = 2**32 - 1
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -40,18 +42,32 @@ class Header(NamedTuple):
     shape: tuple[int, ...]
     payload_bytes: int
     channels_last: bool = False
+    is_delta: bool = False
 
     def packed(self) -> bytes:
-        flags = _CHANNELS_LAST * self.channels_last | KINDS.index(self.kind) << _KIND_SHIFT
+        flags = _CHANNELS_LAST * self.channels_last | _IS_DELTA * self.is_delta | KINDS.index(self.kind) << _KIND_SHIFT
         fields = (self.codec, flags, DTYPES.index(self.dtype), len(self.shape), self.payload_bytes)
         return _FIELDS.pack(*fields) + struct.pack(f"<{len(self.shape)}I", *self.shape)
 
 
 def unpacked(header: bytes) -> Header:
+    """Return the description in a header.
+
+    Raises:
+        ValueError: for bytes that no sender writes.
+    """
+    if len(header) < _FIELDS.size:
+        raise ValueError(f"a header has at least {_FIELDS.size} bytes, got {len(header)}: the message was truncated")
     codec, flags, dtype, num_dimensions, payload_bytes = _FIELDS.unpack_from(header)
+    kind = flags >> _KIND_SHIFT & 7
+    if len(header) != header_bytes(num_dimensions) or flags & _UNUSED or kind >= len(KINDS) or dtype >= len(DTYPES):
+        raise ValueError(
+            f"a header of {len(header)} bytes has flags {flags:#x}, type {dtype} and {num_dimensions} dimensions, "
+            f"which no sender writes: the message was truncated or changed"
+        )
     shape = struct.unpack_from(f"<{num_dimensions}I", header, _FIELDS.size)
-    kind = KINDS[flags >> _KIND_SHIFT & 7]
-    return Header(codec, kind, DTYPES[dtype], shape, payload_bytes, bool(flags & _CHANNELS_LAST))
+    is_last, is_delta = bool(flags & _CHANNELS_LAST), bool(flags & _IS_DELTA)
+    return Header(codec, KINDS[kind], DTYPES[dtype], shape, payload_bytes, is_last, is_delta)
 
 
 def header_bytes(num_dimensions: int) -> int:

@@ -68,6 +68,14 @@ def _crossing(parameters: str = "", answer: Kind = "other") -> Crossing:
     return Crossing(tuple(found), rest, answer)
 
 
+RUN_ROUND = "run_round"
+"""The verb with which the round of an owner begins."""
+SUBMIT = "submit"
+"""The verb with which an owner's weights are taken."""
+
+UNDECLARED = Crossing()
+"""The kinds of values of a verb that does not say them: none."""
+
 VERBS: Mapping[str, Crossing] = {
     "forward": _crossing("step_id, z: smashed", answer="smashed"),
     "backward": _crossing("step_id, g: gradients", answer="gradients"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import KindTraffic, LinkTraffic
+from raysplit.cluster.links.kinds import KINDS
 
 
 def merge_traffic(parts: list[list[LinkTraffic]]) -> list[LinkTraffic]:
@@ -13,12 +14,7 @@ def merge_traffic(parts: list[list[LinkTraffic]]) -> list[LinkTraffic]:
     for record in (record for part in parts for record in part):
         key = (record.source, record.destination)
         before = total.get(key)
-        total[key] = LinkTraffic(
-            source=record.source,
-            destination=record.destination,
-            num_bytes=record.num_bytes + (before.num_bytes if before else 0),
-            num_messages=record.num_messages + (before.num_messages if before else 0),
-        )
+        total[key] = record if before is None else _combined(record, before, 1)
     return [total[key] for key in sorted(total)]
 
 
@@ -28,12 +24,25 @@ def difference(after: Sequence[LinkTraffic], before: Sequence[LinkTraffic]) -> l
     moved = []
     for record in after:
         old = earlier.get((record.source, record.destination))
-        link = LinkTraffic(
-            source=record.source,
-            destination=record.destination,
-            num_bytes=record.num_bytes - (old.num_bytes if old else 0),
-            num_messages=record.num_messages - (old.num_messages if old else 0),
-        )
+        link = record if old is None else _combined(record, old, -1)
         if link.num_messages:
             moved.append(link)
     return moved
+
+
+def _combined(record: LinkTraffic, other: LinkTraffic, sign: int) -> LinkTraffic:
+    return LinkTraffic(
+        source=record.source,
+        destination=record.destination,
+        num_bytes=record.num_bytes + sign * other.num_bytes,
+        num_messages=record.num_messages + sign * other.num_messages,
+        kinds=_kinds(record.kinds, other.kinds, sign),
+    )
+
+
+def _kinds(kinds: Sequence[KindTraffic], others: Sequence[KindTraffic], sign: int) -> tuple[KindTraffic, ...]:
+    found = {kind: (num_bytes, raw_bytes) for kind, num_bytes, raw_bytes in kinds}
+    for kind, num_bytes, raw_bytes in others:
+        own = found.get(kind, (0, 0))
+        found[kind] = own[0] + sign * num_bytes, own[1] + sign * raw_bytes
+    return tuple(KindTraffic(kind, *found[kind]) for kind in KINDS if any(found.get(kind, ())))

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from raysplit.cluster.contract import Handle, Promise, current_party
-from raysplit.cluster.links.kinds import Crossing
-from raysplit.cluster.links.link import Link, arguments_leaving
+from raysplit.cluster.emulation.coding import Coder
+from raysplit.cluster.emulation.network import Network
+from raysplit.cluster.links.kinds import RUN_ROUND, SUBMIT, UNDECLARED, Crossing, Kind
+from raysplit.cluster.links.link import LINKS, Link, arguments_leaving
 from raysplit.cluster.links.tensors import Envelope, num_bytes
 
 
 class LocalPromise:
-    """A running call; its value arrives over the link when a party awaits it."""
+    """A running call; its value arrives over the link when a party awaits it.
 
-    def __init__(self, task: asyncio.Task[Envelope], link: Link) -> None:
+    Args:
+        task: the call.
+        link: link of this process.
+        kind: kind of the tensors in the answer.
+        step: step of the call, for codecs.
+    """
+
+    def __init__(self, task: asyncio.Task[Envelope], link: Link, kind: Kind = "other", step: Any = None) -> None:
         self._task = task
         self._link = link
+        self._kind: Kind = kind
+        self._step = step
 
     def __await__(self) -> Generator[Any, None, Any]:
+        return self.received(self._kind, self._step)
+
+    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+        """Wait for the value and take it as a value of this kind; a verb takes it as what its parameter is."""
         envelope = yield from self._task.__await__()
         if not envelope.num_bytes:
             return envelope.value
         receiver, link = current_party.get(), self._link
-        value = link.arriving(envelope.source, receiver, envelope.value, envelope.num_bytes)
+        value = link.arriving(envelope.source, receiver, envelope.value, envelope.num_bytes, kind, step)
         if link.network is not None:
-            carried = link.network.carry(envelope.source, receiver, envelope.num_bytes, envelope.made_s)
+            ends = envelope.source, receiver
+            carried = received(link.network, *ends, envelope.num_bytes, envelope.made_s, kind, value, step)
             yield from carried.__await__()
         return value
 
@@ -46,7 +62,7 @@ class LocalHandle(Handle):
         own: verbs with the kinds of values that the party's class declares.
 
     Attributes:
-        crossings: verbs whose values are coded.
+        crossings: verbs with the kinds of their values.
     """
 
     def __init__(self, name: str, party: Any, link: Link, own: Mapping[str, Crossing] | None = None) -> None:
@@ -62,37 +78,119 @@ class LocalHandle(Handle):
         return call
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
-        return LocalPromise(asyncio.get_running_loop().create_task(self._sent(verb, args, kwargs)), self._link)
+        kind, step = self._answer(verb, args, kwargs)
+        task = asyncio.get_running_loop().create_task(self._sent(verb, args, kwargs))
+        return LocalPromise(task, self._link, kind, step)
+
+    def _answer(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Kind, Any]:
+        """Return the kind of the tensors in the answer of a call, and the step of the call."""
+        crossing = self.crossings.get(verb, UNDECLARED)
+        return crossing.answer, crossing.step_of(args, kwargs) if self._link.codes else None
 
     def _sent(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Envelope]:
         """Return the coroutine of the call, with its arguments encoded now."""
-        caller, crossing = current_party.get(), self.crossings.get(verb)
-        if crossing is not None:
+        caller = current_party.get()
+        if self._link.codes and (crossing := self.crossings.get(verb)) is not None:
             args, kwargs = arguments_leaving(self._link, crossing, caller, self.name, args, kwargs)
         return self._run(caller, verb, args, kwargs)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         current_party.set(self.name)  # in the context of this task, or reset by the caller that awaits it
-        link, sent_bytes, promised = self._link, 0, []
-        network, values = link.network, [*args, *kwargs.values()]
+        link, crossing, sent_bytes, promised = self._link, self.crossings.get(verb, UNDECLARED), 0, []
+        step = None
+        if link.codes:
+            step = crossing.step_of(args, kwargs)
+            if verb == RUN_ROUND:
+                link.begin(self.name)
+        network, values, arrived = link.network, [*args, *kwargs.values()], list[tuple[Kind, int, Any]]()
         for i, value in enumerate(values):
             if hasattr(value, "__await__"):
                 promised.append(i)
             elif size := num_bytes(value):
-                values[i] = link.arriving(caller, self.name, value, size)
+                kind = kind_of(crossing, i, args, kwargs)
+                values[i] = link.arriving(caller, self.name, value, size, kind, step)
                 sent_bytes += size
+                if network is not None and network.coder is not None:
+                    arrived.append((kind, num_bytes(values[i]), step))
         if network is not None and sent_bytes:
+            for coded in arrived:
+                await network.coder.encode(caller, self.name, *coded)  # type: ignore[union-attr]  # they need one
             await network.carry(caller, self.name, sent_bytes, network.now_s())
+            for coded in arrived:
+                await network.coder.decode(caller, self.name, *coded)  # type: ignore[union-attr]
         for i in promised:
-            values[i] = await values[i]
+            values[i] = await _Taken(values[i], kind_of(crossing, i, args, kwargs), step)
         named = {}
         if kwargs:
             named = dict(zip(kwargs, values[len(args) :], strict=True))
             del values[len(args) :]
+        if link.keeps_state:
+            restore_links(link, self.name, verb, values)
         result = getattr(self._party, verb)(*values, **named)
         if hasattr(result, "__await__"):
             result = await result
-        crossing = self.crossings.get(verb)
-        if crossing is not None:
-            result = link.leaving(self.name, "", result, crossing.answer, crossing.step_of(values, named))
+        if link.keeps_state:
+            result = with_links(link, caller, self.name, verb, result)
+        if network is not None and network.coder is not None:
+            await network.coder.encode(self.name, caller, crossing.answer, num_bytes(result), step)
+        if link.codes and crossing is not UNDECLARED:
+            result = link.leaving(self.name, "", result, crossing.answer, step)
         return Envelope(self.name, result, network.now_s() if network is not None else 0.0)
+
+
+class _Taken:
+    """A promise whose value is taken as an argument of this kind."""
+
+    __slots__ = ("_kind", "_promise", "_step")
+
+    def __init__(self, promise: Any, kind: Kind, step: Any) -> None:
+        self._promise = promise
+        self._kind: Kind = kind
+        self._step = step
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        promise = self._promise
+        if hasattr(promise, "received"):
+            return promise.received(self._kind, self._step)  # type: ignore[no-any-return]
+        return promise.__await__()  # type: ignore[no-any-return]  # an awaitable of one's own
+
+
+def kind_of(crossing: Crossing, position: int, args: Sequence[Any], names: Iterable[str]) -> Kind:
+    """Return the kind of an argument of a call by its position, the keyword arguments last."""
+    if position < len(args):
+        return crossing.positional(position)
+    return crossing.named([*names][position - len(args)])
+
+
+async def received(
+    network: Network, source: str, destination: str, size_bytes: int, made_s: float, kind: Kind, value: Any, step: Any
+) -> None:
+    """Take the described time of the transfer of a value, ready since ``made_s``, and of decoding it."""
+    await network.carry(source, destination, size_bytes, made_s)
+    if network.coder is not None:
+        await network.coder.decode(source, destination, kind, num_bytes(value), step)
+
+
+async def time_of_encoding(
+    coder: Coder, crossing: Crossing, caller: str, party: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Take the described time of encoding the arguments of a call."""
+    step = crossing.step_of(args, kwargs)
+    for i, value in enumerate([*args, *kwargs.values()]):
+        if not hasattr(value, "__await__") and (size := num_bytes(value)):
+            await coder.encode(caller, party, kind_of(crossing, i, args, kwargs), size, step)
+
+
+def restore_links(link: Link, party: str, verb: str, values: Sequence[Any]) -> None:
+    """Restore what the codecs of a party kept, before the party restores its own state."""
+    if verb == "load_state_dict":
+        link.load_state(party, values[0].get(LINKS))
+    elif verb == "recut":
+        link.load_state(party, {key: t for key, t in link.state(party).items() if not key.startswith("cache/")})
+
+
+def with_links(link: Link, caller: str, party: str, verb: str, result: Any) -> Any:
+    """Add what the codecs of a party keep to its state, and note that a party has taken an update."""
+    if verb == SUBMIT:
+        link.taken(caller)
+    return {**result, LINKS: link.state(party)} if verb == "state_dict" else result

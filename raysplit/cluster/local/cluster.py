@@ -12,7 +12,9 @@ from typing import Any
 from raysplit.cluster.contract import Handle, LinkTraffic, Membership, PartyLoad, PartySpec, Repaired
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation
-from raysplit.cluster.links.link import PLAIN, LinkRules, make_link, own_crossings
+from raysplit.cluster.links.coding_link import make_link
+from raysplit.cluster.links.kinds import declared
+from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.local.calls import LocalHandle
 from raysplit.cluster.local.eager import EagerHandle, Turn
 
@@ -73,7 +75,7 @@ class LocalCluster:
         return made
 
     def _handle(self, spec: PartySpec, party: Any) -> Handle:
-        own = own_crossings(self._rules, spec.build)
+        own = declared(spec.build)
         if self._emulation is not None:
             return LocalHandle(spec.name, party, self._link, own)
         return EagerHandle(spec.name, party, self._link, own, self._turn)

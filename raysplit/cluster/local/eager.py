@@ -15,7 +15,7 @@ from contextvars import copy_context
 from typing import Any
 
 from raysplit.cluster.contract import current_party
-from raysplit.cluster.links.kinds import Crossing
+from raysplit.cluster.links.kinds import Crossing, Kind
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope
 from raysplit.cluster.local.calls import LocalHandle
@@ -72,10 +72,14 @@ class Turn:
 class EagerPromise:
     """A call that runs in the first coroutine that awaits it, or as a task if none does in the turn of the call."""
 
-    __slots__ = ("_context", "_link", "_made", "_turn", "_work")
+    __slots__ = ("_context", "_kind", "_link", "_made", "_step", "_turn", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, Envelope], turn: Turn, link: Link) -> None:
+    def __init__(
+        self, work: Coroutine[Any, Any, Envelope], turn: Turn, link: Link, kind: Kind = "other", step: Any = None
+    ) -> None:
         self._work = work
+        self._kind: Kind = kind
+        self._step = step
         self._turn = turn
         self._link = link
         self._context = copy_context()
@@ -83,6 +87,10 @@ class EagerPromise:
         turn.enter(self)
 
     def __await__(self) -> Generator[Any, None, Any]:
+        return self.received(self._kind, self._step)
+
+    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+        """Wait for the value and take it as a value of this kind."""
         if self._made is None and self._turn.begin(self):
             envelope = yield from self._make()
         else:
@@ -90,7 +98,7 @@ class EagerPromise:
             envelope = yield from self._made.__await__()
         if not envelope.num_bytes:
             return envelope.value
-        return self._link.arriving(envelope.source, current_party.get(), envelope.value, envelope.num_bytes)
+        return self._link.arriving(envelope.source, current_party.get(), envelope.value, envelope.num_bytes, kind, step)
 
     def _make(self) -> Generator[Any, None, Envelope]:
         self._made = made = asyncio.get_running_loop().create_future()  # for other coroutines that await it
@@ -124,4 +132,5 @@ class EagerHandle(LocalHandle):
         self._turn = turn
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> EagerPromise:
-        return EagerPromise(self._sent(verb, args, kwargs), self._turn, self._link)
+        kind, step = self._answer(verb, args, kwargs)
+        return EagerPromise(self._sent(verb, args, kwargs), self._turn, self._link, kind, step)

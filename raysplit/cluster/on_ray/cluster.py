@@ -19,8 +19,9 @@ from raysplit.cluster.contract import Handle, LinkTraffic, Membership, PartyLoad
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation
 from raysplit.cluster.layout import Layout
-from raysplit.cluster.links.kinds import Crossing
-from raysplit.cluster.links.link import PLAIN, LinkRules, make_link, own_crossings
+from raysplit.cluster.links.coding_link import make_link
+from raysplit.cluster.links.kinds import Crossing, declared
+from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.traffic import difference, merge_traffic
 from raysplit.cluster.load import merge_loads
 from raysplit.cluster.on_ray.home import Home
@@ -180,7 +181,7 @@ class RayCluster:
 
     def _have_made(self, actor: Any, parties: Sequence[PartySpec], *, more: bool = False) -> Any:
         """Start to create parties in a place: beside its parties (``more``), or instead of them."""
-        self._declared |= {party.name: own_crossings(self._links, party.build) for party in parties}
+        self._declared |= {party.name: declared(party.build) for party in parties}
         return actor.add.remote(parties) if more else actor.make.remote(parties, self._emulation, self._links)
 
     def _actors(self) -> dict[str, Any]:

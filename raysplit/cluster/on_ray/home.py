@@ -1,15 +1,25 @@
-"""The state of a process beside its parties: its link, its load meter, and the handles of its parties."""
+"""The state of a process beside its parties: its link, its load meter, and the handles of its parties.
+
+A call within a process is a plain call, whose waits are measured.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from raysplit.cluster.contract import Promise, current_party
 from raysplit.cluster.emulation.network import Network
-from raysplit.cluster.links.kinds import Crossing
-from raysplit.cluster.links.link import Link, LinkRules, make_link
+from raysplit.cluster.links.coding_link import make_link
+from raysplit.cluster.links.kinds import UNDECLARED, Crossing, Kind
+from raysplit.cluster.links.link import Link
+from raysplit.cluster.links.rules import LinkRules
+from raysplit.cluster.links.tensors import Envelope
 from raysplit.cluster.load import LoadMeter
+from raysplit.cluster.local.calls import LocalHandle, LocalPromise
 
 
 @dataclass(kw_only=True)
@@ -38,11 +48,42 @@ class Home:
         network = self.link.network
         return network.now_s() if network is not None else 0.0
 
-    def crossing(self, verb: str, party: str) -> Crossing | None:
-        """Return the kinds of values of a verb of a party in this process, or None if none of them is coded."""
-        found: Crossing | None = self.handles[party].crossings.get(verb)
+    def crossing(self, verb: str, party: str) -> Crossing:
+        """Return the kinds of values of a verb of a party in this process."""
+        found: Crossing = self.handles[party].crossings.get(verb, UNDECLARED)
         return found
 
 
 here: ContextVar[Home] = ContextVar("here")
 """The process of the party whose coroutine is running, inside a place."""
+
+
+class HomePromise(LocalPromise):
+    """The promise of a call within a place, whose waits are measured."""
+
+    def __init__(
+        self, task: asyncio.Task[Envelope], link: Link, load: LoadMeter, kind: Kind = "other", step: Any = None
+    ) -> None:
+        super().__init__(task, link, kind, step)
+        self._load = load
+
+    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+        with self._load.waiting(current_party.get()):
+            return (yield from super().received(kind, step))
+
+
+class HomeHandle(LocalHandle):
+    """The handle of a party in the same place, whose load is measured."""
+
+    def __init__(self, name: str, party: Any, home: Home, own: Mapping[str, Crossing]) -> None:
+        super().__init__(name, party, home.link, own)
+        self._load = home.load
+
+    def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
+        kind, step = self._answer(verb, args, kwargs)
+        task = asyncio.ensure_future(self._sent(verb, args, kwargs))
+        return HomePromise(task, self._link, self._load, kind, step)
+
+    async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
+        with self._load.answering(self.name):
+            return await super()._run(caller, verb, args, kwargs)

@@ -24,14 +24,15 @@ from ray.exceptions import (
 )
 
 from raysplit.cluster.contract import Handle, LinkTraffic, PartyLoad, PartySpec, PlaceLost, Promise, current_party
+from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
-from raysplit.cluster.links.kinds import Crossing
-from raysplit.cluster.links.link import PLAIN, Link, LinkRules, arguments_leaving, own_crossings
-from raysplit.cluster.links.tensors import Envelope, Sealed, opened, sealed, unpack
-from raysplit.cluster.load import LoadMeter
-from raysplit.cluster.local.calls import LocalHandle, LocalPromise
-from raysplit.cluster.on_ray.home import Home, here
+from raysplit.cluster.links.kinds import RUN_ROUND, SUBMIT, UNDECLARED, Crossing, Kind, declared
+from raysplit.cluster.links.link import arguments_leaving
+from raysplit.cluster.links.rules import PLAIN, LinkRules
+from raysplit.cluster.links.tensors import Envelope, Sealed, num_bytes, opened, sealed, unpack
+from raysplit.cluster.local.calls import LocalPromise, kind_of, received, restore_links, time_of_encoding, with_links
+from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here
 from raysplit.cluster.on_ray.malloc import keep_freed_memory
 from raysplit.cluster.on_ray.place_log import label_logs
 from raysplit.own_code import make_reachable
@@ -46,12 +47,21 @@ PULSE = "pulse"
 class RayPromise:
     """The promise of an actor call; awaiting it fetches the value over the link."""
 
-    def __init__(self, ref: Any, place: str, home: Home) -> None:
+    def __init__(
+        self, ref: Any, place: str, home: Home, kind: Kind = "other", step: Any = None, *, submits: bool = False
+    ) -> None:
         self.ref = ref
         self.place = place
         self._home = home
+        self._kind: Kind = kind
+        self._step = step
+        self._submits = submits  # the receiver has taken what codecs have put aside
 
     def __await__(self) -> Generator[Any, None, Any]:
+        return self.received(self._kind, self._step)
+
+    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+        """Wait for the value and take it as a value of this kind."""
         party, link = current_party.get(), self._home.link
         try:
             with self._home.load.waiting(party):
@@ -60,39 +70,14 @@ class RayPromise:
             raise _cause(error) from None
         except _GONE as error:
             raise PlaceLost(self.place, _first_line(error)) from None
+        if self._submits:
+            link.taken(party)
         if not size_bytes:
             return value
-        value = link.arriving(source, party, unpack(value), size_bytes)
+        value = link.arriving(source, party, unpack(value), size_bytes, kind, step)
         if link.network is not None:
-            yield from link.network.carry(source, party, size_bytes, made_s).__await__()
+            yield from received(link.network, source, party, size_bytes, made_s, kind, value, step).__await__()
         return value
-
-
-class _PlacePromise(LocalPromise):
-    """The promise of a call within a place, whose waits are measured."""
-
-    def __init__(self, task: asyncio.Task[Envelope], link: Link, load: LoadMeter) -> None:
-        super().__init__(task, link)
-        self._load = load
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        with self._load.waiting(current_party.get()):
-            return (yield from super().__await__())
-
-
-class _PlaceHandle(LocalHandle):
-    """The handle of a party in the same place, whose load is measured."""
-
-    def __init__(self, name: str, party: Any, home: Home, own: Mapping[str, Crossing]) -> None:
-        super().__init__(name, party, home.link, own)
-        self._load = home.load
-
-    def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
-        return _PlacePromise(asyncio.ensure_future(self._sent(verb, args, kwargs)), self._link, self._load)
-
-    async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
-        with self._load.answering(self.name):
-            return await super()._run(caller, verb, args, kwargs)
 
 
 class RayHandle(Handle):
@@ -128,14 +113,19 @@ class RayHandle(Handle):
         if home.place == self._place:
             promise: Promise[Any] = home.handles[self.name]._call(verb, *args, **kwargs)
             return promise
-        crossing = home.link.crossings(self._own).get(verb)
-        if crossing is not None:
+        crossing, step = home.link.crossings(self._own).get(verb, UNDECLARED), None
+        if home.link.codes and crossing is not UNDECLARED:
+            step = crossing.step_of(args, kwargs)
+            if home.link.network is not None and home.link.network.coder is not None:
+                encoded = self._call_after_encoding(home.link.network.coder, home, crossing, verb, args, kwargs)
+                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step)
             args, kwargs = arguments_leaving(home.link, crossing, current_party.get(), self.name, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
                 made_here = self._call_with_local_promises(home, verb, args, kwargs)
-                return _PlacePromise(asyncio.ensure_future(made_here), home.link, home.load)
-        return RayPromise(self._submit(home, verb, args, kwargs), self._place, home)
+                return HomePromise(asyncio.ensure_future(made_here), home.link, home.load, crossing.answer, step)
+        ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
+        return RayPromise(ref, self._place, home, crossing.answer, step, submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Submit the actor call with all values in one argument, since each argument costs time.
@@ -148,13 +138,25 @@ class RayHandle(Handle):
         answers = [value.ref for value in values if isinstance(value, RayPromise)]
         return self._actor.call.remote((self.name, verb, sent, tuple(kwargs)), *answers)
 
+    async def _call_after_encoding(
+        self, coder: Coder, home: Home, crossing: Crossing, verb: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Envelope:
+        caller = current_party.get()
+        await time_of_encoding(coder, crossing, caller, self.name, args, kwargs)
+        args, kwargs = arguments_leaving(home.link, crossing, caller, self.name, args, kwargs)
+        return await self._call_with_local_promises(home, verb, args, kwargs)
+
     async def _call_with_local_promises(
         self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Envelope:
         """Send the values of this process's promises, which Ray cannot resolve, with their sources."""
+        caller = current_party.get()
         args = [await _made_here(value) for value in args]
         kwargs = {key: await _made_here(value) for key, value in kwargs.items()}
-        return opened(await unwrapped(self._submit(home, verb, args, kwargs), self._place))
+        answer = opened(await unwrapped(self._submit(home, verb, args, kwargs), self._place))
+        if verb == SUBMIT:
+            home.link.taken(caller)
+        return answer
 
 
 async def _made_here(value: Any) -> Any:
@@ -192,8 +194,7 @@ class Place:
     async def add(self, specs: Sequence[PartySpec]) -> None:
         for spec in self._emulation.equip(specs) if self._emulation is not None else specs:
             party = self.parties[spec.name] = spec.build(name=spec.name, **spec.arguments)
-            own = own_crossings(self._rules, spec.build)
-            self._home.handles[spec.name] = _PlaceHandle(spec.name, party, self._home, own)
+            self._home.handles[spec.name] = HomeHandle(spec.name, party, self._home, declared(spec.build))
 
     async def drop(self, names: Sequence[str]) -> None:
         for name in names:
@@ -211,21 +212,30 @@ class Place:
         current_party.set(party)
         here.set(home)
         with home.load.answering(party):
-            later, values = iter(answers), []
-            for seal in sent:
+            if verb == RUN_ROUND:
+                link.begin(party)
+            later, values, first = iter(answers), list[Any](), len(sent) - len(names)
+            step = crossing.step_of([seal[3] if seal else None for seal in sent[:first]], {}) if link.codes else None
+            for i, seal in enumerate(sent):
                 source, made_s, size_bytes, value = next(later) if seal is None else seal
                 if size_bytes:
-                    value = link.arriving(source, party, unpack(value), size_bytes)
+                    kind = kind_of(crossing, i, sent[:first], names)
+                    value = link.arriving(source, party, unpack(value), size_bytes, kind, step)
                     if link.network is not None:
-                        await link.network.carry(source, party, size_bytes, made_s)
+                        await received(link.network, source, party, size_bytes, made_s, kind, value, step)
                 values.append(value)
-            first = len(values) - len(names)
             named = dict(zip(names, values[first:], strict=True))
+            if link.keeps_state:
+                restore_links(link, party, verb, values)
             result = getattr(self.parties[party], verb)(*values[:first], **named)
             if hasattr(result, "__await__"):
                 result = await result
-        if crossing is not None:
-            result = link.leaving(party, "", result, crossing.answer, crossing.step_of(values[:first], named))
+        if link.keeps_state and verb == "state_dict":
+            result = with_links(link, "", party, verb, result)
+        if link.network is not None and link.network.coder is not None:
+            await link.network.coder.encode(party, "", crossing.answer, num_bytes(result), step)
+        if link.codes and crossing is not UNDECLARED:
+            result = link.leaving(party, "", result, crossing.answer, step or crossing.step_of(values[:first], named))
         return sealed(party, result, home.now_s())
 
     @ray.method(concurrency_group=PULSE)  # type: ignore[untyped-decorator]

@@ -22,9 +22,11 @@ from raysplit.cluster.device_queue import WorkQueue
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation, Machine
 from raysplit.cluster.emulation.network import Network
-from raysplit.cluster.links.kinds import Crossing
-from raysplit.cluster.links.link import PLAIN, Link, LinkRules, arguments_leaving, own_crossings
+from raysplit.cluster.links.kinds import RUN_ROUND, UNDECLARED, Crossing, Kind, declared
+from raysplit.cluster.links.link import Link, arguments_leaving
+from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import num_bytes
+from raysplit.cluster.local.calls import kind_of
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import VirtualLoop, virtual_loop
 from raysplit.cluster.simulated.tasks import Steps, VirtualFuture, VirtualTask
@@ -103,7 +105,7 @@ class SimulatedWork:
         now_s = device.loop.now_s
         self._is_done = True
         device.queue.free_s = now_s
-        kind, owner, _, round, step = work
+        kind, owner, _, round, step, _ = work
         device.log.add((device.party, device.machine.device, kind, owner, round, step, self._began_s, now_s, 0))
         device.loop.instant.append(device.queue.pass_on)
 
@@ -136,7 +138,7 @@ class SimulatedCall(VirtualTask):
     The other tasks of the loop have this class too, with ``calls=None``: the interpreter is faster with one class.
     """
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_calls", "_kind", "_step")
 
     def __init__(
         self,
@@ -146,22 +148,32 @@ class SimulatedCall(VirtualTask):
         *,
         after: VirtualFuture | None = None,
         calls: _Calls | None = None,
+        kind: Kind = "other",
+        step: Any = None,
     ) -> None:
         self._calls = calls
+        self._kind: Kind = kind
+        self._step = step
         VirtualTask.__init__(self, coroutine, loop, context, after=after)
 
     def __await__(self) -> Generator[Any, None, Any]:
+        return self.received(self._kind, self._step)
+
+    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+        """Wait for the value and take it as a value of this kind."""
         if not self._done:
             yield self
         value, calls = self.result(), self._calls
         if calls is not None and (size := num_bytes(value)):
             receiver = current_party.get()
-            value = calls.link.arriving(calls.name, receiver, value, size)
+            value = calls.link.arriving(calls.name, receiver, value, size, kind, step)
             transfer = calls.network.depart(calls.name, receiver, size, self._done_s)
             if transfer is not None:
                 if transfer[0] > self._loop.now_s:
                     yield transfer[0]
                 calls.network.arrived(transfer, self._loop.now_s)
+            if calls.network.coder is not None:
+                yield from calls.network.coder.decode(calls.name, receiver, kind, num_bytes(value), step).__await__()
         return value
 
 
@@ -182,34 +194,55 @@ class _Calls:
 
     def start(self, verb: str, *args: Any, **kwargs: Any) -> SimulatedCall:
         caller, sent_bytes = current_party.get(), 0
-        if self._crossings and (crossing := self._crossings.get(verb)) is not None:
+        crossing, step = self._crossings.get(verb, UNDECLARED), None
+        if self.link.codes:
+            step = crossing.step_of(args, kwargs)
+            if verb == RUN_ROUND:
+                self.link.begin(self.name)
             args, kwargs = arguments_leaving(self.link, crossing, caller, self.name, args, kwargs)
         values = [*args, *kwargs.values()]
-        promises = []
+        promises, arrived = [], list[tuple[Kind, int, Any]]()
         for i, value in enumerate(values):
             if type(value) is SimulatedCall:
                 promises.append(i)
             elif size := num_bytes(value):
-                values[i] = self.link.arriving(caller, self.name, value, size)
+                kind = kind_of(crossing, i, args, kwargs)
+                values[i] = self.link.arriving(caller, self.name, value, size, kind, step)
                 sent_bytes += size
-        steps = self._run(caller, sent_bytes, promises, verb, values, tuple(kwargs))
+                if self.network.coder is not None:
+                    arrived.append((kind, num_bytes(values[i]), step))
+        steps = self._run(caller, sent_bytes, arrived, promises, verb, values, tuple(kwargs), step)
         first = values[promises[0]] if promises and not sent_bytes else None  # all that it waits for
-        return SimulatedCall(steps, self._loop, self._context, after=first, calls=self)
+        answer = crossing.answer
+        return SimulatedCall(steps, self._loop, self._context, after=first, calls=self, kind=answer, step=step)
 
     @coroutine
     def _run(
-        self, caller: str, sent_bytes: int, promises: list[int], verb: str, values: list[Any], names: tuple[str, ...]
+        self,
+        caller: str,
+        sent_bytes: int,
+        arrived: list[tuple[Kind, int, Any]],
+        promises: list[int],
+        verb: str,
+        values: list[Any],
+        names: tuple[str, ...],
+        step: Any,
     ) -> Generator[Any, None, Any]:
         """Transfer the arguments, then run the verb."""
         if sent_bytes:
             loop, network = self._loop, self.network
+            for coded in arrived:
+                yield from network.coder.encode(caller, self.name, *coded).__await__()  # type: ignore[union-attr]
             transfer = network.depart(caller, self.name, sent_bytes, loop.now_s)
             if transfer is not None:
                 if transfer[0] > loop.now_s:
                     yield transfer[0]
                 network.arrived(transfer, loop.now_s)
+            for coded in arrived:
+                yield from network.coder.decode(caller, self.name, *coded).__await__()  # type: ignore[union-attr]
         for i in promises:
-            values[i] = yield from values[i].__await__()
+            kind = kind_of(self._crossings.get(verb, UNDECLARED), i, values[: len(values) - len(names)], names)
+            values[i] = yield from values[i].received(kind, step)
         named = {}
         if names:
             named = dict(zip(names, values[-len(names) :], strict=True))
@@ -219,10 +252,12 @@ class _Calls:
             result = yield from result  # type: ignore[misc]  # as `types.coroutine` allows
         elif hasattr(result, "__await__"):
             result = yield from result.__await__()
-        crossing = self._crossings.get(verb) if self._crossings else None
-        if crossing is None:
+        if not self.link.codes:
             return result
-        return self.link.leaving(self.name, "", result, crossing.answer, crossing.step_of(values, named))
+        answer = self._crossings.get(verb, UNDECLARED).answer
+        if self.network.coder is not None:
+            yield from self.network.coder.encode(self.name, caller, answer, num_bytes(result), step).__await__()
+        return self.link.leaving(self.name, "", result, answer, step)
 
 
 class SimulatedHandle(Handle):
@@ -258,7 +293,7 @@ class SimulatedCluster(LocalCluster):
         made: dict[str, Handle] = {}
         for party in self._emulation.equip(parties):
             built = party.build(name=party.name, **party.arguments)
-            own = own_crossings(self._rules, party.build)
+            own = declared(party.build)
             made[party.name] = SimulatedHandle(party.name, _Calls(party.name, built, self._link, network, own))
         self._handles |= made
         return made

@@ -252,8 +252,7 @@ def _label_ranges(file: Any) -> list[tuple[int, int]]:
 
 
 def _shard(uri: str, file: Any, rules: _Rules) -> StreamedShard:
-    footer = file.metadata
-    sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     if not sum(sizes):
         raise ValueError(f"{uri} has no rows; an owner needs at least one sample")
     _check_range([label for bounds in _label_ranges(file) for label in bounds], uri, rules["num_classes"])
@@ -297,5 +296,5 @@ def _samples(
         x = reshaped(x, input_shape, f"{uri}, column x")
     inputs = read_inputs(x, uri, reading)
     (labels,) = numbered([to_numpy(table["y"], f"{uri}, column y")], [len(x)], uri).sides
-    _check_range([int(label) for label in labels[labels.argmax()][None]] if len(labels) else [], uri, num_classes)
+    _check_range([int(labels.max())] if len(labels) else [], uri, num_classes)
     return Samples(x=inputs.values, y=labels), inputs.done

@@ -17,7 +17,10 @@ from torch import fx, nn
 
 from raysplit.models.cutting.dropout import SeededDropout
 
-_STEADY_PACKAGES = ("torch.nn.", "torch.ao.nn.", "raysplit.")  # their forwards draw in the modules named below alone
+_STEADY_PACKAGES = ("torch.nn.", "torch.ao.nn.", "raysplit.", "torchvision.ops.misc.") + tuple(
+    f"torchvision.models.{family}." for family in ("resnet", "efficientnet", "mobilenetv2", "mobilenetv3", "vgg")
+)
+"""Beginnings of the names of modules whose forward draws in the modules named below alone."""
 _DRAWING_MODULES = (
     nn.modules.dropout._DropoutNd,
     nn.RReLU,

@@ -41,6 +41,7 @@ class UnitProfile:
         parameter_bytes: size of one replica of its weights.
         activation_shapes: the tensors of its output for one sample, as text such as ``32x7x7 float32``, which a
             prediction with a codec needs; empty if the profile does not contain them.
+        parameter_shapes: its weights and buffers by name, such as ``conv.weight 32x3x3x3 float32``, likewise.
         sends_inputs: whether a cut behind this unit would send inputs that no weight has changed; None if the profile
             does not say so.
     """
@@ -52,6 +53,7 @@ class UnitProfile:
     activation_bytes: int
     parameter_bytes: int
     activation_shapes: tuple[str, ...] = ()
+    parameter_shapes: tuple[str, ...] = ()
     sends_inputs: bool | None = None
 
     def __post_init__(self) -> None:
@@ -113,6 +115,7 @@ class Profile:
                 "activation_bytes": unit.activation_bytes,
                 "parameter_bytes": unit.parameter_bytes,
                 "activation_shapes": ", ".join(unit.activation_shapes),
+                "parameter_shapes": ", ".join(unit.parameter_shapes),
                 "sends_inputs": _SAID[unit.sends_inputs],
             }
             for unit in self.units
@@ -238,6 +241,7 @@ def _profile(rows: list[dict[str, str]], source: str) -> Profile:
                 activation_bytes=_bytes(row, "activation"),
                 parameter_bytes=_bytes(row, "parameter"),
                 activation_shapes=tuple(filter(None, (row.get("activation_shapes") or "").split(", "))),
+                parameter_shapes=tuple(filter(None, (row.get("parameter_shapes") or "").split(", "))),
                 sends_inputs=_HEARD[row.get("sends_inputs") or ""],
             )
             for row in rows

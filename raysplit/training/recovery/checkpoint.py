@@ -18,14 +18,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from pyarrow import fs
 
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.disk import PART, TRY_AGAIN, told_where
 from raysplit.paths import is_uri
 from raysplit.runs.folder import Row
-from raysplit.runs.storage import opened
+from raysplit.runs.storage import below, opened
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +66,13 @@ class Checkpoint:
 
     def encoded(self) -> bytes:
         """Encode the checkpoint as the content of a file."""
-        links = [(t.source, t.destination, t.num_bytes, t.num_messages) for t in self.traffic]
+        links = [
+            (t.source, t.destination, t.num_bytes, t.num_messages, [tuple(kind) for kind in t.kinds])
+            for t in self.traffic
+        ]
         content = {field.name: getattr(self, field.name) for field in fields(self)} | {"traffic": links}
+        import torch  # imported late: whether a file is whole can be seen without it
+
         body = io.BytesIO()
         torch.save(content, body)
         return _HEADER + hashlib.sha256(body.getbuffer()).digest() + body.getvalue()
@@ -76,22 +80,41 @@ class Checkpoint:
 
 def decoded(data: bytes, name: str) -> Checkpoint:
     """Decode the content of a file. Raises `CheckpointRefused`, with the name of the file."""
-    start = len(_HEADER) + _SUM_BYTES
-    if data[: len(_HEADER)] != _HEADER:
-        raise CheckpointRefused(f"{name} is not a checkpoint of this version: it begins with {data[:16]!r}")
-    if hashlib.sha256(data[start:]).digest() != data[len(_HEADER) : start]:
-        raise CheckpointRefused(f"{name} is torn or changed: its {len(data)} bytes do not match their checksum")
+    import torch
+
+    start = _require_whole(data, name)
     try:
         content = torch.load(io.BytesIO(data[start:]), map_location="cpu", weights_only=True)
         known = {field.name for field in fields(Checkpoint)}
         links = [
-            LinkTraffic(source=source, destination=destination, num_bytes=size, num_messages=count)
-            for source, destination, size, count in content["traffic"]
+            LinkTraffic(
+                source=source,
+                destination=destination,
+                num_bytes=size,
+                num_messages=count,
+                kinds=tuple(KindTraffic(*kind) for kinds in more for kind in kinds),
+            )
+            for source, destination, size, count, *more in content["traffic"]  # older files have no kinds
         ]
         return Checkpoint(**{key: content[key] for key in known} | {"traffic": links})
     except (pickle.UnpicklingError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointRefused(f"{name} does not contain a checkpoint: {reason}") from error
+
+
+def _require_whole(data: bytes, name: str) -> int:
+    """Return where the state begins in the content of a file. Raises `CheckpointRefused` for a torn or changed one."""
+    start = len(_HEADER) + _SUM_BYTES
+    if data[: len(_HEADER)] != _HEADER:
+        raise CheckpointRefused(f"{name} is not a checkpoint of this version: it begins with {data[:16]!r}")
+    if hashlib.sha256(data[start:]).digest() != data[len(_HEADER) : start]:
+        raise CheckpointRefused(f"{name} is torn or changed: its {len(data)} bytes do not match their checksum")
+    return start
+
+
+def location_of(elsewhere: str | None, folder: Path) -> str | Path:
+    """Return where the checkpoints of the run in a folder are; ``elsewhere`` is that of its settings."""
+    return below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
 
 
 class Checkpoints:
@@ -129,8 +152,17 @@ class Checkpoints:
 
     def load(self, name: str) -> Checkpoint:
         """Read a checkpoint. Raises `CheckpointRefused` for a file that is not valid."""
-        with self._fs.open_input_stream(self._path(name)) as file:
-            return decoded(file.read(), f"{self.location}/{name}")
+        return decoded(self._read(name), f"{self.location}/{name}")
+
+    def require_whole(self, name: str) -> int:
+        """Return after how many rounds a checkpoint was written. Raises `CheckpointRefused` for a torn or changed one.
+
+        The state is not read, for which torch would be needed.
+        """
+        _require_whole(self._read(name), f"{self.location}/{name}")
+        found = _NAME.fullmatch(name)
+        assert found is not None, "names come from `names`"
+        return int(found[1])
 
     def newest(self, fingerprint: str) -> Checkpoint | None:
         """Return the newest valid checkpoint of the run, or None; refused files are logged and skipped."""
@@ -165,6 +197,11 @@ class Checkpoints:
             found = _NAME.fullmatch(name)
             if found and int(found[1]) > rounds:
                 self._fs.delete_file(self._path(name))
+
+    def _read(self, name: str) -> bytes:
+        with self._fs.open_input_stream(self._path(name)) as file:
+            content: bytes = file.read()
+            return content
 
     def _write(self, name: str, data: bytes) -> None:
         aside = self._path(f"{name}{PART}")

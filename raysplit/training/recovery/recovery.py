@@ -253,7 +253,7 @@ class Safety:
         )
         decision = decide(failure, standing, self._rules)
         if isinstance(decision, Stop):
-            error.add_note(decision.reason)
+            error.add_note(decision.way_out)
             raise error if not isinstance(error, PlaceLost) else RunStopped(decision.reason) from error
         self.attempts += 1
         self._restarts_in_round[round] += 1

@@ -296,7 +296,9 @@ def test_minibatch_sfl_weighs_every_sample_the_same(options_: dict[str, Any], tm
     """Owners of 180 and 20 samples weighed the same at the server: it learned that every other sample is of class 1."""
     training = {"rounds": 40, "batch_size": 32, "optimizer": {"lr": 0.5}}
     algorithm = options("minibatch_sfl", 0, **options_)
-    result = train(algorithm=algorithm, training=training, **with_a_small_owner(tmp_path, 180, 20))
+    result = train(
+        algorithm=algorithm, training=training, model__send_inputs=["x"], **with_a_small_owner(tmp_path, 180, 20)
+    )
     learned = result.model()(torch.zeros(1, 10, dtype=torch.float64)).softmax(1)
     assert learned.detach()[0, 1].item() == pytest.approx(0.1, abs=0.012)
 

@@ -46,6 +46,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "links.smashed": {"links": {"smashed": "float16"}},
     "links.gradients": {"links": {"gradients": "float16"}},
     "links.weights": {"links": {"weights": "support:HalfWeights"}},
+    "links.labels": {"links": {"labels": "narrow"}},
 }
 
 
@@ -78,7 +79,8 @@ def plain(name: str, key: str = "") -> Result:
 def equal(a: Result, b: Result) -> bool:
     labels = a.states.keys() == b.states.keys()
     measured = any("divergence_raw" in row for row in b.rows)
-    return labels and not measured and all(same(a.states[label], b.states[label]) for label in a.states)
+    moved = a.links != b.links
+    return labels and not measured and not moved and all(same(a.states[label], b.states[label]) for label in a.states)
 
 
 @pytest.mark.parametrize("name", [*METHODS, pytest.param("mtl_split", marks=pytest.mark.slow)])
@@ -115,7 +117,7 @@ def test_every_setting_is_tried() -> None:
     keys = {f"{name}.{key}" for name, kind in sections.items() for key in kind.model_fields}  # type: ignore[union-attr]
     keys |= {f"reliability.{key}" for key in ReliabilityRules.model_fields}
     keys |= {f"evaluation.{key}" for key in EvaluationRules.model_fields}
-    together = {"reliability.tolerated", "owners.noisy", "links.labels"}  # with others, or refused by all
+    together = {"reliability.tolerated", "owners.noisy", "links.rules"}  # with others, or as these
     assert keys == TRIED.keys() | WHOLE_RUN | together
 
 
@@ -129,6 +131,12 @@ def test_the_methods_of_groups_declare_the_same() -> None:
     for name in groups:
         with pytest.raises(ConfigError, match=r"training\.loss is 'mse', and .* trains with task_sum only"):
             check_config({"algorithm": {"name": name}, "training": {"loss": "mse", "rounds": 40}})
+
+
+def test_a_rule_for_a_link_is_one_for_its_kind() -> None:
+    rules = {"rules": [{"from": "owner-*", "kind": "smashed", "codec": "float16"}]}
+    assert "links.smashed is set, and fedavg does not use it" in wrong(algorithm={"name": "fedavg"}, links=rules)
+    check_config(settings(algorithm={"name": "splitnn"}, links=rules))
 
 
 def wrong(**sections: Any) -> str:

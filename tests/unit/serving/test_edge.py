@@ -20,7 +20,7 @@ from torch import Tensor
 
 from raysplit.cli.serving.edge import edge
 from raysplit.cluster.codecs.casts import Float16
-from raysplit.cluster.links.link import LinkRules
+from raysplit.cluster.links.rules import LinkRules
 from raysplit.models.classifier.export import (
     Serving,
     ServingMeta,
@@ -521,7 +521,7 @@ def test_the_command_names_mistakes(folder: Path, tmp_path: Path, capsys: pytest
     (tmp_path / "note.txt").write_text("no picture")
     for arguments, message in [
         ([str(tmp_path), str(tmp_path / "note.txt")], "has no serving.json"),
-        ([str(folder), str(tmp_path / "note.txt")], "cannot be read as an image"),
+        ([str(folder), str(tmp_path / "note.txt")], "note.txt cannot be read"),
     ]:
         code, _, err = shell(capsys, "edge", *arguments, "--server", "http://127.0.0.1:1")
         assert code == 2

@@ -329,13 +329,13 @@ def test_gradients_are_given_once_and_for_their_own_step() -> None:
         ({"model__tasks": ["colour"]}, "have a class label for each of the tasks scale, shape, floor_hue"),
         ({"model": {"name": "cnn8"}}, "set model.name to multi_task"),
         ({"model__frozen": True}, "a frozen backbone without weights would stay random"),
-        ({"model__cut": "middle"}, "unknown cut 'middle'; choose flat or pooled"),
+        ({"model__cut": "middle"}, "model.cut: must be 'flat' or 'pooled'"),
         ({"model__backbone": "vgg"}, "unknown backbone 'vgg'"),
-        ({"model__depth": 3}, "multi_task has no option"),
+        ({"model__depth": 3}, "multi_task has no such option"),
         ({"data": {"name": "digits"}, "model": {"name": "cnn8"}}, "use data with several labels per image"),
         ({"data": {"name": "digits"}}, "use data with several labels per image"),
         ({"data__val_fraction": 1.0}, "set aside a share from 0 to less than 1"),
-        ({"data__colour": "red"}, "data set shapes3d: .* its options are in"),
+        ({"data__colour": "red"}, "shapes3d has no such option"),
     ],
 )
 def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:

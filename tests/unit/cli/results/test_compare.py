@@ -202,3 +202,16 @@ def test_a_damaged_folder_is_named(tmp_path: Path, name: str, content: str | Non
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere is not a run folder"):
         read_runs([tmp_path / "nowhere"])
+
+
+def test_figures_have_names_of_their_own(two_runs: list[Path]) -> None:
+    """A second comparison replaced the figure of the first."""
+    arguments = [str(folder) for folder in two_runs]
+    for _ in range(2):
+        assert CliRunner().invoke(compare, arguments, catch_exceptions=False).exit_code == 0
+    assert {path.name for path in two_runs[0].parent.glob("*.png")} == {"comparison.png", "comparison-2.png"}
+
+
+def test_a_figure_of_an_unknown_format_is_refused(two_runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"use .png, .pdf or .svg"):
+        CliRunner().invoke(compare, [str(two_runs[0]), "--figure", str(tmp_path / "f.xyz")], catch_exceptions=False)

@@ -12,7 +12,7 @@ from raysplit.cluster.codecs import CODECS, codec_named
 from raysplit.cluster.codecs.casts import Float16
 from raysplit.cluster.codecs.codec import Passage
 from raysplit.cluster.links.coded import Coded, Header, header_bytes, unpacked
-from raysplit.cluster.links.link import coded, coded_bytes, decoded
+from raysplit.cluster.links.coding import coded, coded_bytes, decoded
 
 AT = Passage("owner-0", "server", "smashed", None, "")
 GEN = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from support import same, train
 
-from raysplit.cluster.links.link import coded_bytes
+from raysplit.cluster.links.coding import coded_bytes
 from raysplit.config.run import check_config
 
 PAGE = (Path(__file__).parents[4] / "docs" / "links.md").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def test_the_codec_of_the_page(codec: str) -> None:
     assert not same(result, train(algorithm={"name": "splitfed_v1", "cut": 1}))
     found = {(t.source, t.destination): t.num_bytes for t in result.links}
     assert found["server", "owner-0"] == 2 * 5 * (16 + 4 + 16 * 16 / 8)  # rounds, steps; header, magnitude, bits
-    (signs,) = check_config({"links": links}).links.rules().codecs.values()
+    (signs,) = check_config({"links": links}).links.link_rules().codecs.values()
     assert coded_bytes(signs, (16, 16), torch.float32) == 52
     with pytest.raises(ValueError, match=r"links.smashed: .*Signs is a codec for gradients, not for smashed"):
         check_config({"links": {"smashed": codec}})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope, num_bytes, opened
 from raysplit.cluster.links.traffic import difference, merge_traffic
@@ -120,7 +120,8 @@ def test_traffic_is_counted_by_link_and_a_party_s_own_calls_are_not() -> None:
     link.arriving("owner-0", "server", None, 50)
     link.arriving("server", "server", None, 999)
     link.arriving("server", "owner-0", None, 0)
-    counted = [LinkTraffic(source="owner-0", destination="server", num_bytes=150, num_messages=2)]
+    other = (KindTraffic("other", 150, 150),)
+    counted = [LinkTraffic(source="owner-0", destination="server", num_bytes=150, num_messages=2, kinds=other)]
     assert link.traffic() == counted
     assert merge_traffic([counted, counted])[0].num_bytes == 300
     earlier = [LinkTraffic(source="owner-0", destination="server", num_bytes=100, num_messages=1)]

@@ -10,12 +10,14 @@ import pytest
 from support import same, settings, toy_profile, weights
 
 from raysplit.api import simulate
+from raysplit.cluster.codecs import codec_named
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.cluster import SimulatedCluster
 from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 from raysplit.config.build import build, build_dry
 from raysplit.config.run import RunConfig, check_config
+from raysplit.experiment.codec_costs import CodecCost, CodecCosts
 from raysplit.experiment.topology import Topology
 from raysplit.prediction.dry_parties import dry_parties
 from raysplit.prediction.machines import emulation, observation
@@ -38,7 +40,36 @@ def toy(tmp_path: Path) -> str:
         activations=[8 * ROWS * width for width in WIDTHS],
         parameters=[8 * (before + 1) * width for before, width in zip(weights_in, WIDTHS, strict=False)],
         shapes=[f"{width} float64" for width in WIDTHS],
+        weights=[
+            (f"weight {width}x{before} float64", f"bias {width} float64")
+            for before, width in zip(weights_in, WIDTHS, strict=False)
+        ],
     )
+
+
+@pytest.fixture
+def costs(tmp_path: Path) -> str:
+    """Seconds of codecs that are of the size of the transfers."""
+    links = {"smashed": "int8", "gradients": {"codec": "int4", "by": "tile"}, "weights": "float16"}
+    rows = [
+        CodecCost(
+            kind=kind,  # type: ignore[arg-type]
+            cut=0,
+            codec=text,
+            name=repr(codec_named(text)),
+            raw_bytes=100,
+            coded_bytes=25,
+            share=1.0,
+            error=0.0,
+            cosine=1.0,
+            encode_ms_per_mib=1e5 * number,
+            decode_ms_per_mib=7e4,
+        )
+        for number, (kind, text) in enumerate(links.items(), start=1)
+    ]
+    path = tmp_path / "codecs.json"
+    CodecCosts(device="toy", model="toy", cuts=(1,), batch_size=16, costs=tuple(rows)).write(path)
+    return str(path)
 
 
 def small(toy: str, algorithm: dict[str, Any], *, nodes: int = 2, speed: float = 1.0, **changes: Any) -> RunConfig:
@@ -72,9 +103,13 @@ def really(config: RunConfig) -> tuple[EventLog, Result]:
     topology = config.topology
     cluster = LocalCluster(
         lambda parties: emulation(
-            parties, topology=topology, clock=VirtualClock(), batch_size=config.training.batch_size
+            parties,
+            topology=topology,
+            clock=VirtualClock(),
+            batch_size=config.training.batch_size,
+            rules=config.links.link_rules(),
         ),
-        links=config.links.rules(),
+        links=config.links.link_rules(),
     )
     result = run_virtual(run(build(config), cluster))
     return cluster.log, result
@@ -108,6 +143,29 @@ def test_a_simulation_is_the_real_run_event_by_event(
     assert len(simulated) > 15
     assert simulated == events[: len(simulated)]
     assert {event.party for event in events[len(simulated) :]} <= {"coordinator"}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: "-".join(map(str, a.values()))[:40])
+def test_codecs_take_their_time_in_both(toy: str, costs: str, algorithm: dict[str, Any]) -> None:
+    """Encoding is work of the sender and decoding of the receiver, in the queues of their devices."""
+    links = {"smashed": "int8", "gradients": {"codec": "int4", "by": "tile"}, "weights": "float16"}
+    config = small(toy, algorithm, links=links)
+    assert config.topology is not None
+    config = config.model_copy(update={"topology": config.topology.model_copy(update={"codecs": costs})})
+    log, _ = really(config)
+    events, simulated = list(log), list(simulate(config).log)
+    assert simulated == events[: len(simulated)]
+    coding = {event.kind for event in simulated} & {"encode", "decode"}
+    alone = {"local", "centralised"}
+    assert coding == (set() if algorithm["name"] in alone else {"encode", "decode"})
+
+
+def test_a_codec_without_measured_time_is_named(toy: str, costs: str) -> None:
+    config = small(toy, {"name": "splitfed_v1", "cut": 2}, links={"smashed": "int4"})
+    assert config.topology is not None
+    config = config.model_copy(update={"topology": config.topology.model_copy(update={"codecs": costs})})
+    with pytest.raises(ValueError, match=r"Int4.* for smashed is not among the measured codecs \(int8\)"):
+        simulate(config)
 
 
 def test_the_order_is_the_same_where_nothing_takes_time(toy: str) -> None:

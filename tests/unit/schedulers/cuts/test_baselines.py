@@ -28,6 +28,7 @@ def chain(*forward_ms: float) -> Profile:
             update_ms=0,
             activation_bytes=BYTES_PER_GIB,
             parameter_bytes=0,
+            sends_inputs=False,
         )
         for i, ms in enumerate((1.0, *forward_ms, 1.0))
     )

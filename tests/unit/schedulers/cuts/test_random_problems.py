@@ -33,6 +33,7 @@ def random_profile(rng: np.random.Generator, num_units: int) -> Profile:
             update_ms=float(rng.integers(0, 3)),
             activation_bytes=int(rng.integers(1, 50)),
             parameter_bytes=int(rng.integers(0, 50)),
+            sends_inputs=False,
         )
         for i in range(num_units)
     )

@@ -26,6 +26,7 @@ def unit(forward_ms: float = 4.0, parameter_bytes: int = 1000) -> UnitProfile:
         update_ms=0.0,
         activation_bytes=10,
         parameter_bytes=parameter_bytes,
+        sends_inputs=False,
     )
 
 
@@ -125,6 +126,7 @@ def random_case(seed: int) -> tuple[CutProblem, tuple[int, ...], tuple[str, ...]
             update_ms=0.0,
             activation_bytes=int(rng.integers(1, 50)),
             parameter_bytes=int(rng.integers(0, 900)),
+            sends_inputs=False,
         )
         for i in range(7)
     )

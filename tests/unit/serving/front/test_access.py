@@ -106,7 +106,7 @@ def test_the_command_asks_with_token_and_tls(files: Path, export: Path, closed_d
     ]:
         refused = CliRunner().invoke(edge, arguments)
         assert refused.exit_code == 1
-        assert reason in " ".join(refused.stderr.split())
+        assert reason in str(refused.exception)
         fell_back = CliRunner().invoke(edge, [*arguments, "--fallback", "--json"])
         assert json.loads(fell_back.stdout)["answers"][0]["answered_by"] == "edge"
 
@@ -154,10 +154,10 @@ def test_wrong_files_are_named(files: Path, export: Path, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="give one without a password"):
         server_tls(files / "c.pem", tmp_path / "locked.pem")
     result = CliRunner().invoke(serve, [str(export), "--key", str(files / "k.pem")])
-    assert (result.exit_code, "give --certificate and --key" in result.output) == (1, True)
+    assert "give --certificate and --key" in str(result.exception)
     asked = [str(export), str(export / "picture.png"), "--server", "http://127.0.0.1:1", "--ca", str(files / "c.pem")]
     result = CliRunner().invoke(edge, asked)
-    assert (result.exit_code, "--ca is for https" in result.output) == (1, True)
+    assert "--ca is for https" in str(result.exception)
 
 
 def test_a_server_for_all_says_who_can_ask(files: Path) -> None:

@@ -1,0 +1,201 @@
+"""Accuracy, bytes and seconds of training over coded links: one line for each run, appended as it ends.
+
+    python benchmarks/links/accuracy.py --output accuracy.jsonl
+    python benchmarks/links/accuracy.py --output accuracy.jsonl --setting demo --seeds 0 1 2
+    python benchmarks/links/accuracy.py --output accuracy.jsonl --report
+
+Started again, it goes on with what is missing. Runs of one seed have the same data, weights and batches, so that the
+difference to the run without codecs is that of the codec. ``--root`` has Fashion-MNIST and CIFAR-10.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from raysplit.api import train_config
+from raysplit.config.run import check_config
+
+CODECS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "narrow labels": {"labels": "narrow"},
+    "zstd": {"smashed": "zstd", "gradients": "zstd"},
+    "float16": {"smashed": "float16", "gradients": "float16"},
+    "float8": {"smashed": "float8", "gradients": "float8"},
+    "int8": {"smashed": "int8", "gradients": "int8"},
+    "int8 + zstd": {"smashed": ["int8", "zstd"], "gradients": ["int8", "zstd"]},
+    "int4": {"smashed": "int4", "gradients": "int4"},
+    "int4 + zstd": {"smashed": ["int4", "zstd"], "gradients": ["int4", "zstd"]},
+    "int4 tensor": {k: {"codec": "int4", "by": "tensor"} for k in ("smashed", "gradients")},
+    "int2 tile": {
+        "smashed": {"codec": "int2", "by": "tile"},
+        "gradients": {"codec": "int2", "by": "tile", "rounding": "stochastic"},
+    },
+    "top_k 25 %": {"smashed": {"codec": "top_k", "ratio": 0.25}},
+    "top_k 10 %": {"smashed": {"codec": "top_k", "ratio": 0.1}},
+    "rand_top_k 25 %": {"smashed": {"codec": "rand_top_k", "ratio": 0.25}},
+    "rand_top_k 10 %": {"smashed": {"codec": "rand_top_k", "ratio": 0.1}},
+    "c3 2": {k: {"codec": "c3", "rows": 2} for k in ("smashed", "gradients")},
+    "c3 8": {k: {"codec": "c3", "rows": 8} for k in ("smashed", "gradients")},
+    "delta int4": {"smashed": ["delta", "int4"], "gradients": "int8"},
+    "skip": {"smashed": "skip", "gradients": "int8"},
+}
+WEIGHTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "float16": {"weights": "float16"},
+    "int8": {"weights": "int8"},
+    "int4 up, int8 down": {"weights": "int8", "rules": [{"from": "owner-*", "kind": "weights", "codec": "int4"}]},
+}
+for _name in ("power_sgd", "stc", "top_k"):
+    for _on in (True, False):
+        _codec = {"codec": _name, "feedback": _on} | ({"ratio": 0.01} if _name == "top_k" else {})
+        WEIGHTS[f"{_name}{'' if _on else ' without feedback'}"] = {
+            "rules": [{"from": "owner-*", "kind": "weights", "codec": _codec}]
+        }
+
+
+def settings(name: str, seed: int, root: str) -> dict[str, Any]:
+    """The settings of a run without codecs."""
+    base: dict[str, Any] = {"seed": seed, "cluster": {"kind": "local"}, "evaluation": {"every": 1}}
+    if name in ("demo", "demo fedavg", "demo splitfed_v2"):
+        algorithm = name.partition(" ")[2] or "minibatch_sfl"
+        rates = {"minibatch_sfl": 0.1, "fedavg": 0.8, "splitfed_v2": 0.1}
+        return base | {
+            "model": {"name": "cnn8"},
+            "data": {"name": "digits"},
+            "partition": {"name": "noniid_ratio", "num_owners": 10, "ratio": 1.0},
+            "algorithm": {"name": algorithm} | ({} if algorithm == "fedavg" else {"cut": 1}),
+            "training": {"rounds": 6, "batch_size": 32, "local_epochs": 5, "optimizer": {"lr": rates[algorithm]}},
+        }
+    if name == "weights":
+        return base | {
+            "model": {"name": "cnn8"},
+            "data": {"name": "digits"},
+            "partition": {"name": "noniid_ratio", "num_owners": 10, "ratio": 0.5},
+            "algorithm": {"name": "fedavg"},
+            "training": {"rounds": 40, "batch_size": 32, "optimizer": {"lr": 0.3}},
+        }
+    method, data, where = name.split()
+    cuts = {"cnn4": {"early": 1, "late": 3}, "resnet18_cifar": {"early": 2, "late": 8}}
+    model = "cnn4" if data == "fashion" else "resnet18_cifar"
+    sets = {"fashion": ("FashionMNIST", 5000), "cifar": ("CIFAR10", 10_000)}
+    return base | {
+        "model": {"name": model},
+        "data": {"name": sets[data][0], "root": root, "train_samples": sets[data][1]},
+        "partition": {"num_owners": 5},
+        "algorithm": {"name": method, "cut": cuts[model][where]},
+        "training": {"rounds": 5, "batch_size": 32, "optimizer": {"lr": 0.05, "momentum": 0.9}},
+    }
+
+
+SETTINGS = [
+    "demo",
+    "demo fedavg",
+    "demo splitfed_v2",
+    "weights",
+    *(
+        f"{m} {d} {c}"
+        for d in ("fashion", "cifar")
+        for m in ("splitfed_v2", "minibatch_sfl")
+        for c in ("early", "late")
+    ),
+]
+
+
+def codecs_of(name: str) -> dict[str, dict[str, Any]]:
+    """The codecs that are compared in a setting."""
+    return WEIGHTS if name in ("weights", "demo fedavg") else CODECS
+
+
+def measure(name: str, codec: str, seed: int, root: str) -> dict[str, Any]:
+    """Train once; the accuracy is the mean of the last evaluations, five where there are more than ten."""
+    config = check_config(settings(name, seed, root) | {"links": codecs_of(name)[codec]})
+    result = train_config(config)
+    rows = [row for row in result.rows if "test_accuracy" in row]
+    last = rows[-5:] if len(rows) > 10 else rows[-1:]
+    kinds: dict[str, list[int]] = {}
+    for record in result.links:
+        for kind, num_bytes, raw_bytes in record.kinds:
+            both = kinds.setdefault(kind, [0, 0])
+            both[0] += num_bytes
+            both[1] += raw_bytes
+
+    def mean(key: str) -> float | None:
+        found = [row[key] for row in last if key in row]
+        return sum(found) / len(found) if found else None
+
+    return {
+        "setting": name,
+        "codec": codec,
+        "seed": seed,
+        "accuracy": mean("test_accuracy"),
+        "accuracy_uncoded": mean("test_accuracy_uncoded"),
+        "curve": [[row["bytes_total"], row["test_accuracy"]] for row in rows],
+        "bytes": sum(record.num_bytes for record in result.links),
+        "raw_bytes": sum(record.raw_bytes for record in result.links),
+        "by_kind": kinds,
+        "seconds": sum(row["seconds"] for row in result.rows),
+    }
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The runs that are there."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table for each setting: medians over seeds, with the range of the differences to no codec."""
+    text = []
+    for name in dict.fromkeys(row["setting"] for row in rows):
+        found = [row for row in rows if row["setting"] == name]
+        plain = {row["seed"]: row for row in found if row["codec"] == "none"}
+        text += [
+            f"\n### {name}\n",
+            "| codec | seeds | accuracy | difference, points | without codec | factor | seconds x |",
+        ]
+        text += ["|---|---|---|---|---|---|---|"]
+        for codec in dict.fromkeys(row["codec"] for row in found):
+            runs = [row for row in found if row["codec"] == codec and row["seed"] in plain]
+            if not runs:
+                continue
+            differences = [100 * (row["accuracy"] - plain[row["seed"]]["accuracy"]) for row in runs]
+            uncoded = [row["accuracy_uncoded"] for row in runs if row["accuracy_uncoded"] is not None]
+            slower = median(row["seconds"] / plain[row["seed"]]["seconds"] for row in runs)
+            text.append(
+                f"| {codec} | {len(runs)} | {100 * median(row['accuracy'] for row in runs):.1f} | "
+                f"{min(differences):+.1f} to {max(differences):+.1f} | "
+                f"{f'{100 * median(uncoded):.1f}' if uncoded else ''} | "
+                f"{median(row['raw_bytes'] / row['bytes'] for row in runs):.2f} | {slower:.2f} |"
+            )
+    return "\n".join(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--root", default="data")
+    parser.add_argument("--setting", nargs="+", choices=SETTINGS, default=SETTINGS)
+    parser.add_argument("--codec", nargs="+", default=None)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--report", action="store_true")
+    given = parser.parse_args()
+    done = {(row["setting"], row["codec"], row["seed"]) for row in read(given.output)}
+    for name in () if given.report else given.setting:
+        for seed in given.seeds:
+            for codec in codecs_of(name):
+                if (name, codec, seed) in done or (given.codec and codec not in given.codec):
+                    continue
+                row = measure(name, codec, seed, given.root)
+                with given.output.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(
+                    f"{name}, {codec}, seed {seed}: {row['accuracy']:.3f}, {row['bytes'] / 2**20:.1f} MiB", flush=True
+                )
+    print(report(read(given.output)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Product quantization: short vectors are replaced by the nearest of a few words.
+
+Wang et al., "FedLite: A Scalable Approach for Federated Learning on Resource-constrained Clients" (2022,
+arXiv 2201.11865). The words are found by k-means for each tensor and sent with it; the gradient has a codec of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from raysplit.cluster.codecs.affine import CHECKED
+from raysplit.cluster.codecs.codec import Arrays, Codec, Passage, num_rows
+from raysplit.cluster.codecs.packing import index_bits, packed, packed_bytes, unpacked
+from raysplit.cluster.links.kinds import Kind
+
+_ITERATIONS = 4
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ProductQuantization(Codec):
+    """The rows as sequences of words from a codebook for each tensor.
+
+    Args:
+        sub: number of values of a word; rows are padded with zeros to a multiple.
+        words: number of words in the codebook.
+    """
+
+    number: ClassVar[int] = 26
+    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed", "gradients"))
+    is_portable: ClassVar[bool] = False
+    mixes_rows: ClassVar[bool] = True
+    sub: Annotated[int, Field(ge=1)] = 8
+    words: Annotated[int, Field(ge=2, le=65536)] = 16
+
+    def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+        book = dtype.itemsize * self.sub * self.words
+        return book + packed_bytes(self._num_vectors(shape), index_bits(self.words))
+
+    def takes(self, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+        return self._num_vectors(shape) >= self.words
+
+    def encode(self, values: Tensor, at: Passage) -> Arrays:
+        rows = values.numpy().reshape(num_rows(tuple(values.shape)), -1)
+        vectors = np.pad(rows, ((0, 0), (0, -rows.shape[1] % self.sub))).reshape(-1, self.sub)
+        words = vectors[np.sort(at.generator().choice(len(vectors), size=self.words, replace=False))]
+        for _ in range(_ITERATIONS):
+            words = _moved(vectors, words, _nearest(vectors, words))
+        codes = _nearest(vectors, words)
+        return words.astype("<f8" if values.dtype is torch.float64 else "<f4"), packed(codes, index_bits(self.words))
+
+    def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
+        words, codes = arrays
+        found = unpacked(codes, self._num_vectors(shape), index_bits(self.words)).astype(np.int64)
+        if found.size and int(found.max()) >= self.words:
+            raise ValueError(f"word {int(found.max())} is beyond the codebook of {self.words} words")
+        rows = np.array(words).reshape(self.words, self.sub)[found].reshape(num_rows(shape), -1)
+        row_size = math.prod(shape) // max(1, num_rows(shape))
+        return torch.from_numpy(np.ascontiguousarray(rows[:, :row_size])).to(dtype).reshape(shape)
+
+    def _num_vectors(self, shape: tuple[int, ...]) -> int:
+        rows = num_rows(shape)
+        return rows * math.ceil(math.prod(shape) / max(1, rows) / self.sub)
+
+
+def _nearest(vectors: npt.NDArray[np.floating], words: npt.NDArray[np.floating]) -> npt.NDArray[np.uint32]:
+    """Return the index of the nearest word of each vector; of equally near ones the first."""
+    distances = (words**2).sum(axis=1) - 2 * vectors @ words.T
+    nearest: npt.NDArray[np.uint32] = distances.argmin(axis=1).astype(np.uint32)
+    return nearest
+
+
+def _moved(
+    vectors: npt.NDArray[np.floating], words: npt.NDArray[np.floating], nearest: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.floating]:
+    """Return the means of the vectors of each word; a word without vectors stays where it is."""
+    counts = np.bincount(nearest, minlength=len(words))
+    sums = np.stack([np.bincount(nearest, weights=column, minlength=len(words)) for column in vectors.T], axis=1)
+    means = sums / np.maximum(counts, 1)[:, None]
+    return np.where(counts[:, None] > 0, means, words).astype(vectors.dtype)
