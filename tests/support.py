@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raysplit.cluster.codecs import codec_named
-from raysplit.cluster.codecs.casts import Float16
 from raysplit.cluster.codecs.codec import Memory, Passage
 from raysplit.cluster.contract import Cluster
 from raysplit.cluster.links.coding import coded, decoded
@@ -130,12 +129,6 @@ def smoothed(logits: Any, y: Any) -> Tensor:
     if isinstance(logits, Tensor):
         return F.cross_entropy(logits, y, label_smoothing=0.2)
     return torch.stack([F.cross_entropy(logits[task], y[task], label_smoothing=0.2) for task in logits]).sum()
-
-
-class HalfWeights(Float16):
-    """Half precision for weights, which a run gives to try whether weights cross a link."""
-
-    kinds = frozenset({"weights"})
 
 
 TOY_SECONDS = ((2, 1, 0.5), (3, 4, 0.25), (1, 2, 0.125), (1, 1, 1))

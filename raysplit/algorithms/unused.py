@@ -1,8 +1,8 @@
 """What a configuration tells about a run before any data are read, and the settings that a method does not use.
 
 A setting is heeded or refused: a method lists in `Algorithm.unused` the shared settings that would have no effect with
-it, each with the reason. `refuse_unused` refuses a run that sets one, and ``docs/configuration.md`` shows the lists as
-a table.
+it, each with the reason. `refuse_unused` refuses a run that sets one, `codecs_left_out` names codecs for values that
+are not sent, and ``docs/configuration.md`` shows the lists as a table.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ OPEN_ROUNDS = ("reliability.over_selection", "reliability.round_deadline_s", "re
 ELASTIC = "cluster.elastic"
 DIVERGENCE = "evaluation.divergence_every"
 
-LABELS = "links.labels"
+LINKS, LABELS = "links.", "links.labels"
 CUT_LINKS = ("links.smashed", "links.gradients", LABELS)
 
 NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS), "the owners train the whole model")
@@ -98,7 +98,7 @@ def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Meth
         others: the methods to choose from, by name.
     """
     for key, reason in unused_by(method).items():
-        if key in outline.given:
+        if key in outline.given and not key.startswith(LINKS):
             able = [name for name, other in others.items() if key not in unused_by(other)]
             raise ValueError(
                 f"{key} is {_shown(outline.given[key])}, and {method.name} does not use it: {reason}; leave it out, or "
@@ -110,6 +110,20 @@ def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Meth
             f"training.loss is {outline.loss!r}, and {method.name} trains with {' or '.join(method.losses)} only; set "
             f"training.loss to {method.losses[0]} if the data fit it, or use one of {', '.join(able)}"
         )
+
+
+def codecs_left_out(method: Method, outline: RunOutline) -> str | None:
+    """Return the sentence for codecs of values that a method does not send; None where it sends all of them.
+
+    They are no error, so that one file serves a comparison of methods.
+    """
+    unused = {
+        key: reason for key, reason in unused_by(method).items() if key in outline.given and key.startswith(LINKS)
+    }
+    if not unused:
+        return None
+    reasons = " and ".join(dict.fromkeys(unused.values()))
+    return f"{', '.join(unused)} left out with {method.name}, which does not send such values: {reasons}"
 
 
 def refuse_too_few(outline: RunOutline) -> None:

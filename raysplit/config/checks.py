@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from raysplit.algorithms import ALGORITHMS, check_run, resolve_algorithm
-from raysplit.algorithms.unused import RunOutline
+from raysplit.algorithms.unused import RunOutline, codecs_left_out
 from raysplit.given import EXPERIMENT
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ def check_elastic(config: RunConfig) -> None:
 def say_without_effect(config: RunConfig) -> None:
     """Warn of settings that have no effect beside the others, which a sweep may set on purpose."""
     rules, owners, options = config.reliability, config.owners, config.algorithm.resolved_options()
+    method = resolve_algorithm(config.algorithm.name)
+    if config.data.name != EXPERIMENT and (left_out := codecs_left_out(method, outline_of(config))):
+        _say(left_out)
     for key, reason in options.idle().items():
         _say(f"algorithm.{key} is {getattr(options, key)}, and has no effect, because {reason}")
     if rules.quorum != type(rules)().quorum and not (rules.is_open or rules.drops_owners or config.cluster.elastic):

@@ -8,6 +8,8 @@ import pytest
 from combinations import KINDS, NUM_OWNERS, outcome
 from support import distance, same
 
+from raysplit.algorithms.mas.baselines import AllInOneOptions
+from raysplit.algorithms.mas.mas import MASOptions
 from raysplit.runs.result import Result
 
 
@@ -49,13 +51,39 @@ def run(kind: str, algorithm: dict[str, Any], **more: dict[str, Any]) -> Result 
         ),
         ("several labels", {"name": "mtsl", "bottoms": [{"model": "mlp"}]}, "leave bottoms out"),
         ("several labels", {"name": "fedem"}, "set algorithm.name to another, such as fedavg or local"),
+        ("several labels", {"name": "mtl_split", "num_nodes": 3}, "of the tasks shape, color; give at most 2"),
+        (
+            "dense tasks",
+            {"name": "mas", "merged_rounds": 1, "new_tasks": {"d": 9}},
+            "does not end before the last of 2",
+        ),
         ("one label", {"name": "mtsl", "cut": 3, "learning_rates": "auto"}, "with the cut 3 the top has no weights"),
     ],
 )
 def test_it_names_the_setting_and_the_way_out(kind: str, algorithm: dict[str, Any], message: str) -> None:
     """HOA was told of three groups for two tasks after the first of its trainings; SplitNN of a cut that a classifier
     does not have, and MTSL of a top whose curvature cannot be measured, after the deployment."""
-    assert message in refused(kind, algorithm)
+    alone = {"partition": {"num_owners": 1}} if algorithm["name"] == "mtl_split" else {}
+    assert message in refused(kind, algorithm, **alone)
+
+
+def test_a_domain_is_one_of_pictures() -> None:
+    """A permutation of the pixels of vectors ended with "Dimension out of range"."""
+    vectors = {"data": {"name": "random", "dim": 6}, "owners": {"domain": "permutation"}}
+    text = outcome({**vectors, "algorithm": {"name": "fedavg"}, "cluster": {"kind": "local"}, "model": {"name": "mlp"}})
+    assert "owners.domain permutation maps pictures" in str(text)
+    assert "has the shape (6,); leave it out" in str(text)
+
+
+def test_options_without_effect_beside_others_are_named() -> None:
+    """Nobody told that MAS does not look at its window where the number of merged rounds is given."""
+    assert MASOptions(window=3, trial_rounds=4).idle() == {
+        "window": "merged_rounds is a number",
+        "trial_rounds": "there are no new_tasks",
+    }
+    assert MASOptions(merged_rounds="auto", window=3, new_tasks={"d": 3}, trial_rounds=4).idle() == {}
+    assert AllInOneOptions(proximal_mu=1.0).idle() == {"proximal_mu": "method is fedavg"}
+    assert AllInOneOptions(method="fedprox", proximal_mu=1.0).idle() == {}
 
 
 def test_a_loss_of_dense_tasks_is_answered_with_methods_that_take_it() -> None:

@@ -13,7 +13,8 @@ from support import same, settings, train
 from raysplit.actors.aggregation import UpdateRefused, UpdateRules
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.unused import unused_by
+from raysplit.algorithms.unused import codecs_left_out, unused_by
+from raysplit.config.checks import outline_of
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import RunConfig, check_config
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
@@ -45,7 +46,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "reliability.over_selection": {"reliability": {"over_selection": 0.5}},
     "links.smashed": {"links": {"smashed": "float16"}},
     "links.gradients": {"links": {"gradients": "float16"}},
-    "links.weights": {"links": {"weights": "support:HalfWeights"}},
+    "links.weights": {"links": {"weights": "float16"}},
     "links.labels": {"links": {"labels": "narrow"}},
 }
 
@@ -93,6 +94,9 @@ def test_what_is_not_refused_is_heeded(name: str) -> None:
         if key == "training.cohort_size" and name == "mtl_split":
             continue  # its only owner is the cohort
         method, more = ALGORITHMS[name], {**ON.get(key, {}), **more}
+        if key.startswith("links.") and key in unused_by(method):
+            assert equal(plain(name), train(**tree(name, **more)))  # a warning says so
+            continue
         if is_refused(key, method):
             with pytest.raises(ConfigError, match=key.replace(".", r"\.") + " is "):
                 check_config(settings(**tree(name, **more)))
@@ -135,8 +139,12 @@ def test_the_methods_of_groups_declare_the_same() -> None:
 
 def test_a_rule_for_a_link_is_one_for_its_kind() -> None:
     rules = {"rules": [{"from": "owner-*", "kind": "smashed", "codec": "float16"}]}
-    assert "links.smashed is set, and fedavg does not use it" in wrong(algorithm={"name": "fedavg"}, links=rules)
-    check_config(settings(algorithm={"name": "splitnn"}, links=rules))
+    found = [
+        codecs_left_out(ALGORITHMS[name], outline_of(check_config(settings(algorithm={"name": name}, links=rules))))
+        for name in ("fedavg", "splitnn")
+    ]
+    reason = "which does not send such values: the owners train the whole model"
+    assert found == [f"links.smashed left out with fedavg, {reason}", None]
 
 
 def wrong(**sections: Any) -> str:

@@ -44,6 +44,14 @@ def test_the_switches_of_the_joint_step_agree_without_batch_norm(switches: dict[
     assert other.losses == pytest.approx(one.losses)
 
 
+def test_the_scale_of_owners_gradients_counts_for_either_source() -> None:
+    """With gradients of a pass of their own, owners got those of their own mean losses whatever the scale."""
+    own, _ = joint(JointRule(grad_source="per_client"))
+    giant, _ = joint(JointRule(grad_source="per_client", client_grad_scale="giant"))
+    for scaled, g, size in zip(giant.gradients, own.gradients, SIZES, strict=True):
+        torch.testing.assert_close(scaled, g * size / sum(SIZES))
+
+
 def train(num_owners: int, algorithm: dict[str, Any]) -> Result:
     found = outcome(
         {
