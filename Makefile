@@ -73,8 +73,9 @@ bench: $(READY)  ## list the measurements; each is run by itself
 	@for file in $$(find benchmarks -name "*.py" | sort); do \
 		if grep -q __main__ $$file; then echo "$(BIN)/python $$file"; sed -n '1s/"//gp' $$file | sed 's/^/    /'; fi; done
 
-docs: $(READY)  ## write docs/configuration.md from the code
+docs: $(READY)  ## write docs/configuration.md and docs/matrix.md from the code
 	@$(BIN)/python -m raysplit.config.reference > docs/configuration.md
+	@PYTHONPATH=tests $(BIN)/python -m combinations_page > docs/matrix.md.part && mv docs/matrix.md.part docs/matrix.md
 
 lock: $(READY)  ## pin the newest and the lowest versions that pyproject.toml allows (installs uv into .venv)
 	@$(PIP) install uv

@@ -89,6 +89,13 @@ def plain_net(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 12), nn.Linear(12, num_classes))
 
 
+def normed_net(num_classes: int) -> nn.Module:
+    """Two units with batch norm, and two without."""
+    first = nn.Sequential(nn.Flatten(), nn.Linear(10, 16), nn.BatchNorm1d(16), nn.ReLU())
+    second = nn.Sequential(nn.Linear(16, 12), nn.BatchNorm1d(12), nn.ReLU())
+    return nn.Sequential(first, second, nn.Linear(12, 8), nn.Linear(8, num_classes))
+
+
 def coded_net(num_classes: int, codec: Any = "float16", gradient: Any = None) -> nn.Module:
     """The same with a codec behind its third module when it is trained, both ways."""
     net = plain_net(num_classes)

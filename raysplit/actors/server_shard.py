@@ -104,6 +104,8 @@ class ServerShard(ComputeNode):
         """Replace the gradient over this server's rows by that over all rows, summed in server order."""
         assert self._sharing is not None
         parameters = [p for p in stage.part.module.parameters() if p.grad is not None]
+        if not parameters:  # owners keep all weights, and the servers only compute the loss
+            return
         own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         offers = await self._exchange(step_id, (own, mass), self._sharing)
         total = sum(rows for _, rows in offers)

@@ -38,6 +38,18 @@ class Options(Rules):
             \"\"\"Weight of the pull towards the mean.\"\"\"
     """
 
+    def idle(self) -> dict[str, str]:
+        """Return the given options that have no effect beside the others, by name, each with the reason.
+
+        The command line warns of them. Override it where one option decides whether another one is read.
+        """
+        return {}
+
+    def changed(self, *names: str) -> list[str]:
+        """Return those of these options that differ from their defaults."""
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
+
 
 class SplitOptions(Options):
     """Options of methods that cut the model once."""

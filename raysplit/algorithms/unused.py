@@ -1,8 +1,8 @@
 """What a configuration tells about a run before any data are read, and the settings that a method does not use.
 
 A setting is heeded or refused: a method lists in `Algorithm.unused` the shared settings that would have no effect with
-it, each with the reason. `refuse_unused` refuses a run that sets one, and ``docs/configuration.md`` shows the lists as
-a table.
+it, each with the reason. `refuse_unused` refuses a run that sets one, `codecs_left_out` names codecs for values that
+are not sent, and ``docs/configuration.md`` shows the lists as a table.
 """
 
 from __future__ import annotations
@@ -69,13 +69,17 @@ SERVER_OPTIMIZER = ("training.server_optimizer", "training.server_optimizer_stat
 OPEN_ROUNDS = ("reliability.over_selection", "reliability.round_deadline_s", "reliability.late")
 ELASTIC = "cluster.elastic"
 DIVERGENCE = "evaluation.divergence_every"
-OWNERS = ("owners.domain", "owners.noisy", "owners.pixel_noise", "owners.label_noise")
 
-NO_NODE = dict.fromkeys(SERVER_OPTIMIZER, "the owners train the whole model")
+LINKS, LABELS = "links.", "links.labels"
+CUT_LINKS = ("links.smashed", "links.gradients", LABELS)
+
+NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS), "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")
-NO_AVERAGE = dict.fromkeys(UPDATE_RULES, "no updates of owners are averaged")
+NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights"), "no updates of owners are averaged")
+BUFFERS = "training.buffers"
+OWN_STATISTICS = {BUFFERS: "owners keep their own statistics, as nothing replaces their weights"}
 NO_COMMON_MODEL = {DIVERGENCE: "owners' gradients are compared at one common model, which it does not have"}
-_TOGETHER = dict.fromkeys(OPEN_ROUNDS, "its owners depend on one another, so no round can continue without some")
+_TOGETHER = dict.fromkeys(OPEN_ROUNDS, "a round of it waits for all owners that were drawn")
 _ALL_OWNERS = {ELASTIC: "it needs all its owners in every round"}
 
 
@@ -94,17 +98,32 @@ def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Meth
         others: the methods to choose from, by name.
     """
     for key, reason in unused_by(method).items():
-        if key in outline.given:
+        if key in outline.given and not key.startswith(LINKS):
             able = [name for name, other in others.items() if key not in unused_by(other)]
             raise ValueError(
                 f"{key} is {_shown(outline.given[key])}, and {method.name} does not use it: {reason}; leave it out, or "
                 f"use one of {', '.join(able)}"
             )
     if method.losses and outline.loss not in method.losses:
+        able = [name for name, other in others.items() if not other.losses or outline.loss in other.losses]
         raise ValueError(
             f"training.loss is {outline.loss!r}, and {method.name} trains with {' or '.join(method.losses)} only; set "
-            f"training.loss to {method.losses[0]}, or choose another algorithm"
+            f"training.loss to {method.losses[0]} if the data fit it, or use one of {', '.join(able)}"
         )
+
+
+def codecs_left_out(method: Method, outline: RunOutline) -> str | None:
+    """Return the sentence for codecs of values that a method does not send; None where it sends all of them.
+
+    They are no error, so that one file serves a comparison of methods.
+    """
+    unused = {
+        key: reason for key, reason in unused_by(method).items() if key in outline.given and key.startswith(LINKS)
+    }
+    if not unused:
+        return None
+    reasons = " and ".join(dict.fromkeys(unused.values()))
+    return f"{', '.join(unused)} left out with {method.name}, which does not send such values: {reasons}"
 
 
 def refuse_too_few(outline: RunOutline) -> None:

@@ -208,11 +208,12 @@ def _check_metric(config: RunConfig, data: DataSet) -> None:
     """Raise ``ValueError`` for a rule about accuracies where there are none."""
     rules, targets = config.evaluation, data.test.y
     wanted = {"target_accuracy": rules.target_accuracy, "metric": "accuracy" if rules.metric == "accuracy" else None}
-    named = [f"evaluation.{key} is {value}" for key, value in wanted.items() if value is not None]
+    instead = {"target_accuracy": "use evaluation.target_loss", "metric": "set evaluation.metric to loss"}
+    named = [key for key, value in wanted.items() if value is not None]
     if named and not isinstance(targets, Tensor) and any(y.ndim > 1 for y in targets.values()):
         raise ValueError(
-            f"{named[0]}, and the tasks {', '.join(targets)} have no class labels, so there is no accuracy; use "
-            f"evaluation.target_loss, or leave it out"
+            f"evaluation.{named[0]} is {wanted[named[0]]}, and the tasks {', '.join(targets)} have no class labels, so "
+            f"there is no accuracy; {instead[named[0]]}, or leave it out"
         )
 
 
@@ -242,6 +243,11 @@ def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, te
     if owners.domain is not None or owners.pixel_noise:
         data.require_pictures("owners.domain and owners.pixel_noise change")
     if owners.domain is not None:
+        if len(data.input_shape) != 3:
+            raise ValueError(
+                f"owners.domain {owners.domain} maps pictures (channels, height, width), and an input of these data "
+                f"has the shape {data.input_shape}; leave it out, or set data.input_shape where the data have it"
+            )
         own = domain(
             owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed
         )
@@ -249,11 +255,21 @@ def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, te
     if index >= num_owners - owners.noisy:
         transform, eval_transform = _noisy(transform, owners.pixel_noise), _noisy(eval_transform, owners.pixel_noise)
         if owners.label_noise:
-            seed = derive(config.seed, "label noise")
-            shard = flip_labels(
-                shard, fraction=owners.label_noise, num_classes=data.num_classes, seed=seed, owner=index
-            )
+            seed, classes = derive(config.seed, "label noise"), _classes_of_labels(data)
+            shard = flip_labels(shard, fraction=owners.label_noise, num_classes=classes, seed=seed, owner=index)
     return OwnerData(shard=shard, test=test, transform=transform, eval_transform=eval_transform)
+
+
+def _classes_of_labels(data: DataSet) -> int | dict[str, int]:
+    """Return the number of classes, or that of each task. Raises ``ValueError`` where there are no class labels."""
+    if isinstance(data.train.y, Tensor):
+        return data.num_classes
+    if data.classes is None:
+        raise ValueError(
+            f"owners.label_noise flips class labels, and the tasks {', '.join(data.train.y)} of the data have none; "
+            f"leave it out, or use owners.pixel_noise"
+        )
+    return {task: len(names) for task, names in data.classes.items()}
 
 
 def _noisy(transform: Transform, sigma: float) -> Transform:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from raysplit.algorithms import ALGORITHMS, check_run, resolve_algorithm
-from raysplit.algorithms.unused import RunOutline
+from raysplit.algorithms.unused import RunOutline, codecs_left_out
 from raysplit.experiment.errors import ConfigError
 from raysplit.given import EXPERIMENT
 
@@ -76,13 +76,15 @@ def outline_of(config: RunConfig) -> RunOutline:
 
 def _given(config: RunConfig) -> dict[str, Any]:
     """Return the shared settings that differ from their defaults, by key."""
-    sections = {name: getattr(config, name) for name in ("training", "evaluation", "owners", "cluster", "reliability")}
+    names = ("training", "evaluation", "owners", "links", "cluster", "reliability")
+    sections = {name: getattr(config, name) for name in names}
     values = {
         f"{name}.{key}": (getattr(section, key), getattr(type(section)(), key))
         for name, section in sections.items()
         for key in type(section).model_fields
     }
-    return {key: value for key, (value, default) in values.items() if value != default}
+    by_kind = {f"links.{rule.kind}": rule for rule in config.links.rules}  # a rule sets the codec of its kind
+    return {**by_kind, **{key: value for key, (value, default) in values.items() if value != default}}
 
 
 def check_elastic(config: RunConfig) -> None:
@@ -115,7 +117,16 @@ def check_elastic(config: RunConfig) -> None:
 
 def say_without_effect(config: RunConfig) -> None:
     """Warn of settings that have no effect beside the others, which a sweep may set on purpose."""
-    rules, owners = config.reliability, config.owners
+    rules, owners, options = config.reliability, config.owners, config.algorithm.resolved_options()
+    method = resolve_algorithm(config.algorithm.name)
+    if config.data.name != EXPERIMENT and (left_out := codecs_left_out(method, outline_of(config))):
+        _say(left_out)
+    for key, reason in options.idle().items():
+        _say(f"algorithm.{key} is {getattr(options, key)}, and has no effect, because {reason}")
+    if rules.quorum != type(rules)().quorum and not (rules.is_open or rules.drops_owners or config.cluster.elastic):
+        _say(f"reliability.quorum is {rules.quorum:g}, and no round of this run continues without some of its owners")
+    if rules.exclude_after != type(rules)().exclude_after and rules.on_bad_update == "stop":
+        _say(f"reliability.exclude_after is {rules.exclude_after}, and with on_bad_update: stop no owner is excluded")
     if rules.tolerated != type(rules)().tolerated and rules.aggregation in ("mean", "median"):
         _say(f"reliability.tolerated is {rules.tolerated}, and the {rules.aggregation} does not use it")
     if rules.late == "merge" and not rules.is_open:

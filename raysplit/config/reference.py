@@ -162,9 +162,10 @@ def _unused() -> str:
     return "\n".join(
         [
             "## Settings and methods\n",
-            "Every method uses every setting of `training`, `evaluation`, `reliability` and `owners`, except for those "
-            "in this table. A run that sets one for a method that does not use it is refused, and so is an elastic run "
-            "of a method that cannot be one.\n",
+            "Every method uses every setting of `training`, `evaluation`, `reliability`, `owners` and `links`, except "
+            "for those in this table. A run that sets one for a method that does not use it is refused, and so is an "
+            "elastic run of a method that cannot be one. Codecs of `links` for values that a method does not send are "
+            "left out with a warning, so that one file serves a comparison.\n",
             *table,
             "\nThe reasons:\n",
             *lines,

@@ -7,12 +7,13 @@ domain into a transform.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from raysplit.data.labels import has_target
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import ColourMap, Compose, Invert, PixelPermutation, Rotation, Transform
 from raysplit.registry import one_of
@@ -59,8 +60,8 @@ def _colour(owner: int, num_owners: int, num_channels: int, seed: int) -> Transf
     """A mix of the channels by each owner's own random non-negative matrix whose rows sum to 1."""
     if num_channels < 2:
         raise ValueError(
-            f"domain colour mixes channels and the images have {num_channels}; use images of several channels, or the "
-            f"domain permutation or rotation"
+            f"owners.domain colour mixes channels and the images have {num_channels}; use images of several channels, "
+            f"or the domain permutation or rotation"
         )
     rows = generator(seed, "domain", owner).dirichlet(np.ones(num_channels), size=num_channels)
     return ColourMap(matrix=tuple(tuple(row) for row in rows.tolist()))
@@ -80,22 +81,47 @@ DOMAINS: dict[str, Callable[[int, int, int, int], Transform]] = {
 }
 
 
-def flip_labels(samples: Samples, *, fraction: float, num_classes: int, seed: int, owner: int) -> Samples:
-    """Return ``samples`` [N] with exactly round(``fraction`` N) labels changed to another class.
+def flip_labels(
+    samples: Samples, *, fraction: float, num_classes: int | Mapping[str, int], seed: int, owner: int
+) -> Samples:
+    """Return ``samples`` [N] with exactly round(``fraction`` N) labels changed to another class, in each task.
 
-    The samples are drawn without replacement, and each new label uniformly from the other classes.
+    The samples are drawn without replacement among those that have a label, and each new label uniformly from the other
+    classes.
+
+    Args:
+        samples: samples with one class label each, or one per task.
+        fraction: share of the labels to change.
+        num_classes: number of classes, or that of each task.
+        seed: seed of the random streams.
+        owner: number of the owner, from 0.
 
     Raises:
-        ValueError: for a fraction outside 0..1, fewer than two classes, or labels of several tasks.
+        ValueError: for a fraction outside 0..1 and fewer than two classes.
     """
-    if not 0 <= fraction <= 1 or num_classes < 2 or not isinstance(samples.y, Tensor):
+    if isinstance(samples.y, Tensor):
+        assert isinstance(num_classes, int), "one number of classes for one label per sample"
+        y: Tensor | dict[str, Tensor] = _flipped(
+            samples.y, fraction, num_classes, generator(seed, "label-noise", owner)
+        )
+    else:
+        assert isinstance(num_classes, Mapping), "a number of classes for each task"
+        y = {
+            task: _flipped(labels, fraction, num_classes[task], generator(seed, "label-noise", owner, task))
+            for task, labels in samples.y.items()
+        }
+    return Samples(x=samples.x, y=y)
+
+
+def _flipped(labels: Tensor, fraction: float, num_classes: int, draw: np.random.Generator) -> Tensor:
+    if not 0 <= fraction <= 1 or num_classes < 2:
         raise ValueError(
             f"label noise cannot flip a fraction {fraction} of labels of {num_classes} classes; give a fraction from "
-            f"0 to 1, and data with at least 2 classes and one label per sample"
+            f"0 to 1, and data with at least 2 classes"
         )
-    draw = generator(seed, "label-noise", owner)
-    chosen = torch.from_numpy(draw.permutation(len(samples))[: round(fraction * len(samples))])
+    rows = has_target(labels).nonzero()[:, 0]
+    chosen = rows[torch.from_numpy(draw.permutation(len(rows))[: round(fraction * len(rows))])]
     shift = torch.from_numpy(draw.integers(1, num_classes, size=len(chosen)))
-    y = samples.y.clone()
+    y = labels.clone()
     y[chosen] = (y[chosen] + shift) % num_classes
-    return Samples(x=samples.x, y=y)
+    return y

@@ -22,6 +22,7 @@ from raysplit.experiment.topology import Topology
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
+from raysplit.schedulers.rules import Rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +82,19 @@ class Experiment:
         setting, updates, cohort = self.setting, self.setting.updates, self.setting.cohort
         values = {
             "training.server_optimizer": (setting.server_optimizer, setting.optimizer),
+            "training.buffers": (setting.buffers, "average"),
             "training.cohort_size": (setting.cohort_size, None),
             "evaluation.divergence_every": (self.evaluation.divergence_every, None),
             "cluster.elastic": (self.elastic, None),
         }
-        for kind, rules in ((UpdateRules, updates), (CohortRules, cohort)):
+        given: list[tuple[str, type[Rules], Rules]] = [
+            ("reliability", UpdateRules, updates),
+            ("reliability", CohortRules, cohort),
+            ("links", LinkOptions, self.links),
+        ]
+        for section, kind, rules in given:
             plain = kind()
-            values |= {f"reliability.{key}": (getattr(rules, key), getattr(plain, key)) for key in kind.model_fields}
+            values |= {f"{section}.{key}": (getattr(rules, key), getattr(plain, key)) for key in kind.model_fields}
         return RunOutline(
             owners=tuple(setting.owners),
             rounds=setting.rounds,

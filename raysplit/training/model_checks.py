@@ -35,9 +35,12 @@ def checked_parties(algorithm: Algorithm, spec: ModelSpec) -> list[PartySpec]:
 
 def check_cuts(parties: Sequence[PartySpec]) -> None:
     """Raise ``ValueError`` for cuts at which inputs leave their owners, or where parts learn something else."""
+    recipes = [recipe for party in parties for recipe in recipes_of(party) if recipe.cuts]
+    for spec, cuts in dict.fromkeys((recipe.spec, recipe.cuts) for recipe in recipes):
+        spec.parts(cuts)  # before anything is started, also where no party has needed them yet
     refuse_sent_inputs(parties)
-    for cut_spec in {recipe.spec: None for party in parties for recipe in recipes_of(party) if recipe.cuts}:
-        cut_spec.check_cuttable()
+    for spec in dict.fromkeys(recipe.spec for recipe in recipes):
+        spec.check_cuttable()
 
 
 def check_outputs(spec: ModelSpec) -> None:

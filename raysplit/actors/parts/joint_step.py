@@ -8,7 +8,7 @@ All gradients are computed at the same weights, before the one update.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -126,6 +126,8 @@ def joint_gradients(
                 parameter.grad.div_(len(zs))
     if rule.grad_source == "per_client":
         sent = _own_gradients(part, zs, ys, loss, stream=stream)
+        if rule.client_grad_scale == "giant":
+            sent = [_scaled(g, w) for g, w in zip(sent, weights, strict=True)]
     else:
         sent = _split(gradients(inputs[0]), rows) if len(inputs) == 1 else [gradients(z) for z in inputs]
         if rule.client_grad_scale == "per_client_mean":
@@ -159,7 +161,11 @@ def _scaled(g: Tensors, factor: float) -> Tensors:
     return untuple(tuple(v * factor if v.is_floating_point() else v for v in as_tuple(g)))
 
 
-def _split(joined: Tensors, rows: list[int]) -> list[Tensors]:
+def _split(joined: Any, rows: list[int]) -> list[Any]:
+    """Divide the rows of tensors, or of the outputs of several heads by task, among the owners."""
+    if isinstance(joined, Mapping):
+        by_task = {task: torch.split(output, rows) for task, output in joined.items()}
+        return [{task: pieces[i] for task, pieces in by_task.items()} for i in range(len(rows))]
     columns = [torch.split(column, rows) for column in as_tuple(joined)]
     return [untuple(tuple(pieces)) for pieces in zip(*columns, strict=True)]
 

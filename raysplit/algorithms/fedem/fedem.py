@@ -30,6 +30,7 @@ from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Settin
 from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.data.inputs import feed
+from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import train_mode
 
@@ -98,6 +99,12 @@ class FedEM(Algorithm):
 
     def set_up(self, setting: Setting) -> None:
         options: FedEMOptions = self.options
+        if isinstance(setting.spec, ClassifierSpec):
+            raise ValueError(
+                f"FedEM weights each sample by the likelihood of its one label, and the model {setting.spec.name!r} "
+                f"has an output for each of several tasks; set algorithm.name to another, such as fedavg or local, or "
+                f"take data with one label per sample"
+            )
         super().set_up(replace(setting, spec=MixtureSpec.of(setting.spec, options.num_learners)))
 
     def parties(self) -> list[PartySpec]:

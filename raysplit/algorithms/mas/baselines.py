@@ -20,7 +20,7 @@ from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
 from raysplit.algorithms.mas.measuring import MeasuringOptions, MeasuringTraining
 from raysplit.algorithms.mas.phase import Phase, TaskGroup
 from raysplit.algorithms.mas.rounds import train_balanced
-from raysplit.algorithms.setting import Options
+from raysplit.algorithms.setting import Options, Setting
 from raysplit.schedulers.grouping.scores import Groups, PairLosses, hoa, mean_affinity, overlap
 
 
@@ -32,6 +32,10 @@ class AllInOneOptions(GroupOptions):
     GradNorm."""
     proximal_mu: float = Field(default=0.01, ge=0)
     """Weight of the proximal term, for ``fedprox``."""
+
+    def idle(self) -> dict[str, str]:
+        unread = [] if self.method == "fedprox" else self.changed("proximal_mu")
+        return dict.fromkeys(unread, f"method is {self.method}")
 
 
 class AllInOne(GroupTraining):
@@ -78,6 +82,10 @@ class TAG(MeasuringTraining):
     options_type: ClassVar[type[Options]] = TAGOptions
     trainings = 2
 
+    def set_up(self, setting: Setting) -> None:
+        super().set_up(setting)
+        self.require_tasks(self.options.num_groups, self.spec.tasks)
+
     def first_phase(self) -> Phase:
         return Phase(groups=(self.spec.tasks,), schedule_from=0, schedule_rounds=self.setting.rounds)
 
@@ -113,6 +121,10 @@ class HOA(GroupTraining):
     trainings = 2
 
     _chosen: Groups = ()
+
+    def set_up(self, setting: Setting) -> None:
+        super().set_up(setting)
+        self.require_tasks(self.options.num_groups, self.spec.tasks)
 
     @property
     def num_rounds(self) -> int:

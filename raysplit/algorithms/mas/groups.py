@@ -27,7 +27,7 @@ from raysplit.algorithms.mas.costs import Ledger, watts_of
 from raysplit.algorithms.mas.live_groups import LiveGroups
 from raysplit.algorithms.mas.phase import Phase, TaskGroup, inherit, label_of, plain_phase
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE, OWNERS
+from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE
 from raysplit.cluster.contract import Promise, gather
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
@@ -61,7 +61,7 @@ class GroupTraining(LiveGroups):
 
     options_type: ClassVar[type[Options]] = GroupOptions
     losses = ("task_sum",)
-    unused = {**NO_NODE, **NO_COMMON_MODEL, **dict.fromkeys(OWNERS, "its owners train and test on common tasks")}
+    unused = {**NO_NODE, **NO_COMMON_MODEL}
 
     def set_up(self, setting: Setting) -> None:
         options: GroupOptions = self.options
@@ -69,7 +69,7 @@ class GroupTraining(LiveGroups):
         if not isinstance(setting.spec, MultiTaskSpec):
             raise ValueError(
                 f"{self.name} trains a model with several tasks, and the model is {setting.spec.name!r}; set data.name "
-                "to a data set with several tasks, such as rooms, and model.name to mas"
+                "to a data set with dense tasks, such as rooms, and model.name to mas"
             )
         self.spec: MultiTaskSpec = setting.spec
         self.ledger = Ledger(watts_of(list(setting.owners), options.devices))
@@ -77,6 +77,15 @@ class GroupTraining(LiveGroups):
         self.serving: dict[str, TaskGroup] = {}
         self.decisions: list[dict[str, Any]] = []
         self._entered: Phase | None = None
+
+    @staticmethod
+    def require_tasks(num_groups: int, tasks: Sequence[str]) -> None:
+        """Raise ``ValueError`` for more groups than there are tasks to divide."""
+        if num_groups > len(tasks):
+            raise ValueError(
+                f"algorithm.num_groups is {num_groups}, and the tasks to divide are {', '.join(tasks)}; give at most "
+                f"{len(tasks)}"
+            )
 
     # -- decisions of a method -----------------------------------------------------------------------------------
 

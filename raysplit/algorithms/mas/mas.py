@@ -72,6 +72,11 @@ class MASOptions(MeasuringOptions):
             )
         return self
 
+    def idle(self) -> dict[str, str]:
+        fixed = [] if self.merged_rounds == "auto" else self.changed("window", "min_correlation")
+        unneeded = [] if self.new_tasks else self.changed("trial_rounds")
+        return dict.fromkeys(fixed, "merged_rounds is a number") | dict.fromkeys(unneeded, "there are no new_tasks")
+
     @property
     def split_rule(self) -> SplitRule:
         if self.merged_rounds == "auto":
@@ -91,9 +96,10 @@ class MAS(MeasuringTraining):
         super().check(options, outline)
         merged, rounds = options.merged_rounds, outline.rounds
         if isinstance(merged, int) and not 1 <= merged < rounds:
+            fitting = f"give merged_rounds 1 to {rounds - 1}" if rounds > 1 else "give at least 2 rounds"
             raise ValueError(
-                f"merged_rounds is {merged} and training.rounds is {rounds}; give merged_rounds 1 to {rounds - 1}, and "
-                f"at least 2 rounds"
+                f"algorithm.merged_rounds is {merged} and training.rounds is {rounds}, and MAS trains merged and then "
+                f"in groups; {fitting}"
             )
 
     def set_up(self, setting: Setting) -> None:
@@ -102,11 +108,7 @@ class MAS(MeasuringTraining):
         self._trials: list[tuple[Affinity, ...]] = []
         self._waiting = dict(options.new_tasks)
         super().set_up(setting)
-        if options.num_groups > len(self.phase.groups[0]):
-            raise ValueError(
-                f"num_groups is {options.num_groups} and there are {len(self.phase.groups[0])} tasks to split; give "
-                f"num_groups at most {len(self.phase.groups[0])}"
-            )
+        self.require_tasks(options.num_groups, self.phase.groups[0])
         single = (1, len(self.phase.groups[0])) if options.mode == "exact" else (1,)
         if options.partition != "affinity" and options.num_groups in single:
             raise ValueError(
@@ -124,7 +126,22 @@ class MAS(MeasuringTraining):
         merged = tuple(task for task in tasks if task not in self._waiting)
         if not merged:
             raise ValueError("new_tasks lists all tasks; leave at least one out, with which training begins")
+        self._refuse_late_trials()
         return Phase(groups=(merged,), schedule_from=0, schedule_rounds=self.setting.rounds)
+
+    def _refuse_late_trials(self) -> None:
+        """Raise ``ValueError`` for a new task whose trial cannot end before the last round."""
+        options, rounds = self.options, self.setting.rounds
+        done = options.merged_rounds if isinstance(options.merged_rounds, int) else 1
+        for task, first in sorted(self._waiting.items(), key=lambda item: item[1]):
+            begins = max(done + 1, first)
+            done = begins + options.trial_rounds
+            if done >= rounds:
+                raise ValueError(
+                    f"algorithm.new_tasks lets {task} begin in round {first}, and its trial of {options.trial_rounds} "
+                    f"rounds, which cannot begin before round {begins}, does not end before the last of {rounds} "
+                    f"rounds; give an earlier round, fewer algorithm.trial_rounds or more training.rounds"
+                )
 
     def measures(self, round: int) -> bool:
         if self._affinity is not None:

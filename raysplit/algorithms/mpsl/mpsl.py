@@ -25,7 +25,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl.migration import refuse_to_move, whole_state
 from raysplit.algorithms.route import Route, RouteOptions
 from raysplit.algorithms.setting import AGGREGATOR, Cut, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import DIVERGENCE, OWN_RULES_AT_NODES, RunOutline
+from raysplit.algorithms.unused import DIVERGENCE, LABELS, OWN_RULES_AT_NODES, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.cluster.device_queue import QueueDevice
 from raysplit.models.frozen import trained_state
@@ -76,7 +76,7 @@ class MPSL(Algorithm):
     name = "mpsl"
     title = "MP-SL"
     comes_and_goes = True
-    unused = OWN_RULES_AT_NODES
+    unused = {**OWN_RULES_AT_NODES, LABELS: "labels stay at their owners"}
     options_type: ClassVar[type[Options]] = MPSLOptions
 
     @classmethod

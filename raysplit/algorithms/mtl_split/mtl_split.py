@@ -27,7 +27,7 @@ from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtl_split.heads_node import HeadsHandle, HeadsNode
 from raysplit.algorithms.setting import Cut, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import NO_AVERAGE, RunOutline
+from raysplit.algorithms.unused import NO_AVERAGE, OWN_STATISTICS, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.classifier.spec import ClassifierSpec
 
@@ -89,7 +89,7 @@ class MTLSplit(Algorithm):
     can_be_simulated = False
     title = "MTL-Split"
     round_is_report = True
-    unused = NO_AVERAGE
+    unused = {**NO_AVERAGE, **OWN_STATISTICS}
     options_type: ClassVar[type[Options]] = MTLSplitOptions
 
     @classmethod
@@ -110,7 +110,12 @@ class MTLSplit(Algorithm):
                 f"MTL-Split trains the heads of a multi-task classifier, and the model is {spec.name!r}; use data with "
                 f"several labels per image, such as shapes3d, and set model.name to multi_task"
             )
-        self.groups = dealt(spec.tasks, min(options.num_nodes or len(spec.tasks), len(spec.tasks)))
+        if options.num_nodes is not None and options.num_nodes > len(spec.tasks):
+            raise ValueError(
+                f"algorithm.num_nodes is {options.num_nodes}, and each node holds the head of at least one of the "
+                f"tasks {', '.join(spec.tasks)}; give at most {len(spec.tasks)}"
+            )
+        self.groups = dealt(spec.tasks, options.num_nodes or len(spec.tasks))
         self.frozen = spec.frozen
         self._best: tuple[float, int, dict[str, Tensor]] | None = None
 

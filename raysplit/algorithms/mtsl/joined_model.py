@@ -94,8 +94,9 @@ def graft(own: ModelSpec, own_cut: int | str, shared: ModelSpec, shared_cut: int
     sent, expected = crossing_shapes(own, own_cut), crossing_shapes(shared, shared_cut)
     if sent != expected:
         raise ValueError(
-            f"the bottom of {owner}, {own.name} cut at {own_cut!r}, sends {_shown(sent)} per sample and the shared "
-            f"part of {shared.name} behind {shared_cut!r} takes {_shown(expected)}; change its sizes or its cut"
+            f"the bottom of {owner} in algorithm.bottoms, {own.name} cut at {own_cut!r}, sends {_shown(sent)} per "
+            f"sample and the shared part of {shared.name} behind {shared_cut!r} takes {_shown(expected)}; change its "
+            f"sizes or its cut"
         )
     return GraftedSpec(
         name=own.name,

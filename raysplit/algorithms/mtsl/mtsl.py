@@ -8,7 +8,7 @@ rate. Activations and labels go up and gradients come down; weights are not sent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -26,7 +26,7 @@ from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, Measu
 from raysplit.algorithms.mtsl.membership import Membership, members, take_mean_bottom, taking_mean_bottom
 from raysplit.algorithms.mtsl.own_bottoms import Bottom, bottoms_of
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, Setting, SplitOptions, Team
-from raysplit.algorithms.unused import NO_AVERAGE, NO_COMMON_MODEL, RunOutline
+from raysplit.algorithms.unused import BUFFERS, NO_AVERAGE, NO_COMMON_MODEL, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import generator
@@ -102,6 +102,11 @@ class MTSL(Algorithm):
         for round in sorted({0, *(m.leaves for m in options.members.values() if m.leaves is not None)}):
             if round < outline.rounds:
                 members(outline.owners, options.members, round)
+        if BUFFERS in outline.given and all(member.bottom != "mean" for member in options.members.values()):
+            raise ValueError(
+                f"{BUFFERS} is {outline.given[BUFFERS]!r}, and in mtsl owners keep their own statistics, unless they "
+                f"join with the mean bottom of others (algorithm.members); leave it out"
+            )
         if isinstance(options.learning_rates, FixedRates):
             options.learning_rates.of_owners(outline.owners, 0.0)
         if isinstance(options.bottoms, Mapping):
@@ -128,6 +133,9 @@ class MTSL(Algorithm):
             if isinstance(rates, AutoRates)
             else None
         )
+        if self._measured is not None:
+            for spec in dict.fromkeys(self._specs.values()):
+                refuse_no_curvature(spec.parts(self.placed_cuts), self.placed_cuts[0])
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -215,3 +223,13 @@ def refuse_mixed_statistics(top: nn.Module) -> None:
             f"algorithm.server_forward to grad_avg (statistics of each owner's batch) or to concat (of all rows), or "
             f"use a model without batch norm"
         )
+
+
+def refuse_no_curvature(parts: Sequence[nn.Module], cut: Cut) -> None:
+    """Raise ``ValueError`` for learning rates from the curvature of a bottom or a top that has no weights to train."""
+    for name, part in zip(("bottom", "top"), parts, strict=True):
+        if not any(weight.requires_grad for weight in part.parameters()):
+            raise ValueError(
+                f"algorithm.learning_rates are measured at the bottom and at the top, and with the cut {cut!r} the "
+                f"{name} has no weights to train; set algorithm.cut so that it has some, or give the rates as numbers"
+            )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from raysplit.algorithms.mtsl.joined_model import graft
 from raysplit.algorithms.setting import AUTO, placed
+from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.spec import ModelSpec
 
 
@@ -39,8 +40,13 @@ def bottoms_of(
             have the bottom of ``spec``.
 
     Raises:
-        ValueError: for a bottom that does not fit the top.
+        ValueError: for a bottom that does not fit the top, and for a multi-task classifier, which has one backbone.
     """
+    if bottoms and isinstance(spec, ClassifierSpec):
+        raise ValueError(
+            f"algorithm.bottoms puts other networks in front of the top of model.name {spec.name}, whose heads take "
+            f"the features of its own backbone; leave bottoms out, or train data with one label per sample"
+        )
     if isinstance(bottoms, Mapping):
         own = dict(bottoms)
     else:

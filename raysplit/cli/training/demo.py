@@ -113,7 +113,7 @@ def _tree(algorithm: str, seed: int, rounds: int, cluster: str) -> dict[str, Any
         "model": {"name": "cnn8"},
         "data": {"name": "digits"},
         "partition": {"name": "noniid_ratio", "num_owners": 10, "ratio": 1.0},
-        "links": {"smashed": "int8", "gradients": "int8", "labels": "narrow"},
+        "links": {} if algorithm == "fedavg" else {"smashed": "int8", "gradients": "int8", "labels": "narrow"},
         "algorithm": {"name": algorithm} | ({} if algorithm == "fedavg" else {"cut": 1}),
         "training": {
             "rounds": rounds,

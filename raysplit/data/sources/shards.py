@@ -120,8 +120,8 @@ class StreamedShard:
 
     def _not_at_once(self) -> ValueError:
         return ValueError(
-            f"{self.uri} is read a few rows at a time, and this method needs all samples at once; take a data set that "
-            f"is loaded into memory"
+            f"data.name is {STREAMED}, {self.uri} is read a few rows at a time, and this method needs all samples at "
+            f"once; use another algorithm, or a data set that is loaded into memory"
         )
 
     def _group(self, index: int) -> Samples:

@@ -52,7 +52,8 @@ class ClassifierSpec(ModelSpec):
         if starts[:1] != [0] or len(starts) < len(cuts) or any(a >= b for a, b in zip(starts, ends, strict=True)):
             raise ValueError(
                 f"got the cuts {tuple(cuts)} for a model of {len(model.heads)} heads; give 0, after its backbone, and "
-                f"then rising numbers below {len(model.heads)}"
+                f"then rising numbers below {len(model.heads)}: set algorithm.cut to 0, or algorithm.name to one that "
+                f"does not cut, such as mtl_split or fedavg"
             )
         heads = list(model.heads.items())
         groups = [nn.ModuleDict(dict(heads[a:b])) for a, b in zip(starts, ends, strict=True)]

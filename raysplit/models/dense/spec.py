@@ -29,11 +29,20 @@ class MultiTaskSpec(ModelSpec):
         return replace(self, options={**dict(self.options), "tasks": tuple(tasks)})
 
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
+        """Build the whole model. Raises ``ValueError`` for any cut."""
         if cuts:
-            raise ValueError(
-                f"a multi-task model stays whole and got cuts {tuple(cuts)}; take an algorithm without cuts"
-            )
+            raise self._stays_whole(cuts)
         return [self.build()]
+
+    def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
+        """Raise ``ValueError``: this model is not cut."""
+        raise self._stays_whole((cut,))
+
+    def _stays_whole(self, cuts: Sequence[int | str]) -> ValueError:
+        return ValueError(
+            f"model.name {self.name} has a decoder for each dense task and stays whole, and the algorithm cuts it at "
+            f"{', '.join(map(str, cuts))}; set algorithm.name to one that does not cut, such as mas or fedavg"
+        )
 
     def places(self) -> list[Place]:
         """Raise ``ValueError``: this model is not cut."""

@@ -10,11 +10,14 @@ from disturbed import ALGORITHMS as SMALL
 from disturbed import changes
 from support import same, settings, train
 
-from raysplit.actors.aggregation import UpdateRefused
+from raysplit.actors.aggregation import UpdateRefused, UpdateRules
 from raysplit.algorithms import ALGORITHMS
-from raysplit.algorithms.unused import unused_by
+from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.unused import codecs_left_out, unused_by
+from raysplit.config.checks import outline_of
 from raysplit.config.errors import ConfigError
-from raysplit.config.run import check_config
+from raysplit.config.run import RunConfig, check_config
+from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.runs.result import Result
 
 METHODS = [name for name in SMALL if " " not in name and name != "mtl_split"]
@@ -36,27 +39,49 @@ TRIED: dict[str, dict[str, Any]] = {
     "reliability.aggregation": {"reliability": {"aggregation": "median"}},
     "reliability.max_update_norm": {"reliability": {"max_update_norm": 1e-9}},
     "evaluation.divergence_every": {"evaluation": {"divergence_every": 1}},
+    "training.buffers": {"training": {"buffers": "local"}},
+    "owners.domain": {"owners": {"domain": "permutation"}},
+    "owners.pixel_noise": {"owners": {"noisy": 1, "pixel_noise": 0.5}},
     "owners.label_noise": {"owners": {"noisy": 1, "label_noise": 0.5}},
+    "reliability.over_selection": {"reliability": {"over_selection": 0.5}},
+    "links.smashed": {"links": {"smashed": "float16"}},
+    "links.gradients": {"links": {"gradients": "float16"}},
+    "links.weights": {"links": {"weights": "float16"}},
+    "links.labels": {"links": {"labels": "narrow"}},
 }
+
+
+NORMED: dict[str, Any] = {"model": {"name": "support:normed_net", "dtype": "float64"}}
+ON: dict[str, dict[str, Any]] = {"training.buffers": NORMED}
+"""What a setting needs to have an effect, where the usual run has not."""
+WHOLE_RUN = {
+    "training.rounds",
+    *(f"evaluation.{key}" for key in EvaluationRules.model_fields if key != "divergence_every"),
+    *(f"reliability.{key}" for key in ReliabilityRules.model_fields if key not in UpdateRules.model_fields),
+}
+"""Settings of the loop around all methods, except those of open rounds, which methods refuse."""
 
 
 def tree(name: str, **more: Any) -> dict[str, Any]:
     small = changes(name, {**TRAINING, **more.pop("training", {})}, **more)
+    if "model" in more and name == "mtsl":
+        small["algorithm"] = {**small["algorithm"], "server_forward": "concat"}
     if name != "mtl_split":
-        small["data"] = {"name": "random", "num_classes": 5, "num_samples": 130, "dim": 10, "seed": 1}
+        small["data"] = {"name": "random", "num_classes": 5, "num_samples": 130, "input_shape": [1, 2, 5]}
         small["partition"] = {"name": "quantity", "num_owners": 3}
     return small
 
 
 @cache
-def plain(name: str) -> Result:
-    return train(**tree(name))
+def plain(name: str, key: str = "") -> Result:
+    return train(**tree(name, **ON.get(key, {})))
 
 
 def equal(a: Result, b: Result) -> bool:
     labels = a.states.keys() == b.states.keys()
     measured = any("divergence_raw" in row for row in b.rows)
-    return labels and not measured and all(same(a.states[label], b.states[label]) for label in a.states)
+    moved = a.links != b.links
+    return labels and not measured and not moved and all(same(a.states[label], b.states[label]) for label in a.states)
 
 
 @pytest.mark.parametrize("name", [*METHODS, pytest.param("mtl_split", marks=pytest.mark.slow)])
@@ -68,8 +93,11 @@ def test_what_is_not_refused_is_heeded(name: str) -> None:
             continue  # its data have several labels per sample
         if key == "training.cohort_size" and name == "mtl_split":
             continue  # its only owner is the cohort
-        method = ALGORITHMS[name]
-        if key in unused_by(method) or (key == "training.loss" and method.losses):
+        method, more = ALGORITHMS[name], {**ON.get(key, {}), **more}
+        if key.startswith("links.") and key in unused_by(method):
+            assert equal(plain(name), train(**tree(name, **more)))  # a warning says so
+            continue
+        if is_refused(key, method):
             with pytest.raises(ConfigError, match=key.replace(".", r"\.") + " is "):
                 check_config(settings(**tree(name, **more)))
             continue
@@ -77,21 +105,46 @@ def test_what_is_not_refused_is_heeded(name: str) -> None:
             found = train(**tree(name, **more))
         except UpdateRefused:
             continue
-        if equal(plain(name), found):
+        if equal(plain(name, key if key in ON else ""), found):
             without_effect.append(key)
     assert without_effect == []
+
+
+def is_refused(key: str, method: type[Algorithm]) -> bool:
+    by_options = (key == "training.loss" and method.losses) or (key == "training.buffers" and method.name == "mtsl")
+    return key in unused_by(method) or bool(by_options)
+
+
+def test_every_setting_is_tried() -> None:
+    """A codec for smashed data was no error with FedAvg, which sends none: nobody had tried the section ``links``."""
+    sections = {name: RunConfig.model_fields[name].annotation for name in ("training", "owners", "links")}
+    keys = {f"{name}.{key}" for name, kind in sections.items() for key in kind.model_fields}  # type: ignore[union-attr]
+    keys |= {f"reliability.{key}" for key in ReliabilityRules.model_fields}
+    keys |= {f"evaluation.{key}" for key in EvaluationRules.model_fields}
+    together = {"reliability.tolerated", "owners.noisy", "links.rules"}  # with others, or as these
+    assert keys == TRIED.keys() | WHOLE_RUN | together
 
 
 def test_the_methods_of_groups_declare_the_same() -> None:
     """They share one class; what is said of one holds for all six."""
     groups = ("all_in_one", "one_by_one", "tag", "hoa", "mas")
     assert len({tuple(unused_by(ALGORITHMS[name])) for name in groups}) == 1
-    assert {"training.server_optimizer", "owners.domain", "evaluation.divergence_every"} <= unused_by(
+    assert {"training.server_optimizer", "links.smashed", "evaluation.divergence_every"} <= unused_by(
         ALGORITHMS["mas"]
     ).keys()
     for name in groups:
         with pytest.raises(ConfigError, match=r"training\.loss is 'mse', and .* trains with task_sum only"):
             check_config({"algorithm": {"name": name}, "training": {"loss": "mse", "rounds": 40}})
+
+
+def test_a_rule_for_a_link_is_one_for_its_kind() -> None:
+    rules = {"rules": [{"from": "owner-*", "kind": "smashed", "codec": "float16"}]}
+    found = [
+        codecs_left_out(ALGORITHMS[name], outline_of(check_config(settings(algorithm={"name": name}, links=rules))))
+        for name in ("fedavg", "splitnn")
+    ]
+    reason = "which does not send such values: the owners train the whole model"
+    assert found == [f"links.smashed left out with fedavg, {reason}", None]
 
 
 def wrong(**sections: Any) -> str:

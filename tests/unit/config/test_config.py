@@ -255,7 +255,10 @@ def test_rules_about_accuracy_are_refused_for_tasks_without_labels(rule: dict[st
     rooms = {"name": "rooms", "num_buildings": 2, "num_train": 2, "num_val": 1, "num_test": 1, "image_size": 16}
     changes = {"data": rooms, "model": {"name": "mas"}, "partition": {"name": "natural_id", "num_owners": 2}}
     config = check_config(settings(**changes, training={"loss": "task_sum"}, evaluation=rule))
-    with pytest.raises(ValueError, match=r"no class labels, so there is no accuracy; use evaluation\.target_loss"):
+    with pytest.raises(
+        ValueError,
+        match=r"no class labels, so there is no accuracy; (use evaluation\.target_loss|set evaluation\.metric to loss)",
+    ):
         build(config)
 
 

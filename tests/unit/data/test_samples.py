@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from raysplit.data.domains import flip_labels
+from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.map_style import side_of
@@ -162,6 +163,26 @@ def test_label_noise_is_keyed_by_seed_and_owner() -> None:
     assert noisy(1, 0) == noisy(1, 0)
     assert noisy(1, 0) != noisy(1, 1)
     assert noisy(1, 0) != noisy(2, 0)
+
+
+def test_label_noise_flips_the_labels_of_every_task() -> None:
+    """With several labels per sample the option was refused, and an owner could have no noise."""
+    tasks = {"shape": 3, "color": 2}
+    clean = Samples(x=torch.zeros(60, 1), y={task: torch.arange(60) % count for task, count in tasks.items()})
+    noisy = flip_labels(clean, fraction=0.5, num_classes=tasks, seed=1, owner=0)
+    changed = {task: noisy.y[task] != clean.y[task] for task in tasks}
+    assert [int(rows.sum()) for rows in changed.values()] == [30, 30]
+    assert not torch.equal(changed["shape"], changed["color"])  # drawn for each task by itself
+    assert all(int(noisy.y[task].max()) < count for task, count in tasks.items())
+
+
+def test_label_noise_leaves_missing_labels_missing() -> None:
+    """The mark of a missing label was shifted like a label, and became a class."""
+    clean = Samples(x=torch.zeros(40, 1), y=torch.where(torch.arange(40) % 2 == 0, NO_LABEL, 1))
+    noisy = flip_labels(clean, fraction=0.5, num_classes=3, seed=1, owner=0)
+    assert isinstance(noisy.y, torch.Tensor)
+    assert noisy.y[::2].tolist() == [NO_LABEL] * 20
+    assert int((noisy.y[1::2] != 1).sum()) == 10
 
 
 def test_label_noise_outside_zero_to_one_is_refused() -> None:

@@ -270,8 +270,11 @@ async def _widened(algorithm: MAS) -> Any:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"merged_rounds": 3}, "merged_rounds is 3 and training.rounds is 3; give merged_rounds 1 to 2"),
-        ({"num_groups": 4}, "num_groups is 4 and there are 3 tasks to split"),
+        (
+            {"merged_rounds": 3},
+            "merged_rounds is 3 and training.rounds is 3, and MAS .* in groups; give merged_rounds 1 to 2",
+        ),
+        ({"num_groups": 4}, "num_groups is 4, and the tasks to divide are s, d, k; give at most 3"),
         ({"new_tasks": {"x": 1}}, "new_tasks names 'x', which is no task of the data; the tasks are s, d, k"),
         ({"new_tasks": dict.fromkeys("sdk", 1)}, "leave at least one out"),
     ],
