@@ -85,6 +85,11 @@ def unused_by(method: Method) -> dict[str, str]:
     return {**together, **({} if method.comes_and_goes else _ALL_OWNERS), **method.unused}
 
 
+def trains_whole_models(method: Method) -> bool:
+    """Whether the owners of a method train whole models, so that nothing crosses a cut."""
+    return NO_NODE.items() <= method.unused.items()
+
+
 def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Method]) -> None:
     """Raise ``ValueError`` for a setting that would have no effect, naming methods that use it.
 

@@ -7,13 +7,28 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from raysplit.algorithms import ALGORITHMS, check_run, resolve_algorithm
-from raysplit.algorithms.unused import RunOutline
+from raysplit.algorithms.unused import RunOutline, trains_whole_models
 from raysplit.given import EXPERIMENT
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
 
 logger = logging.getLogger(__name__)
+
+_ON_RAY_ONLY = frozenset(
+    f"cluster.{key}"
+    for key in (
+        "address",
+        "num_cpus",
+        "places",
+        "sharing",
+        "strategy",
+        "object_store_mib",
+        "placement_timeout_s",
+        "dashboard",
+        "gpus_per_place",
+    )
+)
 
 
 def check_method(config: RunConfig, *, is_recorded: bool) -> None:
@@ -100,6 +115,14 @@ def say_without_effect(config: RunConfig) -> None:
             _say(f"owners.{key} is {getattr(owners, key):g} and owners.noisy is 0, so no owner has noise")
     if owners.noisy and not (owners.pixel_noise or owners.label_noise):
         _say(f"owners.noisy is {owners.noisy} and the noise is 0; set owners.pixel_noise or owners.label_noise")
+    if config.cluster.kind == "local" and (idle := [key for key in _given(config) if key in _ON_RAY_ONLY]):
+        _say(f"{', '.join(idle)}: without effect, since cluster.kind is local")
+    if trains_whole_models(resolve_algorithm(config.algorithm.name)):
+        for kind in ("smashed", "gradients"):
+            if (codec := getattr(config.links, kind)) != "identity":
+                _say(
+                    f"links.{kind} is {codec}, and {config.algorithm.name} sends none: the owners train the whole model"
+                )
 
 
 @cache
