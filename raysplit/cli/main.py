@@ -152,6 +152,13 @@ def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
         _print_ways_on(error)
         is_mistake = isinstance(error, ValueError) and not isinstance(error, RuntimeError)  # a wrong answer is both
         sys.exit(2 if is_mistake else 1)
+    except SystemExit as ended:  # no command raises it, so that code of the user's does
+        if not stop.has_come:
+            _print_error(
+                f"own code ended the program: {described(ended)}; let it raise an error that says what is wrong"
+            )
+        _print_ways_on(ended)
+        sys.exit(stop.exit_code if stop.has_come else 1)
     except Exception as error:
         if not stop.has_come:
             raise

@@ -15,7 +15,7 @@ from raysplit.data.domains import domain_names
 from raysplit.data.partition.laws import checked_parameters, partition_names
 from raysplit.data.reading import Kind, Layout, Reading
 from raysplit.models.zoo import checked_model_options, known_model
-from raysplit.options import PathText, is_recorded
+from raysplit.options import LocationText, PathText, is_recorded
 from raysplit.paths import checked_name, expanded
 from raysplit.registry import known, one_of
 from raysplit.schedulers.rules import Rules
@@ -155,7 +155,7 @@ class OwnersConfig(Rules):
 class OutputConfig(Rules):
     """Folder of the results, ``<root>/<name>/``."""
 
-    root: PathText = "runs"
+    root: LocationText = "runs"
     """Folder or URI of all runs."""
     name: str | None = None
     """Name of the run; None takes the name of the configuration file or the algorithm, with date and time."""
