@@ -27,7 +27,7 @@ class UpdateRefused(ValueError):
     """Raised for an owner's update that training cannot have produced; the message names owner, round and reason."""
 
     def __init__(self, owner: str, round: int, reason: str) -> None:
-        super().__init__(f"the update of {owner} in round {round} is refused: {reason}")
+        super().__init__(f"the update of {owner} in round {round + 1} is refused: {reason}")
         self.owner, self.round, self.reason = owner, round, reason
 
     def __reduce__(self) -> tuple[type[UpdateRefused], tuple[str, int, str]]:

@@ -41,6 +41,22 @@ def check_size(tree: object) -> None:
     )
 
 
+_ON_RAY_ONLY = frozenset(
+    f"cluster.{key}"
+    for key in (
+        "address",
+        "num_cpus",
+        "places",
+        "sharing",
+        "strategy",
+        "object_store_mib",
+        "placement_timeout_s",
+        "dashboard",
+        "gpus_per_place",
+    )
+)
+
+
 def check_method(config: RunConfig, *, is_recorded: bool) -> None:
     """Raise ``ValueError`` for a run that its method cannot train, or that sets what its method does not use.
 
@@ -136,6 +152,8 @@ def say_without_effect(config: RunConfig) -> None:
             _say(f"owners.{key} is {getattr(owners, key):g} and owners.noisy is 0, so no owner has noise")
     if owners.noisy and not (owners.pixel_noise or owners.label_noise):
         _say(f"owners.noisy is {owners.noisy} and the noise is 0; set owners.pixel_noise or owners.label_noise")
+    if config.cluster.kind == "local" and (idle := [key for key in _given(config) if key in _ON_RAY_ONLY]):
+        _say(f"{', '.join(idle)}: without effect, since cluster.kind is local")
 
 
 @cache

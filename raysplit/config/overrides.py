@@ -20,7 +20,8 @@ LOCAL_EPOCHS, SGD_RATE = 5, 0.1
 def read_tree(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a YAML file and apply the overrides in order; without a file, as `without_file`. Raises `ConfigError`."""
     tree = _read(path) if path is not None else {}
-    for override in overrides:
+    for number, override in enumerate(overrides):
+        _refuse_lost(override, overrides[:number])
         _apply(tree, override)
     return tree if path is not None else without_file(tree)
 
@@ -53,6 +54,16 @@ def _read(path: str | Path) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     return clipped(str(getattr(error, "strerror", None) or error), 500)
+
+
+def _refuse_lost(override: str, before: Sequence[str]) -> None:
+    """Raise `ConfigError` for an override of a section that undoes one of a setting in it."""
+    key = override.partition("=")[0].strip()
+    for other in before:
+        if other.strip().startswith(f"{key}."):
+            raise ConfigError(
+                f"override {override!r} replaces all of {key}, with {other!r} before it; give it before that one"
+            )
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

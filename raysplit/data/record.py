@@ -25,6 +25,8 @@ MAX_OWNERS = 1000
 
 _NUM_LOOKED_AT = 256  # samples that the evaluation transform is applied to
 _LARGE = 100  # inputs beyond it hardly train
+_WHITE_OF_16_BITS = 65535
+_DEEP = f"pixels, divided by {_WHITE_OF_16_BITS}"
 _DARK = 64  # largest byte of pictures that use a quarter of their range
 
 Record = dict[str, Any]
@@ -183,6 +185,12 @@ def _input_problems(data: DataSet, record: Record) -> list[str]:
             way = f"set data.max_value: {stored[1]:g} if that is white, or data.values" if ours else "look at the data"
             problems.append(
                 f"the largest pixel of {key} is {stored[1]:g} of 255, so that inputs are {high:.3g} at most; {way}"
+            )
+        elif ours and not is_said and stored and stored[0] >= 0 and stored[1] < 0.25 and _DEEP in data.done[0]:
+            largest = stored[1] * _WHITE_OF_16_BITS
+            problems.append(
+                f"the largest pixel of {key} is {largest:.0f} of {_WHITE_OF_16_BITS}, so that inputs are {high:.3g} at "
+                f"most; set data.max_value ({_white(largest):g} for {(int(_white(largest)) + 1).bit_length() - 1} bits)"
             )
         elif not is_said and (max(-low, high) > _LARGE or (max(-low, high) > 1 and entry["to_model"]["whole"])):
             whole = "whole numbers" if entry["to_model"]["whole"] else "numbers"

@@ -156,6 +156,8 @@ def _prototype(spec: ModelSpec) -> nn.Module:
         else:
             model = build_model(spec.name, **about_data, data_inputs=dict(spec.inputs), **dict(spec.options))
     _refuse_own_dtype(spec, model)
+    _refuse_hooks(spec, model)
+    _say_converted_buffers(spec, model)
     return model.to(DTYPES[spec.dtype])
 
 
@@ -169,6 +171,24 @@ def _refuse_own_dtype(spec: ModelSpec, model: nn.Module) -> None:
                 f"the model {spec.name!r} makes its weight {name!r} {own} itself, and model.dtype is {spec.dtype}, to "
                 f"which all weights would be converted; leave the conversion out of the model"
                 + (f", or set model.dtype to {own}" if own == "float64" else "")
+            )
+
+
+def _say_converted_buffers(spec: ModelSpec, model: nn.Module) -> None:
+    """Warn of buffers that the model has made in half precision, and that get the type of the run."""
+    for name, buffer in model.named_buffers():
+        if buffer.dtype in (torch.float16, torch.bfloat16):
+            own = str(buffer.dtype).removeprefix("torch.")
+            logger.warning("the buffer %r of the model %r is %s and becomes %s", name, spec.name, own, spec.dtype)
+
+
+def _refuse_hooks(spec: ModelSpec, model: nn.Module) -> None:
+    """Raise ``ValueError`` for a hook at a weight, which is lost where the model is copied for a party."""
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise ValueError(
+                f"the model {spec.name!r} has a hook at its weight {name!r}, which torch does not copy, so that it "
+                f"would be without effect; change the gradient in forward, by a torch.autograd.Function"
             )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ from raysplit.data.inputs import feed
 from raysplit.data.samples import Samples
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
+
+logger = logging.getLogger(__name__)
 
 _TOO_FEW = "Expected more than 1 value per channel"  # how torch's normalizations refuse a batch of one sample
 
@@ -40,12 +44,34 @@ def refuse_unfit_loss(setting: Setting) -> None:
         if loss is cross_entropy and isinstance(outputs, Tensor) and outputs.ndim > 1:
             _require_classes(outputs.shape[1], setting.spec, what)
         try:
-            value: Any = loss(outputs, wire_labels(targets))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="Using a target size")  # torch's word for what broadcasts
+                value: Any = loss(outputs, wire_labels(targets))
         except Exception as error:
             raise ValueError(f"{what}: {error}") from error
     if not isinstance(value, Tensor) or value.numel() != 1:
         shown = _shown(value) if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise ValueError(f"{what}: a loss must return one number as a tensor, the mean over the batch, got {shown}")
+    if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and _broadcasts(loss, outputs, targets):
+        logger.warning(
+            "%s: the loss of two samples is not the mean of their losses, as where [2, 1] and [2] broadcast to [2, 2]; "
+            "if it does not compare samples on purpose, let the model return one number per sample without a dimension",
+            what,
+        )
+
+
+def _broadcasts(loss: Any, outputs: Tensor, targets: Tensor) -> bool:
+    """Whether a loss seems to compare each output [B, 1] with each target [B]."""
+    if outputs.shape[1:] != (1,) or targets.ndim != 1:
+        return False
+    made, right = torch.arange(2.0, dtype=outputs.dtype)[:, None], wire_labels(torch.arange(2).to(targets.dtype))
+    try:
+        with torch.no_grad():
+            together = float(loss(made, right))
+            alone = sum(float(loss(made[row : row + 1], right[row : row + 1])) for row in range(2)) / 2
+    except Exception:
+        return False
+    return abs(together - alone) > 1e-4 * max(1.0, abs(alone))
 
 
 def _two_samples(setting: Setting) -> tuple[Any, Any] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,10 +15,13 @@ from raysplit.algorithms.sent_inputs import recipes_of, refuse_sent_inputs
 from raysplit.cluster.contract import PartySpec
 from raysplit.data.inputs import feed
 from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.cutting.same_model import keeps_hidden_state
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.training.fit import refuse_unfit
 from raysplit.training.preflight import deployed_parties
+
+logger = logging.getLogger(__name__)
 
 NUM_ROWS = 2
 
@@ -57,6 +62,19 @@ def check_outputs(spec: ModelSpec) -> None:
         raise ValueError(
             f"the model {spec.name!r} returns a tensor of shape {tuple(outputs.shape)} for {NUM_ROWS} samples; its "
             f"first dimension must be the batch"
+        )
+    _say_hidden_state(spec)
+
+
+@lru_cache(maxsize=64)
+def _say_hidden_state(spec: ModelSpec) -> None:
+    """Warn, once in a process, of a model whose passes change the next ones by more than weights and buffers."""
+    if keeps_hidden_state(spec.build(), spec.example(NUM_ROWS)):
+        logger.warning(
+            "the model %r keeps something between batches that is neither a weight nor a buffer, such as a counter or "
+            "a random generator of its own: a run that is resumed gets other weights; keep numbers in buffers, and "
+            "draw from torch's own stream, which is seeded for every step",
+            spec.name,
         )
 
 

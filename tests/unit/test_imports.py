@@ -35,7 +35,8 @@ def test_names_that_a_script_imports_are_there(path: Path) -> None:
 RUN = {
     "config.yaml": "{partition: {name: iid, num_owners: 2}, algorithm: {name: fedavg}, training: {rounds: 1}}",
     "metrics.jsonl": '{"round": 1, "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": 0.5, "bytes": 1, '
-    '"seconds": 1.0, "num_samples": 1, "num_owners": 2}\n',
+    '"seconds": 1.0, "num_samples": 1, "num_owners": 2, "train_seconds_total": 1.0, "samples_per_s": 1.0, '
+    '"bytes_total": 1}\n',
     "summary.json": '{"stopped": "all rounds done"}',
 }
 

@@ -92,9 +92,60 @@ def check_same_model(model: nn.Module, root: nn.Module, graph: fx.Graph, example
     compare(False, 0, example)
     rows = _more_rows(example)
     compare(True, 0, rows)
+    written, traced = _twice(_written(model, True), feed, rows), _twice(root, partial(_interpreted, graph), rows)
+    if written is not None and traced is not None and not _close(written[1], traced[1]):
+        raise CannotCut(
+            f"from its second batch on, the graph of {name} computes something else than the model: its forward keeps "
+            f"something between batches that a trace freezes, such as a counter or a random generator of its own; keep "
+            f"numbers in buffers and draw from torch's own stream, or {LEAVE_WHOLE}"
+        )
     if _draws(model, rows):
         for seed in range(1, 4):  # a branch on a random number agrees with its trace now and then
             compare(True, seed, rows)
+
+
+def keeps_hidden_state(model: nn.Module, example: Values) -> bool:
+    """Whether a training pass changes the next one through something that is neither a weight nor a buffer.
+
+    Such a thing, a counter or a random generator of the model's own, is in no checkpoint. A model that fails on the
+    batch, or of more than `MAX_BYTES`, is taken to keep nothing.
+    """
+    if sum(parameter.nbytes for parameter in model.parameters()) > MAX_BYTES:
+        return False
+    runs = _twice(model, feed, _more_rows(example))
+    return runs is not None and not _close(*runs)
+
+
+def _twice(
+    module: nn.Module, compute: Callable[[nn.Module, Values], Any], batch: Values
+) -> tuple[list[Any], list[Any]] | None:
+    """Return outputs and gradients of two training passes from equal weights, buffers and random streams."""
+    copied = _ready(_copy(module), True)
+    buffers = {path: dict(part.named_buffers(recurse=False)) for path, part in copied.named_modules()}
+    kept = copy.deepcopy(buffers)
+    found = []
+    for _ in range(2):
+        try:
+            run = _run(copied, compute, batch, 0)
+        except Exception:
+            return None
+        found.append([*run.outputs, *run.gradients.values()])
+        for path, own in copy.deepcopy(kept).items():
+            copied.get_submodule(path)._buffers.update(own)
+    return found[0], found[1]
+
+
+def _close(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    """Whether values agree but for the order of sums."""
+    return len(first) == len(second) and all(
+        a is b
+        or (
+            a is not None
+            and b is not None
+            and torch.allclose(a.double(), b.double(), rtol=1e-5, atol=1e-6, equal_nan=True)
+        )
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 def _wrong_output(name: str, mode: str, *, draws: bool) -> str:

@@ -93,7 +93,7 @@ def test_the_norm_is_over_all_weights() -> None:
 
 
 def test_a_refusal_names_owner_and_round() -> None:
-    with pytest.raises(UpdateRefused, match="the update of owner-4 in round 7 is refused: 'b' is missing") as caught:
+    with pytest.raises(UpdateRefused, match="the update of owner-4 in round 8 is refused: 'b' is missing") as caught:
         UpdateRules().check("owner-4", 7, {"w": torch.ones(2, 3)}, BEFORE)
     assert (caught.value.owner, caught.value.round) == ("owner-4", 7)
 
@@ -131,7 +131,7 @@ def test_a_bad_owner_is_named_dropped_and_in_the_end_excluded(name: str, tmp_pat
 
 def test_an_update_that_goes_too_far_is_refused() -> None:
     with pytest.raises(
-        UpdateRefused, match=r"the update of owner-\d in round 0 is refused: its distance .* max_update_norm is 1e-05"
+        UpdateRefused, match=r"the update of owner-\d in round 1 is refused: its distance .* max_update_norm is 1e-05"
     ):
         train(**changes("fedavg", reliability={"max_update_norm": 1e-5}))
     with pytest.raises(UpdateRefused, match="max_update_norm is 1e-05"):

@@ -157,6 +157,17 @@ def test_settings_without_effect_beside_others_are_named(caplog: pytest.LogCaptu
     assert "reliability.late is merge, and without" in told
 
 
+def test_settings_that_the_method_or_the_cluster_leaves_unused_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Codecs for smashed data beside FedAvg, and places beside one process, were taken without a word."""
+    check_config({"algorithm": {"name": "fedavg"}, "links": {"smashed": "int8"}, "cluster": {"kind": "local"}})
+    assert "links.smashed left out with fedavg, which does not send such values" in caplog.text
+    assert "cluster.kind is local" not in caplog.text
+    caplog.clear()
+    check_config({"links": {"smashed": "int8"}, "cluster": {"kind": "local", "places": 3, "sharing": "alone"}})
+    assert "sends none" not in caplog.text
+    assert "cluster.places, cluster.sharing: without effect, since cluster.kind is local" in caplog.text
+
+
 @pytest.mark.parametrize("name", [*ALGORITHMS])
 def test_the_resolved_configuration_has_all_options_and_reads_back(name: str, tmp_path: Path) -> None:
     more = {"num_owners": 1} if name == "mtl_split" else {"num_owners": 3}
@@ -226,6 +237,14 @@ def test_bad_overrides_are_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, [override])
     assert message in str(caught.value)
+
+
+def test_an_override_of_a_section_does_not_undo_one_before_it() -> None:
+    """``--set training.rounds=2 --set 'training={batch_size: 16}'`` trained the ten rounds of the default."""
+    overrides = ["training.rounds=2", "training={batch_size: 16}"]
+    with pytest.raises(ConfigError, match=r"replaces all of training, with 'training.rounds=2' before it; give it bef"):
+        load_config(None, overrides)
+    assert load_config(None, overrides[::-1]).training.rounds == 2
 
 
 def test_an_override_cannot_go_below_a_value(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import settings, train
-from torch import nn
+from torch import Tensor, nn
 
 from raysplit.api import train_config
 from raysplit.config.run import check_config
@@ -118,3 +118,29 @@ def test_nothing_is_written_before_it_is_told(tmp_path: Path) -> None:
         train_config(config, folder=tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
     assert read_summary(tmp_path / "run") == {}
+
+
+def one_output() -> nn.Module:
+    """A regression with one output, which keeps its dimension."""
+    return nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))
+
+
+def squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean square, as it is often written."""
+    return ((outputs - targets) ** 2).mean()
+
+
+def squared_flat(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The same of outputs without their dimension."""
+    return squared(outputs[:, 0], targets)
+
+
+def test_a_loss_that_broadcasts_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Outputs [32, 1] and targets [32] became differences [32, 32], and ended at the mean of the labels."""
+    base = {"algorithm": {"name": "fedavg"}, "model": {"name": "test_fit:one_output"}, "training__rounds": 1}
+    with pytest.raises(ValueError, match=r"outputs are float32 \[2, 1\] .*likely lead to incorrect results"):
+        train(**base, training__loss="torch.nn.functional:l1_loss")
+    train(**base, training__loss="test_fit:squared_flat")
+    assert "the loss of two samples is not the mean" not in caplog.text
+    train(**base, training__loss="test_fit:squared")
+    assert "the loss of two samples is not the mean of their losses, as where [2, 1] and [2] broadcast" in caplog.text

@@ -140,3 +140,52 @@ def test_models_that_return_no_tensor_are_refused(model: type[nn.Module], says: 
 def test_a_model_of_other_inputs_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Images' fails on 2 samples of the inputs x \[10\]: RuntimeError"):
         run(Images, "fedavg")
+
+
+class Forgetful(nn.Module):
+    """Divides by the number of its passes."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.out, self.passes = nn.Linear(input_shape[0], num_classes), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        return self.out(x) / self.passes  # type: ignore[no-any-return]
+
+
+def hooked(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A model with a hook at a weight, which torch does not copy."""
+    layer = nn.Linear(input_shape[0], num_classes)
+    layer.weight.register_hook(lambda gradient: -gradient)  # type: ignore[no-untyped-call]
+    return layer
+
+
+def half_buffer(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A model with a buffer in half precision."""
+    layer = nn.Linear(input_shape[0], num_classes)
+    layer.register_buffer("small", torch.ones(2, dtype=torch.float16))
+    return layer
+
+
+def test_what_no_checkpoint_keeps_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A run of a model with a counter, or with a generator of its own, was resumed to other weights without a word."""
+    caplog.set_level(logging.WARNING)
+    run(Forgetful, "fedavg")
+    assert "keeps something between batches that is neither a weight nor a buffer" in caplog.text
+    caplog.clear()
+    run("mlp", "fedavg")
+    assert "between batches" not in caplog.text
+
+
+def test_a_hook_at_a_weight_is_refused() -> None:
+    """A hook that turns a gradient was lost in the copies of all parties, and the run ended as if it were not there."""
+    with pytest.raises(ValueError, match=r"has a hook at its weight 'weight', which torch does not copy"):
+        run(hooked, "fedavg")
+
+
+def test_a_buffer_that_gets_another_type_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    run(half_buffer, "fedavg")
+    assert "the buffer 'small' of the model" in caplog.text
+    assert "is float16 and becomes float32" in caplog.text

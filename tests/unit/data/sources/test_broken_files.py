@@ -12,6 +12,7 @@ from PIL import Image
 
 from raysplit.data.datasets import load_dataset
 from raysplit.data.reading import Reading
+from raysplit.data.record import data_record
 from raysplit.data.sources.image_table import load_image_table
 from raysplit.data.sources.pictures import eight_bits, read_picture
 from raysplit.data.sources.shards import open_shards
@@ -104,6 +105,20 @@ def test_pictures_of_16_bits_keep_their_values(tmp_path: Path) -> None:
     assert float(small.train.x[small.train.y == 1].min()) > 0.6  # type: ignore[index]
     of_12_bits = load_dataset("ImageFolder", root=str(tmp_path), reading=Reading(max_value=2**17))
     assert float(of_12_bits.train.x.max()) < 0.5  # type: ignore[union-attr]
+
+
+def test_pictures_of_12_bits_in_files_of_16_are_told(tmp_path: Path) -> None:
+    """Their inputs were 0.04 at most, from which little is learned, and nothing said so."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for i in range(6):
+        pixels = np.full((4, 4), 300 * i + 900, np.uint16)
+        Image.fromarray(pixels).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    problems = data_record(load_dataset("ImageFolder", root=str(tmp_path)), "mine")["problems"]
+    assert "of 65535, so that inputs are" in problems[0]
+    assert "set data.max_value (4095 for 12 bits)" in problems[0]
+    said = load_dataset("ImageFolder", root=str(tmp_path), reading=Reading(max_value=4095))
+    assert data_record(said, "mine")["problems"] == []
 
 
 def test_pictures_of_8_and_16_bits_may_be_mixed(tmp_path: Path) -> None:

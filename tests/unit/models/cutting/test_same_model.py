@@ -144,3 +144,38 @@ def test_very_large_models_are_not_compared(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(same_model, "MAX_BYTES", 100)
     assert trace(Reversing(), X).cut_points
     assert "are not compared: it has" in caplog.text
+
+
+class Counting(TwoLayers):
+    """Divides by the number of its passes, which is an attribute and no buffer."""
+
+    passes = 0
+
+    def between(self, h: Tensor) -> Tensor:
+        self.passes += 1
+        return h / self.passes
+
+
+class OwnGenerator(TwoLayers):
+    """Draws from a random generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(1)
+
+    def between(self, h: Tensor) -> Tensor:
+        return h + torch.randn(8, generator=self.generator)
+
+
+@pytest.mark.parametrize("kind", [Counting, OwnGenerator])
+def test_what_a_trace_freezes_from_the_second_batch_on_is_refused(kind: type[nn.Module]) -> None:
+    """A counter and a generator of a model's own were constants of the graph, equal to the model in its first batch."""
+    with pytest.raises(ValueError, match=f"from its second batch on, the graph of {kind.__name__} .* raysplit.leaf"):
+        trace(kind(), X)
+    assert same_model.keeps_hidden_state(kind(), X)
+
+
+def test_weights_buffers_and_keyed_draws_are_no_hidden_state() -> None:
+    steady = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.RReLU(), nn.Linear(8, 3))
+    assert not same_model.keeps_hidden_state(steady, X)
+    assert not same_model.keeps_hidden_state(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3)), X)
