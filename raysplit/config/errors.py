@@ -25,8 +25,10 @@ def explained(error: ValidationError, root: type[BaseModel], section: str = "") 
         where = ".".join(str(step) for step in steps if not set(str(step)) & set("-[("))
         refused = item.get("ctx", {}).get("error")
         if isinstance(refused, OptionsRefused):
+            own = _fields_at(root, item["loc"])
             for key, text in refused.problems.items():
-                messages.setdefault(f"{where}.{key}", []).append(text)
+                meant = _meant(key, own, where) if key in refused.unknown and "did you mean" not in text else ""
+                messages.setdefault(f"{where}.{key}", []).append(text + meant)
         else:
             messages.setdefault(where, []).append(_message(item, root, section))
     return ConfigError(
@@ -53,6 +55,11 @@ def _suggested(key: str, valid: Sequence[str], within: str) -> str:
     # the closest one: below the same section, then the least deep
     elsewhere.sort(key=lambda path: (not path.startswith(f"{within}."), path.count(".")))
     return f"; did you mean {elsewhere[0]!r}?" if elsewhere else nearest(key, valid)
+
+
+def _meant(key: str, own: Sequence[str], within: str) -> str:
+    """Return the setting that is meant by an option that the named part does not have: of its section, or elsewhere."""
+    return nearest(key, own) or _suggested(key, (), within)
 
 
 def _bare(key: str) -> str:
