@@ -58,13 +58,6 @@ def append_line(target: Path, line: str, advice: str = TRY_AGAIN) -> None:
         raise
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote has left in a folder."""
-    for path in folder.glob(f"*{PART}"):
-        with suppress(OSError):
-            path.unlink()
-
-
 def _reason(error: Exception) -> str:
     code = getattr(error, "errno", None)
     if isinstance(code, int):

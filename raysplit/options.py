@@ -22,8 +22,8 @@ from pydantic import (
     ValidationInfo,
 )
 
-from raysplit.paths import expanded
-from raysplit.registry import nearest
+from raysplit.paths import checked_location, expanded
+from raysplit.registry import MOST_SHOWN, clipped, first_lines, nearest, shown
 
 RECORDED = "recorded"
 """Key of the validation context of a recorded configuration, whose paths and names were checked when it was written."""
@@ -43,8 +43,22 @@ def _path(value: str, info: ValidationInfo) -> str:
 PathText = Annotated[str, AfterValidator(_path)]
 """Type of a setting or option that is a path or URI: ``~`` and environment variables are expanded."""
 
+
+def _location(value: str, info: ValidationInfo) -> str:
+    return checked_location(_path(value, info))
+
+
+LocationText = Annotated[str, AfterValidator(_location)]
+"""Type of a setting that is the path or URI of a folder to write to; an empty or half a location is refused."""
+
+MOST_OWNERS = 1_000_000
+"""Largest number of owners of a run; some of their records are in memory together."""
+
 Count = Annotated[int, Field(ge=1)]
 """Type of an option that is a number of things, at least one."""
+
+SideLength = Annotated[int, Field(ge=1, le=16_384)]
+"""Type of an option that is the side of a picture in pixels."""
 
 
 class OptionsRefused(ValueError):
@@ -57,7 +71,7 @@ class OptionsRefused(ValueError):
         self.problems = dict(problems)
         self.section = section
         self.unknown = tuple(unknown)
-        super().__init__("\n".join(f"{_path_of(section, key)}: {text}" for key, text in problems.items()))
+        super().__init__(first_lines([f"{_path_of(section, key)}: {text}" for key, text in problems.items()]))
 
     def __reduce__(self) -> Any:
         return OptionsRefused, (self.problems, self.section, self.unknown)
@@ -98,8 +112,11 @@ def checked_options(
                 checked[key] = _converted(hints.get(key, Any), value)
             except ValidationError as error:
                 problems[key] = explained_value(error)
+            except ValueError as error:
+                problems[key] = str(error)
         elif not takes_any:
-            problems[key] = f"{name} has no such option{nearest(key, known)} (known: {', '.join(known) or 'none'})"
+            near = nearest(key, known) if len(problems) < MOST_SHOWN else ""
+            problems[key] = f"{name} has no such option{near} (known: {', '.join(known) or 'none'})"
     if problems:
         raise OptionsRefused(problems, section, [key for key in options if key in problems and key not in known])
     return checked
@@ -112,7 +129,7 @@ def _path_of(section: str, key: str) -> str:
 def explained_value(error: ValidationError) -> str:
     """Format the errors of one value: the rule, and the part of the value that breaks it."""
     texts = [message(str(item["msg"]), item.get("input")) for item in error.errors()]
-    return "; or: ".join(dict.fromkeys(texts))
+    return clipped("; or: ".join(list(dict.fromkeys(texts))[:MOST_SHOWN]), 1_000)
 
 
 def message(text: str, value: Any) -> str:
@@ -120,8 +137,36 @@ def message(text: str, value: Any) -> str:
     rule = text.removeprefix("Value error, ").replace("Input should be", "must be")
     rule = rule.replace("Field required", "has too few values")
     rule = rule.replace("'str' instances are not allowed as a Sequence value", "must be a list")
-    shown = isinstance(value, str | int | float | bool | None) and repr(value) not in rule
-    return f"{rule} (got {value!r})" if shown else rule
+    is_shown = isinstance(value, str | int | float | bool | None) and shown(value) not in rule
+    return f"{rule} (got {shown(value)})" if is_shown else rule
+
+
+def numbers_of(cls: object, given: Any, handler: Callable[[Any], Any]) -> Any:
+    """Check the numbers of a field as `checked_numbers` does, after its type; for pydantic's ``field_validator``."""
+    return checked_numbers(given, handler(given))
+
+
+def checked_numbers(given: Any, found: Any) -> Any:
+    """Return the typed value ``found`` of what a user gave.
+
+    Raises ``ValueError`` for a truth value where a number is wanted, which pydantic takes for 0 or 1, and for a whole
+    number of more than 64 bits, which tensors and files do not take; also inside of a list or a mapping.
+    """
+    if isinstance(found, bool):
+        return found
+    if isinstance(found, int | float):
+        if isinstance(given, bool):
+            raise ValueError(f"must be a number (got {given})")
+        if isinstance(found, int) and not -(2**63) <= found < 2**63:
+            raise ValueError(f"must be from -2**63 to 2**63 - 1 (got {shown(found)})")
+    elif isinstance(found, Mapping):
+        for key, value in found.items():
+            checked_numbers(given.get(key) if isinstance(given, Mapping) else None, value)
+    elif isinstance(found, list | tuple):
+        each = given if isinstance(given, list | tuple) and len(given) == len(found) else [None] * len(found)
+        for one, value in zip(each, found, strict=True):
+            checked_numbers(one, value)
+    return found
 
 
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:
@@ -137,5 +182,5 @@ def _converted(hint: Any, value: Any) -> Any:
         kind = TypeAdapter(hint, config=_STRICT)
     except (PydanticSchemaGenerationError, PydanticUserError):
         return value
-    found = kind.validate_python(value)
+    found = checked_numbers(value, kind.validate_python(value))
     return Path(expanded(str(found))) if isinstance(found, Path) else found

@@ -9,15 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from raysplit.registry import clipped, shown
+
 _TAG = "tag:yaml.org,2002:"
 _STR, _NULL = f"{_TAG}str", f"{_TAG}null"
 _MAX_NODES = 100_000
 """Values of a document, those behind anchors counted as often as they are named."""
+_MAX_CHARACTERS = 2**20
+"""Length of a document; a configuration has some thousand characters."""
+
+_MAX_DIGITS = 40
 
 _CORE = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -73,6 +80,14 @@ class _Loader(yaml.SafeLoader):
         },
     }
 
+    num_nodes = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        self.num_nodes += 1
+        if self.num_nodes > _MAX_NODES:  # told before a long document has been read to its end
+            raise _too_many(self.peek_event())  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
@@ -80,16 +95,20 @@ class _Loader(yaml.SafeLoader):
             key = "<<" if merges else self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if not isinstance(key, Hashable):
-                raise _problem(f"the key {key!r} is a list or a mapping, and a key must be a single value", key_node)
+                raise _problem(
+                    f"the key {shown(key)} is a list or a mapping, and a key must be a single value", key_node
+                )
             if key in seen:
                 where = f"line {line}" if seen[key] == line else f"lines {seen[key]} and {line}"
-                raise _problem(f"the key {key!r} is there twice, in {where}; keep one", key_node)
+                raise _problem(f"the key {shown(key)} is there twice, in {where}; keep one", key_node)
             seen[key] = line
         return super().construct_mapping(node, deep=deep)
 
 
 def _integer(loader: _Loader, node: ScalarNode) -> int:
     text = loader.construct_scalar(node)
+    if len(text) > _MAX_DIGITS:
+        raise _problem(f"a whole number of {len(text):,} digits; settings have at most {_MAX_DIGITS}", node)
     return int(text, 0) if re.match(r"0[ox]", text) else int(text)
 
 
@@ -110,6 +129,18 @@ for _kind, (_pattern, _first) in _CORE.items():
         _class.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(rf"^(?:{_pattern})$"), _first)
 
 
+def text_of(path: Path) -> str:
+    """Read a file of settings.
+
+    Raises ``OSError`` or ``ValueError`` where it cannot be read, is no UTF-8, or is longer than settings are.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MAX_CHARACTERS + 1)  # a path such as /dev/zero has no end
+    if len(content) > _MAX_CHARACTERS:
+        raise ValueError(f"it has more than {_MAX_CHARACTERS:,} bytes, which is more than any settings have")
+    return content.decode("utf-8")
+
+
 def read(text: str, source: str, texts: Texts = NO_TEXTS) -> Any:
     """Read a document.
 
@@ -122,6 +153,8 @@ def read(text: str, source: str, texts: Texts = NO_TEXTS) -> Any:
         NotYaml: the text is no YAML, a key is there twice, a value has a type of its own (``!!timestamp``), or anchors
             make the document larger than any configuration.
     """
+    if len(text) > _MAX_CHARACTERS:
+        raise NotYaml(f"{source} has {len(text):,} characters; settings have at most {_MAX_CHARACTERS:,}")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -133,12 +166,12 @@ def read(text: str, source: str, texts: Texts = NO_TEXTS) -> Any:
         parts = [part for part in (error.context, error.problem) if part]
         mark = error.problem_mark or error.context_mark
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise NotYaml(f"{source} is not valid YAML: {', '.join(parts)}{where}") from error
+        raise NotYaml(f"{source} is not valid YAML: {clipped(', '.join(parts), 400)}{where}") from error
     except RecursionError as error:
         raise NotYaml(f"{source} is not valid YAML: its values are nested too deep") from error
     # PyYAML raises more than YAMLError, for example for !!bool x
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise NotYaml(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise NotYaml(f"{source} is not valid YAML: {clipped(' '.join(str(error).split()), 400)}") from error
 
 
 def read_value(text: str, source: str, texts: Texts = NO_TEXTS) -> Any:
@@ -158,7 +191,20 @@ def write(tree: Mapping[str, Any]) -> str:
     return yaml.dump(dict(tree), Dumper=_Dumper, sort_keys=False)
 
 
-def _problem(text: str, node: Node) -> yaml.MarkedYAMLError:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the settings of a plain configuration as pairs of a key path and a value."""
+    pairs: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        inner = isinstance(value, dict)
+        pairs += flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+    return pairs
+
+
+def _too_many(node: Any) -> yaml.MarkedYAMLError:
+    return _problem(f"more than {_MAX_NODES:,} values, with anchors written out", node)
+
+
+def _problem(text: str, node: Any) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, text, node.start_mark)
 
 
@@ -181,7 +227,7 @@ def _bounded(root: Node) -> None:
         sizes[id(node)] = None
         sizes[id(node)] = total = 1 + sum(size(child) for child in _children(node))
         if total > _MAX_NODES:
-            raise _problem(f"more than {_MAX_NODES:,} values, with anchors written out", node)
+            raise _too_many(node)
         return total
 
     size(root)
@@ -195,7 +241,10 @@ def _with_texts(node: Node, texts: Texts) -> Node:
     if texts.names_keys and isinstance(node, SequenceNode):
         node.value = [_with_texts(item, texts.each or NO_TEXTS) for item in node.value]
     elif texts.names_keys and isinstance(node, MappingNode):
-        node.value = [(_key(key), _with_texts(value, texts.below(key.value))) for key, value in node.value]
+        node.value = [
+            (_key(key), _with_texts(value, texts.below(key.value))) if isinstance(key, ScalarNode) else (key, value)
+            for key, value in node.value
+        ]
     return node
 
 

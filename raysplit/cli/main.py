@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.logging import RichHandler
+from rich.text import Text
 
 import raysplit
 from raysplit.cli.stopping import StopSignals, WayOn, ways_on
-from raysplit.cli.streams import echo, show_any_text
+from raysplit.cli.streams import Console, echo, show_any_text
 from raysplit.data.failures import described
 from raysplit.registry import nearest
 
@@ -152,6 +152,13 @@ def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
         _print_ways_on(error)
         is_mistake = isinstance(error, ValueError) and not isinstance(error, RuntimeError)  # a wrong answer is both
         sys.exit(2 if is_mistake else 1)
+    except SystemExit as ended:  # no command raises it, so that code of the user's does
+        if not stop.has_come:
+            _print_error(
+                f"own code ended the program: {described(ended)}; let it raise an error that says what is wrong"
+            )
+        _print_ways_on(ended)
+        sys.exit(stop.exit_code if stop.has_come else 1)
     except Exception as error:
         if not stop.has_come:
             raise
@@ -161,13 +168,9 @@ def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
 
 def _print_error(text: str) -> None:
     # a terminal wraps long lines by itself, and a pipe keeps them whole
-    Console(stderr=True).print(f"[red]error:[/red] {_escaped(text)}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(Text.assemble(("error:", "red"), f" {text}"), highlight=False, soft_wrap=True)
 
 
 def _print_ways_on(error: BaseException) -> None:
     for way in ways_on(error):
         echo(way, err=True)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
+from raysplit.cli.streams import Console
 from raysplit.runs.callback import Callback
 
 if TYPE_CHECKING:  # help must not wait for torch

@@ -1,12 +1,17 @@
-"""Standard output and error that can show any text: where an encoding lacks a character, a plain one stands for it."""
+"""Standard output and error that can show any text.
+
+Where an encoding lacks a character, a plain one stands for it. Brackets and colons are no styles and pictures.
+"""
 
 from __future__ import annotations
 
 import codecs
 import io
 import sys
+from typing import Any
 
 import click
+import rich.console
 
 _ERRORS = "raysplit.plain"
 _PLAIN = {"–": "-", "—": "-", "±": "+-", "×": "x", "·": "-", "…": "...", "→": "->", "≥": ">=", "≤": "<=", "’": "'"}
@@ -31,3 +36,14 @@ def show_any_text() -> None:
 def echo(text: str, *, err: bool = False) -> None:
     """Print a line in the encoding of the stream, where `click.echo` would take UTF-8 in the place of ASCII."""
     click.echo(text, file=sys.stderr if err else sys.stdout)
+
+
+class Console(rich.console.Console):
+    """Console of rich that shows text as it is.
+
+    Names and reasons of users hold brackets and colons, which rich takes for styles and pictures: a run named ``[/x]``
+    ended in an error. What is styled here is a `rich.text.Text`, or has the argument ``style``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)

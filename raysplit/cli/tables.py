@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
+
+from raysplit.cli.streams import Console
 
 if TYPE_CHECKING:
     from raysplit.prediction.timeline import Comparison, DeviceUse

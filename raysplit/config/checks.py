@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from raysplit.algorithms import ALGORITHMS, check_run, resolve_algorithm
 from raysplit.algorithms.unused import RunOutline
+from raysplit.experiment.errors import ConfigError
 from raysplit.given import EXPERIMENT
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
 
 logger = logging.getLogger(__name__)
+
+MAX_VALUES = 100_000
+"""Number of values of a configuration, those behind anchors counted as often as they are named."""
+MAX_DEPTH = 32
+"""Levels of mappings and lists of a configuration; the sections have five."""
+
+
+def check_size(tree: object) -> None:
+    """Raise `ConfigError` for settings that are nested deeper, or are more, than those of any run."""
+    waiting: list[tuple[object, int]] = [(tree, 0)]
+    for count in range(MAX_VALUES + 1):
+        if not waiting:
+            return
+        value, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"the configuration has values that are nested more than {MAX_DEPTH} levels deep")
+        if isinstance(value, Mapping | list | tuple):
+            inner = value.values() if isinstance(value, Mapping) else value
+            waiting += [(one, depth + 1) for one in islice(inner, MAX_VALUES + 1 - count)]
+    raise ConfigError(
+        f"the configuration has more than {MAX_VALUES:,} values, with anchors written out; leave some out"
+    )
 
 
 def check_method(config: RunConfig, *, is_recorded: bool) -> None:

@@ -2,38 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from raysplit.experiment.errors import ConfigError as ConfigError
 from raysplit.options import OptionsRefused, message
-from raysplit.registry import nearest
+from raysplit.registry import MOST_SHOWN, clipped, first_lines, nearest, shown
 
 _TYPES_IN_UNIONS = ("int", "float", "str", "bool", "none")  # pydantic puts them into locations
 
 
-def explained(error: ValidationError, root: type[BaseModel], section: str = "") -> ConfigError:
+def explained(error: ValidationError, root: type[BaseModel], given: object, section: str = "") -> ConfigError:
     """Convert a pydantic error about ``root`` to one `ConfigError` with a line per mistake.
 
-    ``section`` is the key of the section that ``root`` describes.
+    The first mistakes are told and the others counted, so that a file of thousands has a message too.
+
+    Args:
+        error: the error.
+        root: the class that refused the settings.
+        given: the settings, which tell the keys of a user from pydantic's own names in locations.
+        section: the key of the section that ``root`` describes.
     """
     messages: dict[str, list[str]] = {}
-    for item in error.errors():
-        steps = [*([section] if section else []), *(step for step in item["loc"] if step not in _TYPES_IN_UNIONS)]
-        where = ".".join(str(step) for step in steps if not set(str(step)) & set("-[("))
+    for item in error.errors(include_url=False):
+        where = ".".join([*([section] if section else []), *_keys(item["loc"], given)])
         refused = item.get("ctx", {}).get("error")
         if isinstance(refused, OptionsRefused):
             own = _fields_at(root, item["loc"])
             for key, text in refused.problems.items():
-                meant = _meant(key, own, where) if key in refused.unknown and "did you mean" not in text else ""
-                messages.setdefault(f"{where}.{key}", []).append(text + meant)
+                found = messages.setdefault(f"{where}.{key}", [])
+                is_told = key not in refused.unknown or "did you mean" in text or len(messages) > MOST_SHOWN
+                found.append(text if is_told else text + _meant(key, own, where))
         else:
-            messages.setdefault(where, []).append(_message(item, root, section))
-    return ConfigError(
-        "\n".join(f"{where}: {'; or: '.join(m)}" if where else "; ".join(m) for where, m in messages.items())
-    )
+            found = messages.setdefault(where, [])
+            if len(messages) <= MOST_SHOWN:  # to find the nearest key takes its time
+                found.append(_message(item, root, section))
+    lines = [_line(where, texts) for where, texts in islice(messages.items(), MOST_SHOWN)]
+    return ConfigError(first_lines([*lines, *[""] * (len(messages) - len(lines))]))
+
+
+def _line(where: str, texts: Sequence[str]) -> str:
+    return f"{clipped(where, 200)}: {'; or: '.join(texts)}" if where else "; ".join(texts)
+
+
+def _keys(location: Sequence[Any], given: object) -> list[str]:
+    """Return the keys and positions of a location, without what pydantic adds for unions and mappings."""
+    found = []
+    for step in location:
+        is_key = isinstance(given, Mapping) and step in given
+        if is_key or (isinstance(given, list | tuple) and isinstance(step, int) and step < len(given)):
+            given = given[step]  # type: ignore[index]
+        elif step in _TYPES_IN_UNIONS or set(str(step)) & set("-[("):
+            continue
+        found.append(str(step))
+    return found
 
 
 def _message(item: Any, root: type[BaseModel], section: str) -> str:
@@ -43,7 +68,7 @@ def _message(item: Any, root: type[BaseModel], section: str) -> str:
         return f"unknown key{_suggested(key, valid, within)} (known: {', '.join(valid) or 'none'})"
     value = item.get("input")
     if item["type"] == "model_type":
-        return f"a section must be a mapping of keys to values (got {value!r})"
+        return f"a section must be a mapping of keys to values (got {shown(value)})"
     return message(str(item["msg"]), value)
 
 

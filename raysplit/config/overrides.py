@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raysplit.config.checks import MAX_DEPTH
 from raysplit.config.errors import ConfigError
 from raysplit.config.texts import config_texts
 from raysplit.paths import expanded
-from raysplit.plain_yaml import NotYaml, Texts, read, read_value
+from raysplit.plain_yaml import NotYaml, Texts, read, read_value, text_of
+from raysplit.registry import clipped, shown
 
 LOCAL_EPOCHS, SGD_RATE = 5, 0.1
 """What a run without a file takes where nothing is said: with these, every method learns the digits in ten rounds."""
@@ -36,23 +38,30 @@ def without_file(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        text = Path(expanded(str(path))).read_text(encoding="utf-8")
+        text = text_of(Path(expanded(str(path))))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(f"cannot read {clipped(str(path), 300)}: {_reason(error)}") from error
     try:
         tree = read(text, str(path), config_texts())
     except NotYaml as error:
         raise ConfigError(str(error)) from error
     if tree is not None and not isinstance(tree, dict):
-        raise ConfigError(f"{path} contains a {type(tree).__name__}; a configuration must be a mapping of sections")
+        kind = type(tree).__name__
+        raise ConfigError(f"{clipped(str(path), 300)} contains a {kind}; a configuration must be a mapping of sections")
     return tree or {}
+
+
+def _reason(error: Exception) -> str:
+    return clipped(str(getattr(error, "strerror", None) or error), 500)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"override {override!r} does not have the form section.key=value")
+        raise ConfigError(f"override {shown(override)} does not have the form section.key=value")
     *sections, leaf = key.strip().split(".")
+    if len(sections) > MAX_DEPTH:
+        raise ConfigError(f"override {shown(override)} is nested more than {MAX_DEPTH} levels deep")
     node, texts = tree, config_texts()
     for section in sections:
         texts = texts.below(section)
@@ -60,9 +69,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[section] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {section} is a value, not a section")
+            raise ConfigError(f"override {shown(override)}: {section} is a value, not a section")
         node = child
-    node[leaf] = parsed(text, f"override {override!r}", texts.below(leaf))
+    node[leaf] = parsed(text, f"override {shown(override)}", texts.below(leaf))
 
 
 def parsed(text: str, source: str, texts: Texts) -> Any:

@@ -18,7 +18,7 @@ from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Options
-from raysplit.config.checks import check_elastic, check_method, say_left_out, say_without_effect
+from raysplit.config.checks import check_elastic, check_method, check_size, say_left_out, say_without_effect
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
 from raysplit.data.batches import LastBatch
@@ -27,9 +27,12 @@ from raysplit.experiment.link_checks import check_links
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
-from raysplit.options import RECORDED, is_recorded
+from raysplit.options import RECORDED, is_recorded, numbers_of
 from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
+from raysplit.runs.records.damaged import Damaged
+from raysplit.runs.records.files import CONFIG
+from raysplit.runs.records.read import read_settings
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.schedulers.rules import Rules
 
@@ -60,7 +63,11 @@ class AlgorithmConfig(Named):
         try:
             return kind(**{key: value for key, value in self.options.items() if key not in foreign})
         except ValidationError as error:
-            raise explained(error, kind, "algorithm") from None
+            raise explained(error, kind, self.options, "algorithm") from None
+
+
+_NEWER_SECTIONS = ("links",)
+"""Sections that run folders of version 0.1 do not have."""
 
 
 class OptimizerConfig(BaseModel):
@@ -72,6 +79,8 @@ class OptimizerConfig(BaseModel):
     """Name of the optimizer in lower case."""
     lr: float = Field(default=0.01, ge=0)
     """Learning rate."""
+
+    _numbers = field_validator("*", mode="wrap")(numbers_of)
 
     def spec(self) -> OptimizerSpec:
         return OptimizerSpec(name=self.name, lr=self.lr, options=dict(self.model_extra or {}))
@@ -89,7 +98,7 @@ class TrainingConfig(Rules):
     """Number of rounds; the algorithm defines what a round does."""
     batch_size: int = Field(default=32, ge=1)
     """Number of samples in a mini-batch of an owner."""
-    local_epochs: int = Field(default=1, ge=1)
+    local_epochs: int = Field(default=1, ge=1, le=1_000_000)
     """Number of passes over an owner's data per round."""
     max_steps: int | None = Field(default=None, ge=1)
     """Largest number of mini-batches per owner and round; None sets no limit."""
@@ -181,14 +190,24 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 
 
 def load_recorded(folder: Path) -> RunConfig:
-    """Read the configuration of a run folder. Raises `ConfigError`.
+    """Read the configuration of a run folder. Raises `ConfigError`, and `Damaged` where a part of it is missing.
 
     The name and the paths were checked when the run began, maybe by an earlier version, and are taken as they are;
     settings that had no effect then, and are refused now, are named in the log.
     """
     from raysplit.config.overrides import read_tree
 
-    return check_config(read_tree(folder / "config.yaml"), recorded=True)
+    tree = read_tree(folder / CONFIG)
+    _require_whole(folder, tree)
+    return check_config(tree, recorded=True)
+
+
+def _require_whole(folder: Path, tree: Mapping[str, Any]) -> None:
+    """Raise `Damaged` for a recorded configuration that lacks sections, as defaults are not what was trained."""
+    written = [name for name in RunConfig.model_fields if name not in _NEWER_SECTIONS]
+    if lacking := [name for name in written if name not in tree or tree[name] == {}]:
+        raise Damaged(folder / CONFIG, f"a run writes all its settings there, and it lacks {', '.join(lacking)}")
+    read_settings(folder)
 
 
 def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfig:
@@ -198,10 +217,11 @@ def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfi
         tree: the sections.
         recorded: the data were checked before, so that paths are complete and the name is in use.
     """
+    check_size(tree)
     try:
         config = RunConfig.model_validate(tree, context={RECORDED: recorded})
     except ValidationError as error:
-        raise explained(error, RunConfig) from None
+        raise explained(error, RunConfig, tree) from None
     if foreign := config.algorithm.foreign_options():
         say_left_out(config.algorithm.name, foreign)
     say_without_effect(config)

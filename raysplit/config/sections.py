@@ -15,7 +15,7 @@ from raysplit.data.domains import domain_names
 from raysplit.data.partition.laws import checked_parameters, partition_names
 from raysplit.data.reading import Kind, Layout, Reading
 from raysplit.models.zoo import checked_model_options, known_model
-from raysplit.options import PathText, is_recorded
+from raysplit.options import MOST_OWNERS, LocationText, PathText, is_recorded, numbers_of
 from raysplit.paths import checked_name, expanded
 from raysplit.registry import known, one_of
 from raysplit.schedulers.rules import Rules
@@ -29,6 +29,8 @@ class Named(BaseModel):
     )
 
     name: str
+
+    _numbers = field_validator("*", mode="wrap")(numbers_of)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -119,7 +121,7 @@ class PartitionConfig(Named):
 
     name: str = "iid"
     """Name or import path of the partition."""
-    num_owners: int = Field(default=10, ge=1)
+    num_owners: int = Field(default=10, ge=1, le=MOST_OWNERS)
     """Number of owners that the training samples are divided among."""
 
     _known = field_validator("name")(lambda cls, value: known("partition", value, partition_names()))
@@ -155,7 +157,7 @@ class OwnersConfig(Rules):
 class OutputConfig(Rules):
     """Folder of the results, ``<root>/<name>/``."""
 
-    root: PathText = "runs"
+    root: LocationText = "runs"
     """Folder or URI of all runs."""
     name: str | None = None
     """Name of the run; None takes the name of the configuration file or the algorithm, with date and time."""

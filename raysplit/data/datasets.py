@@ -8,13 +8,14 @@ standard deviation 0.5. A fifth of every class is held out as the test set.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raysplit.data.failures import call_own
+from raysplit.data.failures import call_own, naming, refuse_too_large
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
@@ -78,7 +79,13 @@ def load_dataset(
     """
     if ":" in name:
         return _from_function(name, options, reading)
-    options = checked_data_options(name, options)
+    with naming(str(Path(root or ".") / name) if name.endswith(SUFFIXES) else root or name):
+        return _by_name(name, root, download, augment, reading, checked_data_options(name, options))
+
+
+def _by_name(
+    name: str, root: str | None, download: bool, augment: bool, reading: Reading, options: dict[str, Any]
+) -> DataSet:
     if name.endswith(SUFFIXES):
         return load_file(Path(root or ".") / name, reading=reading, **options)
     if name not in _own_names():
@@ -160,6 +167,7 @@ def load_random(
         ValueError: when the samples are too few to hold out a test set.
     """
     shape = tuple(input_shape) if dim is None else (dim,)
+    refuse_too_large("the samples of data set random", 2 * (num_classes + num_samples) * math.prod(shape))
     draw = generator(seed, "random-dataset")
     means = draw.standard_normal((num_classes, *shape), dtype=np.float32)
     y = np.arange(num_samples) % num_classes

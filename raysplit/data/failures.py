@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 _OURS = Path(__file__).parents[1]
 
 
@@ -39,6 +41,27 @@ def _failure(error: Exception, way_out: str) -> str:
     return f"cannot be read ({type(error).__name__}: {said:.300}); {way_out}"
 
 
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Raise a ``ValueError`` inside the context with the source in front, where it does not have it."""
+    try:
+        yield
+    except ValueError as error:
+        if source in str(error):
+            raise
+        raise ValueError(f"{source}: {error}") from error
+
+
+def refuse_too_large(what: str, num_values: float, num_bytes: int = 4) -> None:
+    """Raise ``ValueError`` for arrays that the memory which is free does not hold."""
+    wanted, free = num_values * num_bytes, psutil.virtual_memory().available
+    if wanted > free:
+        raise ValueError(
+            f"{what} take {wanted / 2**30:,.1f} GiB and {free / 2**30:,.1f} GiB of memory are free; take fewer or "
+            f"smaller ones"
+        )
+
+
 def call_own(kind: str, path: str, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
     """Call a user's own function; an error in it becomes a ``ValueError`` with the place in the user's file.
 
@@ -50,6 +73,16 @@ def call_own(kind: str, path: str, function: Callable[..., Any], /, *arguments: 
         raise
     except (Exception, SystemExit) as error:
         raise ValueError(f"{kind} {path!r} failed: {described(error)}; repair the function") from error
+
+
+@contextmanager
+def exits_are_errors() -> Iterator[None]:
+    """Raise ``RuntimeError`` where code of the user's ends the program, which would look like success."""
+    try:
+        yield
+    except SystemExit as ended:
+        way_out = "let it raise an error that says what is wrong"
+        raise RuntimeError(f"own code ended the program: {described(ended)}; {way_out}") from ended
 
 
 def described(error: BaseException) -> str:

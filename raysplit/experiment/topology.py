@@ -15,12 +15,12 @@ With a topology, `raysplit simulate` predicts a run and `raysplit plan` chooses 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from raysplit.experiment.codec_costs import CodecCosts, load_codec_costs
-from raysplit.options import PathText
+from raysplit.options import MOST_OWNERS, PathText
 from raysplit.registry import nearest
 from raysplit.schedulers.cuts.profiles import (
     BYTES_PER_GIB,
@@ -121,7 +121,7 @@ class Topology(Rules):
 
     devices: dict[str, DeviceOptions]
     """Kinds of machines by name."""
-    owners: str | dict[str, int]
+    owners: str | dict[str, Annotated[int, Field(ge=0, le=MOST_OWNERS)]]
     """Device of all owners, or number of owners on each device in owner order: ``{pi4: 20, pi3: 10}``."""
     nodes: tuple[str, ...] = ()
     """Devices of ``node-1``, ``node-2``, ...; algorithms with one server use the first."""
@@ -172,10 +172,10 @@ class Topology(Rules):
         """Return the device of every owner, in owner order. Raises ``ValueError`` for a wrong number of owners."""
         if isinstance(self.owners, str):
             return [self.owners] * num_owners
-        devices = [name for name, count in self.owners.items() for _ in range(count)]
-        if len(devices) != num_owners:
+        total = sum(self.owners.values())
+        if total != num_owners:
             raise ValueError(
-                f"topology.owners puts {len(devices)} owners on devices and partition.num_owners is {num_owners}; "
+                f"topology.owners puts {total} owners on devices and partition.num_owners is {num_owners}; "
                 f"make them equal"
             )
-        return devices
+        return [name for name, count in self.owners.items() for _ in range(count)]

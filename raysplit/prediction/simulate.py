@@ -24,7 +24,7 @@ from raysplit.cluster.links.rules import LinkRules
 from raysplit.cluster.simulated.cluster import SimulatedCluster
 from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 from raysplit.experiment.codec_costs import CodecCosts, with_expected_sizes
-from raysplit.experiment.errors import CannotBeSimulated
+from raysplit.experiment.errors import CannotBeSimulated, ConfigError
 from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.closed_form import ClosedForm
 from raysplit.prediction.dry_parties import dry_parties
@@ -36,6 +36,9 @@ from raysplit.schedulers.cuts.profiles import UnitProfile
 from raysplit.seeding import generator
 
 logger = logging.getLogger(__name__)
+
+MOST_STEPS = 10_000_000
+"""Number of mini-batches of a simulation, each of which takes some hundred microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,7 @@ def simulate(
         ValueError: the topology has no times for a device.
     """
     algorithm = dry(experiment, shard_sizes).begin()
+    _refuse_endless(algorithm, rounds)
     costs = costs or experiment.required_topology.codec_costs
     if links is None:
         links = experiment.link_rules()
@@ -164,3 +168,14 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _refuse_endless(algorithm: Algorithm, rounds: int) -> None:
+    """Raise ``ConfigError`` for more steps than a simulation can go through."""
+    owners = algorithm.setting.owners
+    steps = sum(algorithm.num_steps(owner) for owner in owners) * rounds
+    if steps > MOST_STEPS:
+        raise ConfigError(
+            f"{rounds:,} rounds of {len(owners):,} owners have {steps:,} steps, and a simulation goes through at most "
+            f"{MOST_STEPS:,}; simulate fewer rounds, or set training.max_steps"
+        )

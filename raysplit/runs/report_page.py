@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from raysplit.runs.folder import Row, read_metrics
+from raysplit.runs.records.damaged import Damaged
+from raysplit.runs.records.read import Row, read_environment, read_metrics, read_traffic
 from raysplit.runs.report import OWNER_HEAD, RunReport, common_figure, differing_settings, owner_cells
 
 MAX_ROUNDS = 20
@@ -24,15 +23,22 @@ _MIB = 2**20
 _SHOWN = ("model.name", "data.name", "training.optimizer.name", "training.optimizer.lr", "training.cohort_size", "seed")
 
 
-def page(runs: Sequence[RunReport], picture: str | None, target: float | None = None) -> str:
+def page(
+    runs: Sequence[RunReport],
+    picture: str | None,
+    target: float | None = None,
+    left_out: Mapping[Path, str] = MappingProxyType({}),
+) -> str:
     """Return the page.
 
     Args:
         runs: the reports.
         picture: the path of the figure, relative to the page; None leaves it out.
         target: a test accuracy for which the page shows the number of rounds; None leaves it out.
+        left_out: why further runs cannot be read, by folder.
     """
     parts = ["# Runs", markdown_table(*_results(runs, target))]
+    parts += [f"Left out: {reason}." for reason in left_out.values()]
     parts += [f"![test {common_figure(runs)} over rounds, bytes and seconds]({picture})"] if picture else []
     owners = [[run.label, *cells] for run in runs if (cells := owner_cells(run))]
     if owners:
@@ -77,11 +83,7 @@ def _section(run: RunReport) -> list[str]:
     rows = read_metrics(run.folder)
     settings = [f"`{key}: {run.settings[key]}`" for key in _SHOWN if key in run.settings]
     parts = [f"## {run.label}", f"{run.stopped}; {', '.join(settings)}", markdown_table(*_course(rows))]
-    links = _links(run.folder / "traffic.parquet")
-    parts += (
-        ["Tensor bytes by kind of link:", markdown_table(["from", "to", "MiB", "messages"], links)] if links else []
-    )
-    return parts + _environment(run.folder / "environment.json")
+    return [*parts, *_links(run.folder), *_environment(run.folder)]
 
 
 def _course(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -106,24 +108,31 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
-def _links(path: Path) -> list[list[str]]:
-    if not path.exists():
-        return []
+def _links(folder: Path) -> list[str]:
+    try:
+        traffic = read_traffic(folder)
+    except Damaged as damaged:
+        return [f"{damaged}."]
     sizes: Counter[tuple[str, str]] = Counter()
     messages: Counter[tuple[str, str]] = Counter()
-    for link in pq.read_table(path).to_pylist():
-        key = (link["source"].partition("-")[0], link["destination"].partition("-")[0])
-        sizes[key] += link["num_bytes"]
-        messages[key] += link["num_messages"]
-    return [[*key, f"{sizes[key] / _MIB:,.2f}", f"{messages[key]:,}"] for key in sorted(sizes)]
+    for link in traffic:
+        key = (link.source.partition("-")[0], link.destination.partition("-")[0])
+        sizes[key] += link.num_bytes
+        messages[key] += link.num_messages
+    rows = [[*key, f"{sizes[key] / _MIB:,.2f}", f"{messages[key]:,}"] for key in sorted(sizes)]
+    return ["Tensor bytes by kind of link:", markdown_table(["from", "to", "MiB", "messages"], rows)] if rows else []
 
 
-def _environment(path: Path) -> list[str]:
-    if not path.exists():
+def _environment(folder: Path) -> list[str]:
+    try:
+        found = read_environment(folder)
+    except Damaged as damaged:
+        return [f"{damaged}."]
+    if not found:
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))
-    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
-    return [f"Python {found['python']} on {found['platform']}, {found['cpus']} CPUs; {packages}."]
+    packages = ", ".join(f"{name} {version}" for name, version in found.get("packages", {}).items())
+    python, platform, cpus = (found.get(key, "?") for key in ("python", "platform", "cpus"))
+    return [f"Python {python} on {platform}, {cpus} CPUs; {packages}."]
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

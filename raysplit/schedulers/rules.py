@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from raysplit.options import numbers_of
 
 
 class Rules(BaseModel):
@@ -14,3 +16,5 @@ class Rules(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
     )
+
+    _numbers = field_validator("*", mode="wrap")(numbers_of)

@@ -150,6 +150,8 @@ class _Loop:
             await self._safety.begin(start)
         except RECOVERABLE as lost:
             await self._safety.recover(lost, start.rounds if start else 0, list(self._algorithm.setting.owners))
+        if self._folder:
+            self._folder.restore_rows()
         if start is None:
             return
         self._go_back(start)
@@ -179,6 +181,8 @@ class _Loop:
             await safety.take_in(self._ledger.rows, self._ledger.traffic)
             drawn = self._drawn(round)
             row, moved = await self._watch.watched(self._round(round, safety.left(round, drawn)), round)
+            if self._folder:
+                self._folder.require_there()  # a checkpoint would make a folder that was removed again
             self._callbacks.stage_began("write")
             best = is_best(self._ledger.rows, row, self._experiment.evaluation)
             rows, traffic = [*self._ledger.rows, row], merge_traffic([self._ledger.traffic, moved])

@@ -16,12 +16,13 @@ from raysplit.cluster.contract import PlaceLost
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import PublishedMetric, connect, publisher, ray_left_as_found
+from raysplit.data.failures import exits_are_errors
 from raysplit.disk import told_where
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import CannotBeSimulated
 from raysplit.experiment.experiment import Experiment
-from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.rules import ReliabilityRules
+from raysplit.paths import refuse_links_out
 from raysplit.prediction.pacing import Pacing, write_timeline
 from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
@@ -32,8 +33,9 @@ from raysplit.training.loop import run
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.own_loop import run_to_end
 from raysplit.training.preflight import try_parts
-from raysplit.training.recovery.checkpoint import Checkpoints, location_of
+from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints, location_of
 from raysplit.training.recovery.recovery import RunStopped
+from raysplit.training.recovery.start import start_anew, start_of
 from raysplit.training.recovery.watch import RoundOverdue
 
 logger = logging.getLogger(__name__)
@@ -91,27 +93,40 @@ def train_on(
     rules: ReliabilityRules,
     folder: Path,
     *,
+    from_start: bool = False,
     callbacks: Sequence[Callback] = (),
     keep_ray: bool = False,
 ) -> Result:
     """Continue an interrupted run from its newest valid checkpoint; it ends with the weights of an undisturbed run.
 
-    Without a checkpoint the run starts at its first round, with the same result. Raises ``ValueError`` for a run that
-    has finished, and otherwise the same exceptions as `train_new`.
+    A run without a finished round starts at its first one. ``from_start`` sets aside what is there, and does so too.
+
+    Raises:
+        ValueError: the run has finished, or has rounds or checkpoints of which none can be used.
+        Exception: otherwise as `train_new`.
     """
-    if finished(folder):
+    refuse_links_out(folder)
+    if not from_start and finished(folder):
         raise ValueError(f"{folder} has a run that has finished; there is nothing left to do")
     _refuse_missing_cuda(options)
     with held(folder):
         checkpoints = checkpoints_of(rules, folder)
+        start: Checkpoint | None = None
+
+        def checked(device: str) -> Experiment:
+            nonlocal start
+            experiment = make(device)
+            start = None if from_start else start_of(experiment.plain, folder, checkpoints)
+            return experiment
 
         async def rest(experiment: Experiment, *given: Any, **more: Any) -> Result:
+            if from_start:
+                logger.warning("what was there is now in %s", folder / start_anew(folder, checkpoints))
             checkpoints.tidy()
-            start = checkpoints.newest(fingerprint(experiment.plain))
             written = RunFolder.reopen(folder, start.rows if start else ())
             return await run(experiment, *given, folder=written, checkpoints=checkpoints, start=start, **more)
 
-        return _execute(make, options, rest, callbacks, keep_ray)
+        return _execute(checked, options, rest, callbacks, keep_ray)
 
 
 def _refuse_used(checkpoints: Checkpoints, *, overwrite: bool) -> None:
@@ -142,7 +157,7 @@ def _execute(
     What is wrong with the settings, the data or the model is found before Ray is started.
     """
     notify = Callbacks(callbacks)
-    with _one_thread():
+    with _one_thread(), exits_are_errors():
         if options.kind == "local":
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
             experiment = _checked(make, "cuda" if has_cuda else "cpu", notify)

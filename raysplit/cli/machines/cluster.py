@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.options import FilePath
-from raysplit.cli.streams import echo
+from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 from raysplit.paths import expanded
 

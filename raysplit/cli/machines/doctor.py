@@ -16,10 +16,11 @@ from typing import Literal
 
 import click
 import psutil
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from raysplit.cli.progress import human_bytes
+from raysplit.cli.streams import Console
 from raysplit.cli.tables import print_table
 from raysplit.cluster.on_ray.connect import token_path
 from raysplit.cluster.ray_start import failure_to_join, obstacles, probe, temp_folder
@@ -56,7 +57,7 @@ def doctor(start: bool) -> None:
     checks: list[Callable[[], Finding]] = [*CHECKS, *([ray_starts] if start else [])]
     findings = [check() for check in checks]
     table = Table("", "check", "found", "what to do")
-    marks = {"good": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "bad": "[red]bad[/red]"}
+    marks = {"good": Text("ok", "green"), "warning": Text("warning", "yellow"), "bad": Text("bad", "red")}
     for finding in findings:
         table.add_row(marks[finding.state], finding.name, finding.found, finding.advice)
     print_table(Console(), table)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.planning.codecs import rate_text, text_of
-from raysplit.cli.streams import echo
+from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from raysplit.cli.options import FilePath
-from raysplit.cli.streams import echo
+from raysplit.cli.streams import Console, echo
 
 if TYPE_CHECKING:  # help must not wait for torch
     from raysplit.models.cutting.places import Place
@@ -60,7 +58,7 @@ def cuts(config: Path | None, overrides: tuple[str, ...], show_all: bool, as_jso
 
 
 def _table(model: str, places: Sequence[Place]) -> Table:
-    table = Table(title=escape(model))
+    table = Table(title=model)
     table.add_column("unit", justify="right")
     table.add_column("after", overflow="fold")
     table.add_column("crosses, one sample", overflow="fold")
@@ -68,14 +66,14 @@ def _table(model: str, places: Sequence[Place]) -> Table:
         table.add_column(column if column == "bytes" else f"weights\n{column}", justify="right", no_wrap=True)
     for place in places:
         unit = "" if place.unit is None else str(place.unit)
-        name = escape(place.name) if place.name else "(the inputs)"
+        name = place.name if place.name else "(the inputs)"
         weights = f"{place.parameters_before:,}", f"{place.parameters_after:,}"
         if place.objection is not None:
-            table.add_row(unit, name, escape(f"no: {place.objection}"), "", *weights, style="dim")
+            table.add_row(unit, name, f"no: {place.objection}", "", *weights, style="dim")
             continue
         crossing = ", ".join(tensor.removesuffix(" float32") for tensor in place.tensors)
         if place.sent_inputs:
             crossing += f"\nraw inputs: {', '.join(place.sent_inputs)}"
         style = "yellow" if place.sent_inputs else ""
-        table.add_row(unit, name, escape(crossing), f"{place.num_bytes_per_sample:,}", *weights, style=style)
+        table.add_row(unit, name, crossing, f"{place.num_bytes_per_sample:,}", *weights, style=style)
     return table

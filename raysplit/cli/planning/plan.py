@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.options import FilePath, NewFile
 from raysplit.cli.planning.quantities import parse_nodes, parse_units
-from raysplit.cli.streams import echo
+from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 from raysplit.paths import expanded
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from raysplit.cli.options import FilePath, NewFile
-from raysplit.cli.streams import echo
+from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table, use_table
 
 if TYPE_CHECKING:

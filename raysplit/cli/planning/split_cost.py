@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.options import NewFile
-from raysplit.cli.streams import echo
+from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:

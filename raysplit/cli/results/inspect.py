@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from raysplit.cli.streams import Console
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig

@@ -42,10 +42,10 @@ def report(runs: tuple[Path, ...], output: Path | None, target: float | None) ->
             param_hint="--output",
         )
     from raysplit.cli.pictures.compare import draw_runs
-    from raysplit.runs.report import check_target, read_runs
+    from raysplit.runs.report import check_target, readable_runs
     from raysplit.runs.report_page import page
 
-    reports = read_runs(runs)
+    reports, left_out = readable_runs(runs)
     check_target(reports, target)
     path, note = chosen(output, Path("report.md"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,5 +55,5 @@ def report(runs: tuple[Path, ...], output: Path | None, target: float | None) ->
         with told_where(picture):
             draw_runs(reports, picture, title="runs", target=target)
     with written(path) as aside:
-        aside.write_text(page(reports, picture.name if has_picture else None, target), encoding="utf-8")
+        aside.write_text(page(reports, picture.name if has_picture else None, target, left_out), encoding="utf-8")
     echo(f"report: {path}{note}")

@@ -8,13 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from raysplit.cli.options import ROOT, NamedRun, runs_in
 from raysplit.cli.progress import accuracy_text, loss_text
-from raysplit.cli.streams import echo
+from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import natural_width, print_table
 from raysplit.paths import expanded
 

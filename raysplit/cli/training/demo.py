@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from rich.console import Console
 
 from raysplit.cli.options import FilePath
 from raysplit.cli.progress import progress_on
 from raysplit.cli.results.compare import print_runs
 from raysplit.cli.stopping import going_on
+from raysplit.cli.streams import Console
 from raysplit.paths import fresh_name
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -
     draw_runs(runs, picture, title=f"handwritten digits, {runs[0].partition}", target=TARGET)
     print_runs(console, runs, TARGET)
     console.print(f"runs:    {folder}\npicture: {picture}", highlight=False, soft_wrap=True)
-    console.print(f"[bold]{verdict(runs, TARGET)}[/bold]", highlight=False, soft_wrap=True)
+    console.print(verdict(runs, TARGET), style="bold", highlight=False, soft_wrap=True)
 
 
 def demo_configs(*, seed: int, rounds: int, cluster: Literal["ray", "local"]) -> dict[str, RunConfig]:

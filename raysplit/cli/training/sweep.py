@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.options import FilePath, RunName
 from raysplit.cli.progress import IMPORTING, accuracy_text, loss_text
 from raysplit.cli.stopping import going_on
-from raysplit.cli.streams import echo
+from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:

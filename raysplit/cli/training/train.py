@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
+from rich.text import Text
 
 from raysplit.cli.options import FilePath, RunName
 from raysplit.cli.progress import (
@@ -23,6 +23,7 @@ from raysplit.cli.progress import (
     progress_on,
 )
 from raysplit.cli.stopping import going_on
+from raysplit.cli.streams import Console
 from raysplit.cli.tables import comparison_table, print_table
 from raysplit.paths import fresh_name
 from raysplit.runs.callback import Callback
@@ -139,12 +140,13 @@ def run_name(config: RunConfig, source: Path | None) -> str:
     return config.output.name or fresh_name(source.stem if source else config.algorithm.name)
 
 
-def result_line(result: Result, location: str | Path, account: str) -> str:
+def result_line(result: Result, location: str | Path, account: str) -> Text:
     """Format the outcome of a run, where its time went, and its folder, in a line each."""
     last = result.rows[-1]
-    return (
-        f"[bold]{_outcome(last)}[/bold] after {last['round']} round{'s' * (last['round'] != 1)} ({result.stopped}), "
-        f"{human_bytes(last['bytes_total'])} sent\n{account}\nrun folder: {location}"
+    return Text.assemble(
+        (_outcome(last), "bold"),
+        f" after {last['round']} round{'s' * (last['round'] != 1)} ({result.stopped}), "
+        f"{human_bytes(last['bytes_total'])} sent\n{account}\nrun folder: {location}",
     )
 
 

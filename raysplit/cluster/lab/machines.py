@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raysplit.plain_yaml import NotYaml, Texts, read
+from raysplit.plain_yaml import Texts, read, text_of
+from raysplit.registry import clipped, few, shown
 
 GIB = 2**30
 _MIB = 2**20
 HEAD = "head"
 _NAME = re.compile(r"[a-z0-9_]{1,24}")  # socket paths have a limit of 107 characters
+_WORD = re.compile(r"[A-Za-z0-9._/-]{1,120}")
+_MOST_MACHINES = 1_000  # each is a process
+_MOST_UNITS = 10_000
 _LAB_KEYS = ("name", "port", "dashboard_port", "object_store_mib", "machines")
 _TEXT = Texts(scalar=True)
 _MACHINE_TEXTS = Texts(keys={"labels": Texts(each=_TEXT), "resources": Texts(each=Texts())})
@@ -74,9 +78,9 @@ class Lab:
 def read_lab(path: str | Path) -> Lab:
     """Read a lab from a YAML file; raise ``ValueError`` with the name of the wrong key."""
     try:
-        tree = read(Path(path).read_text(encoding="utf-8"), "its text", _TEXTS)
-    except (OSError, UnicodeDecodeError, NotYaml) as error:
-        raise ValueError(f"lab {path} cannot be read: {error}") from error
+        tree = read(text_of(Path(path)), "its text", _TEXTS)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"lab {path} cannot be read: {clipped(str(error), 500)}") from error
     if not isinstance(tree, Mapping):
         raise ValueError(f"lab {path} must be a mapping of {', '.join(_LAB_KEYS)}, got {type(tree).__name__}")
     return lab_from(tree, default_name=Path(path).stem)
@@ -85,47 +89,60 @@ def read_lab(path: str | Path) -> Lab:
 def lab_from(tree: Mapping[str, Any], *, default_name: str = "lab") -> Lab:
     """Build a lab from plain data; raise ``ValueError`` with the name of the wrong key."""
     _only(tree, _LAB_KEYS, "a lab")
-    name = str(tree.get("name", default_name))
+    name = _text(tree.get("name", default_name))
     if not _NAME.fullmatch(name):
-        raise ValueError(f"a lab's name must have 1 to 24 characters of a-z, 0-9 and _, got {name!r}")
+        raise ValueError(f"a lab's name must have 1 to 24 characters of a-z, 0-9 and _, got {shown(name)}")
     kinds = tree.get("machines")
     if not isinstance(kinds, Mapping) or HEAD not in kinds:
-        raise ValueError(f"lab {name}: machines must be a mapping of kinds with {HEAD!r} among them, got {kinds!r}")
+        raise ValueError(
+            f"lab {name}: machines must be a mapping of kinds with {HEAD!r} among them, got {shown(kinds)}"
+        )
     if next(iter(kinds)) != HEAD:
         kinds = {HEAD: kinds[HEAD], **kinds}
     return Lab(
         name=name,
-        machines=tuple(machine for kind, entry in kinds.items() for machine in _machines(str(kind), entry or {})),
+        machines=tuple(machine for kind, entry in kinds.items() for machine in _machines(_text(kind), entry or {})),
         port=_whole(tree, "port", 6390, f"lab {name}", lowest=1024, highest=65535),
         dashboard_port=_whole(tree, "dashboard_port", 8275, f"lab {name}", lowest=1024, highest=65535),
-        object_store_bytes=_whole(tree, "object_store_mib", 100, f"lab {name}", lowest=80) * _MIB,
+        object_store_bytes=_whole(tree, "object_store_mib", 100, f"lab {name}", lowest=80, highest=2**24) * _MIB,
     )
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
 def _machines(kind: str, entry: Any) -> Iterator[Machine]:
-    what = f"machine kind {kind!r}"
+    what = f"machine kind {shown(kind)}"
     if not isinstance(entry, Mapping) or not _NAME.fullmatch(kind):
-        raise ValueError(f"{what} must be a mapping whose name has 1 to 24 characters of a-z, 0-9 and _, got {entry!r}")
+        raise ValueError(
+            f"{what} must be a mapping whose name has 1 to 24 characters of a-z, 0-9 and _, got {shown(entry)}"
+        )
     _only(entry, _KIND_KEYS, what)
-    count = _whole(entry, "count", 1, what, lowest=1)
+    count = _whole(entry, "count", 1, what, lowest=1, highest=_MOST_MACHINES)
     if kind == HEAD and count != 1:
         raise ValueError(f"{what}: count must be 1, because a cluster has one head, got {count}")
-    resources, labels = entry.get("resources") or {}, entry.get("labels") or {}
+    resources, labels = _named(entry, "resources", what), _named(entry, "labels", what)
+    for key, label in labels.items():
+        if not (_WORD.fullmatch(key) and _WORD.fullmatch(_text(label))):
+            raise ValueError(f"{what}: label {shown(key)}: {shown(label)} must have letters, digits and . _ - / alone")
     for name, amount in resources.items():
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount <= 0:
-            raise ValueError(f"{what}: resource {name} must be a number above 0, got {amount!r}")
+        if not _WORD.fullmatch(name):
+            raise ValueError(f"{what}: resource {shown(name)} must have letters, digits and . _ - / alone")
+        if not _is_amount(amount):
+            raise ValueError(f"{what}: resource {name} must be a number above 0 and at most 1e9, got {shown(amount)}")
     memory_gib = entry.get("memory_gib", 1)
-    if isinstance(memory_gib, bool) or not isinstance(memory_gib, int | float) or memory_gib <= 0:
-        raise ValueError(f"{what}: memory_gib must be a number above 0, got {memory_gib!r}")
+    if not _is_amount(memory_gib):
+        raise ValueError(f"{what}: memory_gib must be a number above 0 and at most 1e9, got {shown(memory_gib)}")
     for number in range(count):
         yield Machine(
             name=kind if count == 1 else f"{kind}-{number + 1}",
             kind=kind,
-            cpus=_whole(entry, "cpus", 1, what),
-            gpus=_whole(entry, "gpus", 0, what),
+            cpus=_whole(entry, "cpus", 1, what, highest=_MOST_UNITS),
+            gpus=_whole(entry, "gpus", 0, what, highest=_MOST_UNITS),
             memory_bytes=round(memory_gib * GIB),
-            resources={kind: 1.0, **{str(key): float(value) for key, value in resources.items()}},
-            labels={"kind": kind, **{str(key): str(value) for key, value in labels.items()}},
+            resources={kind: 1.0, **{key: float(value) for key, value in resources.items()}},
+            labels={"kind": kind, **{key: _text(value) for key, value in labels.items()}},
         )
 
 
@@ -161,8 +178,20 @@ def start_arguments(lab: Lab, machine: Machine, temp_dir: Path) -> list[str]:
 
 
 def _only(tree: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
-    if unknown := [str(key) for key in tree if key not in known]:
-        raise ValueError(f"{what} has no key {', '.join(unknown)} (one of {', '.join(known)})")
+    if unknown := [_text(key) for key in tree if key not in known]:
+        raise ValueError(f"{what} has no key {few(unknown)} (one of {', '.join(known)})")
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1e9
+
+
+def _named(entry: Mapping[str, Any], key: str, what: str) -> dict[str, Any]:
+    """Return a mapping of a machine kind by names."""
+    found = entry.get(key) or {}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{what}: {key} must be a mapping of names to values, got {shown(found)}")
+    return {_text(name): value for name, value in found.items()}
 
 
 def _whole(
@@ -171,5 +200,5 @@ def _whole(
     value = tree.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < lowest or (highest and value > highest):
         limits = f"{lowest} to {highest}" if highest else f"at least {lowest}"
-        raise ValueError(f"{what}: {key} must be a whole number, {limits}, got {value!r}")
+        raise ValueError(f"{what}: {key} must be a whole number, {limits}, got {shown(value)}")
     return value

@@ -44,7 +44,7 @@ def dirichlet(
     """
     concentration = np.broadcast_to(np.asarray(alpha, np.float64), (num_owners,)) if np.ndim(alpha) == 0 else alpha
     concentration = np.asarray(concentration, np.float64)
-    if concentration.shape != (num_owners,) or concentration.min() <= 0:
+    if concentration.shape != (num_owners,) or not 0 < concentration.min() <= concentration.max() <= 1e100:
         raise ValueError(
             f"dirichlet: alpha is {alpha}; give one number above 0, or one for each of the {num_owners} owners"
         )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from raysplit.data.partition.by_label import Indices, Labels, positive, unit_fraction
 
 TEST_SAMPLES_PER_OWNER = 500
+_MOST_DEALT = 100_000_000  # samples that owners may share
 
 
 def main_label(
@@ -94,6 +95,11 @@ def _main_label_counts(
         raise ValueError(
             f"main_label: num_main_labels is {num_main_labels} and the data have {num_classes} classes; "
             f"give 1 to {num_classes}"
+        )
+    if num_owners * num_samples > _MOST_DEALT:
+        raise ValueError(
+            f"main_label: {num_owners:,} owners get {num_samples:,} samples each, and in all there can be at most "
+            f"{_MOST_DEALT:,}; give fewer samples_per_owner"
         )
     elsewhere = num_samples * share.numerator // (share.denominator * num_classes)
     rest = num_samples - elsewhere * (num_classes - num_main_labels)

@@ -18,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raysplit.data.failures import refuse_too_large
 from raysplit.data.rendered.room_images import CHANNELS, render
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.pooled import pooled
+from raysplit.options import SideLength
 
 CHUNK = 8  # images rendered together, few enough for their arrays to fit the processor's cache
 NUM_CLASSES = 8  # classes of segmentation, including 0
@@ -80,6 +82,7 @@ def rooms(
             f"num_buildings={num_buildings}, num_train={num_train}, num_val={num_val}, num_test={num_test}"
         )
     total = num_train + num_val + num_test
+    refuse_too_large("the pictures of the rooms", num_buildings * total * 8 * image_size**2)
     splits = np.split(np.arange(total), [num_train, num_train + num_val])
     pictures = {
         f"building-{building:03d}": building_pictures(seed, building, total, image_size, cache)
@@ -100,7 +103,7 @@ def load_rooms(
     num_train: int = 64,
     num_val: int = 16,
     num_test: int = 16,
-    image_size: int = 32,
+    image_size: SideLength = 32,
     tasks: str | Sequence[str] = "sdnkt",
     seed: int = 0,
     cache: Path | None = None,

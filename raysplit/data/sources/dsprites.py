@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,15 +64,18 @@ def load_dsprites(
     layout = next((name for name in ("imgs_packed", "imgs") if name in arrays), None)
     if layout is None or "latents_classes" not in arrays:
         raise ValueError(f"{path} holds {names}; dSprites has imgs (or imgs_packed) and latents_classes")
-    pictures: Bytes = arrays[layout]
-    latents = arrays["latents_classes"].astype(np.int64)[:, -len(TASKS) :]  # without the column of the one color
-    flat = pictures.reshape(len(pictures), -1)
+    pictures = arrays[layout]
+    latents = arrays["latents_classes"]
     pixels_per_byte = {"imgs_packed": 8, "imgs": 1}[layout]
-    if flat.shape[1] * pixels_per_byte != SIDE * SIDE or latents.shape != (len(flat), len(TASKS)):
+    size = pictures[:1].size if pictures.ndim else 0
+    if size * pixels_per_byte != SIDE * SIDE or latents.ndim != 2 or latents.shape[1] < len(TASKS):
         raise ValueError(
             f"{path}: {layout} {pictures.shape} and latents {latents.shape} are not {SIDE} x {SIDE} sprites with "
             f"{len(TASKS)} factors; give a dSprites .npz"
         )
+    latents = latents[:, -len(TASKS) :]  # without the column of the one color
+    _check_values(path, layout, pictures, latents)
+    flat, latents = pictures.reshape(len(pictures), -1), latents.astype(np.int64)
     sides = stratified_split(latents[:, list(TASKS).index(tasks[0])], seed)
     train, test = (
         _samples(flat, latents, _drawn(side, count, name, seed), tasks)
@@ -80,6 +84,24 @@ def load_dsprites(
     classes = {task: SHAPES if task == "shape" else tuple(map(str, range(TASKS[task]))) for task in tasks}
     transform = unit_pixels(noise)
     return TaskSet(train=train, test=test, classes=classes, transform=transform, eval_transform=transform)
+
+
+def _check_values(path: Path, layout: str, pictures: npt.NDArray[Any], latents: npt.NDArray[Any]) -> None:
+    """Raise ``ValueError`` for arrays of other types, lengths or values than those of dSprites."""
+    if pictures.dtype not in (np.uint8, bool) or latents.dtype.kind not in "ui" or len(latents) != len(pictures):
+        raise ValueError(
+            f"{path}: {layout} is {pictures.dtype} of {len(pictures)} rows and latents_classes {latents.dtype} of "
+            f"{len(latents)}; in dSprites they are uint8 and integers, of as many rows"
+        )
+    if layout == "imgs" and pictures.size and pictures.max() > 1:
+        raise ValueError(f"{path}: imgs has pixels up to {pictures.max()}, and those of dSprites are 0 and 1")
+    beyond = (latents < 0) | (latents >= np.array(list(TASKS.values())))
+    if beyond.any():
+        row, column = np.argwhere(beyond)[0]
+        task, count = list(TASKS.items())[column]
+        raise ValueError(
+            f"{path}: {task} is {latents[row, column]} in row {row}, and dSprites has 0 to {count - 1} of it"
+        )
 
 
 def _samples(flat: Bytes, latents: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tasks: Sequence[str]) -> Samples:

@@ -7,6 +7,7 @@ is a list, with nested lists for more dimensions.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from raysplit.data.failures import reading as reading_of
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import DataSet
 from raysplit.data.sources.arrays import data_set_from_arrays
+from raysplit.registry import shown
 
+WRITE_AGAIN = "write the Parquet file again"
 SUFFIXES = (".npz", ".parquet")
 
 
@@ -53,7 +56,7 @@ def load_file(
     for needed in ("x", "y"):
         if needed not in columns:
             raise ValueError(
-                f"{path} has {sorted(columns)} and no {needed!r}; give x and y, and owner and split if wanted"
+                f"{path} has {shown(sorted(columns))} and no {needed!r}; give x and y, and owner and split if wanted"
             )
     x = columns["x"]
     if not x.ndim or not len(x):
@@ -74,10 +77,11 @@ def load_file(
 
 def reshaped(x: npt.NDArray[Any], input_shape: tuple[int, ...], source: str) -> npt.NDArray[Any]:
     """Return inputs of another shape. Raises ``ValueError`` where it has another number of values."""
-    if len(x) and np.prod(input_shape) != x[0].size:
+    size = x[:1].size
+    if any(side < 1 for side in input_shape) or (len(x) and math.prod(input_shape) != size):
         raise ValueError(
-            f"{source}: an input has {x[0].size} values and input_shape is {tuple(input_shape)}; "
-            f"give a shape of {x[0].size} values"
+            f"{source}: an input has {size} values and input_shape is {shown(tuple(input_shape))}; give a shape of "
+            f"{size} values"
         )
     return x.reshape(len(x), *input_shape)
 
@@ -92,9 +96,10 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _read_parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
-    with reading_of(path, "write the Parquet file again"):
-        table = pq.read_table(path)
-    return {name: to_numpy(table[name], f"{path}, column {name}") for name in table.column_names}
+    with reading_of(path, WRITE_AGAIN):
+        table = pq.read_table(path, page_checksum_verification=True)
+        names = table.column_names  # pyarrow reads the text of names when it is asked for
+    return {name: to_numpy(table[name], f"{path}, column {name}") for name in names}
 
 
 def to_numpy(column: Any, source: str) -> npt.NDArray[Any]:
@@ -116,4 +121,5 @@ def to_numpy(column: Any, source: str) -> npt.NDArray[Any]:
             raise ValueError(f"{source}: lists have lengths {sorted(lengths)[:5]}; give every sample the same shape")
         shape += lengths
         values = values.flatten()
-    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
+    with reading_of(source, WRITE_AGAIN):
+        return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)

@@ -14,19 +14,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import torch
 from PIL import Image
 
-from raysplit.data.failures import reading
+from raysplit.data.failures import reading, refuse_too_large
 from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.samples import Samples
 from raysplit.data.sources.pictures import eight_bits, read_picture
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.transforms import ToUnit
+from raysplit.options import SideLength
+from raysplit.registry import few
 
 
 def load_image_table(
@@ -36,7 +37,7 @@ def load_image_table(
     tasks: Sequence[str] | Mapping[str, str],
     image_column: str = "image",
     split_column: str | None = None,
-    image_size: int = 64,
+    image_size: SideLength = 64,
     seed: int = 0,
 ) -> TaskSet:
     """Load RGB pictures with one label per task from a folder and a table.
@@ -60,14 +61,14 @@ def load_image_table(
         raise ValueError(f"{table}: tasks is empty; name at least one label column as a task")
     rows = _read(table)
     needed = [image_column, *columns.values(), *([split_column] if split_column else [])]
-    missing = [name for name in needed if name not in rows.column_names]
+    missing = [name for name in needed if name not in rows]
     if missing:
-        raise ValueError(f"{table} has no column {missing[0]!r}; its columns are {', '.join(rows.column_names)}")
+        raise ValueError(f"{table} has no column {missing[0]!r}; its columns are {few(rows)}")
     values = {name: _complete(rows, name, table) for name in (image_column, split_column) if name is not None}
     classes, y = {}, {}
     for task, column in columns.items():
-        labels = rows[column].to_pylist()
-        names = sorted({label for label in labels if not _is_missing(label)})
+        labels = rows[column]
+        names = _sorted_names([label for label in labels if not _is_missing(label)], f"{table}, column {column!r}")
         if len(names) < 2:
             raise ValueError(
                 f"{table}, column {column!r}: {len(names)} class; a task needs at least 2 classes, so leave it out"
@@ -77,6 +78,9 @@ def load_image_table(
         y[task] = torch.tensor([NO_LABEL if _is_missing(label) else numbers[label] for label in labels])
     if unlabelled := [row for row, of_row in enumerate(zip(*y.values(), strict=True), 1) if max(of_row) < 0]:
         raise ValueError(f"{table}: row {unlabelled[0]} has no label for any task; give it one, or drop the row")
+    refuse_too_large(
+        f"the {len(values[image_column]):,} pictures of {table}", len(values[image_column]) * 3 * image_size**2, 1
+    )
     pictures = [_picture(folder, str(path), row, image_size) for row, path in enumerate(values[image_column], start=1)]
     everything = Samples(x=torch.from_numpy(np.stack(pictures)), y=y)
     first = next(iter(y.values())).numpy()
@@ -90,27 +94,35 @@ def load_image_table(
     )
 
 
-def _read(table: Path) -> pa.Table:
+def _read(table: Path) -> dict[str, list[Any]]:
     readers = {".csv": pyarrow.csv.read_csv, ".parquet": pyarrow.parquet.read_table}
     if table.suffix not in readers or not table.is_file():
         raise ValueError(f"there is no label table {table}; give the path of a .csv or .parquet file")
     with reading(table, "repair the file"):
-        rows = readers[table.suffix](table)
-    if not rows.num_rows:
+        read = readers[table.suffix](table)
+        columns = {name: read[name].to_pylist() for name in read.column_names}
+    if not read.num_rows:
         raise ValueError(f"{table} has no rows; give one row per picture")
-    return rows
+    return columns
+
+
+def _sorted_names(labels: Sequence[Any], source: str) -> list[Any]:
+    try:
+        return sorted(set(labels))
+    except TypeError as error:
+        raise ValueError(f"{source}: labels cannot be ordered ({error}); give text or numbers alone") from error
 
 
 def _is_missing(value: Any) -> bool:
     return value is None or value == "" or value != value
 
 
-def _complete(rows: pa.Table, name: str, table: Path) -> list[Any]:
-    values = rows[name].to_pylist()
+def _complete(rows: Mapping[str, list[Any]], name: str, table: Path) -> list[Any]:
+    values = rows[name]
     empty = [row for row, value in enumerate(values, start=1) if _is_missing(value)]
     if empty:
         raise ValueError(f"{table}, column {name!r}: row {empty[0]} has no value; fill it or drop the row")
-    return list(values)
+    return values
 
 
 def _picture(folder: Path, name: str, row: int, size: int) -> npt.NDArray[np.uint8]:

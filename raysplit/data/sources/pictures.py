@@ -65,9 +65,10 @@ def stacked_pictures(pictures: Sequence[Pixels], source: str, rules: Reading) ->
 
     Raises ``ValueError`` for unequal sizes, and for settings that cannot hold for 8 and 16 bits alike.
     """
-    if shapes := sorted({picture.shape for picture in pictures})[1:]:
+    shapes = sorted({picture.shape for picture in pictures})
+    if len(shapes) > 1:
         raise ValueError(
-            f"{source}: inputs differ in shape, for example {pictures[0].shape} and {shapes[-1]}; "
+            f"{source}: inputs differ in shape, for example {shapes[0]} and {shapes[-1]}; "
             f"resize them to one shape (option image_size)"
         )
     rules = replace(rules, layout="channels_last")

@@ -32,12 +32,11 @@ from raysplit.data.labels import numbered
 from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Indices, Samples
 from raysplit.data.sources.arrays import unit_and_normalise
-from raysplit.data.sources.files import reshaped, to_numpy
+from raysplit.data.sources.files import WRITE_AGAIN, reshaped, to_numpy
+from raysplit.registry import shown
 
 STREAMED = "shards"
 """Name of streamed shards as ``data.name`` of a configuration."""
-
-_WRITE_AGAIN = "write the Parquet file again"
 
 GROUPS_AT_ONCE = 4
 """Number of consecutive row groups whose rows are shuffled together."""
@@ -133,7 +132,7 @@ class StreamedShard:
             self._groups.popitem(last=False)
         if self._file is None:
             self._file = _parquet(self.uri)
-        with reading_of(f"{self.uri}, row group {index}", _WRITE_AGAIN):
+        with reading_of(f"{self.uri}, row group {index}", WRITE_AGAIN):
             rows = self._file.read_row_group(index, ["x", "y"])
         self._groups[index] = _samples(rows, f"{self.uri}, row group {index}", **self._rules)[0]
         return self._groups[index]
@@ -200,7 +199,7 @@ def open_shards(
     shape = tuple(input_shape) if input_shape is not None else None
     uri = f"{root}/test.parquet"
     file = _parquet(uri)
-    with reading_of(uri, _WRITE_AGAIN):
+    with reading_of(uri, WRITE_AGAIN):
         rows = file.read([name for name in ("x", "y", "owner") if name in file.schema_arrow.names])
     if not rows.num_rows:
         raise ValueError(f"{uri} has no rows; the test needs at least one sample")
@@ -280,10 +279,11 @@ def _opened(uri: str) -> tuple[Any, str]:
 
 def _parquet(uri: str) -> Any:
     filesystem, path = _opened(uri)
-    with reading_of(uri, _WRITE_AGAIN):
+    with reading_of(uri, WRITE_AGAIN):
         file = pq.ParquetFile(filesystem.open_input_file(path))
-    if missing := {"x", "y"} - set(file.schema_arrow.names):
-        raise ValueError(f"{uri} has the columns {file.schema_arrow.names} and lacks {sorted(missing)}; give x and y")
+        names = file.schema_arrow.names  # pyarrow reads the text of names when it is asked for
+    if missing := {"x", "y"} - set(names):
+        raise ValueError(f"{uri} has the columns {shown(names)} and lacks {sorted(missing)}; give x and y")
     return file
 
 

@@ -28,6 +28,7 @@ from raysplit.data.failures import reading
 from raysplit.data.labels import has_target
 from raysplit.data.samples import DataSet, Indices, Samples
 from raysplit.data.sources.pooled import pooled
+from raysplit.options import SideLength
 
 FOLDER_OF = {
     "s": "segment_semantic",
@@ -196,7 +197,7 @@ def load_taskonomy(
     *,
     buildings: Sequence[str],
     tasks: str | Sequence[str] = "sdnkt",
-    image_size: int = 256,
+    image_size: SideLength = 256,
     num_train: int | None = None,
     num_val: int = 100,
     num_test: int = 1000,

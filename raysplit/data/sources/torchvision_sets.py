@@ -24,6 +24,7 @@ from raysplit.data.sources.arrays import data_set, unit_and_normalise
 from raysplit.data.sources.map_style import Side, side_of
 from raysplit.data.sources.pictures import class_folders, is_hidden, read_picture, stacked_pictures
 from raysplit.data.transforms import Compose, Normalise, RandomCrop, RandomHorizontalFlip, ToUnit
+from raysplit.options import SideLength
 
 CHANNEL_STATISTICS = {
     "CIFAR10": Normalise(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)),
@@ -45,7 +46,7 @@ def load_torchvision(
     *,
     train_split: str = "train",
     test_split: str = "test",
-    image_size: int | None = None,
+    image_size: SideLength | None = None,
     reading: Reading = AS_FOUND,
     **constructor_options: Any,
 ) -> DataSet:

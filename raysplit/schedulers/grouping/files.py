@@ -10,11 +10,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysplit.schedulers.grouping.scores import Affinity, PairLosses
+from raysplit.registry import few, shown
+from raysplit.schedulers.grouping.scores import Affinity, PairLosses, TaskMatrix
+
+M = TypeVar("M", bound=TaskMatrix)
 
 HISTORY_FILE = "affinities.parquet"
 
@@ -24,19 +28,22 @@ def read_affinity(path: Path) -> Affinity:
     tasks, cells = _read_square(path)
     for number, row in enumerate(cells):
         row[number] = row[number] or "0"
-    return Affinity(tasks=tasks, values=_numbers(path, tasks, cells))
+    return _named(path, Affinity, tasks, cells)
 
 
 def read_pair_losses(path: Path) -> PairLosses:
     """Read losses of tasks (rows) with partners (columns, alone on the diagonal). Raises as `read_affinity`."""
     tasks, cells = _read_square(path)
-    return PairLosses(tasks=tasks, values=_numbers(path, tasks, cells))
+    return _named(path, PairLosses, tasks, cells)
 
 
 def _read_square(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
     """Read the task names and the cells, with rows in the order of the names."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [[cell.strip() for cell in line] for line in csv.reader(file)]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as CSV: {error}; write the table again, in UTF-8") from error
     lines = [line for line in lines if any(line)]
     if len(lines) < 2:
         raise ValueError(
@@ -52,14 +59,16 @@ def _read_square(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
     if len(rows) != len(tasks) or any(len(row) != len(header) for row in rows):
         widths = sorted({len(row) - named_rows for row in rows})
         raise ValueError(
-            f"{path} is not square: its header names {len(tasks)} tasks ({', '.join(tasks)}), but it has {len(rows)} "
-            f"rows of {' or '.join(map(str, widths))} numbers; give one row and one column per task"
+            f"{path} is not square: its header names {len(tasks)} tasks ({few(tasks)}), but it has {len(rows)} "
+            f"rows of {few(widths)} numbers; give one row and one column per task"
         )
+    if len(set(tasks)) != len(tasks) or not all(tasks):
+        raise ValueError(f"{path} names the tasks {few(map(shown, tasks))}; they must be distinct names, none empty")
     if named_rows:
         by_name = {row[0]: row[1:] for row in rows}
         if set(by_name) != set(tasks):
             raise ValueError(
-                f"{path}: rows are named {', '.join(row[0] for row in rows)}, the header says {', '.join(tasks)}; "
+                f"{path}: rows are named {few(row[0] for row in rows)}, the header says {few(tasks)}; "
                 "both must name the same tasks"
             )
         rows = [by_name[task] for task in tasks]
@@ -78,8 +87,18 @@ def _numbers(path: Path, tasks: tuple[str, ...], cells: list[list[str]]) -> tupl
     for task, row in zip(tasks, cells, strict=True):
         for other, cell in zip(tasks, row, strict=True):
             if not _is_number(cell):
-                raise ValueError(f"{path}: row {task!r}, column {other!r} holds {cell!r}, which is not a number")
+                raise ValueError(
+                    f"{path}: row {shown(task)}, column {shown(other)} holds {shown(cell)}, which is not a number"
+                )
     return tuple(tuple(float(cell) for cell in row) for row in cells)
+
+
+def _named(path: Path, kind: type[M], tasks: tuple[str, ...], cells: list[list[str]]) -> M:
+    values = _numbers(path, tasks, cells)
+    try:
+        return kind(tasks=tasks, values=values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def history_table(history: Sequence[Affinity]) -> pa.Table:

@@ -9,23 +9,27 @@ group g gains a_g(j) = mean over the other members i of S[i][j]; a task alone ga
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysplit.registry import few, shown
 from raysplit.schedulers.grouping.search import (
     MAX_COVERED_TASKS,
     MAX_ENUMERATED_TASKS,
     MAX_TASKS,
     Table,
     best_cover,
+    best_of_all_sizes,
     best_partition,
     members,
     partitions,
 )
+
+MAX_VALUE = 1e100
 
 Groups = tuple[tuple[str, ...], ...]
 
@@ -40,14 +44,17 @@ class TaskMatrix:
     def __post_init__(self) -> None:
         size = len(self.tasks)
         if size == 0 or len(set(self.tasks)) != size:
-            raise ValueError(f"tasks must be distinct names, at least one, got {self.tasks}")
+            raise ValueError(f"tasks must be distinct names, at least one, got {shown(self.tasks)}")
         if len(self.values) != size or any(len(row) != size for row in self.values):
             lengths = [len(row) for row in self.values]
-            raise ValueError(f"{size} tasks need {size} rows of {size} numbers, got rows of lengths {lengths}")
+            raise ValueError(f"{size} tasks need {size} rows of {size} numbers, got rows of lengths {few(lengths)}")
         for task, row in zip(self.tasks, self.values, strict=True):
             for other, value in zip(self.tasks, row, strict=True):
-                if not math.isfinite(value):
-                    raise ValueError(f"the value of row {task!r}, column {other!r} is {value}; it must be finite")
+                if not abs(value) <= MAX_VALUE:  # nor NaN
+                    raise ValueError(
+                        f"the value of row {shown(task)}, column {shown(other)} is {value}; it must be finite, "
+                        f"and at most {MAX_VALUE:g} in size, so that sums are"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +103,13 @@ def partition_score(affinity: Affinity, groups: Groups) -> float:
 def exact_x(affinity: Affinity, num_groups: int) -> Grouping:
     """Find the best partition into exactly `num_groups` groups."""
     _check_num_groups(affinity, num_groups)
-    return _best_exact(affinity, _group_scores(affinity), num_groups)
+    return _exact_of_all_sizes(affinity)[num_groups - 1]
 
 
 def at_most_x(affinity: Affinity, num_groups: int) -> Grouping:
     """Find the best partition into at most `num_groups` groups; of equals, the one with fewer groups."""
     _check_num_groups(affinity, num_groups)
-    scores = _group_scores(affinity)
-    candidates = [_best_exact(affinity, scores, number) for number in range(1, num_groups + 1)]
+    candidates = _exact_of_all_sizes(affinity)[:num_groups]
     best = candidates[0]
     for candidate in candidates[1:]:
         if candidate.score > best.score + 1e-12:
@@ -232,8 +238,20 @@ def _group_scores(affinity: Affinity) -> Table:
     return scores
 
 
+@lru_cache(maxsize=1)
+def _exact_of_all_sizes(affinity: Affinity) -> tuple[Grouping, ...]:
+    """Return the best partitions into 1, 2, ... groups, which a single search finds."""
+    scores, size = _group_scores(affinity), len(affinity.tasks)
+    if size <= MAX_ENUMERATED_TASKS:
+        return tuple(_best_exact(affinity, scores, number) for number in range(1, size + 1))
+    return tuple(_scored(affinity, scores, masks) for masks in best_of_all_sizes(scores, size, size))
+
+
 def _best_exact(affinity: Affinity, scores: Table, num_groups: int) -> Grouping:
-    masks = best_partition(scores, len(affinity.tasks), num_groups)
+    return _scored(affinity, scores, best_partition(scores, len(affinity.tasks), num_groups))
+
+
+def _scored(affinity: Affinity, scores: Table, masks: Sequence[int]) -> Grouping:
     total = float(sum(scores[mask] for mask in masks))
     return Grouping(groups=_named(affinity.tasks, masks), score=total / len(affinity.tasks))
 

@@ -76,26 +76,40 @@ def best_by_enumeration(scores: Table, num_tasks: int, num_groups: int) -> tuple
 
 
 def best_by_subsets(scores: Table, num_tasks: int, num_groups: int) -> tuple[int, ...]:
-    """Find the best partition by the dynamic program over subsets, in 3^num_tasks steps for each group."""
+    """Find the best partition by the dynamic program over subsets."""
+    return best_of_all_sizes(scores, num_tasks, num_groups)[-1]
+
+
+def best_of_all_sizes(scores: Table, num_tasks: int, most_groups: int) -> tuple[tuple[int, ...], ...]:
+    """Find the best partition into 1, 2, ... groups by one dynamic program over subsets, in 3^num_tasks steps.
+
+    Row x of ``best`` has the largest totals of partitions of each mask into x groups. A mask is filled by the groups
+    that hold its lowest task, after all masks of higher tasks, which what remains of it is one of.
+    """
     size = 1 << num_tasks
-    order = [group for lowest in range(num_tasks) for group in groups_with_lowest(size - (1 << lowest))]
-    best = np.full(size, -np.inf)  # best[mask]: the best total with the groups used so far
-    best[0] = 0.0
-    choices: list[NDArray[np.int64]] = []
-    for _ in range(num_groups):
-        better, choice = np.full(size, -np.inf), np.zeros(size, dtype=np.int64)
-        for group in order:
-            rest = _submasks(~group & (size - (group & -group)))
-            total = scores[group] + best[rest]
-            wins = total > better[rest | group] + TIE
-            masks = rest[wins] | group
-            better[masks], choice[masks] = total[wins], group
-        best = better
-        choices.append(choice)
+    best = np.full((most_groups + 1, size), -np.inf)
+    best[0, 0] = 0.0
+    choice = np.zeros((most_groups + 1, size), dtype=np.int32)
+    for lowest in reversed(range(num_tasks)):
+        masks = np.arange(1 << lowest, size, 2 << lowest)  # all that have this lowest task
+        better, chosen = best[1:, masks], choice[1:, masks]
+        for group in groups_with_lowest(size - (1 << lowest)):
+            rest = _submasks(~group & (size - (1 << lowest)))
+            total = scores[group] + best[:-1, rest]
+            at = (rest | group) >> (lowest + 1)
+            before = better[:, at]
+            wins = total > before + TIE
+            better[:, at] = np.where(wins, total, before)
+            chosen[:, at] = np.where(wins, group, chosen[:, at])
+        best[1:, masks], choice[1:, masks] = better, chosen
+    return tuple(_chosen(choice, number, size - 1) for number in range(1, most_groups + 1))
+
+
+def _chosen(choice: NDArray[np.int32], number: int, mask: int) -> tuple[int, ...]:
+    """Return the groups that lead to the best total of a mask."""
     groups: list[int] = []
-    mask = size - 1
-    for choice in reversed(choices):
-        groups.append(int(choice[mask]))
+    for left in range(number, 0, -1):
+        groups.append(int(choice[left, mask]))
         mask ^= groups[-1]
     return tuple(groups)
 

@@ -10,7 +10,7 @@ import pytest
 from raysplit.api import simulate
 from raysplit.config.build import build_dry
 from raysplit.config.planned_cuts import with_planned_cuts
-from raysplit.config.run import RunConfig, check_config
+from raysplit.config.run import ConfigError, RunConfig, check_config
 from raysplit.experiment.topology import Topology
 from raysplit.prediction.closed_form import closed_form
 from raysplit.prediction.plan_cuts import cut_problem
@@ -125,6 +125,19 @@ def test_the_aggregator_adds_its_transfers() -> None:
     tree |= {"devices": {**tree["devices"], **devices}, "aggregator": "a"}
     with_it = simulate(raspberries([2, 26, 35], owners).model_copy(update={"topology": Topology.model_validate(tree)}))
     assert 0 < with_it.round_s[0] - without < 2 * owners * 0.0708
+
+
+@pytest.mark.parametrize("changes", [{"training.local_epochs": 10**6}, {"topology.samples_per_owner": 10**12}])
+def test_a_simulation_without_an_end_is_refused(changes: dict[str, int]) -> None:
+    """``local_epochs: 1000000000`` was not done in 45 seconds, and would not have been in a year."""
+    tree = raspberries([1, 2], 2).model_dump(mode="json")
+    for key, value in changes.items():
+        section, _, leaf = key.partition(".")
+        tree[section][leaf] = value
+    with pytest.raises(ConfigError, match=r"steps, and a simulation goes through at most 10,000,000; simulate fewer"):
+        simulate(tree)
+    with pytest.raises(ConfigError, match="1,000,000,000 rounds of 2 owners have"):
+        simulate(raspberries([1, 2], 2), rounds=10**9)
 
 
 def test_planned_cuts() -> None:

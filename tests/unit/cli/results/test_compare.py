@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from support import metrics_row
 
 from raysplit.cli.results.compare import compare
 from raysplit.runs.report import Point, differing_settings, read_runs
@@ -40,7 +41,7 @@ def written(
     } | changes
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     rows: list[dict[str, Any]] = [
-        {"round": i, "bytes": num_bytes, "seconds": seconds, "num_samples": 100} for i in range(1, len(accuracies) + 1)
+        metrics_row(i, bytes=num_bytes, seconds=seconds, num_samples=100) for i in range(1, len(accuracies) + 1)
     ]
     for row, value in zip(rows, accuracies, strict=True):
         row |= {} if value is None else {tested: value}
@@ -182,7 +183,7 @@ def test_a_last_line_that_was_cut_in_the_middle_is_left_out(tmp_path: Path) -> N
         ("metrics.jsonl", "", "has no finished round yet"),
         ("metrics.jsonl", "{not json}\n", "is damaged"),
         ("metrics.jsonl", '{"round": 1}\n', "is damaged"),
-        ("config.yaml", None, "is damaged"),
+        ("config.yaml", None, "is not a run folder: it has no config.yaml"),
         ("config.yaml", "- a list\n", "is damaged"),
         ("config.yaml", "training: [", "is damaged"),
         ("summary.json", "{", "is damaged"),

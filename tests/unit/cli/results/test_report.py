@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from object_stores import STORES
-from support import settings
+from support import metrics_row, settings
 
 from raysplit.cli.results.report import report
 from raysplit.cli.training.train import train
@@ -30,18 +30,14 @@ def drawn(folder: Path) -> Path:
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [
-        {
-            "round": i,
-            "train_loss": 2.0,
-            "num_owners": 1,
-            "num_samples": 10,
-            "num_members": 1,
-            "seconds": 0.5,
-            "bytes": MIB,
-            "came": ["owner-1"] if i == 2 else [],
-            "left": ["owner-0"] if i == 40 else [],
-            "test_accuracy": i / 100,
-        }
+        metrics_row(
+            i,
+            num_members=1,
+            bytes=MIB,
+            came=["owner-1"] if i == 2 else [],
+            left=["owner-0"] if i == 40 else [],
+            test_accuracy=i / 100,
+        )
         for i in range(1, 41)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def in_place(outputs, y):
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])  # so that the folder of one test is not on the path of the next
+    monkeypatch.delitem(sys.modules, "latefail", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     Path("small.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     Path("latefail.py").write_text(FAILS_LATE, encoding="utf-8")

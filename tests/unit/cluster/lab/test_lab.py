@@ -14,7 +14,7 @@ import pytest
 
 import raysplit
 from raysplit.cluster.lab.machines import Machine, lab_from, read_lab, start_arguments
-from raysplit.cluster.lab.processes import LabError, find, lab_folder, stop
+from raysplit.cluster.lab.processes import LabError, find, record_of, stop
 
 EXAMPLE = Path(raysplit.__file__).parents[1] / "examples" / "clusters" / "edge_lab.yaml"
 TREE: dict[str, Any] = {
@@ -58,11 +58,24 @@ def test_machines_join_the_head() -> None:
     [
         ({"machines": {}}, "a mapping of kinds with 'head'"),
         ({"machines": {"head": {"count": 2}}}, "count must be 1, because a cluster has one head, got 2"),
-        ({"machines": {"head": {"cpus": -1}}}, "cpus must be a whole number, at least 0, got -1"),
+        ({"machines": {"head": {"cpus": -1}}}, "cpus must be a whole number, 0 to 10000, got -1"),
         ({"machines": {"head": {"memory": 1}}}, r"has no key memory \(one of count, cpus"),
-        ({"machines": {"head": {}, "b": {"resources": {"x": 0}}}}, "resource x must be a number above 0, got 0"),
+        (
+            {"machines": {"head": {}, "b": {"resources": {"x": 0}}}},
+            "resource x must be a number above 0 and at most 1e9",
+        ),
         ({"machines": {"head": {}, "b": {"memory_gib": "2"}}}, "memory_gib must be a number above 0"),
         ({"machines": {"head": {}, "b": 3}}, "must be a mapping .* got 3"),
+        ({"machines": {"head": {}, "b": {"count": 10**9}}}, "count must be a whole number, 1 to 1000, got 1000000000"),
+        ({"machines": {"head": {}, "b": {"resources": [1]}}}, "resources must be a mapping of names to values"),
+        ({"machines": {"head": {}, "b": {"labels": "a"}}}, "labels must be a mapping of names to values, got 'a'"),
+        (
+            {"machines": {"head": {}, "b": {"labels": {"site": "a,kind=b"}}}},
+            "'a,kind=b' must have letters",
+        ),
+        ({"machines": {"head": {}, "b": {"memory_gib": float("inf")}}}, "memory_gib must be a number above 0"),
+        ({"machines": {"head": {}, "b": {"resources": {"x": float("inf")}}}}, "resource x must be a number above 0"),
+        ({"machines": {"head": {}, **{f"b{i}": i for i in range(1, 4_000)}}}, "'b1' must be a mapping"),
         ({"name": "a-long name"}, "a lab's name must have 1 to 24"),
         ({"port": 80}, "port must be a whole number, 1024 to 65535, got 80"),
         ({"nodes": {}}, "a lab has no key nodes"),
@@ -90,9 +103,8 @@ def child() -> Any:
 
 
 def _record(name: str, *processes: dict[str, Any]) -> None:
-    lab_folder(name).mkdir(parents=True)
-    record = {"name": name, "address": "127.0.0.1:1", "dashboard": "http://127.0.0.1:2", "processes": processes}
-    (lab_folder(name) / "lab.json").write_text(json.dumps(record))
+    record = {"name": name, "folder": tempfile.mkdtemp(), "address": "127.0.0.1:1", "dashboard": "http://127.0.0.1:2"}
+    record_of(name).write_text(json.dumps(record | {"processes": processes}))
 
 
 def test_only_what_was_started_is_ended(
@@ -111,6 +123,21 @@ def test_only_what_was_started_is_ended(
     assert stop("lab") == ("head",)
     assert not psutil.pid_exists(child.pid) or psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
     assert find("lab") is None
+
+
+def test_a_record_in_a_shared_place_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]
+) -> None:
+    """Another user could have laid ``/tmp/rs-lab/lab.json`` there, with process numbers of ours to end."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _record("lab", {"machine": "head", "pid": child.pid, "created_s": psutil.Process(child.pid).create_time()})
+    (tmp_path / "rs-lab").mkdir()
+    record_of("lab").replace(tmp_path / "rs-lab" / "lab.json")
+    assert find("lab") is None
+    for name in ("../lab", "/tmp/rs-lab/lab", "a/../b"):
+        with pytest.raises(ValueError, match="cannot name a file below a folder"):
+            stop(name)
+    assert child.poll() is None
 
 
 def test_no_record_no_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +13,13 @@ from hypothesis import strategies as st
 
 from raysplit.schedulers.grouping import scores as regroup
 from raysplit.schedulers.grouping.scores import Affinity, PairLosses, partition_score
-from raysplit.schedulers.grouping.search import best_by_enumeration, best_by_subsets, members, partitions
+from raysplit.schedulers.grouping.search import (
+    best_by_enumeration,
+    best_by_subsets,
+    best_of_all_sizes,
+    members,
+    partitions,
+)
 from raysplit.schedulers.grouping.when import FixedRound, StableRanking, decide, rank_correlation
 
 RECEIVED = {  # published with task affinity grouping for Taskonomy: recipient -> source -> affinity
@@ -183,6 +190,37 @@ def test_enumeration_and_subsets_agree_ties_included(size: int) -> None:
         found = best_by_subsets(table, size, num_groups)
         assert found == best_by_enumeration(table, size, num_groups)
         assert len(found) == num_groups
+
+
+@pytest.mark.parametrize("size", [1, 4, 8])
+def test_one_search_finds_the_best_partitions_into_any_number_of_groups(size: int) -> None:
+    rng = np.random.default_rng(size)
+    for table in (rng.normal(size=1 << size), rng.integers(0, 3, size=1 << size).astype(float)):
+        expected = [best_by_enumeration(table, size, number) for number in range(1, size + 1)]
+        assert list(best_of_all_sizes(table, size, size)) == expected
+
+
+@pytest.mark.parametrize("size", [13, pytest.param(16, marks=pytest.mark.slow)])
+def test_a_matrix_of_many_tasks_is_searched_in_seconds(size: int) -> None:
+    """Thirteen tasks were not done in 40 seconds, and 16 are allowed."""
+    values = np.random.default_rng(size).normal(size=(size, size))
+    affinity = Affinity(tasks=tuple(map(str, range(size))), values=tuple(map(tuple, values.tolist())))
+    began = time.process_time()
+    found = [regroup.exact_x(affinity, number) for number in range(1, size + 1)]
+    assert time.process_time() - began < 20
+    assert [len(grouping.groups) for grouping in found] == list(range(1, size + 1))
+
+
+def test_more_than_the_most_tasks_are_refused() -> None:
+    zeros = ((0.0,) * 17,) * 17
+    with pytest.raises(ValueError, match="at most 16 tasks, got 17"):
+        regroup.exact_x(Affinity(tasks=tuple(map(str, range(17))), values=zeros), 2)
+
+
+def test_values_whose_sums_are_not_finite_are_refused() -> None:
+    """Of affinities of 1e308 the best groups were none at all, without a word."""
+    with pytest.raises(ValueError, match=r"row 'a', column 'b' is 1e\+308; it must be finite, and at most 1e\+100"):
+        Affinity(tasks=("a", "b"), values=((0.0, 1e308), (1.0, 0.0)))
 
 
 def test_twelve_tasks_are_served_by_the_dynamic_programme() -> None:

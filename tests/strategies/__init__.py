@@ -1,0 +1,1 @@
+"""Strategies of hypothesis for what users write: configurations, tables, data files."""
