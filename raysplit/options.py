@@ -62,15 +62,19 @@ SideLength = Annotated[int, Field(ge=1, le=16_384)]
 
 
 class OptionsRefused(ValueError):
-    """Exception for options that do not fit; ``problems`` has the key and the message of each."""
+    """Exception for options that do not fit; ``problems`` has the key and the message of each.
 
-    def __init__(self, problems: Mapping[str, str], section: str) -> None:
+    ``unknown`` has the keys among them that are no options at all.
+    """
+
+    def __init__(self, problems: Mapping[str, str], section: str, unknown: Collection[str] = ()) -> None:
         self.problems = dict(problems)
         self.section = section
+        self.unknown = tuple(unknown)
         super().__init__(first_lines([f"{_path_of(section, key)}: {text}" for key, text in problems.items()]))
 
     def __reduce__(self) -> Any:
-        return OptionsRefused, (self.problems, self.section)
+        return OptionsRefused, (self.problems, self.section, self.unknown)
 
 
 def checked_options(
@@ -114,7 +118,7 @@ def checked_options(
             near = nearest(key, known) if len(problems) < MOST_SHOWN else ""
             problems[key] = f"{name} has no such option{near} (known: {', '.join(known) or 'none'})"
     if problems:
-        raise OptionsRefused(problems, section)
+        raise OptionsRefused(problems, section, [key for key in options if key in problems and key not in known])
     return checked
 
 

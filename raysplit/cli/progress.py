@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress, ProgressColumn, Task, TaskID
@@ -136,7 +136,11 @@ class _Line(ProgressColumn):
 def progress_line(width: int, title: str, done: int, total: int, times: str, row: Row) -> str:
     """Format a line of progress of at most ``width`` columns; what matters least is left out first."""
     count = f"{done}/{total}".rjust(2 * len(str(total)) + 1)
-    metrics = [f"loss {row['train_loss']:.3f}", *tested_texts(row)]
+    loss = f"loss {loss_number(row['train_loss'], 3)}"
+    for shown in _thinner(row):
+        metrics = [loss, *tested_texts(shown)]
+        if len(" ".join([title, count, times, *metrics])) <= width:
+            break
     extras = [human_bytes(row["bytes_total"]), f"{row['samples_per_s']:,.0f} samples/s"]
     fixed = " ".join([title, count, times, *metrics])
     while extras and len(fixed) + 2 + _BAR[0] + len(" ".join(extras)) > width:
@@ -147,6 +151,14 @@ def progress_line(width: int, title: str, done: int, total: int, times: str, row
     if len(line) > width:  # without the title, then without the end
         line = " ".join([count, times, *metrics])[:width]
     return line
+
+
+def _thinner(row: Row) -> Iterator[Row]:
+    """Yield the row with less and less beside its accuracy: all, without the majority label, without the owners."""
+    yield row
+    for left_out in ("majority_accuracy", "owner_accuracy", "owner_loss"):
+        row = {key: value for key, value in row.items() if key != left_out}
+        yield row
 
 
 def _bar(width: int, share: float) -> str:
@@ -227,7 +239,7 @@ class JsonLines(Callback):
 
 def status_line(row: Row) -> str:
     """Format the metrics of a round in one line."""
-    return " ".join([f"loss {row['train_loss']:.3f}", *tested_texts(row), human_bytes(row["bytes_total"])])
+    return " ".join([f"loss {loss_number(row['train_loss'], 3)}", *tested_texts(row), human_bytes(row["bytes_total"])])
 
 
 def tested_texts(row: Mapping[str, Any]) -> list[str]:
@@ -247,9 +259,14 @@ def accuracy_text(row: Row, digits: int) -> str:
     return f"{row['test_accuracy']:.{digits}f}{_own_text(row, 'owner_accuracy', digits)}{control}"
 
 
+def loss_number(loss: float, digits: int) -> str:
+    """Format a loss; one of a million and more, as of a run that diverges, in the short form ``2.07e+23``."""
+    return f"{loss:.{digits}f}" if abs(loss) < 1e6 else f"{loss:.2e}"
+
+
 def loss_text(row: Row, digits: int) -> str:
     """Format the test loss of tasks without labels as `accuracy_text` does."""
-    return f"{row['test_loss']:.{digits}f}{_own_text(row, 'owner_loss', digits)}"
+    return f"{loss_number(row['test_loss'], digits)}{_own_text(row, 'owner_loss', digits)}"
 
 
 def _own_text(row: Row, column: str, digits: int) -> str:

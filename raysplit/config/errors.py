@@ -31,8 +31,11 @@ def explained(error: ValidationError, root: type[BaseModel], given: object, sect
         where = ".".join([*([section] if section else []), *_keys(item["loc"], given)])
         refused = item.get("ctx", {}).get("error")
         if isinstance(refused, OptionsRefused):
+            own = _fields_at(root, item["loc"])
             for key, text in refused.problems.items():
-                messages.setdefault(f"{where}.{key}", []).append(text)
+                found = messages.setdefault(f"{where}.{key}", [])
+                is_told = key not in refused.unknown or "did you mean" in text or len(messages) > MOST_SHOWN
+                found.append(text if is_told else text + _meant(key, own, where))
         else:
             found = messages.setdefault(where, [])
             if len(messages) <= MOST_SHOWN:  # to find the nearest key takes its time
@@ -77,6 +80,11 @@ def _suggested(key: str, valid: Sequence[str], within: str) -> str:
     # the closest one: below the same section, then the least deep
     elsewhere.sort(key=lambda path: (not path.startswith(f"{within}."), path.count(".")))
     return f"; did you mean {elsewhere[0]!r}?" if elsewhere else nearest(key, valid)
+
+
+def _meant(key: str, own: Sequence[str], within: str) -> str:
+    """Return the setting that is meant by an option that the named part does not have: of its section, or elsewhere."""
+    return nearest(key, own) or _suggested(key, (), within)
 
 
 def _bare(key: str) -> str:

@@ -44,9 +44,9 @@ def refuse_unfit_loss(setting: Setting) -> None:
         if loss is cross_entropy and isinstance(outputs, Tensor) and outputs.ndim > 1:
             _require_classes(outputs.shape[1], setting.spec, what)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), torch.enable_grad():  # so that a loss that cuts the gradient off shows
                 warnings.filterwarnings("error", message="Using a target size")  # torch's word for what broadcasts
-                value: Any = loss(outputs, wire_labels(targets))
+                value: Any = loss(_with_gradient(outputs), wire_labels(targets))
         except Exception as error:
             raise ValueError(f"{what}: {error}") from error
     if not isinstance(value, Tensor) or value.numel() != 1:
@@ -72,6 +72,14 @@ def _broadcasts(loss: Any, outputs: Tensor, targets: Tensor) -> bool:
     except Exception:
         return False
     return abs(together - alone) > 1e-4 * max(1.0, abs(alone))
+
+
+def _with_gradient(outputs: Any) -> Any:
+    """Return outputs of which a loss can take the gradient, as in training: no leaves, which it may not write to."""
+    if isinstance(outputs, Mapping):
+        return {task: _with_gradient(value) for task, value in outputs.items()}
+    is_float = isinstance(outputs, Tensor) and outputs.is_floating_point()
+    return outputs.detach().requires_grad_().clone() if is_float else outputs
 
 
 def _two_samples(setting: Setting) -> tuple[Any, Any] | None:

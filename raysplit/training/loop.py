@@ -164,7 +164,8 @@ class _Loop:
             return ""
         tested = [row["round"] for row in self._ledger.rows if "test_loss" in row]
         weights = f", model.pt those of round {tested[-1]}" if tested and self._states else ""
-        return f"{self._folder.path} keeps {len(self._ledger.rows)} rounds{weights}"
+        rounds = len(self._ledger.rows)
+        return f"{self._folder.path} keeps {rounds} round{'s' if rounds > 1 else ''}{weights}"
 
     def _over(self) -> str | None:
         """Return why the run is over; None where another round follows."""

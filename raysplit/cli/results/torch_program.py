@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,21 @@ from raysplit.config.run import load_recorded
 def program_of(folder: Path, state: Mapping[str, Tensor]) -> Any:
     """Export the model of a run with the weights ``state``, for batches [B, ...] of transformed samples, any B.
 
-    The program takes a single input by position, and several inputs by name.
+    The program takes a single input by position, and several inputs by name. Raises ``ValueError`` for a model that
+    torch.export cannot write as a program.
     """
     spec = build(load_recorded(folder)).setting.spec
     model = spec.build().eval()
     model.load_state_dict(dict(state))
     example, of_any_size = spec.example(2), {0: torch.export.Dim("batch")}
-    if isinstance(example, Tensor):
-        return torch.export.export(model, (example,), dynamic_shapes=(of_any_size,))
-    sizes = dict.fromkeys(example, of_any_size)
-    return torch.export.export(model, (), dict(example), dynamic_shapes=sizes)
+    by_name: dict[str, Any] = {} if isinstance(example, Tensor) else dict(example)
+    sizes: Any = dict.fromkeys(by_name, of_any_size) if by_name else (of_any_size,)
+    try:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # torch prints the graph where it fails
+            return torch.export.export(model, () if by_name else (example,), by_name, dynamic_shapes=sizes)
+    except Exception as error:  # torch raises many types, with pages of advice about its own inside
+        why = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"torch.export cannot write {type(model).__name__} as a program ({why}); take a control flow that depends "
+            f"on values out of its forward, or export the weights, to a file that ends in .pt"
+        ) from error

@@ -109,9 +109,8 @@ def to_numpy(column: Any, source: str) -> npt.NDArray[Any]:
     """
     if column.null_count:
         row = pc.index(pc.is_null(column), True).as_py()
-        raise ValueError(
-            f"{source}: {column.null_count} values are missing, the first in row {row}; fill or drop those rows"
-        )
+        missing = f"{column.null_count} value{'s are' if column.null_count > 1 else ' is'}"
+        raise ValueError(f"{source}: {missing} missing, the first in row {row}; fill or drop those rows")
     values = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     shape = [len(values)]
     while (

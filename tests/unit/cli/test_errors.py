@@ -82,6 +82,8 @@ def train(raysplit: Command, *settings: str) -> str:
         ("training.batchsize=4", ["training.batchsize: unknown key; did you mean 'batch_size'?"]),
         ("model.hiden=[3]", ["model.hiden: mlp has no such option; did you mean 'hidden'?"]),
         ("partition.alpha=1", ["partition.alpha: iid has no such option (known: none)"]),
+        ("partition.owners=3", ["partition.owners: iid has no such option (known: none); did you mean 'num_owners'?"]),
+        ("data.batch_size=3", ["data.batch_size: random has no such", "did you mean 'training.batch_size'?"]),
         ("data.dims=4", ["data.dims: random has no such option; did you mean 'dim'?"]),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raysplit.cli.progress import Clock, clock_text, progress_line, times_text
+from raysplit.cli.progress import Clock, clock_text, progress_line, status_line, times_text
 
 ROW = {
     "round": 10,
@@ -29,6 +29,24 @@ def test_the_line_fits(width: int) -> None:
         assert "112.0 MiB" in line
     if width >= 117:
         assert "17,593 samples/s" in line
+
+
+def test_what_matters_least_is_left_out_whole() -> None:
+    """With owners' own tests the line ended in "by owner 0.183 (majority label", without title and bar."""
+    row = {**ROW, "owner_accuracy": 0.183, "majority_accuracy": 0.872}
+    line = progress_line(77, "FedAvg", 1, 3, "0:21, 0:18 left", row)
+    assert line.endswith(" 1/3 0:21, 0:18 left loss 2.291 accuracy 0.189, by owner 0.183")
+    assert line.startswith("FedAvg ━")
+    assert "majority" not in line
+    assert "(majority label 0.872)" in progress_line(120, "FedAvg", 1, 3, "0:21, 0:18 left", row)
+
+
+def test_a_huge_loss_is_short() -> None:
+    """A loss of 2.07e+23 was written with 24 digits before the point, so that the line was cut."""
+    row = {**ROW, "train_loss": 207329053897853685989376.0}
+    assert "loss 2.07e+23 accuracy" in status_line(row)
+    assert "loss 999999.000" in status_line({**row, "train_loss": 999999.0})
+    assert "test loss -1.00e+06" in status_line({"train_loss": 1.0, "test_loss": -1e6, "bytes_total": 0})
 
 
 def test_with_a_short_title_there_is_a_bar_at_80_columns() -> None:

@@ -71,6 +71,37 @@ def test_an_exported_program_gives_what_the_model_gives(here: Path) -> None:
     torch.testing.assert_close(torch.export.load("whole.pt2").module()(x), z)
 
 
+BY_VALUE = """
+from torch import nn
+class ByValue(nn.Module):
+    def __init__(self, input_shape, num_classes):
+        super().__init__()
+        self.out = nn.Linear(input_shape[0], num_classes)
+    def forward(self, x):
+        return self.out(x if x.sum() > 0 else -x)
+"""
+
+
+def test_a_model_that_is_no_program_is_told_in_one_message(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method that does not cut trains it; ``export`` printed the graph and pages about torch's settings."""
+    monkeypatch.syspath_prepend(here)
+    (here / "byvalue.py").write_text(BY_VALUE, encoding="utf-8")
+    train_config(
+        check_config(settings(**changes("fedavg") | {"model": {"name": "byvalue:ByValue"}})), folder=Path("runs/own")
+    )
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "own", "own.pt2"])
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: torch.export cannot write ByValue as a program (")
+    assert told.err.count("\n") == 1
+    main(["export", "own", "own.pt"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

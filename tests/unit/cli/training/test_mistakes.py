@@ -30,6 +30,15 @@ def never(outputs, y):
 """
 
 
+NO_GRADIENT = """
+import torch
+def cut_off(outputs, y):
+    return torch.nn.functional.cross_entropy(outputs.detach(), y)
+def in_place(outputs, y):
+    return torch.nn.functional.cross_entropy(outputs.sub_(outputs.mean()), y)
+"""
+
+
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -38,6 +47,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.syspath_prepend(tmp_path)
     Path("small.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     Path("latefail.py").write_text(FAILS_LATE, encoding="utf-8")
+    Path("nogradient.py").write_text(NO_GRADIENT, encoding="utf-8")
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *changes: str) -> str:
@@ -100,5 +110,28 @@ def test_divergence_later_says_what_is_kept(capsys: pytest.CaptureFixture[str]) 
     rows = read_metrics(Path("runs/one"))
     tested = [row["round"] for row in rows if "test_loss" in row]
     weights = f", model.pt those of round {tested[-1]}" if tested else ""
-    assert f"(runs/one keeps {len(rows)} rounds{weights}" in err
+    rounds = "1 round" if len(rows) == 1 else f"{len(rows)} rounds"
+    assert f"(runs/one keeps {rounds}{weights}" in err
     assert json.loads(Path("runs/one/summary.json").read_text())["rounds"] == len(rows)
+
+
+def test_a_loss_without_gradient_is_told_before_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was told in step 1 at an owner, after Ray had been started: the loss was tried without gradients."""
+    err = error_of(capsys, "cluster.kind=local", "algorithm.name=fedavg", "training.loss=nogradient:cut_off")
+    assert "'nogradient:cut_off' returned a number that does not depend on the outputs" in err
+    assert "step 1" not in err
+    main(
+        [
+            "train",
+            "small.yaml",
+            "--name",
+            "two",
+            "--quiet",
+            "--set",
+            "cluster.kind=local",
+            "--set",
+            "algorithm.name=fedavg",
+            "--set",
+            "training.loss=nogradient:in_place",
+        ]
+    )  # which torch refuses for a leaf

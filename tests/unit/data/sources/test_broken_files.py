@@ -62,7 +62,7 @@ def test_one_array_object_arrays_folders_and_empty_sets_are_no_data(tmp_path: Pa
 
 def test_a_missing_value_in_parquet_has_its_row(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [[1.0], None, [2.0]], "y": [0, 1, 0]}), tmp_path / "gap.parquet")
-    with pytest.raises(ValueError, match="column x: 1 values are missing, the first in row 1"):
+    with pytest.raises(ValueError, match="column x: 1 value is missing, the first in row 1"):
         load_dataset("gap.parquet", root=str(tmp_path))
 
 

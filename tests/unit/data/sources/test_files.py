@@ -122,7 +122,7 @@ def test_whole_numbers_stored_as_floats_are_labels(tmp_path: Path) -> None:
 def test_missing_values_and_ragged_lists_in_parquet_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="column x: lists have lengths"):
         load_dataset(_parquet(tmp_path, x=[[1.0], [1.0, 2.0]], y=[0, 1]))
-    with pytest.raises(ValueError, match="column y: 1 values are missing"):
+    with pytest.raises(ValueError, match="column y: 1 value is missing"):
         load_dataset(_parquet(tmp_path, x=[[1.0], [2.0]], y=[0, None]))
 
 
