@@ -58,6 +58,9 @@ class LinkOptions(Rules):
     rules: tuple[LinkRule, ...] = ()
     """Codecs of single parties, as ``{from: owner-*, kind: weights, codec: top_k}``; the first that fits counts."""
 
+    warmup_rounds: int = Field(default=0, ge=0)
+    """Number of rounds at the start in which all values but labels are sent unchanged."""
+
     _are_codecs = field_validator(*_CODED, mode="before")(lambda cls, value: _checked(value))
 
     @field_validator(*_CODED)
@@ -97,7 +100,11 @@ class LinkOptions(Rules):
 
     @model_validator(mode="after")
     def _fit_one_another(self) -> LinkOptions:
-        self.link_rules()
+        if self.warmup_rounds and not self.link_rules().all_codecs:
+            raise ValueError(
+                f"warmup_rounds is {self.warmup_rounds} and no codec comes after them; leave warmup_rounds out, or set "
+                f"a codec such as smashed: int8"
+            )
         return self
 
     def link_rules(self, *, seed: int = 0, num_classes: int = 0) -> LinkRules:
@@ -116,6 +123,7 @@ class LinkOptions(Rules):
             narrow_labels=self.labels == NARROW,
             num_classes=num_classes,
             seed=seed,
+            warmup_rounds=self.warmup_rounds,
         )
 
     def _with_chain_rule(self, codecs: dict[Kind, Codec]) -> dict[Kind, Codec]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import Cluster, LinkTraffic, gather
-from raysplit.cluster.links.traffic import difference, merge_traffic
+from raysplit.cluster.links.traffic import difference, merge_traffic, without_effect
 from raysplit.data.partition.laws import save_partition
 from raysplit.data.transforms import normalisation
 from raysplit.disk import NotWritten
@@ -133,6 +133,7 @@ class _Loop:
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracies(experiment.setting.owners)
         self._tested: Tested | None = None
+        self._told = False  # which codecs have no effect
 
     async def run(self, start: Checkpoint | None) -> Result:
         try:
@@ -166,7 +167,7 @@ class _Loop:
             return
         self._go_back(start)
         if self._over():  # the run was interrupted between its last round and its end
-            await self._evaluate()
+            await self._evaluate(len(self._ledger.rows) - 1)
 
     def _over(self) -> str | None:
         """Return why the run is over; None where another round follows."""
@@ -210,23 +211,30 @@ class _Loop:
         report = await algorithm.round(replace(context, record_gradients=measured))
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
+        codes = not self._experiment.link_rules().is_plain
+        if not self._told and round >= self._experiment.links.warmup_rounds:
+            self._told = True
+            for line in without_effect(self._experiment.link_rules(), moved):
+                logger.warning("%s", line)
+        loads = await self._cluster.party_loads() if codes or self._meter is not None else []
         if self._meter is not None:
             self._meter.deployed(algorithm.latecomers())
-            self._meter.round_measured(moved, await self._cluster.party_loads())
+            self._meter.round_measured(moved, loads)
         divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
-        row = self._ledger.entry(context, report, seconds, moved) | divergence | self._members.row()
+        row = self._ledger.entry(context, report, seconds, moved, loads) | divergence | self._members.row()
         last = round == algorithm.num_rounds - 1
         if last or (round + 1) % rules.every == 0:
-            row |= await self._evaluate()
+            row |= await self._evaluate(round)
         return row, moved
 
-    async def _evaluate(self) -> Row:
+    async def _evaluate(self, round: int) -> Row:
         """Evaluate all models, everybody's and those of single owners, and return the columns of the row."""
         algorithm, owners = self._algorithm, self._experiment.setting.owners
+        at_cuts = self._at_cuts if round >= self._experiment.links.warmup_rounds else None
         models = algorithm.models()
-        self._tested = await evaluated(algorithm, models, owners, self._at_cuts)
+        self._tested = await evaluated(algorithm, models, owners, at_cuts)
         row = evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
-        if self._at_cuts is not None:
+        if at_cuts is not None:
             plain = evaluation_row(await evaluated(algorithm, models, owners))
             row |= {f"{key}_uncoded": plain[key] for key in ("test_accuracy", "test_loss") if key in plain}
         self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
