@@ -31,7 +31,7 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
     else:
-        newer_links = {"rules": [], "warmup_rounds": 0}
+        newer_links = {"rules": [], "warmup_rounds": 0, "auto": False, "budget_z": 0.01, "budget_g": 0.1}
         links = tree.get("links", {}).items()
         tree |= {"links": {k: v for k, v in links if newer_links.get(k, _UNKNOWN) != v}} if links else {}
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys

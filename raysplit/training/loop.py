@@ -71,6 +71,7 @@ async def run(
     """
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
+        experiment.require_codecs()
         algorithm = experiment.begin()
         check_outputs(experiment.setting.spec)
         refuse_unfit(algorithm)
