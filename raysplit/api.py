@@ -6,39 +6,39 @@ without a ``name`` changes single settings of the file, any other takes the plac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from raysplit.config.build import build, build_dry
 from raysplit.config.errors import ConfigError
-from raysplit.config.objects import section
-from raysplit.config.overrides import read_tree
 from raysplit.config.planned_cuts import with_plans
-from raysplit.config.run import RunConfig, load_recorded, resolved
+from raysplit.config.run import RunConfig, resolved
 from raysplit.config.sources import Sections, Source, described, recorded, tree_of
 from raysplit.experiment.experiment import Experiment
 from raysplit.given import put, released
-from raysplit.models.spec import ModelSpec
-from raysplit.paths import expanded, is_uri
+from raysplit.kept import load as load
+from raysplit.kept import local_copy
+from raysplit.kept import resume as resume
+from raysplit.paths import expanded
 from raysplit.prediction.closed_form import closed_form
-from raysplit.prediction.plan_cuts import cut_problem
+from raysplit.prediction.plan_cuts import cut_problem, owner_ms
 from raysplit.prediction.simulate import Simulation
 from raysplit.prediction.simulate import simulate as simulate_experiment
 from raysplit.registry import one_of
 from raysplit.runs.callback import Callback
 from raysplit.runs.compare import RunComparison
-from raysplit.runs.folder import CUT_SHORT, read_metrics, read_models, read_summary, read_traffic
-from raysplit.runs.remote import existing_folder, fetched, new_folder
-from raysplit.runs.report import read_runs
+from raysplit.runs.remote import new_folder
+from raysplit.runs.report import readable_runs
 from raysplit.runs.result import Result
 from raysplit.schedulers.cuts.plan import Plan
-from raysplit.schedulers.cuts.solve import solve_ilp
+from raysplit.schedulers.cuts.solve import solve_ilp, with_owner_time
 from raysplit.sweeps.run import SweepResult, run_sweep
 from raysplit.sweeps.sweep import Axis, cells, local_folder
 from raysplit.training.own_loop import in_a_thread, loop_is_running
-from raysplit.training.session import train_new, train_on
+from raysplit.training.session import train_new
 
 
 def train(
@@ -113,74 +113,6 @@ def _recorded(
         return work(callbacks=[*copies, *callbacks], folder=local, overwrite=overwrite)
 
 
-def resume(
-    folder: str | Path,
-    *,
-    callbacks: Sequence[Callback] = (),
-    model: Any = None,
-    data: Any = None,
-    algorithm: Any = None,
-) -> Result:
-    """Go on with a run that was cut short, to the weights that it would have ended with undisturbed.
-
-    Args:
-        folder: of the run, a path or a URI.
-        callbacks: as for `train`.
-        model, data, algorithm: the objects that the run was started with, where it was started with objects; others
-            are refused.
-
-    Raises:
-        ValueError: there is no run, it has finished, or the objects are missing or others.
-    """
-    with released(), existing_folder(expanded(str(folder))) as (local, copies):
-        if not (local / "config.yaml").exists():
-            raise ValueError(f"{local} is not a run folder: it has no config.yaml")
-        _given_again(local, model=model, data=data, algorithm=algorithm)
-        config = load_recorded(local)
-        work = partial(train_on, _maker(config), config.cluster, config.reliability)
-        return work(local, callbacks=[*copies, *callbacks])
-
-
-def _given_again(folder: Path, **objects: Any) -> None:
-    """Have the objects that a run was started with under the names that its configuration has for them."""
-    for key, value in objects.items():
-        if key == "data" and value is not None and not isinstance(value, Mapping):  # read as the run read it
-            value = {**read_tree(folder / "config.yaml").get("data", {}), "name": value}
-        if value is not None:
-            section(key, value)
-
-
-def load(folder: str | Path, *, model: Any = None, data: Any = None, algorithm: Any = None) -> Result:
-    """Read a run, finished or not, from its folder or URI.
-
-    Args:
-        model, data, algorithm: the objects that the run was started with; `Result.model` builds the model with them.
-
-    Raises ``ValueError`` where there is no run, or one without a finished round.
-
-    Example:
-        >>> raysplit.load("runs/mine").metrics.column("test_accuracy")
-    """
-    local = _local(folder)
-    if not (local / "config.yaml").exists():
-        raise ValueError(f"{folder} is not a run folder: it has no config.yaml")
-    _given_again(local, model=model, data=data, algorithm=algorithm)
-    states = read_models(local)
-    return Result(
-        rows=tuple(read_metrics(local)),
-        states=states,
-        links=read_traffic(local),
-        stopped=str(read_summary(local).get("stopped", CUT_SHORT)),
-        folder=local,
-        specs=lambda: _specs(local, states),
-    )
-
-
-def _specs(folder: Path, labels: Iterable[str]) -> dict[str, ModelSpec]:
-    algorithm = build(load_recorded(folder)).begin()
-    return {label: algorithm.spec_of(label) for label in labels}
-
-
 def compare(folders: Sequence[str | Path]) -> RunComparison:
     """Put runs side by side: what each reached, and what it took in rounds, bytes and seconds.
 
@@ -189,13 +121,8 @@ def compare(folders: Sequence[str | Path]) -> RunComparison:
     """
     if isinstance(folders, str | Path):
         raise ConfigError(f"compare takes a list of run folders, got {folders!r}; write compare([{str(folders)!r}])")
-    return RunComparison(tuple(read_runs([_local(folder) for folder in folders])))
-
-
-def _local(folder: str | Path) -> Path:
-    """Return the folder of a run to read; of a run at a URI, that of its copy."""
-    location = expanded(str(folder))
-    return fetched(location) if is_uri(location) else Path(location)
+    runs, left_out = readable_runs([local_copy(folder) for folder in folders])
+    return RunComparison(tuple(runs), left_out)
 
 
 def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Sections]) -> Simulation:
@@ -228,7 +155,11 @@ def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Un
     """
     experiment = _without_data(config, sections, planned=False)
     one_of("objective", objective, ["sum_of_max", "bottleneck", "price"])
-    return solve_ilp(cut_problem(experiment, objective=objective))  # type: ignore[arg-type]
+    problem = cut_problem(experiment, objective=objective)  # type: ignore[arg-type]
+    of_owner = partial(owner_ms, experiment, problem)
+    fixed = with_owner_time(problem, of_owner)
+    chosen = solve_ilp(fixed)
+    return chosen if fixed is problem else replace(chosen, owner_ms=of_owner(chosen.cuts[0], chosen.cuts[-1]))
 
 
 def sweep(

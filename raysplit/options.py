@@ -22,7 +22,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from raysplit.paths import expanded
+from raysplit.paths import checked_location, expanded
 from raysplit.registry import nearest
 
 RECORDED = "recorded"
@@ -42,6 +42,14 @@ def _path(value: str, info: ValidationInfo) -> str:
 
 PathText = Annotated[str, AfterValidator(_path)]
 """Type of a setting or option that is a path or URI: ``~`` and environment variables are expanded."""
+
+
+def _location(value: str, info: ValidationInfo) -> str:
+    return checked_location(_path(value, info))
+
+
+LocationText = Annotated[str, AfterValidator(_location)]
+"""Type of a setting that is the path or URI of a folder to write to; an empty or half a location is refused."""
 
 Count = Annotated[int, Field(ge=1)]
 """Type of an option that is a number of things, at least one."""

@@ -158,6 +158,15 @@ def write(tree: Mapping[str, Any]) -> str:
     return yaml.dump(dict(tree), Dumper=_Dumper, sort_keys=False)
 
 
+def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the settings of a plain configuration as pairs of a key path and a value."""
+    pairs: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        inner = isinstance(value, dict)
+        pairs += flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+    return pairs
+
+
 def _problem(text: str, node: Node) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, text, node.start_mark)
 

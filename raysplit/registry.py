@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import pkgutil
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -61,7 +63,7 @@ def imported(kind: str, path: str) -> Callable[..., Any]:
 
     Raises:
         ValueError: if the path is malformed, the module does not exist or fails to import (with its own error), the
-            module lacks the name (with the closest one), or the object is not callable.
+            module lacks the name (with the closest one), or the object is not callable or of the standard library.
     """
     found = _found(kind, path)
     if not callable(found):
@@ -84,12 +86,13 @@ def _found(kind: str, path: str) -> Any:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise ValueError(f'{kind} {path!r} is not an import path; write "{IMPORT_PATH}"')
+    _refuse_standard(kind, path, module_name)
     try:
         module = own_module(module_name)
     except (Exception, SystemExit) as error:
         raise ValueError(f"{kind} {path!r}: {_import_failure(module_name, error)}") from error
     try:
-        return pkgutil.resolve_name(path)
+        found = pkgutil.resolve_name(path)
     except (AttributeError, ValueError) as error:
         names = [each for each in dir(module) if not each.startswith("_")]
         listed = ", ".join(names[:_MAX_LISTED_NAMES]) + (", ..." if len(names) > _MAX_LISTED_NAMES else "")
@@ -97,6 +100,18 @@ def _found(kind: str, path: str) -> Any:
             f"{kind} {path!r}: module {module_name!r} has no name {name!r}{nearest(name, names)} "
             f"(it has {listed or 'none'})"
         ) from error
+    is_code = inspect.isroutine(found) or isinstance(found, type)
+    _refuse_standard(kind, path, str(getattr(found, "__module__", "")) if is_code else "")
+    return found
+
+
+def _refuse_standard(kind: str, path: str, module_name: str) -> None:
+    # such as subprocess:check_output or sys:exit, which only a mistake or an attack can mean
+    if module_name.partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(
+            f"{kind} {path!r} is a part of Python's standard library ({module_name}), which has nothing of that kind; "
+            f"name a function or class of your own"
+        )
 
 
 def _import_failure(module_name: str, error: BaseException) -> str:

@@ -154,3 +154,10 @@ def toy_profile(
     path = folder / "toy.parquet"
     Profile(model="toy", device="toy", batch_size=batch_size, units=units).to_parquet(path)
     return str(path)
+
+
+def metrics_row(number: int, **more: Any) -> dict[str, Any]:
+    """A line of ``metrics.jsonl`` as a run writes it; ``more`` replaces and adds entries."""
+    usual = {"train_loss": 2.0, "num_owners": 1, "num_samples": 10, "server_steps": 0, "steps_total": number}
+    times = {"seconds": 0.5, "train_seconds_total": 0.5 * number, "samples_per_s": 20.0}
+    return {"round": number, **usual, **times, "bytes": 0, "bytes_total": 0} | more

@@ -15,7 +15,7 @@ from raysplit.actors.parts.gradient_record import GradientRecord
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
-from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report
+from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
@@ -110,7 +110,7 @@ class DataOwner:
         try:
             await self._run(program(self, team, context), context)
         except Exception as error:
-            error.add_note(f"at {self.name}, round {context.round + 1}, step {self._num_steps + 1}")
+            note_place(error, f"at {self.name}, round {context.round + 1}, step {self._num_steps + 1}")
             raise
         if record is not None:
             self._mean_gradient = record.close()

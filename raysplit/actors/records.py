@@ -129,7 +129,7 @@ class NonFiniteLoss(ArithmeticError):
     def __init__(self, owner: str, round: int, step: int, value: float) -> None:
         super().__init__(
             f"the loss of {owner} is {value} in round {round + 1}, step {step + 1}; lower the learning rate or look at "
-            f"this owner's data (the last good round is saved)"
+            f"this owner's data"
         )
         self.owner, self.round, self.step, self.value = owner, round, step, value
 
@@ -139,3 +139,9 @@ class NonFiniteLoss(ArithmeticError):
 
 class StaleCall(RuntimeError):
     """Raised for a call of an earlier round or attempt, or of a step that is not under way."""
+
+
+def note_place(error: Exception, place: str) -> None:
+    """Note where an error happened, unless its message says so, or a party that shares the call has noted it."""
+    if not isinstance(error, NonFiniteLoss) and not hasattr(error, "__notes__"):
+        error.add_note(place)

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import raysplit
-from raysplit.cli.streams import show_any_text
+from raysplit.cli.stopping import StopSignals, WayOn, ways_on
+from raysplit.cli.streams import echo, show_any_text
 from raysplit.data.failures import described
 from raysplit.registry import nearest
 
@@ -109,9 +110,16 @@ def cli(verbose: bool) -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a user's mistake ends in one message and exit code 2, not in a traceback.
 
-    Returns the exit code of a command that ends with one, as the caller of a script expects it.
+    Ctrl-C and SIGTERM end a command in the same way, with exit codes 130 and 143. Returns the exit code of a command
+    that ends with one, as the caller of a script expects it.
     """
     show_any_text()
+    stop = StopSignals()
+    with stop.installed():
+        return _run(arguments, stop)
+
+
+def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
     try:
         return cli.main(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -119,30 +127,53 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.ClickException as error:
         error.show(file=sys.stderr)
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        _print_ways_on(stopped)
+        sys.exit(stop.exit_code)
     except ModuleNotFoundError as error:
         if error.name not in SERVE_PACKAGES:
             raise
         text = f"this command needs {error.name}, which is not installed; run: pip install 'raysplit[serve]'"
         _print_error(text)
         sys.exit(1)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has what it wanted
+    except BrokenPipeError as error:  # the reader of a pipe, such as head, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is flushed into it at exit
+        _print_ways_on(error)
         sys.exit(1)
     except MemoryError as error:
         _print_error(f"there is not enough memory: {error or 'take fewer or smaller samples'}")
+        _print_ways_on(error)
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         logging.getLogger("raysplit").debug("traceback", exc_info=True)
-        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        told = [note for note in getattr(error, "__notes__", ()) if not isinstance(note, WayOn)]
+        notes = "".join(f" ({note})" for note in told)
         _print_error(f"{error}{notes}")
+        _print_ways_on(error)
         is_mistake = isinstance(error, ValueError) and not isinstance(error, RuntimeError)  # a wrong answer is both
         sys.exit(2 if is_mistake else 1)
+    except SystemExit as ended:  # no command raises it, so that code of the user's does
+        if not stop.has_come:
+            _print_error(
+                f"own code ended the program: {described(ended)}; let it raise an error that says what is wrong"
+            )
+        _print_ways_on(ended)
+        sys.exit(stop.exit_code if stop.has_come else 1)
+    except Exception as error:
+        if not stop.has_come:
+            raise
+        _print_ways_on(error)  # a call of Ray's that the signal interrupted
+        sys.exit(stop.exit_code)
 
 
 def _print_error(text: str) -> None:
+    # a terminal wraps long lines by itself, and a pipe keeps them whole
     Console(stderr=True).print(f"[red]error:[/red] {_escaped(text)}", highlight=False, soft_wrap=True)
+
+
+def _print_ways_on(error: BaseException) -> None:
+    for way in ways_on(error):
+        echo(way, err=True)
 
 
 def _escaped(text: str) -> str:

@@ -1,22 +1,34 @@
-"""Progress of a run on a terminal, in a log, or as JSON lines."""
+"""Progress of a run on a terminal, in a log, or as JSON lines, and where its time went."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.text import Text
 
 from raysplit.runs.callback import Callback
 
 if TYPE_CHECKING:  # help must not wait for torch
     from raysplit.experiment.experiment import Experiment
+    from raysplit.runs.callback import Stage
     from raysplit.runs.folder import Row
     from raysplit.runs.result import Result
 
-_WIDE = 112  # columns from which there is room for a bar beside the metrics
+IMPORTING = "reading the settings, loading torch"
+_DOING = {
+    "load": "loading the data",
+    "check": "tracing and checking the model",
+    "connect": "starting Ray",
+    "deploy": "starting the parties",
+}
+_BAR = (6, 24)  # the narrowest and the widest bar, in columns
+_ROOM = 3  # columns left free, for the ^C that a terminal prints into the line
 
 
 def human_bytes(size: float) -> str:
@@ -28,54 +40,168 @@ def human_bytes(size: float) -> str:
     raise AssertionError
 
 
-class LiveProgress(Callback):
-    """Callback that draws a progress bar over rounds with loss, accuracy, speed and traffic."""
+def clock_text(seconds: float) -> str:
+    """Format a time as ``0:07`` or ``1:02:03``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            *([BarColumn(bar_width=24)] if console.width >= _WIDE else []),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[status]}"),
-            console=console,
-        )
-        self._task: TaskID | None = None
+
+class Clock:
+    """Times of a command: since its beginning, by what it was doing, and how long the rounds to come will take.
+
+    Args:
+        now: the time in seconds; by default the clock of the machine.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._began = self._since = now()
+        self._doing = "start"
+        self._spent = {"start": 0.0, "train": 0.0, "evaluate": 0.0, "write": 0.0}
+        self._rounds_from: tuple[float, int] | None = None  # when the first round of this command began, and its number
+
+    def stage(self, stage: str) -> None:
+        """Count the time from now on as that of a stage; those before the first round are the start."""
+        now = self._now()
+        self._spent[self._doing] += now - self._since
+        self._since, self._doing = now, stage if stage in self._spent else "start"
+        if stage == "train" and self._rounds_from is None:
+            self._rounds_from = (now, -1)
+
+    @property
+    def passed_s(self) -> float:
+        return self._now() - self._began
+
+    def left_s(self, done: int, total: int) -> float | None:
+        """Return the seconds that the rounds to come will take at the pace so far; None before the first round."""
+        if self._rounds_from is None:
+            return None
+        since, first = self._rounds_from
+        if first < 0:  # a resumed run does not begin with the first round
+            first = done - 1
+            self._rounds_from = (since, first)
+        return (self._now() - since) / max(1, done - first) * (total - done)
+
+    def account(self) -> str:
+        """Format where the time went: ``41.2 s: start 30.1, train 8.6, evaluate 2.0, write 0.5``."""
+        self.stage("write")
+        parts = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self._spent.items())
+        return f"{self.passed_s:.1f} s: {parts}"
+
+
+class LiveProgress(Callback):
+    """Callback that draws a line with a bar over rounds, the time passed and left, loss and accuracy."""
+
+    def __init__(self, console: Console, doing: str = IMPORTING) -> None:
+        self._clock = Clock()
+        self._progress = Progress(_Line(self._clock, console), console=console)
+        self._task: TaskID = self._progress.add_task("starting", total=None, doing=doing, row=None)
+        self._progress.start()
+
+    def stage_began(self, stage: Stage) -> None:
+        self._clock.stage(stage)
+        if stage in _DOING:
+            self._progress.update(self._task, doing=_DOING[stage])
 
     def run_started(self, experiment: Experiment) -> None:
-        self._progress.start()
-        self._task = self._progress.add_task(
-            experiment.algorithm.title, total=_num_rounds(experiment), status="starting"
-        )
+        title, total = experiment.algorithm.title, _num_rounds(experiment)
+        self._progress.update(self._task, description=title, total=total, doing="round 1")
 
     def round_ended(self, row: Row) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, completed=row["round"], status=status_line(row))
+        self._progress.update(self._task, completed=row["round"], row=row)
 
-    def run_ended(self, result: Result) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def close(self) -> str:
+        """Leave the last line as it is, and return where the time went."""
+        if self._progress.tasks[0].fields["row"] is None:
+            self._progress.update(self._task, visible=False)
         self._progress.stop()
+        return self._clock.account()
+
+
+class _Line(ProgressColumn):
+    def __init__(self, clock: Clock, console: Console) -> None:
+        super().__init__()
+        self._clock, self._console = clock, console
+
+    def render(self, task: Task) -> Text:
+        row, done, total = task.fields["row"], int(task.completed), int(task.total or 0)
+        passed = clock_text(self._clock.passed_s)
+        if row is None:
+            return Text(f"{task.description}: {task.fields['doing']} {passed}")
+        times = times_text(self._clock, done, total)
+        return Text(progress_line(self._console.width - _ROOM, task.description, done, total, times, row))
+
+
+def progress_line(width: int, title: str, done: int, total: int, times: str, row: Row) -> str:
+    """Format a line of progress of at most ``width`` columns; what matters least is left out first."""
+    count = f"{done}/{total}".rjust(2 * len(str(total)) + 1)
+    metrics = [f"loss {row['train_loss']:.3f}", *tested_texts(row)]
+    extras = [human_bytes(row["bytes_total"]), f"{row['samples_per_s']:,.0f} samples/s"]
+    fixed = " ".join([title, count, times, *metrics])
+    while extras and len(fixed) + 2 + _BAR[0] + len(" ".join(extras)) > width:
+        extras.pop()
+    rest = width - len(" ".join([fixed, *extras])) - 1
+    bar = _bar(min(rest, _BAR[1]), done / max(1, total)) if rest >= _BAR[0] else ""
+    line = " ".join(filter(None, [title, bar, count, times, *metrics, *extras]))
+    if len(line) > width:  # without the title, then without the end
+        line = " ".join([count, times, *metrics])[:width]
+    return line
+
+
+def _bar(width: int, share: float) -> str:
+    full = round(width * share)
+    return "━" * full + "┈" * (width - full)
+
+
+def times_text(clock: Clock, done: int, total: int) -> str:
+    """Format the time passed and left: ``0:12 +0:30``, without the second part when nothing is left."""
+    left_s = clock.left_s(done, total)
+    left = f", {clock_text(left_s)} left" if left_s is not None and done < total else ""
+    return f"{clock_text(clock.passed_s)}{left}"
+
+
+class Silent(Callback):
+    """Callback that prints nothing, and knows at the end where the time went."""
+
+    def __init__(self) -> None:
+        self._clock = Clock()
+
+    def stage_began(self, stage: Stage) -> None:
+        self._clock.stage(stage)
+
+    def close(self) -> str:
+        """Return where the time went."""
+        return self._clock.account()
 
 
 class RoundLines(Callback):
-    """Callback that prints a line per round, for output that is not a terminal."""
+    """Callback that prints a line per stage and round, for output that is not a terminal."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, doing: str = IMPORTING) -> None:
         self._console = console
+        self._clock = Clock()
         self._num_rounds = 0
+        self._say(f"start: {doing}")
+
+    def stage_began(self, stage: Stage) -> None:
+        self._clock.stage(stage)
+        if stage in _DOING:
+            self._say(f"start: {_DOING[stage]}")
 
     def run_started(self, experiment: Experiment) -> None:
         self._num_rounds = _num_rounds(experiment)
 
     def round_ended(self, row: Row) -> None:
-        line = f"round {row['round']} of {self._num_rounds}: {status_line(row)}"
-        self._console.print(line, highlight=False, soft_wrap=True)
+        times = times_text(self._clock, row["round"], self._num_rounds)
+        self._say(f"round {row['round']} of {self._num_rounds}: {status_line(row)}, {times}")
 
-    def close(self) -> None:
-        pass
+    def close(self) -> str:
+        """Return where the time went."""
+        return self._clock.account()
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _num_rounds(experiment: Experiment) -> int:
@@ -83,7 +209,7 @@ def _num_rounds(experiment: Experiment) -> int:
 
 
 def progress_on(console: Console) -> LiveProgress | RoundLines:
-    """Return a progress bar for a terminal and lines for any other console."""
+    """Return a progress bar for a terminal and lines for any other console; either says at once what is being done."""
     return LiveProgress(console) if console.is_terminal else RoundLines(console)
 
 
@@ -101,11 +227,14 @@ class JsonLines(Callback):
 
 def status_line(row: Row) -> str:
     """Format the metrics of a round in one line."""
-    tested = f"test loss {loss_text(row, 3)} " if "test_loss" in row else ""
-    tested = f"accuracy {accuracy_text(row, 3)} " if "test_accuracy" in row else tested
-    return (
-        f"loss {row['train_loss']:.3f} {tested}{row['samples_per_s']:,.0f} samples/s {human_bytes(row['bytes_total'])}"
-    )
+    return " ".join([f"loss {row['train_loss']:.3f}", *tested_texts(row), human_bytes(row["bytes_total"])])
+
+
+def tested_texts(row: Mapping[str, Any]) -> list[str]:
+    """Format what a round's evaluation found; empty for a round without one."""
+    if "test_accuracy" in row:
+        return [f"accuracy {accuracy_text(dict(row), 3)}"]
+    return [f"test loss {loss_text(dict(row), 3)}"] if "test_loss" in row else []
 
 
 def accuracy_text(row: Row, digits: int) -> str:

@@ -3,6 +3,7 @@
 * ``contract``: the interface `Cluster`, `PartySpec`, handles, promises and `gather`.
 * ``clock``, ``device``, ``device_queue``: what a party knows of the time and of the device that it computes on.
 * ``layout``: the assignment of parties to places; ``load``: the measurement of their load.
+* ``ray_start``: what Ray needs to start here, and what a failure to start or to join means.
 * ``faults``: a cluster with injected faults, for tests.
 * ``links``: the link that encodes, counts and decodes values; ``codecs``: the encodings; ``memories``: what they keep;
   ``processors``: the kinds of processors, on which the bits of some depend.

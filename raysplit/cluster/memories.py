@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from raysplit.cluster.codecs.codec import Memory
-from raysplit.spill import SpillFile
+from raysplit.disk import SpillFile
 
 MAX_KEPT_BYTES = 256 * 2**20
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raysplit.algorithms.route import RouteOptions
 from raysplit.config.build import build, build_dry
 from raysplit.config.run import AlgorithmConfig, RunConfig
 from raysplit.experiment.links import LinkOptions
-from raysplit.prediction.plan_cuts import cut_problem
-from raysplit.schedulers.cuts.solve import solve_ilp
+from raysplit.prediction.plan_cuts import cut_problem, owner_ms
+from raysplit.schedulers.cuts.solve import solve_ilp, with_owner_time
 
 if TYPE_CHECKING:
     from raysplit.experiment.codec_costs import CodecCosts
@@ -92,12 +93,14 @@ def with_planned_cuts(config: RunConfig, *, faster: float = 1.0) -> RunConfig:
     options = config.algorithm.resolved_options()
     if not isinstance(options, RouteOptions) or options.cuts != "auto":
         return config
-    problem = cut_problem(build_dry(config))
+    experiment = build_dry(config)
+    problem = cut_problem(experiment)
     nodes = [
         n if n.link_bytes_per_s is None else replace(n, link_bytes_per_s=n.link_bytes_per_s * faster)
         for n in problem.nodes
     ]
-    plan = solve_ilp(replace(problem, nodes=tuple(nodes)))
+    problem = replace(problem, nodes=tuple(nodes))
+    plan = solve_ilp(with_owner_time(problem, partial(owner_ms, experiment, problem)))
     logger.info("planned cuts %s on %s", list(plan.cuts), ", ".join(plan.nodes))
     chosen: dict[str, Any] = {"cuts": list(plan.cuts), "nodes": list(plan.nodes)}
     if config.cluster.elastic is not None:

@@ -30,6 +30,9 @@ from raysplit.experiment.topology import Topology
 from raysplit.options import RECORDED, is_recorded
 from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
+from raysplit.runs.records.damaged import Damaged
+from raysplit.runs.records.files import CONFIG
+from raysplit.runs.records.read import read_settings
 from raysplit.schedulers.learning_rate import SCHEDULES
 from raysplit.schedulers.rules import Rules
 
@@ -61,6 +64,10 @@ class AlgorithmConfig(Named):
             return kind(**{key: value for key, value in self.options.items() if key not in foreign})
         except ValidationError as error:
             raise explained(error, kind, "algorithm") from None
+
+
+_NEWER_SECTIONS = ("links",)
+"""Sections that run folders of version 0.1 do not have."""
 
 
 class OptimizerConfig(BaseModel):
@@ -187,14 +194,24 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 
 
 def load_recorded(folder: Path) -> RunConfig:
-    """Read the configuration of a run folder. Raises `ConfigError`.
+    """Read the configuration of a run folder. Raises `ConfigError`, and `Damaged` where a part of it is missing.
 
     The name and the paths were checked when the run began, maybe by an earlier version, and are taken as they are;
     settings that had no effect then, and are refused now, are named in the log.
     """
     from raysplit.config.overrides import read_tree
 
-    return check_config(read_tree(folder / "config.yaml"), recorded=True)
+    tree = read_tree(folder / CONFIG)
+    _require_whole(folder, tree)
+    return check_config(tree, recorded=True)
+
+
+def _require_whole(folder: Path, tree: Mapping[str, Any]) -> None:
+    """Raise `Damaged` for a recorded configuration that lacks sections, as defaults are not what was trained."""
+    written = [name for name in RunConfig.model_fields if name not in _NEWER_SECTIONS]
+    if lacking := [name for name in written if name not in tree or tree[name] == {}]:
+        raise Damaged(folder / CONFIG, f"a run writes all its settings there, and it lacks {', '.join(lacking)}")
+    read_settings(folder)
 
 
 def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfig:

@@ -10,12 +10,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from raysplit.data.datasets import checked_data_options, dataset_names
+from raysplit.data.datasets import checked_data_options, known_dataset
 from raysplit.data.domains import domain_names
 from raysplit.data.partition.laws import checked_parameters, partition_names
 from raysplit.data.reading import Kind, Layout, Reading
-from raysplit.models.zoo import checked_model_options, model_names
-from raysplit.options import PathText, is_recorded
+from raysplit.models.zoo import checked_model_options, known_model
+from raysplit.options import LocationText, PathText, is_recorded
 from raysplit.paths import checked_name, expanded
 from raysplit.registry import known, one_of
 from raysplit.schedulers.rules import Rules
@@ -55,7 +55,7 @@ class ModelConfig(Named):
     send_inputs: tuple[str, ...] = ()
     """Inputs that may leave their owners as they are, where a cut would send them; the one unnamed input is ``x``."""
 
-    _known = field_validator("name")(lambda cls, value: known("model", value, model_names()))
+    _known = field_validator("name")(lambda cls, value: known_model(value))
 
     @staticmethod
     def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class DataConfig(Named):
     @classmethod
     def _name(cls, value: str, info: ValidationInfo) -> str:
         if not value.endswith((".npz", ".parquet")):
-            return known("data set", value, dataset_names())
+            return known_dataset(value)
         return value if is_recorded(info) else expanded(value)
 
     @staticmethod
@@ -155,7 +155,7 @@ class OwnersConfig(Rules):
 class OutputConfig(Rules):
     """Folder of the results, ``<root>/<name>/``."""
 
-    root: PathText = "runs"
+    root: LocationText = "runs"
     """Folder or URI of all runs."""
     name: str | None = None
     """Name of the run; None takes the name of the configuration file or the algorithm, with date and time."""

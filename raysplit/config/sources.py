@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from raysplit.algorithms import ALGORITHMS, check_run
 from raysplit.algorithms.base import Algorithm, Setting
 from raysplit.config.objects import section
-from raysplit.config.overrides import read_tree
+from raysplit.config.overrides import read_tree, without_file
 from raysplit.config.run import RunConfig, check_config
 from raysplit.experiment.errors import ConfigError
 from raysplit.experiment.experiment import Experiment
@@ -58,7 +58,9 @@ def tree_of(config: Source, sections: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(str(error)) from None
     if isinstance(config, Experiment):
         raise ConfigError("an Experiment is already complete; give a file, a mapping or keyword arguments here")
-    if config is None or isinstance(config, str | Path):
+    if config is None:
+        tree = {}
+    elif isinstance(config, str | Path):
         tree = read_tree(config)
     elif isinstance(config, RunConfig):
         tree = config.model_dump(mode="json")
@@ -69,7 +71,7 @@ def tree_of(config: Source, sections: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in sections.items():
         new, old = section(key, value), tree.get(key)
         tree[key] = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) and "name" not in new else new
-    return tree
+    return without_file(tree) if config is None else tree
 
 
 def recorded(experiment: Experiment) -> Experiment:

@@ -28,16 +28,26 @@ from raysplit.data.sources.map_style import is_array, side_of
 from raysplit.data.sources.shards import STREAMED, open_shards
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
-from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
 from raysplit.given import held, is_given
 from raysplit.options import Count, checked_options
-from raysplit.registry import IMPORT_PATH, imported, unknown
+from raysplit.registry import IMPORT_PATH, imported, known, unknown
 from raysplit.seeding import generator
 
 
 def dataset_names() -> list[str]:
     """Return the names that ``load_dataset`` knows; file paths and import paths come on top of these."""
-    return [*BUILT_IN, *IN_FOLDERS, *TASK_SETS, STREAMED, *torchvision_names()]
+    from raysplit.data.sources.torchvision_sets import torchvision_names  # torchvision takes a second
+
+    return [*_own_names(), *torchvision_names()]
+
+
+def _own_names() -> list[str]:
+    return [*BUILT_IN, *IN_FOLDERS, *TASK_SETS, STREAMED]
+
+
+def known_dataset(name: str) -> str:
+    """Return a name of `dataset_names` or an import path. Raises ``ValueError``, with the closest name, for another."""
+    return name if name in _own_names() else known("data set", name, dataset_names())
 
 
 def load_dataset(
@@ -71,8 +81,11 @@ def load_dataset(
     options = checked_data_options(name, options)
     if name.endswith(SUFFIXES):
         return load_file(Path(root or ".") / name, reading=reading, **options)
-    if name in torchvision_names():
-        return load_torchvision(name, root, download, augment, reading=reading, **options)
+    if name not in _own_names():
+        from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
+
+        if name in torchvision_names():
+            return load_torchvision(name, root, download, augment, reading=reading, **options)
     _refuse_reading(f"data set {name}", reading)
     if name in BUILT_IN:
         return BUILT_IN[name](**options)
@@ -111,6 +124,8 @@ def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
     if name in IN_FOLDERS or name in TASK_SETS:
         loader = (IN_FOLDERS | TASK_SETS)[name]
         return loader, (next(iter(inspect.signature(loader).parameters)),)
+    from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
+
     fixed = ("name", "root", "download", "augment", "reading")
     return (load_torchvision if name in torchvision_names() else None), fixed
 

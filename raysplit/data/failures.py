@@ -52,6 +52,16 @@ def call_own(kind: str, path: str, function: Callable[..., Any], /, *arguments: 
         raise ValueError(f"{kind} {path!r} failed: {described(error)}; repair the function") from error
 
 
+@contextmanager
+def exits_are_errors() -> Iterator[None]:
+    """Raise ``RuntimeError`` where code of the user's ends the program, which would look like success."""
+    try:
+        yield
+    except SystemExit as ended:
+        way_out = "let it raise an error that says what is wrong"
+        raise RuntimeError(f"own code ended the program: {described(ended)}; {way_out}") from ended
+
+
 def described(error: BaseException) -> str:
     """Return the kind, the text and the place of an error, the last place outside of this package if there is one."""
     places = traceback.extract_tb(error.__traceback__)

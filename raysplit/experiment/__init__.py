@@ -2,7 +2,7 @@
 
 Files: `experiment` (`Experiment`), `evaluators` (the parties that evaluate on the test set), `rules`
 (`EvaluationRules`, `ReliabilityRules`, `ElasticRules`), `cluster` (`ClusterOptions`), `links` (`LinkOptions`),
-`topology` (`Topology`, `DeviceOptions`) and `errors` (`ConfigError`).
+`topology` (`Topology`, `DeviceOptions`), `titles` (of the algorithms) and `errors` (`ConfigError`).
 
 Programs take `raysplit.Experiment` and `raysplit.ConfigError`. Nothing is exported here, because `experiment` loads
 torch.

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from raysplit.actors.aggregation import UpdateRules
-from raysplit.options import PathText
+from raysplit.options import LocationText
 from raysplit.schedulers.cohort import CohortRules
 from raysplit.schedulers.elastic import MembershipRules
 from raysplit.schedulers.failure import FailureRules
@@ -22,7 +22,7 @@ class ReliabilityRules(FailureRules, CohortRules, UpdateRules):
 
     checkpoint_every: int | None = Field(default=1, ge=1)
     """Number of rounds between checkpoints; None keeps none, and a lost place then ends the run."""
-    checkpoint_location: PathText | None = None
+    checkpoint_location: LocationText | None = None
     """Local folder, ``s3://bucket/folder`` or ``gs://bucket/folder`` in which the run has a folder of its name; None
     takes ``checkpoints`` in the run folder."""
     keep_last: int = Field(default=2, ge=1)

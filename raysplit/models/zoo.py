@@ -14,7 +14,7 @@ from raysplit.models.classifier.build import multi_task
 from raysplit.models.dense.net import mas
 from raysplit.models.given_model import called
 from raysplit.options import checked_options
-from raysplit.registry import IMPORT_PATH, imported, unknown
+from raysplit.registry import IMPORT_PATH, imported, known, unknown
 
 Builder = Callable[..., nn.Module]
 
@@ -40,6 +40,11 @@ TORCHVISION_FAMILIES = ("resnet", "resnext", "wide_resnet", "vgg", "mobilenet_v3
 def model_names() -> list[str]:
     """Return the names that `build_model` knows: those of this package, then torchvision's in alphabetical order."""
     return [*BUILDERS, *_torchvision_names()]
+
+
+def known_model(name: str) -> str:
+    """Return a name of `model_names` or an import path. Raises ``ValueError``, with the closest name, for another."""
+    return name if name in BUILDERS else known("model", name, model_names())
 
 
 def build_model(

@@ -42,7 +42,7 @@ def cut_problem(experiment: Experiment, *, objective: Objective = "sum_of_max") 
         profile=scaled(reference_profile(topology), batch_size=batch_size),
         owners=setting.cohort_size or len(setting.owners),
         nodes=nodes,
-        units=options.units or _free_ends(topology, len(setting.owners)),
+        units=options.units or _given_ends(options) or _free_ends(topology, len(setting.owners)),
         objective=objective,
         batches_per_owner=round(sum(steps) / len(steps)),
         may_send_inputs=may_send_inputs(experiment),
@@ -81,6 +81,33 @@ def scaled(profile: Profile, *, batch_size: int, slowdown: float = 1.0) -> Profi
         for unit in profile.units
     )
     return replace(profile, batch_size=batch_size, units=units)
+
+
+def _given_ends(options: RouteOptions) -> tuple[int, int] | None:
+    """Return the units between the first and the last cut, where the cuts are listed as numbers."""
+    if options.cuts == "auto":
+        return None
+    first, last = options.cuts[0], options.cuts[-1]
+    return (first, last - 1) if isinstance(first, int) and isinstance(last, int) else None
+
+
+def owner_ms(experiment: Experiment, problem: CutProblem, first: int, end: int) -> float:
+    """Return the time per batch of the slowest owner's own units, those before the first and from the last cut on."""
+    topology, batch_size = experiment.required_topology, experiment.batch_size
+    times = []
+    for name in sorted(set(topology.owner_devices(len(experiment.setting.owners)))):
+        device = topology.devices[name]
+        profile = problem.profile
+        if device.measured is not None:
+            profile = scaled(device.measured, batch_size=batch_size, slowdown=device.node_kind(name).slowdown)
+        times.append(own_units_ms(profile, first, end))
+    return max(times)
+
+
+def own_units_ms(profile: Profile, first: int, end: int) -> float:
+    """Return the time per batch of the units before the first cut and from the last cut on."""
+    units = profile.units[:first] + profile.units[end:]
+    return sum(unit.forward_ms + unit.backward_ms + unit.update_ms for unit in units)
 
 
 def _free_ends(topology: Topology, num_owners: int) -> FreeOwnerCuts:

@@ -9,15 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from raysplit.figure_style import COLORS, GREY, INK, quiet, save
 from raysplit.prediction.timeline import Timeline
 
-_COLORS = {
-    "forward": "#4c78a8",
-    "loss": "#f2a541",
-    "backward": "#e4572e",
-    "update": "#8f8f8f",
-    "transfer": "#b9c6d3",
-}
+_COLORS = {"forward": COLORS[0], "loss": COLORS[5], "backward": COLORS[1], "update": GREY, "transfer": COLORS[4]}
 _MAX_ROWS = 24
 
 
@@ -41,7 +36,7 @@ def draw_timeline(
     hidden = f", {len(shown)} of {len(uses)} devices" if len(shown) < len(uses) else ""
     chart.set_title(f"{title}\n{low:.4g} s to {high:.4g} s of {timeline.span_s:.4g} s{hidden}", loc="left", fontsize=10)
     for row, use in enumerate(shown):
-        bars.barh(row, use.utilisation, height=0.62, color="#4c78a8" if use.utilisation < 0.9 else "#e4572e")
+        bars.barh(row, use.utilisation, height=0.62, color=COLORS[0] if use.utilisation < 0.9 else COLORS[1])
         inside = use.utilisation > 0.7
         bars.text(
             use.utilisation + (-0.03 if inside else 0.03),
@@ -49,16 +44,16 @@ def draw_timeline(
             f"{use.utilisation:.0%}",
             va="center",
             ha="right" if inside else "left",
-            color="white" if inside else "black",
+            color="white" if inside else INK,
             fontsize=8,
         )
     bars.set_xlim(0, 1)
     bars.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     bars.set_title("at work, whole run", loc="left", fontsize=10)
     for axes in (chart, bars):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    figure.savefig(path, dpi=130)
+        quiet(axes)
+        axes.yaxis.grid(visible=False)
+    save(figure, Path(path))
 
 
 def _draw_events(chart: Axes, timeline: Timeline, devices: list[str], low: float, high: float) -> None:
@@ -76,7 +71,7 @@ def _draw_events(chart: Axes, timeline: Timeline, devices: list[str], low: float
             spans.setdefault((row, kind), []).append((float(start), float(end - start)))
     narrow = 0.004 * (high - low)  # drawn with an edge of its own color, so that it stays visible
     for (row, kind), bars in spans.items():
-        moved, color = kind == "transfer", _COLORS.get(kind, "#59a14f")
+        moved, color = kind == "transfer", _COLORS.get(kind, COLORS[2])
         extent = (row + 0.33, 0.12) if moved else (row - 0.36, 0.62)
         for edge, group in (
             (color, [bar for bar in bars if bar[1] <= narrow]),
@@ -89,8 +84,6 @@ def _draw_events(chart: Axes, timeline: Timeline, devices: list[str], low: float
     chart.set_ylim(len(devices) - 0.4, -0.6)
     chart.set_yticks(range(len(devices)), devices)
     chart.set_xlabel("seconds", fontsize=9)
-    chart.xaxis.grid(True, color="#dddddd", linewidth=0.6)
-    chart.set_axisbelow(True)
     present = [kind for kind in _COLORS if any(kind == k for _, k in spans)]
     labels = {"transfer": "receiving", "loss": "last part and loss"}
     chart.legend(

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Stage = Literal["load", "check", "connect", "deploy", "train", "evaluate", "write"]
+"""What a run is doing: loading the data, checking that the parts fit, starting or joining Ray, starting the parties,
+training, evaluating, and writing checkpoints and the run folder."""
+
 
 class Callback:
     """Base class of callbacks; override the methods for the events that you need.
@@ -26,6 +30,9 @@ class Callback:
         ...         print(f"round {row['round']}: {row['test_accuracy']:.1%}")
         >>> raysplit.train(data="digits", callbacks=[Best()])
     """
+
+    def stage_began(self, stage: Stage) -> None:
+        """Called when the run begins to do something else, from loading the data to writing the result."""
 
     def run_started(self, experiment: Experiment) -> None:
         """Called when all parties are deployed, before the first round."""
@@ -57,6 +64,9 @@ class Callbacks(Callback):
     def __init__(self, callbacks: Sequence[Callback], on_error: Literal["stop", "continue"] = "stop") -> None:
         self._callbacks = tuple(callbacks)
         self._on_error = on_error
+
+    def stage_began(self, stage: Stage) -> None:
+        self._tell("stage_began", stage)
 
     def run_started(self, experiment: Experiment) -> None:
         self._tell("run_started", experiment)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,10 +17,12 @@ class RunComparison:
     """Comparison of runs, which `raysplit.compare` returns; print it, or take its `table`.
 
     Attributes:
-        runs: a report of each run, in the order given.
+        runs: a report of each run that can be read, in the order given.
+        left_out: why the others cannot be read, by folder.
     """
 
     runs: tuple[RunReport, ...]
+    left_out: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def table(self) -> pa.Table:
@@ -51,7 +54,7 @@ class RunComparison:
         width = max(len(run.label) for run in self.runs)
         lines = [f"{run.label:<{width}}  {_outcome(run)}, {run.rounds} rounds, {run.stopped}" for run in self.runs]
         lines += [f"{key} differs: {', '.join(map(str, values))}" for key, values in self.differing.items()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"left out: {reason}" for reason in self.left_out.values())])
 
 
 def _outcome(run: RunReport) -> str:

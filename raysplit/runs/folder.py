@@ -8,35 +8,39 @@
 from __future__ import annotations
 
 import json
-import os
-import pickle
-import platform
-import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.links.kinds import KINDS
-from raysplit.disk import TRY_AGAIN, append_line, remove_parts, told_where, written
+from raysplit.disk import PART, TRY_AGAIN, append_line, told_where, written
+from raysplit.runs.records.damaged import Damaged
+from raysplit.runs.records.environment import environment
+from raysplit.runs.records.files import CONFIG, is_of_run, names_in, remove_run
+from raysplit.runs.records.files import LOCK as LOCK
+from raysplit.runs.records.origin import MARK, mark_of
+from raysplit.runs.records.presence import Presence
+from raysplit.runs.records.read import CUT_SHORT as CUT_SHORT
+from raysplit.runs.records.read import Row as Row
+from raysplit.runs.records.read import finished as finished
+from raysplit.runs.records.read import read_environment
+from raysplit.runs.records.read import read_metrics as read_metrics
+from raysplit.runs.records.read import read_models as read_models
+from raysplit.runs.records.read import read_summary as read_summary
+from raysplit.runs.records.read import read_traffic as read_traffic
 
-Row = dict[str, Any]
-CUT_SHORT = "cut short"
-"""Value of ``stopped`` for a run that an error or a person interrupted."""
-LOCK = ".lock"
-"""Name of the lock file, which exists while a process writes to the run folder, and after one was killed."""
+if TYPE_CHECKING:  # lists and tables of runs must not wait for torch
+    from torch import Tensor
 
-_PACKAGES = ("raysplit", "ray", "torch", "torchvision", "numpy", "pyarrow", "pulp", "pydantic")
+logger = logging.getLogger(__name__)
 
 
 class RunFolderUsed(ValueError):
@@ -47,9 +51,12 @@ class RunFolderUsed(ValueError):
 def held(path: Path) -> Iterator[None]:
     """Lock a run folder for this process, and create it where it is missing; the lock ends with the process.
 
+    A folder that was created here and is empty at the end is removed, with the parents that were created for it.
+
     Raises:
         RunFolderUsed: another process is writing to the folder.
     """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / LOCK, blocking=False)
     try:
@@ -64,6 +71,9 @@ def held(path: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows does not delete an open file; a file that stays does not block anyone
             (path / LOCK).unlink()  # before the release, so that a process that opened it meanwhile sees it is gone
         lock.release()
+        with suppress(OSError):  # not empty, or another process has taken it
+            for folder in made:
+                folder.rmdir()
 
 
 def is_held(path: Path) -> bool:
@@ -87,14 +97,26 @@ def entries(path: Path) -> list[Path]:
 
 
 class RunFolder:
-    """Writer of a run folder.
+    """Writer of a run folder, which is empty or holds a run to replace until `begin`.
+
+    Args:
+        path: the folder.
+        overwrite: replace a run that is in the folder.
+        clear_others: clears what the run keeps elsewhere, when the run begins and when it is discarded.
 
     Raises:
         RunFolderUsed: the folder is not empty, and ``overwrite`` is false or the folder has no run.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, clear_others: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self._clear_others = clear_others
+        self._has_begun = False
+        self._rows: list[Row] = []
+        self._num_bytes = 0
+        self._continued: list[Row] | None = None
+        self._presence: Presence | None = None
+        self._has_config = False
         if path.exists() and entries(path):
             if not overwrite:
                 raise RunFolderUsed(
@@ -105,26 +127,53 @@ class RunFolder:
                 raise RunFolderUsed(
                     f"{path} is not empty and not a run folder; it is left unchanged, give another name"
                 )
-            for entry in entries(path):  # not the lock, which this process holds
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        with told_where(path):
-            path.mkdir(parents=True, exist_ok=True)
-        self._rows: list[Row] = []
+
+    def begin(self) -> None:
+        """Make the folder empty for the run that begins now; a run that continues keeps what is there."""
+        if not self._has_begun:
+            with told_where(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            self._clear()
+            self._has_begun, self._presence = True, Presence(self.path)
+
+    def discard(self) -> None:
+        """Remove everything that a run without a finished round has written, so that its name is free again."""
+        if self._has_begun and not self._rows:
+            self._clear()
+
+    def _clear(self) -> None:
+        remove_run(self.path)
+        self._clear_others()
 
     @classmethod
     def reopen(cls, path: Path, rows: Sequence[Row]) -> RunFolder:
-        """Open the folder of a run that continues after the rounds of ``rows``."""
+        """Open the folder of a run that continues after the rounds of ``rows``; `restore_rows` records them."""
         folder = cls.__new__(cls)
         folder.path = path
-        folder._rows = []
-        remove_parts(path)
-        folder.replace_rows(rows)
+        folder._has_begun, folder._rows, folder._num_bytes = True, [], 0
+        folder._presence, folder._has_config = Presence(path), (path / CONFIG).exists()
+        for name in list(names_in(path)):  # what a process that was killed while it wrote has left
+            if name.endswith(PART) and is_of_run(name):
+                (path / name).unlink()
+        folder._continued = list(rows)
         return folder
+
+    def restore_rows(self) -> None:
+        """Record the rounds that a continued run goes on from, once it is certain that it does."""
+        if self._continued is not None:
+            self.replace_rows(self._continued)
+            self._continued = None
+
+    def require_there(self) -> None:
+        """Raise `RunFolderLost` if the folder is gone, is another one, or lacks its configuration."""
+        if self._presence is not None:
+            self._presence.require(has_config=self._has_config, num_rounds=len(self._rows))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file by renaming, so that a reader sees the old or the new content, never a part."""
         with self.written(name) as aside:
             aside.write_text(text, encoding="utf-8")
+        self._has_config |= name == CONFIG
 
     @contextmanager
     def written(self, name: str) -> Iterator[Path]:
@@ -132,6 +181,7 @@ class RunFolder:
 
         Raises `NotWritten` where the disk does not take it, with the way to go on.
         """
+        self.require_there()
         with written(self.path / name, self.advice) as aside:
             yield aside
 
@@ -144,19 +194,33 @@ class RunFolder:
         return f"{rounds}; make room there, then go on: raysplit resume {self.path}"
 
     def write_environment(self, resources: Mapping[str, float]) -> None:
-        """Write versions, machine and resources, and when the run began, which a resumed run keeps."""
-        started = started_at(self.path) or datetime.now().astimezone().isoformat(timespec="seconds")
-        self.write_text("environment.json", json.dumps({"started": started, **environment(resources)}, indent=2) + "\n")
+        """Write versions, machine and resources, a mark of the writer, and when the run began, which stays as it is."""
+        try:
+            started = started_at(self.path)
+        except Damaged as damaged:
+            logger.warning("%s", damaged)
+            started = None
+        started = started or datetime.now().astimezone().isoformat(timespec="seconds")
+        mark = mark_of(self.path) if self._has_config else None
+        content = {"started": started, **environment(resources), **({MARK: mark} if mark else {})}
+        self.write_text("environment.json", json.dumps(content, indent=2) + "\n")
 
     def add_row(self, row: Row) -> None:
         """Append the metrics of a round to ``metrics.jsonl`` and flush."""
-        append_line(self.path / "metrics.jsonl", json.dumps(row), self.advice)
+        self.require_there()
+        path = self.path / "metrics.jsonl"
+        if (path.stat().st_size if path.exists() else 0) != self._num_bytes:
+            logger.warning("%s was changed while the run wrote it; it is written again from memory", path)
+            self.replace_rows(self._rows)
+        append_line(path, json.dumps(row), self.advice)
         self._rows.append(row)
+        self._num_bytes = path.stat().st_size
 
     def replace_rows(self, rows: Sequence[Row]) -> None:
         """Replace all metrics by ``rows``."""
         self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         self._rows = list(rows)
+        self._num_bytes = (self.path / "metrics.jsonl").stat().st_size
 
     def write_tables(self, traffic: Sequence[LinkTraffic], others: Mapping[str, pa.Table]) -> None:
         """Write the metrics, the traffic and the tables of the algorithm as Parquet."""
@@ -168,6 +232,8 @@ class RunFolder:
 
     def write_model(self, states: Mapping[str, Mapping[str, Tensor]], name: str = "model.pt") -> None:
         """Write the merged state dict, or one per label for algorithms that train several models."""
+        import torch
+
         content: Any = dict(states["global"]) if set(states) == {"global"} else {k: dict(v) for k, v in states.items()}
         with self.written(name) as aside:
             torch.save(content, aside)
@@ -178,12 +244,8 @@ class RunFolder:
 
 
 def started_at(folder: Path) -> str | None:
-    """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say."""
-    try:
-        found = json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("started")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None
+    """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say. Raises `Damaged`."""
+    return read_environment(folder).get("started")
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
@@ -205,81 +267,3 @@ def traffic_table(traffic: Sequence[LinkTraffic]) -> pa.Table:
         table[f"{kind}_bytes"] = [record.num_bytes for record in of_kind]
         table[f"{kind}_raw_bytes"] = [record.raw_bytes for record in of_kind]
     return pa.table(table)
-
-
-def read_traffic(folder: Path) -> tuple[LinkTraffic, ...]:
-    """Read the traffic of a run; empty where it has not been written yet."""
-    path = folder / "traffic.parquet"
-    return tuple(_link_traffic(row) for row in pq.read_table(path).to_pylist()) if path.exists() else ()
-
-
-def _link_traffic(row: Mapping[str, Any]) -> LinkTraffic:
-    of_kinds = [KindTraffic(k, row.get(f"{k}_bytes", 0), row.get(f"{k}_raw_bytes", 0)) for k in KINDS]
-    return LinkTraffic(
-        source=row["source"],
-        destination=row["destination"],
-        num_bytes=row["num_bytes"],
-        num_messages=row["num_messages"],
-        kinds=tuple(kind for kind in of_kinds if kind.num_bytes),
-    )
-
-
-def read_models(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """Read the trained weights of a run by label; empty before its first evaluation.
-
-    Raises:
-        ValueError: ``model.pt`` cannot be read.
-    """
-    path = folder / "model.pt"
-    if not path.exists():
-        return {}
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path} is not a model: {error}") from error
-    is_one = all(isinstance(value, Tensor) for value in content.values())
-    return {"global": content} if is_one else content
-
-
-def environment(resources: Mapping[str, float]) -> dict[str, Any]:
-    """Return the versions, the machine and the resources of the cluster, the content of ``environment.json``."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "cuda": torch.cuda.is_available(),
-        "packages": versions,
-        "cluster": dict(resources),
-    }
-
-
-def finished(folder: Path) -> bool:
-    """Return whether the run in a folder has finished, at its last round or at an early stop."""
-    return bool(read_summary(folder).get("stopped", CUT_SHORT) != CUT_SHORT)
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Read ``summary.json``; empty where it has not been written yet."""
-    try:
-        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return summary
-
-
-def read_metrics(folder: Path) -> list[Row]:
-    """Read the metrics of a run, finished or not. Raises ``ValueError`` where there are none."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        raise ValueError(f"{folder} is not a run folder: it has no metrics.jsonl")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines if line.endswith("}")]
-    if not rows:
-        raise ValueError(f"{folder} has no finished round yet")
-    return rows

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from raysplit.algorithms import ALGORITHMS
+from raysplit.experiment.titles import TRAININGS
 from raysplit.paths import is_uri
-from raysplit.plain_yaml import read
-from raysplit.runs.folder import CUT_SHORT, Row, is_held, read_metrics, read_summary, started_at
+from raysplit.runs.folder import is_held, started_at
+from raysplit.runs.records.damaged import Damaged
+from raysplit.runs.records.read import Row, read_outline, read_rows, read_summary, stop_of
+
+T = TypeVar("T")
 
 RUNNING = "running"
 """State of a run that a process is writing."""
 UNFINISHED = "unfinished"
 """State of a run at a URI that has no summary yet."""
 UNREADABLE = "unreadable"
-"""State of a folder whose files cannot be read."""
+"""State of a folder with a file that cannot be read; the file and the reason follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,42 +58,33 @@ class Listing:
 
 
 def listing(name: str, location: str, folder: Path) -> Listing:
-    """Read the entry of a run. Nothing in its folder is imported or trusted."""
-    try:
-        config = recorded_tree(folder)
-        rows = rows_of(folder)
-        algorithm = str(config["algorithm"]["name"])
-        trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
-        last: Row = next((row for row in reversed(rows) if "test_accuracy" in row or "test_loss" in row), {})
-        return Listing(
-            name=name,
-            location=location,
-            algorithm=algorithm,
-            rounds=len(rows),
-            rounds_planned=int(config["training"]["rounds"]) * trainings,
-            **{key: last.get(key) for key in ("test_accuracy", "test_loss", "majority_accuracy")},
-            state=state_of(folder, location),
-            started=started_at(folder),
-            changed=_changed(folder),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return Listing(name=name, location=location, state=f"{UNREADABLE}: {type(error).__name__}: {error}")
+    """Read the entry of a run. Nothing in its folder is imported; a damaged file is named in the state."""
+    damage: list[str] = []
 
+    def read(reader: Callable[[Path], T], otherwise: T) -> T:
+        try:
+            return reader(folder)
+        except (OSError, ValueError) as error:
+            damage.append(f"{error.path.name} is damaged: {error.reason}" if isinstance(error, Damaged) else str(error))
+            return otherwise
 
-def recorded_tree(folder: Path) -> dict[str, Any]:
-    """Read ``config.yaml`` of a run as plain data."""
-    tree: dict[str, Any] = read((folder / "config.yaml").read_text(encoding="utf-8"), f"{folder / 'config.yaml'}")
-    return tree
-
-
-def rows_of(folder: Path) -> list[Row]:
-    """Read the metrics of a run; empty before its first round ends."""
-    try:
-        return read_metrics(folder)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:
-        return []
+    config = read(read_outline, None)
+    none: list[Row] = []
+    rows = read(read_rows, none)
+    algorithm = config.algorithm.name if config else ""
+    last: Row = next((row for row in reversed(rows) if "test_accuracy" in row or "test_loss" in row), {})
+    state = read(lambda folder: state_of(folder, location), "")
+    return Listing(
+        name=name,
+        location=location,
+        algorithm=algorithm,
+        rounds=len(rows),
+        rounds_planned=config.training.rounds * TRAININGS.get(algorithm, 1) if config else 0,
+        **{key: last.get(key) for key in ("test_accuracy", "test_loss", "majority_accuracy")},
+        started=read(started_at, None),
+        changed=_changed(folder),
+        state=f"{UNREADABLE}: {damage[0]}" if damage else state,
+    )
 
 
 def state_of(folder: Path, location: str) -> str:
@@ -100,8 +94,9 @@ def state_of(folder: Path, location: str) -> str:
     """
     if is_held(folder):
         return RUNNING
-    stopped = read_summary(folder).get("stopped")
-    return str(stopped) if stopped else UNFINISHED if is_uri(location) else CUT_SHORT
+    if is_uri(location) and not read_summary(folder):
+        return UNFINISHED
+    return stop_of(folder)
 
 
 def _changed(folder: Path) -> str | None:

@@ -7,34 +7,44 @@ machine of a run is lost, the run continues from the copy, which includes the ch
 
 from __future__ import annotations
 
-import hashlib
+import atexit
 import logging
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pyarrow import fs
 
 from raysplit.experiment.experiment import Experiment
-from raysplit.paths import is_uri
+from raysplit.paths import checked_steps, fresh_folder, inside, is_uri, refuse_links_out
 from raysplit.runs.callback import Callback
 from raysplit.runs.folder import LOCK, Row, RunFolderUsed
+from raysplit.runs.records.files import CONFIG, is_of_run, names_in
 from raysplit.runs.result import Result
-from raysplit.runs.storage import below, opened
+from raysplit.runs.storage import COPIES, below, last_part, opened
 
 logger = logging.getLogger(__name__)
 
 RECORDS = ("config.yaml", "metrics.jsonl", "summary.json", "environment.json", "traffic.parquet")
 """Files with the settings and metrics of a run, which are small beside its weights."""
+_CHUNK = 2**20  # bytes of a file in memory at a time
 
 
 class RemoteCopy(Callback):
-    """Callback that copies a local run folder to a URI."""
+    """Callback that copies a local run folder to a URI.
 
-    def __init__(self, local: Path, uri: str) -> None:
+    Args:
+        local: the folder.
+        uri: the place of the copy.
+        replaces: remove what is there before the first file is copied.
+    """
+
+    def __init__(self, local: Path, uri: str, *, replaces: bool = False) -> None:
         self._local = local
+        self._replaces = replaces
         self._fs, self._folder = opened(uri, "run folders")
         self._copied: dict[str, tuple[int, int]] = {}  # size and modification time by name
 
@@ -49,19 +59,37 @@ class RemoteCopy(Callback):
 
     def push(self) -> None:
         """Copy the files that changed since the last call and remove deleted ones; ``.part`` files are skipped."""
-        files = [path for path in self._local.rglob("*") if path.is_file() and path.name != LOCK]
-        found = {path.relative_to(self._local).as_posix(): path for path in files}
+        paths = {name: self._local / name for name in names_in(self._local)}
+        found = {name: path for name, path in paths.items() if path.name != LOCK and not path.is_symlink()}
+        if found and self._replaces:
+            for old in _files_below(self._fs, self._folder):
+                if is_of_run(old.removeprefix(f"{self._folder}/")):
+                    self._fs.delete_file(old)
+            self._replaces = False
         for name, path in found.items():
-            stamp = (path.stat().st_size, path.stat().st_mtime_ns)
+            stamp = _stamp(path)
             if not name.endswith(".part") and self._copied.get(name) != stamp:
                 target = f"{self._folder}/{name}"
                 self._fs.create_dir(target.rpartition("/")[0], recursive=True)
                 with self._fs.open_output_stream(target) as file:
                     file.write(path.read_bytes())
                 self._copied[name] = stamp
+        if CONFIG in self._copied and CONFIG not in found:
+            logger.warning("%s is gone from this machine; what is at %s stays", self._local, self._folder)
+            return
         for name in self._copied.keys() - found.keys():
             self._fs.delete_file(f"{self._folder}/{name}")
             del self._copied[name]
+
+    def take_as_copied(self) -> None:
+        """Note that all files in the local folder are at the URI, from where they have just been fetched."""
+        for name in names_in(self._local):
+            self._copied[name] = _stamp(self._local / name)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 @contextmanager
@@ -74,10 +102,10 @@ def new_folder(location: str, *, overwrite: bool) -> Iterator[tuple[Path, Sequen
     if not is_uri(location):
         yield Path(location), ()
         return
-    _make_free(location, overwrite)
+    _refuse_used(location, overwrite)
     with tempfile.TemporaryDirectory(prefix="raysplit-run-") as scratch:
-        local = Path(scratch) / opened(location, "run folders")[1].rpartition("/")[2]
-        with _mirrored(local, location) as mirror:
+        local = Path(scratch) / last_part(opened(location, "run folders")[1])
+        with _mirrored(RemoteCopy(local, location, replaces=overwrite)) as mirror:
             yield local, (mirror,)
 
 
@@ -89,13 +117,13 @@ def existing_folder(location: str) -> Iterator[tuple[Path, Sequence[Callback]]]:
         return
     with tempfile.TemporaryDirectory(prefix="raysplit-run-") as scratch:
         local = fetched(location, Path(scratch))
-        with _mirrored(local, location) as mirror:
+        with _mirrored(RemoteCopy(local, location)) as mirror:
+            mirror.take_as_copied()
             yield local, (mirror,)
 
 
 @contextmanager
-def _mirrored(local: Path, location: str) -> Iterator[RemoteCopy]:
-    mirror = RemoteCopy(local, location)
+def _mirrored(mirror: RemoteCopy) -> Iterator[RemoteCopy]:
     try:
         yield mirror
     finally:
@@ -108,10 +136,13 @@ def runs_below(uri: str, marks: Collection[str]) -> list[tuple[str, str]]:
     A run has ``config.yaml`` and one of the files ``marks``; folders inside of a run are not looked at.
     """
     source, folder = opened(uri, "run folders")
-    entries = source.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
     files: dict[str, set[str]] = {}
-    for entry in entries:
-        parent, _, name = entry.path.removeprefix(f"{folder}/").rpartition("/")
+    for path in _files_below(source, folder):
+        try:
+            parent, _, name = _name_below(folder, path, uri).rpartition("/")
+        except ValueError as error:
+            logger.warning("left out: %s", error)
+            continue
         files.setdefault(parent, set()).add(name)
     found = {name for name, have in files.items() if name and "config.yaml" in have and have & set(marks)}
     outer = [name for name in found if found.isdisjoint(map(str, PurePosixPath(name).parents))]
@@ -123,32 +154,58 @@ def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -
 
     Args:
         uri: the run folder.
-        into: the parent of the copy; None takes a temporary folder that later calls use again.
+        into: the parent of the copy; None takes a folder of this user's cache, until the program ends.
         only: the files to copy; empty copies all.
 
     Raises:
-        ValueError: there is no run at the URI.
+        ValueError: there is no run at the URI, or a file of it has a name that leads out of the copy; nothing has been
+            written then.
     """
     source, folder = opened(uri, "run folders")
-    if into is None:
-        digest = hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:12]
-        into = Path(tempfile.gettempdir()) / "raysplit-runs" / digest
-    local = into / folder.rpartition("/")[2]
-    entries = source.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
-    files = [entry for entry in entries if entry.type == fs.FileType.File]
-    files = [entry for entry in files if not only or entry.path.removeprefix(f"{folder}/") in only]
-    if not files:
+    names = {path: _name_below(folder, path, uri) for path in _files_below(source, folder)}
+    names = {path: name for path, name in names.items() if not only or name in only}
+    if not names:
         raise ValueError(f"there is no run at {uri}; raysplit list --root shows the runs below a URI")
-    shutil.rmtree(local, ignore_errors=True)
-    for entry in files:
-        path = local / entry.path.removeprefix(f"{folder}/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with source.open_input_stream(entry.path) as file:
-            path.write_bytes(file.read())
+    if into is None:
+        into = _until_the_end(fresh_folder("runs"))
+    local = inside(into, last_part(folder))
+    local.mkdir(parents=True)
+    for path, name in names.items():
+        target = inside(local, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open_input_stream(path) as file, target.open("xb") as copy:
+            shutil.copyfileobj(file, copy, _CHUNK)
     return local
 
 
-def _make_free(uri: str, overwrite: bool) -> None:
+def _files_below(source: Any, folder: str) -> list[str]:
+    """List the files below a folder of a store. Raises ``ValueError`` for a local one with links that lead out."""
+    if isinstance(source, fs.LocalFileSystem):  # pyarrow would follow links
+        refuse_links_out(Path(folder))
+        return [f"{folder}/{name}" for name in names_in(Path(folder))]
+    entries = source.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
+    return [entry.path for entry in entries if entry.type == fs.FileType.File]
+
+
+def _name_below(folder: str, path: str, uri: str) -> str:
+    """Return the name of a file relative to its folder. Raises ``ValueError`` where it is not below the folder."""
+    name = path.removeprefix(f"{folder}/")
+    try:
+        if name == path:
+            raise ValueError(f"{path!r} is not below {folder!r}")
+        checked_steps(name)
+    except ValueError as error:
+        raise ValueError(f"{uri} is not copied, because of one of its files: {error}") from None
+    return name
+
+
+def _until_the_end(folder: Path) -> Path:
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # made by this process, with a name of its own
+    COPIES.add(folder)
+    return folder
+
+
+def _refuse_used(uri: str, overwrite: bool) -> None:
     target, folder = opened(uri, "run folders")
     names = {entry.base_name for entry in target.get_file_info(fs.FileSelector(folder, allow_not_found=True))}
     if not names:
@@ -160,4 +217,3 @@ def _make_free(uri: str, overwrite: bool) -> None:
         )
     if "config.yaml" not in names:
         raise RunFolderUsed(f"{uri} is not empty and not a run folder; it is left unchanged, give another name")
-    target.delete_dir_contents(folder)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from raysplit.algorithms import ALGORITHMS
-from raysplit.plain_yaml import NotYaml, read
-from raysplit.runs.folder import CUT_SHORT, read_metrics
+from raysplit.experiment.titles import TRAININGS, title_of
+from raysplit.plain_yaml import flat
 from raysplit.runs.metric import Metric, MetricName
+from raysplit.runs.records.read import read_metrics, read_settings, stop_of
 
 Figure = MetricName
 OWNER_COLUMNS = (
@@ -116,6 +115,24 @@ def read_runs(folders: Sequence[Path]) -> list[RunReport]:
     ]
 
 
+def readable_runs(folders: Sequence[Path]) -> tuple[list[RunReport], dict[Path, str]]:
+    """Read the runs in the folders that can be read; return them, and of the others the reason by folder.
+
+    Raises ``ValueError`` where none can be read.
+    """
+    readable, left_out = [], {}
+    for folder in folders:
+        try:
+            _read(folder)
+        except ValueError as error:
+            left_out[folder] = str(error)
+        else:
+            readable.append(folder)
+    if not readable:
+        raise ValueError("\n".join(left_out.values()))
+    return read_runs(readable), left_out
+
+
 def check_target(runs: Sequence[RunReport], target: float | None) -> None:
     """Raise ``ValueError`` for a target above 1 where all runs have accuracies."""
     if target is not None and target > 1 and all(run.metric.name == "accuracy" for run in runs):
@@ -162,35 +179,26 @@ def as_json(run: RunReport, target: float | None = None) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        rows = read_metrics(folder)
-        config = read((folder / "config.yaml").read_text(encoding="utf-8"), "config.yaml")
-        summary = folder / "summary.json"
-        stopped = json.loads(summary.read_text(encoding="utf-8"))["stopped"] if summary.exists() else CUT_SHORT
-        settings = dict(flat(config))
-        algorithm = settings["algorithm.name"]
-        trainings = ALGORITHMS[algorithm].trainings if algorithm in ALGORITHMS else 1
-        planned = len(rows) if stopped == "all rounds done" else settings["training.rounds"] * trainings
-        content = {
-            "folder": folder,
-            "algorithm": algorithm,
-            "partition": _partition(config["partition"]),
-            "rounds": len(rows),
-            "rounds_planned": planned,
-            "stopped": stopped,
-            "num_bytes": sum(row["bytes"] for row in rows),
-            "seconds": sum(row["seconds"] for row in rows),
-            "samples_per_s": sum(row["num_samples"] for row in rows) / sum(row["seconds"] for row in rows),
-            "curve": _curve(rows),
-            "settings": settings,
-            **_last_evaluation(rows),
-        }
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, NotYaml) as error:
-        raise ValueError(
-            f"run folder {folder} is damaged ({type(error).__name__}: {error}); leave it out or train again"
-        ) from error
-    known = ALGORITHMS.get(algorithm)
-    return (known.title if known else algorithm), content
+    rows, config, stopped = read_metrics(folder), read_settings(folder), stop_of(folder)
+    settings = dict(flat(config))
+    algorithm = settings["algorithm.name"]
+    trained = settings["training.rounds"] * TRAININGS.get(algorithm, 1)
+    planned = len(rows) if stopped == "all rounds done" else trained
+    content = {
+        "folder": folder,
+        "algorithm": algorithm,
+        "partition": _partition(config["partition"]),
+        "rounds": len(rows),
+        "rounds_planned": planned,
+        "stopped": stopped,
+        "num_bytes": sum(row["bytes"] for row in rows),
+        "seconds": sum(row["seconds"] for row in rows),
+        "samples_per_s": sum(row["num_samples"] for row in rows) / sum(row["seconds"] for row in rows),
+        "curve": _curve(rows),
+        "settings": settings,
+        **_last_evaluation(rows),
+    }
+    return title_of(algorithm), content
 
 
 def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
@@ -233,12 +241,3 @@ OWNER_HEAD = ("tested on", "last", "by owner", "worst owner", "spread", "majorit
 def _partition(section: Mapping[str, Any]) -> str:
     options = ", ".join(f"{key} {value}" for key, value in section.items() if key not in ("name", "num_owners"))
     return f"{section['name']}{f' ({options})' if options else ''} over {section['num_owners']} owners"
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return the settings of a plain configuration as pairs of a key path and a value."""
-    pairs: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        inner = isinstance(value, dict)
-        pairs += flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
-    return pairs

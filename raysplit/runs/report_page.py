@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from raysplit.runs.folder import Row, read_metrics
-from raysplit.runs.report import OWNER_HEAD, RunReport, differing_settings, owner_cells
+from raysplit.runs.records.damaged import Damaged
+from raysplit.runs.records.read import Row, read_environment, read_metrics, read_traffic
+from raysplit.runs.report import OWNER_HEAD, RunReport, common_figure, differing_settings, owner_cells
 
 MAX_ROUNDS = 20
 """Largest number of rounds in a table; of more rounds, evenly spread ones are shown, with the last."""
@@ -24,16 +23,23 @@ _MIB = 2**20
 _SHOWN = ("model.name", "data.name", "training.optimizer.name", "training.optimizer.lr", "training.cohort_size", "seed")
 
 
-def page(runs: Sequence[RunReport], picture: str | None, target: float | None = None) -> str:
+def page(
+    runs: Sequence[RunReport],
+    picture: str | None,
+    target: float | None = None,
+    left_out: Mapping[Path, str] = MappingProxyType({}),
+) -> str:
     """Return the page.
 
     Args:
         runs: the reports.
         picture: the path of the figure, relative to the page; None leaves it out.
         target: a test accuracy for which the page shows the number of rounds; None leaves it out.
+        left_out: why further runs cannot be read, by folder.
     """
     parts = ["# Runs", markdown_table(*_results(runs, target))]
-    parts += [f"![accuracy over rounds, bytes and seconds]({picture})"] if picture else []
+    parts += [f"Left out: {reason}." for reason in left_out.values()]
+    parts += [f"![test {common_figure(runs)} over rounds, bytes and seconds]({picture})"] if picture else []
     owners = [[run.label, *cells] for run in runs if (cells := owner_cells(run))]
     if owners:
         parts += ["## Owner by owner", markdown_table(["run", *OWNER_HEAD], owners), OWNERS_EXPLAINED]
@@ -49,15 +55,19 @@ def page(runs: Sequence[RunReport], picture: str | None, target: float | None = 
 
 
 def _results(runs: Sequence[RunReport], target: float | None) -> tuple[list[str], list[list[str]]]:
-    head = ["run", "partition", "rounds", "best", "last", "MiB sent", "s of training", "samples/s"]
+    by_loss = common_figure(runs) == "loss"
+    by_accuracy = not by_loss or any(run.last_accuracy is not None for run in runs)
+    tested = (["best", "last"] if by_accuracy else []) + (["best loss", "last loss"] if by_loss else [])
+    head = ["run", "partition", "rounds", *tested, "MiB sent", "s of training", "samples/s"]
     if target is not None:
-        by_loss = all(run.metric.name == "loss" for run in runs)
-        head.append(f"rounds to {f'{target:.4g}' if by_loss else f'{target:.1%}'}")
+        all_by_loss = all(run.metric.name == "loss" for run in runs)
+        head.append(f"rounds to {f'{target:.4g}' if all_by_loss else f'{target:.1%}'}")
     rows = []
     for run in runs:
         row = [run.label, run.partition, f"{run.rounds} of {run.rounds_planned}"]
-        row += [_percent(run.best_accuracy), _percent(run.last_accuracy), f"{run.num_bytes / _MIB:,.1f}"]
-        row += [f"{run.seconds:,.1f}", f"{run.samples_per_s:,.0f}"]
+        row += [_percent(run.best_accuracy), _percent(run.last_accuracy)] if by_accuracy else []
+        row += [_number(run.best_loss), _number(run.last_loss)] if by_loss else []
+        row += [f"{run.num_bytes / _MIB:,.1f}", f"{run.seconds:,.1f}", f"{run.samples_per_s:,.0f}"]
         if target is not None:
             point = run.reached(target)
             row.append(str(point.round) if point else "not reached")
@@ -73,21 +83,20 @@ def _section(run: RunReport) -> list[str]:
     rows = read_metrics(run.folder)
     settings = [f"`{key}: {run.settings[key]}`" for key in _SHOWN if key in run.settings]
     parts = [f"## {run.label}", f"{run.stopped}; {', '.join(settings)}", markdown_table(*_course(rows))]
-    links = _links(run.folder / "traffic.parquet")
-    parts += (
-        ["Tensor bytes by kind of link:", markdown_table(["from", "to", "MiB", "messages"], links)] if links else []
-    )
-    return parts + _environment(run.folder / "environment.json")
+    return [*parts, *_links(run.folder), *_environment(run.folder)]
 
 
 def _course(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     step = max(1, -(-len(rows) // MAX_ROUNDS))
     shown = list(rows[::-1][::step])[::-1]
     elastic = any("num_members" in row for row in rows)
-    head = ["round", "loss", "accuracy", "owners", "s", "MiB sent"] + (["members", "came", "left"] if elastic else [])
+    measures = [name for name in ("accuracy", "loss") if any(f"test_{name}" in row for row in rows)]
+    tested = [name if name == "accuracy" else "test loss" for name in measures]
+    head = ["round", "loss", *tested, "owners", "s", "MiB sent"] + (["members", "came", "left"] if elastic else [])
     table = []
     for row in shown:
-        cells = [str(row["round"]), f"{row['train_loss']:.4f}", _percent(row.get("test_accuracy"))]
+        cells = [str(row["round"]), f"{row['train_loss']:.4f}"]
+        cells += [(_percent if name == "accuracy" else _number)(row.get(f"test_{name}")) for name in measures]
         cells += [str(row["num_owners"]), f"{row['seconds']:.2f}", f"{row['bytes'] / _MIB:,.2f}"]
         if elastic:
             cells += [str(row.get("num_members", "")), *(_some(row.get(key) or []) for key in ("came", "left"))]
@@ -99,24 +108,31 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
-def _links(path: Path) -> list[list[str]]:
-    if not path.exists():
-        return []
+def _links(folder: Path) -> list[str]:
+    try:
+        traffic = read_traffic(folder)
+    except Damaged as damaged:
+        return [f"{damaged}."]
     sizes: Counter[tuple[str, str]] = Counter()
     messages: Counter[tuple[str, str]] = Counter()
-    for link in pq.read_table(path).to_pylist():
-        key = (link["source"].partition("-")[0], link["destination"].partition("-")[0])
-        sizes[key] += link["num_bytes"]
-        messages[key] += link["num_messages"]
-    return [[*key, f"{sizes[key] / _MIB:,.2f}", f"{messages[key]:,}"] for key in sorted(sizes)]
+    for link in traffic:
+        key = (link.source.partition("-")[0], link.destination.partition("-")[0])
+        sizes[key] += link.num_bytes
+        messages[key] += link.num_messages
+    rows = [[*key, f"{sizes[key] / _MIB:,.2f}", f"{messages[key]:,}"] for key in sorted(sizes)]
+    return ["Tensor bytes by kind of link:", markdown_table(["from", "to", "MiB", "messages"], rows)] if rows else []
 
 
-def _environment(path: Path) -> list[str]:
-    if not path.exists():
+def _environment(folder: Path) -> list[str]:
+    try:
+        found = read_environment(folder)
+    except Damaged as damaged:
+        return [f"{damaged}."]
+    if not found:
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))
-    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
-    return [f"Python {found['python']} on {found['platform']}, {found['cpus']} CPUs; {packages}."]
+    packages = ", ".join(f"{name} {version}" for name, version in found.get("packages", {}).items())
+    python, platform, cpus = (found.get(key, "?") for key in ("python", "platform", "cpus"))
+    return [f"Python {python} on {platform}, {cpus} CPUs; {packages}."]
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -127,3 +143,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

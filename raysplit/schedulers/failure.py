@@ -80,9 +80,20 @@ class Repeat:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """The decision to end the run; the reason says what to do."""
+    """The decision to end the run.
 
-    reason: str
+    Attributes:
+        failure: what happened.
+        way_out: why the run does not go on, and what to do.
+    """
+
+    failure: str
+    way_out: str
+
+    @property
+    def reason(self) -> str:
+        """The failure and the way out in a sentence."""
+        return f"{self.failure}; {self.way_out}"
 
 
 def decide(failure: LostPlace | BadUpdate, standing: Standing, rules: FailureRules) -> Repeat | Stop:
@@ -92,22 +103,25 @@ def decide(failure: LostPlace | BadUpdate, standing: Standing, rules: FailureRul
     if isinstance(failure, BadUpdate):
         what = f"the update of {failure.owner} was refused: {failure.reason}"
         if rules.on_bad_update == "stop":
-            return Stop(reason=f"{what}; reliability.on_bad_update: drop continues without this owner")
+            return Stop(failure=what, way_out="reliability.on_bad_update: drop continues without this owner")
         gone, exclude = (failure.owner,), failure.times >= rules.exclude_after
     else:
         what = f"place {failure.place} is lost: {failure.reason}"
         if rules.on_lost_place == "stop":
-            return Stop(reason=f"{what}; reliability.on_lost_place: restart starts it again and repeats the round")
+            return Stop(
+                failure=what, way_out="reliability.on_lost_place: restart starts it again and repeats the round"
+            )
         dropping = rules.on_lost_place == "drop"
         gone, exclude = tuple(name for name in standing.cohort if dropping and name in failure.parties), False
     if limit is not None:
-        return Stop(reason=f"{what}; {limit}")
+        return Stop(failure=what, way_out=limit)
     left = [name for name in standing.cohort if name not in gone]
     needed = rules.quorum_of(len(standing.drawn))
     if len(left) < needed:
         return Stop(
-            reason=f"{what}; {len(left)} of {len(standing.drawn)} owners are left and the quorum is {needed} "
-            f"(reliability.quorum); raysplit resume continues from the last checkpoint"
+            failure=what,
+            way_out=f"{len(left)} of {len(standing.drawn)} owners are left and the quorum is {needed} "
+            f"(reliability.quorum); raysplit resume continues from the last checkpoint",
         )
     return Repeat(reason=what, without=gone, exclude=gone if exclude else ())
 

@@ -22,9 +22,8 @@ from raysplit.config.run import RunConfig, check_config, load_recorded, resolved
 from raysplit.config.texts import config_texts
 from raysplit.experiment.fingerprint import numbers_depend_on
 from raysplit.paths import expanded, is_uri
-from raysplit.plain_yaml import NotYaml, Texts, read
+from raysplit.plain_yaml import NotYaml, Texts, flat, read
 from raysplit.runs.folder import finished
-from raysplit.runs.report import flat
 from raysplit.training.cluster import ray_options
 
 logger = logging.getLogger(__name__)

@@ -13,15 +13,14 @@ import pyarrow as pa
 from torch import Tensor
 
 from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.sent_inputs import log_placed_cuts
 from raysplit.cluster.contract import Cluster, LinkTraffic, gather
-from raysplit.cluster.links.traffic import difference, merge_traffic, without_effect
-from raysplit.data.partition.laws import save_partition
+from raysplit.cluster.links.traffic import IdleCodecs, difference, merge_traffic
 from raysplit.data.transforms import normalisation
 from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
-from raysplit.plain_yaml import write
 from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import Row, RunFolder
 from raysplit.runs.metric import to_targets
@@ -31,15 +30,15 @@ from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
-from raysplit.training.fit import refuse_unfit
 from raysplit.training.majority import majority_accuracies, majority_row
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
-from raysplit.training.model_checks import check_cuts, check_outputs
+from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
 from raysplit.training.recovery.recovery import RECOVERABLE, Safety, deployed
 from raysplit.training.recovery.watch import Watch
+from raysplit.training.writing import begin_folder
 
 logger = logging.getLogger(__name__)
 
@@ -71,25 +70,17 @@ async def run(
     """
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
-        experiment.require_codecs()
-        algorithm = experiment.begin()
-        check_outputs(experiment.setting.spec)
-        refuse_unfit(algorithm)
-        if folder is not None:
-            folder.write_text("config.yaml", write(experiment.plain))
-            folder.write_environment(resources or {})
-            if experiment.about_data:
-                folder.write_text("data.json", json.dumps(experiment.about_data) + "\n")
-            if experiment.parts:
-                with folder.written("partition.parquet") as aside:
-                    save_partition(aside, list(experiment.parts))
         try:
-            setting = algorithm.setting
-            parties = [*algorithm.parties(), *setting.evaluators, *setting.validators]
-            check_cuts(algorithm, parties)
+            experiment.require_codecs()
+            algorithm = experiment.begin()
+            parties = checked_parties(algorithm, experiment.setting.spec)
+            log_placed_cuts(algorithm)
             if experiment.reliability.preflight and resources and experiment.elastic is None:
                 refuse_too_little(expected_needs(experiment, algorithm, parties, resources), resources)
+            notify.stage_began("deploy")
             algorithm.attach(await deployed(parties, cluster, experiment.reliability), cluster)
+            if folder is not None:
+                begin_folder(folder, experiment, resources or {})
             if meter is not None:
                 meter.deployed(parties)
             members = members_of(experiment, algorithm, parties, cluster)
@@ -134,7 +125,7 @@ class _Loop:
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracies(experiment.setting.owners)
         self._tested: Tested | None = None
-        self._told = False  # which codecs have no effect
+        self._idle = IdleCodecs(experiment.link_rules())
 
     async def run(self, start: Checkpoint | None) -> Result:
         try:
@@ -142,13 +133,10 @@ class _Loop:
             while (over := self._over()) is None:
                 await self._attempt(len(self._ledger.rows))
         except BaseException as error:
-            if isinstance(error, ArithmeticError):
-                logger.error("stopped by a bad loss; the weights of the last good round are saved")
-            try:
-                self._save(CUT_SHORT)
-            except NotWritten as another:  # the error that ends the run is raised, not this one
-                logger.error("%s", another)
+            if self._saved(CUT_SHORT) and isinstance(error, ArithmeticError) and (reached := self._reached()):
+                error.add_note(reached)
             raise
+        self._callbacks.stage_began("write")
         self._save(over)
         return Result(
             rows=tuple(self._ledger.rows),
@@ -164,11 +152,21 @@ class _Loop:
             await self._safety.begin(start)
         except RECOVERABLE as lost:
             await self._safety.recover(lost, start.rounds if start else 0, list(self._algorithm.setting.owners))
+        if self._folder:
+            self._folder.restore_rows()
         if start is None:
             return
         self._go_back(start)
         if self._over():  # the run was interrupted between its last round and its end
             await self._evaluate(len(self._ledger.rows) - 1)
+
+    def _reached(self) -> str:
+        """Return what a run that ends with a bad loss leaves; nothing where it left nothing or records nothing."""
+        if self._folder is None or not self._ledger.rows:
+            return ""
+        tested = [row["round"] for row in self._ledger.rows if "test_loss" in row]
+        weights = f", model.pt those of round {tested[-1]}" if tested and self._states else ""
+        return f"{self._folder.path} keeps {len(self._ledger.rows)} rounds{weights}"
 
     def _over(self) -> str | None:
         """Return why the run is over; None where another round follows."""
@@ -179,10 +177,14 @@ class _Loop:
     async def _attempt(self, round: int) -> None:
         """Run, record and keep a round, or go back to the last checkpoint after a loss."""
         safety, drawn = self._safety, list[str]()
+        self._callbacks.stage_began("train")
         try:
             await safety.take_in(self._ledger.rows, self._ledger.traffic)
             drawn = self._drawn(round)
             row, moved = await self._watch.watched(self._round(round, safety.left(round, drawn)), round)
+            if self._folder:
+                self._folder.require_there()  # a checkpoint would make a folder that was removed again
+            self._callbacks.stage_began("write")
             best = is_best(self._ledger.rows, row, self._experiment.evaluation)
             rows, traffic = [*self._ledger.rows, row], merge_traffic([self._ledger.traffic, moved])
             await safety.keep(rounds=round + 1, rows=rows, traffic=traffic, cohort=drawn, is_best=best)
@@ -203,33 +205,27 @@ class _Loop:
 
     async def _round(self, round: int, cohort: Sequence[str]) -> tuple[Row, list[LinkTraffic]]:
         rules, algorithm = self._experiment.evaluation, self._algorithm
-        every = rules.divergence_every
-        measured = every is not None and round % every == 0
+        measured = rules.divergence_every is not None and round % rules.divergence_every == 0
         divergence = await measure_divergence(algorithm) if measured else {}
-        before = await self._cluster.traffic()
-        started = time.perf_counter()
+        before, started = await self._cluster.traffic(), time.perf_counter()
         context = algorithm.context(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
         report = await algorithm.round(replace(context, record_gradients=measured))
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
-        codes = not self._experiment.link_rules().is_plain
-        if not self._told and round >= self._experiment.links.warmup_rounds:
-            self._told = True
-            for line in without_effect(self._experiment.link_rules(), moved):
-                logger.warning("%s", line)
-        loads = await self._cluster.party_loads() if codes or self._meter is not None else []
+        self._idle.tell(round, moved)
+        loads = await self._cluster.party_loads() if self._idle.codes or self._meter is not None else []
         if self._meter is not None:
             self._meter.deployed(algorithm.latecomers())
             self._meter.round_measured(moved, loads)
         divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
         row = self._ledger.entry(context, report, seconds, moved, loads) | divergence | self._members.row()
-        last = round == algorithm.num_rounds - 1
-        if last or (round + 1) % rules.every == 0:
+        if round == algorithm.num_rounds - 1 or (round + 1) % rules.every == 0:
             row |= await self._evaluate(round)
         return row, moved
 
     async def _evaluate(self, round: int) -> Row:
         """Evaluate all models, everybody's and those of single owners, and return the columns of the row."""
+        self._callbacks.stage_began("evaluate")
         algorithm, owners = self._algorithm, self._experiment.setting.owners
         at_cuts = self._at_cuts if round >= self._experiment.links.warmup_rounds else None
         models = algorithm.models()
@@ -253,6 +249,16 @@ class _Loop:
         self._callbacks.round_ended(row)
         if "test_loss" in row:
             self._callbacks.evaluated(row)
+
+    def _saved(self, stopped: str) -> bool:
+        """Write the results of a run that an error ends, and return whether the disk took them; the error is raised."""
+        try:
+            self._callbacks.stage_began("write")
+            self._save(stopped)
+        except NotWritten as another:
+            logger.error("%s", another)
+            return False
+        return True
 
     def _save(self, stopped: str) -> None:
         if not self._folder or not self._ledger.rows:

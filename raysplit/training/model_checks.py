@@ -9,22 +9,35 @@ import torch
 from torch import Tensor
 
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.sent_inputs import log_placed_cuts, recipes_of, refuse_sent_inputs
+from raysplit.algorithms.sent_inputs import recipes_of, refuse_sent_inputs
 from raysplit.cluster.contract import PartySpec
 from raysplit.data.inputs import feed
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
+from raysplit.training.fit import refuse_unfit
+from raysplit.training.preflight import deployed_parties
 
 NUM_ROWS = 2
 
 
-def check_cuts(algorithm: Algorithm, parties: Sequence[PartySpec]) -> None:
+def checked_parties(algorithm: Algorithm, spec: ModelSpec) -> list[PartySpec]:
+    """Return the parties that a run deploys at its start, once the model ``spec``, the data and the cuts fit.
+
+    Raises ``ValueError`` where they do not.
+    """
+    check_outputs(spec)
+    refuse_unfit(algorithm)
+    parties = deployed_parties(algorithm)
+    check_cuts(parties)
+    return parties
+
+
+def check_cuts(parties: Sequence[PartySpec]) -> None:
     """Raise ``ValueError`` for cuts at which inputs leave their owners, or where parts learn something else."""
     refuse_sent_inputs(parties)
     for cut_spec in {recipe.spec: None for party in parties for recipe in recipes_of(party) if recipe.cuts}:
         cut_spec.check_cuttable()
-    log_placed_cuts(algorithm)
 
 
 def check_outputs(spec: ModelSpec) -> None:

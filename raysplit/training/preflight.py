@@ -123,6 +123,25 @@ def expected_needs(
     )
 
 
+def deployed_parties(algorithm: Algorithm) -> list[PartySpec]:
+    """Return all parties that a run deploys at its start: the algorithm's, and those that evaluate."""
+    setting = algorithm.setting
+    return [*algorithm.parties(), *setting.evaluators, *setting.validators]
+
+
+def try_parts(parties: Sequence[PartySpec], learners: Sequence[PartRecipe] = ()) -> None:
+    """Build every different part once, and run it on an example batch, before anything is started.
+
+    Raises whatever the model raises, and ``ValueError`` where it cannot be cut as it should be.
+    """
+    tried: set[str] = set()
+    for recipe in [recipe for party in parties for recipe in _recipes(party)] + list(learners):
+        key = f"{recipe.spec} {recipe.cuts}"
+        if key not in tried:
+            tried.add(key)
+            _sizes(recipe)
+
+
 def refuse_too_little(needs: Needs, resources: Mapping[str, float]) -> None:
     """Raise `TooLittleMemory` where a cluster with these Ray resources has too little memory."""
     memory, store = resources.get("memory"), resources.get("object_store_memory")

@@ -12,25 +12,31 @@ from typing import Any
 
 import torch
 
+from raysplit.cluster.contract import PlaceLost
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.connect import PublishedMetric, connect, publisher, ray_left_as_found
+from raysplit.data.failures import exits_are_errors
 from raysplit.disk import told_where
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import CannotBeSimulated
 from raysplit.experiment.experiment import Experiment
-from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.rules import ReliabilityRules
+from raysplit.paths import refuse_links_out
 from raysplit.prediction.pacing import Pacing, write_timeline
-from raysplit.runs.callback import Callback
+from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
 from raysplit.runs.result import Result
-from raysplit.runs.storage import below
 from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options
 from raysplit.training.loop import run
+from raysplit.training.model_checks import checked_parties
 from raysplit.training.own_loop import run_to_end
-from raysplit.training.recovery.checkpoint import Checkpoints
+from raysplit.training.preflight import try_parts
+from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints, location_of
+from raysplit.training.recovery.recovery import RunStopped
+from raysplit.training.recovery.start import start_anew, start_of
+from raysplit.training.recovery.watch import RoundOverdue
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +74,17 @@ def train_new(
     if folder is None:
         return _execute(make, options, run, callbacks, keep_ray)
     with held(folder):
-        written = RunFolder(folder, overwrite=overwrite)
         checkpoints = checkpoints_of(rules, folder)
-        _make_free(checkpoints, overwrite=overwrite)
+        written = RunFolder(folder, overwrite=overwrite, clear_others=checkpoints.clear)
+        _refuse_used(checkpoints, overwrite=overwrite)
         to_end = partial(run, folder=written, checkpoints=checkpoints)
-        return _execute(make, options, to_end, callbacks, keep_ray)
+        try:
+            return _execute(make, options, to_end, callbacks, keep_ray)
+        except (PlaceLost, RoundOverdue, RunStopped, OSError):
+            raise
+        except Exception:  # a mistake, which a resumed run would end with again
+            written.discard()
+            raise
 
 
 def train_on(
@@ -81,44 +93,55 @@ def train_on(
     rules: ReliabilityRules,
     folder: Path,
     *,
+    from_start: bool = False,
     callbacks: Sequence[Callback] = (),
     keep_ray: bool = False,
 ) -> Result:
     """Continue an interrupted run from its newest valid checkpoint; it ends with the weights of an undisturbed run.
 
-    Without a checkpoint the run starts at its first round, with the same result. Raises ``ValueError`` for a run that
-    has finished, and otherwise the same exceptions as `train_new`.
+    A run without a finished round starts at its first one. ``from_start`` sets aside what is there, and does so too.
+
+    Raises:
+        ValueError: the run has finished, or has rounds or checkpoints of which none can be used.
+        Exception: otherwise as `train_new`.
     """
-    if finished(folder):
+    refuse_links_out(folder)
+    if not from_start and finished(folder):
         raise ValueError(f"{folder} has a run that has finished; there is nothing left to do")
     _refuse_missing_cuda(options)
     with held(folder):
         checkpoints = checkpoints_of(rules, folder)
+        start: Checkpoint | None = None
+
+        def checked(device: str) -> Experiment:
+            nonlocal start
+            experiment = make(device)
+            start = None if from_start else start_of(experiment.plain, folder, checkpoints)
+            return experiment
 
         async def rest(experiment: Experiment, *given: Any, **more: Any) -> Result:
+            if from_start:
+                logger.warning("what was there is now in %s", folder / start_anew(folder, checkpoints))
             checkpoints.tidy()
-            start = checkpoints.newest(fingerprint(experiment.plain))
             written = RunFolder.reopen(folder, start.rows if start else ())
             return await run(experiment, *given, folder=written, checkpoints=checkpoints, start=start, **more)
 
-        return _execute(make, options, rest, callbacks, keep_ray)
+        return _execute(checked, options, rest, callbacks, keep_ray)
 
 
-def _make_free(checkpoints: Checkpoints, *, overwrite: bool) -> None:
+def _refuse_used(checkpoints: Checkpoints, *, overwrite: bool) -> None:
     # a new run must not find the checkpoints of another one, which it would continue from after a loss
     if checkpoints.names() and not overwrite:
         raise RunFolderUsed(
             f"{checkpoints.location} holds the checkpoints of another run; give another output.name (--name) or set "
             f"output.overwrite=true (--overwrite) to replace them"
         )
-    checkpoints.clear()
 
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
     """Return the checkpoints of the run in a folder."""
-    elsewhere = rules.checkpoint_location
-    location = below(elsewhere, folder.name) if elsewhere else folder / "checkpoints"
     advice = f"the checkpoints before are whole; make room there, then go on: raysplit resume {folder}"
+    location = location_of(rules.checkpoint_location, folder)
     return Checkpoints(location, keep_last=rules.keep_last, advice=advice)
 
 
@@ -129,18 +152,25 @@ def _execute(
     callbacks: Sequence[Callback],
     keep_ray: bool,
 ) -> Result:
-    """Connect to the cluster, make the experiment, run ``work(experiment, cluster, ...)`` and disconnect."""
-    with _one_thread():
+    """Make the experiment, connect to the cluster, run ``work(experiment, cluster, ...)`` and disconnect.
+
+    What is wrong with the settings, the data or the model is found before Ray is started.
+    """
+    notify = Callbacks(callbacks)
+    with _one_thread(), exits_are_errors():
         if options.kind == "local":
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
-            experiment = make("cuda" if has_cuda else "cpu")
+            experiment = _checked(make, "cuda" if has_cuda else "cpu", notify)
             pacing = Pacing(experiment) if experiment.topology and not options.elastic else None
             local = LocalCluster(pacing.emulate if pacing else None, links=experiment.link_rules())
             result = run_to_end(work(experiment, local, callbacks=callbacks))
             return _with_prediction(result, pacing, local.log)
+        experiment = _checked(make, "cpu", notify)
         with nullcontext() if keep_ray else ray_left_as_found():
+            notify.stage_began("connect")
             resources = connect(ray_options(options))
-            experiment = make(choose_device(options, resources))
+            device = choose_device(options, resources)
+            experiment = experiment if device == "cpu" else make(device)
             layout = ray_layout(experiment, resources)
             pacing = Pacing(experiment, layout) if experiment.topology and not options.elastic else None
             cluster = ray_cluster(experiment, layout, pacing.emulate if pacing else None)
@@ -154,6 +184,16 @@ def _refuse_missing_cuda(options: ClusterOptions) -> None:
         raise ValueError(
             "cluster.device is cuda and torch finds no CUDA device on this machine; set cluster.device to cpu or auto"
         )
+
+
+def _checked(make: Make, device: str, notify: Callbacks) -> Experiment:
+    """Make the experiment, and build and try each of its parts once. Raises ``ValueError`` where they do not fit."""
+    notify.stage_began("load")
+    experiment = make(device)
+    notify.stage_began("check")
+    algorithm = experiment.begin()
+    try_parts(checked_parties(algorithm, experiment.setting.spec), algorithm.learners())
+    return experiment
 
 
 @contextmanager

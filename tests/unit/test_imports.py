@@ -1,9 +1,11 @@
-"""Scripts outside of the package import names that there are: nobody runs all benchmarks with every change."""
+"""Scripts outside of the package import names that there are, and commands import no more than they need."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +30,39 @@ def test_names_that_a_script_imports_are_there(path: Path) -> None:
         found = importlib.import_module(module)
         if not hasattr(found, name):
             importlib.import_module(f"{module}.{name}")
+
+
+RUN = {
+    "config.yaml": "{partition: {name: iid, num_owners: 2}, algorithm: {name: fedavg}, training: {rounds: 1}}",
+    "metrics.jsonl": '{"round": 1, "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": 0.5, "bytes": 1, '
+    '"seconds": 1.0, "num_samples": 1, "num_owners": 2}\n',
+    "summary.json": '{"stopped": "all rounds done"}',
+}
+
+
+def loaded(code: str, of: set[str], folder: Path) -> str:
+    """Return which of some packages a program has loaded at its end, beside what it prints."""
+    end = f"\nimport sys; print('loaded', sorted({of!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code + end], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["show", "one"], ["compare", "runs/one", "--json"], ["report", "runs/one"]]
+)
+def test_reading_runs_needs_no_torch(command: list[str], tmp_path: Path) -> None:
+    """`raysplit list` took 6.5 s of processor time and 935 MiB to print a table."""
+    folder = tmp_path / "runs" / "one"
+    folder.mkdir(parents=True)
+    for name, text in RUN.items():
+        (folder / name).write_text(text)
+    code = f"from raysplit.cli.main import main; main({command!r})"
+    assert loaded(code, {"torch", "ray", "scipy", "sympy", "torchvision"}, tmp_path) == "loaded []"
+
+
+def test_a_run_on_built_in_parts_loads_no_package_that_it_does_not_use(tmp_path: Path) -> None:
+    """torchvision and torch's compiler were loaded for their lists of names, SciPy's optimizers for one method."""
+    code = "from raysplit.api import train; from raysplit.config.run import load_config; load_config(None)"
+    heavy = {"torch._dynamo", "sympy", "scipy.optimize", "torchvision", "sklearn", "matplotlib", "ray"}
+    assert loaded(code, heavy, tmp_path) == "loaded []"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,15 +50,26 @@ def test_one_of_the_names_or_an_import_path() -> None:
 
 
 def test_what_an_import_path_names() -> None:
-    import json
-    import os.path
+    import numpy as np
 
-    assert imported("loss", "json:loads") is json.loads
-    assert imported("loss", "os.path:join") is os.path.join
-    assert imported("loss", "json:JSONDecoder.decode") is json.JSONDecoder.decode
-    assert imported_class("algorithm", "collections:OrderedDict", dict) is OrderedDict
-    assert resolve("loss", "mine", {"mine": json.loads}) is json.loads
-    assert resolve("loss", "json:loads", {}) is json.loads
+    assert imported("loss", "numpy:allclose") is np.allclose
+    assert imported("loss", "numpy.linalg:norm") is np.linalg.norm
+    assert imported("loss", "numpy:ndarray.sum") is np.ndarray.sum
+    assert imported_class("loss", "numpy.linalg:LinAlgError", ValueError) is np.linalg.LinAlgError
+    assert resolve("loss", "mine", {"mine": np.allclose}) is np.allclose
+    assert resolve("loss", "numpy:allclose", {}) is np.allclose
+
+
+@pytest.mark.parametrize(
+    "path", ["subprocess:check_output", "sys:exit", "os:system", "os.path:join", "builtins:exec", "shutil:rmtree"]
+)
+def test_the_standard_library_has_no_parts_of_a_run(path: str, written: Callable[[str, str], None]) -> None:
+    """``data: {name: 'subprocess:check_output', ...}`` ran a shell command, and ``sys:exit`` ended a run with 0."""
+    with pytest.raises(ValueError, match=rf"data set '{path}' is a part of Python's standard library"):
+        imported("data set", path)
+    written("passes_it_on", "import os, sys, builtins, shutil, subprocess")
+    with pytest.raises(ValueError, match="is a part of Python's standard library"):
+        imported("data set", f"passes_it_on:{path.replace(':', '.')}")
 
 
 @pytest.mark.parametrize(
@@ -74,12 +84,12 @@ def test_what_an_import_path_names() -> None:
             "no_such_module_xyz:f",
             r"there is no module 'no_such_module_xyz'; put it in the working directory or on PYTHONPATH",
         ),
-        ("json.no_such_part:f", r"there is no module 'json.no_such_part'"),
+        ("yaml.no_such_part:f", r"there is no module 'yaml.no_such_part'"),
         ("no_such_package_xyz.part:f", r"there is no module 'no_such_package_xyz'"),
-        ("json:load_s", r"module 'json' has no name 'load_s'; did you mean 'loads'\? \(it has JSONDecodeError, JSON"),
-        ("json:JSONDecoder.gone", r"module 'json' has no name 'JSONDecoder.gone'"),
-        ("json:lo ads", r"module 'json' has no name 'lo ads'; did you mean 'loads'\?"),
-        ("string:digits", r"loss 'string:digits' must be a function or a class, got str '0123456789'"),
+        ("yaml:safe_lod", r"module 'yaml' has no name 'safe_lod'; did you mean 'safe_load'\? \(it has AliasEvent, "),
+        ("yaml:SafeLoader.gone", r"module 'yaml' has no name 'SafeLoader.gone'"),
+        ("yaml:lo ad", r"module 'yaml' has no name 'lo ad'; did you mean 'load'\?"),
+        ("yaml:__version__", r"loss 'yaml:__version__' must be a function or a class, got str '"),
     ],
 )
 def test_a_wrong_import_path_says_what_is_wrong(path: str, says: str) -> None:
@@ -108,7 +118,7 @@ def test_a_module_that_fails_to_import_shows_its_own_error(
 
 @pytest.mark.parametrize(
     ("path", "got"),
-    [("json:loads", "got function <function loads"), ("json:JSONDecoder", "got the class JSONDecoder")],
+    [("yaml:safe_load", "got function <function safe_load"), ("yaml:SafeLoader", "got the class SafeLoader")],
 )
 def test_a_class_of_another_kind_is_refused_with_what_was_expected(path: str, got: str) -> None:
     with pytest.raises(ValueError, match=f"^codec '{path}' must be a subclass of builtins.dict, {got}"):

@@ -63,7 +63,8 @@ class OptimizerSpec:
             raise ValueError(f"a learning rate must be at least 0, got {self.lr}")
         checked = checked_options(_classes()[self.name], self.options, name=self.name, given=("params", "lr"))
         object.__setattr__(self, "options", checked)
-        self._try()  # wrong options fail here, not in a remote process
+        if self.options or self.name != "sgd":  # torch's first optimizer takes a second
+            self._try()  # wrong options fail here, not in a remote process
 
     def _try(self) -> None:
         parameters = [torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in (2, (2, 2))]

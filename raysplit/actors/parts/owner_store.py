@@ -21,7 +21,7 @@ from torch import nn
 from raysplit.actors.parts.part import PackedPart
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.cluster.device import Device
-from raysplit.spill import SpillFile
+from raysplit.disk import SpillFile
 
 MAX_AT_HAND = 64
 MAX_PACKED_BYTES = 256 * 2**20

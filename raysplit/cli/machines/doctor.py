@@ -21,9 +21,13 @@ from rich.table import Table
 
 from raysplit.cli.progress import human_bytes
 from raysplit.cli.tables import print_table
+from raysplit.cluster.on_ray.connect import token_path
+from raysplit.cluster.ray_start import failure_to_join, obstacles, probe, temp_folder
 
 _GIB = 2**30
 _PLACE_BYTES = int(0.25 * _GIB)  # a process with torch and an optimizer
+_STORE_BYTES = 512 * 2**20  # cluster.object_store_mib, by default
+_LEFT_BYTES = 100 * 10**6  # what Ray wants to be left beside it
 _DASHBOARD_PORT = 8265
 
 
@@ -92,6 +96,11 @@ def shared_memory() -> Finding:
 
 def memory() -> Finding:
     free, cpus = psutil.virtual_memory().available, os.cpu_count() or 1
+    if free < _STORE_BYTES + _LEFT_BYTES:
+        advice = (
+            f"Ray's object store takes {human_bytes(_STORE_BYTES)}: set cluster.object_store_mib lower, or free some"
+        )
+        return Finding(name="memory", state="bad", found=f"{human_bytes(free)} free", advice=advice)
     places = max(0, int((free - _GIB) / _PLACE_BYTES))
     advice = "" if places >= cpus else f"set cluster.places to at most {max(1, places)}"
     found = f"{human_bytes(free)} free, room for about {places} places; {cpus} CPUs"
@@ -104,6 +113,19 @@ def disk() -> Finding:
     found = ", ".join(f"{human_bytes(free)} free at {path}" for path, free in spaces.items())
     advice = f"free space at {', '.join(short)}: Ray stops below 5 % free" if short else ""
     return Finding(name="disk", state="warning" if short else "good", found=found, advice=advice)
+
+
+def ray_folder() -> Finding:
+    found = [obstacle for obstacle in obstacles() if obstacle.subject != "open files"]
+    advice = "; ".join(str(obstacle) for obstacle in found)
+    return Finding(name="Ray's folder", state="bad" if found else "good", found=str(temp_folder()), advice=advice)
+
+
+def ray_token() -> Finding:
+    """Ray refuses a cluster's address without the cluster's token; a Ray of one's own needs none."""
+    has = "a token is set" if os.environ.get("RAY_AUTH_TOKEN") else f"a token is in {token_path()}"
+    found = has if os.environ.get("RAY_AUTH_TOKEN") or token_path().exists() else f"none in {token_path()}"
+    return Finding(name="Ray token", state="good", found=found)
 
 
 def writable() -> Finding:
@@ -122,6 +144,9 @@ def gpus() -> Finding:
 
 def open_files() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for obstacle in obstacles():
+        if obstacle.subject == "open files":
+            return Finding(name="open files", state="bad", found=str(soft), advice=str(obstacle))
     advice = "" if soft == resource.RLIM_INFINITY or soft >= 4096 else "ulimit -n 65536 for more than 50 places"
     return Finding(name="open files", state="warning" if advice else "good", found=str(soft), advice=advice)
 
@@ -136,8 +161,16 @@ def ports() -> Finding:
 
 def ray_environment() -> Finding:
     address = os.environ.get("RAY_ADDRESS")
-    found = f"RAY_ADDRESS is {address}" if address else "RAY_ADDRESS is not set: every run starts Ray on this machine"
-    return Finding(name="Ray address", state="good", found=found, advice="")
+    if not address or address == "local":
+        found = "RAY_ADDRESS is not set: every run starts Ray on this machine"
+        return Finding(name="Ray address", state="good", found=found)
+    found, advice = f"RAY_ADDRESS is {address}", ""
+    if address != "auto":
+        try:
+            probe(address, timeout_s=5.0)
+        except (OSError, ValueError) as error:
+            advice = failure_to_join(address, error, f"from RAY_AUTH_TOKEN or {token_path()}")
+    return Finding(name="Ray address", state="bad" if advice else "good", found=found, advice=advice)
 
 
 def ray_starts() -> Finding:
@@ -162,7 +195,9 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     gpus,
     open_files,
     ports,
+    ray_folder,
     ray_environment,
+    ray_token,
 )
 
 

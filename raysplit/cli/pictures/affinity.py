@@ -8,10 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from raysplit.figure_style import COLORS, GREY, INK, save, titled
 from raysplit.schedulers.grouping.scores import Affinity, Groups, TaskMatrix
-
-_INK, _FAINT = "#222222", "#999999"
-_OUTLINES = ("#d98b4a", "#4878a8", "#5a9b6b", "#9a6fb0", "#b3564f", "#6f6f6f")
 
 
 def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
@@ -32,7 +30,7 @@ def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
     picture = axes.imshow(np.ma.masked_invalid(colors), cmap="RdBu", vmin=-largest, vmax=largest)
     for (row, column), value in np.ndenumerate(values):
         dark = abs(colors[row, column]) > 0.6 * largest
-        ink = _FAINT if affinities and row == column else "white" if dark else _INK
+        ink = GREY if affinities and row == column else "white" if dark else INK
         axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=8, color=ink)
     for number, group in enumerate(groups):
         places = [order.index(task) for task in group]
@@ -40,14 +38,16 @@ def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
         for row in places:
             for column in places:
                 corner = (column - 0.5 + inset, row - 0.5 + inset)
-                color = _OUTLINES[number % len(_OUTLINES)]
+                color = COLORS[number % len(COLORS)]
                 side = 1 - 2 * inset
                 axes.add_patch(_outline(corner, side, color))
     rows, columns = ("source", "recipient") if affinities else ("task", "trained with")
     axes.set(xticks=range(len(order)), yticks=range(len(order)), xticklabels=order, yticklabels=order)
-    axes.set(xlabel=columns, ylabel=rows, title="  ".join("{" + ", ".join(group) + "}" for group in groups))
+    axes.set(xlabel=columns, ylabel=rows, title=None)
+    axes.tick_params(colors=INK, length=0, labelsize=9)
+    titled(figure, "  ".join("{" + ", ".join(group) + "}" for group in groups))
     figure.colorbar(picture, label="affinity" if affinities else "share of the loss saved against training alone")
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def _outline(corner: tuple[float, float], side: float, color: str) -> Rectangle:

@@ -9,13 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from raysplit.figure_style import COLORS, DASHES, INK, quiet, save, titled
 from raysplit.runs.report import Figure as Shown
 from raysplit.runs.report import Point, RunReport, common_figure
 
-# Okabe and Ito's palette, readable with every kind of color vision; without yellow, which is lost on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("-", "--", "-.", ":")
-INK, FAINT = "#333333", "#d9dce1"
 _LOG_FROM = 25  # from this ratio of bytes on, a linear axis would press the smaller run to the edge
 _BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _SECONDS = ((3600, "h"), (60, "min"))
@@ -38,7 +35,7 @@ def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: floa
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel(f"test {shown}")
     if shown == "accuracy":
-        panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         panels[0].set_ylim(0, 1.02 if max(run.best_accuracy or 0 for run in runs) > 0.6 else None)
     for axes in panels:
         axes.set_xlim(left=0)
@@ -53,9 +50,8 @@ def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: floa
         )  # fmt: skip
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(runs)), frameon=False)
-    figure.suptitle(title, fontsize=11, color=INK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    titled(figure, title)
+    save(figure, path)
 
 
 def _panel(axes: Axes, runs: Sequence[RunReport], shown: Shown, along: Callable[[Point], float], label: str) -> None:
@@ -74,15 +70,6 @@ def _panel(axes: Axes, runs: Sequence[RunReport], shown: Shown, along: Callable[
         )
     axes.set_xlabel(label, color=INK)
     quiet(axes)
-
-
-def quiet(axes: Axes) -> None:
-    """Draw a faint grid behind the data and no frame."""
-    axes.grid(color=FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=INK, length=0)
 
 
 def _unit(largest: float, units: Sequence[tuple[int, str]], smallest: str) -> tuple[int, str]:

@@ -1,16 +1,18 @@
-"""Figure of a plan: the units of each party, and the time of each node per batch."""
+"""Figures of plans: units by party and times by node of one plan, or time against price of many."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from raysplit.figure_style import COLORS, GREY, INK, quiet, save, titled
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.problem import CutProblem
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
 
-_OWNER, _FORWARD, _BACKWARD, _INK = "#c9ccd1", "#4878a8", "#d98b4a", "#222222"
+_OWNER, _FORWARD, _BACKWARD = GREY, COLORS[0], COLORS[1]
 
 
 def draw_plan(problem: CutProblem, plan: Plan, path: Path) -> None:
@@ -31,9 +33,9 @@ def draw_plan(problem: CutProblem, plan: Plan, path: Path) -> None:
         text = f"units {share.first_unit}-{share.last_unit}, {memory}"
         fits_right = share.last_unit < 0.6 * num_units
         edge = share.last_unit + 1.3 if fits_right else share.first_unit - 0.3
-        where.text(edge, row, text, va="center", ha="left" if fits_right else "right", color=_INK, fontsize=8)
+        where.text(edge, row, text, va="center", ha="left" if fits_right else "right", color=INK, fontsize=8)
     for cut in plan.cuts:
-        where.axvline(cut, color=_INK, linewidth=0.6, linestyle=":", zorder=0)
+        where.axvline(cut, color=INK, linewidth=0.6, linestyle=":", zorder=0)
     where.set(
         xlim=(0, num_units), xlabel="unit", title="who runs what", yticks=range(len(parties)), yticklabels=parties
     )
@@ -44,13 +46,33 @@ def draw_plan(problem: CutProblem, plan: Plan, path: Path) -> None:
     when.barh(rows, forward_ms, height=0.7, color=_FORWARD, label="forward")
     backward_ms = [share.backward_ms for share in plan.shares]
     when.barh(rows, backward_ms, left=forward_ms, height=0.7, color=_BACKWARD, label="backward and update")
-    when.axvline(plan.l_fwd_ms + plan.l_bwd_ms, color=_INK, linewidth=1, label="L_fwd + L_back")
+    when.axvline(plan.l_fwd_ms + plan.l_bwd_ms, color=INK, linewidth=1, label="L_fwd + L_back")
     when.set(xlabel="ms per batch", title="how long")
     when.legend(loc="upper left", fontsize=8, frameon=False)
     for axes in (where, when):
-        axes.spines[["top", "right"]].set_visible(False)
-    minutes = plan.round_ms / 60_000
-    figure.suptitle(
-        f"{plan.model} for {plan.owners} owners: {plan.objective_ms:.1f} ms per batch, round {minutes:.1f} min"
+        quiet(axes)
+    titled(
+        figure,
+        f"{plan.model} for {plan.owners} owners: {plan.objective_ms:.1f} ms per batch, "
+        f"round {plan.round_ms / 60_000:.1f} min",
     )
-    figure.savefig(path, dpi=150)
+    save(figure, path)
+
+
+def draw_front(problem: CutProblem, plans: Sequence[Plan], path: Path) -> None:
+    """Draw the trade-offs of time and price to the image file `path`, a point per plan with the nodes that it uses."""
+    figure = Figure(figsize=(7.5, 4.3), layout="constrained")
+    axes = figure.subplots()
+    prices, times = [plan.price_per_hour for plan in plans], [plan.objective_ms for plan in plans]
+    axes.step(prices, times, where="post", color=COLORS[0], linewidth=1, linestyle=":")
+    axes.plot(prices, times, "o", color=COLORS[0], markersize=6)
+    for plan in plans:
+        axes.annotate(
+            ", ".join(plan.nodes), (plan.price_per_hour, plan.objective_ms), (6, 4), textcoords="offset points",
+            fontsize=8, color=INK,
+        )  # fmt: skip
+    axes.set(xlabel="price per hour", ylabel="ms per batch")
+    axes.margins(x=0.2, y=0.15)
+    quiet(axes)
+    titled(figure, f"{problem.profile.model} for {problem.owners} owners: time against price")
+    save(figure, path)

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator, PercentFormatter
 
 from raysplit.algorithms import ALGORITHMS
-from raysplit.cli.pictures.compare import COLORS, DASHES, INK, quiet
+from raysplit.figure_style import COLORS, DASHES, GREY, INK, quiet, save, titled
 from raysplit.runs.metric import Metric
 from raysplit.sweeps.report import METHOD, Group, common_metric, value_text
 
 _MIB = 2**20
 _MAX_FACETS = 4
-_GREY = "#8a8f98"
+_MAX_MARKED = 30  # evaluations
 _MAJORITY = "majority label"
 
 
@@ -57,15 +57,17 @@ def draw_sweep(groups: Sequence[Group], path: Path, *, title: str, target: float
     facets = _spread(layout.facets, _MAX_FACETS)
     with_summary = len(layout.facets) > 1
     widths = [1.5] * with_summary + [1.0] * len(facets)
-    figure = Figure(figsize=(2.4 + 2.9 * sum(widths), 6.2), layout="constrained")
-    grid = figure.add_gridspec(2, len(widths), width_ratios=widths)
+    sends = any(row["bytes_total"] for group in shown for run in group.runs for row in run)
+    measures = ("steps_total", "bytes_total") if sends else ("steps_total",)  # no panel without a curve
+    figure = Figure(figsize=(2.4 + 2.9 * sum(widths), 1.2 + 2.5 * len(measures)), layout="constrained")
+    grid = figure.add_gridspec(len(measures), len(widths), width_ratios=widths)
     if with_summary:
         _summary(figure.add_subplot(grid[:, 0]), shown, layout)
     first: list[Axes | None] = [None, None]
     ends = [spread.mean for group in shown if (spread := group.last(layout.metric.column))]
     for column, facet in enumerate(facets, start=int(with_summary)):
         here = [group for group in shown if layout.facet_of(group) == facet]
-        for row, measure in enumerate(("steps_total", "bytes_total")):
+        for row, measure in enumerate(measures):
             axes = figure.add_subplot(grid[row, column], sharey=first[0], sharex=first[row])
             _curves(axes, here, layout, measure, target)
             if layout.metric.name == "accuracy":
@@ -81,9 +83,8 @@ def draw_sweep(groups: Sequence[Group], path: Path, *, title: str, target: float
     labels = sorted(by_label, key=lambda label: label == _MAJORITY)  # the baseline comes last
     handles = [by_label[label] for label in labels]
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
-    figure.suptitle(title, fontsize=11, color=INK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    titled(figure, title)
+    save(figure, path)
 
 
 def _layout(groups: Sequence[Group]) -> _Layout:
@@ -149,7 +150,7 @@ def _summary(axes: Axes, groups: Sequence[Group], layout: _Layout) -> None:
     majority = {facets.index(layout.facet_of(g)): g.majority for g in groups}
     known = sorted((at, spread.mean) for at, spread in majority.items() if spread)
     if known:
-        style = {"color": _GREY, "linestyle": (0, (4, 3)), "linewidth": 1.4, "zorder": 1}
+        style = {"color": GREY, "linestyle": (0, (4, 3)), "linewidth": 1.4, "zorder": 1}
         axes.plot([at for at, _ in known], [mean for _, mean in known], label=_MAJORITY, **style)
     ends = [spread.mean for group in groups if (spread := group.last(layout.metric.column))]
     room = 0.06 * (max(ends) - min(ends)) + 0.005
@@ -177,13 +178,14 @@ def _curves(axes: Axes, groups: Sequence[Group], layout: _Layout, measure: str, 
             axes.axhline(values[:, -1].mean(), **style | {"linestyle": ":", "linewidth": 1.5})
             continue
         mean = values.mean(0)
-        axes.plot(along, mean, linewidth=1.8, **style)
+        marker = "o" if length <= _MAX_MARKED else None  # a single evaluation makes no line
+        axes.plot(along, mean, linewidth=1.8, marker=marker, markersize=3.5, **style)
         if len(values) > 1:
             sd = values.std(0, ddof=1)
             axes.fill_between(along, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
     majority = [spread.mean for group in groups if (spread := group.majority)]
     if majority:
-        axes.axhline(majority[0], color=_GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+        axes.axhline(majority[0], color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
     if target is not None:
         axes.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
     if measure == "bytes_total":

@@ -13,12 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from raysplit.cli.options import FilePath
+from raysplit.cli.streams import echo
+
 if TYPE_CHECKING:  # help must not wait for torch
     from raysplit.models.cutting.places import Place
 
 
 @click.command(name="cuts")
-@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", required=False, type=FilePath())
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
 @click.option("--all", "show_all", is_flag=True, help="Show places that cannot be cut too, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
@@ -41,7 +44,7 @@ def cuts(config: Path | None, overrides: tuple[str, ...], show_all: bool, as_jso
     spec.check_cuttable()
     places = spec.places()
     if as_json:
-        click.echo(json.dumps({"model": spec.name, "places": [asdict(place) for place in places]}))
+        echo(json.dumps({"model": spec.name, "places": [asdict(place) for place in places]}))
         return
     shown = [place for place in places if show_all or place.objection is None]
     console = Console()

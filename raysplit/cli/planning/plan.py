@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,12 @@ if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
 @click.option("--profile", metavar="NAME", help="A shipped profile, or a .parquet or .csv file.")
 @click.option("--units", metavar="FIRST:LAST", help="Units that the compute nodes run, both included.")
 @click.option("--owner-memory", metavar="SIZE", help="Instead of --units: memory of an owner, such as 1GiB.")
+@click.option(
+    "--owner-slowdown",
+    type=click.FloatRange(0, min_open=True),
+    metavar="X",
+    help="With --owner-memory: times slower than the profile (default 1).",
+)
 @click.option("--owners", type=int, metavar="N", help="Data owners; a node holds one replica for each.")
 @click.option(
     "--node", "nodes", multiple=True, metavar="NODE", help="A node: MEMORY:SLOWDOWN[:PRICE_PER_HOUR] or a kind."
@@ -89,6 +96,7 @@ def plan(
     profile: str | None,
     units: str | None,
     owner_memory: str | None,
+    owner_slowdown: float | None,
     owners: int | None,
     nodes: tuple[str, ...],
     links: tuple[str, ...],
@@ -121,9 +129,9 @@ def plan(
     """
     from raysplit.config.build import build_dry
     from raysplit.config.run import load_config
-    from raysplit.prediction.plan_cuts import cut_problem
+    from raysplit.prediction.plan_cuts import cut_problem, own_units_ms, owner_ms
     from raysplit.schedulers.cuts.profiles import load_profile
-    from raysplit.schedulers.cuts.solve import CutProblem
+    from raysplit.schedulers.cuts.solve import CutProblem, FreeOwnerCuts, with_owner_time
 
     chosen = nodes_used or ("any" if front or objective == "price" else "all")
     rules: dict[str, Any] = {
@@ -139,6 +147,8 @@ def plan(
 
         show_codecs(config, overrides, budget, as_json=as_json)
         return
+    if owner_slowdown is not None and owner_memory is None:
+        raise click.UsageError("--owner-slowdown is for --owner-memory, which leaves the owner's cuts free")
     if front and baselines:
         raise click.UsageError("--front shows many plans and --baselines compares one; give one of the two")
     if config is not None:
@@ -147,11 +157,13 @@ def plan(
                 "CONFIG already has the profile, units, owners and nodes, and the inputs that may be sent; change them "
                 "with --set"
             )
-        problem = replace(cut_problem(build_dry(load_config(config, overrides))), **rules)
+        experiment = build_dry(load_config(config, overrides))
+        free = replace(cut_problem(experiment), **rules)
+        of_owner: Callable[[int, int], float] = partial(owner_ms, experiment, free)
     else:
         if not (profile and owners and nodes):
             raise ValueError("give a CONFIG with a topology, or --profile, --units, --owners and --node")
-        problem = CutProblem(
+        free = CutProblem(
             profile=load_profile(expanded(profile)),
             owners=owners,
             nodes=parse_nodes(nodes, links),
@@ -160,18 +172,35 @@ def plan(
             may_send_inputs=send_inputs,
             **rules,
         )
+        slowdown = owner_slowdown or 1.0
+        of_owner = lambda first, end: slowdown * own_units_ms(free.profile, first, end)  # noqa: E731
+    problem = with_owner_time(free, of_owner)
+    counted = of_owner if isinstance(free.units, FreeOwnerCuts) else None
     if front:
-        show_front(problem, as_json=as_json)
+        show_front(problem, picture=picture, as_json=as_json)
     else:
-        show_plan(problem, solver=solver, baselines=baselines, picture=picture, as_json=as_json)
+        show_plan(problem, counted, solver=solver, baselines=baselines, picture=picture, as_json=as_json)
 
 
-def show_plan(problem: CutProblem, *, solver: str, baselines: bool, picture: Path | None, as_json: bool) -> None:
-    """Solve `problem` with "cbc", "highs" or "dp" and print the plan; draw and compare it where asked."""
+def show_plan(
+    problem: CutProblem,
+    owner_ms: Callable[[int, int], float] | None = None,
+    *,
+    solver: str,
+    baselines: bool,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Solve `problem` with "cbc", "highs" or "dp" and print the plan; draw and compare it where asked.
+
+    `owner_ms` is the owner's time per batch by its cuts, where it is counted.
+    """
     from raysplit.schedulers.cuts.baselines import alternatives
     from raysplit.schedulers.cuts.solve import solve_dp, solve_ilp
 
     best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
+    if owner_ms is not None:
+        best = replace(best, owner_ms=owner_ms(best.cuts[0], best.cuts[-1]))
     others = alternatives(problem, best) if baselines else ()
     if picture is not None:
         from raysplit.cli.pictures.plan import draw_plan
@@ -200,11 +229,15 @@ def _comparison(best: Plan, others: Sequence[Alternative]) -> Table:
     return table
 
 
-def show_front(problem: CutProblem, *, as_json: bool) -> list[Plan]:
-    """Print all trade-offs of time and price, and return their plans, the fastest first."""
+def show_front(problem: CutProblem, *, as_json: bool, picture: Path | None = None) -> list[Plan]:
+    """Print all trade-offs of time and price, draw them where asked, and return their plans, the fastest first."""
     from raysplit.schedulers.cuts.solve import pareto_front
 
     plans = pareto_front(problem)
+    if picture is not None:
+        from raysplit.cli.pictures.plan import draw_front
+
+        draw_front(problem, plans, picture)
     if as_json:
         echo(json.dumps({"front": [plan.to_dict() for plan in plans]}))
         return plans
@@ -251,7 +284,8 @@ def _print_plan(best: Plan) -> None:
         f"busiest node {best.bottleneck_ms:.2f} ms",
         soft_wrap=True,
     )
-    console.print(f"each owner holds {best.owner_bytes / BYTES_PER_GIB:.2f} GiB", soft_wrap=True)
+    takes = f" and takes {best.owner_ms:.2f} ms per batch" if best.owner_ms else ""
+    console.print(f"each owner holds {best.owner_bytes / BYTES_PER_GIB:.2f} GiB{takes}", soft_wrap=True)
     console.print(
         f"a round of {best.batches_per_owner} batches per owner takes {best.round_ms / 60_000:.2f} min and costs "
         f"{best.price_per_round:.4g} ({best.price_per_hour:.4g} per hour)",

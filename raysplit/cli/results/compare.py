@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from raysplit.cli.files import chosen
 from raysplit.cli.options import FilePath, run_records
 from raysplit.cli.progress import human_bytes
 from raysplit.cli.streams import echo
@@ -33,7 +34,7 @@ _NOTHING = "–"
 @click.option(
     "--figure",
     type=FilePath(),
-    help="Figure to write; by default comparison.png beside the first run.",
+    help="Figure to write; by default a new comparison.png beside the first run.",
 )
 @click.option("--json", "json_wanted", is_flag=True, help="Print JSON only.")
 def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, json_wanted: bool) -> None:
@@ -47,19 +48,24 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
       raysplit compare fedavg runs/splitfed --target 0.9
     """
     from raysplit.cli.pictures.compare import draw_runs
-    from raysplit.runs.report import as_json, check_target, read_runs
+    from raysplit.runs.report import as_json, check_target, readable_runs
+    from raysplit.runs.storage import beside
 
-    reports = read_runs(runs)
+    reports, left_out = readable_runs(runs)
     check_target(reports, target)
-    path = figure or runs[0].parent / "comparison.png"
+    path, note = chosen(figure, beside(runs[0]) / "comparison.png")
     drawn = str(path) if any(run.curve for run in reports) else None
     if drawn is not None:
         draw_runs(reports, path, title=shared_partition(reports) or "runs", target=target)
     if json_wanted:
-        echo(json.dumps({"runs": [as_json(run, target) for run in reports], "figure": drawn}, indent=2))
+        reasons = {str(folder): reason for folder, reason in left_out.items()}
+        content = {"runs": [as_json(run, target) for run in reports], "left_out": reasons, "figure": drawn}
+        echo(json.dumps(content, indent=2))
         return
     print_runs(Console(), reports, target)
-    echo(f"figure: {drawn}" if drawn is not None else "no figure: no run has been evaluated yet")
+    for reason in left_out.values():
+        echo(f"left out: {reason}")
+    echo(f"figure: {drawn}{note}" if drawn is not None else "no figure: no run has been evaluated yet")
 
 
 def shared_partition(runs: Sequence[RunReport]) -> str | None:

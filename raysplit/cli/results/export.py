@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from raysplit.cli.options import NamedRun, NewFile, whole_run
 from raysplit.cli.results.runs import existing
 from raysplit.cli.streams import echo
+from raysplit.cli.trust import allowed
 from raysplit.disk import told_where, written
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+WHOLE = "global"
+"""Label of the model of a run that trains one."""
 
 
 @click.command()
 @click.argument("run", callback=whole_run)
 @click.argument("file", type=NewFile())
 @click.option("--model", metavar="NAME", help="Which model, where there are many: an owner or a group of tasks.")
-def export(run: NamedRun, file: Path, model: str | None) -> None:
+@click.option("--trust", is_flag=True, help="For .pt2: import and run the code that the configuration of RUN names.")
+def export(run: NamedRun, file: Path, model: str | None, trust: bool) -> None:
     """Write the trained model of RUN to FILE.
 
     RUN is a folder, a name below runs/, or a URI. FILE ends in .pt for the weights (a state_dict), or in .pt2 for a
@@ -41,6 +46,7 @@ def export(run: NamedRun, file: Path, model: str | None) -> None:
     elif file.suffix == ".pt2":
         from raysplit.cli.results.torch_program import program_of
 
+        allowed(folder, "the export of a program", trust=trust)
         program = program_of(folder, state)
         with told_where(file):
             torch.export.save(program, file)
@@ -50,17 +56,15 @@ def export(run: NamedRun, file: Path, model: str | None) -> None:
 
 
 def _chosen(folder: Path, location: str, model: str | None) -> dict[str, Tensor]:
-    import torch
+    from raysplit.runs.records.read import read_models
 
-    path = folder / "model.pt"
-    if not path.exists():
+    models = read_models(folder)
+    if not models:
         raise ValueError(f"{location} is unfinished and has no model.pt; finish it: raysplit resume {location}")
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    is_one = all(hasattr(value, "numel") for value in content.values())
+    is_one = list(models) == [WHOLE]
     if is_one and model is None:
-        return content
-    if is_one or model not in content:
-        have = "one model; leave --model out" if is_one else f"the models {', '.join(content)}; name one with --model"
+        return models[WHOLE]
+    if is_one or model not in models:
+        have = "one model; leave --model out" if is_one else f"the models {', '.join(models)}; name one with --model"
         raise ValueError(f"{location} has {have}")
-    state: dict[str, Tensor] = content[model]
-    return state
+    return models[model]

@@ -23,18 +23,18 @@ def show(run: NamedRun) -> None:
       raysplit show digits
     """
     from raysplit.runs.folder import CUT_SHORT, entries
-    from raysplit.runs.listing import listing, rows_of
+    from raysplit.runs.listing import listing
+    from raysplit.runs.records.read import read_rows
 
     folder = existing(run).folder
     entry = listing(run.location, run.location, folder)
-    if not entry.algorithm:
-        raise ValueError(f"{run.location} is {entry.state}")
     resume = f"; raysplit resume {run.location}" if entry.state == CUT_SHORT else ""
+    rows = read_rows(folder)[-3:] if entry.rounds else []
     lines = [
-        f"{entry.name}: {entry.algorithm}, {entry.state}{resume}",
-        f"{entry.rounds} of {entry.rounds_planned} rounds, {result_text(entry)}",
+        f"{entry.name}: {entry.algorithm or 'unknown algorithm'}, {entry.state}{resume}",
+        f"{entry.rounds} of {entry.rounds_planned or 'unknown'} rounds, {result_text(entry)}",
         *([f"started {entry.started}"] if entry.started else []),
-        *[f"  round {row['round']}: loss {row['train_loss']:.4f}, {result_of([row])}" for row in rows_of(folder)[-3:]],
+        *[f"  round {row['round']}: loss {row['train_loss']:.4f}, {result_of([row])}" for row in rows],
         *_kept(folder),
         f"files: {', '.join(path.name for path in entries(folder) if path.is_file())}",
     ]
@@ -43,15 +43,22 @@ def show(run: NamedRun) -> None:
 
 
 def _kept(folder: Path) -> list[str]:
-    from raysplit.config.run import load_recorded
-    from raysplit.training.recovery.checkpoint import CheckpointRefused
-    from raysplit.training.session import checkpoints_of
+    from raysplit.runs.records.origin import is_own
+    from raysplit.runs.records.read import read_outline
+    from raysplit.training.recovery.checkpoint import CheckpointRefused, Checkpoints, location_of
 
-    place = checkpoints_of(load_recorded(folder).reliability, folder)
+    try:
+        elsewhere = read_outline(folder).reliability.checkpoint_location
+        if elsewhere and not is_own(folder):
+            return [f"checkpoints are in {elsewhere}, which was not looked at: this user has not written {folder}"]
+        place = Checkpoints(location_of(elsewhere, folder))
+        names = place.names()
+    except (OSError, ValueError) as error:
+        return [f"checkpoints cannot be listed: {error}"]
     lines = []
-    for name in place.names():
+    for name in names:
         try:
-            lines.append(f"checkpoint {name}: whole, after round {place.load(name).rounds}")
-        except CheckpointRefused as refused:
+            lines.append(f"checkpoint {name}: whole, after round {place.require_whole(name)}")
+        except (CheckpointRefused, OSError) as refused:
             lines.append(f"checkpoint {refused}")
     return lines or [f"no checkpoints in {place.location}"]

@@ -16,8 +16,9 @@ import click
 from rich.console import Console
 
 from raysplit.cli.options import FilePath
-from raysplit.cli.progress import LiveProgress
+from raysplit.cli.progress import progress_on
 from raysplit.cli.results.compare import print_runs
+from raysplit.cli.stopping import going_on
 from raysplit.paths import fresh_name
 
 if TYPE_CHECKING:
@@ -54,16 +55,16 @@ def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -
       raysplit demo
       raysplit demo --cluster local
     """
-    from raysplit.cli.pictures.compare import draw_runs
-    from raysplit.cluster.on_ray.connect import ray_left_as_found
-    from raysplit.runs.report import read_runs
-
     console = Console()
     folder = root / fresh_name("demo")
     where = "on Ray" if cluster == "ray" else "in this process"
     console.print(f"Ten data owners, each with the images of one handwritten digit, train a classifier {where}.")
+    from raysplit.cli.pictures.compare import draw_runs
+    from raysplit.cluster.on_ray.connect import ray_left_as_found
+    from raysplit.runs.report import read_runs
+
     configs = demo_configs(seed=seed, rounds=rounds, cluster=cluster)
-    with ray_left_as_found():
+    with ray_left_as_found(), going_on(lambda: f"kept; {folder} has the runs so far, and raysplit demo starts anew"):
         for name, config in configs.items():
             train_shown(console, config, folder / name)
     runs = read_runs([folder / name for name in configs])
@@ -97,10 +98,10 @@ def verdict(runs: Sequence[RunReport], target: float) -> str:
 
 def train_shown(console: Console, config: RunConfig, folder: Path) -> None:
     """Train with a progress bar; Ray stays connected for the next run."""
-    from raysplit.api import train_config
-
-    progress = LiveProgress(console)
+    progress = progress_on(console)
     try:
+        from raysplit.api import train_config
+
         train_config(config, callbacks=[progress], folder=folder, keep_ray=True)
     finally:
         progress.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from raysplit.cli.options import FilePath, RunName
-from raysplit.cli.progress import accuracy_text, loss_text
+from raysplit.cli.progress import IMPORTING, accuracy_text, loss_text
+from raysplit.cli.stopping import going_on
 from raysplit.cli.streams import echo
 from raysplit.cli.tables import print_table
 
@@ -62,6 +65,9 @@ def sweep(
           --over algorithm.name=mtsl,fedavg,minibatch_sfl,local --over seed=0,1,2
       raysplit sweep my.yaml --over training.optimizer.lr=0.03,0.1,0.3 --target 0.9 --parallel 2
     """
+    console = Console(stderr=True)
+    if not as_json:
+        echo(f"start: {IMPORTING}", err=True)
     from raysplit.api import train_cell
     from raysplit.cli.pictures.sweep import draw_sweep
     from raysplit.config.errors import ConfigError
@@ -76,9 +82,9 @@ def sweep(
     if target is not None and target > 1 and all(c.config.training.loss == "cross_entropy" for c in grid):
         raise ConfigError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")
     folder = local_folder(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
-    console = Console(stderr=True)
     progress = _Progress(console, len(grid), folder)
-    found = run_sweep(grid, folder, train=train_cell, parallel=parallel, target=target, done=progress)
+    with going_on(lambda: f"kept; go on with: {shlex.join(['raysplit', *sys.argv[1:]])}"):
+        found = run_sweep(grid, folder, train=train_cell, parallel=parallel, target=target, done=progress)
     groups, failed = found.groups, found.failed
     picture = folder / "figure.png"
     if any(group.runs for group in groups):

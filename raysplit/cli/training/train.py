@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,15 +12,28 @@ import click
 from rich.console import Console
 
 from raysplit.cli.options import FilePath, RunName
-from raysplit.cli.progress import JsonLines, accuracy_text, human_bytes, loss_text, progress_on
+from raysplit.cli.progress import (
+    JsonLines,
+    LiveProgress,
+    RoundLines,
+    Silent,
+    accuracy_text,
+    human_bytes,
+    loss_text,
+    progress_on,
+)
+from raysplit.cli.stopping import going_on
 from raysplit.cli.tables import comparison_table, print_table
 from raysplit.paths import fresh_name
+from raysplit.runs.callback import Callback
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
-    from raysplit.runs.callback import Callback
+    from raysplit.experiment.experiment import Experiment
     from raysplit.runs.folder import Row
     from raysplit.runs.result import Result
+
+NOTHING_KEPT = "stopped before the first round; nothing is kept"
 
 
 @click.command()
@@ -42,27 +58,73 @@ def train(
       raysplit train --set algorithm.name=fedavg --set partition.name=dirichlet --set partition.alpha=0.3
       raysplit train my.yaml --set training.rounds=50 --set cluster.kind=local --json
     """
-    from raysplit.api import train as train_model
-    from raysplit.config.run import load_config
-
     changes = list(overrides)
     changes += [f"output.name='{name}'"] if name is not None else []
     changes += ["output.overwrite=true"] if overwrite else []
-    checked = load_config(config, changes)
-    location = run_location(checked, config)
-    console = Console(stderr=True)
-    callbacks: list[Callback] = [JsonLines()] if as_json else []
-    live = progress_on(console) if not quiet and not as_json else None
-    callbacks += [live] if live else []
-    try:
-        result = train_model(checked, folder=location, overwrite=checked.output.overwrite, callbacks=callbacks)
-    finally:
-        if live:
-            live.close()
-    if not as_json:
-        Console().print(result_line(result, location), soft_wrap=True)
+    with shown(quiet=quiet, as_json=as_json) as show:
+        from raysplit.api import train as train_model
+        from raysplit.config.run import load_config
+
+        checked = load_config(config, changes)
+        location = run_location(checked, config)
+        overwrite = checked.output.overwrite
+        with going_on(show.way_on(location), NOTHING_KEPT):
+            result = train_model(checked, folder=location, overwrite=overwrite, callbacks=show.callbacks)
+    show.result(result, location)
+
+
+class Shown:
+    """What the user of a training command sees of a run: progress, the result, and how to go on after a stop."""
+
+    def __init__(self, progress: LiveProgress | RoundLines | Silent, *, as_json: bool) -> None:
+        self._progress = progress
+        self._as_json = as_json
+        self._begun = _Begun()
+        self._account = ""
+        self.callbacks: list[Callback] = [self._begun, *([JsonLines()] if as_json else []), progress]
+
+    def close(self) -> None:
+        self._account = self._progress.close()
+
+    def way_on(self, location: str) -> Callable[[], str]:
+        """Return a function that says how to go on with the run at a location after a stop."""
+        return lambda: kept_text(location) if self._begun.has else ""
+
+    def result(self, result: Result, location: str) -> None:
+        """Print the result of the run, unless its rounds were printed as JSON."""
+        if self._as_json:
+            return
+        console = Console()
+        console.print(result_line(result, location, self._account), soft_wrap=True, highlight=False)
         if result.comparison is not None:
-            print_table(Console(), comparison_table(result.comparison))
+            print_table(console, comparison_table(result.comparison))
+
+
+@contextmanager
+def shown(*, quiet: bool, as_json: bool) -> Iterator[Shown]:
+    """Show the progress of the run in the block; with either argument, only its result or its rounds as JSON."""
+    show = Shown(Silent() if quiet or as_json else progress_on(Console(stderr=True)), as_json=as_json)
+    try:
+        with going_on(str, NOTHING_KEPT):
+            yield show
+    finally:
+        show.close()
+
+
+class _Begun(Callback):
+    """Callback that notes whether the run has a folder that it can be resumed from."""
+
+    has = False
+
+    def run_started(self, experiment: Experiment) -> None:
+        self.has = True
+
+
+def kept_text(location: str) -> str:
+    """Return the last line after a stop: how to go on with the run at a location."""
+    name = location.removeprefix("runs/")
+    short = "/" not in name and not Path(name).exists()
+    return f"kept; go on with: raysplit resume {shlex.quote(name if short else location)}"
 
 
 def run_location(config: RunConfig, source: Path | None) -> str:
@@ -77,13 +139,12 @@ def run_name(config: RunConfig, source: Path | None) -> str:
     return config.output.name or fresh_name(source.stem if source else config.algorithm.name)
 
 
-def result_line(result: Result, location: str | Path) -> str:
-    """Format the outcome of a run in two lines."""
+def result_line(result: Result, location: str | Path, account: str) -> str:
+    """Format the outcome of a run, where its time went, and its folder, in a line each."""
     last = result.rows[-1]
     return (
-        f"[bold]{_outcome(last)}[/bold] after {last['round']} rounds ({result.stopped}), "
-        f"{last['train_seconds_total']:.1f} s of training, {human_bytes(last['bytes_total'])} sent\n"
-        f"run folder: {location}"
+        f"[bold]{_outcome(last)}[/bold] after {last['round']} round{'s' * (last['round'] != 1)} ({result.stopped}), "
+        f"{human_bytes(last['bytes_total'])} sent\n{account}\nrun folder: {location}"
     )
 
 

@@ -1,8 +1,8 @@
 """The running processes of a lab: start them, report on them, and end exactly these.
 
 Every machine is a ``ray start --block`` process in a session of its own; on SIGTERM it drains its raylet and ends its
-children. A record beside Ray's files holds each process id with its start time, so that a process that was given the
-same id later is left alone.
+children. A record in this user's cache holds each process id with its start time, so that a process that was given the
+same id later is left alone. Ray's files are in a temporary folder whose name nobody can foresee.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import psutil
 
 from raysplit.cluster.lab.machines import Lab, Machine, start_arguments
 from raysplit.cluster.on_ray.connect import token_path
+from raysplit.paths import inside, own_folder
 
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
 _POLL_S = 0.1
@@ -52,9 +53,10 @@ class MachineProcess:
 
 @dataclass(frozen=True, kw_only=True)
 class RunningLab:
-    """The record of a started lab: its addresses and its processes, the head's first."""
+    """The record of a started lab: its folder, its addresses and its processes, the head's first."""
 
     name: str
+    folder: str
     address: str
     dashboard: str
     processes: tuple[MachineProcess, ...]
@@ -65,9 +67,9 @@ class RunningLab:
         return tuple(entry.machine for entry in self.processes if entry.process() is not None)
 
 
-def lab_folder(name: str) -> Path:
-    """Return the folder of a lab's record, output and Ray files; its path is short for the sockets in it."""
-    return Path(tempfile.gettempdir()) / f"rs-{name}"
+def record_of(name: str) -> Path:
+    """Return the file of a lab's record. Raises ``ValueError`` for a name that leads elsewhere."""
+    return inside(own_folder("labs"), f"{name}.json")
 
 
 def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: float = 120.0) -> RunningLab:
@@ -81,14 +83,14 @@ def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: f
     Raises:
         LabError: if the lab is running already, a port is taken, or a machine ends or is not up in time.
     """
-    folder = lab_folder(lab.name)
     if (known := find(lab.name)) and known.alive:
         raise LabError(f"lab {lab.name} is up at {known.address}; end it first: raysplit cluster down {lab.name}")
     for port in (lab.port, lab.dashboard_port):
         if _answers(port):
             raise LabError(f"port {port} is in use; give lab {lab.name} another port or dashboard_port")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+    if known:
+        _forget(known)
+    folder = Path(tempfile.mkdtemp(prefix="rs-"))  # short, for the paths of sockets in it
     deadline = time.monotonic() + timeout_s
     environment = _environment()
     head, *others = lab.machines
@@ -104,13 +106,13 @@ def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: f
     except BaseException:
         _end(started)
         raise
-    return _running(lab, started)
+    return _running(lab, folder, started)
 
 
 def find(name: str) -> RunningLab | None:
     """Return the record of a lab, whether its processes run or not; None if there is no record."""
     try:
-        record = json.loads((lab_folder(name) / "lab.json").read_text(encoding="utf-8"))
+        record = json.loads(record_of(name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     processes = tuple(MachineProcess(**entry) for entry in record.pop("processes"))
@@ -128,12 +130,17 @@ def stop(name: str, *, timeout_s: float = 40.0) -> tuple[str, ...]:
     lab = find(name)
     if lab is None:
         raise LabError(
-            f"there is no lab {name!r} ({lab_folder(name)} holds no record); start one with: raysplit cluster up FILE"
+            f"there is no lab {name!r} (no record {record_of(name)}); start one with: raysplit cluster up FILE"
         )
     alive = lab.alive
     _end(lab.processes, timeout_s=timeout_s)
-    shutil.rmtree(lab_folder(name), ignore_errors=True)
+    _forget(lab)
     return alive
+
+
+def _forget(lab: RunningLab) -> None:
+    shutil.rmtree(lab.folder, ignore_errors=True)  # made by `start`, as the record in this user's cache says
+    record_of(lab.name).unlink()
 
 
 def _launch(
@@ -150,11 +157,13 @@ def _launch(
         )
     created_s = psutil.Process(process.pid).create_time()
     started.append(MachineProcess(machine=machine.name, pid=process.pid, created_s=created_s))
-    (folder / "lab.json").write_text(json.dumps(asdict(_running(lab, started)), indent=2), encoding="utf-8")
+    record = json.dumps(asdict(_running(lab, folder, started)), indent=2)
+    record_of(lab.name).write_text(record, encoding="utf-8")
 
 
-def _running(lab: Lab, started: Sequence[MachineProcess]) -> RunningLab:
-    return RunningLab(name=lab.name, address=lab.address, dashboard=lab.dashboard, processes=tuple(started))
+def _running(lab: Lab, folder: Path, started: Sequence[MachineProcess]) -> RunningLab:
+    addresses = {"address": lab.address, "dashboard": lab.dashboard}
+    return RunningLab(name=lab.name, folder=str(folder), **addresses, processes=tuple(started))
 
 
 def _environment() -> dict[str, str]:

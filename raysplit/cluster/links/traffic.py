@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.links.kinds import KINDS
 from raysplit.cluster.links.rules import LinkRules
+
+logger = logging.getLogger(__name__)
 
 
 def merge_traffic(parts: list[list[LinkTraffic]]) -> list[LinkTraffic]:
@@ -29,6 +32,29 @@ def difference(after: Sequence[LinkTraffic], before: Sequence[LinkTraffic]) -> l
         if link.num_messages:
             moved.append(link)
     return moved
+
+
+class IdleCodecs:
+    """Tells in the log, once, which codecs of a run have no effect.
+
+    Args:
+        rules: codecs of the run.
+
+    Attributes:
+        codes: whether anything is to be coded.
+    """
+
+    def __init__(self, rules: LinkRules) -> None:
+        self._rules = rules
+        self._told = False
+        self.codes = not rules.is_plain
+
+    def tell(self, round: int, moved: Sequence[LinkTraffic]) -> None:
+        """Take the traffic of a round, of which the first that is coded is told of."""
+        if not self._told and round >= self._rules.warmup_rounds:
+            self._told = True
+            for line in without_effect(self._rules, moved):
+                logger.warning("%s", line)
 
 
 def without_effect(rules: LinkRules, traffic: Sequence[LinkTraffic]) -> list[str]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import socket
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from raysplit.cluster.ray_start import failure_to_join, failure_to_start, obstacles, probe
 from raysplit.own_code import VARIABLE, folder, make_reachable
 
 logger = logging.getLogger(__name__)
@@ -177,6 +179,8 @@ def publisher(named: Sequence[PublishedMetric], labels: Mapping[str, str]) -> Ca
 
 
 def _init(ray: Any, options: RayOptions, address: str | None) -> None:
+    if address in (None, "local") and (found := obstacles(options.temp_dir)):
+        raise RayUnreachable(f"Ray cannot be started on this machine: {'. Also: '.join(map(str, found))}")
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address in (None, "local"):
         arguments |= {
@@ -192,12 +196,12 @@ def _init(ray: Any, options: RayOptions, address: str | None) -> None:
         arguments |= {"address": address, "runtime_env": {"env_vars": variables}}
     try:
         if address not in (None, "local", "auto"):
-            _probe(address, options.connect_timeout_s)
+            probe(address, options.connect_timeout_s)
         arguments["job_config"] = _without_working_directory(ray)
-        with _in_environment(VARIABLE, folder()):  # a Ray that is started here gives it to its processes
+        with _in_environment(VARIABLE, folder()), _stop_signal_left_as_found():  # a Ray started here gives it on
             ray.init(**arguments)
-    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-        raise RayUnreachable(_unreachable(address, error)) from error
+    except Exception as error:  # Ray raises plain exceptions, too
+        raise RayUnreachable(_failure(address, error, options)) from error
 
 
 @contextmanager
@@ -228,19 +232,19 @@ def _without_working_directory(ray: Any) -> Any:
     return job
 
 
-def _probe(address: str, timeout_s: float) -> None:
-    """Fail at once if nothing listens at the address; Ray itself would retry for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"{address!r} does not have the form host:port")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
+def _failure(address: str | None, error: Exception, options: RayOptions) -> str:
+    if address in (None, "local"):
+        return failure_to_start(error, object_store_bytes=options.object_store_bytes, given_folder=options.temp_dir)
+    sent = "a token was sent" if os.environ.get("RAY_AUTH_MODE") == "token" else "no token was sent"
+    return failure_to_join(address, error, f"from RAY_AUTH_TOKEN or {token_path()}; {sent}")
 
 
-def _unreachable(address: str | None, error: Exception) -> str:
-    where = f"at {address}" if address not in (None, "local") else "on this machine"
-    token = "a token was sent" if os.environ.get("RAY_AUTH_MODE") == "token" else "no token was sent"
-    return (
-        f"Ray could not be reached {where} ({type(error).__name__}: {error}; {token}). Check the address "
-        f"(RAY_ADDRESS or cluster.address), that `ray start --head` runs there, and that {token_path()} or "
-        f"RAY_AUTH_TOKEN holds that cluster's token; or leave the address out to start a local cluster"
-    )
+@contextmanager
+def _stop_signal_left_as_found() -> Iterator[None]:
+    """Keep a handler of SIGTERM that this program has: Ray's own prints a stack of C++ and ends the process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)

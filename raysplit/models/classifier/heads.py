@@ -11,17 +11,15 @@ The cut "pooled", which is not in the paper, sends the mean of every channel: Z_
 from __future__ import annotations
 
 import itertools
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torchvision.models as tv
 from torch import Tensor, nn
 from torch.func import functional_call
-from torchvision.models.vgg import cfgs as vgg_layouts
-from torchvision.models.vgg import make_layers as vgg_layers
 
 from raysplit.registry import one_of
 from raysplit.seeding import derive
@@ -50,9 +48,14 @@ class BackboneKind:
     prefix: str
 
 
-def _vgg(layout: str, build: Callable[[list[str | int]], nn.Sequential]) -> nn.Sequential:
+def _torchvision() -> Any:
+    return pkgutil.resolve_name("torchvision.models")  # imported late, because it takes a second
+
+
+def _vgg(layout: str, *, batch_norm: bool) -> nn.Sequential:
     """Build the convolutions of a VGG as torchvision does, without its 119 million other weights."""
-    features = build(vgg_layouts[layout])
+    vgg = _torchvision().vgg
+    features: nn.Sequential = vgg.make_layers(vgg.cfgs[layout], batch_norm=batch_norm)
     for module in features.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -62,7 +65,7 @@ def _vgg(layout: str, build: Callable[[list[str | int]], nn.Sequential]) -> nn.S
 
 
 def _resnet18() -> nn.Sequential:
-    whole = tv.resnet18()
+    whole = _torchvision().resnet18()
     trunk = [(name, part) for name, part in whole.named_children() if name not in ("avgpool", "fc")]
     network = nn.Sequential()
     for name, part in trunk:
@@ -82,21 +85,15 @@ def _small() -> nn.Sequential:
 
 
 BACKBONES: Mapping[str, BackboneKind] = {
-    "vgg16": BackboneKind(
-        build=lambda: _vgg("D", lambda layout: vgg_layers(layout, batch_norm=False)),
-        out_channels=512,
-        prefix="features.",
-    ),
-    "vgg16_bn": BackboneKind(
-        build=lambda: _vgg("D", lambda layout: vgg_layers(layout, batch_norm=True)),
-        out_channels=512,
-        prefix="features.",
-    ),
+    "vgg16": BackboneKind(build=lambda: _vgg("D", batch_norm=False), out_channels=512, prefix="features."),
+    "vgg16_bn": BackboneKind(build=lambda: _vgg("D", batch_norm=True), out_channels=512, prefix="features."),
     "resnet18": BackboneKind(build=_resnet18, out_channels=512, prefix=""),
     "mobilenet_v3_small": BackboneKind(
-        build=lambda: tv.mobilenet_v3_small().features, out_channels=576, prefix="features."
+        build=lambda: _torchvision().mobilenet_v3_small().features, out_channels=576, prefix="features."
     ),
-    "efficientnet_b0": BackboneKind(build=lambda: tv.efficientnet_b0().features, out_channels=1280, prefix="features."),
+    "efficientnet_b0": BackboneKind(
+        build=lambda: _torchvision().efficientnet_b0().features, out_channels=1280, prefix="features."
+    ),
     "small": BackboneKind(build=_small, out_channels=128, prefix=""),
 }
 

@@ -41,7 +41,8 @@ class Plan:
     """The cuts of a chain and the nodes that run its parts, in pipeline order.
 
     `objective_ms` is the time per batch that was minimized (or bounded, for the objective "price"): `L_fwd + L_back`,
-    or `bottleneck_ms` for the objective "bottleneck". `owner_bytes` is the memory of an owner's own two parts.
+    or `bottleneck_ms` for the objective "bottleneck". `owner_bytes` is the memory of an owner's own two parts, and
+    `owner_ms` their time per batch, 0 where it is not counted.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Plan:
     l_fwd_ms: float
     l_bwd_ms: float
     bottleneck_ms: float
+    owner_ms: float = 0.0
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -69,7 +71,7 @@ class Plan:
     @property
     def round_ms(self) -> float:
         """The time of all batches of a round in a full pipeline, without start, end and averaging."""
-        return self.owners * self.batches_per_owner * self.objective_ms
+        return self.batches_per_owner * max(self.owners * self.objective_ms, self.owner_ms)
 
     @property
     def price_per_hour(self) -> float:
@@ -101,6 +103,7 @@ class Plan:
             "nodes": list(self.nodes),
             "unused": list(self.unused),
             "owner_bytes": self.owner_bytes,
+            "owner_ms": self.owner_ms,
             "round_ms": self.round_ms,
             "price_per_hour": self.price_per_hour,
             "price_per_round": self.price_per_round,

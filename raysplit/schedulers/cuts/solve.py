@@ -10,8 +10,10 @@ share only the table of segments: an integer program (PuLP) and a dynamic progra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from math import inf
 
 from raysplit.schedulers.cuts.dp import SAME_TIME, best_by_dp, cheapest_by_dp
 from raysplit.schedulers.cuts.ilp import Solver, best_by_ilp, cheapest_by_ilp
@@ -29,6 +31,7 @@ __all__ = [
     "plan_for",
     "solve_dp",
     "solve_ilp",
+    "with_owner_time",
 ]
 
 _Solve = Callable[[CutProblem, Segments, Costs], Plan | None]
@@ -73,6 +76,69 @@ def pareto_front(problem: CutProblem) -> list[Plan]:
     if not plans:
         raise InfeasibleError(_reason(problem, segments, best_by_dp))
     return plans
+
+
+def with_owner_time(problem: CutProblem, owner_ms: Callable[[int, int], float]) -> CutProblem:
+    """Fix the owner's free cuts so that the slower of the owners and of the nodes is as fast as possible.
+
+    The objective alone counts the nodes' time, and would leave almost all units with the owners. The owners work at the
+    same time, each on its own batch, while the nodes serve all of them: a batch of everybody takes the longer of
+    `owner_ms` and ``owners`` times the objective. The owner keeps at least the first units, until inputs
+    do not leave it, and the last unit.
+
+    Args:
+        problem: with `FreeOwnerCuts`; one with fixed units is returned as it is.
+        owner_ms: time per batch of the owner's own units, for a first and a last cut.
+
+    Raises:
+        InfeasibleError: if no cuts fit the owner's memory and the nodes.
+    """
+    if not isinstance(problem.units, FreeOwnerCuts):
+        return problem
+    lowest, num_units = problem.boundaries
+    sizes = [problem.replica_bytes(unit) for unit in problem.profile.units]
+    fastest = [min(_busy_ms(problem, node, unit) for node in problem.nodes) for unit in range(num_units)]
+    pairs = [
+        (first, end)
+        for first in range(lowest, num_units - 1)
+        for end in range(first + 1, num_units)
+        if sum(sizes[:first]) + sum(sizes[end:]) <= problem.units.memory_bytes
+        and (not problem.use_all_nodes or end - first >= len(problem.nodes))
+    ]
+    best_ms, best, failure = inf, None, None
+    for first, end in sorted(pairs, key=lambda pair: owner_ms(*pair)):
+        own_ms = owner_ms(first, end)
+        if own_ms >= best_ms:
+            break
+        if problem.owners * sum(fastest[first:end]) / len(problem.nodes) >= best_ms:
+            continue  # even without a gap on the fastest nodes
+        fixed = replace(problem, units=(first, end - 1))
+        timed = replace(fixed, objective="sum_of_max", max_time_ms=inf) if problem.objective == "price" else fixed
+        try:
+            nodes_ms = problem.owners * solve_dp(timed).objective_ms
+        except InfeasibleError as error:
+            failure = error
+            continue
+        if max(nodes_ms, own_ms) < best_ms:
+            best_ms, best = max(nodes_ms, own_ms), fixed
+    if best is None:
+        least = _least(sizes, lowest, len(problem.nodes) if problem.use_all_nodes else 1)
+        raise failure or InfeasibleError(
+            f"the data owner has {_size(problem.units.memory_bytes)} and no cuts leave it less than {_size(least)}; "
+            f"give it more memory, a smaller batch or fewer nodes"
+        )
+    return best
+
+
+def _least(sizes: Sequence[int], lowest: int, num_between: int) -> int:
+    """Return what an owner holds at least: the ends of the model, with enough units between them for the nodes."""
+    ends = [(first, end) for first in range(lowest, len(sizes)) for end in range(first + num_between, len(sizes))]
+    return min((sum(sizes[:first]) + sum(sizes[end:]) for first, end in ends), default=sum(sizes))
+
+
+def _busy_ms(problem: CutProblem, node: ComputeNodeSpec, unit: int) -> float:
+    timed = problem.units_on(node)[unit]
+    return problem.slowdown_on(node) * (timed.forward_ms + timed.backward_ms + timed.update_ms)
 
 
 def _just_below(price_per_hour: float) -> float:

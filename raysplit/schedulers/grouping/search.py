@@ -15,8 +15,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array
 
 MAX_ENUMERATED_TASKS = 9
 MAX_TASKS = 16
@@ -115,6 +113,9 @@ def best_cover(gains: dict[int, dict[int, float]], num_tasks: int, num_groups: i
 
     `gains[mask][task]` is the gain of `task` if group `mask` serves it; groups that it omits cannot be chosen.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp  # imported late, because it takes a second
+    from scipy.sparse import coo_array
+
     masks = list(gains)
     serving = [(number, task) for number, mask in enumerate(masks) for task in gains[mask]]
     worth = np.array([gains[masks[number]][task] for number, task in serving])

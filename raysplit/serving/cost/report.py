@@ -72,24 +72,31 @@ def draw_costs(report: dict[str, Any], path: Path) -> None:
     """Draw bar charts of the edge weights, the bytes sent, and the milliseconds per link rate, to a file."""
     from matplotlib.figure import Figure
 
+    from raysplit.figure_style import COLORS, quiet, save, titled  # matplotlib takes a second
+
     rows = report["deployments"]
     names = [row["paradigm"] for row in rows]
     figure = Figure(figsize=(12, 4), layout="constrained")
     weights, traffic, latency = figure.subplots(1, 3)
-    weights.bar(names, [row["edge_weight_bytes"] / 2**20 for row in rows])
+    weights.bar(names, [row["edge_weight_bytes"] / 2**20 for row in rows], color=COLORS[0])
     weights.set(title="weights at the edge", ylabel="MiB")
-    traffic.bar(names, [row["up_bytes"] / 2**10 for row in rows])
+    traffic.bar(names, [row["up_bytes"] / 2**10 for row in rows], color=COLORS[0])
     traffic.set(title="sent per image", ylabel="KiB")
     kind = "latency_s" if "times" in report else "transfer_s"
     rates = list(rows[0][kind])
     for place, rate in enumerate(rates):
         at = [k + (place - (len(rates) - 1) / 2) * 0.8 / len(rates) for k in range(len(rows))]
-        latency.bar(at, [1e3 * row[kind][rate] for row in rows], width=0.8 / len(rates), label=rate_text(float(rate)))
+        times = [1e3 * row[kind][rate] for row in rows]
+        color, label = COLORS[place % len(COLORS)], rate_text(float(rate))
+        latency.bar(at, times, width=0.8 / len(rates), label=label, color=color)
     latency.set_xticks(range(len(rows)), names)
     latency.set(title="latency" if kind == "latency_s" else "transfer alone", ylabel="ms")
-    latency.legend()
-    figure.suptitle(f"{report['backbone']}, {report['image_size']} x {report['image_size']}, one image")
-    figure.savefig(path, dpi=120)
+    latency.legend(frameon=False)
+    for axes in (weights, traffic, latency):
+        quiet(axes)
+        axes.xaxis.grid(visible=False)
+    titled(figure, f"{report['backbone']}, {report['image_size']} x {report['image_size']}, one image")
+    save(figure, path)
 
 
 def rate_text(rate_bit_per_s: float) -> str:

@@ -16,17 +16,19 @@ from typing import Any, TypeVar
 from raysplit.actors.aggregation import UpdateRefused
 from raysplit.actors.records import NonFiniteLoss
 from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.resumable import Resumable
 from raysplit.algorithms.route import Route
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
 from raysplit.cluster.links.tensors import map_tensors
 from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
-from raysplit.experiment.fingerprint import fingerprint
+from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members
+from raysplit.training.recovery.start import misfits_named, require_parties, require_same_form, require_weights
 from raysplit.training.recovery.watch import RoundOverdue, attended
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ class Safety:
         # In a paced or watched run, checkpoints would be sent over the described links and change the measurement.
         unobserved = experiment.topology is None or experiment.elastic is not None
         self.is_on = rules.checkpoint_every is not None and not stateless and unobserved
-        self.fingerprint = fingerprint(experiment.plain)
+        self.fingerprint, self.settings = fingerprint(experiment.plain), numbers_depend_on(experiment.plain)
         self.last: Checkpoint | None = None
         self.attempts = 0
         self._num_written = 0
@@ -152,6 +154,7 @@ class Safety:
             memory=self._algorithm.state_dict(),
             attempts=self.attempts,
             excluded=sorted(self._excluded),
+            settings=self.settings,
             rounds=rounds,
             rows=rows,
             traffic=traffic,
@@ -168,7 +171,9 @@ class Safety:
         if checkpoint is None:
             await self.keep(rounds=0, rows=(), traffic=())
         kept = checkpoint or (self.last if settled.route else None)
-        if kept is not None:
+        if checkpoint is not None:
+            await self._go_to_file(checkpoint, settled.route)
+        elif kept is not None:
             await self._go_to(kept, settled.route)
 
     async def take_in(self, rows: Sequence[Row], traffic: Sequence[LinkTraffic]) -> None:
@@ -192,6 +197,19 @@ class Safety:
         self.attempts = max(self.attempts, checkpoint.attempts)
         self._excluded |= set(checkpoint.excluded)
         await self._attended(self._algorithm.load_party_states(self._present, checkpoint.parties, checkpoint.memory))
+
+    async def _go_to_file(self, checkpoint: Checkpoint, route: Route | None) -> None:
+        """Restore a checkpoint that was read from a file; raise `CheckpointRefused` where it does not fit the run."""
+        algorithm, kept = self._algorithm, checkpoint.parties
+        is_fixed = isinstance(self._members, Everybody) and not algorithm.on_offer
+        require_weights(kept, algorithm.setting.spec.build().state_dict())
+        with misfits_named(but=RECOVERABLE):
+            if is_fixed and type(algorithm).party_states is Resumable.party_states:
+                require_parties(kept, algorithm.durable(self._present))
+            await self._go_to(checkpoint, route)
+        loaded = await self._attended(algorithm.party_states(self._present))
+        require_same_form(kept, loaded if is_fixed else kept, "parties")
+        require_same_form(checkpoint.memory, algorithm.state_dict(), "memory")
 
     async def _attended(self, work: Coroutine[Any, Any, T]) -> T:
         """Await the work; raise `PlaceLost` when a place stops answering, and `RoundOverdue` when a party does."""
@@ -253,7 +271,7 @@ class Safety:
         )
         decision = decide(failure, standing, self._rules)
         if isinstance(decision, Stop):
-            error.add_note(decision.reason)
+            error.add_note(decision.way_out)
             raise error if not isinstance(error, PlaceLost) else RunStopped(decision.reason) from error
         self.attempts += 1
         self._restarts_in_round[round] += 1

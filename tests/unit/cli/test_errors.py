@@ -187,3 +187,31 @@ def test_wrong_commands(raysplit: Command, arguments: list[str], message: str) -
     code, out, err = raysplit(*arguments)
     assert (code, out) == (2, "")
     assert message in err
+
+
+LEAVING = """
+import sys
+
+from raysplit.algorithms.fedavg import FedAvg
+
+
+def load(**options):
+    sys.exit()
+
+
+class Leaves(FedAvg):
+    async def round(self, context):
+        sys.exit(0)
+"""
+
+
+@pytest.mark.parametrize("setting", ["data={name: leaving_early_m:load}", "algorithm.name=leaving_late_m:Leaves"])
+def test_own_code_that_ends_the_program_is_an_error(raysplit: Command, setting: str) -> None:
+    """``data: {name: 'sys:exit'}`` ended with 0 and printed nothing."""
+    for name in ("early", "late"):
+        Path(f"leaving_{name}_m.py").write_text(LEAVING, encoding="utf-8")
+    code, out, err = raysplit("train", "small.yaml", "--quiet", "--set", setting)
+    assert (code != 0, out) == (True, "")
+    assert "SystemExit" in err
+    assert "_m.py, line" in err
+    assert "Traceback" not in err

@@ -114,8 +114,8 @@ def test_an_unknown_name_names_the_nearest_and_lists_all(tree: Any, kind: str, n
             "algorithm 'nowhere.to:be': there is no module 'nowhere'",
         ),
         (
-            {"algorithm": {"name": "json:loads"}},
-            "algorithm 'json:loads' must be a subclass of raysplit.algorithms.base.Algorithm, got function",
+            {"algorithm": {"name": "yaml:safe_load"}},
+            "algorithm 'yaml:safe_load' must be a subclass of raysplit.algorithms.base.Algorithm, got function",
         ),
     ],
 )
@@ -174,7 +174,9 @@ def test_the_resolved_configuration_has_all_options_and_reads_back(name: str, tm
 def test_a_recorded_run_may_have_settings_that_are_refused_now(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = written(tmp_path, "algorithm: {name: fedavg}\ntraining: {server_optimizer_state: restart}\n")
+    tree = check_config({}).model_dump(mode="json") | {"algorithm": {"name": "fedavg"}}
+    tree["training"] |= {"server_optimizer_state": "restart"}
+    path = written(tmp_path, yaml.safe_dump(tree))
     with pytest.raises(ConfigError, match=r"training\.server_optimizer_state is 'restart', and fedavg does not use it"):
         load_config(path)
     assert load_recorded(path.parent).algorithm.name == "fedavg"

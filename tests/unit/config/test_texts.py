@@ -10,6 +10,7 @@ import pytest
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import RunConfig, check_config, dump_config, load_config, load_recorded
 from raysplit.config.texts import config_texts
+from raysplit.plain_yaml import write
 from raysplit.sweeps.sweep import parse_axis
 
 DEVICE = "topology={devices: {'1': {}}, owners: 1, nodes: [1]}"
@@ -93,7 +94,8 @@ def test_a_name_that_cannot_be_typed_again_is_refused_with_its_key(name: str) ->
 
 def test_a_recorded_run_keeps_the_name_it_has(tmp_path: Path) -> None:
     """Folders that were written before names had a rule are read as they are."""
-    (tmp_path / "config.yaml").write_text("output: {name: my run, root: $HERE/~}\n", encoding="utf-8")
+    tree = check_config({}).model_dump(mode="json") | {"output": {"name": "my run", "root": "$HERE/~"}}
+    (tmp_path / "config.yaml").write_text(write(tree), encoding="utf-8")
     output = load_recorded(tmp_path).output
     assert (output.name, output.root) == ("my run", "$HERE/~")
 
@@ -132,3 +134,12 @@ def test_the_texts_are_those_of_the_sections() -> None:
     assert not texts.below("seed").scalar
     assert texts.below("topology").below("devices").below("pi").below("labels").below("site").scalar
     assert not texts.below("topology").below("hosts").below("h").scalar
+
+
+@pytest.mark.parametrize("location", ["", " ", "://", "s3://", "file://", "s3://bucket/../other"])
+@pytest.mark.parametrize("key", ["output.root", "reliability.checkpoint_location"])
+def test_half_a_location_is_refused_with_its_key(key: str, location: str) -> None:
+    """``output.root: ''`` wrote the run to ``/x``, and ``'://'`` to ``:/x``."""
+    section, _, name = key.partition(".")
+    with pytest.raises(ConfigError, match=rf"^{key}: .*(is no folder|is half a URI|has . or .. in it)"):
+        check_config({section: {name: location}})

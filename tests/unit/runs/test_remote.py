@@ -147,7 +147,7 @@ def test_what_is_at_a_uri_is_not_overwritten_unasked(tmp_path: Path) -> None:
         assert len(mirrors) == 1
         local.mkdir()
         (local / "config.yaml").write_text("seed: 1")
-    assert names(store) == {"config.yaml"}
+    assert names(store) == {"config.yaml", "notes.txt"}
     assert (store / "config.yaml").read_text() == "seed: 1"
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from rich.console import Console
-from support import settings
+from support import metrics_row, settings
 
 from raysplit.api import train_cell
 from raysplit.cli.pictures.sweep import draw_sweep
@@ -172,13 +172,14 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 
 def run(*accuracies: float, majority: float = 0.7, bytes_per_round: int = 2**20) -> tuple[dict[str, Any], ...]:
     return tuple(
-        {
-            "steps_total": 20 * (i + 1),
-            "bytes_total": bytes_per_round * (i + 1),
-            "test_accuracy": accuracy,
-            "min_accuracy": accuracy - 0.1,
-            "majority_accuracy": majority,
-        }
+        metrics_row(
+            i + 1,
+            steps_total=20 * (i + 1),
+            bytes_total=bytes_per_round * (i + 1),
+            test_accuracy=accuracy,
+            min_accuracy=accuracy - 0.1,
+            majority_accuracy=majority,
+        )
         for i, accuracy in enumerate(accuracies)
     )
 
@@ -240,14 +241,14 @@ def test_spread_of_known_values() -> None:
 
 def dense(*losses: float) -> tuple[dict[str, Any], ...]:
     return tuple(
-        {
-            "steps_total": i + 1,
-            "bytes_total": 2**20 * (i + 1),
-            "test_loss": loss,
-            "tested_on": "all",
-            "owner_loss": loss,
-            "max_loss": 2 * loss,
-        }
+        metrics_row(
+            i + 1,
+            bytes_total=2**20 * (i + 1),
+            test_loss=loss,
+            tested_on="all",
+            owner_loss=loss,
+            max_loss=2 * loss,
+        )
         for i, loss in enumerate(losses)
     )
 
@@ -275,9 +276,9 @@ def test_runs_without_labels_are_shown_by_their_loss(tmp_path: Path, capsys: pyt
 def test_the_table_says_whose_samples_a_result_is_of(tmp_path: Path) -> None:
     """FedAvg's model is tested on all samples, and owner by owner; the control trains alone, on the owners' own."""
     grid = cells(tree(), [Axis(key="algorithm.name", values=("fedavg", "local"))])
-    last = {"owner_accuracy": 0.6, "min_accuracy": 0.3, "majority_accuracy": 0.5, "steps_total": 1, "bytes_total": 1}
-    write(grid[0], tmp_path, ({"test_accuracy": 0.7, "test_loss": 1.0, "tested_on": "all", **last},))
-    write(grid[1], tmp_path, ({"test_accuracy": 0.6, "test_loss": 1.0, "tested_on": "own", **last},))
+    by_owner = {"owner_accuracy": 0.6, "min_accuracy": 0.3, "majority_accuracy": 0.5, "test_loss": 1.0}
+    write(grid[0], tmp_path, (metrics_row(1, test_accuracy=0.7, tested_on="all", **by_owner),))
+    write(grid[1], tmp_path, (metrics_row(1, test_accuracy=0.6, tested_on="own", **by_owner),))
     columns, lines = table(read_groups(grid, tmp_path))
     assert columns == ["algorithm", "accuracy", "tested on", "by owner", "worst owner", "majority label", "local only"]
     assert lines == [

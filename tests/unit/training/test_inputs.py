@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from support import same, settings, train
 
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.cli.results.torch_program import program_of
 from raysplit.config.build import build
-from raysplit.config.run import check_config
+from raysplit.config.run import check_config, dump_config
 from raysplit.data.inputs import feed
 from raysplit.training.preflight import _sizes
 
@@ -58,7 +57,8 @@ def test_memory_is_estimated_from_the_example(changes: dict[str, Any], cut: int 
 
 @pytest.mark.parametrize(("changes", "cut"), KINDS)
 def test_an_exported_program_takes_them(tmp_path: Path, changes: dict[str, Any], cut: int | str) -> None:
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings(algorithm={"name": "fedavg"}, **changes)))
+    config = check_config(settings(algorithm={"name": "fedavg"}, **changes))
+    (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     spec = spec_of(changes)
     model = spec.build().eval()
     program = program_of(tmp_path, model.state_dict()).module()

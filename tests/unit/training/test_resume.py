@@ -85,11 +85,15 @@ def test_the_run_folder_has_all_options_of_the_algorithm(tmp_path: Path) -> None
     assert_equal(resume(tmp_path / "cut"), run_in(tmp_path / "whole", **changes("minibatch_sfl")))
 
 
-def test_without_a_checkpoint_it_begins_anew(tmp_path: Path) -> None:
+def test_without_a_checkpoint_it_begins_anew_where_that_is_asked_for(tmp_path: Path) -> None:
     more = changes("fedavg", reliability={"checkpoint_every": None})
     cut_short(tmp_path / "cut", 2, **more)
     assert not (tmp_path / "cut" / "checkpoints").exists()
-    assert_equal(resume(tmp_path / "cut"), run_in(tmp_path / "whole", **more))
+    with pytest.raises(ValueError, match="cut has 2 finished rounds and there are no checkpoints in"):
+        resume(tmp_path / "cut")
+    before = (tmp_path / "cut" / "metrics.jsonl").read_text()
+    assert_equal(resume(tmp_path / "cut", from_start=True), run_in(tmp_path / "whole", **more))
+    assert (tmp_path / "cut" / "earlier-1" / "metrics.jsonl").read_text() == before
 
 
 def test_cut_between_the_last_round_and_the_end(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def resumed(after: int, tmp_path: Path, first: LocalCluster, second: LocalCluste
     config, checkpoints = configured(algorithm, training__rounds=5, **KEPT), Checkpoints(tmp_path)
     with pytest.raises(Killed):
         asyncio.run(run(build(config), first, checkpoints=checkpoints, callbacks=[Killer(after)]))
-    start = checkpoints.newest(fingerprint(config.model_dump(mode="json")))
+    start = checkpoints.newest(fingerprint(config.model_dump(mode="json")), {})
     assert start is not None
     assert start.rounds == after
     return asyncio.run(run(build(config), second, checkpoints=checkpoints, start=start))
@@ -93,7 +93,7 @@ def test_the_summary_goes_on_too(tmp_path: Path) -> None:
     config, checkpoints = configured("mas"), Checkpoints(tmp_path)
     with pytest.raises(Killed):
         asyncio.run(run(build(config), LocalCluster(), checkpoints=checkpoints, callbacks=[Killer(2)]))
-    start = checkpoints.newest(fingerprint(config.model_dump(mode="json")))
+    start = checkpoints.newest(fingerprint(config.model_dump(mode="json")), {})
     assert start is not None
     (decision,) = start.memory["decisions"]
     assert decision["reason"] == "round 1 is done"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from commands import shell
+from documented import EXAMPLES
 
 from raysplit.cli.planning.plan import plan
 from raysplit.cli.planning.profile import profile
@@ -162,3 +163,48 @@ def test_profile_mistakes(arguments: list[str], message: str, capsys: pytest.Cap
     code, _, err = shell(capsys, "profile", *arguments)
     assert code == 2
     assert message in err
+
+
+def test_free_owner_cuts_count_the_owners_time() -> None:
+    """`--owner-memory 1GiB` left all but a dropout and the output layer with the owners: "a round takes 0.00 min"."""
+    answer = json.loads(
+        run(
+            "--profile", "vgg19_mpsl_vm", "--owner-memory", "1GiB", "--owners", "15", "--node", "64GiB:1", "--json"
+        ).stdout
+    )
+    profile = load_profile("vgg19_mpsl_vm")
+    ms = [unit.forward_ms + unit.backward_ms + unit.update_ms for unit in profile.units]
+    sizes = [unit.activation_bytes + unit.parameter_bytes for unit in profile.units]
+    best = min(  # one node: the time of its units for all owners, or that of an owner's own
+        (max(15 * sum(ms[first:end]), sum(ms) - sum(ms[first:end])), (first, end))
+        for first in range(1, len(ms) - 1)
+        for end in range(first + 1, len(ms))
+        if sum(sizes[:first]) + sum(sizes[end:]) <= 2**30
+    )
+    assert tuple(answer["cuts"]) == best[1]
+    assert answer["cuts"][-1] < len(ms), "the output layer, and with it the labels, stay with the owner"
+    assert answer["round_ms"] == pytest.approx(32 * best[0])
+    assert answer["owner_bytes"] <= 2**30
+
+
+def test_an_owner_too_small_for_the_ends_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--profile", "vgg19_mpsl_vm", "--owner-memory", "1MiB", "--owners", "15", "--node", "64GiB:1"]
+    code, _, err = shell(capsys, "plan", *arguments)
+    assert code == 2
+    assert "the data owner has 1 MiB and no cuts leave it less than" in err
+
+
+def test_the_example_of_the_help_is_planned() -> None:
+    """`raysplit plan examples/mpsl_simulate.yaml`, the first example of the command's own help, was refused.
+
+    Its cuts are listed, and the nodes' units are those between the first and the last of them.
+    """
+    assert json.loads(run(str(EXAMPLES / "mpsl_simulate.yaml"), "--json").stdout)["cuts"] == [2, 18, 31, 35]
+
+
+def test_a_front_is_drawn(tmp_path: Path) -> None:
+    """`--front --picture` drew nothing, without a word."""
+    picture = tmp_path / "front.png"
+    result = run(*VGG, *node_options("16GiB:1:2", "16GiB:2:1"), "--front", "--picture", str(picture))
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")

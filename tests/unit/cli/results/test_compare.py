@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from support import metrics_row
 
 from raysplit.cli.results.compare import compare
 from raysplit.runs.report import Point, differing_settings, read_runs
@@ -40,7 +41,7 @@ def written(
     } | changes
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     rows: list[dict[str, Any]] = [
-        {"round": i, "bytes": num_bytes, "seconds": seconds, "num_samples": 100} for i in range(1, len(accuracies) + 1)
+        metrics_row(i, bytes=num_bytes, seconds=seconds, num_samples=100) for i in range(1, len(accuracies) + 1)
     ]
     for row, value in zip(rows, accuracies, strict=True):
         row |= {} if value is None else {tested: value}
@@ -182,7 +183,7 @@ def test_a_last_line_that_was_cut_in_the_middle_is_left_out(tmp_path: Path) -> N
         ("metrics.jsonl", "", "has no finished round yet"),
         ("metrics.jsonl", "{not json}\n", "is damaged"),
         ("metrics.jsonl", '{"round": 1}\n', "is damaged"),
-        ("config.yaml", None, "is damaged"),
+        ("config.yaml", None, "is not a run folder: it has no config.yaml"),
         ("config.yaml", "- a list\n", "is damaged"),
         ("config.yaml", "training: [", "is damaged"),
         ("summary.json", "{", "is damaged"),
@@ -202,3 +203,16 @@ def test_a_damaged_folder_is_named(tmp_path: Path, name: str, content: str | Non
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere is not a run folder"):
         read_runs([tmp_path / "nowhere"])
+
+
+def test_figures_have_names_of_their_own(two_runs: list[Path]) -> None:
+    """A second comparison replaced the figure of the first."""
+    arguments = [str(folder) for folder in two_runs]
+    for _ in range(2):
+        assert CliRunner().invoke(compare, arguments, catch_exceptions=False).exit_code == 0
+    assert {path.name for path in two_runs[0].parent.glob("*.png")} == {"comparison.png", "comparison-2.png"}
+
+
+def test_a_figure_of_an_unknown_format_is_refused(two_runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"use .png, .pdf or .svg"):
+        CliRunner().invoke(compare, [str(two_runs[0]), "--figure", str(tmp_path / "f.xyz")], catch_exceptions=False)

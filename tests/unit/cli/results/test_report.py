@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from object_stores import STORES
-from support import settings
+from support import metrics_row, settings
 
 from raysplit.cli.results.report import report
 from raysplit.cli.training.train import train
@@ -30,18 +30,14 @@ def drawn(folder: Path) -> Path:
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [
-        {
-            "round": i,
-            "train_loss": 2.0,
-            "num_owners": 1,
-            "num_samples": 10,
-            "num_members": 1,
-            "seconds": 0.5,
-            "bytes": MIB,
-            "came": ["owner-1"] if i == 2 else [],
-            "left": ["owner-0"] if i == 40 else [],
-            "test_accuracy": i / 100,
-        }
+        metrics_row(
+            i,
+            num_members=1,
+            bytes=MIB,
+            came=["owner-1"] if i == 2 else [],
+            left=["owner-0"] if i == 40 else [],
+            test_accuracy=i / 100,
+        )
         for i in range(1, 41)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -58,7 +54,7 @@ def test_a_drawn_page(tmp_path: Path) -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| FedAvg | iid over 2 owners | 40 of 40 | 40.0% | 40.0% | 40.0 | 20.0 | 20 | 30 |",
         "",
-        "![accuracy over rounds, bytes and seconds](a.png)",
+        "![test accuracy over rounds, bytes and seconds](a.png)",
         "",
     ]
     assert lines[8:14] == [
@@ -114,3 +110,36 @@ def test_a_page_from_an_object_store_is_that_from_a_folder(tmp_path: Path, monke
 
 def test_a_bar_in_a_cell_does_not_end_it() -> None:
     assert markdown_table(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |"
+
+
+def test_a_run_with_a_loss_alone_shows_it(tmp_path: Path) -> None:
+    """A page about a run whose tasks have no classes had empty columns of accuracy and no word of its test loss."""
+    folder = drawn(tmp_path / "run")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in lines:
+        row["test_loss"] = 3.0 + row["round"] / 8
+        del row["test_accuracy"]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    text = page(read_runs([folder]), "run.png")
+    assert "| best loss | last loss |" in text
+    assert "| 3.125 | 8 |" in text
+    assert "| round | loss | test loss | owners |" in text
+    assert "accuracy" not in text
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.pdf", "report"])
+def test_another_format_than_markdown_is_refused(name: str, tmp_path: Path) -> None:
+    """Markdown was written into a file named .html."""
+    folder = drawn(tmp_path / "run")
+    result = CliRunner().invoke(report, [str(folder), "--output", str(tmp_path / name)])
+    assert result.exit_code == 2
+    assert "the page is Markdown; end it in .md" in result.output
+    assert not (tmp_path / name).exists()
+
+
+def test_a_page_without_a_name_replaces_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = drawn(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    said = [CliRunner().invoke(report, [str(folder)], catch_exceptions=False).stdout for _ in range(2)]
+    said.append(CliRunner().invoke(report, [str(folder), "--output", "report.md"], catch_exceptions=False).stdout)
+    assert said == ["report: report.md\n", "report: report-2.md\n", "report: report.md (replaced)\n"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ def trained(*arguments: str) -> Result:
 def test_where_nobody_watches_a_line_is_printed_per_round() -> None:
     lines = [line for line in trained("--name", "one").stderr.splitlines() if line.startswith("round ")]
     assert [line.split(":")[0] for line in lines] == ["round 1 of 2", "round 2 of 2"]
-    assert "samples/s" in lines[0]
+    assert " left" in lines[0]
+    assert all(len(line) <= 80 for line in lines)
     assert trained("--name", "two", "--quiet").stderr == ""
 
 
@@ -64,9 +66,10 @@ def test_the_folder_of_a_run_holds_everything() -> None:
 
 def test_quiet_prints_the_result_only() -> None:
     result = trained("--name", "one", "--quiet")
-    first, second = result.stdout.splitlines()
+    first, times, last = result.stdout.splitlines()
     assert first.startswith("test accuracy 0.")
-    assert second == "run folder: runs/one"
+    assert re.fullmatch(r"[\d.]+ s: start [\d.]+, train [\d.]+, evaluate [\d.]+, write [\d.]+", times)
+    assert last == "run folder: runs/one"
     assert result.stderr == ""
 
 
@@ -88,7 +91,7 @@ def test_the_default_run_needs_no_file() -> None:
     arguments = ["--quiet", "--set", "cluster.kind=local", "--set", "training.rounds=1"]
     result = CliRunner().invoke(train, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert "after 1 rounds" in result.stdout
+    assert "after 1 round (" in result.stdout
 
 
 def test_a_model_of_the_users_own_as_documented() -> None:
@@ -136,3 +139,20 @@ def test_a_users_own_arrays(tmp_path: Path) -> None:
     trained("--name", "one", "--quiet", "--set", "data={name: mine.npz}",
             "--set", "partition={name: natural_id, num_owners: 3}")  # fmt: skip
     assert read_metrics(Path("runs/one"))[-1]["num_owners"] == 3
+
+
+DOCUMENTED = {
+    "mydata": ["data={name: 'mydata:spirals', noise: 0.1}", "model={name: mlp, hidden: [32, 16]}"],
+    "mytokens": ["data={name: 'mytokens:repeated'}", "model={name: 'mytokens:Reader'}", "algorithm.cut=embedding"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", DOCUMENTED)
+def test_the_documented_commands_end_with_a_result_worth_showing(module: str) -> None:
+    """They ended near chance: the rate was low, and the class of the tokens could not be learned from so few rows."""
+    write_module(module, Path())
+    changes = [*DOCUMENTED[module], "training.optimizer={name: adam, lr: 0.01}", "cluster.kind=local"]
+    arguments = ["--quiet", "--name", "shown", *(part for change in changes for part in ("--set", change))]
+    assert CliRunner().invoke(train, arguments, catch_exceptions=False).exit_code == 0
+    assert read_metrics(Path("runs/shown"))[-1]["test_accuracy"] > 0.9

@@ -113,7 +113,7 @@ def test_names() -> None:
     with pytest.raises(ValueError, match="unknown codec 'flaot16'; did you mean 'float16'"):
         codec_named("flaot16")
     with pytest.raises(ValueError, match="must be a subclass of"):
-        codec_named("collections:OrderedDict")
+        codec_named("yaml:SafeLoader")
     numbers = [codec.number for codec in CODECS.values()]
     assert len(set(numbers)) == len(numbers)
     assert Coded.__reduce__(coded(Float16(), torch.ones(100), AT))[0] is Coded  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import pytest
 
 import raysplit
 from raysplit.cluster.lab.machines import Machine, lab_from, read_lab, start_arguments
-from raysplit.cluster.lab.processes import LabError, find, lab_folder, stop
+from raysplit.cluster.lab.processes import LabError, find, record_of, stop
 
 EXAMPLE = Path(raysplit.__file__).parents[1] / "examples" / "clusters" / "edge_lab.yaml"
 TREE: dict[str, Any] = {
@@ -90,9 +90,8 @@ def child() -> Any:
 
 
 def _record(name: str, *processes: dict[str, Any]) -> None:
-    lab_folder(name).mkdir(parents=True)
-    record = {"name": name, "address": "127.0.0.1:1", "dashboard": "http://127.0.0.1:2", "processes": processes}
-    (lab_folder(name) / "lab.json").write_text(json.dumps(record))
+    record = {"name": name, "folder": tempfile.mkdtemp(), "address": "127.0.0.1:1", "dashboard": "http://127.0.0.1:2"}
+    record_of(name).write_text(json.dumps(record | {"processes": processes}))
 
 
 def test_only_what_was_started_is_ended(
@@ -111,6 +110,21 @@ def test_only_what_was_started_is_ended(
     assert stop("lab") == ("head",)
     assert not psutil.pid_exists(child.pid) or psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
     assert find("lab") is None
+
+
+def test_a_record_in_a_shared_place_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]
+) -> None:
+    """Another user could have laid ``/tmp/rs-lab/lab.json`` there, with process numbers of ours to end."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _record("lab", {"machine": "head", "pid": child.pid, "created_s": psutil.Process(child.pid).create_time()})
+    (tmp_path / "rs-lab").mkdir()
+    record_of("lab").replace(tmp_path / "rs-lab" / "lab.json")
+    assert find("lab") is None
+    for name in ("../lab", "/tmp/rs-lab/lab", "a/../b"):
+        with pytest.raises(ValueError, match="cannot name a file below a folder"):
+            stop(name)
+    assert child.poll() is None
 
 
 def test_no_record_no_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,7 @@ def test_a_codec_that_does_not_keep_to_its_size_is_named() -> None:
         ({"smahed": "float16"}, "links.smahed: unknown key; did you mean 'smashed'"),
         ({"labels": "float16"}, "links.labels: labels are exact integers, which no codec may change"),
         ({"weights": "c3"}, "links.weights: C3 is a codec for gradients and smashed, not for weights"),
-        ({"smashed": "collections:OrderedDict"}, "links.smashed: .* must be a subclass of raysplit.cluster.codecs"),
+        ({"smashed": "yaml:SafeLoader"}, "links.smashed: .* must be a subclass of raysplit.cluster.codecs"),
         ({"gradients": 16}, "links.gradients: a codec is a name, .* got 16; quote a string"),
     ],
 )

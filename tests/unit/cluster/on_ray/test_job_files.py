@@ -69,7 +69,7 @@ def test_elsewhere_results_need_a_place_that_outlives_the_job() -> None:
 
 def test_rounds_are_told_in_words_and_other_lines_as_they_are() -> None:
     row = {"round": 3, "train_loss": 0.5, "test_accuracy": 0.75, "samples_per_s": 1234.0, "bytes_total": 2048}
-    words = ["round", "3:", "loss", "0.500", "accuracy", "0.750", "1,234", "samples/s", "2.0", "KiB"]
+    words = ["round", "3:", "loss", "0.500", "accuracy", "0.750", "2.0", "KiB"]
     assert readable(json.dumps(row)).split() == words
     assert readable(json.dumps({"summary": {"stopped": "all rounds done"}})) == "ended: all rounds done"
     assert readable("Running entrypoint") == "Running entrypoint"

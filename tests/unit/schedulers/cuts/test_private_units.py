@@ -11,7 +11,7 @@ from torch import nn
 from raysplit.models.profiler import measure_profile
 from raysplit.schedulers.cuts.problem import ComputeNodeSpec, FreeOwnerCuts
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, Profile, UnitProfile, load_profile
-from raysplit.schedulers.cuts.solve import CutProblem, solve_dp, solve_ilp
+from raysplit.schedulers.cuts.solve import CutProblem, solve_dp, solve_ilp, with_owner_time
 
 NODES = (ComputeNodeSpec(name="node-1", kind=NodeKind(name="any", memory_bytes=BYTES_PER_GIB)),)
 
@@ -37,6 +37,19 @@ def test_the_owner_keeps_the_first_unit_with_weights(solve: object) -> None:
     assert solve(problem).cuts[0] >= 3
     assert replace(problem, may_send_inputs=True).boundaries == (1, 5)
     assert problem.boundaries == (3, 5)
+
+
+def test_a_plan_that_counts_the_owners_time_keeps_the_inputs() -> None:
+    """Of all free cuts, those in front of which no weight changes the inputs were tried too, and ended the command."""
+    problem = CutProblem(
+        profile=chain(0, 0, 4, 4, 4), owners=1, nodes=NODES, units=FreeOwnerCuts(memory_bytes=BYTES_PER_GIB)
+    )
+
+    def own(first: int, end: int) -> float:
+        return 2.0 * (first + 5 - end)
+
+    assert with_owner_time(problem, own).units == (3, 3)
+    assert with_owner_time(replace(problem, may_send_inputs=True), own).units == (1, 3)
 
 
 def test_units_that_would_get_samples_are_refused() -> None:

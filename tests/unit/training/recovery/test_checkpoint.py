@@ -15,7 +15,7 @@ from disturbed import Killed, Killer, changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_stores import STORES
-from support import same, train
+from support import metrics_row, same, train
 from support import settings as settings_of
 
 from raysplit.api import resume, train_config
@@ -38,7 +38,7 @@ def checkpoint(rounds: int = 1, **changes: Any) -> Checkpoint:
             "owner-0": {"parts": [{"optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}}}]},
         },
         "memory": {"holder": "owner-1"},
-        "rows": [{"round": 1, "train_loss": 0.1 + 0.2}],
+        "rows": [metrics_row(n, train_loss=0.1 + 0.2) for n in range(1, rounds + 1)],
         "traffic": [LinkTraffic(source="a", destination="b", num_bytes=8, num_messages=1)],
     }
     return Checkpoint(**content | changes)
@@ -47,11 +47,11 @@ def checkpoint(rounds: int = 1, **changes: Any) -> Checkpoint:
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     place = Checkpoints(tmp_path / "c")
     place.save(checkpoint())
-    found = place.newest("f")
+    found = place.newest("f", {})
     assert found is not None
     assert found.parties["server"]["replicas"]["all owners"]["weights"]["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert found.parties["owner-0"]["parts"][0]["optimizer"]["state"][0]["momentum_buffer"].tolist() == [1, 1]
-    assert (found.memory, found.rows) == ({"holder": "owner-1"}, [{"round": 1, "train_loss": 0.30000000000000004}])
+    assert (found.memory, found.rows) == ({"holder": "owner-1"}, [metrics_row(1, train_loss=0.30000000000000004)])
     assert found.traffic == [LinkTraffic(source="a", destination="b", num_bytes=8, num_messages=1)]
 
 
@@ -72,7 +72,7 @@ def test_what_lies_beyond_a_round_can_be_dropped(tmp_path: Path) -> None:
 
 
 def test_an_empty_place_has_none(tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path / "nothing here").newest("f") is None
+    assert Checkpoints(tmp_path / "nothing here").newest("f", {}) is None
 
 
 @pytest.mark.parametrize(
@@ -96,18 +96,22 @@ def test_a_spoilt_file_is_named_and_the_one_before_is_used(
     with pytest.raises(CheckpointRefused, match=reason):
         place.load(last.name)
     with caplog.at_level(logging.WARNING):
-        found = place.newest("f")
+        found = place.newest("f", {})
     assert found is not None
     assert found.rounds == 1
     assert "round-000002.ckpt" in caplog.text
     assert "using the one before" in caplog.text
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_of_another_run_is_refused_with_the_settings_that_differ(tmp_path: Path) -> None:
     place = Checkpoints(tmp_path)
     place.save(checkpoint(1, fingerprint="another"))
-    assert place.newest("f") is None
-    assert "a run with other settings" in caplog.text
+    with pytest.raises(CheckpointRefused, match="was written with other settings, or by another version"):
+        place.newest("f", {"seed": 1})
+    place.save(checkpoint(2, fingerprint="another", settings={"seed": 2, "training": {"rounds": 3, "lr": 1}}))
+    reason = r"2.ckpt was written with training.rounds 3, which is 4 now; training.lr 1, which is not set now\n"
+    with pytest.raises(CheckpointRefused, match=reason):
+        place.newest("f", {"seed": 2, "training": {"rounds": 4}})
 
 
 class Intruder:
@@ -160,12 +164,12 @@ def object_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 def test_an_object_store_is_like_a_folder(object_store: str) -> None:
     place = Checkpoints(object_store, keep_last=2)
-    assert place.newest("f") is None
+    assert place.newest("f", {}) is None
     for rounds in (1, 2, 3):
         place.save(checkpoint(rounds), is_best=rounds == 1)
     assert place.names() == ["round-000003.ckpt", "round-000002.ckpt"]
     assert place.load("best.ckpt").rounds == 1
-    found = place.newest("f")
+    found = place.newest("f", {})
     assert found is not None
     assert found.rounds == 3
     place.drop_after(2)

@@ -117,7 +117,7 @@ def test_resumed_it_goes_on_with_who_is_there_then(tmp_path: Path, monkeypatch: 
     )
     with pytest.raises(Killed):
         asyncio.run(first)
-    start = checkpoints.newest(checkpoints.load(checkpoints.names()[0]).fingerprint)
+    start = checkpoints.newest(checkpoints.load(checkpoints.names()[0]).fingerprint, {})
     rest = ComingAndGoing({"owner-0"}, {"owner-0"}, ())
     resumed = asyncio.run(run(build(config), rest, start=start))
     assert same(resumed, with_members(monkeypatch, PRESENT, **changes("fedavg")))
