@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 from raysplit.config.build import build, build_dry
 from raysplit.config.errors import ConfigError
-from raysplit.config.planned_cuts import with_planned_cuts
+from raysplit.config.planned_cuts import with_plans
 from raysplit.config.run import RunConfig, resolved
 from raysplit.config.sources import Sections, Source, described, recorded, tree_of
 from raysplit.experiment.experiment import Experiment
@@ -95,7 +95,7 @@ def train_config(
     keep_ray: bool = False,
 ) -> Result:
     """Train a checked configuration; ``keep_ray`` stays connected for further runs. Otherwise as `train`."""
-    planned = resolved(with_planned_cuts(config))
+    planned = resolved(with_plans(config))
     work = partial(train_new, _maker(planned), planned.cluster, planned.reliability, keep_ray=keep_ray)
     return _recorded(work, folder, overwrite or planned.output.overwrite, callbacks)
 
@@ -204,7 +204,7 @@ def _without_data(config: Source, sections: Mapping[str, Any], *, planned: bool)
         return config
     with released():
         checked = described(config, sections)
-        return build_dry(with_planned_cuts(checked) if planned else checked)
+        return build_dry(with_plans(checked) if planned else checked)
 
 
 def _refuse_sections(sections: Mapping[str, Any]) -> None:

@@ -19,6 +19,8 @@ TIMES = {
     "seconds",
     "train_seconds_total",
     "samples_per_s",
+    "encode_s",
+    "decode_s",
     "took_s",
     "device_s",
     "training_s",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -142,21 +143,37 @@ def measure(name: str, codec: str, seed: int, root: str) -> dict[str, Any]:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The runs that are there."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The runs that are there, without a last line that was cut short."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def report(rows: list[dict[str, Any]]) -> str:
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a run, after whole lines only."""
+    whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
+    with path.open("ab") as file:
+        file.truncate(whole)
+        file.write(f"{json.dumps(row)}\n".encode())
+
+
+def factor(row: dict[str, Any], kinds: Iterable[str]) -> float:
+    """Uncoded bytes of some kinds of values in proportion to those that were sent."""
+    found = [row["by_kind"][kind] for kind in kinds if kind in row["by_kind"]]
+    return sum(raw for _, raw in found) / max(1, sum(sent for sent, _ in found)) if found else 1.0
+
+
+def report(rows: list[dict[str, Any]], *, seconds: bool) -> str:
     """A Markdown table for each setting: medians over seeds, with the range of the differences to no codec."""
+    times = " seconds x |" if seconds else ""
     text = []
     for name in dict.fromkeys(row["setting"] for row in rows):
         found = [row for row in rows if row["setting"] == name]
         plain = {row["seed"]: row for row in found if row["codec"] == "none"}
         text += [
             f"\n### {name}\n",
-            "| codec | seeds | accuracy | difference, points | without codec | factor | seconds x |",
+            f"| codec | seeds | accuracy | difference | without codec | factor at the cut | factor in all |{times}",
+            f"|---|---|---|---|---|---|---|{'---|' if seconds else ''}",
         ]
-        text += ["|---|---|---|---|---|---|---|"]
         for codec in dict.fromkeys(row["codec"] for row in found):
             runs = [row for row in found if row["codec"] == codec and row["seed"] in plain]
             if not runs:
@@ -164,11 +181,14 @@ def report(rows: list[dict[str, Any]]) -> str:
             differences = [100 * (row["accuracy"] - plain[row["seed"]]["accuracy"]) for row in runs]
             uncoded = [row["accuracy_uncoded"] for row in runs if row["accuracy_uncoded"] is not None]
             slower = median(row["seconds"] / plain[row["seed"]]["seconds"] for row in runs)
+            low, high = min(differences), max(differences)
             text.append(
                 f"| {codec} | {len(runs)} | {100 * median(row['accuracy'] for row in runs):.1f} | "
-                f"{min(differences):+.1f} to {max(differences):+.1f} | "
+                f"{f'{low:+.1f}' if len(runs) == 1 else f'{low:+.1f} to {high:+.1f}'} | "
                 f"{f'{100 * median(uncoded):.1f}' if uncoded else ''} | "
-                f"{median(row['raw_bytes'] / row['bytes'] for row in runs):.2f} | {slower:.2f} |"
+                f"{median(factor(row, ('smashed', 'gradients')) for row in runs):.2f} | "
+                f"{median(row['raw_bytes'] / row['bytes'] for row in runs):.2f} |"
+                f"{f' {slower:.2f} |' if seconds else ''}"
             )
     return "\n".join(text)
 
@@ -181,6 +201,7 @@ def main() -> None:
     parser.add_argument("--codec", nargs="+", default=None)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--seconds", action="store_true", help="tell times too, of a machine that did nothing else")
     given = parser.parse_args()
     done = {(row["setting"], row["codec"], row["seed"]) for row in read(given.output)}
     for name in () if given.report else given.setting:
@@ -189,12 +210,11 @@ def main() -> None:
                 if (name, codec, seed) in done or (given.codec and codec not in given.codec):
                     continue
                 row = measure(name, codec, seed, given.root)
-                with given.output.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append(given.output, row)
                 print(
                     f"{name}, {codec}, seed {seed}: {row['accuracy']:.3f}, {row['bytes'] / 2**20:.1f} MiB", flush=True
                 )
-    print(report(read(given.output)))
+    print(report(read(given.output), seconds=given.seconds))
 
 
 if __name__ == "__main__":

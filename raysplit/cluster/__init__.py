@@ -5,7 +5,8 @@
 * ``layout``: the assignment of parties to places; ``load``: the measurement of their load.
 * ``ray_start``: what Ray needs to start here, and what a failure to start or to join means.
 * ``faults``: a cluster with injected faults, for tests.
-* ``links``: the link that encodes, counts and decodes values; ``codecs``: the encodings.
+* ``links``: the link that encodes, counts and decodes values; ``codecs``: the encodings; ``memories``: what they keep;
+  ``processors``: the kinds of processors, on which the bits of some depend.
 * ``local``, ``on_ray``, ``simulated``: the implementations of `Cluster`.
 * ``emulation``: described machines and networks, which pace or simulate a run.
 * ``lab``: several Ray machines on this machine.

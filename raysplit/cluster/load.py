@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from raysplit.cluster.contract import PartyLoad
 
@@ -78,11 +79,25 @@ class LoadMeter:
         return found
 
 
+def with_coding(loads: Sequence[PartyLoad], coding_s: Mapping[str, tuple[float, float]]) -> list[PartyLoad]:
+    """Add the seconds in which parties have encoded and decoded to their loads, sorted by party."""
+    found = {load.party: load for load in loads}
+    for party, (encode_s, decode_s) in coding_s.items():
+        load = found.get(party, PartyLoad(party=party, wait_s=0.0, peak_calls=0))
+        found[party] = replace(load, encode_s=encode_s, decode_s=decode_s)
+    return [found[party] for party in sorted(found)]
+
+
 def merge_loads(parts: Iterable[Sequence[PartyLoad]]) -> list[PartyLoad]:
     """Merge the loads of several processes into one list, sorted by party."""
-    waited: defaultdict[str, float] = defaultdict(float)
-    peak: Counter[str] = Counter()
+    total: dict[str, PartyLoad] = {}
     for load in (load for part in parts for load in part):
-        waited[load.party] += load.wait_s
-        peak[load.party] += load.peak_calls
-    return [PartyLoad(party=p, wait_s=waited[p], peak_calls=peak[p]) for p in sorted(waited)]
+        before = total.get(load.party, PartyLoad(party=load.party, wait_s=0.0, peak_calls=0))
+        total[load.party] = PartyLoad(
+            party=load.party,
+            wait_s=before.wait_s + load.wait_s,
+            peak_calls=before.peak_calls + load.peak_calls,
+            encode_s=before.encode_s + load.encode_s,
+            decode_s=before.decode_s + load.decode_s,
+        )
+    return [total[party] for party in sorted(total)]

@@ -175,6 +175,12 @@ class RunConfig(Rules):
         if cohort is not None and cohort > owners:
             raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; give at most {owners}")
         check_elastic(self)
+        if self.links.auto and self.topology is None:
+            raise ValueError("links.auto chooses codecs for the links of a topology, and there is none; describe one")
+        if self.links.auto and self.cluster.elastic is not None:
+            raise ValueError(
+                "links.auto plans for nodes that stay, and cluster.elastic moves parts; leave one of them out"
+            )
         if self.owners.noisy > owners:
             raise ValueError(
                 f"owners.noisy is {self.owners.noisy} and there are {owners} owners; give at most {owners}"

@@ -134,9 +134,9 @@ class RunRates:
     rules: LinkRules
     costs: CodecCosts
 
-    def rate(self, source: str, kind: str) -> CodingRate | None:
-        """Return the rate of what a party sends of this kind; None if it is not coded."""
-        codec = self.rules.codec(source, kind)  # type: ignore[arg-type]
+    def rate(self, source: str, kind: str, step: Any = None) -> CodingRate | None:
+        """Return the rate of what a party sends of this kind in a step; None if it is not coded."""
+        codec = None if self.rules.is_warmup(step) else self.rules.codec(source, kind)  # type: ignore[arg-type]
         return None if codec is None else self._rates[kind, repr(codec)]
 
     @cached_property

@@ -72,6 +72,14 @@ class Experiment:
         check_parties(self.links, algorithm)
         return algorithm
 
+    def require_codecs(self) -> None:
+        """Raise `ConfigError` where the codecs have not been chosen yet."""
+        if self.links.auto:
+            raise ConfigError(
+                "links: auto is planned from a configuration; train or simulate that, or give an Experiment the links "
+                "that raysplit plan --codecs auto prints"
+            )
+
     def link_rules(self) -> LinkRules:
         """Return the processing of the values that parties send."""
         return self.links.link_rules(seed=self.seed, num_classes=_most_classes(self.setting.spec))

@@ -30,8 +30,10 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
     tree = copy.deepcopy({key: section for key, section in plain.items() if key not in ("cluster", "output")})
     if tree.get("links") == LinkOptions().model_dump(mode="json"):  # a run folder may be older than this section
         del tree["links"]
-    elif not tree.get("links", {}).get("rules", True):
-        del tree["links"]["rules"]
+    else:
+        newer_links = {"rules": [], "warmup_rounds": 0, "auto": False, "budget_z": 0.01, "budget_g": 0.1}
+        links = tree.get("links", {}).items()
+        tree |= {"links": {k: v for k, v in links if newer_links.get(k, _UNKNOWN) != v}} if links else {}
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys
         del tree["model"]["send_inputs"]
     if tree["training"].get("last_batch") == "keep":

@@ -17,6 +17,8 @@ from raysplit.cluster.links.rules import LinkRules, SingleRule
 from raysplit.schedulers.rules import Rules
 
 _CODED: tuple[Kind, ...] = ("smashed", "gradients", "weights")
+AUTO = "auto"
+"""The section whose codecs are chosen."""
 NARROW = "narrow"
 """The name under which labels are sent as the smallest integer type."""
 
@@ -58,6 +60,22 @@ class LinkOptions(Rules):
     rules: tuple[LinkRule, ...] = ()
     """Codecs of single parties, as ``{from: owner-*, kind: weights, codec: top_k}``; the first that fits counts."""
 
+    warmup_rounds: int = Field(default=0, ge=0)
+    """Number of rounds at the start in which all values but labels are sent unchanged."""
+
+    auto: bool = False
+    """Whether the codecs of smashed data and gradients are chosen for the links of the topology, as by ``raysplit plan
+    --codecs auto``; ``links: auto`` is short for it."""
+    budget_z: float = Field(default=0.01, ge=0)
+    """With ``auto``: largest relative squared error of smashed data, over all cuts together."""
+    budget_g: float = Field(default=0.1, ge=0)
+    """With ``auto``: largest relative squared error of gradients, over all cuts together."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_for(cls, value: Any) -> Any:
+        return {"auto": True} if value == AUTO else value
+
     _are_codecs = field_validator(*_CODED, mode="before")(lambda cls, value: _checked(value))
 
     @field_validator(*_CODED)
@@ -97,8 +115,26 @@ class LinkOptions(Rules):
 
     @model_validator(mode="after")
     def _fit_one_another(self) -> LinkOptions:
-        self.link_rules()
+        if self.auto and (where := self._chosen_twice()):
+            raise ValueError(
+                f"auto chooses the codecs of smashed data and gradients, and {where} has one; leave it out"
+            )
+        usual = {key: type(self).model_fields[key].default for key in ("budget_z", "budget_g")}
+        given = [key for key, value in usual.items() if getattr(self, key) != value]
+        if given and not self.auto:
+            raise ValueError(f"{given[0]} is for auto: true, which is not set; set it, or leave {given[0]} out")
+        if self.warmup_rounds and not self.auto and not self.link_rules().all_codecs:
+            raise ValueError(
+                f"warmup_rounds is {self.warmup_rounds} and no codec comes after them; leave warmup_rounds out, or set "
+                f"a codec such as smashed: int8"
+            )
         return self
+
+    def _chosen_twice(self) -> str | None:
+        """Return the setting that has a codec which ``auto`` chooses; None if there is none."""
+        given = [kind for kind in ("smashed", "gradients") if getattr(self, kind) != IDENTITY]
+        given += ["rules" for rule in self.rules if rule.kind != "weights"]
+        return given[0] if given else None
 
     def link_rules(self, *, seed: int = 0, num_classes: int = 0) -> LinkRules:
         """Return the processing of values on the links of a run."""
@@ -116,6 +152,7 @@ class LinkOptions(Rules):
             narrow_labels=self.labels == NARROW,
             num_classes=num_classes,
             seed=seed,
+            warmup_rounds=self.warmup_rounds,
         )
 
     def _with_chain_rule(self, codecs: dict[Kind, Codec]) -> dict[Kind, Codec]:

@@ -97,6 +97,7 @@ def simulate(
     _refuse_endless(algorithm, rounds)
     costs = costs or experiment.required_topology.codec_costs
     if links is None:
+        experiment.require_codecs()
         links = experiment.link_rules()
         links = with_expected_sizes(links, costs) if costs is not None else links
     units = reference_profile(experiment.required_topology).units

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from raysplit.actors.records import RoundContext
 from raysplit.algorithms.setting import RoundReport
-from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.contract import LinkTraffic, PartyLoad
 from raysplit.cluster.links.traffic import merge_traffic
 from raysplit.runs.folder import Row
 
@@ -18,11 +18,19 @@ class Ledger:
         self.rows: list[Row] = []
         self.traffic: list[LinkTraffic] = []
 
-    def entry(self, context: RoundContext, report: RoundReport, seconds: float, moved: list[LinkTraffic]) -> Row:
+    def entry(
+        self,
+        context: RoundContext,
+        report: RoundReport,
+        seconds: float,
+        moved: list[LinkTraffic],
+        loads: Sequence[PartyLoad] = (),
+    ) -> Row:
         """Return the row of the next round, without recording it."""
         before = self.rows[-1] if self.rows else {}
         num_bytes = sum(link.num_bytes for link in moved)
         raw_bytes = sum(link.raw_bytes for link in moved)
+        coding_s = {"encode_s": sum(x.encode_s for x in loads), "decode_s": sum(x.decode_s for x in loads)}
         return {
             "round": context.round + 1,
             "train_loss": report.loss,
@@ -36,6 +44,7 @@ class Ledger:
             "bytes": num_bytes,
             "bytes_total": before.get("bytes_total", 0) + num_bytes,
             **({"raw_bytes": raw_bytes} if raw_bytes != num_bytes else {}),
+            **(coding_s if any(coding_s.values()) else {}),
             **report.values,
         }
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import log_placed_cuts
 from raysplit.cluster.contract import Cluster, LinkTraffic, gather
-from raysplit.cluster.links.traffic import difference, merge_traffic
+from raysplit.cluster.links.traffic import IdleCodecs, difference, merge_traffic
 from raysplit.data.transforms import normalisation
 from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
@@ -71,6 +71,7 @@ async def run(
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
         try:
+            experiment.require_codecs()
             algorithm = experiment.begin()
             parties = checked_parties(algorithm, experiment.setting.spec)
             log_placed_cuts(algorithm)
@@ -124,6 +125,7 @@ class _Loop:
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracies(experiment.setting.owners)
         self._tested: Tested | None = None
+        self._idle = IdleCodecs(experiment.link_rules())
 
     async def run(self, start: Checkpoint | None) -> Result:
         try:
@@ -156,7 +158,7 @@ class _Loop:
             return
         self._go_back(start)
         if self._over():  # the run was interrupted between its last round and its end
-            await self._evaluate()
+            await self._evaluate(len(self._ledger.rows) - 1)
 
     def _reached(self) -> str:
         """Return what a run that ends with a bad loss leaves; nothing where it left nothing or records nothing."""
@@ -204,33 +206,33 @@ class _Loop:
 
     async def _round(self, round: int, cohort: Sequence[str]) -> tuple[Row, list[LinkTraffic]]:
         rules, algorithm = self._experiment.evaluation, self._algorithm
-        every = rules.divergence_every
-        measured = every is not None and round % every == 0
+        measured = rules.divergence_every is not None and round % rules.divergence_every == 0
         divergence = await measure_divergence(algorithm) if measured else {}
-        before = await self._cluster.traffic()
-        started = time.perf_counter()
+        before, started = await self._cluster.traffic(), time.perf_counter()
         context = algorithm.context(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
         report = await algorithm.round(replace(context, record_gradients=measured))
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
+        self._idle.tell(round, moved)
+        loads = await self._cluster.party_loads() if self._idle.codes or self._meter is not None else []
         if self._meter is not None:
             self._meter.deployed(algorithm.latecomers())
-            self._meter.round_measured(moved, await self._cluster.party_loads())
+            self._meter.round_measured(moved, loads)
         divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
-        row = self._ledger.entry(context, report, seconds, moved) | divergence | self._members.row()
-        last = round == algorithm.num_rounds - 1
-        if last or (round + 1) % rules.every == 0:
-            row |= await self._evaluate()
+        row = self._ledger.entry(context, report, seconds, moved, loads) | divergence | self._members.row()
+        if round == algorithm.num_rounds - 1 or (round + 1) % rules.every == 0:
+            row |= await self._evaluate(round)
         return row, moved
 
-    async def _evaluate(self) -> Row:
+    async def _evaluate(self, round: int) -> Row:
         """Evaluate all models, everybody's and those of single owners, and return the columns of the row."""
         self._callbacks.stage_began("evaluate")
         algorithm, owners = self._algorithm, self._experiment.setting.owners
+        at_cuts = self._at_cuts if round >= self._experiment.links.warmup_rounds else None
         models = algorithm.models()
-        self._tested = await evaluated(algorithm, models, owners, self._at_cuts)
+        self._tested = await evaluated(algorithm, models, owners, at_cuts)
         row = evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
-        if self._at_cuts is not None:
+        if at_cuts is not None:
             plain = evaluation_row(await evaluated(algorithm, models, owners))
             row |= {f"{key}_uncoded": plain[key] for key in ("test_accuracy", "test_loss") if key in plain}
         self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}

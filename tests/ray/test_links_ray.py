@@ -66,6 +66,7 @@ ODD: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"name": "minibatch_sfl", "cut": 1}, {"smashed": "rand_top_k", "weights": "int8"}),
     ({"name": "splitfed_v1", "cut": 1}, {"smashed": ["delta", "int4"]}),
     ({"name": "fedavg"}, {"rules": [{"from": "owner-*", "kind": "weights", "codec": "top_k"}], "weights": "float16"}),
+    ({"name": "splitfed_v1", "cut": 1}, {"weights": "int8", "smashed": "c3", "warmup_rounds": 1}),
 ]
 
 

@@ -9,21 +9,19 @@ assignment of owners to processes.
 
 from __future__ import annotations
 
-import io
-import tempfile
 import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import IO, Any
+from typing import Any
 
-import torch
 from torch import nn
 
 from raysplit.actors.parts.part import PackedPart
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.cluster.device import Device
+from raysplit.disk import SpillFile
 
 MAX_AT_HAND = 64
 MAX_PACKED_BYTES = 256 * 2**20
@@ -116,9 +114,7 @@ class OwnerStore:
         self._at_hand: OrderedDict[int, weakref.ref[OwnerParts]] = OrderedDict()  # longest idle first
         self._packed: OrderedDict[int, list[PackedPart]] = OrderedDict()
         self._packed_bytes = 0
-        self._spilled: dict[int, tuple[int, int]] = {}  # offset and length in the file
-        self._gaps: defaultdict[int, list[int]] = defaultdict(list)  # free offsets by length
-        self._file: IO[bytes] | None = None
+        self._spilled = SpillFile()
         self._shells: defaultdict[Any, list[nn.Module]] = defaultdict(list)
         self._gone: list[int] = []  # owners that have been garbage-collected
 
@@ -165,8 +161,7 @@ class OwnerStore:
             key = self._gone.pop()
             self._at_hand.pop(key, None)
             self._packed_bytes -= sum(part.num_bytes for part in self._packed.pop(key, ()))
-            if key in self._spilled:
-                self._free(key)
+            self._spilled.forget(key)
 
     def _pack(self, key: int, parts: OwnerParts) -> None:
         modules, packed = parts.pack()
@@ -178,36 +173,15 @@ class OwnerStore:
         while self._packed_bytes > self.max_packed_bytes and self._packed:
             oldest, content = self._packed.popitem(last=False)
             self._packed_bytes -= sum(part.num_bytes for part in content)
-            self._spill(oldest, content)
+            self._spilled.put(oldest, [part._asdict() for part in content])
 
     def _taken(self, key: int) -> list[PackedPart] | None:
         if key in self._spilled:
-            assert self._file is not None
-            place, length = self._spilled[key]
-            self._file.seek(place)
-            content = torch.load(io.BytesIO(self._file.read(length)), weights_only=True)
-            self._free(key)
-            return [PackedPart(**part) for part in content]
+            return [PackedPart(**part) for part in self._spilled.take(key)]
         packed = self._packed.pop(key, None)
         if packed is not None:
             self._packed_bytes -= sum(part.num_bytes for part in packed)
         return packed
-
-    def _spill(self, key: int, content: Sequence[PackedPart]) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="raysplit-owners-")  # noqa: SIM115
-        buffer = io.BytesIO()
-        torch.save([part._asdict() for part in content], buffer)
-        raw = buffer.getvalue()
-        gaps = self._gaps[len(raw)]
-        place = gaps.pop() if gaps else self._file.seek(0, io.SEEK_END)
-        self._file.seek(place)
-        self._file.write(raw)
-        self._spilled[key] = (place, len(raw))
-
-    def _free(self, key: int) -> None:
-        place, length = self._spilled.pop(key)
-        self._gaps[length].append(place)
 
 
 STORE = OwnerStore()

@@ -26,22 +26,16 @@ def show_codecs(config: Path, overrides: Sequence[str], budget: str, *, as_json:
 
     The candidates are measured on this machine, unless the topology names a file of `raysplit codecs`.
     """
-    from raysplit.config.build import build, build_dry
-    from raysplit.config.planned_cuts import with_planned_cuts
+    from raysplit.config.planned_cuts import plan_codecs
     from raysplit.config.run import load_config
-    from raysplit.prediction.codecs.choose import choose_codecs
-    from raysplit.prediction.codecs.measure import measure_codecs
 
     budget_z, budget_g = _budget(budget)
-    checked = with_planned_cuts(load_config(config, overrides))
-    experiment = build_dry(checked)
-    costs = experiment.required_topology.codec_costs or measure_codecs(build(checked))
-    plan = choose_codecs(experiment, costs, budget_z=budget_z, budget_g=budget_g)
+    checked, plan = plan_codecs(load_config(config, overrides), budget_z=budget_z, budget_g=budget_g)
     if as_json:
-        found = asdict(plan) | {"links": plan.links()}
+        found = asdict(plan) | {"links": plan.links(), "cuts": checked.algorithm.options.get("cuts")}
         echo(json.dumps(found))
         return
-    _print(plan, budget_z, budget_g)
+    _print(plan, budget_z, budget_g, checked.algorithm.options.get("cuts"))
 
 
 def _budget(text: str) -> tuple[float, float]:
@@ -54,7 +48,7 @@ def _budget(text: str) -> tuple[float, float]:
     return budget_z, budget_g
 
 
-def _print(plan: CodecPlan, budget_z: float, budget_g: float) -> None:
+def _print(plan: CodecPlan, budget_z: float, budget_g: float, cuts: Sequence[int] | None) -> None:
     table = Table(title=f"codecs within an error of {budget_z:g} (smashed) and {budget_g:g} (gradients)")
     table.add_column("link")
     table.add_column("codec", no_wrap=True)
@@ -80,6 +74,8 @@ def _print(plan: CodecPlan, budget_z: float, budget_g: float) -> None:
         f"({plan.num_predictions} rounds predicted)",
         soft_wrap=True,
     )
+    if cuts is not None:
+        console.print(f"cuts: {list(cuts)}", soft_wrap=True, markup=False)
     links = json.loads(json.dumps(plan.links()))  # equal codecs in copies, or YAML would write references to the first
     section = yaml.safe_dump(links, default_flow_style=True, width=10_000).strip()
     console.print(f"links: {section}" if links else "no codec makes the round shorter", soft_wrap=True, markup=False)

@@ -58,11 +58,11 @@ def simulate_command(
     if timeline is not None and timeline.suffix not in (".parquet", ".json"):
         raise click.BadParameter(f"{timeline} must end in .parquet or .json", param_hint="--timeline")
     from raysplit.api import simulate
-    from raysplit.config.planned_cuts import with_planned_cuts
+    from raysplit.config.planned_cuts import with_plans
     from raysplit.config.run import load_config
 
     changes = [*overrides, *([f"partition.num_owners={owners}"] if owners else [])]
-    checked = with_planned_cuts(load_config(config, changes))
+    checked = with_plans(load_config(config, changes))
     simulation = simulate(checked, rounds=rounds)
     events = simulation.timeline
     if timeline is not None:

@@ -46,6 +46,10 @@ class Remembered(Codec):
     def __repr__(self) -> str:
         return f"[delta, {self._codec!r}]"
 
+    def for_kind(self, kind: Kind) -> Codec:
+        Delta().for_kind(kind)
+        return self
+
     def in_evaluation(self) -> Codec:
         return _FIRST
 

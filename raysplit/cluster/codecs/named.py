@@ -55,19 +55,27 @@ def codec_named(text: CodecText) -> Codec | None:
         ValueError: for an unknown name or option (with the closest one), a value that an option cannot have, codecs
             that do not fit one another, or an import path that does not name a `Codec`.
     """
-    if isinstance(text, str):
-        return _made(text, {})
-    if isinstance(text, Mapping):
-        options = {str(key): value for key, value in text.items() if key not in ("codec", "feedback")}
-        if not isinstance(name := text.get("codec"), str):
-            raise ValueError(f"a codec with options needs its name, as in {{codec: int4, by: tile}}; got {dict(text)}")
-        return _made(name, options)
+    if isinstance(text, str | Mapping):
+        codec = _part(text)
+        return None if codec is None else _joined([codec])
     if not isinstance(text, Sequence) or not text:
         raise ValueError(f"a codec is a name, {{codec: name, ...}} or a list of these, got {text!r}")
-    codecs = [codec_named(each) for each in text]
+    codecs = [_part(each) for each in text]
     if None in codecs and len(codecs) > 1:
         raise ValueError(f"{IDENTITY} does nothing in a chain; leave it out of {list(text)}")
     return _joined([codec for codec in codecs if codec is not None])
+
+
+def _part(text: CodecText) -> Codec | None:
+    """Return one codec of a chain."""
+    if isinstance(text, str):
+        return _made(text, {})
+    if not isinstance(text, Mapping):
+        return codec_named(text)
+    options = {str(key): value for key, value in text.items() if key not in ("codec", "feedback")}
+    if not isinstance(name := text.get("codec"), str):
+        raise ValueError(f"a codec with options needs its name, as in {{codec: int4, by: tile}}; got {dict(text)}")
+    return _made(name, options)
 
 
 def codec_for(kind: Kind, text: CodecText) -> Codec | None:

@@ -24,8 +24,8 @@ class CodingRate:
 class Rates(Protocol):
     """The rates of the codecs of a run."""
 
-    def rate(self, source: str, kind: str) -> CodingRate | None:
-        """Return the rate of what a party sends of this kind; None if it is not coded."""
+    def rate(self, source: str, kind: str, step: Any = None) -> CodingRate | None:
+        """Return the rate of what a party sends of this kind in a step; None if it is not coded."""
         ...
 
 
@@ -41,18 +41,26 @@ class Coder:
         self._rates = rates
         self._device = device
         self._devices: dict[str, Device | None] = {}
+        self._begun: Any = None
+
+    def begin(self, step: Any) -> None:
+        """Note the round that begins, for values of calls that do not say theirs."""
+        self._begun = step
 
     async def encode(self, source: str, destination: str, kind: str, num_bytes: int, step: Any) -> None:
         """Take the seconds in which ``source`` encodes values of so many bytes."""
-        rate = self._rates.rate(source, kind) if source != destination else None
+        rate = self._rate(source, destination, kind, step)
         if rate is not None:
             await self._work(source, "encode", rate.encode_s_per_byte * num_bytes, step)
 
     async def decode(self, source: str, destination: str, kind: str, num_bytes: int, step: Any) -> None:
         """Take the seconds in which ``destination`` decodes them."""
-        rate = self._rates.rate(source, kind) if source != destination else None
+        rate = self._rate(source, destination, kind, step)
         if rate is not None:
             await self._work(destination, "decode", rate.decode_s_per_byte * num_bytes, step)
+
+    def _rate(self, source: str, destination: str, kind: str, step: Any) -> CodingRate | None:
+        return None if source == destination else self._rates.rate(source, kind, self._begun if step is None else step)
 
     async def _work(self, party: str, kind: WorkKind, seconds: float, step: Any) -> None:
         if party not in self._devices:

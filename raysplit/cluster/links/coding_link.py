@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import count
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from raysplit.cluster.codecs.codec import Codec, Memory, Passage
+from raysplit.cluster.codecs.codec import Codec, Passage
 from raysplit.cluster.codecs.weights import Feedback
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.coded import Coded, CodedSize, unpacked
@@ -23,6 +24,7 @@ from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.references import References
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.cluster.links.tensors import num_bytes as bytes_of
+from raysplit.cluster.memories import Memories
 
 
 class CodingLink(Link):
@@ -36,8 +38,10 @@ class CodingLink(Link):
         self.keeps_state = rules.keeps_state
         self._found: dict[tuple[str, Kind], Codec | None] = {}
         self._sent: Any = WeakTensorKeyDictionary()  # a tensor that is sent to several parties is coded once
-        self._memories: defaultdict[str, Memory] = defaultdict(Memory)
+        self._memories = Memories()
         self._references = References()
+        self._spent_s: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._begun: dict[str, Any] = {}  # the latest round of each party, for calls that do not say theirs
         self._has_differences = any(kind == "weights" and codec.lossy for kind, codec in rules.all_codecs)
 
     def leaving(self, source: str, destination: str, value: Any, kind: Kind, step: Any = None) -> Any:
@@ -45,7 +49,9 @@ class CodingLink(Link):
             return value
         if kind == "labels" and self._rules.narrow_labels:
             return map_leaves(self._narrowed, value, is_leaf)
-        codec, is_weights = self._codec(source, kind), kind == "weights" and self._has_differences
+        is_warmup = self._rules.is_warmup(self._begun.get(source) if step is None else step)
+        codec = None if is_warmup else self._codec(source, kind)
+        is_weights = kind == "weights" and self._has_differences
         if codec is None:
             if is_weights and not destination and not self._references.has_sent(source, value):
                 self._references.sent(source, value, leaves_of(value))
@@ -87,22 +93,36 @@ class CodingLink(Link):
             self._references.received(destination, source, leaves_of(value))
         return value
 
-    def begin(self, party: str) -> None:
+    def coding_s(self) -> dict[str, tuple[float, float]]:
+        found = {party: (encode_s, decode_s) for party, (encode_s, decode_s) in self._spent_s.items()}
+        self._spent_s.clear()
+        return found
+
+    def begin(self, party: str, step: Any = None) -> None:
         self._references.forget(party)
+        self._begun[party] = step
+        if self.network is not None and self.network.coder is not None:
+            self.network.coder.begin(step)
 
     def taken(self, source: str) -> None:
         if source in self._memories:
-            self._memories[source].commit()
+            self._memories.of(source).commit()
+            self._memories.settle(source)
 
     def state(self, party: str) -> dict[str, Tensor]:
-        return dict(self._memories[party].kept) if party in self._memories else {}
+        if party not in self._memories:
+            return {}
+        kept = dict(self._memories.of(party).kept)
+        self._memories.settle(party)
+        return kept
 
     def load_state(self, party: str, state: Mapping[str, Tensor] | None) -> None:
-        memory = self._memories[party]
+        memory = self._memories.of(party)
         if state is not None:
             memory.kept = dict(state)
         memory.aside.clear()
         memory.passing.clear()
+        self._memories.settle(party)
         self._references.forget(party)
 
     # -- one tensor ----------------------------------------------------------------------------------------------
@@ -116,7 +136,7 @@ class CodingLink(Link):
     def _passage(
         self, end: str, source: str, destination: str, kind: Kind, step: Any, name: str, index: int
     ) -> Passage:
-        return Passage(source, destination, kind, step, name, index, self._rules.seed, self._memories[end])
+        return Passage(source, destination, kind, step, name, index, self._rules.seed, self._memories.of(end))
 
     def _leaving(self, codec: Codec, leaf: Any, at: Passage, reference: Any) -> Any:
         plain: Codec | None = codec
@@ -133,16 +153,22 @@ class CodingLink(Link):
         if not isinstance(leaf, Tensor):
             return CodedSize(leaf, self._expected_bytes(used, leaf, at))
         if is_delta:
-            return coded(used, leaf.detach().cpu() - reference.detach().cpu(), at, is_delta=True) or leaf
+            return self._encoded(used, leaf.detach().cpu() - reference.detach().cpu(), at, is_delta=True) or leaf
         return self._coded(used, leaf, at)
+
+    def _encoded(self, codec: Codec, leaf: Tensor, at: Passage, *, is_delta: bool = False) -> Coded | None:
+        began_s = time.perf_counter()
+        sent = coded(codec, leaf, at, is_delta=is_delta)
+        self._spent_s[at.source][0] += time.perf_counter() - began_s
+        return sent
 
     def _coded(self, codec: Codec, leaf: Tensor, at: Passage) -> Coded | Tensor:
         if leaf.is_inference():  # it has no version counter that would show a change
-            return coded(codec, leaf, at) or leaf
+            return self._encoded(codec, leaf, at) or leaf
         as_it_is = at.kind, leaf._version
         known = self._sent.get(leaf)
         if known is None or known[0] != as_it_is:
-            known = self._sent[leaf] = as_it_is, coded(codec, leaf, at)
+            known = self._sent[leaf] = as_it_is, self._encoded(codec, leaf, at)
         return known[1] or leaf
 
     def _decoded(self, leaf: Coded, at: Passage) -> Tensor:
@@ -157,7 +183,9 @@ class CodingLink(Link):
                 f"{'none' if codec is None else codec.number}; configure the same links at both ends"
             )
         try:
+            began_s = time.perf_counter()
             values = decoded(codec, leaf, at._replace(kind=header.kind))
+            self._spent_s[at.destination or at.source][1] += time.perf_counter() - began_s
             if not header.is_delta:
                 return values
             reference = self._references.of_receiver(at.destination, at.leaf)

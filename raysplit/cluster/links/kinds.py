@@ -68,8 +68,8 @@ def _crossing(parameters: str = "", answer: Kind = "other") -> Crossing:
     return Crossing(tuple(found), rest, answer)
 
 
-RUN_ROUND = "run_round"
-"""The verb with which the round of an owner begins."""
+BEGINS = ("run_round", "begin")
+"""The verbs with which the round of an owner, a node or an aggregator begins."""
 SUBMIT = "submit"
 """The verb with which an owner's weights are taken."""
 
@@ -84,6 +84,7 @@ VERBS: Mapping[str, Crossing] = {
     "joint_step": _crossing("step_id, present, z: smashed, y: labels", answer="gradients"),
     "train_heads": _crossing("step_id, z: smashed, y: labels"),
     "add_gradients": _crossing("step_id, before: gradients", answer="gradients"),
+    "begin": _crossing("context"),
     "run_round": _crossing("program, team, context, state: weights"),
     "submit": _crossing("context, owner, *states: weights"),
     "current": _crossing(answer="weights"),

@@ -87,10 +87,14 @@ class Link:
             for (source, destination), (num_bytes, num_messages, by_kind) in sorted(self._carried.items())
         ]
 
+    def coding_s(self) -> dict[str, tuple[float, float]]:
+        """Return the seconds in which each party has encoded and decoded since the previous call."""
+        return {}
+
     # -- what codecs keep ----------------------------------------------------------------------------------------
 
-    def begin(self, party: str) -> None:
-        """Note that the round of an owner begins."""
+    def begin(self, party: str, step: Any = None) -> None:
+        """Note that a round of a party begins; ``step`` is its `RoundContext`."""
 
     def taken(self, source: str) -> None:
         """Note that the receiver has taken what a party has sent."""

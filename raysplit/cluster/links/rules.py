@@ -48,6 +48,7 @@ class LinkRules:
         narrow_labels: whether class labels are sent as the smallest integer type that holds ``num_classes``.
         num_classes: number of classes, for ``narrow_labels``.
         seed: seed of the random streams of codecs.
+        warmup_rounds: number of rounds at the start whose values no codec changes.
         expected: bytes of coded values in proportion to the largest size that the codec may have, by kind; for the
             simulation of codecs whose sizes depend on values.
 
@@ -61,6 +62,7 @@ class LinkRules:
     narrow_labels: bool = False
     num_classes: int = 0
     seed: int = 0
+    warmup_rounds: int = 0
     expected: Mapping[Kind, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,6 +78,10 @@ class LinkRules:
             if rule.kind == kind and fnmatchcase(source, rule.source):
                 return rule.codec
         return self.codecs.get(kind)
+
+    def is_warmup(self, step: Any) -> bool:
+        """Return whether the step of a call is in a round whose values are sent without codecs."""
+        return self.warmup_rounds > 0 and 0 <= getattr(step, "round", -1) < self.warmup_rounds
 
     def expected_share(self, source: str, kind: Kind) -> float:
         """Return the bytes of what a party sends in proportion to the largest size that its codec may have."""

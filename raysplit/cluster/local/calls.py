@@ -10,7 +10,7 @@ from typing import Any
 from raysplit.cluster.contract import Handle, Promise, current_party
 from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.network import Network
-from raysplit.cluster.links.kinds import RUN_ROUND, SUBMIT, UNDECLARED, Crossing, Kind
+from raysplit.cluster.links.kinds import BEGINS, SUBMIT, UNDECLARED, Crossing, Kind
 from raysplit.cluster.links.link import LINKS, Link, arguments_leaving
 from raysplit.cluster.links.tensors import Envelope, num_bytes
 
@@ -100,8 +100,8 @@ class LocalHandle(Handle):
         step = None
         if link.codes:
             step = crossing.step_of(args, kwargs)
-            if verb == RUN_ROUND:
-                link.begin(self.name)
+            if verb in BEGINS:
+                link.begin(self.name, step)
         network, values, arrived = link.network, [*args, *kwargs.values()], list[tuple[Kind, int, Any]]()
         for i, value in enumerate(values):
             if hasattr(value, "__await__"):

@@ -15,6 +15,7 @@ from raysplit.cluster.emulation.machines import Emulate, Emulation
 from raysplit.cluster.links.coding_link import make_link
 from raysplit.cluster.links.kinds import declared
 from raysplit.cluster.links.rules import PLAIN, LinkRules
+from raysplit.cluster.load import with_coding
 from raysplit.cluster.local.calls import LocalHandle
 from raysplit.cluster.local.eager import EagerHandle, Turn
 
@@ -81,7 +82,7 @@ class LocalCluster:
         return EagerHandle(spec.name, party, self._link, own, self._turn)
 
     async def party_loads(self) -> list[PartyLoad]:
-        return []
+        return with_coding([], self._link.coding_s())
 
     async def watch(self, silence_s: float) -> None:
         """Wait until canceled: this process cannot be lost while it runs."""

@@ -30,6 +30,7 @@ from raysplit.cluster.on_ray.place import RayHandle, asked, silent, unwrapped
 from raysplit.cluster.on_ray.places import PlacementError as PlacementError
 from raysplit.cluster.on_ray.places import Places as Places
 from raysplit.cluster.on_ray.places import explain, machines
+from raysplit.cluster.processors import Processors
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class RayCluster:
     ) -> None:
         self._lay_out = lay_out
         self._links = links
+        self._processors = Processors(links)
         self._home = Home(link=make_link(links))  # the driver's
         self._declared: dict[str, Mapping[str, Crossing]] = {}  # the verbs that parties declare, by party
         self._emulate = emulate
@@ -94,7 +96,7 @@ class RayCluster:
             for name, actor in actors.items()
         }
         for name, done in made.items():
-            await unwrapped(done, name)
+            self._processors.add(name, await unwrapped(done, name))
         self._before = await self._counted()
         logger.info("%d parties on %d places", len(parties), len(actors))
         return self._handles(layout.place_of)
@@ -168,7 +170,9 @@ class RayCluster:
             if inhabitants:
                 made[name] = self._have_made(actor, inhabitants, more=name in self._places.actors)
         for name, done in made.items():
-            await unwrapped(done, name)
+            kind = await unwrapped(done, name)
+            if kind is not None:
+                self._processors.add(name, kind)
         self._place_of |= place_of
         self._added |= {party.name: party for party in parties}
 
@@ -215,7 +219,7 @@ class RayCluster:
     async def _come_back(self, name: str, made: Any, places: Places) -> None:
         """Wait for a restarted place; if it finds no room, remove the set that it belongs to."""
         try:
-            await asyncio.wait_for(unwrapped(made, name), self._placement_timeout_s)
+            self._processors.add(name, await asyncio.wait_for(unwrapped(made, name), self._placement_timeout_s))
         except TimeoutError:
             missing = explain([place for place in places.specs if place.name == name], self._placement_timeout_s)
             if places is self._places:

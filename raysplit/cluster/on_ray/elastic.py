@@ -84,7 +84,8 @@ class ElasticRayCluster(RayCluster):
                     await asyncio.sleep(_POLL_S)
                 places.begin()
                 inhabitants = [self._described[name] for name in self._inhabitants(place.name)]
-                await unwrapped(self._have_made(places.actors[place.name], inhabitants), place.name)
+                made = self._have_made(places.actors[place.name], inhabitants)
+                self._processors.add(place.name, await unwrapped(made, place.name))
             except PlaceLost as lost:
                 places.close()
                 logger.warning("place %s was lost while it started: %s", place.name, lost.reason)

@@ -11,14 +11,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysplit.cluster.contract import Promise, current_party
+from raysplit.cluster.contract import PartyLoad, Promise, current_party
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.coding_link import make_link
 from raysplit.cluster.links.kinds import UNDECLARED, Crossing, Kind
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.cluster.links.tensors import Envelope
-from raysplit.cluster.load import LoadMeter
+from raysplit.cluster.load import LoadMeter, with_coding
 from raysplit.cluster.local.calls import LocalHandle, LocalPromise
 
 
@@ -47,6 +47,10 @@ class Home:
         """Return the time of a value that is computed now, on the clock of an emulated run."""
         network = self.link.network
         return network.now_s() if network is not None else 0.0
+
+    def loads(self) -> list[PartyLoad]:
+        """Return the loads of the parties here since the previous call."""
+        return with_coding(self.load.taken(), self.link.coding_s())
 
     def crossing(self, verb: str, party: str) -> Crossing:
         """Return the kinds of values of a verb of a party in this process."""

@@ -27,7 +27,7 @@ from raysplit.cluster.contract import Handle, LinkTraffic, PartyLoad, PartySpec,
 from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
-from raysplit.cluster.links.kinds import RUN_ROUND, SUBMIT, UNDECLARED, Crossing, Kind, declared
+from raysplit.cluster.links.kinds import BEGINS, SUBMIT, UNDECLARED, Crossing, Kind, declared
 from raysplit.cluster.links.link import arguments_leaving
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import Envelope, Sealed, num_bytes, opened, sealed, unpack
@@ -35,6 +35,7 @@ from raysplit.cluster.local.calls import LocalPromise, kind_of, received, restor
 from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here
 from raysplit.cluster.on_ray.malloc import keep_freed_memory
 from raysplit.cluster.on_ray.place_log import label_logs
+from raysplit.cluster.processors import processor
 from raysplit.own_code import make_reachable
 
 # Ray's errors for a process or a machine that is gone, with the objects that it held.
@@ -184,12 +185,13 @@ class Place:
 
     async def make(
         self, specs: Sequence[PartySpec], emulation: Emulation | None = None, rules: LinkRules = PLAIN
-    ) -> None:
-        """Create these parties in place of all others, with these emulated machines and link rules."""
+    ) -> str:
+        """Create these parties in place of all others, and return the kind of the processor."""
         self.parties.clear()
         self._emulation, self._rules = emulation, rules
         self._home.furnish(rules, emulation.network if emulation is not None else None)
         await self.add(specs)
+        return processor()
 
     async def add(self, specs: Sequence[PartySpec]) -> None:
         for spec in self._emulation.equip(specs) if self._emulation is not None else specs:
@@ -212,10 +214,10 @@ class Place:
         current_party.set(party)
         here.set(home)
         with home.load.answering(party):
-            if verb == RUN_ROUND:
-                link.begin(party)
             later, values, first = iter(answers), list[Any](), len(sent) - len(names)
             step = crossing.step_of([seal[3] if seal else None for seal in sent[:first]], {}) if link.codes else None
+            if verb in BEGINS:
+                link.begin(party, step)
             for i, seal in enumerate(sent):
                 source, made_s, size_bytes, value = next(later) if seal is None else seal
                 if size_bytes:
@@ -246,8 +248,7 @@ class Place:
         return self._home.link.traffic()
 
     async def party_loads(self) -> list[PartyLoad]:
-        """Return the loads of the parties here since the previous call."""
-        return self._home.load.taken()
+        return self._home.loads()
 
     async def events(self) -> EventLog:
         """Return the events of this place in an emulated run."""
@@ -285,9 +286,8 @@ async def asked(actors: Mapping[str, Any], verb: str) -> list[Any]:
 async def silent(actors: Mapping[str, Any], silence_s: float) -> dict[str, str]:
     """Return the places that do not answer within ``silence_s`` seconds, each with the reason."""
     pulses = {name: asyncio.ensure_future(unwrapped(actor.pulse.remote(), name)) for name, actor in actors.items()}
-    if not pulses:
-        return {}
-    await asyncio.wait(pulses.values(), timeout=silence_s)
+    if pulses:
+        await asyncio.wait(pulses.values(), timeout=silence_s)
     found = {}
     for name, pulse in pulses.items():
         if not pulse.done():

@@ -22,7 +22,7 @@ from raysplit.cluster.device_queue import WorkQueue
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation, Machine
 from raysplit.cluster.emulation.network import Network
-from raysplit.cluster.links.kinds import RUN_ROUND, UNDECLARED, Crossing, Kind, declared
+from raysplit.cluster.links.kinds import BEGINS, UNDECLARED, Crossing, Kind, declared
 from raysplit.cluster.links.link import Link, arguments_leaving
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import num_bytes
@@ -197,8 +197,8 @@ class _Calls:
         crossing, step = self._crossings.get(verb, UNDECLARED), None
         if self.link.codes:
             step = crossing.step_of(args, kwargs)
-            if verb == RUN_ROUND:
-                self.link.begin(self.name)
+            if verb in BEGINS:
+                self.link.begin(self.name, step)
             args, kwargs = arguments_leaving(self.link, crossing, caller, self.name, args, kwargs)
         values = [*args, *kwargs.values()]
         promises, arrived = [], list[tuple[Kind, int, Any]]()

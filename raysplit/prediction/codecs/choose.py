@@ -10,6 +10,7 @@ from typing import Any
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.codecs import IDENTITY, codec_for
+from raysplit.cluster.codecs.codec import Codec
 from raysplit.cluster.links.kinds import Kind
 from raysplit.cluster.links.rules import LinkRules, SingleRule
 from raysplit.experiment.codec_costs import CodecCost, CodecCosts
@@ -211,7 +212,8 @@ def _rules(experiment: Experiment, choices: Sequence[Choice]) -> LinkRules:
         for choice in choices
     ]
     given = experiment.link_rules()
-    return replace(given, codecs={k: c for k, c in given.codecs.items() if k == "weights"}, singles=tuple(singles))
+    codecs: dict[Kind, Codec] = {kind: codec for kind, codec in given.codecs.items() if kind == "weights"}
+    return replace(given, codecs=codecs, singles=tuple(singles), warmup_rounds=0)
 
 
 def _exhaustive(

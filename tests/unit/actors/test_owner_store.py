@@ -105,8 +105,8 @@ def test_the_file_does_not_grow_with_the_rounds() -> None:
     def turn() -> int:
         for seed, parts in enumerate(owners):
             step(parts, seed)
-        assert store._file is not None
-        return store._file.seek(0, 2)
+        assert store._spilled._file is not None
+        return store._spilled._file.seek(0, 2)
 
     turn()
     size = turn()
