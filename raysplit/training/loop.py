@@ -7,14 +7,13 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 from torch import Tensor
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import log_placed_cuts
-from raysplit.cluster.contract import Cluster, LinkTraffic, gather
+from raysplit.cluster.contract import Cluster, LinkTraffic
 from raysplit.cluster.links.traffic import IdleCodecs, difference, merge_traffic
 from raysplit.data.transforms import normalisation
 from raysplit.disk import NotWritten
@@ -38,7 +37,7 @@ from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
 from raysplit.training.recovery.recovery import RECOVERABLE, Safety, deployed
 from raysplit.training.recovery.watch import Watch
-from raysplit.training.writing import begin_folder
+from raysplit.training.writing import begin_folder, merged
 
 logger = logging.getLogger(__name__)
 
@@ -294,8 +293,3 @@ class _Loop:
             owner = next(iter(self._algorithm.setting.owners.values()))
             transform = normalisation(owner.eval_transform)
             export_trained(folder.path, spec, chosen["global"], transform, advice=folder.advice)
-
-
-async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
-    """Merge the awaited weights of the parts to those of the whole model, as copies that pin no shared memory."""
-    return {key: value.clone() for state in await gather(*states) for key, value in state.items()}

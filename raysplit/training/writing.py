@@ -1,10 +1,14 @@
-"""What a run writes before its first round."""
+"""What a run writes before its first round, and the whole models that it writes after an evaluation."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from torch import Tensor
+
+from raysplit.cluster.contract import gather
 from raysplit.data.partition.laws import save_partition
 from raysplit.experiment.experiment import Experiment
 from raysplit.plain_yaml import write
@@ -21,3 +25,8 @@ def begin_folder(folder: RunFolder, experiment: Experiment, resources: Mapping[s
     if experiment.parts:
         with folder.written("partition.parquet") as aside:
             save_partition(aside, list(experiment.parts))
+
+
+async def merged(states: Sequence[Any]) -> dict[str, Tensor]:
+    """Merge the awaited weights of the parts to those of the whole model, as copies that pin no shared memory."""
+    return {key: value.clone() for state in await gather(*states) for key, value in state.items()}
