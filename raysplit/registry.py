@@ -166,8 +166,7 @@ def _refuse_standard(kind: str, path: str, module_name: str) -> None:
     if module_name.partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(
             f"{kind} {shown(path)} is a part of Python's standard library ({clipped(module_name, 60)}), which has "
-            f"nothing of that kind; "
-            f"name a function or class of your own"
+            f"nothing of that kind; name a function or class of your own, in a file with another name"
         )
 
 

@@ -122,7 +122,8 @@ def test_every_setting_is_tried() -> None:
     keys |= {f"reliability.{key}" for key in ReliabilityRules.model_fields}
     keys |= {f"evaluation.{key}" for key in EvaluationRules.model_fields}
     together = {"reliability.tolerated", "owners.noisy", "links.rules"}  # with others, or as these
-    assert keys == TRIED.keys() | WHOLE_RUN | together
+    of_codecs = {f"links.{key}" for key in ("auto", "budget_z", "budget_g", "warmup_rounds")}  # whatever the method
+    assert keys == TRIED.keys() | WHOLE_RUN | together | of_codecs
 
 
 def test_the_methods_of_groups_declare_the_same() -> None:

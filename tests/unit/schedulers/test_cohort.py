@@ -196,5 +196,5 @@ def test_an_error_of_everybody_is_raised() -> None:
 
 
 def test_methods_that_need_everybody_say_so() -> None:
-    with pytest.raises(ConfigError, match="splitnn does not use it: its owners depend on one another, so no round can"):
+    with pytest.raises(ConfigError, match="splitnn does not use it: a round of it waits for all owners"):
         check_config(settings(**changes("splitnn", reliability={"round_deadline_s": 10})))

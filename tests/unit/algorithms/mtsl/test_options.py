@@ -65,7 +65,7 @@ def test_bottoms_are_evaluated_on_their_owners_tests_too() -> None:
 
 def test_a_bottom_that_does_not_fit_names_the_owner_and_both_shapes() -> None:
     wide = {"model": "mlp", "hidden": [24, 8], "cut": 1}
-    with pytest.raises(ValueError, match=r"bottom of owner-1, mlp cut at 1, sends \(24,\).*takes \(16,\)"):
+    with pytest.raises(ValueError, match=r"bottom of owner-1 in .*, mlp cut at 1, sends \(24,\).*takes \(16,\)"):
         train(algorithm=mtsl(bottoms={"owner-1": wide}))
 
 
