@@ -47,3 +47,7 @@ class Console(rich.console.Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Let the command end as it does when the reader of its pipe, such as head, has what it wanted."""
+        raise BrokenPipeError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import runpy
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from commands import shell
 from raysplit.cli.machines import doctor as doctor_module
 from raysplit.cli.machines.doctor import Finding
 from raysplit.cli.main import cli
+from raysplit.cli.streams import Console
 
 LOCAL = ["--set", "cluster.kind=local", "--set", "training.rounds=1", "--set", "training.max_steps=1", "--quiet"]
 
@@ -70,6 +72,17 @@ def test_the_module_ends_with_the_code_of_the_command(state: str, code: int, mon
 
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "No such command 'Trian'; did you mean 'train'?" in shell(capsys, "Trian")[2]
+
+
+def test_a_table_may_be_read_to_its_first_lines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``raysplit inspect digits | head`` said that own code had ended the program: rich exits by itself."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        Console(file=Closed()).print("a line")
 
 
 @pytest.mark.parametrize("error", [MemoryError("Unable to allocate 3 TiB"), BrokenPipeError()])
