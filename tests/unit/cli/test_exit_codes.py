@@ -74,7 +74,7 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     assert "No such command 'Trian'; did you mean 'train'?" in shell(capsys, "Trian")[2]
 
 
-def test_a_table_may_be_read_to_its_first_lines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_may_be_read_to_its_first_lines_alone() -> None:
     """``raysplit inspect digits | head`` said that own code had ended the program: rich exits by itself."""
 
     class Closed(io.StringIO):
