@@ -33,7 +33,7 @@ def ray_session() -> Iterator[dict[str, float]]:
     folder = tempfile.mkdtemp(prefix="rs", dir="/tmp")  # short: socket paths below it have a length limit
     tests = Path(__file__).parents[1]
     folders = [str(tests), str(tests.parent / "examples"), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(folders)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))  # an empty one is the working directory
     resources = connect(RayOptions(address="local", num_cpus=_CPUS, object_store_bytes=200 * 2**20, temp_dir=folder))
     yield resources
     disconnect()
