@@ -247,4 +247,4 @@ def test_the_command_asks_the_server(serving: Serving, server: str, folder: Path
     assert set(told["latency"]["total_s"]) == {"p50", "p99"}
     refused = CliRunner().invoke(edge, [*arguments, "--tasks", "hair"])
     assert refused.exit_code == 1
-    assert "unknown task 'hair'" in refused.output
+    assert "unknown task 'hair'" in str(refused.exception)
