@@ -213,7 +213,7 @@ class RoundLines(Callback):
         return self._clock.account()
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def _num_rounds(experiment: Experiment) -> int:

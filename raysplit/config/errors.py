@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -40,8 +39,7 @@ def explained(error: ValidationError, root: type[BaseModel], given: object, sect
             found = messages.setdefault(where, [])
             if len(messages) <= MOST_SHOWN:  # to find the nearest key takes its time
                 found.append(_message(item, root, section))
-    lines = [_line(where, texts) for where, texts in islice(messages.items(), MOST_SHOWN)]
-    return ConfigError(first_lines([*lines, *[""] * (len(messages) - len(lines))]))
+    return ConfigError(first_lines([_line(where, texts) for where, texts in messages.items()]))
 
 
 def _line(where: str, texts: Sequence[str]) -> str:

@@ -114,11 +114,7 @@ class _Progress:
         row = read_metrics(self._folder / "cells" / cell.name)[-1]
         result = f"accuracy {accuracy_text(row, 3)}" if "test_accuracy" in row else f"loss {loss_text(row, 3)}"
         was_there = " (kept)" if kept else ""
-        self._console.print(
-            f"{self._done}/{self._total}  {cell.name}  {result}{was_there}",
-            highlight=False,
-            markup=False,
-        )
+        self._console.print(f"{self._done}/{self._total}  {cell.name}  {result}{was_there}", highlight=False)
 
 
 def heading(axes: Sequence[Axis], tree: dict[str, object]) -> str:
