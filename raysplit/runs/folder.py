@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -96,6 +96,17 @@ def entries(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.name != LOCK)
 
 
+def refuse_used(place: object, names: Collection[str], *, overwrite: bool) -> None:
+    """Raise `RunFolderUsed` if a new run cannot be at a path or URI, where entries of these names are."""
+    if names and not overwrite:
+        raise RunFolderUsed(
+            f"run folder {place} already holds a run; give another output.name (--name) or set "
+            f"output.overwrite=true (--overwrite) to replace it"
+        )
+    if names and CONFIG not in names:
+        raise RunFolderUsed(f"{place} is not empty and not a run folder; it is left unchanged, give another name")
+
+
 class RunFolder:
     """Writer of a run folder, which is empty or holds a run to replace until `begin`.
 
@@ -117,16 +128,7 @@ class RunFolder:
         self._continued: list[Row] | None = None
         self._presence: Presence | None = None
         self._has_config = False
-        if path.exists() and entries(path):
-            if not overwrite:
-                raise RunFolderUsed(
-                    f"run folder {path} already holds a run; give another output.name (--name) or set "
-                    f"output.overwrite=true (--overwrite) to replace it"
-                )
-            if not (path / "config.yaml").exists():
-                raise RunFolderUsed(
-                    f"{path} is not empty and not a run folder; it is left unchanged, give another name"
-                )
+        refuse_used(path, {entry.name for entry in entries(path)} if path.exists() else set(), overwrite=overwrite)
 
     def begin(self) -> None:
         """Make the folder empty for the run that begins now; a run that continues keeps what is there."""
@@ -188,7 +190,7 @@ class RunFolder:
     @property
     def advice(self) -> str:
         """What to do after a file could not be written."""
-        if not (self.path / "config.yaml").exists():
+        if not (self.path / CONFIG).exists():
             return TRY_AGAIN
         rounds = f"{len(self._rows)} rounds are recorded" if self._rows else "no round is recorded yet"
         return f"{rounds}; make room there, then go on: raysplit resume {self.path}"
