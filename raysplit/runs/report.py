@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -133,9 +133,9 @@ def readable_runs(folders: Sequence[Path]) -> tuple[list[RunReport], dict[Path, 
     return read_runs(readable), left_out
 
 
-def check_target(runs: Sequence[RunReport], target: float | None) -> None:
-    """Raise ``ValueError`` for a target above 1 where all runs have accuracies."""
-    if target is not None and target > 1 and all(run.metric.name == "accuracy" for run in runs):
+def check_target(metrics: Collection[MetricName], target: float | None) -> None:
+    """Raise ``ValueError`` for a target above 1 where all of the metrics, one of each run, are accuracies."""
+    if target is not None and target > 1 and set(metrics) == {"accuracy"}:
         raise ValueError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")
 
 

@@ -51,7 +51,7 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
     from raysplit.runs.storage import beside
 
     reports, left_out = readable_runs(runs)
-    check_target(reports, target)
+    check_target([run.metric.name for run in reports], target)
     path, note = chosen(figure, beside(runs[0]) / "comparison.png")
     drawn = str(path) if any(run.curve for run in reports) else None
     if drawn is not None:
