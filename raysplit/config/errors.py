@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -101,14 +101,14 @@ def _key_paths() -> list[str]:
 def _paths_below(kind: type[BaseModel], prefix: str) -> Iterator[str]:
     for key, field in kind.model_fields.items():
         yield f"{prefix}{key}"
-        inner = _section_type(field.annotation)
+        inner = section_type(field.annotation)
         if inner is not None:
             yield from _paths_below(inner, f"{prefix}{key}.")
 
 
-def _section_type(annotation: Any) -> Any:
+def section_type(annotation: Any) -> type[BaseModel] | None:
     """Return the section class of a field, also of one that may be missing; None for a single value."""
-    kinds = (annotation, *getattr(annotation, "__args__", ()))
+    kinds = (annotation, *get_args(annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
@@ -117,5 +117,5 @@ def _fields_at(root: type[BaseModel], location: Sequence[Any]) -> list[str]:
     for step in location:
         fields = getattr(kind, "model_fields", {})
         if step in fields:
-            kind = _section_type(fields[step].annotation)
+            kind = section_type(fields[step].annotation)
     return list(getattr(kind, "model_fields", {}))
