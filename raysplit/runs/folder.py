@@ -150,9 +150,8 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path, rows: Sequence[Row]) -> RunFolder:
         """Open the folder of a run that continues after the rounds of ``rows``; `restore_rows` records them."""
-        folder = cls.__new__(cls)
-        folder.path = path
-        folder._has_begun, folder._rows, folder._num_bytes = True, [], 0
+        folder = cls(path, overwrite=True)  # begun, so that nothing is cleared
+        folder._has_begun = True
         folder._presence, folder._has_config = Presence(path), (path / CONFIG).exists()
         for name in list(names_in(path)):  # what a process that was killed while it wrote has left
             if name.endswith(PART) and is_of_run(name):
