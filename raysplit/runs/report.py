@@ -217,6 +217,29 @@ def _last_evaluation(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"tested_on": last.get("tested_on"), "by_owner": {key: last[key] for key in OWNER_COLUMNS if key in last}}
 
 
+def percent(value: float | None) -> str:
+    """Format an accuracy; empty where there is none."""
+    return "" if value is None else f"{value:.1%}"
+
+
+def number(value: float | None) -> str:
+    """Format a loss; empty where there is none."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def result_columns(runs: Sequence[RunReport]) -> dict[str, list[str]]:
+    """Return the cells of the columns of best and last accuracies and losses, which depend on what the runs have."""
+    by_loss = common_figure(runs) == "loss"
+    columns = {}
+    if not by_loss or any(run.last_accuracy is not None for run in runs):
+        columns["best"] = [percent(run.best_accuracy) for run in runs]
+        columns["last"] = [percent(run.last_accuracy) for run in runs]
+    if by_loss:
+        columns["best loss"] = [number(run.best_loss) for run in runs]
+        columns["last loss"] = [number(run.last_loss) for run in runs]
+    return columns
+
+
 def owner_cells(run: RunReport) -> list[str] | None:
     """Return the cells of `OWNER_HEAD` about a run; None where it says nothing about single owners."""
     if run.tested_on is None and not run.by_owner:
@@ -230,8 +253,7 @@ def owner_cells(run: RunReport) -> list[str] | None:
         "majority_accuracy",
     )
     values = [last, *(run.by_owner.get(key) for key in keys)]
-    shown = "{:.1%}".format if name == "accuracy" else "{:.4g}".format
-    return [run.tested_on or "", *("" if value is None else shown(value) for value in values)]
+    return [run.tested_on or "", *map(percent if name == "accuracy" else number, values)]
 
 
 OWNER_HEAD = ("tested on", "last", "by owner", "worst owner", "spread", "majority label")
