@@ -237,7 +237,7 @@ def _with_texts(node: Node, texts: Texts) -> Node:
     """Return the node with plain values as text at the places of ``texts``."""
     if isinstance(node, ScalarNode):
         is_text = texts.scalar and node.style is None and node.tag != _NULL
-        return ScalarNode(_STR, node.value, node.start_mark, node.end_mark) if is_text else node
+        return _as_text(node) if is_text else node
     if texts.names_keys and isinstance(node, SequenceNode):
         node.value = [_with_texts(item, texts.each or NO_TEXTS) for item in node.value]
     elif texts.names_keys and isinstance(node, MappingNode):
@@ -248,7 +248,9 @@ def _with_texts(node: Node, texts: Texts) -> Node:
     return node
 
 
-def _key(node: Node) -> Node:
-    if not isinstance(node, ScalarNode) or node.tag == f"{_TAG}merge":
-        return node
+def _key(node: ScalarNode) -> Node:
+    return node if node.tag == f"{_TAG}merge" else _as_text(node)
+
+
+def _as_text(node: ScalarNode) -> Node:
     return ScalarNode(_STR, node.value, node.start_mark, node.end_mark)

@@ -18,7 +18,7 @@ from rich.text import Text
 import raysplit
 from raysplit.cli.stopping import StopSignals, WayOn, ways_on
 from raysplit.cli.streams import Console, echo, show_any_text
-from raysplit.data.failures import described
+from raysplit.data.failures import described, exit_text
 from raysplit.registry import nearest
 
 COMMANDS = {
@@ -154,9 +154,7 @@ def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
         sys.exit(2 if is_mistake else 1)
     except SystemExit as ended:  # no command raises it, so that code of the user's does
         if not stop.has_come:
-            _print_error(
-                f"own code ended the program: {described(ended)}; let it raise an error that says what is wrong"
-            )
+            _print_error(exit_text(ended))
         _print_ways_on(ended)
         sys.exit(stop.exit_code if stop.has_come else 1)
     except Exception as error:

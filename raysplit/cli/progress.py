@@ -138,7 +138,7 @@ def progress_line(width: int, title: str, done: int, total: int, times: str, row
     count = f"{done}/{total}".rjust(2 * len(str(total)) + 1)
     loss = f"loss {loss_number(row['train_loss'], 3)}"
     for shown in _thinner(row):
-        metrics = [loss, *tested_texts(shown)]
+        metrics = [loss, *tested_texts(shown, 3)]
         if len(" ".join([title, count, times, *metrics])) <= width:
             break
     extras = [human_bytes(row["bytes_total"]), f"{row['samples_per_s']:,.0f} samples/s"]
@@ -213,7 +213,7 @@ class RoundLines(Callback):
         return self._clock.account()
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def _num_rounds(experiment: Experiment) -> int:
@@ -239,14 +239,16 @@ class JsonLines(Callback):
 
 def status_line(row: Row) -> str:
     """Format the metrics of a round in one line."""
-    return " ".join([f"loss {loss_number(row['train_loss'], 3)}", *tested_texts(row), human_bytes(row["bytes_total"])])
+    return " ".join(
+        [f"loss {loss_number(row['train_loss'], 3)}", *tested_texts(row, 3), human_bytes(row["bytes_total"])]
+    )
 
 
-def tested_texts(row: Mapping[str, Any]) -> list[str]:
+def tested_texts(row: Mapping[str, Any], digits: int) -> list[str]:
     """Format what a round's evaluation found; empty for a round without one."""
     if "test_accuracy" in row:
-        return [f"accuracy {accuracy_text(dict(row), 3)}"]
-    return [f"test loss {loss_text(dict(row), 3)}"] if "test_loss" in row else []
+        return [f"accuracy {accuracy_text(dict(row), digits)}"]
+    return [f"test loss {loss_text(dict(row), digits)}"] if "test_loss" in row else []
 
 
 def accuracy_text(row: Row, digits: int) -> str:

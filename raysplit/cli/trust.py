@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from raysplit.cli.streams import echo
+
 
 def allowed(folder: Path, what: str, *, trust: bool) -> None:
     """Return if the configuration of a run may be imported and run.
@@ -24,7 +26,7 @@ def allowed(folder: Path, what: str, *, trust: bool) -> None:
     except NotTrusted as error:
         if not sys.stdin.isatty():
             raise
-        click.echo(str(error), err=True)
+        echo(str(error), err=True)
         if not click.confirm("go on?", default=False, err=True):
             raise click.Abort from None
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -40,8 +39,7 @@ def explained(error: ValidationError, root: type[BaseModel], given: object, sect
             found = messages.setdefault(where, [])
             if len(messages) <= MOST_SHOWN:  # to find the nearest key takes its time
                 found.append(_message(item, root, section))
-    lines = [_line(where, texts) for where, texts in islice(messages.items(), MOST_SHOWN)]
-    return ConfigError(first_lines([*lines, *[""] * (len(messages) - len(lines))]))
+    return ConfigError(first_lines([_line(where, texts) for where, texts in messages.items()]))
 
 
 def _line(where: str, texts: Sequence[str]) -> str:
@@ -103,14 +101,14 @@ def _key_paths() -> list[str]:
 def _paths_below(kind: type[BaseModel], prefix: str) -> Iterator[str]:
     for key, field in kind.model_fields.items():
         yield f"{prefix}{key}"
-        inner = _section_type(field.annotation)
+        inner = section_type(field.annotation)
         if inner is not None:
             yield from _paths_below(inner, f"{prefix}{key}.")
 
 
-def _section_type(annotation: Any) -> Any:
+def section_type(annotation: Any) -> type[BaseModel] | None:
     """Return the section class of a field, also of one that may be missing; None for a single value."""
-    kinds = (annotation, *getattr(annotation, "__args__", ()))
+    kinds = (annotation, *get_args(annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
@@ -119,5 +117,5 @@ def _fields_at(root: type[BaseModel], location: Sequence[Any]) -> list[str]:
     for step in location:
         fields = getattr(kind, "model_fields", {})
         if step in fields:
-            kind = _section_type(fields[step].annotation)
+            kind = section_type(fields[step].annotation)
     return list(getattr(kind, "model_fields", {}))

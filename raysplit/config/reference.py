@@ -20,10 +20,12 @@ from pydantic.fields import FieldInfo
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.unused import unused_by
+from raysplit.config.errors import section_type
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import dataset_names
 from raysplit.data.partition.laws import partition_names
 from raysplit.models.zoo import model_names
+from raysplit.runs.report_page import markdown_table
 from raysplit.schedulers.rules import Rules
 
 _INTRODUCTION = """# Configuration
@@ -51,7 +53,7 @@ def reference() -> str:
     meaning = descriptions(RunConfig)
     parts = [_INTRODUCTION, f"`seed` (whole number, at least 0; default 0): {meaning['seed']}\n"]
     for name, field in RunConfig.model_fields.items():
-        if (kind := _model_in(field.annotation)) is not None:
+        if (kind := section_type(field.annotation)) is not None:
             parts.append(_section(name, kind))
             parts += [_section(f"{name}.{key}", inner) for key, inner in _optional_sections(kind)]
     parts.append(_algorithms())
@@ -62,7 +64,7 @@ def reference() -> str:
 
 
 def _optional_sections(kind: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
-    found = [(key, _model_in(field.annotation), field.annotation) for key, field in kind.model_fields.items()]
+    found = [(key, section_type(field.annotation), field.annotation) for key, field in kind.model_fields.items()]
     return [
         (key, inner)
         for key, inner, whole in found
@@ -78,7 +80,7 @@ def descriptions(kind: type[BaseModel]) -> dict[str, str]:
 def undescribed() -> Iterator[str]:
     """Yield the keys without a description."""
     for name, field in RunConfig.model_fields.items():
-        kind = _model_in(field.annotation)
+        kind = section_type(field.annotation)
         missing = kind.model_fields.keys() - descriptions(kind).keys() - {"name"} if kind else set()
         yield from (f"{name}.{key}" for key in sorted(missing))
 
@@ -157,8 +159,6 @@ def _unused() -> str:
         with_it = list(dict.fromkeys(name for names in found.values() for name in names))
         lines.append(f"* {reason}: {_names(list(found))} with {_names(with_it)}")
     head = ["setting", *(f"`{name}`" for name in ALGORITHMS)]
-    table = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head))]
-    table += ["| " + " | ".join([key, *cells]) + " |" for key, cells in rows.items()]
     return "\n".join(
         [
             "## Settings and methods\n",
@@ -166,7 +166,7 @@ def _unused() -> str:
             "for those in this table. A run that sets one for a method that does not use it is refused, and so is an "
             "elastic run of a method that cannot be one. Codecs of `links` for values that a method does not send are "
             "left out with a warning, so that one file serves a comparison.\n",
-            *table,
+            markdown_table(head, [[key, *cells] for key, cells in rows.items()]),
             "\nThe reasons:\n",
             *lines,
             "",
@@ -175,7 +175,7 @@ def _unused() -> str:
 
 
 def _keys(section: str) -> list[str]:
-    kind = _model_in(RunConfig.model_fields[section].annotation)
+    kind = section_type(RunConfig.model_fields[section].annotation)
     return [f"{section}.{key}" for key in kind.model_fields] if kind else []
 
 
@@ -185,11 +185,6 @@ def _options(algorithm: type[Algorithm]) -> str:
     rows = [_row(key, field, meaning.get(key, "")) for key, field in kind.model_fields.items()]
     prose = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[0]
     return "\n".join([_plain(prose), "", *_HEAD, *rows]) if rows else "No options."
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    options = [annotation, *typing.get_args(annotation)]
-    return next((kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,7 @@ from raysplit.data.partition.laws import checked_parameters, partition_names
 from raysplit.data.reading import Kind, Layout, Reading
 from raysplit.models.zoo import checked_model_options, known_model
 from raysplit.options import MOST_OWNERS, LocationText, PathText, is_recorded, numbers_of
-from raysplit.paths import checked_name, expanded
+from raysplit.paths import FILE_SUFFIXES, checked_name, expanded
 from raysplit.registry import known, one_of
 from raysplit.schedulers.rules import Rules
 
@@ -107,7 +107,7 @@ class DataConfig(Named):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str, info: ValidationInfo) -> str:
-        if not value.endswith((".npz", ".parquet")):
+        if not value.endswith(FILE_SUFFIXES):
             return known_dataset(value)
         return value if is_recorded(info) else expanded(value)
 

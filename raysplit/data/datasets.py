@@ -23,7 +23,7 @@ from raysplit.data.rendered.stand_ins import load_faces_like, load_medic_like
 from raysplit.data.samples import DataSet
 from raysplit.data.sources.arrays import data_set_from_arrays, data_set_of_sides
 from raysplit.data.sources.dsprites import load_dsprites
-from raysplit.data.sources.files import SUFFIXES, load_file
+from raysplit.data.sources.files import load_file
 from raysplit.data.sources.image_table import load_image_table
 from raysplit.data.sources.map_style import is_array, side_of
 from raysplit.data.sources.shards import STREAMED, open_shards
@@ -31,6 +31,7 @@ from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
 from raysplit.given import held, is_given
 from raysplit.options import Count, checked_options
+from raysplit.paths import FILE_SUFFIXES
 from raysplit.registry import IMPORT_PATH, imported, known, unknown
 from raysplit.seeding import generator
 
@@ -79,14 +80,14 @@ def load_dataset(
     """
     if ":" in name:
         return _from_function(name, options, reading)
-    with naming(str(Path(root or ".") / name) if name.endswith(SUFFIXES) else root or name):
+    with naming(str(Path(root or ".") / name) if name.endswith(FILE_SUFFIXES) else root or name):
         return _by_name(name, root, download, augment, reading, checked_data_options(name, options))
 
 
 def _by_name(
     name: str, root: str | None, download: bool, augment: bool, reading: Reading, options: dict[str, Any]
 ) -> DataSet:
-    if name.endswith(SUFFIXES):
+    if name.endswith(FILE_SUFFIXES):
         return load_file(Path(root or ".") / name, reading=reading, **options)
     if name not in _own_names():
         from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
@@ -122,7 +123,7 @@ def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
     """Return the function that takes the options of a data set, and those of its parameters that are no options."""
     if ":" in name:
         return None, ()
-    if name.endswith(SUFFIXES):
+    if name.endswith(FILE_SUFFIXES):
         return load_file, ("path", "reading")
     if name == STREAMED:
         return open_shards, ("root", "reading")

@@ -81,8 +81,12 @@ def exits_are_errors() -> Iterator[None]:
     try:
         yield
     except SystemExit as ended:
-        way_out = "let it raise an error that says what is wrong"
-        raise RuntimeError(f"own code ended the program: {described(ended)}; {way_out}") from ended
+        raise RuntimeError(exit_text(ended)) from ended
+
+
+def exit_text(ended: SystemExit) -> str:
+    """Return what is said where code of the user's ends the program."""
+    return f"own code ended the program: {described(ended)}; let it raise an error that says what is wrong"
 
 
 def described(error: BaseException) -> str:

@@ -212,11 +212,6 @@ def concatenated(parts: Sequence[Values]) -> Values:
     return {name: torch.cat([part[name] for part in named]) for name in first}
 
 
-def tensors_of(values: Values) -> tuple[Tensor, ...]:
-    """Return the tensors in their order."""
-    return (values,) if isinstance(values, Tensor) else tuple(values.values())
-
-
 def feed(model: nn.Module, batch: Values) -> Any:
     """Return the output of a model for a batch; one tensor is passed by position, named ones by name."""
     return model(batch) if isinstance(batch, Tensor) else model(**batch)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -96,6 +96,17 @@ def entries(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.name != LOCK)
 
 
+def refuse_used(place: object, names: Collection[str], *, overwrite: bool) -> None:
+    """Raise `RunFolderUsed` if a new run cannot be at a path or URI, where entries of these names are."""
+    if names and not overwrite:
+        raise RunFolderUsed(
+            f"run folder {place} already holds a run; give another output.name (--name) or set "
+            f"output.overwrite=true (--overwrite) to replace it"
+        )
+    if names and CONFIG not in names:
+        raise RunFolderUsed(f"{place} is not empty and not a run folder; it is left unchanged, give another name")
+
+
 class RunFolder:
     """Writer of a run folder, which is empty or holds a run to replace until `begin`.
 
@@ -121,16 +132,7 @@ class RunFolder:
         self._continued: list[Row] | None = None
         self._presence: Presence | None = None
         self._has_config = False
-        if path.exists() and entries(path):
-            if not overwrite:
-                raise RunFolderUsed(
-                    f"run folder {path} already holds a run; give another output.name (--name) or set "
-                    f"output.overwrite=true (--overwrite) to replace it"
-                )
-            if not (path / "config.yaml").exists():
-                raise RunFolderUsed(
-                    f"{path} is not empty and not a run folder; it is left unchanged, give another name"
-                )
+        refuse_used(path, {entry.name for entry in entries(path)} if path.exists() else set(), overwrite=overwrite)
 
     def begin(self) -> None:
         """Make the folder empty for the run that begins now; a run that continues keeps what is there."""
@@ -156,9 +158,8 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path, rows: Sequence[Row]) -> RunFolder:
         """Open the folder of a run that continues after the rounds of ``rows``; `restore_rows` records them."""
-        folder = cls.__new__(cls)
-        folder.path = path
-        folder._has_begun, folder._replaced, folder._rows, folder._num_bytes = True, None, [], 0
+        folder = cls(path, overwrite=True)  # begun, so that nothing is cleared
+        folder._has_begun = True
         folder._presence, folder._has_config = Presence(path), (path / CONFIG).exists()
         for name in list(names_in(path)):  # what a process that was killed while it wrote has left
             if name.endswith(PART) and is_of_run(name):
@@ -196,7 +197,7 @@ class RunFolder:
     @property
     def advice(self) -> str:
         """What to do after a file could not be written."""
-        if not (self.path / "config.yaml").exists():
+        if not (self.path / CONFIG).exists():
             return TRY_AGAIN
         rounds = f"{len(self._rows)} rounds are recorded" if self._rows else "no round is recorded yet"
         return f"{rounds}; make room there, then go on: raysplit resume {self.path}"

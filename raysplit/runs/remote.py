@@ -21,14 +21,14 @@ from pyarrow import fs
 from raysplit.experiment.experiment import Experiment
 from raysplit.paths import checked_steps, fresh_folder, inside, is_uri, refuse_links_out
 from raysplit.runs.callback import Callback
-from raysplit.runs.folder import LOCK, Row, RunFolderUsed
+from raysplit.runs.folder import LOCK, Row, refuse_used
 from raysplit.runs.records.files import CONFIG, is_of_run, names_in
 from raysplit.runs.result import Result
 from raysplit.runs.storage import COPIES, below, last_part, opened
 
 logger = logging.getLogger(__name__)
 
-RECORDS = ("config.yaml", "metrics.jsonl", "summary.json", "environment.json", "traffic.parquet")
+RECORDS = (CONFIG, "metrics.jsonl", "summary.json", "environment.json", "traffic.parquet")
 """Files with the settings and metrics of a run, which are small beside its weights."""
 _CHUNK = 2**20  # bytes of a file in memory at a time
 
@@ -144,7 +144,7 @@ def runs_below(uri: str, marks: Collection[str]) -> list[tuple[str, str]]:
             logger.warning("left out: %s", error)
             continue
         files.setdefault(parent, set()).add(name)
-    found = {name for name, have in files.items() if name and "config.yaml" in have and have & set(marks)}
+    found = {name for name, have in files.items() if name and CONFIG in have and have & set(marks)}
     outer = [name for name in found if found.isdisjoint(map(str, PurePosixPath(name).parents))]
     return [(name, below(uri, name)) for name in sorted(outer)]
 
@@ -207,13 +207,5 @@ def _until_the_end(folder: Path) -> Path:
 
 def _refuse_used(uri: str, overwrite: bool) -> None:
     target, folder = opened(uri, "run folders")
-    names = {entry.base_name for entry in target.get_file_info(fs.FileSelector(folder, allow_not_found=True))}
-    if not names:
-        return
-    if not overwrite:
-        raise RunFolderUsed(
-            f"run folder {uri} already holds a run; give another output.name (--name) or set "
-            f"output.overwrite=true (--overwrite) to replace it"
-        )
-    if "config.yaml" not in names:
-        raise RunFolderUsed(f"{uri} is not empty and not a run folder; it is left unchanged, give another name")
+    found = target.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    refuse_used(uri, {entry.base_name for entry in found}, overwrite=overwrite)

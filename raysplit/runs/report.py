@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -133,9 +133,9 @@ def readable_runs(folders: Sequence[Path]) -> tuple[list[RunReport], dict[Path, 
     return read_runs(readable), left_out
 
 
-def check_target(runs: Sequence[RunReport], target: float | None) -> None:
-    """Raise ``ValueError`` for a target above 1 where all runs have accuracies."""
-    if target is not None and target > 1 and all(run.metric.name == "accuracy" for run in runs):
+def check_target(metrics: Collection[MetricName], target: float | None) -> None:
+    """Raise ``ValueError`` for a target above 1 where all of the metrics, one of each run, are accuracies."""
+    if target is not None and target > 1 and set(metrics) == {"accuracy"}:
         raise ValueError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")
 
 
@@ -217,6 +217,29 @@ def _last_evaluation(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"tested_on": last.get("tested_on"), "by_owner": {key: last[key] for key in OWNER_COLUMNS if key in last}}
 
 
+def percent(value: float | None) -> str:
+    """Format an accuracy; empty where there is none."""
+    return "" if value is None else f"{value:.1%}"
+
+
+def number(value: float | None) -> str:
+    """Format a loss; empty where there is none."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def result_columns(runs: Sequence[RunReport]) -> dict[str, list[str]]:
+    """Return the cells of the columns of best and last accuracies and losses, which depend on what the runs have."""
+    by_loss = common_figure(runs) == "loss"
+    columns = {}
+    if not by_loss or any(run.last_accuracy is not None for run in runs):
+        columns["best"] = [percent(run.best_accuracy) for run in runs]
+        columns["last"] = [percent(run.last_accuracy) for run in runs]
+    if by_loss:
+        columns["best loss"] = [number(run.best_loss) for run in runs]
+        columns["last loss"] = [number(run.last_loss) for run in runs]
+    return columns
+
+
 def owner_cells(run: RunReport) -> list[str] | None:
     """Return the cells of `OWNER_HEAD` about a run; None where it says nothing about single owners."""
     if run.tested_on is None and not run.by_owner:
@@ -230,8 +253,7 @@ def owner_cells(run: RunReport) -> list[str] | None:
         "majority_accuracy",
     )
     values = [last, *(run.by_owner.get(key) for key in keys)]
-    shown = "{:.1%}".format if name == "accuracy" else "{:.4g}".format
-    return [run.tested_on or "", *("" if value is None else shown(value) for value in values)]
+    return [run.tested_on or "", *map(percent if name == "accuracy" else number, values)]
 
 
 OWNER_HEAD = ("tested on", "last", "by owner", "worst owner", "spread", "majority label")

@@ -10,7 +10,16 @@ from typing import Any
 
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.read import Row, read_environment, read_metrics, read_traffic
-from raysplit.runs.report import OWNER_HEAD, RunReport, common_figure, differing_settings, owner_cells
+from raysplit.runs.report import (
+    OWNER_HEAD,
+    RunReport,
+    common_figure,
+    differing_settings,
+    number,
+    owner_cells,
+    percent,
+    result_columns,
+)
 
 MAX_ROUNDS = 20
 """Largest number of rounds in a table; of more rounds, evenly spread ones are shown, with the last."""
@@ -55,18 +64,15 @@ def page(
 
 
 def _results(runs: Sequence[RunReport], target: float | None) -> tuple[list[str], list[list[str]]]:
-    by_loss = common_figure(runs) == "loss"
-    by_accuracy = not by_loss or any(run.last_accuracy is not None for run in runs)
-    tested = (["best", "last"] if by_accuracy else []) + (["best loss", "last loss"] if by_loss else [])
+    tested = result_columns(runs)
     head = ["run", "partition", "rounds", *tested, "MiB sent", "s of training", "samples/s"]
     if target is not None:
         all_by_loss = all(run.metric.name == "loss" for run in runs)
-        head.append(f"rounds to {f'{target:.4g}' if all_by_loss else f'{target:.1%}'}")
+        head.append(f"rounds to {(number if all_by_loss else percent)(target)}")
     rows = []
-    for run in runs:
+    for index, run in enumerate(runs):
         row = [run.label, run.partition, f"{run.rounds} of {run.rounds_planned}"]
-        row += [_percent(run.best_accuracy), _percent(run.last_accuracy)] if by_accuracy else []
-        row += [_number(run.best_loss), _number(run.last_loss)] if by_loss else []
+        row += [cells[index] for cells in tested.values()]
         row += [f"{run.num_bytes / _MIB:,.1f}", f"{run.seconds:,.1f}", f"{run.samples_per_s:,.0f}"]
         if target is not None:
             point = run.reached(target)
@@ -96,7 +102,7 @@ def _course(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     table = []
     for row in shown:
         cells = [str(row["round"]), f"{row['train_loss']:.4f}"]
-        cells += [(_percent if name == "accuracy" else _number)(row.get(f"test_{name}")) for name in measures]
+        cells += [(percent if name == "accuracy" else number)(row.get(f"test_{name}")) for name in measures]
         cells += [str(row["num_owners"]), f"{row['seconds']:.2f}", f"{row['bytes'] / _MIB:,.2f}"]
         if elastic:
             cells += [str(row.get("num_members", "")), *(_some(row.get(key) or []) for key in ("came", "left"))]
@@ -139,11 +145,3 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table without a line break at its end; bars in cells are escaped."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *cells])
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from raysplit.cluster.codecs import codec_named
 from raysplit.cluster.codecs.affine import Int8
 from raysplit.cluster.codecs.casts import Float16
 from raysplit.experiment.links import LinkOptions
+from raysplit.plain_yaml import read
+from raysplit.runs.records.damaged import text_of
+from raysplit.runs.records.files import CONFIG
 from raysplit.serving.codec import VERSION
 from raysplit.serving.compression import Encoding
 
@@ -22,13 +22,15 @@ def trained_encoding(run: Path) -> Encoding:
     very bits.
 
     Raises:
-        ValueError: the run has no configuration, or a codec that this version of the wire format does not have.
+        ValueError: the run has no configuration or a damaged one, or a codec that this version of the wire format does
+            not have.
     """
-    path = run / "config.yaml"
-    if not path.exists():
-        raise ValueError(f"{run} has no config.yaml, so its codec is not known; give --encoding by name")
-    section: dict[str, Any] = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("links") or {}
-    text = LinkOptions.model_validate(section).smashed
+    try:
+        settings = read(text_of(run / CONFIG), str(run / CONFIG))
+    except FileNotFoundError:
+        raise ValueError(f"{run} has no {CONFIG}, so its codec is not known; give --encoding by name") from None
+    section = settings.get("links") if isinstance(settings, dict) else None
+    text = LinkOptions.model_validate(section or {}).smashed
     codec = codec_named(text)
     if codec is None or not codec.lossy:
         return Encoding.FLOAT32

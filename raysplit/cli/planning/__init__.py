@@ -1,1 +1,2 @@
-"""Commands that predict and plan: `plan` (with `quantities`), `simulate`, `profile`, `affinity` and `split_cost`."""
+"""Commands that predict and plan: `cuts`, `plan` (with `quantities` and `codec_plan`), `simulate`, `profile`, `codecs`,
+`affinity` and `split_cost`."""

@@ -75,7 +75,7 @@ def _print(plan: CodecPlan, budget_z: float, budget_g: float, cuts: Sequence[int
         soft_wrap=True,
     )
     if cuts is not None:
-        console.print(f"cuts: {list(cuts)}", soft_wrap=True, markup=False)
+        console.print(f"cuts: {list(cuts)}", soft_wrap=True)
     links = json.loads(json.dumps(plan.links()))  # equal codecs in copies, or YAML would write references to the first
     section = yaml.safe_dump(links, default_flow_style=True, width=10_000).strip()
-    console.print(f"links: {section}" if links else "no codec makes the round shorter", soft_wrap=True, markup=False)
+    console.print(f"links: {section}" if links else "no codec makes the round shorter", soft_wrap=True)

@@ -51,7 +51,7 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
     from raysplit.runs.storage import beside
 
     reports, left_out = readable_runs(runs)
-    check_target(reports, target)
+    check_target([run.metric.name for run in reports], target)
     path, note = chosen(figure, beside(runs[0]) / "comparison.png")
     drawn = str(path) if any(run.curve for run in reports) else None
     if drawn is not None:
@@ -96,26 +96,23 @@ def results_table(runs: Sequence[RunReport]) -> Table:
 
     A column for the partition appears where partitions differ, and columns for losses where a run has no accuracy.
     """
-    from raysplit.runs.report import common_figure
+    from raysplit.runs.report import common_figure, result_columns
 
     shared = shared_partition(runs)
     table = Table(title=shared, title_style="bold", title_justify="left")
     table.add_column("algorithm")
     if shared is None:
         table.add_column("partition")
-    by_loss = common_figure(runs) == "loss"
-    by_accuracy = not by_loss or any(run.last_accuracy is not None for run in runs)
-    tested = (["best", "last"] if by_accuracy else []) + (["best loss", "last loss"] if by_loss else [])
+    tested = result_columns(runs)
     for name in ("rounds", *tested, "sent", "training", "samples/s"):
         table.add_column(name, justify="right")
     best = _best_run(runs, common_figure(runs))
-    for run in runs:
+    for index, run in enumerate(runs):
         table.add_row(
             run.label,
             *([run.partition] if shared is None else []),
             str(run.rounds) if run.rounds == run.rounds_planned else f"{run.rounds} of {run.rounds_planned}",
-            *([_percent(run.best_accuracy), _percent(run.last_accuracy)] if by_accuracy else []),
-            *([_number(run.best_loss), _number(run.last_loss)] if by_loss else []),
+            *(cells[index] or _NOTHING for cells in tested.values()),
             human_bytes(run.num_bytes),
             f"{run.seconds:.1f} s",
             f"{run.samples_per_s:,.0f}",
@@ -140,7 +137,9 @@ def owner_table(runs: Sequence[RunReport]) -> Table:
 
 def target_table(runs: Sequence[RunReport], target: float) -> Table:
     """Build the table of rounds, bytes and time that each run took to reach the target accuracy, or loss."""
-    shown = _percent if any(run.metric.name == "accuracy" for run in runs) else _number
+    from raysplit.runs.report import number, percent
+
+    shown = percent if any(run.metric.name == "accuracy" for run in runs) else number
     table = Table(title=f"to reach {shown(target)}", title_style="bold", title_justify="left")
     table.add_column("algorithm")
     for name in ("rounds", "sent", "training"):
@@ -160,11 +159,3 @@ def _best_run(runs: Sequence[RunReport], figure: Figure) -> RunReport | None:
     return max(
         (run for run in runs if run.last_accuracy is not None), key=lambda run: run.last_accuracy or 0.0, default=None
     )
-
-
-def _number(value: float | None) -> str:
-    return _NOTHING if value is None else f"{value:.4g}"
-
-
-def _percent(value: float | None) -> str:
-    return _NOTHING if value is None else f"{value:.1%}"

@@ -11,7 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from raysplit.cli.streams import Console
+from raysplit.cli.streams import Console, echo
+from raysplit.paths import expanded
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
@@ -42,7 +43,7 @@ def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
     config, with_owners = _config(source, overrides)
     record = inspect_data(config, with_owners=with_owners)
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        echo(json.dumps(record, indent=2))
     else:
         _print(record)
 
@@ -52,6 +53,7 @@ def _config(source: str, overrides: tuple[str, ...]) -> tuple[RunConfig, bool]:
     from raysplit.config.overrides import read_tree
     from raysplit.config.run import check_config, load_config
 
+    source = expanded(source)
     path = Path(source)
     if path.is_dir() and (path / "config.yaml").is_file():
         path = path / "config.yaml"

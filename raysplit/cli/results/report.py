@@ -46,7 +46,7 @@ def report(runs: tuple[Path, ...], output: Path | None, target: float | None) ->
     from raysplit.runs.report_page import page
 
     reports, left_out = readable_runs(runs)
-    check_target(reports, target)
+    check_target([run.metric.name for run in reports], target)
     path, note = chosen(output, Path("report.md"))
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = path.with_suffix(".png")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysplit.cli.options import ROOT, NamedRun, runs_in
-from raysplit.cli.progress import accuracy_text, loss_text
+from raysplit.cli.progress import tested_texts
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import natural_width, print_table
 from raysplit.paths import expanded
@@ -100,8 +100,5 @@ def existing(run: NamedRun) -> NamedRun:
 
 def result_of(rows: list[Row]) -> str:
     """Return the metrics of the last evaluation in the rows."""
-    tested = [row for row in rows if "test_accuracy" in row or "test_loss" in row]
-    if not tested:
-        return "not evaluated"
-    last = tested[-1]
-    return f"accuracy {accuracy_text(last, 4)}" if "test_accuracy" in last else f"test loss {loss_text(last, 4)}"
+    texts = (tested_texts(row, 4) for row in reversed(rows))
+    return next(filter(None, texts), ["not evaluated"])[0]

@@ -69,8 +69,8 @@ def sweep(
         echo(f"start: {IMPORTING}", err=True)
     from raysplit.api import train_cell
     from raysplit.cli.pictures.sweep import draw_sweep
-    from raysplit.config.errors import ConfigError
     from raysplit.config.overrides import read_tree
+    from raysplit.runs.report import check_target
     from raysplit.sweeps.report import table
     from raysplit.sweeps.run import run_sweep
     from raysplit.sweeps.sweep import cells, local_folder, parse_axis
@@ -78,8 +78,7 @@ def sweep(
     axes = [parse_axis(text) for text in over]
     tree = read_tree(config, overrides)
     grid = cells(tree, axes)
-    if target is not None and target > 1 and all(c.config.training.loss == "cross_entropy" for c in grid):
-        raise ConfigError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")
+    check_target(["accuracy" if c.config.training.loss == "cross_entropy" else "loss" for c in grid], target)
     folder = local_folder(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
     progress = _Progress(console, len(grid), folder)
     with going_on(lambda: f"kept; go on with: {shlex.join(['raysplit', *sys.argv[1:]])}"):
@@ -114,11 +113,7 @@ class _Progress:
         row = read_metrics(self._folder / "cells" / cell.name)[-1]
         result = f"accuracy {accuracy_text(row, 3)}" if "test_accuracy" in row else f"loss {loss_text(row, 3)}"
         was_there = " (kept)" if kept else ""
-        self._console.print(
-            f"{self._done}/{self._total}  {cell.name}  {result}{was_there}",
-            highlight=False,
-            markup=False,
-        )
+        self._console.print(f"{self._done}/{self._total}  {cell.name}  {result}{was_there}", highlight=False)
 
 
 def heading(axes: Sequence[Axis], tree: dict[str, object]) -> str:

@@ -24,7 +24,6 @@ from raysplit.data.sources.arrays import data_set_from_arrays
 from raysplit.registry import shown
 
 WRITE_AGAIN = "write the Parquet file again"
-SUFFIXES = (".npz", ".parquet")
 
 
 def load_file(

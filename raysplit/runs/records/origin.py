@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from raysplit.given import is_given
-from raysplit.paths import own_folder
+from raysplit.paths import FILE_SUFFIXES, own_folder
 from raysplit.runs.records.damaged import bytes_of
 from raysplit.runs.records.files import CONFIG
 from raysplit.runs.records.read import read_environment, read_settings
@@ -29,7 +29,6 @@ MARK = "mark"
 """Key of the mark in ``environment.json``."""
 
 _IMPORT_PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
-_FILES = (".npz", ".parquet")
 _KEY_BYTES = 32
 
 
@@ -81,7 +80,9 @@ def effects_of(settings: Mapping[str, Any]) -> Effects:
         "cluster.address": "sends code and data to",
         **({"data.root": "writes downloads to"} if downloads else {}),
     }
-    read = {"data.root": "reads"} | ({"data.name": "reads"} if texts.get("data.name", "").endswith(_FILES) else {})
+    read = {"data.root": "reads"} | (
+        {"data.name": "reads"} if texts.get("data.name", "").endswith(FILE_SUFFIXES) else {}
+    )
     writes, reads = (
         [f"{verb} {texts[key]}  ({key})" for key, verb in kinds.items() if key in texts] for kinds in (written, read)
     )

@@ -38,3 +38,10 @@ def test_a_codec_that_the_wire_does_not_have(codec: Any, tmp_path: Path) -> None
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no config.yaml, so its codec is not known; give --encoding by name"):
         trained_encoding(tmp_path)
+
+
+def test_a_damaged_configuration(tmp_path: Path) -> None:
+    """An edge device had half of the file, and `raysplit edge --encoding trained` ended in a traceback of PyYAML."""
+    (tmp_path / "config.yaml").write_text("links: {smashed: [int8")
+    with pytest.raises(ValueError, match=r"config.yaml is not valid YAML: .*line 1"):
+        trained_encoding(tmp_path)

@@ -90,6 +90,17 @@ def test_folders_are_pictures_or_shards(folder: Path) -> None:
     assert (record["samples"], record["owners"]["samples"]) == ({"test": 2}, {"owner-0": 3, "owner-1": 5})
 
 
+def test_variables_in_paths_are_expanded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``'$DATA/pictures'`` was looked for as a data set of that name, where `data.root` takes it."""
+    monkeypatch.setenv("DATA", str(folder))
+    for label in ("a", "b"):
+        (folder / "pictures" / label).mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (4, 4), 40 * i).save(folder / "pictures" / label / f"{i}.png")
+    for source, name in (("$DATA/mine.npz", str(folder / "mine.npz")), ("$DATA/pictures", "ImageFolder")):
+        assert json.loads(shown(source, "--json"))["name"] == name
+
+
 def test_settings_that_do_not_apply_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.max_value is 16\.0, and data set digits already says"):
         CliRunner().invoke(inspect, ["digits", "--set", "data.max_value=16"], catch_exceptions=False)
