@@ -24,7 +24,7 @@ from raysplit.cluster.links.kinds import KINDS
 from raysplit.disk import PART, TRY_AGAIN, append_line, told_where, written
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.environment import environment
-from raysplit.runs.records.files import CONFIG, is_of_run, names_in, remove_run
+from raysplit.runs.records.files import CONFIG, is_of_run, names_in, put_back, remove_earlier, remove_run, set_aside
 from raysplit.runs.records.files import LOCK as LOCK
 from raysplit.runs.records.origin import MARK, mark_of
 from raysplit.runs.records.presence import Presence
@@ -104,6 +104,9 @@ class RunFolder:
         overwrite: replace a run that is in the folder.
         clear_others: clears what the run keeps elsewhere, when the run begins and when it is discarded.
 
+    A run with rounds that is replaced is set aside in the folder until the first round of the new one ends; `discard`
+    puts it back.
+
     Raises:
         RunFolderUsed: the folder is not empty, and ``overwrite`` is false or the folder has no run.
     """
@@ -112,6 +115,7 @@ class RunFolder:
         self.path = path
         self._clear_others = clear_others
         self._has_begun = False
+        self._replaced: str | None = None
         self._rows: list[Row] = []
         self._num_bytes = 0
         self._continued: list[Row] | None = None
@@ -133,24 +137,28 @@ class RunFolder:
         if not self._has_begun:
             with told_where(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            self._clear()
+                if (self.path / "metrics.jsonl").exists():
+                    self._replaced = set_aside(self.path)
+                else:  # nothing to lose
+                    remove_run(self.path)
+            self._clear_others()
             self._has_begun, self._presence = True, Presence(self.path)
 
     def discard(self) -> None:
-        """Remove everything that a run without a finished round has written, so that its name is free again."""
+        """Remove all that a run without a finished round has written: the name is free again, or the old run's."""
         if self._has_begun and not self._rows:
-            self._clear()
-
-    def _clear(self) -> None:
-        remove_run(self.path)
-        self._clear_others()
+            self._clear_others()
+            if self._replaced is None:
+                remove_run(self.path)
+            else:
+                put_back(self.path, self._replaced)
 
     @classmethod
     def reopen(cls, path: Path, rows: Sequence[Row]) -> RunFolder:
         """Open the folder of a run that continues after the rounds of ``rows``; `restore_rows` records them."""
         folder = cls.__new__(cls)
         folder.path = path
-        folder._has_begun, folder._rows, folder._num_bytes = True, [], 0
+        folder._has_begun, folder._replaced, folder._rows, folder._num_bytes = True, None, [], 0
         folder._presence, folder._has_config = Presence(path), (path / CONFIG).exists()
         for name in list(names_in(path)):  # what a process that was killed while it wrote has left
             if name.endswith(PART) and is_of_run(name):
@@ -215,6 +223,9 @@ class RunFolder:
         append_line(path, json.dumps(row), self.advice)
         self._rows.append(row)
         self._num_bytes = path.stat().st_size
+        if self._replaced is not None:
+            remove_earlier(self.path)
+            self._replaced = None
 
     def replace_rows(self, rows: Sequence[Row]) -> None:
         """Replace all metrics by ``rows``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -40,9 +40,28 @@ def names_in(folder: Path) -> Iterator[str]:
 
 def remove_run(folder: Path) -> None:
     """Delete the files of a run, and the folders that are empty then; everything else stays, and so does the lock."""
-    for name in sorted(names_in(folder)):
-        if is_of_run(name) and name != LOCK:
-            (folder / name).unlink()
+    _remove(folder, [name for name in names_in(folder) if is_of_run(name) and name != LOCK])
+
+
+def remove_earlier(folder: Path) -> None:
+    """Delete the files that were set aside in the folder of a run, and the folders that are empty then."""
+    _remove(folder, [name for name in names_in(folder) if is_of_run(name) and name.startswith(EARLIER)])
+
+
+def put_back(folder: Path, name: str) -> None:
+    """Put what `set_aside` moved into the folder ``name`` in the place of the run that was begun after it."""
+    _remove(
+        folder, [each for each in names_in(folder) if is_of_run(each) and each != LOCK and not each.startswith(EARLIER)]
+    )
+    for each in sorted(names_in(folder / name)):
+        (folder / each).parent.mkdir(exist_ok=True)
+        os.replace(folder / name / each, folder / each)
+    _remove(folder, ())
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in sorted(names):
+        (folder / name).unlink()
     for parent, _, _ in os.walk(folder, topdown=False):
         if _OWN_FOLDER.fullmatch(Path(parent).relative_to(folder).as_posix()):
             with suppress(OSError):  # it holds somebody else's files

@@ -103,6 +103,16 @@ def test_divergence_in_the_first_round_is_one_message(capsys: pytest.CaptureFixt
     assert not Path("runs").exists()
 
 
+def test_a_run_that_is_replaced_is_there_until_the_new_one_has_a_round(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--overwrite`` removed the old run, and divergence in the first round the new one: both were lost."""
+    main(["train", "small.yaml", "--name", "one", "--quiet", "--set", "cluster.kind=local"])
+    before = {path: path.read_bytes() for path in Path("runs/one").rglob("*") if path.is_file()}
+    error_of(capsys, "cluster.kind=local", "training.optimizer.lr=1e30", "output.overwrite=true")
+    assert {path: path.read_bytes() for path in Path("runs/one").rglob("*") if path.is_file()} == before
+    main(["train", "small.yaml", "--name", "one", "--quiet", "--overwrite", "--set", "cluster.kind=local"])
+    assert {path for path in Path("runs/one").rglob("*") if path.is_file()} == before.keys()
+
+
 def test_divergence_later_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     changes = ("cluster.kind=local", "algorithm.name=fedavg", "training.loss=latefail:once", "evaluation.every=2")
     err = error_of(capsys, *changes)
