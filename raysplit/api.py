@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from raysplit.config.build import build, build_dry
+from raysplit.config.build import build_dry, maker
 from raysplit.config.errors import ConfigError
 from raysplit.config.planned_cuts import with_plans
 from raysplit.config.run import RunConfig, resolved
@@ -96,12 +96,8 @@ def train_config(
 ) -> Result:
     """Train a checked configuration; ``keep_ray`` stays connected for further runs. Otherwise as `train`."""
     planned = resolved(with_plans(config))
-    work = partial(train_new, _maker(planned), planned.cluster, planned.reliability, keep_ray=keep_ray)
+    work = partial(train_new, maker(planned), planned.cluster, planned.reliability, keep_ray=keep_ray)
     return _recorded(work, folder, overwrite or planned.output.overwrite, callbacks)
-
-
-def _maker(config: RunConfig) -> Callable[[str], Experiment]:
-    return lambda device: build(config, device=device)
 
 
 def _recorded(

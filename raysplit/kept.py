@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raysplit.config.build import build
+from raysplit.config.build import build, maker
 from raysplit.config.objects import section
-from raysplit.config.run import RunConfig, load_recorded
-from raysplit.experiment.experiment import Experiment
+from raysplit.config.run import load_recorded
 from raysplit.given import released
 from raysplit.models.spec import ModelSpec
 from raysplit.paths import expanded, is_uri
@@ -74,13 +73,8 @@ def resume_run(
         allow(local, "resume")
         _given_again(local, **objects)
         config = load_recorded(local)
-        make = partial(_made, config)
-        work = partial(train_on, make, config.cluster, config.reliability, local, from_start=from_start)
+        work = partial(train_on, maker(config), config.cluster, config.reliability, local, from_start=from_start)
         return work(callbacks=[*copies, *callbacks])
-
-
-def _made(config: RunConfig, device: str) -> Experiment:
-    return build(config, device=device)
 
 
 def _given_again(folder: Path, **objects: Any) -> None:

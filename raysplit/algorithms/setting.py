@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.parts.optim import OptimizerSpec
@@ -129,6 +129,16 @@ class Setting:
     cohort: CohortRules = field(default_factory=CohortRules)
     cohort_size: int | None = None
     links_keep_state: bool = False
+
+    def on(self, device: str) -> Setting:
+        """Return this setting with all computation on another torch device, evaluation too."""
+
+        def moved(parties: tuple[PartySpec, ...]) -> tuple[PartySpec, ...]:
+            return tuple(replace(party, arguments={**party.arguments, "device": device}) for party in parties)
+
+        if device == self.device:
+            return self
+        return replace(self, device=device, evaluators=moved(self.evaluators), validators=moved(self.validators))
 
     def num_samples(self, owner: str) -> int:
         """The number of training samples of an owner."""

@@ -6,8 +6,9 @@ The code that trains, predicts or records reads the experiment, never the config
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,22 @@ from raysplit.seeding import derive
 logger = logging.getLogger(__name__)
 
 
-def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
+def maker(config: RunConfig) -> Callable[[str], Experiment]:
+    """Return a function that makes the experiment for a torch device; the data are loaded once for all devices."""
+    built = cache(partial(build, config))
+
+    def make(device: str) -> Experiment:
+        experiment = built()
+        return replace(experiment, setting=experiment.setting.on(device))
+
+    return make
+
+
+def build(config: RunConfig) -> Experiment:
     """Load and partition the data, and build the experiment that a checked configuration describes.
 
     Args:
         config: the checked configuration.
-        device: the torch device of all parts, ``cpu`` or ``cuda``.
 
     Raises:
         ValueError: the data, the partition, the model and the training settings do not fit together.
@@ -65,7 +76,7 @@ def build(config: RunConfig, *, device: str = "cpu") -> Experiment:
         name: _owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
     }
     _tell_untested(owners, tests)
-    setting = _setting(config, data, owners, dict(zip(names, tests, strict=True)) if tests else None, device)
+    setting = _setting(config, data, owners, dict(zip(names, tests, strict=True)) if tests else None)
     return _experiment(config, setting, parts, about(config, data, parts))
 
 
@@ -165,7 +176,7 @@ def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> 
 
 
 def _setting(
-    config: RunConfig, data: DataSet, owners: dict[str, OwnerData], tests: Mapping[str, Indices] | None, device: str
+    config: RunConfig, data: DataSet, owners: dict[str, OwnerData], tests: Mapping[str, Indices] | None
 ) -> Setting:
     training, spec = config.training, _model_spec(config, data)
     _check_metric(config, data)
@@ -173,7 +184,7 @@ def _setting(
         evaluating_parties,
         owners=owners,
         transform=data.eval_transform,
-        how=Evaluating(spec=spec, loss=training.loss, seed=config.seed, device=device),
+        how=Evaluating(spec=spec, loss=training.loss, seed=config.seed),
     )
     return Setting(
         spec=spec,
@@ -193,7 +204,6 @@ def _setting(
         max_steps=training.max_steps,
         buffers=training.buffers,
         seed=config.seed,
-        device=device,
         evaluators=parties("evaluator", data.test, tests=tests, drawn=config.partition.name in TESTS_DRAWN),
         validators=() if data.val is None else parties("validator", data.val),
         rounds=training.rounds,

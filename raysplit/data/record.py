@@ -103,11 +103,10 @@ def _checked(transform: Transform, samples: Samples, which: str) -> Values:
 def _range(value: Tensor) -> list[float] | None:
     if not value.numel() or value.is_complex():
         return None
-    finite = value[value.isfinite()] if value.is_floating_point() else value
-    if not finite.numel():
-        return None
-    low, high = (finite.int() if finite.dtype == torch.bool else finite).aminmax()
-    return [low.item(), high.item()]
+    low, high = (value.int() if value.dtype == torch.bool else value).aminmax()
+    if low.isfinite() and high.isfinite():
+        return [low.item(), high.item()]
+    return _range(value[value.isfinite()])  # a copy, which the samples of a whole data set rarely need
 
 
 def _input(data: DataSet, key: str, seen: Tensor) -> Record:

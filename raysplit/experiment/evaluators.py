@@ -31,13 +31,11 @@ class Evaluating:
         spec: the model of the run.
         loss: name or import path of the loss of samples with one label.
         seed: seed of the run.
-        device: torch device of the computation.
     """
 
     spec: ModelSpec
     loss: str
     seed: int
-    device: str
 
 
 def evaluating_parties(
@@ -58,7 +56,7 @@ def evaluating_parties(
         owners: the data of each owner. Where the inputs of one differ from everybody's, the samples are evaluated as
             each owner sees them.
         transform: transform of everybody's inputs.
-        how: the model, the loss, the seed and the device.
+        how: the model, the loss and the seed.
         tests: the indices of each owner's own samples; None where it is not known whose they are.
         drawn: whether owners may share samples, of which they are tested on their own alone.
     """
@@ -87,7 +85,6 @@ def _evaluators(
                 "spec": how.spec,
                 "loss": how.loss,
                 "seed": how.seed,
-                "device": how.device,
                 "ownership": None
                 if owner_of is None
                 else Ownership(names=tuple(tests or ()), index=owner_of[i::count]),
@@ -119,7 +116,7 @@ def _domain_evaluators(
             name=f"{kind}-{i}",
             role="evaluator",
             build=DomainEvaluator,
-            arguments={"domains": tuple(domains[i::count]), "spec": how.spec, "loss": how.loss, "device": how.device},
+            arguments={"domains": tuple(domains[i::count]), "spec": how.spec, "loss": how.loss},
         )
         for i in range(count)
     )

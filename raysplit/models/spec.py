@@ -100,9 +100,7 @@ class ModelSpec:
 
     def fixed_state(self) -> dict[str, Tensor]:
         """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""
-        model = self.build()
-        state, fixed = model.state_dict(), fixed_names(model)
-        return {key: value for key, value in state.items() if key in fixed}
+        return {key: value.clone() for key, value in _fixed_state(self).items()}
 
     def _whole(self) -> nn.Module:
         model = self.build()
@@ -190,6 +188,14 @@ def _refuse_hooks(spec: ModelSpec, model: nn.Module) -> None:
                 f"the model {spec.name!r} has a hook at its weight {name!r}, which torch does not copy, so that it "
                 f"would be without effect; change the gradient in forward, by a torch.autograd.Function"
             )
+
+
+@lru_cache(maxsize=4)
+def _fixed_state(spec: ModelSpec) -> dict[str, Tensor]:
+    # Cached, because every evaluation asks for each model's, and most have none.
+    model = spec.build()
+    state, fixed = model.state_dict(), fixed_names(model)
+    return {key: value for key, value in state.items() if key in fixed}
 
 
 @lru_cache(maxsize=4)

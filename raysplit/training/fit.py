@@ -46,12 +46,9 @@ def refuse_unfit_loss(setting: Setting) -> None:
         try:
             with warnings.catch_warnings(), torch.enable_grad():  # so that a loss that cuts the gradient off shows
                 warnings.filterwarnings("error", message="Using a target size")  # torch's word for what broadcasts
-                value: Any = loss(_with_gradient(outputs), wire_labels(targets))
+                loss(_with_gradient(outputs), wire_labels(targets))
         except Exception as error:
             raise ValueError(f"{what}: {error}") from error
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        shown = _shown(value) if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise ValueError(f"{what}: a loss must return one number as a tensor, the mean over the batch, got {shown}")
     if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and _broadcasts(loss, outputs, targets):
         logger.warning(
             "%s: the loss of two samples is not the mean of their losses, as where [2, 1] and [2] broadcast to [2, 2]; "

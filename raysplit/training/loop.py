@@ -32,7 +32,7 @@ from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
 from raysplit.training.majority import majority_accuracies, majority_row
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
 from raysplit.training.model_checks import checked_parties
-from raysplit.training.preflight import expected_needs, refuse_too_little
+from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
 from raysplit.training.recovery.recovery import RECOVERABLE, Safety, deployed
@@ -52,6 +52,7 @@ async def run(
     resources: Mapping[str, float] | None = None,
     checkpoints: Checkpoints | None = None,
     start: Checkpoint | None = None,
+    checked: bool = False,
 ) -> Result:
     """Train the experiment on a cluster, and close the cluster at the end.
 
@@ -66,13 +67,14 @@ async def run(
         resources: the resources of the Ray cluster, which the run is checked against and which are recorded.
         checkpoints: the files of checkpoints; None keeps the last checkpoint only in memory.
         start: the checkpoint to continue from; None starts with the first round.
+        checked: whether `checked_parties` has accepted this experiment before.
     """
     notify = Callbacks(callbacks, experiment.reliability.on_callback_error)
     try:
         try:
             experiment.require_codecs()
             algorithm = experiment.begin()
-            parties = checked_parties(algorithm, experiment.setting.spec)
+            parties = deployed_parties(algorithm) if checked else checked_parties(algorithm, experiment.setting.spec)
             log_placed_cuts(algorithm)
             if experiment.reliability.preflight and resources and experiment.elastic is None:
                 refuse_too_little(expected_needs(experiment, algorithm, parties, resources), resources)

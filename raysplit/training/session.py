@@ -163,7 +163,7 @@ def _execute(
             experiment = _checked(make, "cuda" if has_cuda else "cpu", notify)
             pacing = Pacing(experiment) if experiment.topology and not options.elastic else None
             local = LocalCluster(pacing.emulate if pacing else None, links=experiment.link_rules())
-            result = run_to_end(work(experiment, local, callbacks=callbacks))
+            result = run_to_end(work(experiment, local, callbacks=callbacks, checked=True))
             return _with_prediction(result, pacing, local.log)
         experiment = _checked(make, "cpu", notify)
         with nullcontext() if keep_ray else ray_left_as_found():
@@ -175,7 +175,8 @@ def _execute(
             pacing = Pacing(experiment, layout) if experiment.topology and not options.elastic else None
             cluster = ray_cluster(experiment, layout, pacing.emulate if pacing else None)
             metrics = RayMetrics(_publisher(experiment))
-            running = work(experiment, cluster, callbacks=[*callbacks, metrics], meter=metrics, resources=resources)
+            told = [*callbacks, metrics]
+            running = work(experiment, cluster, callbacks=told, meter=metrics, resources=resources, checked=True)
             return _with_prediction(run_to_end(running), pacing, cluster.log)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raysplit.actors.parts.leaves import as_tuple, gradients, leaves
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
 from raysplit.cluster.links.kinds import Kind
 from raysplit.data.inputs import feed
@@ -78,29 +79,17 @@ def _step(parts: Sequence[nn.Module], x: Any, y: Any, loss: Any, has_heads: bool
     made: list[Any] = [feed(parts[0], x)]
     sent: list[tuple[Tensor, ...]] = []
     if has_heads and len(parts) > 1:
-        sent.append(_arrived(made[0]))
+        sent.append(leaves(made[0]))
         outputs: Any = {task: output for heads in parts[1:] for task, output in heads(*sent[0]).items()}
     else:
         for part in parts[1:]:
-            sent.append(_arrived(made[-1]))
+            sent.append(leaves(made[-1]))
             made.append(part(*sent[-1]))
         outputs = made.pop()
     loss(outputs, y).backward()
-    for z, leaves in reversed([*zip(made, sent, strict=True)]):
-        pairs = [(t, g) for t, g in zip(_tuple(z), _gradients(leaves), strict=True) if t.requires_grad]
+    for z, arrived in reversed([*zip(made, sent, strict=True)]):
+        pairs = [(t, g) for t, g in zip(as_tuple(z), as_tuple(gradients(arrived)), strict=True) if t.requires_grad]
         if pairs:
             torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
     smashed = [Crossing(kind="smashed", cut=i, tensors=tuple(t.detach() for t in z)) for i, z in enumerate(sent)]
-    return smashed + [Crossing(kind="gradients", cut=i, tensors=_gradients(z)) for i, z in enumerate(sent)]
-
-
-def _arrived(z: Any) -> tuple[Tensor, ...]:
-    return tuple(t.detach().requires_grad_(t.is_floating_point()) for t in _tuple(z))
-
-
-def _gradients(leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(torch.zeros_like(t) if t.grad is None else t.grad for t in leaves)
-
-
-def _tuple(z: Any) -> tuple[Tensor, ...]:
-    return z if isinstance(z, tuple) else (z,)
+    return smashed + [Crossing(kind="gradients", cut=i, tensors=as_tuple(gradients(z))) for i, z in enumerate(sent)]

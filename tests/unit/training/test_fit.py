@@ -144,3 +144,6 @@ def test_a_loss_that_broadcasts_is_told(caplog: pytest.LogCaptureFixture) -> Non
     assert "the loss of two samples is not the mean" not in caplog.text
     train(**base, training__loss="test_fit:squared")
     assert "the loss of two samples is not the mean of their losses, as where [2, 1] and [2] broadcast" in caplog.text
+    caplog.clear()
+    train_config(check_config(settings(**base, training__loss="test_fit:squared")))
+    assert caplog.text.count("the loss of two samples is not the mean") == 1
