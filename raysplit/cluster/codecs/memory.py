@@ -10,7 +10,7 @@ Sample numbers are sent as four bytes for each row. Both need the same sample to
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +35,10 @@ class Remembered(Codec):
         codec: codec of the changes; None for `Skip`, whose changes are not sent.
     """
 
-    number: ClassVar[int] = 48
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed",))
-    size_depends_on_values: ClassVar[bool] = True
-    keeps_state: ClassVar[bool] = True
+    number = 48
+    kinds = frozenset(("smashed",))
+    size_depends_on_values = True
+    keeps_state = True
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
@@ -102,8 +102,8 @@ class Remembered(Codec):
 class Delta(Codec):
     """The change of each sample since its last visit, by the codec after it in the chain."""
 
-    number: ClassVar[int] = 48
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed",))
+    number = 48
+    kinds = frozenset(("smashed",))
 
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         raise ValueError("delta needs a codec for the changes; give a chain such as [delta, int4]")
@@ -119,10 +119,10 @@ class Skip(Codec):
         similarity: cosine from which on a row is not sent.
     """
 
-    number: ClassVar[int] = 49
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed",))
-    size_depends_on_values: ClassVar[bool] = True
-    keeps_state: ClassVar[bool] = True
+    number = 49
+    kinds = frozenset(("smashed",))
+    size_depends_on_values = True
+    keeps_state = True
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.98
 
     def in_evaluation(self) -> Codec:
