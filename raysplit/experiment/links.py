@@ -171,12 +171,6 @@ class LinkOptions(Rules):
         selected = Selected(first)
         return codecs | {"gradients": selected if len(parts) == 1 else Chain([selected, *parts[1:]])}
 
-    @property
-    def lossy_at_cuts(self) -> bool:
-        """Whether smashed data are changed on their way, so that the trained model includes the codec."""
-        codecs = [codec for kind, codec in self.link_rules().all_codecs if kind == "smashed"]
-        return any(codec.lossy for codec in codecs)
-
 
 def _plain(codec: Codec) -> Codec:
     return codec.codec if isinstance(codec, Feedback) else codec

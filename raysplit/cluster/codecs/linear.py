@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from raysplit.cluster.codecs.affine import CHECKED
-from raysplit.cluster.codecs.codec import Arrays, Codec, Passage, ValueCodec, num_rows
+from raysplit.cluster.codecs.codec import Arrays, Passage, ValueCodec, num_rows
 from raysplit.cluster.codecs.sparse import Share
 
 Floats = npt.NDArray[np.floating]
@@ -156,7 +156,3 @@ def _matrix(size: int, dtype: np.dtype[np.floating]) -> Floats:
 
 def _numpy(dtype: torch.dtype) -> type[np.floating]:
     return np.float64 if dtype is torch.float64 else np.float32
-
-
-LINEAR: tuple[type[Codec], ...] = (C3, Project)
-"""Codecs whose gradient is coded with the same operator."""

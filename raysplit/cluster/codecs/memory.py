@@ -32,7 +32,7 @@ class Remembered(Codec):
     """The rows of known samples by one codec of their changes, and those of new samples by int8.
 
     Args:
-        codec: codec of the changes; None for `Skip`, whose changes are not sent.
+        codec: codec of the changes.
     """
 
     number = 48
@@ -67,7 +67,7 @@ class Remembered(Codec):
         arrays: list[npt.NDArray[Any]] = [samples]
         fresh = values[~known]
         if len(fresh):
-            arrays += self._sent(_FIRST, fresh, at)
+            arrays += _FIRST.encode(fresh.contiguous(), at)
             cache.set(samples[~known.numpy()], _FIRST.decode(arrays[1:4], tuple(fresh.shape), values.dtype, at))
         if known.any():
             before = cache.rows(samples[known.numpy()], values.dtype)
@@ -91,11 +91,6 @@ class Remembered(Codec):
             before = cache.rows(samples[known.numpy()], dtype)
             cache.set(samples[known.numpy()], before + self._codec.decode(rest, tuple(before.shape), dtype, at))
         return cache.rows(samples, dtype)
-
-    def _sent(self, codec: Codec, values: Tensor, at: Passage) -> Arrays:
-        arrays = codec.encode(values.contiguous(), at)
-        assert arrays is not None
-        return arrays
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
