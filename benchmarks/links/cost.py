@@ -18,6 +18,7 @@ import torch
 from raysplit.cluster.codecs import codec_named
 from raysplit.cluster.codecs.codec import Memory, Passage
 from raysplit.cluster.links.coding import coded, decoded
+from raysplit.cluster.links.kinds import Kind
 from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.prediction.codecs.crossing import crossings
@@ -28,8 +29,9 @@ CODECS: list[Any] = ["float16", "int8", {"codec": "int8", "by": "tensor"}, "int4
 def both_ways(codec: Any, values: list[torch.Tensor]) -> float:
     """CPU seconds to encode and decode smashed data and gradients."""
     began_s = time.process_time()
-    for kind, tensor in zip(("smashed", "gradients"), values, strict=True):
-        at = Passage("owner-0", "", kind, None, "", memory=Memory())  # type: ignore[arg-type]
+    kinds: tuple[Kind, ...] = ("smashed", "gradients")
+    for kind, tensor in zip(kinds, values, strict=True):
+        at = Passage("owner-0", "", kind, None, "", memory=Memory())
         sent = coded(codec, tensor, at)
         if sent is not None:
             decoded(codec, sent, at)

@@ -144,7 +144,7 @@ def decode(body: bytes, limits: Limits) -> Message:
         raise WireError(Reason.ENCODING, f"unknown encoding {encoding} (one of {[*map(int, Encoding)]})")
     kind, dims = Encoding(encoding), _checked_shape(dimensions, shape, limits)
     expected = payload_bytes(kind, math.prod(dims))
-    if num_bytes != len(body) - HEADER_BYTES or num_bytes != (num_bytes if expected is None else expected):
+    if num_bytes != len(body) - HEADER_BYTES or expected not in (None, num_bytes):
         announced = f"the header announces {num_bytes} bytes and {kind.name} of shape {list(dims)}"
         raise WireError(Reason.LENGTH, f"{announced}, but {len(body) - HEADER_BYTES} bytes follow")
     _check_affine(kind, scale, zero)

@@ -16,6 +16,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
+from raysplit.serving.front.access import bearer
 from raysplit.serving.transport import Reply, ServerUnreachable, WrongAnswer, shown
 
 MAX_REFUSAL_BYTES = 4096
@@ -57,7 +58,7 @@ class HttpTransport:
         self._client = httpx.AsyncClient(
             base_url=url,
             timeout=None,  # a limit for each wait would not end a reply of one byte per second
-            headers={"accept-encoding": "identity"} | ({} if token is None else {"authorization": f"Bearer {token}"}),
+            headers={"accept-encoding": "identity"} | ({} if token is None else {"authorization": bearer(token)}),
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             verify=True if tls is None else tls,
         )

@@ -44,7 +44,7 @@ class Affine(Codec):
     """
 
     bits: ClassVar[int]
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed", "gradients", "weights"))
+    kinds = frozenset(("smashed", "gradients", "weights"))
     by: Literal["tensor", "row", "channel", "tile"] = "row"
     rounding: Literal["nearest", "stochastic"] = "nearest"
 
@@ -54,7 +54,7 @@ class Affine(Codec):
         return super().for_kind(kind)
 
     @property
-    def mixes_rows(self) -> bool:  # type: ignore[override]
+    def mixes_rows(self) -> bool:
         """Whether one range serves several rows."""
         return self.by != "row"
 
@@ -143,19 +143,19 @@ def _draws(at: Passage, count: int) -> npt.NDArray[np.uint16]:
 class Int8(Affine):
     """Affine quantization with 8 bits."""
 
-    number: ClassVar[int] = 4
+    number = 4
     bits: ClassVar[int] = 8
 
 
 class Int4(Affine):
     """Affine quantization with 4 bits."""
 
-    number: ClassVar[int] = 5
+    number = 5
     bits: ClassVar[int] = 4
 
 
 class Int2(Affine):
     """Affine quantization with 2 bits."""
 
-    number: ClassVar[int] = 6
+    number = 6
     bits: ClassVar[int] = 2

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from raysplit.cluster.codecs.codec import Arrays, Codec, Passage
-from raysplit.cluster.links.kinds import Kind
 
 _MAX_EXPONENT = {torch.float32: 126, torch.float64: 1022}  # of a factor 2**e that the type holds exactly
 
@@ -22,7 +21,7 @@ class _Scaled(Codec):
     power of two is exact. Without it small gradients would underflow: the smallest normal float16 is 6e-5.
     """
 
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed", "gradients", "weights"))
+    kinds = frozenset(("smashed", "gradients", "weights"))
     top: ClassVar[int]
     cast: ClassVar[torch.dtype]
     item: ClassVar[str]
@@ -51,7 +50,7 @@ class _Scaled(Codec):
 class Float16(_Scaled):
     """Half precision, scaled by a power of two."""
 
-    number: ClassVar[int] = 1
+    number = 1
     top: ClassVar[int] = 15  # float16 ends below 2**16
     cast: ClassVar[torch.dtype] = torch.float16
     item: ClassVar[str] = "<f2"
@@ -60,7 +59,7 @@ class Float16(_Scaled):
 class BFloat16(_Scaled):
     """The first half of float32: its range and 8 bits of precision; nothing is scaled."""
 
-    number: ClassVar[int] = 2
+    number = 2
     cast: ClassVar[torch.dtype] = torch.bfloat16
     item: ClassVar[str] = "<u2"
 
@@ -77,7 +76,7 @@ class BFloat16(_Scaled):
 class Float8(_Scaled):
     """Eight bits, 4 of them exponent (e4m3), scaled by a power of two."""
 
-    number: ClassVar[int] = 3
+    number = 3
     top: ClassVar[int] = 8  # float8 ends at 448
     cast: ClassVar[torch.dtype] = torch.float8_e4m3fn
     item: ClassVar[str] = "u1"

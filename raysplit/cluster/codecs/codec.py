@@ -98,20 +98,23 @@ class Codec(ABC):
         needs_reference: whether weights are coded only as differences to weights that both ends have.
         is_portable: whether the bits are equal on all kinds of processors.
         keeps_state: whether the codec keeps something from one value to the next.
-        mixes_rows: whether the decoded rows of a batch depend on one another.
     """
 
-    number: ClassVar[int] = 255
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed", "gradients"))
-    lossy: ClassVar[bool] = True
-    size_depends_on_values: ClassVar[bool] = False
-    needs_reference: ClassVar[bool] = False
-    is_portable: ClassVar[bool] = True
-    keeps_state: ClassVar[bool] = False
-    mixes_rows: ClassVar[bool] = False
+    number: int = 255
+    kinds: frozenset[Kind] = frozenset(("smashed", "gradients"))
+    lossy: bool = True
+    size_depends_on_values: bool = False
+    needs_reference: bool = False
+    is_portable: bool = True
+    keeps_state: bool = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether the decoded rows of a batch depend on one another."""
+        return False
 
     @abstractmethod
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +39,9 @@ class C3(ValueCodec):
         keys: ``gaussian`` as in the paper, or ``unitary``, with which a row is no noise to itself.
     """
 
-    number: ClassVar[int] = 24
-    is_portable: ClassVar[bool] = False
-    mixes_rows: ClassVar[bool] = True
+    number = 24
+    is_portable = False
+    mixes_rows = True
     rows: Annotated[int, Field(ge=1)] = 8
     keys: Literal["gaussian", "unitary"] = "gaussian"
 
@@ -92,8 +92,8 @@ class Project(ValueCodec):
         ratio: number of coordinates in proportion to the values of a row.
     """
 
-    number: ClassVar[int] = 25
-    is_portable: ClassVar[bool] = False
+    number = 25
+    is_portable = False
     ratio: Share = 0.125
 
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,10 +24,10 @@ class Zstd(Codec):
     The bytes depend on the version of the library, the values never do. They are kept only if they are smaller.
     """
 
-    number: ClassVar[int] = 40
-    kinds: ClassVar[frozenset[Kind]] = _EVERY
-    lossy: ClassVar[bool] = False
-    size_depends_on_values: ClassVar[bool] = True
+    number = 40
+    kinds = _EVERY
+    lossy = False
+    size_depends_on_values = True
 
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         return math.prod(shape) * dtype.itemsize
@@ -92,14 +91,17 @@ class Chain(Codec):
                 raise ValueError(f"{names[0]} already codes its values; leave out values or {names[1]}")
             if not isinstance(before, ValueCodec):
                 raise ValueError(f"{names[0]} makes codes, which {names[1]} cannot encode; leave {names[1]} out")
-        self.number = self.codecs[0].number  # type: ignore[misc]
-        self.kinds = frozenset.intersection(*[codec.kinds for codec in self.codecs])  # type: ignore[misc]
-        self.lossy = any(codec.lossy for codec in self.codecs)  # type: ignore[misc]
-        self.size_depends_on_values = any(c.size_depends_on_values for c in self.codecs)  # type: ignore[misc]
-        self.needs_reference = any(codec.needs_reference for codec in self.codecs)  # type: ignore[misc]
-        self.is_portable = all(codec.is_portable for codec in self.codecs)  # type: ignore[misc]
-        self.keeps_state = any(codec.keeps_state for codec in self.codecs)  # type: ignore[misc]
-        self.mixes_rows = any(codec.mixes_rows for codec in self.codecs)  # type: ignore[misc]
+        self.number = self.codecs[0].number
+        self.kinds = frozenset.intersection(*[codec.kinds for codec in self.codecs])
+        self.lossy = any(codec.lossy for codec in self.codecs)
+        self.size_depends_on_values = any(c.size_depends_on_values for c in self.codecs)
+        self.needs_reference = any(codec.needs_reference for codec in self.codecs)
+        self.is_portable = all(codec.is_portable for codec in self.codecs)
+        self.keeps_state = any(codec.keeps_state for codec in self.codecs)
+
+    @property
+    def mixes_rows(self) -> bool:
+        return any(codec.mixes_rows for codec in self.codecs)
 
     def __repr__(self) -> str:
         return f"[{', '.join(map(repr, self.codecs))}]"

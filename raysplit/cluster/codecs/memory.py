@@ -10,7 +10,7 @@ Sample numbers are sent as four bytes for each row. Both need the same sample to
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +32,13 @@ class Remembered(Codec):
     """The rows of known samples by one codec of their changes, and those of new samples by int8.
 
     Args:
-        codec: codec of the changes; None for `Skip`, whose changes are not sent.
+        codec: codec of the changes.
     """
 
-    number: ClassVar[int] = 48
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed",))
-    size_depends_on_values: ClassVar[bool] = True
-    keeps_state: ClassVar[bool] = True
+    number = 48
+    kinds = frozenset(("smashed",))
+    size_depends_on_values = True
+    keeps_state = True
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
@@ -67,7 +67,7 @@ class Remembered(Codec):
         arrays: list[npt.NDArray[Any]] = [samples]
         fresh = values[~known]
         if len(fresh):
-            arrays += self._sent(_FIRST, fresh, at)
+            arrays += _FIRST.encode(fresh.contiguous(), at)
             cache.set(samples[~known.numpy()], _FIRST.decode(arrays[1:4], tuple(fresh.shape), values.dtype, at))
         if known.any():
             before = cache.rows(samples[known.numpy()], values.dtype)
@@ -92,18 +92,13 @@ class Remembered(Codec):
             cache.set(samples[known.numpy()], before + self._codec.decode(rest, tuple(before.shape), dtype, at))
         return cache.rows(samples, dtype)
 
-    def _sent(self, codec: Codec, values: Tensor, at: Passage) -> Arrays:
-        arrays = codec.encode(values.contiguous(), at)
-        assert arrays is not None
-        return arrays
-
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Delta(Codec):
     """The change of each sample since its last visit, by the codec after it in the chain."""
 
-    number: ClassVar[int] = 48
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed",))
+    number = 48
+    kinds = frozenset(("smashed",))
 
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         raise ValueError("delta needs a codec for the changes; give a chain such as [delta, int4]")
@@ -119,10 +114,10 @@ class Skip(Codec):
         similarity: cosine from which on a row is not sent.
     """
 
-    number: ClassVar[int] = 49
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed",))
-    size_depends_on_values: ClassVar[bool] = True
-    keeps_state: ClassVar[bool] = True
+    number = 49
+    kinds = frozenset(("smashed",))
+    size_depends_on_values = True
+    keeps_state = True
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.98
 
     def in_evaluation(self) -> Codec:

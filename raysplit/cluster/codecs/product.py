@@ -7,7 +7,7 @@ arXiv 2201.11865). The words are found by k-means for each tensor and sent with 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from torch import Tensor
 from raysplit.cluster.codecs.affine import CHECKED
 from raysplit.cluster.codecs.codec import Arrays, Codec, Passage, num_rows
 from raysplit.cluster.codecs.packing import index_bits, packed, packed_bytes, unpacked
-from raysplit.cluster.links.kinds import Kind
 
 _ITERATIONS = 4
 
@@ -33,10 +32,10 @@ class ProductQuantization(Codec):
         words: number of words in the codebook.
     """
 
-    number: ClassVar[int] = 26
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed", "gradients"))
-    is_portable: ClassVar[bool] = False
-    mixes_rows: ClassVar[bool] = True
+    number = 26
+    kinds = frozenset(("smashed", "gradients"))
+    is_portable = False
+    mixes_rows = True
     sub: Annotated[int, Field(ge=1)] = 8
     words: Annotated[int, Field(ge=2, le=65536)] = 16
 

@@ -45,9 +45,9 @@ class TopK(ValueCodec):
             the codec of gradients. The default is ``through`` unless gradients have a codec.
     """
 
-    number: ClassVar[int] = 16
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed", "gradients", "weights"))
-    needs_reference: ClassVar[bool] = True
+    number = 16
+    kinds = frozenset(("smashed", "gradients", "weights"))
+    needs_reference = True
     num_heads: ClassVar[int] = 1
     ratio: Share = 0.1
     by: Literal["row", "tensor"] = "row"
@@ -137,8 +137,8 @@ class RandTopK(TopK):
         alpha: expected share of the selected values that are not among the largest.
     """
 
-    number: ClassVar[int] = 17
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("smashed", "gradients"))
+    number = 17
+    kinds = frozenset(("smashed", "gradients"))
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.1
 
     def in_evaluation(self) -> Codec:
@@ -177,8 +177,8 @@ class Selected(ValueCodec):
         of: codec of the smashed data.
     """
 
-    number: ClassVar[int] = 18
-    kinds: ClassVar[frozenset[Kind]] = frozenset(("gradients",))
+    number = 18
+    kinds = frozenset(("gradients",))
 
     def __init__(self, of: TopK) -> None:
         self._of = of
@@ -220,9 +220,9 @@ class Selected(ValueCodec):
 class Bitmap(ValueCodec):
     """A bit for each value, and the values that are not zero: lossless by itself, for the outputs of a ReLU."""
 
-    number: ClassVar[int] = 19
-    lossy: ClassVar[bool] = False
-    size_depends_on_values: ClassVar[bool] = True
+    number = 19
+    lossy = False
+    size_depends_on_values = True
     num_heads: ClassVar[int] = 1
 
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:

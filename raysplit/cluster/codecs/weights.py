@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -36,9 +36,9 @@ class STC(Codec):
         ratio: share of the values that are sent, at least one value.
     """
 
-    number: ClassVar[int] = 32
-    kinds: ClassVar[frozenset[Kind]] = _WEIGHTS
-    needs_reference: ClassVar[bool] = True
+    number = 32
+    kinds = _WEIGHTS
+    needs_reference = True
     ratio: Share = 0.01
 
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
@@ -80,11 +80,11 @@ class PowerSGD(Codec):
         rank: the rank.
     """
 
-    number: ClassVar[int] = 33
-    kinds: ClassVar[frozenset[Kind]] = _WEIGHTS
-    needs_reference: ClassVar[bool] = True
-    is_portable: ClassVar[bool] = False
-    keeps_state: ClassVar[bool] = True
+    number = 33
+    kinds = _WEIGHTS
+    needs_reference = True
+    is_portable = False
+    keeps_state = True
     rank: Annotated[int, Field(ge=1)] = 2
 
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
@@ -118,15 +118,15 @@ class Feedback(Codec):
         codec: the codec of the differences.
     """
 
-    kinds: ClassVar[frozenset[Kind]] = _WEIGHTS
-    keeps_state: ClassVar[bool] = True
+    kinds = _WEIGHTS
+    keeps_state = True
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
-        self.number = codec.number  # type: ignore[misc]  # both ends see the header of the codec
-        self.needs_reference = codec.needs_reference  # type: ignore[misc]
-        self.is_portable = codec.is_portable  # type: ignore[misc]
-        self.size_depends_on_values = codec.size_depends_on_values  # type: ignore[misc]
+        self.number = codec.number  # both ends see the header of the codec
+        self.needs_reference = codec.needs_reference
+        self.is_portable = codec.is_portable
+        self.size_depends_on_values = codec.size_depends_on_values
 
     def __repr__(self) -> str:
         return f"{self.codec!r} with feedback"
