@@ -12,8 +12,9 @@ LOWEST := .venv-lowest
 LOWEST_LOCK := requirements-lowest.lock
 RAY_SAMPLE := $(addprefix tests/ray/test_,ray_cluster.py mpsl_ray.py recovery.py jobs.py serving.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
-COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-emit-index-url \
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url \
 	--no-annotate --no-header
+LOWEST_EXTRAS := compiled dev hf highs metrics serve shapes3d timm  # datasets would raise the lowest pyarrow
 SOURCES := $(wildcard raysplit tests benchmarks examples)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 
@@ -79,8 +80,8 @@ docs: $(READY)  ## write docs/configuration.md and docs/matrix.md from the code
 
 lock: $(READY)  ## pin the newest and the lowest versions that pyproject.toml allows (installs uv into .venv)
 	@$(PIP) install uv
-	@$(COMPILE) pyproject.toml --output-file $(LOCK)
-	@$(COMPILE) --resolution lowest-direct pyproject.toml --output-file $(LOWEST_LOCK)
+	@$(COMPILE) --all-extras pyproject.toml --output-file $(LOCK)
+	@$(COMPILE) $(LOWEST_EXTRAS:%=--extra %) --resolution lowest-direct pyproject.toml --output-file $(LOWEST_LOCK)
 	@if grep -nE '://|--|@' $(LOCK) $(LOWEST_LOCK); then echo "a lock file names a place; it must name packages only" >&2; exit 1; fi
 	@for lock in $(LOCK) $(LOWEST_LOCK); do echo "$$lock: $$(grep -c == $$lock) packages"; done
 
