@@ -84,7 +84,7 @@ class DataOwner:
         self._spec = recipes[0].spec
         self._dtype: torch.dtype = getattr(torch, self._spec.dtype)
         self._loss = resolve_loss(training.loss)
-        self._running: asyncio.Future[Any] | None = None
+        self._running: asyncio.Future[OwnerReport] | None = None
         self._mean_gradient = torch.zeros(0)
         self._reset_counts()
 

@@ -19,7 +19,7 @@ _HOOKS = ("_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_ho
 
 class _Entry(NamedTuple):
     name: str
-    holder: dict[str, Tensor | None]
+    holder: Mapping[str, Tensor | None]
     key: str
 
 

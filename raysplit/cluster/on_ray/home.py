@@ -31,17 +31,20 @@ class Home:
         link: link of this process.
         load: meter of the load of the parties in this process.
         handles: handles of the parties in this process, by name.
+        together: calls to other places that leave at the end of the turn, by place.
     """
 
     place: str = ""
     link: Link = field(default_factory=Link)
     load: LoadMeter = field(default_factory=LoadMeter)
     handles: dict[str, Any] = field(default_factory=dict)
+    together: dict[str, Any] = field(default_factory=dict)
 
     def furnish(self, rules: LinkRules, network: Network | None) -> None:
         """Remove all parties, and start a new link with these rules and this network."""
         self.link = make_link(rules, network)
         self.handles.clear()
+        self.together.clear()
 
     def now_s(self) -> float:
         """Return the time of a value that is computed now, on the clock of an emulated run."""
@@ -66,7 +69,7 @@ class HomePromise(LocalPromise):
     """The promise of a call within a place, whose waits are measured."""
 
     def __init__(
-        self, task: asyncio.Task[Envelope], link: Link, load: LoadMeter, kind: Kind = "other", step: Any = None
+        self, task: asyncio.Future[Envelope], link: Link, load: LoadMeter, kind: Kind = "other", step: Any = None
     ) -> None:
         super().__init__(task, link, kind, step)
         self._load = load
