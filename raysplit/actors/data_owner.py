@@ -23,7 +23,6 @@ from raysplit.data.inputs import Values, feed
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
 from raysplit.models.frozen import load_trained
-from raysplit.models.state_entries import names_of
 from raysplit.seeding import derive, generator, torch_generator
 
 Program = Callable[..., Awaitable[Any]]
@@ -217,7 +216,7 @@ class DataOwner:
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Load the weights and buffers of the parts held here; other entries are ignored."""
         for stage in self._stages:
-            stage.load_weights({key: state[key] for key in names_of(stage.part.module) if key in state})
+            stage.load_weights({key: state[key] for key in stage.part.names() if key in state})
 
     parts_state, load_parts = weights, load_weights  # their former names
 

@@ -46,11 +46,9 @@ def original(name: str) -> str:
 
 @contextmanager
 def answered_together() -> Iterator[None]:
-    """Within this context calls are made whose answers are awaited together, so that they may travel together.
+    """Make calls within this context whose answers are awaited together: they may travel in one message each way.
 
-    A failure of one is told at once. Leave the context before awaiting anything.
-
-    Example::
+    A failure of one is told at once. Leave the context before awaiting anything::
 
         with answered_together():
             runs = [owner.run_round(program, team, context) for owner in owners]

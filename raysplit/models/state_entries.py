@@ -119,7 +119,7 @@ def names_of(module: nn.Module) -> list[str]:
 
 
 def _is_torchs(module: nn.Module) -> bool:
-    return all(
+    return isinstance(module, nn.Module) and all(  # a simulation has weightless stand-ins
         not any(getattr(each, hooks) for hooks in _HOOKS)
         and all(getattr(type(each), name) is getattr(nn.Module, name) for name in _TORCHS)
         for each in module.modules()

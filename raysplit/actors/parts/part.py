@@ -20,7 +20,7 @@ from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
 from raysplit.models.optimizer_step import use_up_gradients
-from raysplit.models.state_entries import parameters_of, tensors_of
+from raysplit.models.state_entries import names_of, parameters_of, tensors_of
 
 Received = Tensors | Mapping[str, Tensor]
 """The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
@@ -181,6 +181,10 @@ class TrainablePart:
     @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in parameters_of(self.module))
+
+    def names(self) -> list[str]:
+        """Return the names of all weights and buffers, frozen ones too."""
+        return names_of(self.module)
 
     def weights(self) -> dict[str, Tensor]:
         """Copy what is trained, and buffers, to main memory, under the names of the whole model."""
