@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from raysplit.cluster.contract import COORDINATOR, current_party
+from raysplit.registry import printable
 
 FORMAT = "%(asctime)s %(levelname)s [%(place)s %(party)s] %(name)s: %(message)s"
 
@@ -26,10 +27,17 @@ class Labels(logging.Filter):
         return True
 
 
+class Lines(logging.Formatter):
+    """A formatter of `printable` lines: names and errors in them may be those of others."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def label_logs(place: str) -> None:
     """Write the log of raysplit in this process to standard error, with a line per owner and round."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(Lines(FORMAT))
     handler.addFilter(Labels(place))
     logger = logging.getLogger("raysplit")
     logger.handlers = [handler]
