@@ -33,8 +33,7 @@ from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import Envelope, Sealed, num_bytes, opened, sealed, unpack
 from raysplit.cluster.local.calls import LocalPromise, kind_of, received, restore_links, time_of_encoding, with_links
 from raysplit.cluster.on_ray.answers import GONE, Outcomes, Request, Together, cause_of, first_line, unwrapped
-from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here
-from raysplit.cluster.on_ray.process import keep_freed_memory, label_logs
+from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here, keep_freed_memory, label_logs
 from raysplit.cluster.processors import processor
 from raysplit.own_code import make_reachable
 
