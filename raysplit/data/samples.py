@@ -27,6 +27,7 @@ from raysplit.data.inputs import (
 )
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.transforms import Transform
+from raysplit.tasks import inferred_kind
 
 Indices = npt.NDArray[np.int64]
 _Raw = tuple[bytearray, torch.dtype, tuple[int, ...]]
@@ -40,10 +41,11 @@ class Samples:
     Attributes:
         x: inputs, a tensor [N, ...] or tensors [N, ...] by name: ``uint8`` images, floating numbers, integers (such as
             tokens) or ``bool`` masks.
-        y: class labels [N] int64, or the targets [N, ...] of each task by name.
+        y: class labels [N] int64, other targets [N, ...] (numbers, or classes of pixels or tokens), or the targets
+            [N, ...] of each task by name.
 
     Raises:
-        ValueError: when lengths differ, an input has another type, or class labels are not int64 of shape [N].
+        ValueError: when lengths differ, or an input or the targets have another type.
 
     Example:
         >>> samples = Samples(x=torch.rand(6, 1, 8, 8), y=torch.tensor([0, 1, 2, 0, 1, 2]))
@@ -66,10 +68,8 @@ class Samples:
                 raise ValueError(
                     f"{name} holds {value.dtype}; inputs are uint8 images, floating numbers, integers or masks"
                 )
-        if isinstance(self.y, Tensor) and (self.y.dtype != torch.int64 or self.y.ndim != 1):
-            raise ValueError(
-                f"y is {self.y.dtype} of shape {tuple(self.y.shape)}; class labels must be int64 of shape [N]"
-            )
+        if isinstance(self.y, Tensor):
+            _check_targets(self.y)
         first, length = inputs[0][0], len(self)
         for name, value in [*inputs[1:], *_named("y", self.y)]:
             if len(value) != length:
@@ -108,7 +108,8 @@ class DataSet:
     Attributes:
         train: training samples.
         test: test samples.
-        num_classes: number of classes.
+        num_classes: number of classes; for other targets, the number of outputs that a model needs: labels, numbers to
+            estimate, or tokens of the vocabulary.
         input_shape: shape of one transformed sample, without the batch dimension; derived from ``inputs`` if left out.
         transform: transform of training batches, random augmentation included.
         eval_transform: transform of validation and test batches.
@@ -179,7 +180,7 @@ class DataSet:
     def _check_labels(self, side: str, samples: Samples) -> None:
         """Raise ``ValueError`` for a class label beyond the number of classes."""
         y = samples.y
-        tasks = {"y": (y, self.num_classes)} if isinstance(y, Tensor) else {}
+        tasks = {"y": (y, self.num_classes)} if isinstance(y, Tensor) and inferred_kind(y) == "classification" else {}
         if not isinstance(y, Tensor) and self.classes is not None:
             tasks = {f"y[{task!r}]": (y[task], len(names)) for task, names in self.classes.items() if task in y}
         for name, (labels, num_classes) in tasks.items():
@@ -230,6 +231,16 @@ def _raw(tensor: Tensor) -> _Raw:
 def _tensor(raw: _Raw) -> Tensor:
     memory, dtype, shape = raw
     return torch.frombuffer(memory, dtype=dtype).reshape(shape) if memory else torch.empty(shape, dtype=dtype)
+
+
+def _check_targets(y: Tensor) -> None:
+    """Raise ``ValueError`` unless targets are numbers, class labels [N] in int64, or classes of pixels or tokens."""
+    if y.ndim and (y.is_floating_point() or y.dtype == torch.int64 or (y.ndim > 1 and y.dtype == torch.uint8)):
+        return
+    raise ValueError(
+        f"y is {y.dtype} of shape {tuple(y.shape)}; class labels must be int64 of shape [N], other targets numbers or "
+        f"classes of shape [N, ...], one entry per sample"
+    )
 
 
 def _check_owners(side: str, ids: npt.NDArray[np.generic] | None, samples: Samples) -> None:
