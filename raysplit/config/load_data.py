@@ -28,6 +28,7 @@ from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.models.spec import ModelSpec
 from raysplit.models.token_limits import limits_of
+from raysplit.registry import number_of
 from raysplit.seeding import derive, generator
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
     if split.name != "natural_id" or split.num_owners != len(found.shards):
         raise ValueError(
             f"{section.root}/train has {len(found.shards)} files, one for each owner, and the partition is "
-            f"{split.name} over {split.num_owners} owners; set partition.name=natural_id and "
+            f"{split.name} over {number_of(split.num_owners, 'owner')}; set partition.name=natural_id and "
             f"partition.num_owners={len(found.shards)}"
         )
     ends = np.cumsum([len(shard) for shard in found.shards])

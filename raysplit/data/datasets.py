@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from raysplit.data.failures import call_own, naming, refuse_too_large
+from raysplit.data.failures import call_own, is_there, naming, refuse_too_large
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
@@ -32,7 +32,7 @@ from raysplit.data.sources.taskonomy import load_taskonomy
 from raysplit.given import held, is_given
 from raysplit.options import Count, checked_options
 from raysplit.paths import FILE_SUFFIXES
-from raysplit.registry import IMPORT_PATH, imported, known, unknown
+from raysplit.registry import IMPORT_PATH, imported, known, shown, unknown
 from raysplit.seeding import generator
 
 
@@ -49,7 +49,14 @@ def _own_names() -> list[str]:
 
 def known_dataset(name: str) -> str:
     """Return a name of `dataset_names` or an import path. Raises ``ValueError``, with the closest name, for another."""
-    return name if name in _own_names() else known("data set", name, dataset_names())
+    if name in _own_names():
+        return name
+    if ":" not in name and name not in dataset_names() and is_there(Path(name)) and Path(name).is_dir():
+        raise ValueError(
+            f"{shown(name)} is a folder; for pictures in a folder per class set data.name=ImageFolder and "
+            f"data.root={name}, for a Parquet file per owner data.name=shards and data.root={name}"
+        )
+    return known("data set", name, dataset_names())
 
 
 def load_dataset(

@@ -21,7 +21,7 @@ from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.runs.callback import Callback, Callbacks
-from raysplit.runs.folder import Row, RunFolder
+from raysplit.runs.folder import DIVERGED, Row, RunFolder
 from raysplit.runs.metric import to_targets
 from raysplit.runs.result import CUT_SHORT, Meter, Result
 from raysplit.runs.rows import Ledger
@@ -136,7 +136,8 @@ class _Loop:
             while (over := self._over()) is None:
                 await self._attempt(len(self._ledger.rows))
         except BaseException as error:
-            if self._saved(CUT_SHORT) and isinstance(error, ArithmeticError) and (reached := self._reached()):
+            has_diverged = isinstance(error, ArithmeticError)
+            if self._saved(DIVERGED if has_diverged else CUT_SHORT) and has_diverged and (reached := self._reached()):
                 error.add_note(reached)
             raise
         self._callbacks.stage_began("write")
