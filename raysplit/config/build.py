@@ -31,6 +31,7 @@ from raysplit.data.sources.shards import STREAMED
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.experiment.evaluators import Evaluating, evaluating_parties
 from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.tasks import checked_task
 from raysplit.given import held, is_given
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.dense.spec import MultiTaskSpec
@@ -39,6 +40,7 @@ from raysplit.models.spec import ModelSpec
 from raysplit.models.token_limits import check_tokens
 from raysplit.prediction.dry_setting import dry, no_data
 from raysplit.seeding import derive
+from raysplit.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,10 @@ def build(config: RunConfig) -> Experiment:
         name: _owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
     }
     _tell_untested(owners, tests)
-    setting = _setting(config, data, owners, dict(zip(names, tests, strict=True)) if tests else None)
+    task = checked_task(
+        config.task, data, dict(zip(names, shards, strict=True)), loss=config.training.loss, source=config.data.name
+    )
+    setting = _setting(config, data, owners, task, dict(zip(names, tests, strict=True)) if tests else None)
     return _experiment(config, setting, parts, about(config, data, parts))
 
 
@@ -183,15 +188,20 @@ def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> 
 
 
 def _setting(
-    config: RunConfig, data: DataSet, owners: dict[str, OwnerData], tests: Mapping[str, Indices] | None
+    config: RunConfig,
+    data: DataSet,
+    owners: dict[str, OwnerData],
+    task: Task | None,
+    tests: Mapping[str, Indices] | None,
 ) -> Setting:
     training, spec = config.training, _model_spec(config, data)
+    loss = task or training.loss
     _check_metric(config, data)
     parties = partial(
         evaluating_parties,
         owners=owners,
         transform=data.eval_transform,
-        how=Evaluating(spec=spec, loss=training.loss, seed=config.seed),
+        how=Evaluating(spec=spec, loss=loss, seed=config.seed),
     )
     return Setting(
         spec=spec,
@@ -201,7 +211,7 @@ def _setting(
             shuffle=training.shuffle,
             last_batch=training.rule_of_last_batch,
             restart_optimizer=training.restarts_owners(resolve_algorithm(config.algorithm.name)),
-            loss=training.loss,
+            loss=loss,
             seed=config.seed,
         ),
         optimizer=training.optimizer.spec(),

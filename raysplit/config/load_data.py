@@ -72,7 +72,7 @@ def load(config: RunConfig) -> DataSet:
         root=section.root,
         download=section.download,
         augment=section.augment,
-        reading=section.reading(),
+        reading=replace(section.reading(), task=config.task.kind if config.task else None),
         **section.options,
     )
     train, owner = data.train, data.natural_owner

@@ -224,7 +224,7 @@ def _refuse_reading(what: str, reading: Reading) -> None:
 def _from_function(path: str, options: dict[str, Any], reading: Reading) -> DataSet:
     made = held(path) if is_given(path) else _called(imported("data set", path), path, options)
     if isinstance(made, DataSet):
-        if not is_given(path) or made.reading != reading:  # given arrays were read by these settings
+        if not is_given(path) or made.reading.named() != reading.named():  # given arrays were read by these settings
             _refuse_reading(f"the DataSet of {path}", reading)
         return made
     if not isinstance(made, tuple | list) or len(made) != 2 or all(map(is_array, made)):

@@ -42,13 +42,15 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         newer_links = {"rules": [], "warmup_rounds": 0, "auto": False, "budget_z": 0.01, "budget_g": 0.1}
         links = tree.get("links", {}).items()
         tree |= {"links": {k: v for k, v in links if newer_links.get(k, _UNKNOWN) != v}} if links else {}
+    if tree.get("task") is None:
+        tree.pop("task", None)
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys
         del tree["model"]["send_inputs"]
     if tree["training"].get("last_batch") == "keep":
         del tree["training"]["last_batch"]
     if "data" in tree:
         tree["data"] = {key: value for key, value in tree["data"].items() if _NEWER.get(key, _UNKNOWN) != value}
-    newer = {"metric": None, "target_loss": None, "links": "as_trained"}
+    newer = {"metric": None, "target_loss": None, "links": "as_trained", "target": None, "naive": True}
     tree["evaluation"] = {k: v for k, v in tree["evaluation"].items() if k not in newer or v != newer[k]}
     tree["reliability"] = {key: tree["reliability"][key] for key in _RELIABILITY}
     usual = ClusterOptions().model_dump(mode="json")

@@ -27,9 +27,9 @@ from raysplit.runs.result import CUT_SHORT, Meter, Result
 from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
+from raysplit.training.controls import majority_accuracies, majority_row, naive_figures
 from raysplit.training.divergence import measure_batch_divergence, measure_divergence
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
-from raysplit.training.majority import majority_accuracies, majority_row
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
@@ -125,6 +125,8 @@ class _Loop:
         self._at_cuts = codecs_at_cuts(experiment, algorithm)
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracies(experiment.setting.owners)
+        self._task = experiment.setting.task
+        self._naive = naive_figures(experiment)
         self._tested: Tested | None = None
         self._idle = IdleCodecs(experiment.link_rules())
 
@@ -232,9 +234,10 @@ class _Loop:
         at_cuts = self._at_cuts if round >= self._experiment.links.warmup_rounds else None
         models = algorithm.models()
         self._tested = await evaluated(algorithm, models, owners, at_cuts)
-        row = evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
+        row = evaluation_row(self._tested, self._task, self._naive)
+        row |= majority_row(self._majority, self._tested.by_owner)
         if at_cuts is not None:
-            plain = evaluation_row(await evaluated(algorithm, models, owners))
+            plain = evaluation_row(await evaluated(algorithm, models, owners), self._task)
             row |= {f"{key}_uncoded": plain[key] for key in ("test_accuracy", "test_loss") if key in plain}
         self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         return row
