@@ -96,6 +96,9 @@ def _inputs(inputs: dict[str, Any]) -> Table:
     for name, entry in inputs.items():
         there = entry["to_model"]
         stored = f"{entry['stored']} {entry['shape']}" if "stored" in entry else "made by the transform"
+        if "lengths" in entry:
+            least, mean, most = entry["lengths"]
+            stored += f", {least:.0f} to {most:.0f} long, {mean:.1f} on average"
         table.add_row(
             Text(name),
             stored,

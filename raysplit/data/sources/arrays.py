@@ -55,8 +55,7 @@ def data_set_from_arrays(
     samples = Samples(x=inputs.values, y=labels.sides[0])
     if owner is not None:
         check_owners(owner, size, source)
-    targets = labels.sides[0]
-    train, test = _split_by_class(targets, test_fraction) if split is None else split_sides(split, size, source)
+    train, test = split_by_class(labels.sides[0], test_fraction) if split is None else split_sides(split, size, source)
     return data_set(
         samples.take(train),
         samples.take(test),
@@ -128,7 +127,7 @@ def data_set(
     )
 
 
-def _split_by_class(targets: Tensor, fraction: float) -> tuple[Array, Array]:
+def split_by_class(targets: Tensor, fraction: float) -> tuple[Array, Array]:
     """Hold out a share of every class, or of all samples where targets are no class labels."""
     is_label = targets.ndim == 1 and not targets.is_floating_point()
     return stratified_split(targets.numpy() if is_label else np.zeros(len(targets), np.int64), fraction=fraction)
