@@ -125,8 +125,7 @@ class _Loop:
         self._at_cuts = codecs_at_cuts(experiment, algorithm)
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracies(experiment.setting.owners)
-        self._task = experiment.setting.task
-        self._naive = naive_figures(experiment)
+        self._task, self._naive = experiment.setting.task, naive_figures(experiment)
         self._tested: Tested | None = None
         self._idle = IdleCodecs(experiment.link_rules())
 
