@@ -143,6 +143,23 @@ class NodeHandle(PartyHandle, Protocol):
         Returns this owner's mean loss, and the gradient of its ``z`` at the weights before the step.
         """
 
+    def clip(self, step_id: StepId, norms: Mapping[int, Tensor]) -> Promise[Tensor]:
+        """Complete the step of the last part, and return the factor [] on all gradients of the step.
+
+        Args:
+            step_id: the owner's step.
+            norms: the norms [T] of the gradients of all other parts, by number of the part.
+
+        Raises:
+            NonFiniteNorm: if the norm of the model is NaN or infinite.
+        """
+
+    def norms(self, step_id: StepId) -> Promise[Tensor]:
+        """Return the norms [T] of the gradients of the owner's replica, after its backward pass."""
+
+    def update(self, step_id: StepId, factor: Tensor) -> Promise[None]:
+        """Apply the gradients of the owner's replica, multiplied by a factor []."""
+
     def absent(self) -> Promise[list[str]]:
         """Return the names of the owners for which others wait at this node."""
 

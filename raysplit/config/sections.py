@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from raysplit.actors.steps.rules import Precision
 from raysplit.data.datasets import checked_data_options, known_dataset
 from raysplit.data.domains import domain_names
 from raysplit.data.partition.laws import checked_parameters, partition_names
@@ -54,10 +55,23 @@ class ModelConfig(Named):
     """Name or import path of the network."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of weights and smashed data."""
+    precision: Precision = "full"
+    """Number type of forward passes in training: ``full`` is ``dtype``; ``bf16`` computes matrix
+    products and convolutions in bfloat16, while weights, their gradients, optimizer states and the loss stay in
+    float32. Evaluation has full precision."""
+    recompute: bool = False
+    """Keep only the inputs of a part between its forward and its backward pass, and run forward again in backward: less
+    memory, more time, the same numbers."""
     send_inputs: tuple[str, ...] = ()
     """Inputs that may leave their owners as they are, where a cut would send them; the one unnamed input is ``x``."""
 
     _known = field_validator("name")(lambda cls, value: known_model(value))
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> Self:
+        if self.precision == "bf16" and self.dtype != "float32":
+            raise ValueError(f"precision is bf16 and dtype is {self.dtype}; set dtype to float32, or leave one out")
+        return self
 
     @staticmethod
     def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,12 @@ class Experiment:
             "training.server_optimizer": (setting.server_optimizer, setting.optimizer),
             "training.buffers": (setting.buffers, "average"),
             "training.cohort_size": (setting.cohort_size, None),
+            "training.accumulate": (setting.training.accumulate, 1),
+            "training.clip": (setting.clip, None),
+            "training.warmup_steps": (setting.warmup_steps, 0),
+            "training.lr_schedule_per": (setting.lr_schedule_per, "round"),
+            "model.precision": (setting.precision, "full"),
+            "model.recompute": (setting.recompute, False),
             "evaluation.divergence_every": (self.evaluation.divergence_every, None),
             "cluster.elastic": (self.elastic, None),
         }

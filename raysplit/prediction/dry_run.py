@@ -145,6 +145,10 @@ def _outcome(value: T) -> Callable[[], T]:
 _nothing = _outcome(None)
 
 
+async def _no_update() -> None:
+    """Do nothing: micro-batches of the step follow."""
+
+
 class DryPart:
     """Part of a dry model, with the methods of a `TrainablePart` and its module."""
 
@@ -217,8 +221,10 @@ class DryStage:
     def backward(self, step_id: StepId, g: TensorSize) -> Awaitable[TensorSize]:
         return self._run("backward", step_id, self.part.backward(g.num_rows))
 
-    def update(self, step_id: StepId) -> Awaitable[None]:
-        return self._run("update", step_id, _nothing)
+    exchanges_norms = False
+
+    def update(self, step_id: StepId, factor: None = None) -> Awaitable[None]:
+        return self._run("update", step_id, _nothing) if step_id.is_last else _no_update()
 
     def loss_gradient(self, step_id: StepId, z: TensorSize, y: Any, loss: Any) -> Awaitable[tuple[float, TensorSize]]:
         return self._run("loss", step_id, self.part.loss_gradient(z.num_rows))

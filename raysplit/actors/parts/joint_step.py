@@ -105,11 +105,11 @@ def joint_gradients(
     with dropout_stream(stream):
         if rule.server_forward == "grad_avg":
             inputs = [leaves(z, part.device) for z in zs]
-            outputs: list[Any] = [module(*z) for z in inputs]
+            outputs: list[Any] = [part.passes.widened(part.run(*z)) for z in inputs]
         else:
             columns = zip(*(as_tuple(z) for z in zs), strict=True)
             inputs = [leaves(tuple(_rows(column) for column in columns), part.device)]
-            joined = module(*inputs[0])
+            joined = part.passes.widened(part.run(*inputs[0]))
             outputs = _split(joined, rows)
     if one_mean:  # one mean over all rows, bit for bit as centralized training; own losses are only reported
         y = _cat(ys)
@@ -118,7 +118,7 @@ def joint_gradients(
         means = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
         target = torch.stack([w * mean for w, mean in zip(weights, means, strict=True)]).sum()
         losses = loss_values(means)
-    with dropout_stream(stream):  # what is checkpointed computes its forward again
+    with dropout_stream(stream), part.passes.backward(module):
         target.backward()  # type: ignore[no-untyped-call]
     if rule.reduction == "client_mean":
         for parameter in module.parameters():
@@ -144,7 +144,7 @@ def _own_gradients(
     for z, y in zip(zs, ys, strict=True):
         own = leaves(z, part.device)
         with dropout_stream(stream):
-            value = loss(part.module(*own), y)
+            value = loss(part.passes.widened(part.run(*own)), y)
             torch.autograd.grad(value, [v for v in own if v.requires_grad], allow_unused=True)
         sent.append(gradients(own))
     for name, buffer in part.module.named_buffers():

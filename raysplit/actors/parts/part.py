@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 from raysplit.actors.parts.leaves import Tensors, as_tuple, gradients, leaves, untuple
 from raysplit.actors.parts.losses import Loss
-from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.optim import OWN_RATE, OptimizerSpec
+from raysplit.actors.steps.clip import scale_gradients, trained_parameters
+from raysplit.actors.steps.passes import Passes
+from raysplit.actors.steps.rules import StepRules
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
 from raysplit.models.optimizer_step import use_up_gradients
@@ -59,6 +62,7 @@ class TrainablePart:
         input_gradients: whether to compute the gradients of the inputs, which the first part does not need.
         proximal_mu: weight mu of the term mu * (weight - weight at the last load), which is added to every gradient
             (FedProx, Li et al. 2020, arXiv 1812.06127).
+        rules: further rules of its steps.
         device: torch device of the computation.
 
     Attributes:
@@ -73,14 +77,16 @@ class TrainablePart:
         *,
         input_gradients: bool = True,
         proximal_mu: float = 0.0,
+        rules: StepRules | None = None,
         device: str = "cpu",
     ) -> None:
         self.module = module.to(device)
+        self.passes = Passes(rules or StepRules(), device)
         self.device = device
         self.input_gradients = input_gradients
         self.proximal_mu = proximal_mu
         self._spec = optimizer
-        self._lr_scale = 1.0
+        self._lr_scale = self._step_scale = 1.0
         self._optimizer: torch.optim.Optimizer | None = None
         self._stream = 0
         self._inputs: tuple[Tensor, ...] = ()
@@ -102,23 +108,31 @@ class TrainablePart:
         given = zip(self._outputs, as_tuple(g), strict=True)
         pairs = [(output, d.to(self.device)) for output, d in given if output.requires_grad]
         if pairs:
-            with dropout_stream(self._stream):  # what is checkpointed computes its forward again
+            with dropout_stream(self._stream), self.passes.backward(self.module):
                 torch.autograd.backward([output for output, _ in pairs], [d for _, d in pairs])
         return self._take_input_gradients()
 
-    def loss_gradient(self, z: Received, y: Any, loss: Loss, *, stream: int) -> tuple[float, Tensors]:
+    def loss_gradient(
+        self, z: Received, y: Any, loss: Loss, *, stream: int, share: float = 1.0
+    ) -> tuple[float, Tensors]:
         """Run forward, loss and backward in one, and return the loss and the gradients of the inputs.
 
-        A part with several heads may return a mapping from task to output, which the loss receives unchanged.
+        A part with several heads may return a mapping from task to output, which the loss receives unchanged. Of a
+        micro-batch, the gradients are those of the loss times its ``share`` of the targets of the step.
         """
         self._compute(z, stream)
-        value = loss(untuple(self._outputs), on_device(y, self.device))
-        with dropout_stream(stream):
-            value.backward()  # type: ignore[no-untyped-call]
+        value = loss(self.passes.widened(untuple(self._outputs)), on_device(y, self.device))
+        target = value if share == 1.0 else value * share
+        with dropout_stream(stream), self.passes.backward(self.module):
+            target.backward()  # type: ignore[no-untyped-call]
         return float(value.detach()), self._take_input_gradients()
 
-    def step(self) -> None:
-        """Apply the accumulated gradients and clear them."""
+    def run(self, *inputs: Tensor, **named: Tensor) -> Any:
+        """Run the module forward by the rules of its steps."""
+        return self.passes.forward(self.module, *inputs, **named)
+
+    def step(self, clip: Callable[[list[nn.Parameter]], Tensor] | None = None) -> None:
+        """Apply the accumulated gradients, multiplied by what ``clip`` returns for the weights, and clear them."""
         if self.frozen:
             self.module.zero_grad()
         if self._optimizer is None or self.frozen:
@@ -127,6 +141,9 @@ class TrainablePart:
             self._add_proximal_term()
         if self.before_step is not None:
             self.before_step()
+        if clip is not None:
+            trained = trained_parameters(self.module)
+            scale_gradients(trained, clip(trained))
         use_up_gradients(self._optimizer)
 
     def predict(self, z: Received) -> Tensors:
@@ -148,7 +165,7 @@ class TrainablePart:
             self._inputs = tuple([v.detach().to(self.device) for v in as_tuple(z)])
         self._stream = stream
         with dropout_stream(stream):
-            self._outputs = as_tuple(self.module(*self._inputs, **named))
+            self._outputs = as_tuple(self.run(*self._inputs, **named))
 
     def set_mode(self) -> None:
         """Set the module to training mode, or to evaluation mode while this part is frozen."""
@@ -199,15 +216,23 @@ class TrainablePart:
 
     def restart_optimizer(self) -> None:
         """Discard the optimizer's state, such as momentum."""
-        self._optimizer = self._spec.build(self.module.parameters())
+        self._optimizer = self._spec.build_for(self.module)
         self.scale_learning_rate(self._lr_scale)
 
     def scale_learning_rate(self, factor: float) -> None:
         """Set the learning rate to the configured one times the factor of the round's schedule."""
         self._lr_scale = factor
+        self._set_rates()
+
+    def scale_step(self, factor: float) -> None:
+        """Set the factor of the next step, which multiplies that of the round."""
+        self._step_scale = factor
+        self._set_rates()
+
+    def _set_rates(self) -> None:
         if self._optimizer is not None:
             for group in self._optimizer.param_groups:
-                group["lr"] = self._spec.lr * factor
+                group["lr"] = group.get(OWN_RATE, self._spec.lr) * self._lr_scale * self._step_scale
 
     def set_learning_rate(self, rate: float) -> None:
         """Replace the configured learning rate, which the round's schedule still multiplies."""
@@ -245,7 +270,7 @@ class TrainablePart:
         """Restore the state before `pack`, bit for bit, in a module of the same kind with any weights."""
         self.module = module.to(self.device)
         fill(self.module, packed.tensors)
-        self._optimizer = self._spec.build(self.module.parameters())
+        self._optimizer = self._spec.build_for(self.module)
         if packed.optimizer is not None:
             self._load_optimizer(packed.optimizer)
 
