@@ -1,6 +1,7 @@
 """Lookup of the names that users write: registered names, and import paths ``"package.module:name"``.
 
-What users write is shown in messages of bounded length, however long or deep it is.
+What users write is shown in messages of bounded length, however long or deep it is. Text of others, such as the name of
+a run that somebody sent or a server's message, is shown by `printable` and `one_line`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import pkgutil
 import reprlib
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,6 +53,26 @@ _SHOW = _Shown()
 def shown(value: object) -> str:
     """Return a value for a message as Python writes it, cut in the middle where it is long."""
     return _SHOW.repr(value)
+
+
+def printable(text: str) -> str:
+    r"""Return text for a terminal, a page or a picture: whatever cannot be seen is written by its number.
+
+    These are control characters, which move the cursor, paint and rename the window (``\x1b``), marks of direction,
+    which show a name backwards (``\u202e``), and other invisible ones. Line ends, tabs and spaces of all widths stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each in "\n\t" or _is_seen(each) else ascii(each)[1:-1] for each in text)
+
+
+def one_line(text: object) -> str:
+    """Return `printable` text in one line, in which line ends and tabs are written by their numbers, too."""
+    return "".join(each if _is_seen(each) else ascii(each)[1:-1] for each in str(text))
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def clipped(text: str, most: int) -> str:

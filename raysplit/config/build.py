@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
-from raysplit.config.load_data import about, divided, load, streamed_owners
+from raysplit.config.load_data import about, divided, load, streamed_owners, within_positions
 from raysplit.config.run import RunConfig
 from raysplit.data.batches import LocalTraining
 from raysplit.data.domains import domain, flip_labels
@@ -36,6 +36,7 @@ from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.given_model import GivenModel
 from raysplit.models.spec import ModelSpec
+from raysplit.models.token_limits import check_tokens
 from raysplit.prediction.dry_setting import dry, no_data
 from raysplit.seeding import derive
 
@@ -68,9 +69,10 @@ def build(config: RunConfig) -> Experiment:
         if found.test_owner is not None:
             tests = named_tests(found.names, found.test_owner)
     else:
-        data = load(config)
+        data = _loaded(config)
         parts, tests = divided(config, data)
-        shards = [data.train.take(part) for part in parts]
+        check_tokens(data, _model_spec(config, data), parts)
+        shards = [data.train.subset(part) for part in parts]
     names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
         name: _owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
@@ -82,7 +84,11 @@ def build(config: RunConfig) -> Experiment:
 
 def model_of(config: RunConfig) -> ModelSpec:
     """Load the data and describe the model that a checked configuration names. Raises ``ValueError`` as `build`."""
-    return _model_spec(config, streamed_owners(config)[0].outline if config.data.name == STREAMED else load(config))
+    return _model_spec(config, streamed_owners(config)[0].outline if config.data.name == STREAMED else _loaded(config))
+
+
+def _loaded(config: RunConfig) -> DataSet:
+    return within_positions(config, load(config), partial(_model_spec, config))
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
@@ -149,6 +155,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         "name": config.model.name,
         "inputs": with_sent(data.inputs, config.model.send_inputs),
         "num_classes": data.num_classes,
+        "sizes": data.sizes,
         "options": config.model.options,
         "seed": config.seed,
         "dtype": config.model.dtype,
@@ -243,7 +250,7 @@ def _check_metric(config: RunConfig, data: DataSet) -> None:
 def _own_test(config: RunConfig, data: DataSet, tests: Sequence[Indices] | None, index: int) -> Samples | None:
     """Return an owner's own test samples: all where only its inputs are its own, none where others' are theirs."""
     if tests is not None:
-        return data.test.take(tests[index]) if len(tests[index]) else None
+        return data.test.subset(tests[index]) if len(tests[index]) else None
     return data.test if config.owners.has_domains else None
 
 

@@ -6,7 +6,7 @@ With ``data.name: shards`` the owners read their own files; see `raysplit.data.s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -21,7 +21,10 @@ from raysplit.data.partition.laws import partition, partition_test
 from raysplit.data.partition.own_tests import own_tests
 from raysplit.data.record import Record, data_record
 from raysplit.data.samples import DataSet, Samples
+from raysplit.data.sequences.padding import Padding, padded
 from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
+from raysplit.models.spec import ModelSpec
+from raysplit.models.token_limits import limits_of
 from raysplit.seeding import generator
 
 logger = logging.getLogger(__name__)
@@ -59,7 +62,10 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
 
 
 def load(config: RunConfig) -> DataSet:
-    """Load the data set of a configuration, or the part of it that is asked for."""
+    """Load the data set of a configuration, or the part of it that is asked for.
+
+    Samples of different lengths that are cut to the positions of a model are not cut here.
+    """
     section = config.data
     data = load_dataset(
         section.name,
@@ -72,12 +78,49 @@ def load(config: RunConfig) -> DataSet:
     train, owner = data.train, data.natural_owner
     if section.train_samples is not None:
         chosen = _draw(len(train), section.train_samples, config.seed, "training subset")
-        train, owner = train.take(chosen), owner[chosen] if owner is not None else None
+        train, owner = train.subset(chosen), owner[chosen] if owner is not None else None
     test, test_owner = data.test, data.test_owner
     if section.test_samples is not None:
         chosen = _draw(len(test), section.test_samples, config.seed, "test subset")
-        test, test_owner = test.take(chosen), test_owner[chosen] if test_owner is not None else None
-    return replace(data, train=train, test=test, natural_owner=owner, test_owner=test_owner)
+        test, test_owner = test.subset(chosen), test_owner[chosen] if test_owner is not None else None
+    part = replace(data, train=train, test=test, natural_owner=owner, test_owner=test_owner)
+    padding = padding_of(config, part)
+    return part if padding.needs_model else padded(part, padding)
+
+
+def padding_of(config: RunConfig, data: DataSet) -> Padding:
+    """Return the rule for the length of batches. Raises ``ValueError`` for one that data or algorithm do not take."""
+    section = config.data
+    given = {key: getattr(section, key) for key in ("pad_to", "pad_multiple", "truncate")}
+    if not data.train.ragged:
+        if named := [key for key, value in given.items() if value not in (None, 1, False)]:
+            raise ValueError(
+                f"data.{named[0]} is {given[named[0]]} and all samples of data {section.name!r} have one length; leave "
+                f"it out"
+            )
+        return Padding()
+    joins = config.algorithm.resolved_options().joins_rows
+    if joins and section.pad_to == "longest":
+        raise ValueError(
+            f"data.pad_to is longest, so that batches of owners differ in length, and {config.algorithm.name} joins "
+            f"their rows in one forward pass; set data.pad_to: max or a number, or algorithm.server_forward: grad_avg"
+        )
+    to = section.pad_to or ("max" if joins else "longest")
+    return Padding(pad_to=to, multiple=section.pad_multiple, truncate=section.truncate)
+
+
+def within_positions(config: RunConfig, data: DataSet, spec_of: Callable[[DataSet], ModelSpec]) -> DataSet:
+    """Return data whose samples are cut to the positions of their model, where ``data.truncate`` says so."""
+    padding = padding_of(config, data)
+    if not padding.needs_model:
+        return data
+    positions = limits_of(spec_of(data)).positions
+    if positions is None:
+        raise ValueError(
+            f"data.truncate is true, and the model {config.model.name!r} does not say how many positions it has; set "
+            f"data.pad_to to a number"
+        )
+    return padded(data, replace(padding, limit=positions))
 
 
 def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
@@ -88,7 +131,9 @@ def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
 
 def _labels(samples: Samples) -> np.ndarray:
     """Return the labels that a partition goes by: those of the first task, or 0 where there are no classes."""
-    y = samples.y if isinstance(samples.y, Tensor) else next(iter(samples.y.values()))
+    name, y = ("y", samples.y) if isinstance(samples.y, Tensor) else next(iter(samples.y.items()))
+    if name in samples.ragged:
+        return np.zeros(len(samples), np.int64)
     return np.asarray(y.numpy()) if y.ndim == 1 and not y.is_floating_point() else np.zeros(len(samples), np.int64)
 
 

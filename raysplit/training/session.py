@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -140,7 +141,9 @@ def _refuse_used(checkpoints: Checkpoints, *, overwrite: bool) -> None:
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
     """Return the checkpoints of the run in a folder."""
-    advice = f"the checkpoints before are whole; make room there, then go on: raysplit resume {folder}"
+    advice = (
+        f"the checkpoints before are whole; make room there, then go on: raysplit resume {shlex.quote(str(folder))}"
+    )
     location = location_of(rules.checkpoint_location, folder)
     return Checkpoints(location, keep_last=rules.keep_last, advice=advice)
 

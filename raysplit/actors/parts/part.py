@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from raysplit.actors.parts.leaves import Tensors, as_tuple, gradients, leaves, untuple
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OWN_RATE, OptimizerSpec
+from raysplit.actors.parts.packed import PackedPart, fill, is_on, kept_tensors
 from raysplit.actors.steps.clip import scale_gradients, trained_parameters
 from raysplit.actors.steps.passes import Passes
 from raysplit.actors.steps.rules import StepRules
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
 from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.models.state_entries import names_of, parameters_of
 
 Received = Tensors | Mapping[str, Tensor]
 """The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
@@ -32,25 +34,6 @@ BufferPolicy = Literal["average", "local"]
 def on_device(value: Any, device: torch.device | str) -> Any:
     """Move labels (a tensor, or one per task) to a device."""
     return value.to(device) if isinstance(value, Tensor) else {k: v.to(device) for k, v in value.items()}
-
-
-class PackedPart(NamedTuple):
-    """The content of a part between two rounds, without its module; tensors are copies in main memory.
-
-    Attributes:
-        tensors: all parameters and buffers in the module's order.
-        optimizer: the optimizer's state; None for a part without trainable weights.
-    """
-
-    tensors: list[Tensor]
-    optimizer: dict[str, Any] | None
-
-    @property
-    def num_bytes(self) -> int:
-        """The size of all tensors."""
-        states = (self.optimizer or {}).get("state", {}).values()
-        own = [value for state in states for value in state.values() if isinstance(value, Tensor)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in [*self.tensors, *own])
 
 
 class TrainablePart:
@@ -178,7 +161,7 @@ class TrainablePart:
         return taken
 
     def _add_proximal_term(self) -> None:
-        for parameter, anchor in zip(self.module.parameters(), self._anchor, strict=True):
+        for parameter, anchor in zip(parameters_of(self.module), self._anchor, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach() - anchor, alpha=self.proximal_mu)
 
@@ -196,7 +179,11 @@ class TrainablePart:
 
     @property
     def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.module.parameters())
+        return sum(p.numel() for p in parameters_of(self.module))
+
+    def names(self) -> list[str]:
+        """Return the names of all weights and buffers, frozen ones too."""
+        return names_of(self.module)
 
     def weights(self) -> dict[str, Tensor]:
         """Copy what is trained, and buffers, to main memory, under the names of the whole model."""
@@ -212,12 +199,22 @@ class TrainablePart:
             }
         load_trained(self.module, state)
         if self.proximal_mu:
-            self._anchor = [p.detach().clone() for p in self.module.parameters()]
+            self._anchor = [p.detach().clone() for p in parameters_of(self.module)]
 
     def restart_optimizer(self) -> None:
         """Discard the optimizer's state, such as momentum."""
-        self._optimizer = self._spec.build_for(self.module)
+        if self._optimizer is not None and not self.has_optimizer_state and self._optimizes(self.module):
+            self._optimizer.state.clear()  # accesses of the state have left empty entries
+        else:
+            self._optimizer = self._spec.build_for(self.module)
         self.scale_learning_rate(self._lr_scale)
+
+    def _optimizes(self, module: nn.Module) -> bool:
+        """Whether the present optimizer is the one that would be built for a module."""
+        assert self._optimizer is not None
+        held = [p for group in self._optimizer.param_groups for p in group["params"]]
+        wanted = [p for p in parameters_of(module) if p.requires_grad]
+        return len(held) == len(wanted) and all(a is b for a, b in zip(held, wanted, strict=True))
 
     def scale_learning_rate(self, factor: float) -> None:
         """Set the learning rate to the configured one times the factor of the round's schedule."""
@@ -260,34 +257,25 @@ class TrainablePart:
 
     def pack(self) -> PackedPart:
         """Release the module, between rounds only; call `unpack` before any other use."""
-        optimizer = self._optimizer_state() if self._optimizer is not None else None
-        tensors = [tensor.detach().to("cpu", copy=True) for tensor in _tensors(self.module)]
+        optimizer = self._optimizer_state() if self.has_optimizer_state else None
+        tensors = [tensor.detach().to("cpu", copy=True) for tensor in kept_tensors(self.module)]
         self.abandon()
         del self.module, self._optimizer
         return PackedPart(tensors=tensors, optimizer=optimizer)
 
     def unpack(self, module: nn.Module, packed: PackedPart) -> None:
         """Restore the state before `pack`, bit for bit, in a module of the same kind with any weights."""
-        self.module = module.to(self.device)
+        self.module = module if is_on(module, self.device) else module.to(self.device)
         fill(self.module, packed.tensors)
         self._optimizer = self._spec.build_for(self.module)
         if packed.optimizer is not None:
             self._load_optimizer(packed.optimizer)
+        else:
+            self.scale_learning_rate(self._lr_scale)
 
     def abandon(self) -> None:
         """Discard the batch in flight, gradients that were not applied, and `before_step`."""
         self._inputs = self._outputs = ()
         self.before_step = None
-        for parameter in self.module.parameters():
+        for parameter in parameters_of(self.module):
             parameter.grad = None
-
-
-def fill(module: nn.Module, tensors: Sequence[Tensor]) -> None:
-    """Copy values into all parameters and buffers of a module, in its order."""
-    with torch.no_grad():
-        for own, value in zip(_tensors(module), tensors, strict=True):
-            own.copy_(value)
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from raysplit.cli.options import NamedRun, whole_run
 from raysplit.cli.results.runs import existing, result_of, result_text
 from raysplit.cli.streams import echo
+from raysplit.registry import one_line
 
 
 @click.command()
@@ -28,7 +30,7 @@ def show(run: NamedRun) -> None:
 
     folder = existing(run).folder
     entry = listing(run.location, run.location, folder)
-    resume = f"; raysplit resume {run.location}" if entry.state == CUT_SHORT else ""
+    resume = f"; raysplit resume {shlex.quote(run.location)}" if entry.state == CUT_SHORT else ""
     rows = read_rows(folder)[-3:] if entry.rounds else []
     lines = [
         f"{entry.name}: {entry.algorithm or 'unknown algorithm'}, {entry.state}{resume}",
@@ -39,7 +41,7 @@ def show(run: NamedRun) -> None:
         f"files: {', '.join(path.name for path in entries(folder) if path.is_file())}",
     ]
     for line in lines:
-        echo(line)
+        echo(one_line(line))
 
 
 def _kept(folder: Path) -> list[str]:
