@@ -20,6 +20,7 @@ from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.steps.exchange import NormExchange
 from raysplit.cluster.device import Device, Inline
+from raysplit.models.adapters.gap import gap_terms
 
 Copies = Literal["per_owner", "shared"]
 SHARED = "all owners"
@@ -51,6 +52,7 @@ class ComputeNode(NormExchange, InRound):
     ) -> None:
         super().__init__()
         self.name = name
+        recipe.spec.require_base()
         self._recipe = recipe
         self._copies = copies
         self._loss = resolve_loss(loss)
@@ -160,7 +162,9 @@ class ComputeNode(NormExchange, InRound):
         before = await self.weights()
         for name, state in zip(owners, states, strict=True):
             self._rules.check(name, context.round, state, before)
-        return self._rules.combine(states, context.weights)
+        mean = self._rules.combine(states, context.weights)
+        self._lora_gap = gap_terms(states, context.weights, mean)
+        return mean
 
     def _served(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         """Select the owners for which this node works: all of them."""

@@ -86,6 +86,7 @@ class DataOwner:
         self._training = training
         self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
         self._spec = recipes[0].spec
+        self._spec.require_base()
         self._dtype: torch.dtype = getattr(torch, self._spec.dtype)
         self._loss = resolve_loss(training.loss)
         self._running: asyncio.Future[OwnerReport] | None = None
@@ -274,7 +275,7 @@ class DataOwner:
         load_trained(model, {key: value for state in states for key, value in state.items()})
         for dropout in [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]:
             dropout.p = 0.0
-        own = {name for name, _ in self.first.part.module.named_parameters()}
+        own = {name for name, p in self.first.part.module.named_parameters() if p.requires_grad}
         wanted = [p for name, p in model.named_parameters() if name in own]
         for batch in self.whole_shard("divergence"):
             loss = self._loss(feed(model, batch.x), batch.y) * (len(batch) / len(self._shard))

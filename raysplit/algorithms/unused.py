@@ -79,9 +79,12 @@ JOINT_STEPS = {ACCUMULATE: "its steps join the batches of all owners already; us
 OWN_PASSES = dict.fromkeys(
     (ACCUMULATE, "model.precision", "model.recompute"), "its owners train several models in one pass of their own"
 )
-OWN_PHASES = dict.fromkeys(
-    ("training.warmup_steps", "training.lr_schedule_per"), "its schedules begin anew with every phase of the run"
-)
+OWN_PHASES = {
+    **dict.fromkeys(
+        ("training.warmup_steps", "training.lr_schedule_per"), "its schedules begin anew with every phase of the run"
+    ),
+    **dict.fromkeys(("model.freeze", "model.train", "model.lora"), "its groups of tasks train models of their own"),
+}
 NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS), "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")
 NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights"), "no updates of owners are averaged")

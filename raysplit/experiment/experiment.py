@@ -98,6 +98,9 @@ class Experiment:
             "training.lr_schedule_per": (setting.lr_schedule_per, "round"),
             "model.precision": (setting.precision, "full"),
             "model.recompute": (setting.recompute, False),
+            "model.freeze": (setting.spec.tuning.freeze, ()),
+            "model.train": (setting.spec.tuning.train, ()),
+            "model.lora": (setting.spec.tuning.lora, None),
             "evaluation.divergence_every": (self.evaluation.divergence_every, None),
             "cluster.elastic": (self.elastic, None),
         }

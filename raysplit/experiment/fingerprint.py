@@ -28,8 +28,8 @@ _NEWER = {
 }
 """Settings of the data, with their defaults, that run folders may be older than."""
 _UNKNOWN = object()
-_NEWER_OF_MODELS = {"precision": "full", "recompute": False}
-_NEWER_OF_TRAINING = {"accumulate": 1, "clip": None, "lr_schedule_per": "round", "warmup_steps": 0}
+_NEWER_OF_MODELS: Mapping[str, Any] = {"freeze": [], "train": [], "lora": None, "weights": None, "precision": "full", "recompute": False}
+_NEWER_OF_TRAINING: Mapping[str, Any] = {"accumulate": 1, "clip": None, "lr_schedule_per": "round", "warmup_steps": 0}
 """The same of models and of training."""
 
 

@@ -96,6 +96,9 @@ class DryModelSpec:
         """Return the lowest number of units after which the inputs do not cross, as `ModelSpec` does."""
         return 1 if self.may_send_inputs else self.private_cut
 
+    def require_base(self) -> None:
+        """Do nothing; sizes begin from no file."""
+
     def parts(self, cuts: Sequence[int | str]) -> list[DryPart]:
         """Return the ``len(cuts) + 1`` parts between the cuts, which must be numbers of units."""
         bounds = [0, *unit_counts(cuts, len(self.units)), len(self.units)]

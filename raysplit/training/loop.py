@@ -27,7 +27,7 @@ from raysplit.runs.result import CUT_SHORT, Meter, Result
 from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
-from raysplit.training.divergence import measure_batch_divergence, measure_divergence
+from raysplit.training.divergence import measure_batch_divergence, measure_divergence, measure_lora_gap
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
 from raysplit.training.majority import majority_accuracies, majority_row
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
@@ -220,6 +220,7 @@ class _Loop:
             self._meter.deployed(algorithm.latecomers())
             self._meter.round_measured(moved, loads)
         divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
+        divergence |= await measure_lora_gap(algorithm)
         row = self._ledger.entry(context, report, seconds, moved, loads) | divergence | self._members.row()
         if round == algorithm.num_rounds - 1 or (round + 1) % rules.every == 0:
             row |= await self._evaluate(round)

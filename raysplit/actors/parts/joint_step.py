@@ -124,7 +124,9 @@ def joint_gradients(
         for parameter in module.parameters():
             if parameter.grad is not None:
                 parameter.grad.div_(len(zs))
-    if rule.grad_source == "per_client":
+    if not part.input_gradients:  # nothing is trained in front
+        sent: list[Tensors] = [()] * len(zs)
+    elif rule.grad_source == "per_client":
         sent = _own_gradients(part, zs, ys, loss, stream=stream)
         if rule.client_grad_scale == "giant":
             sent = [_scaled(g, w) for g, w in zip(sent, weights, strict=True)]

@@ -6,10 +6,10 @@ rule: a part's backward pass is the vector-Jacobian product with the gradient th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ class TrainablePart:
 
     def backward(self, g: Tensors) -> Tensors:
         """Accumulate the gradients of the parameters, which `step` applies, and return those of the inputs."""
-        given = zip(self._outputs, as_tuple(g), strict=True)
+        given = zip(self._outputs, as_tuple(g), strict=True) if as_tuple(g) else ()  # none for a frozen part
         pairs = [(output, d.to(self.device)) for output, d in given if output.requires_grad]
         if pairs:
             with dropout_stream(self._stream), self.passes.backward(self.module):
@@ -161,7 +161,7 @@ class TrainablePart:
         return taken
 
     def _add_proximal_term(self) -> None:
-        for parameter, anchor in zip(parameters_of(self.module), self._anchor, strict=True):
+        for parameter, anchor in zip(trained_parameters(self.module), self._anchor, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach() - anchor, alpha=self.proximal_mu)
 
@@ -199,7 +199,7 @@ class TrainablePart:
             }
         load_trained(self.module, state)
         if self.proximal_mu:
-            self._anchor = [p.detach().clone() for p in parameters_of(self.module)]
+            self._anchor = [p.detach().clone() for p in trained_parameters(self.module)]
 
     def restart_optimizer(self) -> None:
         """Discard the optimizer's state, such as momentum."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.actors.parts.part import BufferPolicy, Received, TrainablePart, fill
+from raysplit.actors.parts.packed import fill, kept_tensors
+from raysplit.actors.parts.part import BufferPolicy, Received, TrainablePart
 from raysplit.actors.records import NonFiniteLoss, StepId
 from raysplit.actors.steps.clip import coefficient, in_model_order, norms_of, own_coefficient, trained_parameters
 from raysplit.actors.steps.micro import num_counted
@@ -21,6 +22,7 @@ from raysplit.actors.steps.rules import StepRules
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
+from raysplit.models.frozen import share_frozen
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
 
@@ -52,8 +54,10 @@ class PartRecipe:
     device: str = "cpu"
 
     def module(self) -> nn.Module:
-        """Build a module of this part, with the run's initial weights."""
-        return self.spec.parts(self.cuts)[self.index]
+        """Build a module of this part, with the run's initial weights; frozen ones are those of the process."""
+        module = self.spec.parts(self.cuts)[self.index]
+        share_frozen(module, self.spec.frozen_parameters(self.device))
+        return module
 
     def build(self, device: Device) -> Stage:
         """Build the part on a device that orders its work."""
@@ -68,7 +72,7 @@ class PartRecipe:
         part = TrainablePart(
             module,
             self.optimizer,
-            input_gradients=self.index > 0,  # part 0 receives the data
+            input_gradients=is_trained_before(self.spec, self.cuts, self.index),
             proximal_mu=self.proximal_mu,
             rules=self.rules,
             device=self.device,
@@ -78,9 +82,14 @@ class PartRecipe:
 
 @lru_cache(maxsize=8)
 def initial_tensors(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> list[Tensor]:
-    """Return all initial parameters and buffers of a part. They are cached: never write to them."""
-    module = spec.parts(cuts)[index]
-    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+    """Return the initial trained parameters and the buffers of a part. They are cached: never write to them."""
+    return [tensor.detach() for tensor in kept_tensors(spec.parts(cuts)[index])]
+
+
+@lru_cache(maxsize=64)
+def is_trained_before(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> bool:
+    """Whether any part in front of a part is trained, so that the gradient of its inputs is needed."""
+    return any(p.requires_grad for part in spec.parts(cuts)[:index] for p in part.parameters())
 
 
 class Stage:

@@ -23,7 +23,7 @@ from raysplit.seeding import torch_generator
 
 logger = logging.getLogger(__name__)
 
-ALL_LINEAR = "all-linear"
+ALL_LINEAR: Literal["all-linear"] = "all-linear"
 
 
 class LoraRules(Rules):
@@ -81,7 +81,8 @@ class LoraConv1D(_Adapted):
     def __init__(self, layer: Any, rules: LoraRules, gen: torch.Generator) -> None:
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
-        self._adapt(*layer.weight.shape, rules, gen)
+        num_in, num_out = layer.weight.shape
+        self._adapt(num_in, num_out, rules, gen)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight)
@@ -160,7 +161,8 @@ def _refusal(model: nn.Module, path: str) -> str | None:
     layer = model.get_submodule(path)
     names = [name for name, p in model.named_parameters(remove_duplicate=False) if p is layer.weight]
     if len(names) > 1:
-        return f"its weight is tied to {next(n for n in names if n != f'{path}.weight'.lstrip('.'))!r}, which merging would change"
+        other = next(name for name in names if name != f"{path}.weight".lstrip("."))
+        return f"its weight is tied to {other!r}, which merging would change"
     if isinstance(layer, nn.Linear) and type(layer).forward is not nn.Linear.forward:
         return f"its class {type(layer).__name__} has a forward of its own"
     parent_path = path.rpartition(".")[0]

@@ -70,9 +70,7 @@ class Tuning:
                     raise ValueError(f"model.{key}: {pattern!r} fits no weight of the model; their names are {shown}")
         rest_is_frozen = bool(self.train) or self.lora is not None
         for name, parameter in model.named_parameters(remove_duplicate=False):
-            if rest_is_frozen and not _is_adapter(name) and not _fits(name, self.train):
-                parameter.requires_grad_(False)
-            elif _fits(name, self.freeze):
+            if (rest_is_frozen and not _is_adapter(name) and not _fits(name, self.train)) or _fits(name, self.freeze):
                 parameter.requires_grad_(False)
         if not self.is_plain and not any(p.requires_grad for p in model.parameters()):
             raise ValueError("model.freeze and model.train leave no weight to train; let them freeze fewer")

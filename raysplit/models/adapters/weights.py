@@ -103,9 +103,7 @@ def _safetensors() -> Any:
     try:
         import safetensors.torch
     except ImportError as error:
-        raise ValueError(
-            "weights in safetensors need the library of that name: pip install 'raysplit[hf]'"
-        ) from error
+        raise ValueError("weights in safetensors need the library of that name: pip install 'raysplit[hf]'") from error
     return safetensors.torch
 
 

@@ -24,11 +24,12 @@ from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
 from raysplit.experiment.rules import ReliabilityRules
+from raysplit.models.spec import base_of
 from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members
-from raysplit.training.recovery.start import misfits_named, require_parties, require_same_form, require_weights
+from raysplit.training.recovery.start import misfits_named, require_model, require_parties, require_same_form
 from raysplit.training.recovery.watch import RoundOverdue, attended
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ class Safety:
             attempts=self.attempts,
             excluded=sorted(self._excluded),
             settings=self.settings,
+            base=base_of(self._algorithm.setting.spec),
             rounds=rounds,
             rows=rows,
             traffic=traffic,
@@ -202,7 +204,7 @@ class Safety:
         """Restore a checkpoint that was read from a file; raise `CheckpointRefused` where it does not fit the run."""
         algorithm, kept = self._algorithm, checkpoint.parties
         is_fixed = isinstance(self._members, Everybody) and not algorithm.on_offer
-        require_weights(kept, algorithm.setting.spec.build().state_dict())
+        require_model(checkpoint, algorithm.setting.spec)
         with misfits_named(but=RECOVERABLE):
             if is_fixed and type(algorithm).party_states is Resumable.party_states:
                 require_parties(kept, algorithm.durable(self._present))
