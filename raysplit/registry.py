@@ -80,6 +80,11 @@ def clipped(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 3]} ... {text[len(text) - most // 2 + 3 :]}"
 
 
+def number_of(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, which is plural for any number but one."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def few(names: Iterable[object], most: int = MOST_SHOWN) -> str:
     """List the first of some names, and count the others."""
     texts = [str(name) for name in names]

@@ -21,6 +21,7 @@ from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.steps.exchange import NormExchange
 from raysplit.cluster.device import Device, Inline
 from raysplit.models.adapters.gap import gap_terms
+from raysplit.tasks import Task
 
 Copies = Literal["per_owner", "shared"]
 SHARED = "all owners"
@@ -32,7 +33,7 @@ class ComputeNode(NormExchange, InRound):
     Args:
         recipe: the part that this node trains.
         copies: one replica per owner (SplitFed V1, MP-SL), or one shared part (SplitNN, SplitFed V2, MiniBatch-SFL).
-        loss: name or import path of the loss, for the node that holds the last part.
+        loss: name or import path of the loss, or the task, for the node that holds the last part.
         restart_optimizer: whether to forget momentum at the start of each round.
         joint: how a joint step is computed.
         rules: rules that refuse replicas, and combine the others to an average.
@@ -44,7 +45,7 @@ class ComputeNode(NormExchange, InRound):
         name: str,
         recipe: PartRecipe,
         copies: Copies = "shared",
-        loss: str = "cross_entropy",
+        loss: str | Task = "cross_entropy",
         restart_optimizer: bool = False,
         joint: JointRule | None = None,
         rules: UpdateRules | None = None,
@@ -222,7 +223,7 @@ class ComputeNode(NormExchange, InRound):
     async def _combine(self, step_id: StepId, stage: Stage, mass: float) -> None:
         """Complete the joint gradient; here it is complete, as all rows of the step are at this node.
 
-        ``mass`` is the number of rows of this node, each counted with its weight.
+        ``mass`` is the number of counted elements of this node, each with the weight of its row.
         """
 
     def absent(self) -> list[str]:

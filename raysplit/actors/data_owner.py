@@ -15,6 +15,7 @@ from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
 from raysplit.actors.parts.gradient_record import GradientRecord
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
+from raysplit.actors.parts.round_counts import RoundCounts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
 from raysplit.actors.steps.micro import by_step, step_ids
@@ -26,6 +27,7 @@ from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
 from raysplit.models.frozen import load_trained
 from raysplit.seeding import derive, generator, torch_generator
+from raysplit.tasks import Task
 
 if TYPE_CHECKING:
     from raysplit.actors.verbs import NodeHandle
@@ -103,7 +105,7 @@ class DataOwner:
         try:
             return await self._run(self._round(program, team, context, state), context)
         except Exception as error:
-            note_place(error, f"at {self.name}, round {context.round + 1}, step {self._num_steps + 1}")
+            note_place(error, f"at {self.name}, round {context.round + 1}, step {self._counts.num_steps + 1}")
             raise
 
     async def _round(
@@ -122,6 +124,7 @@ class DataOwner:
             await program(self, team, context)
             if record is not None:
                 self._mean_gradient = record.close()
+            self._counts.tell_empty(self.name, context)
             return log_report(context, self._report())
 
     async def _run(self, work: Awaitable[OwnerReport], context: RoundContext) -> OwnerReport:
@@ -158,10 +161,8 @@ class DataOwner:
             yield Batch(x=x, y=wire_labels(samples.y), indices=indices)
 
     def note(self, step_id: StepId, loss: float, num_samples: int) -> None:
-        """Add a step's mean loss to the report. Raises `NonFiniteLoss`."""
-        self._loss_sum += require_finite(step_id, loss) * num_samples
-        self._num_samples += num_samples
-        self._num_steps += 1
+        """Add a step's mean loss to the report, by its number of counted elements. Raises `NonFiniteLoss`."""
+        self._counts.add(step_id, require_finite(step_id, loss), num_samples)
 
     def _epoch(self, round: int, epoch: int) -> list[Tensor]:
         if self._training.shuffle:
@@ -175,6 +176,7 @@ class DataOwner:
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
         x = transformed(samples.x, self._transform, lambda: step_id.stream(self._training.seed, "transform"))
+        self._counts.expect(step_id, samples.y)
         return Batch(x=self._spec.cast(x), y=wire_labels(samples.y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------
@@ -207,10 +209,7 @@ class DataOwner:
         return g
 
     async def first_backward(self, step_id: StepId, g: Any, server: NodeHandle | None = None) -> None:
-        """Run the first part backward with the gradient ``g`` of its outputs, and update it.
-
-        The ``server`` has the other part of the model, whose gradients may be clipped together with these.
-        """
+        """Run the first part backward with the gradient ``g`` of its outputs, and update it as the server's part is."""
         await self.first.backward(step_id, g)
         factor = None
         if server is not None and step_id.is_last and self.first.exchanges_norms:
@@ -256,7 +255,7 @@ class DataOwner:
 
     def progress(self) -> int | None:
         """Return the number of steps done in the present round; None between rounds."""
-        return None if self._running is None or self._running.done() else self._num_steps
+        return None if self._running is None or self._running.done() else self._counts.num_steps
 
     async def evaluate(self, *states: Mapping[str, Tensor], at_cuts: AtCuts | None = None) -> Evaluation:
         """Evaluate the model whose weights are the union of ``states`` on this owner's own test samples."""
@@ -278,18 +277,23 @@ class DataOwner:
         own = {name for name, p in self.first.part.module.named_parameters() if p.requires_grad}
         wanted = [p for name, p in model.named_parameters() if name in own]
         for batch in self.whole_shard("divergence"):
-            loss = self._loss(feed(model, batch.x), batch.y) * (len(batch) / len(self._shard))
+            loss = self._loss(feed(model, batch.x), batch.y) * self._share(batch)
             loss.backward()  # type: ignore[no-untyped-call]
         flat = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]
         return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])
+
+    def _share(self, batch: Batch) -> float:
+        """Return the share of a batch in the mean loss over the whole shard."""
+        if not isinstance(self._loss, Task):
+            return len(batch) / len(self._shard)
+        return self._loss.count(batch.y) / max(1, self._loss.count(self._shard.take(range(len(self._shard))).y))
 
     async def mean_gradient(self) -> Tensor:
         """Return the mean [dim] of the first part's mini-batch gradients in the last round that recorded them."""
         return self._mean_gradient
 
     def _report(self) -> OwnerReport:
-        mean = self._loss_sum / max(1, self._num_samples)
-        return OwnerReport(owner=self.name, loss=mean, num_samples=self._num_samples, num_steps=self._num_steps)
+        return self._counts.report(self.name)
 
     def _reset_counts(self) -> None:
-        self._loss_sum, self._num_samples, self._num_steps = 0.0, 0, 0
+        self._counts = RoundCounts(self._loss.count if isinstance(self._loss, Task) else None)

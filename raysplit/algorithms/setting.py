@@ -19,6 +19,7 @@ from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
 from raysplit.schedulers.learning_rate import Per
 from raysplit.schedulers.rules import Rules
+from raysplit.tasks import Task
 
 Cut = int | str
 AGGREGATOR = "aggregator"
@@ -156,6 +157,11 @@ class Setting:
         if device == self.device:
             return self
         return replace(self, device=device, evaluators=moved(self.evaluators), validators=moved(self.validators))
+
+    @property
+    def task(self) -> Task | None:
+        """The task of the run; None where samples have a target for each of several tasks, or the loss is a name."""
+        return self.training.loss if isinstance(self.training.loss, Task) else None
 
     def num_samples(self, owner: str) -> int:
         """The number of training samples of an owner."""

@@ -131,6 +131,8 @@ def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
         echo(message.getvalue().rstrip("\n"), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as stopped:
+        if not ways_on(stopped):
+            echo("stopped", err=True)
         _print_ways_on(stopped)
         sys.exit(stop.exit_code)
     except ModuleNotFoundError as error:

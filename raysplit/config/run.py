@@ -27,6 +27,7 @@ from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.link_checks import check_links
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
+from raysplit.experiment.tasks import TaskConfig
 from raysplit.experiment.topology import Topology
 from raysplit.options import RECORDED, is_recorded, numbers_of
 from raysplit.plain_yaml import write
@@ -67,7 +68,7 @@ class AlgorithmConfig(Named):
             raise explained(error, kind, self.options, "algorithm") from None
 
 
-_NEWER_SECTIONS = ("links",)
+_NEWER_SECTIONS = ("links", "task")
 """Sections that run folders of version 0.1 do not have."""
 
 
@@ -189,6 +190,7 @@ class RunConfig(Rules):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig()
+    task: TaskConfig | None = None
     owners: OwnersConfig = OwnersConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
     training: TrainingConfig = TrainingConfig()
@@ -198,6 +200,11 @@ class RunConfig(Rules):
     topology: Topology | None = None
     reliability: ReliabilityRules = ReliabilityRules()
     output: OutputConfig = OutputConfig()
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _kind_alone(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> RunConfig:

@@ -100,6 +100,16 @@ def _refuse(bad: npt.NDArray[np.bool_], y: Array, source: str, owner: Array | No
     raise ValueError(f"{source}: y is {y[row].item()!r} in row {row}{of_owner}{others}; {rule}")
 
 
+def check_targets(y: Tensor) -> None:
+    """Raise ``ValueError`` unless targets are numbers, class labels [N] in int64, or classes of pixels or tokens."""
+    if y.ndim and (y.is_floating_point() or y.dtype == torch.int64 or (y.ndim > 1 and y.dtype == torch.uint8)):
+        return
+    raise ValueError(
+        f"y is {y.dtype} of shape {tuple(y.shape)}; class labels must be int64 of shape [N], other targets numbers or "
+        f"classes of shape [N, ...], one entry per sample"
+    )
+
+
 def check_classes(y: Tensor, num_classes: int, what: str, ragged: Ragged | None = None) -> None:
     """Raise ``ValueError``, beginning with ``what`` and the row, for a class label beyond the number of classes."""
     if y.is_floating_point() or not y.numel() or int(y.max()) < num_classes:
@@ -132,3 +142,13 @@ def listed(labels: Sequence[int]) -> str:
     """Name the first of some classes, and count the others."""
     more = f" and {len(labels) - _MAX_NAMED} more" if len(labels) > _MAX_NAMED else ""
     return ", ".join(map(str, labels[:_MAX_NAMED])) + more
+
+
+def check_targets(y: Tensor) -> None:
+    """Raise ``ValueError`` unless targets are numbers, class labels [N] in int64, or classes of pixels or tokens."""
+    if y.ndim and (y.is_floating_point() or y.dtype == torch.int64 or (y.ndim > 1 and y.dtype == torch.uint8)):
+        return
+    raise ValueError(
+        f"y is {y.dtype} of shape {tuple(y.shape)}; class labels must be int64 of shape [N], other targets numbers or "
+        f"classes of shape [N, ...], one entry per sample"
+    )

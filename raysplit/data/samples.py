@@ -27,11 +27,12 @@ from raysplit.data.inputs import (
     map_values,
     record_of,
 )
-from raysplit.data.labels import check_classes
+from raysplit.data.labels import check_classes, check_targets
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.sequences.masks import check_masks
 from raysplit.data.sequences.ragged import Ragged, offsets_of, with_lengths
 from raysplit.data.transforms import Transform
+from raysplit.tasks import inferred_kind
 
 Indices = npt.NDArray[np.int64]
 
@@ -43,12 +44,13 @@ class Samples:
     Attributes:
         x: inputs, a tensor [N, ...] or tensors [N, ...] by name: ``uint8`` images, floating numbers, integers (such as
             tokens) or ``bool`` masks.
-        y: class labels int64 [N], or [N, ...] for each token or pixel, or the targets [N, ...] of each task by name.
+        y: class labels [N] int64, other targets [N, ...] (numbers, or classes of pixels or tokens), or the targets
+            [N, ...] of each task by name.
         ragged: by name of an input or target (``x`` and ``y`` where there is one), where each sample begins in the
             tensor [rows, ...] that holds all of them; for samples of different lengths.
 
     Raises:
-        ValueError: when numbers of samples differ, or an input or the target has another type.
+        ValueError: when numbers of samples differ, or an input or the targets have another type.
 
     Example:
         >>> samples = Samples(x=torch.rand(6, 1, 8, 8), y=torch.tensor([0, 1, 2, 0, 1, 2]))
@@ -72,11 +74,8 @@ class Samples:
                 raise ValueError(
                     f"{name} holds {value.dtype}; inputs are uint8 images, floating numbers, integers or masks"
                 )
-        if isinstance(self.y, Tensor) and (self.y.dtype != torch.int64 or not self.y.ndim):
-            raise ValueError(
-                f"y is {self.y.dtype} of shape {tuple(self.y.shape)}; class labels must be int64 of shape [N], or "
-                f"[N, ...] for a label per token or pixel"
-            )
+        if isinstance(self.y, Tensor):
+            check_targets(self.y)
         if self.ragged:
             self._check_ragged()
         first, length = inputs[0][0], len(self)
@@ -156,7 +155,8 @@ class DataSet:
     Attributes:
         train: training samples.
         test: test samples.
-        num_classes: number of classes.
+        num_classes: number of classes; for other targets, the number of outputs that a model needs: labels, numbers to
+            estimate, or tokens of the vocabulary.
         input_shape: shape of one transformed sample, without the batch dimension; derived from ``inputs`` if left out.
         transform: transform of training batches, random augmentation included.
         eval_transform: transform of validation and test batches.
@@ -233,7 +233,7 @@ class DataSet:
     def _check_labels(self, side: str, samples: Samples) -> None:
         """Raise ``ValueError`` for a class label beyond the number of classes."""
         y = samples.y
-        tasks = {"y": (y, self.num_classes)} if isinstance(y, Tensor) else {}
+        tasks = {"y": (y, self.num_classes)} if isinstance(y, Tensor) and inferred_kind(y) == "classification" else {}
         if not isinstance(y, Tensor) and self.classes is not None:
             tasks = {f"y[{task!r}]": (y[task], len(names)) for task, names in self.classes.items() if task in y}
         for name, (labels, num_classes) in tasks.items():

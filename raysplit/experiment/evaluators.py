@@ -16,6 +16,7 @@ from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import derive
+from raysplit.tasks import Task
 
 NUM_EVALUATORS = 4
 """Number of evaluators that share the test set; the same for any number of places, so that sums are the same."""
@@ -29,12 +30,12 @@ class Evaluating:
 
     Attributes:
         spec: the model of the run.
-        loss: name or import path of the loss of samples with one label.
+        loss: name or import path of the loss of samples with one label, or the task.
         seed: seed of the run.
     """
 
     spec: ModelSpec
-    loss: str
+    loss: str | Task
     seed: int
 
 

@@ -115,7 +115,7 @@ class Experiment:
         return RunOutline(
             owners=tuple(setting.owners),
             rounds=setting.rounds,
-            loss=setting.training.loss,
+            loss=setting.training.loss if isinstance(setting.training.loss, str) else setting.training.loss.method_loss,
             cohort_size=setting.cohort_size,
             updates=updates,
             cohort=cohort,

@@ -28,8 +28,20 @@ _NEWER = {
 }
 """Settings of the data, with their defaults, that run folders may be older than."""
 _UNKNOWN = object()
-_NEWER_OF_MODELS: Mapping[str, Any] = {"freeze": [], "train": [], "lora": None, "weights": None, "precision": "full", "recompute": False}
-_NEWER_OF_TRAINING: Mapping[str, Any] = {"accumulate": 1, "clip": None, "lr_schedule_per": "round", "warmup_steps": 0}
+_NEWER_OF_MODELS: Mapping[str, Any] = {
+    "freeze": [],
+    "train": [],
+    "lora": None,
+    "weights": None,
+    "precision": "full",
+    "recompute": False,
+}
+_NEWER_OF_TRAINING: Mapping[str, Any] = {
+    "accumulate": 1,
+    "clip": None,
+    "lr_schedule_per": "round",
+    "warmup_steps": 0,
+}
 """The same of models and of training."""
 
 
@@ -54,6 +66,8 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         newer_links = {"rules": [], "warmup_rounds": 0, "auto": False, "budget_z": 0.01, "budget_g": 0.1}
         links = tree.get("links", {}).items()
         tree |= {"links": {k: v for k, v in links if newer_links.get(k, _UNKNOWN) != v}} if links else {}
+    if tree.get("task") is None:
+        tree.pop("task", None)
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys
         del tree["model"]["send_inputs"]
     if tree["training"].get("last_batch") == "keep":
@@ -63,7 +77,7 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         tree["model"] = {k: v for k, v in tree["model"].items() if _NEWER_OF_MODELS.get(k, _UNKNOWN) != v}
     if "data" in tree:
         tree["data"] = {key: value for key, value in tree["data"].items() if _NEWER.get(key, _UNKNOWN) != value}
-    newer = {"metric": None, "target_loss": None, "links": "as_trained"}
+    newer = {"metric": None, "target_loss": None, "links": "as_trained", "target": None, "naive": True}
     tree["evaluation"] = {k: v for k, v in tree["evaluation"].items() if k not in newer or v != newer[k]}
     tree["reliability"] = {key: tree["reliability"][key] for key in _RELIABILITY}
     usual = ClusterOptions().model_dump(mode="json")

@@ -30,6 +30,7 @@ from raysplit.runs.records.files import LOCK as LOCK
 from raysplit.runs.records.origin import MARK, mark_of
 from raysplit.runs.records.presence import Presence
 from raysplit.runs.records.read import CUT_SHORT as CUT_SHORT
+from raysplit.runs.records.read import DIVERGED as DIVERGED
 from raysplit.runs.records.read import Row as Row
 from raysplit.runs.records.read import finished as finished
 from raysplit.runs.records.read import read_environment

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from raysplit.experiment.titles import TRAININGS, title_of
 from raysplit.plain_yaml import flat
 from raysplit.registry import clipped, one_line
-from raysplit.runs.metric import Metric, MetricName
+from raysplit.runs.metric import ACCURACY, LOSS, Metric
 from raysplit.runs.records.read import read_metrics, read_settings, stop_of
 
-Figure = MetricName
+Figure = Literal["accuracy", "loss"]
 OWNER_COLUMNS = (
     *("owners_tested", "owner_accuracy", "min_accuracy", "owner_accuracy_sd"),
     *("owner_loss", "max_loss", "owner_loss_sd", "majority_accuracy"),
@@ -99,7 +99,7 @@ class RunReport:
     @property
     def metric(self) -> Metric:
         """The accuracy, or the loss for a run without one."""
-        return Metric(name="accuracy" if self.values("accuracy") or not self.values("loss") else "loss")
+        return ACCURACY if self.values("accuracy") or not self.values("loss") else LOSS
 
     def reached(self, target: float) -> Point | None:
         """Return the first evaluation with at least this accuracy, or at most this loss for a run without accuracy."""
@@ -140,7 +140,7 @@ def readable_runs(folders: Sequence[Path]) -> tuple[list[RunReport], dict[Path, 
     return read_runs(readable), left_out
 
 
-def check_target(metrics: Collection[MetricName], target: float | None) -> None:
+def check_target(metrics: Collection[str], target: float | None) -> None:
     """Raise ``ValueError`` for a target above 1 where all of the metrics, one of each run, are accuracies."""
     if target is not None and target > 1 and set(metrics) == {"accuracy"}:
         raise ValueError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")

@@ -70,3 +70,9 @@ async def measure_lora_gap(algorithm: Algorithm) -> dict[str, float]:
     found = await gather(*[handle.lora_gap() for handle in handles])
     terms = [(float(gap), float(whole)) for pair in found if pair is not None for gap, whole in [pair]]
     return {"lora_gap": relative_gap(terms)} if terms else {}
+
+
+async def measure_round(algorithm: Algorithm, context: RoundContext) -> dict[str, Any]:
+    """Measure what a round leaves: the divergence of gradients that owners recorded, and the gap of adapters."""
+    batches = await measure_batch_divergence(algorithm, context) if context.record_gradients else {}
+    return {**batches, **await measure_lora_gap(algorithm)}

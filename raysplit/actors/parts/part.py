@@ -23,7 +23,7 @@ from raysplit.actors.steps.passes import Passes
 from raysplit.actors.steps.rules import StepRules
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
-from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.models.optimizer_step import load_optimizer, use_up_gradients
 from raysplit.models.state_entries import names_of, parameters_of
 
 Received = Tensors | Mapping[str, Tensor]
@@ -253,7 +253,7 @@ class TrainablePart:
 
     def _load_optimizer(self, state: Mapping[str, Any]) -> None:
         if self._optimizer is not None:
-            self._optimizer.load_state_dict(deepcopy(dict(state)))  # without the copy, torch aliases the tensors
+            load_optimizer(self._optimizer, state)
 
     def pack(self) -> PackedPart:
         """Release the module, between rounds only; call `unpack` before any other use."""

@@ -11,13 +11,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from raysplit.actors.parts.leaves import Tensors
-from raysplit.actors.parts.losses import Loss
+from raysplit.actors.parts.losses import Loss, num_counted
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.packed import fill, kept_tensors
 from raysplit.actors.parts.part import BufferPolicy, Received, TrainablePart
 from raysplit.actors.records import NonFiniteLoss, StepId
 from raysplit.actors.steps.clip import coefficient, in_model_order, norms_of, own_coefficient, trained_parameters
-from raysplit.actors.steps.micro import num_counted
 from raysplit.actors.steps.rules import StepRules
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks

@@ -14,27 +14,10 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from raysplit.actors.parts.losses import Loss, cross_entropy, mse
+from raysplit.actors.parts.losses import Loss, num_counted
 from raysplit.actors.records import RoundContext, StepId
-from raysplit.data.labels import NO_LABEL
 
 Item = TypeVar("Item")
-
-
-def num_counted(loss: Loss, y: Any) -> int:
-    """Return the number of targets over which a loss takes its mean: class labels, or all numbers of the targets.
-
-    Raises:
-        ValueError: for targets by task, each of which has a number of its own.
-    """
-    if not isinstance(y, Tensor):
-        raise ValueError(
-            f"training.accumulate sums the losses of one target, and these data have the targets {', '.join(y)}; "
-            f"leave it out, and use larger batches"
-        )
-    if loss is cross_entropy:
-        return int((y != NO_LABEL).sum())
-    return y.numel() if loss is mse else len(y)
 
 
 def step_ids(owner: str, context: RoundContext, accumulate: int) -> Iterator[StepId]:
@@ -53,9 +36,18 @@ def step_ids(owner: str, context: RoundContext, accumulate: int) -> Iterator[Ste
 
 
 def by_step(batches: Iterable[tuple[StepId, Any]], loss: Loss) -> Iterator[tuple[StepId, Any]]:
-    """Tell each micro-batch how many targets its whole step has; only the batches of one step are held."""
+    """Tell each micro-batch how many targets its whole step has; only the batches of one step are held.
+
+    Raises:
+        ValueError: for targets by task, each of which has a number of its own.
+    """
     waiting = iter(batches)
     for first in waiting:
+        if not isinstance(first[1].y, Tensor):
+            raise ValueError(
+                f"training.accumulate sums the losses of one target, and these data have the targets "
+                f"{', '.join(first[1].y)}; leave it out, and use larger batches"
+            )
         step = [first, *islice(waiting, first[0].num_micro - 1)]
         counted = sum(num_counted(loss, batch.y) for _, batch in step) if len(step) > 1 else 0
         yield from ((replace(step_id, counted=counted), batch) for step_id, batch in step)

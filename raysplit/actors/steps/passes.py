@@ -59,7 +59,7 @@ class Passes:
             return {name: self.widened(output) for name, output in outputs.items()}
         if isinstance(outputs, tuple):
             return tuple(self.widened(output) for output in outputs)
-        return outputs.float() if outputs.dtype == torch.bfloat16 else outputs
+        return outputs.float() if isinstance(outputs, Tensor) and outputs.dtype == torch.bfloat16 else outputs
 
     @contextmanager
     def backward(self, module: nn.Module) -> Iterator[None]:

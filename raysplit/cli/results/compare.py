@@ -76,7 +76,7 @@ def shared_partition(runs: Sequence[RunReport]) -> str | None:
 
 def print_runs(console: Console, runs: Sequence[RunReport], target: float | None = None) -> None:
     """Print the table of results, the cost of reaching the target, and the settings that differ."""
-    from raysplit.runs.folder import CUT_SHORT
+    from raysplit.runs.folder import CUT_SHORT, DIVERGED
     from raysplit.runs.report import MOST_LABEL, differing_settings
 
     print_table(console, results_table(runs))
@@ -85,8 +85,9 @@ def print_runs(console: Console, runs: Sequence[RunReport], target: float | None
     if target is not None:
         print_table(console, target_table(runs, target))
     for run in runs:
-        if run.stopped == CUT_SHORT:
-            console.print(f"{run.label} was cut short after {run.rounds} of {run.rounds_planned} rounds")
+        if run.stopped in (CUT_SHORT, DIVERGED):
+            how = "was cut short" if run.stopped == CUT_SHORT else "diverged"
+            console.print(f"{run.label} {how} after {run.rounds} of {run.rounds_planned} rounds")
     for key, values in differing_settings(runs).items():
         if not key.startswith("partition."):
             console.print(

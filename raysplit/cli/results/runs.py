@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from raysplit.runs.folder import Row
     from raysplit.runs.listing import Listing
 
+AFTER_DIVERGENCE = "train again under another name with a lower training.optimizer.lr, or look at the owner's data"
 _COLUMNS = ("run", "date", "algorithm", "rounds", "result", "state")
 
 
@@ -54,7 +55,7 @@ def list_runs(root: str, as_json: bool) -> None:
 
 def _print(console: Console, found: Sequence[Listing]) -> None:
     """Print a line for each run, with whole names; where a terminal is too narrow for that, two lines for each."""
-    from raysplit.runs.folder import CUT_SHORT
+    from raysplit.runs.folder import CUT_SHORT, DIVERGED
     from raysplit.runs.listing import UNFINISHED
 
     rows = [_cells(entry) for entry in found]
@@ -71,6 +72,9 @@ def _print(console: Console, found: Sequence[Listing]) -> None:
     if unfinished is not None:
         hint = f"\nto go on with a run that is {unfinished.state}: raysplit resume {shlex.quote(unfinished.location)}"
         console.print(Text(hint), soft_wrap=True)
+    diverged = next((entry for entry in found if entry.state == DIVERGED), None)
+    if diverged is not None:
+        console.print(Text(f"\n{diverged.name} diverged: {AFTER_DIVERGENCE}"), soft_wrap=True)
 
 
 def _cells(entry: Listing) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raysplit.data.labels import NO_LABEL
 from raysplit.data.sequences.ragged import Ragged
+from raysplit.tasks import next_tokens as next_of_rows
 
 Array = npt.NDArray[Any]
 
@@ -79,10 +80,9 @@ def next_tokens(ids: Tensor, ragged: Ragged | None = None) -> Tensor:
         ids: tokens [N, T], or the flat ones [rows] of samples of different lengths.
         ragged: where the samples of flat ids begin.
     """
-    following = torch.full(ids.shape, NO_LABEL, dtype=torch.int64)
     if ragged is None:
-        following[:, :-1] = ids[:, 1:].long()
-        return following
+        return next_of_rows(ids.long())
+    following = torch.full(ids.shape, NO_LABEL, dtype=torch.int64)
     following[:-1] = ids[1:].long()
     ends = ragged.offsets[1:][ragged.lengths > 0] - 1
     following[ends] = NO_LABEL

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from raysplit.data.inputs import UNNAMED
-from raysplit.data.labels import NO_LABEL, numbered
-from raysplit.data.partition.stratify import TEST_FRACTION, stratified_split
+from raysplit.data.labels import NO_LABEL
+from raysplit.data.partition.stratify import TEST_FRACTION
 from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.masks import IDS, MASK, with_mask
 from raysplit.data.sequences.ragged import Ragged
 from raysplit.data.sequences.tokens import next_tokens, stored_ids
-from raysplit.data.sources.arrays import check_owners, split_sides
+from raysplit.data.sources.arrays import check_owners, split_by_class, split_sides
+from raysplit.data.targets.arrays import num_outputs, read_targets
 from raysplit.data.transforms import KeepIds
 from raysplit.registry import shown
 
@@ -109,7 +110,7 @@ def data_set_from_named(
     return DataSet(
         train=both[0],
         test=both[1],
-        num_classes=vocabulary if rules.next_token else _num_classes(both),
+        num_classes=vocabulary if rules.next_token or reading.task == "language_model" else _num_outputs(both, reading),
         transform=KeepIds(names=ids),
         eval_transform=KeepIds(names=ids),
         natural_owner=owners[0],
@@ -239,19 +240,18 @@ def _targets(
     labels = None
     for name in names:
         arrays = [side.arrays[name] for side in sides]
-        if all(array.ndim == 1 for array in arrays) and name not in sides[0].ragged:
-            owner = sides[0].owner if len(sides) == 1 else None
-            sizes = [len(array) for array in arrays]
-            codes = numbered(arrays, sizes, source, renumber=reading.renumber_labels, owner=owner)
-            values, labels = codes.sides, codes.names
+        if name in sides[0].ragged:
+            values = tuple(_target_of_rows(array, name, source) for array in arrays)
         else:
-            values = tuple(_dense_target(array, name, source) for array in arrays)
+            owner = sides[0].owner if len(sides) == 1 else None
+            read = read_targets(arrays, [len(array) for array in arrays], source, reading, owner)
+            values, labels = read.sides, read.names
         for own, value in zip(found, values, strict=True):
             own[name] = value
     return found, labels if len(names) == 1 else None
 
 
-def _dense_target(array: Array, name: str, source: str) -> Tensor:
+def _target_of_rows(array: Array, name: str, source: str) -> Tensor:
     if array.dtype.kind == "f":
         return torch.from_numpy(array.astype(np.float32))
     if array.dtype.kind not in "uib":
@@ -263,9 +263,8 @@ def _divided(samples: Samples, split: Array | None, rules: ArrayRules, source: s
     if split is not None:
         return split_sides(split, len(samples), source)
     name, y = ("y", samples.y) if isinstance(samples.y, Tensor) else next(iter(samples.y.items()))
-    is_class = y.ndim == 1 and not y.is_floating_point() and name not in samples.ragged
-    labels = y.numpy() if is_class else np.zeros(len(samples), np.int64)
-    return stratified_split(labels, fraction=rules.test_fraction)
+    labels = torch.zeros(len(samples), dtype=torch.int64) if name in samples.ragged else y
+    return split_by_class(labels, rules.test_fraction)
 
 
 def _largest(samples: Samples, ids: Sequence[str]) -> int:
@@ -273,9 +272,9 @@ def _largest(samples: Samples, ids: Sequence[str]) -> int:
     return max((int(value.max()) for value in values if value.numel()), default=-1)
 
 
-def _num_classes(sides: Sequence[Samples]) -> int:
-    found = [y for side in sides for y in ([side.y] if isinstance(side.y, Tensor) else side.y.values())]
-    return max((int(y.max()) + 1 for y in found if not y.is_floating_point() and y.numel()), default=1)
+def _num_outputs(sides: Sequence[Samples], reading: Reading) -> int:
+    named = [{"y": side.y} if isinstance(side.y, Tensor) else side.y for side in sides]
+    return max(num_outputs([side[name] for side in named], reading.task) for name in named[0])
 
 
 def _classes(sides: Sequence[Samples]) -> dict[str, tuple[str, ...]] | None:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import torchvision.datasets as tv
 from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
+from torchvision.datasets.utils import check_md5
 
+from raysplit.data.failures import file_of
 from raysplit.data.labels import numbered
 from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.reading import AS_FOUND, Reading, read_inputs
@@ -162,18 +164,39 @@ def _open(dataset_class: Any, root: str | None, download: bool, options: dict[st
             is_told = is_folder or is_option or isinstance(error, NotCifar)
             if isinstance(error, ValueError) and is_told:
                 raise ValueError(f"{name}, {folder}: {error}") from error
+            which = file_of(error, folder) or f"a file under {folder}"
             raise ValueError(
-                f"{name}: a file under {folder} is broken or may not be read ({error!r}); unpack or download it again, "
-                f"or change its permissions"
+                f"{name}: {which} is broken or may not be read ({error!r}); unpack or download it again, or change its "
+                f"permissions"
             ) from error
     if download:
         return dataset_class(root, download=True, **options)
+    for folder in folders:
+        if partly := _partly_there(dataset_class, folder):
+            raise ValueError(
+                f"{name}: {partly}; unpack the files again, or download them with download: true"
+            ) from failures[0]
     there = "" if folders[0].is_dir() else f"; there is no folder {folders[0]}"
     fetch = ", or set download: true" if "download" in _parameters(dataset_class) else ""
     raise ValueError(
         f"{name} is not under {folders[0]} nor {folders[1]} ({failures[0]}{there}); put the files there as torchvision "
         f"lays them out{fetch}"
     ) from failures[0]
+
+
+def _partly_there(dataset_class: Any, folder: Path) -> str:
+    """Say which file of a set is missing or changed; nothing where none is there, or its class does not list them."""
+    listed = getattr(dataset_class, "split_list", None)  # of SVHN: by side, with the address in front
+    files = [(entry[1], entry[2]) for entry in listed.values()] if listed else []
+    for side in ("train_list", "test_list"):  # of CIFAR
+        files += [(f"{dataset_class.base_folder}/{entry[0]}", None) for entry in getattr(dataset_class, side, ())]
+    there = [file for file, _ in files if (folder / file).is_file()]
+    for file, checksum in files if there else ():
+        if file not in there and not listed:  # the sides of SVHN are read one by one
+            return f"{folder / file} is missing"
+        if file in there and checksum and not check_md5(str(folder / file), checksum):
+            return f"{folder / file} is broken: it is not the published file, by its checksum"
+    return ""
 
 
 def _is_pairs_of_image_and_label(candidate: Any) -> bool:

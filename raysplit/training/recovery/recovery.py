@@ -24,12 +24,11 @@ from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
 from raysplit.experiment.rules import ReliabilityRules
-from raysplit.models.spec import base_of
 from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members
-from raysplit.training.recovery.start import misfits_named, require_model, require_parties, require_same_form
+from raysplit.training.recovery.start import misfits_named, require_model, require_parties, require_same_form, snapshot
 from raysplit.training.recovery.watch import RoundOverdue, attended
 
 logger = logging.getLogger(__name__)
@@ -149,14 +148,13 @@ class Safety:
         states = await self._attended(self._algorithm.party_states(self._present))
         absent = [p.name for p in self._own if p.name not in self._algorithm.handles]
         states |= {name: before[name] for name in absent if name in before}
-        self.last = Checkpoint(
+        self.last = snapshot(
+            self._algorithm,
             fingerprint=self.fingerprint,
             parties=map_tensors(lambda t: t.clone(), states),
-            memory=self._algorithm.state_dict(),
             attempts=self.attempts,
             excluded=sorted(self._excluded),
             settings=self.settings,
-            base=base_of(self._algorithm.setting.spec),
             rounds=rounds,
             rows=rows,
             traffic=traffic,
@@ -209,7 +207,7 @@ class Safety:
             if is_fixed and type(algorithm).party_states is Resumable.party_states:
                 require_parties(kept, algorithm.durable(self._present))
             await self._go_to(checkpoint, route)
-        loaded = await self._attended(algorithm.party_states(self._present))
+            loaded = await self._attended(algorithm.party_states(self._present))
         require_same_form(kept, loaded if is_fixed else kept, "parties")
         require_same_form(checkpoint.memory, algorithm.state_dict(), "memory")
 

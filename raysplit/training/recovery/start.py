@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from raysplit.algorithms.base import Algorithm
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
 from raysplit.models.spec import ModelSpec, base_of
 from raysplit.runs.records.files import set_aside
@@ -78,6 +79,11 @@ def require_parties(kept: Mapping[str, Any], names: Sequence[str]) -> None:
     for name, state in kept.items():  # such a compute node would go on from its first weights
         if {"average", "replicas"} <= state.keys() and state["average"] is None and not state["replicas"]:
             raise CheckpointRefused(f"the checkpoint does not fit the run: it has no weights of {name}")
+
+
+def snapshot(algorithm: Algorithm, **fields: Any) -> Checkpoint:
+    """Make a checkpoint of these fields, with the coordinator's state and the digest of the frozen weights."""
+    return Checkpoint(memory=algorithm.state_dict(), base=base_of(algorithm.setting.spec), **fields)
 
 
 def require_base(kept: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -50,9 +50,17 @@ def test_settings_are_heeded_and_owners_shown(folder: Path) -> None:
     text = " ".join(shown("mine.npz", *(word for each in sets for word in ("--set", each))).split())
     assert "pixels, divided by 255, one channel added" in text
     assert "float32 [1, 4, 4] │ 0 to 1" in text
-    assert "2 owners of 18 to 18 samples" in text
+    assert "2 owners of 18 samples each" in text
     assert "│ 0 │ 1 │" in text, "class 0 has label 1"
     assert text.endswith("no problems found")
+
+
+def test_one_is_no_plural(folder: Path) -> None:
+    """There were "1 classes" and "1 owners of 10 to 10 samples"."""
+    np.savez("one.npz", x=np.random.default_rng(0).random((12, 3)), y=np.zeros(12, int), owner=np.zeros(12, int))
+    text = shown("one.npz", "--set", "partition.name=natural_id", "--set", "partition.num_owners=1")
+    assert "1 class " in text
+    assert "1 owner of 10 samples" in text
 
 
 def test_a_configuration_and_its_run_say_the_same(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
