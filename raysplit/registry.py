@@ -163,6 +163,19 @@ def imported_class(kind: str, path: str, base: type[T]) -> type[T]:
     return found
 
 
+def a_function(kind: str, path: str, found: Callable[..., Any], called_with: str) -> Callable[..., Any]:
+    """Return what was imported unless it is a class, which would be made at every call.
+
+    Raises ``ValueError`` otherwise, with the arguments that a function of the kind is called with.
+    """
+    if isinstance(found, type):
+        raise ValueError(
+            f"{kind} {shown(path)} must be a function, which is called with {called_with}, got the class "
+            f"{found.__qualname__}; name a function that uses it"
+        )
+    return found
+
+
 def _found(kind: str, path: str) -> Any:
     if is_given(path):
         return held(path)

@@ -64,10 +64,18 @@ def known_dataset(name: str) -> str:
         return f"{kind}:{expanded(place)}"
     if name in _own_names():
         return name
-    if ":" not in name and name not in dataset_names() and is_there(Path(name)) and Path(name).is_dir():
+    if ":" in name or name in dataset_names():
+        return known("data set", name, dataset_names())
+    if is_there(Path(name)) and Path(name).is_dir():
         raise ValueError(
             f"{shown(name)} is a folder; for pictures in a folder per class set data.name=ImageFolder and "
             f"data.root={name}, for a Parquet file per owner data.name=shards and data.root={name}"
+        )
+    if "/" in name or is_there(Path(name)):  # no set is called so
+        there = "is a file of a kind that is not read" if is_there(Path(name)) else "is no file"
+        raise ValueError(
+            f"{shown(name)} {there}; data.name takes the path of an .npz with x and y (numpy.savez) or of a Parquet "
+            f"file, text:PATH, module:function, or the name of a set"
         )
     return known("data set", name, dataset_names())
 

@@ -142,13 +142,3 @@ def listed(labels: Sequence[int]) -> str:
     """Name the first of some classes, and count the others."""
     more = f" and {len(labels) - _MAX_NAMED} more" if len(labels) > _MAX_NAMED else ""
     return ", ".join(map(str, labels[:_MAX_NAMED])) + more
-
-
-def check_targets(y: Tensor) -> None:
-    """Raise ``ValueError`` unless targets are numbers, class labels [N] in int64, or classes of pixels or tokens."""
-    if y.ndim and (y.is_floating_point() or y.dtype == torch.int64 or (y.ndim > 1 and y.dtype == torch.uint8)):
-        return
-    raise ValueError(
-        f"y is {y.dtype} of shape {tuple(y.shape)}; class labels must be int64 of shape [N], other targets numbers or "
-        f"classes of shape [N, ...], one entry per sample"
-    )

@@ -29,7 +29,7 @@ from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
 from raysplit.runs.result import Result
-from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options
+from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options, tell_shared_memory
 from raysplit.training.loop import run
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.own_loop import run_to_end
@@ -197,6 +197,7 @@ def _checked(make: Make, device: str, notify: Callbacks) -> Experiment:
     notify.stage_began("check")
     algorithm = experiment.begin()
     try_parts(checked_parties(algorithm, experiment.setting.spec), algorithm.learners())
+    tell_shared_memory(experiment)
     return experiment
 
 

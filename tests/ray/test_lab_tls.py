@@ -15,7 +15,7 @@ import torch
 
 from raysplit.cluster.lab.certificates import DRIVER, make_certificates, variables
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # Ray tries 40 s before it gives up
 
 _JOIN = "import sys; from ray._raylet import GcsClient; print(len(GcsClient(address=sys.argv[1]).get_all_node_info()))"
 

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from raysplit.cli.options import ROOT
 from raysplit.cli.streams import Console, echo
 from raysplit.paths import expanded
 from raysplit.registry import number_of
@@ -56,8 +57,10 @@ def _config(source: str, overrides: tuple[str, ...]) -> tuple[RunConfig, bool]:
 
     source = expanded(source)
     path = Path(source)
-    if path.is_dir() and (path / "config.yaml").is_file():
-        path = path / "config.yaml"
+    for folder in (path, Path(ROOT) / path):  # a run by its folder or its name
+        if folder.is_dir() and (folder / "config.yaml").is_file():
+            path = folder / "config.yaml"
+            break
     if path.suffix in (".yaml", ".yml"):
         return load_config(path, overrides), True
     tree = read_tree(None, overrides)

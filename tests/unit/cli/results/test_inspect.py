@@ -81,6 +81,14 @@ def test_a_configuration_and_its_run_say_the_same(folder: Path, caplog: pytest.L
     assert json.loads(shown("run", "--json")) == record
 
 
+def test_a_run_is_inspected_by_its_name(folder: Path) -> None:
+    """``show`` takes the name of a run, and ``inspect`` took it for an unknown data set."""
+    run = Path("runs/one")
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("data: {name: mine.npz}\n", encoding="utf-8")
+    assert "mine.npz: 36 train, 9 test samples" in shown("one", "--set", "data.root=.")
+
+
 def test_folders_are_pictures_or_shards(folder: Path) -> None:
     for label in ("a", "b"):
         (folder / "pictures" / label).mkdir(parents=True)

@@ -201,7 +201,7 @@ def test_the_broken_or_missing_file_of_a_published_set_is_named(tmp_path: Path) 
     files = _cifar(tmp_path)
     assert len(load_dataset("CIFAR10", root=str(tmp_path)).train) == 10
     (files / "data_batch_4").write_bytes(b"junk")
-    with pytest.raises(ValueError, match=r"^CIFAR10: \S+/data_batch_4 is broken or may not be read"):
+    with pytest.raises(ValueError, match=r"^CIFAR10.*/data_batch_4 is not a file of CIFAR"):
         load_dataset("CIFAR10", root=str(tmp_path))
     (files / "data_batch_4").unlink()
     with pytest.raises(ValueError, match=r"^CIFAR10: \S+/data_batch_4 is missing; unpack"):
@@ -232,3 +232,27 @@ def test_a_folder_as_the_name_of_a_set_is_told_how_to_read_it(tmp_path: Path, mo
     for name in ("pictures", "./pictures/", str(tmp_path / "pictures")):
         with pytest.raises(ValueError, match=r"is a folder; .* set data\.name=ImageFolder and data\.root="):
             known_dataset(name)
+    (tmp_path / "own.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    for name, says in {"own.csv": "is a file of a kind that is not read", "./x/own.csv": "is no file"}.items():
+        with pytest.raises(ValueError, match=rf"{says}; data\.name takes the path of an \.npz"):
+            known_dataset(name)
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        ("image;kind", r"has no column 'image'; its columns are 'image;kind'; divide the columns by commas"),
+        ("image,Kind", r"has no column 'kind'; its columns are 'image', 'Kind'; did you mean 'Kind'"),
+        (" image,kind", r"has no column 'image'; its columns are ' image', 'kind'; did you mean ' image'"),
+    ],
+)
+def test_a_table_with_other_columns_is_told_what_is_near(head: str, says: str, tmp_path: Path) -> None:
+    """Semicolons, capitals and blanks in the head were shown as they are, which looks right."""
+    (tmp_path / "t.csv").write_text(f"{head}\na.png,b\n".replace(",", head[5] if head[0] == "i" else ","))
+    with pytest.raises(ValueError, match=says):
+        load_image_table(tmp_path, table="t.csv", tasks=["kind"], image_size=8)
+
+
+def test_a_task_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tasks names a column twice"):
+        load_image_table(tmp_path, table="t.csv", tasks=["kind", "kind"], image_size=8)
