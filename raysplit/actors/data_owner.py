@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.round_counts import RoundCounts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
+from raysplit.actors.steps.micro import by_step, step_ids
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
@@ -26,6 +28,9 @@ from raysplit.data.transforms import Transform, transformed
 from raysplit.models.frozen import load_trained
 from raysplit.seeding import derive, generator, torch_generator
 from raysplit.tasks import Task
+
+if TYPE_CHECKING:
+    from raysplit.actors.verbs import NodeHandle
 
 Program = Callable[..., Awaitable[Any]]
 _WHOLE_SHARD_ROWS = 512
@@ -83,6 +88,7 @@ class DataOwner:
         self._training = training
         self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
         self._spec = recipes[0].spec
+        self._spec.require_base()
         self._dtype: torch.dtype = getattr(torch, self._spec.dtype)
         self._loss = resolve_loss(training.loss)
         self._running: asyncio.Future[OwnerReport] | None = None
@@ -134,14 +140,17 @@ class DataOwner:
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
         """Iterate over the round's mini-batches: as many as the context says, each epoch in an order of its own."""
-        num_steps, step, epoch = context.steps(self.name), 0, 0
-        while step < num_steps:
-            for indices in self._epoch(context.round, epoch)[: num_steps - step]:
-                step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
-                current_samples.set(indices)
-                yield step_id, self._batch(step_id, indices)
-                step += 1
-            epoch += 1
+        made = self._batches(context)
+        for step_id, batch in by_step(made, self._loss) if self._training.accumulate > 1 else made:
+            current_samples.set(batch.indices)
+            yield step_id, batch
+
+    def _batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
+        ids = step_ids(self.name, context, self._training.accumulate)
+        orders = chain.from_iterable(self._epoch(context.round, epoch) for epoch in count())
+        for step_id, indices in zip(ids, orders, strict=False):
+            current_samples.set(indices)
+            yield step_id, self._batch(step_id, indices)
 
     def whole_shard(self, purpose: str) -> Iterator[Batch]:
         """Iterate over all samples in stored order, in large batches; ``purpose`` keys the transform's stream."""
@@ -199,10 +208,13 @@ class DataOwner:
         self.note(step_id, loss, len(batch))
         return g
 
-    async def first_backward(self, step_id: StepId, g: Any) -> None:
-        """Run the first part backward with the gradient ``g`` of its outputs, and update it."""
+    async def first_backward(self, step_id: StepId, g: Any, server: NodeHandle | None = None) -> None:
+        """Run the first part backward with the gradient ``g`` of its outputs, and update it as the server's part is."""
         await self.first.backward(step_id, g)
-        await self.first.update(step_id)
+        factor = None
+        if server is not None and step_id.is_last and self.first.exchanges_norms:
+            factor = await server.clip(step_id.untold, {0: await self.first.norms(step_id)})
+        await self.first.update(step_id, factor)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -262,7 +274,7 @@ class DataOwner:
         load_trained(model, {key: value for state in states for key, value in state.items()})
         for dropout in [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]:
             dropout.p = 0.0
-        own = {name for name, _ in self.first.part.module.named_parameters()}
+        own = {name for name, p in self.first.part.module.named_parameters() if p.requires_grad}
         wanted = [p for name, p in model.named_parameters() if name in own]
         for batch in self.whole_shard("divergence"):
             loss = self._loss(feed(model, batch.x), batch.y) * self._share(batch)

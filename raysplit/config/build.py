@@ -116,11 +116,8 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
     setting = Setting(
         spec=ModelSpec(name=config.model.name, input_shape=(1,), num_classes=1, seed=config.seed),
         owners={f"owner-{i}": no_data() for i in range(len(sizes))},
-        training=LocalTraining(
-            batch_size=training.batch_size, last_batch=training.rule_of_last_batch, loss=training.loss, seed=config.seed
-        ),
-        local_epochs=training.local_epochs,
-        max_steps=training.max_steps,
+        training=_local_training(config, training.loss),
+        **_steps(config),
         seed=config.seed,
         cohort_size=training.cohort_size,
     )
@@ -154,6 +151,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         "options": config.model.options,
         "seed": config.seed,
         "dtype": config.model.dtype,
+        "tuning": config.model.tuning(),
         "given": GivenModel(held(config.model.name)) if is_given(config.model.name) else None,
     }
     if isinstance(data.train.y, Tensor):
@@ -203,29 +201,39 @@ def _setting(
     return Setting(
         spec=spec,
         owners=owners,
-        training=LocalTraining(
-            batch_size=training.batch_size,
-            shuffle=training.shuffle,
-            last_batch=training.rule_of_last_batch,
-            restart_optimizer=training.restarts_owners(resolve_algorithm(config.algorithm.name)),
-            loss=loss,
-            seed=config.seed,
-        ),
+        training=_local_training(config, loss),
+        **_steps(config),
         optimizer=training.optimizer.spec(),
         server_optimizer=(training.server_optimizer or training.optimizer).spec(),
         restart_server_optimizer=training.server_optimizer_state == "restart",
-        local_epochs=training.local_epochs,
-        max_steps=training.max_steps,
         buffers=training.buffers,
         seed=config.seed,
         evaluators=parties("evaluator", data.test, tests=tests, drawn=config.partition.name in TESTS_DRAWN),
         validators=() if data.val is None else parties("validator", data.val),
-        rounds=training.rounds,
-        lr_schedule=training.lr_schedule,
         updates=config.reliability,
         cohort=config.reliability,
         cohort_size=training.cohort_size,
     )
+
+
+def _local_training(config: RunConfig, loss: str | Task) -> LocalTraining:
+    training = config.training
+    return LocalTraining(
+        batch_size=training.batch_size,
+        shuffle=training.shuffle,
+        last_batch=training.rule_of_last_batch,
+        restart_optimizer=training.restarts_owners(resolve_algorithm(config.algorithm.name)),
+        loss=loss,
+        accumulate=training.accumulate,
+        seed=config.seed,
+    )
+
+
+def _steps(config: RunConfig) -> dict[str, Any]:
+    """Return the fields of a `Setting` that say how many steps there are, and what a step does."""
+    names = ("rounds", "local_epochs", "max_steps", "lr_schedule", "lr_schedule_per", "warmup_steps", "clip")
+    rules = {name: getattr(config.training, name) for name in names}
+    return rules | {"precision": config.model.precision, "recompute": config.model.recompute}
 
 
 def _check_metric(config: RunConfig, data: DataSet) -> None:

@@ -161,7 +161,7 @@ def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -
 
     Raises:
         ValueError: there is no run at the URI, a file of it has a name that leads out of the copy, or its files are too
-            many or too large; nothing has been written then. A store sends much more than it lists.
+            many or too large; nothing has been written then. A store sends other bytes of a file than it lists.
     """
     source, folder = opened(uri, "run folders")
     sizes = _files_below(source, folder)
@@ -199,7 +199,7 @@ def _refuse_what_does_not_fit(uri: str, sizes: Mapping[str, int], into: Path) ->
 
 
 def _copy(file: Any, copy: BinaryIO, size: int, what: str) -> None:
-    """Copy a stream of the size that a store lists, and what a run has added since. Raises ``ValueError`` for more."""
+    """Copy a stream of the size that the store lists, and what a run has added since; ``ValueError`` for more."""
     copied = 0
     while part := file.read(_CHUNK):
         copied += len(part)

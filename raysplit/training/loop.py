@@ -28,7 +28,7 @@ from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.controls import majority_accuracies, majority_row, naive_figures
-from raysplit.training.divergence import measure_batch_divergence, measure_divergence
+from raysplit.training.divergence import measure_divergence, measure_round
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
 from raysplit.training.model_checks import checked_parties
@@ -210,9 +210,10 @@ class _Loop:
         rules, algorithm = self._experiment.evaluation, self._algorithm
         measured = rules.divergence_every is not None and round % rules.divergence_every == 0
         divergence = await measure_divergence(algorithm) if measured else {}
+        rate, attempt = algorithm.lr_scale(round), self._safety.attempts
+        context = replace(algorithm.context(round, cohort, lr_scale=rate, attempt=attempt), record_gradients=measured)
         before, started = await self._cluster.traffic(), time.perf_counter()
-        context = algorithm.context(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
-        report = await algorithm.round(replace(context, record_gradients=measured))
+        report = await algorithm.round(context)
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
         self._idle.tell(round, moved)
@@ -220,7 +221,7 @@ class _Loop:
         if self._meter is not None:
             self._meter.deployed(algorithm.latecomers())
             self._meter.round_measured(moved, loads)
-        divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
+        divergence |= await measure_round(algorithm, context)
         row = self._ledger.entry(context, report, seconds, moved, loads) | divergence | self._members.row()
         if round == algorithm.num_rounds - 1 or (round + 1) % rules.every == 0:
             row |= await self._evaluate(round)
@@ -283,8 +284,8 @@ class _Loop:
         """Return the tables of the algorithm and, where an evaluation was divided by owner, the last one's."""
         if self._tested is None or not self._tested.by_owner:
             return self._algorithm.tables()
-        own = {"owners.parquet": owner_table(self._tested, self._experiment.setting, self._majority)}
-        return {**own, **self._algorithm.tables()}
+        table = owner_table(self._tested, self._experiment.setting, self._majority)
+        return {"owners.parquet": table, **self._algorithm.tables()}
 
     def _write_models(self, folder: RunFolder) -> None:
         """Write the chosen models, the last ones where they differ, and the export of a multi-task classifier."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -34,10 +35,36 @@ def checked_parties(algorithm: Algorithm, spec: ModelSpec) -> list[PartySpec]:
     Raises ``ValueError`` where they do not.
     """
     check_outputs(spec, algorithm.setting.task)
+    check_groups(algorithm)
+    if algorithm.setting.precision == "bf16" and algorithm.setting.device == "cpu":
+        _say_slow_bf16()
     refuse_unfit(algorithm)
     parties = deployed_parties(algorithm)
     check_cuts(parties)
     return parties
+
+
+@cache
+def _say_slow_bf16() -> None:
+    logger.warning(
+        "model.precision is bf16, which halves what crosses behind linear layers; a processor without instructions for "
+        "bfloat16 takes longer with it than without"
+    )
+
+
+def check_groups(algorithm: Algorithm) -> None:
+    """Raise ``ValueError`` for a group of an optimizer that no trained weight belongs to."""
+    setting = algorithm.setting
+    groups = (*setting.optimizer.groups, *setting.server_optimizer.groups)
+    if not groups:
+        return
+    names = [name for name, p in setting.spec.build().named_parameters() if p.requires_grad]
+    for group in groups:
+        if not any(fnmatchcase(name, group.match) for name in names):
+            raise ValueError(
+                f"the group {group.match!r} of training.optimizer.groups fits no weight that is trained; their names "
+                f"are {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            )
 
 
 def check_cuts(parties: Sequence[PartySpec]) -> None:
