@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
 from raysplit.actors.parts.gradient_record import GradientRecord
-from raysplit.actors.parts.losses import resolve_loss, wire_labels
+from raysplit.actors.parts.losses import num_counted, resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.round_counts import RoundCounts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
@@ -132,14 +132,22 @@ class DataOwner:
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
         """Iterate over the round's mini-batches: as many as the context says, each epoch in an order of its own."""
-        num_steps, step, epoch = context.steps(self.name), 0, 0
-        while step < num_steps:
-            for indices in self._epoch(context.round, epoch)[: num_steps - step]:
-                step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
-                current_samples.set(indices)
-                yield step_id, self._batch(step_id, indices)
-                step += 1
-            epoch += 1
+        for step, indices in enumerate(self._round_indices(context)):
+            step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
+            current_samples.set(indices)
+            yield step_id, self._batch(step_id, indices)
+
+    def _round_indices(self, context: RoundContext) -> Iterator[Tensor]:
+        """Iterate over the positions of the samples of each mini-batch of a round."""
+        left, epoch = context.steps(self.name), 0
+        while left > 0:
+            chosen = self._epoch(context.round, epoch)[:left]
+            yield from chosen
+            left, epoch = left - len(chosen), epoch + 1
+
+    def num_targets(self, context: RoundContext) -> int:
+        """Return the number of counted targets of a round's mini-batches: labels, pixels, tokens or numbers."""
+        return sum(num_counted(self._loss, self._shard.take(indices).y) for indices in self._round_indices(context))
 
     def whole_shard(self, purpose: str) -> Iterator[Batch]:
         """Iterate over all samples in stored order, in large batches; ``purpose`` keys the transform's stream."""
@@ -272,7 +280,8 @@ class DataOwner:
         """Return the share of a batch in the mean loss over the whole shard."""
         if not isinstance(self._loss, Task):
             return len(batch) / len(self._shard)
-        return self._loss.count(batch.y) / max(1, self._loss.count(self._shard.take(range(len(self._shard))).y))
+        whole = [self._shard.take(rows).y for rows in torch.arange(len(self._shard)).split(_WHOLE_SHARD_ROWS)]
+        return self._loss.count(batch.y) / max(1, sum(map(self._loss.count, whole)))
 
     async def mean_gradient(self) -> Tensor:
         """Return the mean [dim] of the first part's mini-batch gradients in the last round that recorded them."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from raysplit.data.failures import described
 from raysplit.data.inputs import UNNAMED, Values
-from raysplit.data.labels import has_target, listed, without_samples
+from raysplit.data.labels import NO_LABEL, has_target, listed, without_samples
 from raysplit.data.reading import AS_FOUND
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.transforms import Transform, transformed
@@ -135,7 +135,7 @@ def _type(value: Tensor) -> str:
 def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
     found = {side: _by_name(samples.y, "y")[task] for side, samples in sides.items()}
     first = next(iter(found.values()))
-    missing = {side: int((~has_target(y)).sum()) for side, y in found.items()}
+    missing = {side: int((~_has_any(y, data)).sum()) for side, y in found.items()}
     unlabelled: Record = {"without_label": missing} if any(missing.values()) else {}
     if first.ndim != 1 or first.is_floating_point():
         values = {side: _range(y[~y.isnan()] if y.is_floating_point() else y) for side, y in found.items()}
@@ -149,13 +149,21 @@ def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
     return record | unlabelled
 
 
+def _has_any(y: Tensor, data: DataSet) -> Tensor:
+    """Return which samples [N] have a target: of several tasks as their losses see it, else anything that counts."""
+    if y.ndim == 1 or not isinstance(data.test.y, Tensor):
+        return has_target(y)
+    known = ~y.isnan() if y.is_floating_point() else (y != NO_LABEL) & (y != 255)
+    return known.flatten(1).any(1)
+
+
 def _owners(data: DataSet, owners: Mapping[str, Indices], is_outline: bool) -> Record:
     sizes = {name: len(rows) for name, rows in owners.items()}
     record: Record = {"num": len(owners), "smallest": min(sizes.values()), "largest": max(sizes.values())}
     if len(owners) > MAX_OWNERS:
         return record
     y = data.train.y
-    if is_outline or not isinstance(y, Tensor):
+    if is_outline or not isinstance(y, Tensor) or y.ndim != 1 or y.is_floating_point():
         return record | {"samples": sizes}
     classes = {}
     for name, rows in owners.items():
