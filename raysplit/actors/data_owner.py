@@ -280,7 +280,7 @@ class DataOwner:
         """Return the share of a batch in the mean loss over the whole shard."""
         if not isinstance(self._loss, Task):
             return len(batch) / len(self._shard)
-        whole = [self._shard.take(rows).y for rows in torch.arange(len(self._shard)).split(_WHOLE_SHARD_ROWS)]
+        whole = [self._shard.take(rows).y for rows in torch.split(torch.arange(len(self._shard)), _WHOLE_SHARD_ROWS)]
         return self._loss.count(batch.y) / max(1, sum(map(self._loss.count, whole)))
 
     async def mean_gradient(self) -> Tensor:
