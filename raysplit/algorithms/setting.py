@@ -49,6 +49,11 @@ class Options(Rules):
         """
         return {}
 
+    @property
+    def joins_rows(self) -> bool:
+        """Whether one forward pass joins rows of several owners, so that their batches need one length."""
+        return getattr(self, "server_forward", "grad_avg") != "grad_avg"
+
     def changed(self, *names: str) -> list[str]:
         """Return those of these options that differ from their defaults."""
         fields = type(self).model_fields

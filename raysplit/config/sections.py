@@ -6,7 +6,7 @@ Keys beside a ``name`` are options of what it names, and are checked by the code
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -85,6 +85,14 @@ class DataConfig(Named):
     """Place of the channels in arrays [N, ?, ?, ?], ``channels_first`` or ``channels_last``; None decides by shape."""
     renumber_labels: bool = False
     """Number the labels that occur from 0, in their order; they may then be text."""
+    pad_to: Literal["longest", "max"] | Annotated[int, Field(ge=1)] | None = None
+    """Length of batches of samples that differ in length: of the longest of the batch (``longest``), of the longest of
+    all (``max``), or a number. None takes ``longest``, and ``max`` where one forward pass joins rows of several
+    owners."""
+    pad_multiple: int = Field(default=1, ge=1)
+    """Number that the length of padded batches is rounded up to a multiple of."""
+    truncate: bool = False
+    """Cut samples that are longer than ``pad_to`` or than the positions of the model."""
     train_samples: int | None = Field(default=None, ge=1)
     """Number of training samples, drawn with the seed; None takes all."""
     test_samples: int | None = Field(default=None, ge=1)

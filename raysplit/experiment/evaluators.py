@@ -62,7 +62,7 @@ def evaluating_parties(
         drawn: whether owners may share samples, of which they are tested on their own alone.
     """
     if drawn and tests is not None and any(map(len, tests.values())):
-        own = {name: (samples.take(indices), None) for name, indices in tests.items() if len(indices)}
+        own = {name: (samples.subset(indices), None) for name, indices in tests.items() if len(indices)}
         return _domain_evaluators(kind, own, owners, how)
     if all(data.eval_transform is transform for data in owners.values()):
         return _evaluators(kind, samples, transform, how, None if drawn else tests)
@@ -81,7 +81,7 @@ def _evaluators(
             role="evaluator",
             build=Evaluator,
             arguments={
-                "samples": samples.take(range(i, len(samples), count)),
+                "samples": samples.subset(range(i, len(samples), count)),
                 "transform": transform,
                 "spec": how.spec,
                 "loss": how.loss,

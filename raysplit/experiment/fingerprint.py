@@ -17,7 +17,15 @@ _CLUSTER = ("device", "elastic")
 """Settings of ``cluster`` that change the numbers: another device rounds otherwise, and elastic owners come and go."""
 
 
-_NEWER = {"values": None, "max_value": None, "layout": None, "renumber_labels": False}
+_NEWER = {
+    "values": None,
+    "max_value": None,
+    "layout": None,
+    "renumber_labels": False,
+    "pad_to": None,
+    "pad_multiple": 1,
+    "truncate": False,
+}
 """Settings of the data, with their defaults, that run folders may be older than."""
 _UNKNOWN = object()
 

@@ -108,6 +108,9 @@ def task_of(section: TaskConfig | None, data: DataSet, *, loss: str, source: str
         raise ValueError(
             f"task is {section.kind}, and data {source!r} have a target for each of {', '.join(targets)}; leave it out"
         )
+    if "y" in data.train.ragged:  # a target for each token
+        targets = data.train.take([0]).y
+        assert isinstance(targets, Tensor)
     if section is None:
         kind = inferred_kind(targets)
         if kind == "classification" or (kind == "regression" and loss != "cross_entropy"):

@@ -42,6 +42,8 @@ class ModelSpec:
             there is no single input of a fixed shape.
         num_classes: number of classes.
         options: further arguments of the network, given as a mapping or pairs and kept as sorted pairs.
+        sizes: further sizes of the data, such as ``vocab_size``, which builders get whose signature has them; given as
+            a mapping or pairs and kept as sorted pairs.
         seed: seed of the initial weights, which come from the stream ``(seed, "model")``.
         dtype: "float32", "float64", "bfloat16" or "float16"; weights are drawn in float32 and then converted.
         given: the model itself, where a Python program passed an object instead of a name.
@@ -59,6 +61,7 @@ class ModelSpec:
     input_shape: tuple[int, ...] = ()
     num_classes: int
     options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    sizes: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     seed: int
     dtype: str = "float32"
     given: GivenModel | None = None
@@ -71,8 +74,9 @@ class ModelSpec:
         inputs, input_shape = described(self.inputs, self.input_shape)
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
-        pairs = sorted(dict(self.options).items())
-        object.__setattr__(self, "options", tuple((key, _hashable(value)) for key, value in pairs))
+        for field in ("options", "sizes"):
+            pairs = sorted(dict(getattr(self, field)).items())
+            object.__setattr__(self, field, tuple((key, _hashable(value)) for key, value in pairs))
 
     def example(self, rows: int = 1, *, generator: torch.Generator | None = None) -> Values:
         """Make a batch of ``rows`` rows that this model takes, without real samples (see `example_batch`)."""
@@ -149,10 +153,11 @@ def _prototype(spec: ModelSpec) -> nn.Module:
     # Cached, so callers copy it before they hand it out.
     with keyed_draws(derive(spec.seed, "model")):
         about_data: dict[str, Any] = {"input_shape": spec.input_shape, "num_classes": spec.num_classes}
+        inputs, sizes, options = dict(spec.inputs), dict(spec.sizes), dict(spec.options)
         if spec.given is not None:
-            model = spec.given.build(about_data | {"inputs": dict(spec.inputs)}, dict(spec.options))
+            model = spec.given.build(about_data | sizes | {"inputs": inputs}, options)
         else:
-            model = build_model(spec.name, **about_data, data_inputs=dict(spec.inputs), **dict(spec.options))
+            model = build_model(spec.name, **about_data, data_inputs=inputs, data_sizes=sizes, **options)
     _refuse_own_dtype(spec, model)
     _refuse_hooks(spec, model)
     _say_converted_buffers(spec, model)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from raysplit.data.partition.stratify import stratified_split
+from raysplit.data.partition.stratify import TEST_FRACTION, stratified_split
 from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.map_style import Side
@@ -26,6 +26,7 @@ def data_set_from_arrays(
     *,
     owner: Array | None = None,
     split: Array | None = None,
+    test_fraction: float = TEST_FRACTION,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     reading: Reading = AS_FOUND,
@@ -37,7 +38,8 @@ def data_set_from_arrays(
         y: class of each sample [N].
         source: name of the data in error messages.
         owner: id of the owner of each sample [N], for the partition ``natural_id`` and its owners' tests.
-        split: "train" or "test" for each sample [N]; without it a fifth of every class becomes the test set.
+        split: "train" or "test" for each sample [N]; without it a share of every class becomes the test set.
+        test_fraction: this share.
         mean: mean per channel for normalization, given together with ``std``.
         std: standard deviation per channel for normalization.
         reading: what the arrays are, where their types do not say it.
@@ -52,8 +54,8 @@ def data_set_from_arrays(
     labels = read_targets([y], [size], source, reading, owner)
     samples = Samples(x=inputs.values, y=labels.sides[0])
     if owner is not None:
-        _check_owners(owner, size, source)
-    train, test = _split_by_class(labels.sides[0]) if split is None else _split_sides(split, size, source)
+        check_owners(owner, size, source)
+    train, test = split_by_class(labels.sides[0], test_fraction) if split is None else split_sides(split, size, source)
     return data_set(
         samples.take(train),
         samples.take(test),
@@ -125,10 +127,10 @@ def data_set(
     )
 
 
-def _split_by_class(targets: Tensor) -> tuple[Array, Array]:
-    """Hold out a fifth of every class, or of all samples where targets are no class labels."""
+def split_by_class(targets: Tensor, fraction: float) -> tuple[Array, Array]:
+    """Hold out a share of every class, or of all samples where targets are no class labels."""
     is_label = targets.ndim == 1 and not targets.is_floating_point()
-    return stratified_split(targets.numpy() if is_label else np.zeros(len(targets), np.int64))
+    return stratified_split(targets.numpy() if is_label else np.zeros(len(targets), np.int64), fraction=fraction)
 
 
 def _shapes(samples: Samples) -> Any:
@@ -150,7 +152,8 @@ def unit_and_normalise(mean: tuple[float, ...] | None, std: tuple[float, ...] | 
     return Compose(steps=(ToUnit(), Normalise(mean=tuple(mean), std=tuple(std))))
 
 
-def _check_owners(owner: Array, num_samples: int, source: str) -> None:
+def check_owners(owner: Array, num_samples: int, source: str) -> None:
+    """Raise ``ValueError`` unless every sample has an owner."""
     if owner.shape != (num_samples,):
         raise ValueError(
             f"{source}: owner has shape {owner.shape} and x has {num_samples} samples; give one id per sample"
@@ -162,7 +165,8 @@ def _check_owners(owner: Array, num_samples: int, source: str) -> None:
         )
 
 
-def _split_sides(split: Array, num_samples: int, source: str) -> tuple[Array, Array]:
+def split_sides(split: Array, num_samples: int, source: str) -> tuple[Array, Array]:
+    """Return the indices of the training and of the test samples by a column of "train" and "test"."""
     if split.shape != (num_samples,):
         raise ValueError(
             f"{source}: split has shape {split.shape} and x has {num_samples} samples; give one value per sample"
