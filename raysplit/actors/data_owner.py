@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,16 +14,17 @@ from torch import Tensor
 
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
 from raysplit.actors.parts.gradient_record import GradientRecord
-from raysplit.actors.parts.losses import resolve_loss, wire_labels
+from raysplit.actors.parts.losses import num_counted, resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.round_counts import RoundCounts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
 from raysplit.actors.steps.micro import by_step, step_ids
+from raysplit.actors.steps.whole_shard import whole_gradient
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
-from raysplit.data.inputs import Values, feed
+from raysplit.data.inputs import Values
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
 from raysplit.models.frozen import load_trained
@@ -146,11 +148,19 @@ class DataOwner:
             yield step_id, batch
 
     def _batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
-        ids = step_ids(self.name, context, self._training.accumulate)
-        orders = chain.from_iterable(self._epoch(context.round, epoch) for epoch in count())
-        for step_id, indices in zip(ids, orders, strict=False):
+        for step_id, indices in self._round_indices(context):
             current_samples.set(indices)
             yield step_id, self._batch(step_id, indices)
+
+    def _round_indices(self, context: RoundContext) -> Iterator[tuple[StepId, Tensor]]:
+        """Iterate over the positions of the samples of each mini-batch of a round."""
+        ids = step_ids(self.name, context, self._training.accumulate)
+        orders = chain.from_iterable(self._epoch(context.round, epoch) for epoch in count())
+        return zip(ids, orders, strict=False)
+
+    def num_targets(self, context: RoundContext) -> int:
+        """Return the number of counted targets of a round's mini-batches: labels, pixels, tokens or numbers."""
+        return sum(num_counted(self._loss, self._shard.take(indices).y) for _, indices in self._round_indices(context))
 
     def whole_shard(self, purpose: str) -> Iterator[Batch]:
         """Iterate over all samples in stored order, in large batches; ``purpose`` keys the transform's stream."""
@@ -272,21 +282,9 @@ class DataOwner:
         """
         model = self._spec.build()
         load_trained(model, {key: value for state in states for key, value in state.items()})
-        for dropout in [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]:
-            dropout.p = 0.0
         own = {name for name, p in self.first.part.module.named_parameters() if p.requires_grad}
-        wanted = [p for name, p in model.named_parameters() if name in own]
-        for batch in self.whole_shard("divergence"):
-            loss = self._loss(feed(model, batch.x), batch.y) * self._share(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-        flat = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]
+        flat = whole_gradient(model, own, partial(self.whole_shard, "divergence"), self._loss)
         return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])
-
-    def _share(self, batch: Batch) -> float:
-        """Return the share of a batch in the mean loss over the whole shard."""
-        if not isinstance(self._loss, Task):
-            return len(batch) / len(self._shard)
-        return self._loss.count(batch.y) / max(1, self._loss.count(self._shard.take(range(len(self._shard))).y))
 
     async def mean_gradient(self) -> Tensor:
         """Return the mean [dim] of the first part's mini-batch gradients in the last round that recorded them."""

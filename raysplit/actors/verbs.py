@@ -86,6 +86,9 @@ class OwnerHandle(PartyHandle, Protocol):
             ValueError: if the owner has no test samples.
         """
 
+    def num_targets(self, context: RoundContext) -> Promise[int]:
+        """Return the number of counted targets of a round's mini-batches, for `Setting.weight_by`."""
+
     def local_gradient(self, *states: Given[Weights]) -> Promise[Tensor]:
         """Return the gradient [dim] of the mean loss over the whole shard at these weights, for the first part."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
@@ -193,6 +194,14 @@ class Algorithm(Deployment, ABC):
             lr_scale=lr_scale,
             attempt=attempt,
         )
+
+    async def weighted(self, context: RoundContext) -> RoundContext:
+        """Return the instruction with the weights that `Setting.weight_by` asks for; by samples they are there."""
+        if self.setting.weight_by == "samples":
+            return context
+        counts = await gather(*[self.owner(name).num_targets(context) for name in context.cohort])
+        total = sum(counts)
+        return replace(context, weights=tuple(count / total for count in counts)) if total else context
 
     def num_steps(self, owner: str) -> int:
         """Mini-batches of an owner in a round: local epochs times batches per epoch, at most ``max_steps``."""

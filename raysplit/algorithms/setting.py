@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.parts.optim import OptimizerSpec
@@ -24,6 +25,8 @@ from raysplit.tasks import Task
 Cut = int | str
 AGGREGATOR = "aggregator"
 SERVER = "server"
+WeightBy = Literal["samples", "targets"]
+"""What an owner's weight in averages is proportional to."""
 AUTO = "auto"
 """The cut that stands for the first one at which the inputs stay at their owner."""
 
@@ -120,6 +123,7 @@ class Setting:
         updates: rules that refuse updates and combine the accepted ones.
         cohort: rules for how long a round waits and for whom.
         cohort_size: owners drawn per round; None takes all.
+        weight_by: what owners' weights in averages are proportional to.
         links_keep_state: whether codecs keep something at owners and nodes between rounds, so that all are durable.
     """
 
@@ -146,6 +150,7 @@ class Setting:
     updates: UpdateRules = field(default_factory=UpdateRules)
     cohort: CohortRules = field(default_factory=CohortRules)
     cohort_size: int | None = None
+    weight_by: WeightBy = "samples"
     links_keep_state: bool = False
 
     def on(self, device: str) -> Setting:

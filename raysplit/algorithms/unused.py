@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.schedulers.cohort import CohortRules
+from raysplit.tasks import KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ OWN_PHASES = {
 }
 NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS), "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")
-NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights"), "no updates of owners are averaged")
+NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights", "training.weight_by"), "no updates of owners are averaged")
 BUFFERS = "training.buffers"
 OWN_STATISTICS = {BUFFERS: "owners keep their own statistics, as nothing replaces their weights"}
 NO_COMMON_MODEL = {DIVERGENCE: "owners' gradients are compared at one common model, which it does not have"}
@@ -126,6 +127,11 @@ def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Meth
         )
     if method.losses and outline.loss not in method.losses:
         able = [name for name, other in others.items() if not other.losses or outline.loss in other.losses]
+        if outline.loss in KINDS:
+            raise ValueError(
+                f"the task is {outline.loss}, and {method.name} trains with {' or '.join(method.losses)} only; use one "
+                f"of {', '.join(able)}"
+            )
         raise ValueError(
             f"training.loss is {outline.loss!r}, and {method.name} trains with {' or '.join(method.losses)} only; set "
             f"training.loss to {method.losses[0]} if the data fit it, or use one of {', '.join(able)}"

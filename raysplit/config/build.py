@@ -17,6 +17,7 @@ from torch import Tensor
 
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
+from raysplit.config.checks import check_task
 from raysplit.config.load_data import about, divided, load, owner_data, streamed_owners, within_positions
 from raysplit.config.run import RunConfig
 from raysplit.data.batches import LocalTraining
@@ -80,6 +81,8 @@ def build(config: RunConfig) -> Experiment:
     task = checked_task(
         config.task, data, dict(zip(names, shards, strict=True)), loss=config.training.loss, source=config.data.name
     )
+    if task is not None:
+        check_task(config, task.kind)
     setting = _setting(config, data, owners, task, dict(zip(names, tests, strict=True)) if tests else None)
     return _experiment(config, setting, parts, about(config, data, parts))
 
@@ -213,6 +216,7 @@ def _setting(
         updates=config.reliability,
         cohort=config.reliability,
         cohort_size=training.cohort_size,
+        weight_by=training.weight_by,
     )
 
 

@@ -19,12 +19,13 @@ from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
 from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.by_label import Indices
-from raysplit.data.partition.laws import partition, partition_test
+from raysplit.data.partition.laws import goes_by_label, partition, partition_test
 from raysplit.data.partition.own_tests import own_tests
 from raysplit.data.record import Record, data_record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.padding import Padding, padded
 from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
+from raysplit.data.targets.of_samples import kind_of
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.models.spec import ModelSpec
 from raysplit.models.token_limits import limits_of
@@ -153,6 +154,11 @@ def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indic
     split, labels, test_labels = config.partition, _labels(data.train), _labels(data.test)
     if taken := split.options.keys() & {"labels", "num_classes", "natural_owner", "seed"}:
         raise ValueError(f"partition.{min(taken)} is given by the data and the seed of the run; leave it out")
+    if isinstance(data.train.y, Tensor) and kind_of(data.train) != "classification" and goes_by_label(split.name):
+        raise ValueError(
+            f"partition.name is {split.name}, which divides samples by class label, and the targets of these data are "
+            f"none; use iid, quantity or natural_id"
+        )
     num_classes = int(max(labels.max(), test_labels.max())) + 1  # counted once, over both sides
     if any((y == NO_LABEL).any() for y in (labels, test_labels)):
         labels, test_labels = (np.where(y == NO_LABEL, num_classes, y) for y in (labels, test_labels))

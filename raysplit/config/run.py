@@ -18,7 +18,7 @@ from raysplit.actors.parts.optim import OptimizerSpec, ParameterGroup
 from raysplit.actors.steps.rules import ClipRules
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.setting import Options
+from raysplit.algorithms.setting import Options, WeightBy
 from raysplit.config.checks import check_elastic, check_method, check_size, say_left_out, say_without_effect
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
@@ -151,6 +151,9 @@ class TrainingConfig(Rules):
     owner that has most in a round."""
     loss: str = "cross_entropy"
     """Name or import path of the loss."""
+    weight_by: WeightBy = "samples"
+    """Weights of the owners in averages: ``samples`` counts the training samples of each, ``targets`` the targets that
+    its batches of the round have (labels, pixels, tokens or numbers that are not missing)."""
     shuffle: bool = True
     """Shuffle an owner's samples anew for every local epoch."""
     last_batch: LastBatch = "keep"

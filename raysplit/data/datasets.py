@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from raysplit.data.failures import call_own, is_there, naming, refuse_too_large
+from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.reading import AS_FOUND, Reading
+from raysplit.data.rendered.room_masks import load_room_masks
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
 from raysplit.data.rendered.stand_ins import load_faces_like, load_medic_like
@@ -181,6 +183,24 @@ def load_digits() -> DataSet:
     return data_set_from_arrays(x, digits.target, "digits", mean=(0.5,), std=(0.5,))
 
 
+def load_diabetes(*, seed: int = 0) -> DataSet:
+    """Load scikit-learn's diabetes patients: ten measurements, and the progression of the disease a year later.
+
+    442 rows (Efron, Hastie, Johnstone, Tibshirani 2004, "Least angle regression"); every column of the inputs has mean
+    0 and variance 1. A fifth of the rows is held out as the test set.
+
+    Args:
+        seed: seed of the draw of the test rows.
+    """
+    from sklearn.datasets import load_diabetes as bundled
+
+    patients = bundled()
+    x = (patients.data * math.sqrt(len(patients.data))).astype(np.float32)  # [N, 10]
+    split = np.full(len(x), "train", object)
+    split[stratified_split(np.zeros(len(x)), seed=seed)[1]] = "test"
+    return data_set_from_arrays(x, patients.target, "diabetes", split=split, reading=Reading(task="regression"))
+
+
 def load_random(
     *,
     num_classes: Count = 10,
@@ -210,7 +230,13 @@ def load_random(
     return data_set_from_arrays(x, y, "random", reading=Reading(layout="channels_first"))
 
 
-BUILT_IN: dict[str, Callable[..., DataSet]] = {"digits": load_digits, "random": load_random, "rooms": load_rooms}
+BUILT_IN: dict[str, Callable[..., DataSet]] = {
+    "digits": load_digits,
+    "diabetes": load_diabetes,
+    "random": load_random,
+    "rooms": load_rooms,
+    "room_masks": load_room_masks,
+}
 IN_FOLDERS: dict[str, Callable[..., DataSet]] = {"taskonomy": load_taskonomy}  # read from the root
 
 

@@ -154,7 +154,7 @@ def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
         shape = [None] if task in data.train.ragged else []
         ranges = {side: _range(y[y != NO_LABEL]) for side, y in found.items()}
         return {"type": _type(first), "shape": [*shape, *first.shape[1:]], "range": ranges}
-    missing = {side: int((~has_target(y)).sum()) for side, y in found.items()}
+    missing = {side: int((~_has_any(y, data)).sum()) for side, y in found.items()}
     unlabelled: Record = {"without_label": missing} if any(missing.values()) else {}
     if first.ndim != 1 or first.is_floating_point():
         values = {side: _range(y[~y.isnan()] if y.is_floating_point() else y) for side, y in found.items()}
@@ -166,6 +166,14 @@ def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
     if names:
         record["names"] = list(names)
     return record | unlabelled
+
+
+def _has_any(y: Tensor, data: DataSet) -> Tensor:
+    """Return which samples [N] have a target: of several tasks as their losses see it, else anything that counts."""
+    if y.ndim == 1 or not isinstance(data.test.y, Tensor):
+        return has_target(y)
+    known = ~y.isnan() if y.is_floating_point() else (y != NO_LABEL) & (y != 255)
+    return known.flatten(1).any(1)
 
 
 def _owners(data: DataSet, owners: Mapping[str, Indices], is_outline: bool) -> Record:

@@ -23,6 +23,7 @@ from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
 from raysplit.schedulers.rules import Rules
+from raysplit.tasks import loss_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ class Experiment:
             "model.freeze": (setting.spec.tuning.freeze, ()),
             "model.train": (setting.spec.tuning.train, ()),
             "model.lora": (setting.spec.tuning.lora, None),
+            "training.weight_by": (setting.weight_by, "samples"),
             "evaluation.divergence_every": (self.evaluation.divergence_every, None),
             "cluster.elastic": (self.elastic, None),
         }
@@ -115,7 +117,7 @@ class Experiment:
         return RunOutline(
             owners=tuple(setting.owners),
             rounds=setting.rounds,
-            loss=setting.training.loss if isinstance(setting.training.loss, str) else setting.training.loss.method_loss,
+            loss=loss_name(setting.task.kind) if setting.task else str(setting.training.loss),
             cohort_size=setting.cohort_size,
             updates=updates,
             cohort=cohort,

@@ -70,6 +70,8 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         tree.pop("task", None)
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys
         del tree["model"]["send_inputs"]
+    if tree["training"].get("weight_by") == "samples":
+        del tree["training"]["weight_by"]
     if tree["training"].get("last_batch") == "keep":
         del tree["training"]["last_batch"]
     tree["training"] = _without_newer(tree["training"])

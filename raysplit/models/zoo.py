@@ -13,6 +13,7 @@ from raysplit.models import deep_nets, small_nets
 from raysplit.models.classifier.build import multi_task
 from raysplit.models.dense.net import mas
 from raysplit.models.given_model import called
+from raysplit.models.unet import unet
 from raysplit.options import checked_options
 from raysplit.registry import IMPORT_PATH, imported, known, unknown
 
@@ -29,6 +30,7 @@ BUILDERS: Mapping[str, Builder] = {
     "resnet18_cifar": deep_nets.resnet18_cifar,
     "resnet101_mpsl": deep_nets.resnet101_mpsl,
     "vgg19_mpsl": deep_nets.vgg19_mpsl,
+    "unet": unet,
     "mas": mas,
     "multi_task": multi_task,
 }

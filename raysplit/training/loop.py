@@ -27,10 +27,10 @@ from raysplit.runs.result import CUT_SHORT, Meter, Result
 from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
-from raysplit.training.controls import majority_accuracies, majority_row, naive_figures
+from raysplit.training.controls import Controls
 from raysplit.training.divergence import measure_divergence, measure_round
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
-from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
+from raysplit.training.metrics import is_best, owner_table, stop_reason, task_summary, wanted_targets
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
@@ -124,8 +124,7 @@ class _Loop:
         self._ledger = Ledger()
         self._at_cuts = codecs_at_cuts(experiment, algorithm)
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
-        self._majority = majority_accuracies(experiment.setting.owners)
-        self._task, self._naive = experiment.setting.task, naive_figures(experiment)
+        self._controls = Controls(experiment)
         self._tested: Tested | None = None
         self._idle = IdleCodecs(experiment.link_rules())
 
@@ -211,8 +210,9 @@ class _Loop:
         measured = rules.divergence_every is not None and round % rules.divergence_every == 0
         divergence = await measure_divergence(algorithm) if measured else {}
         rate, attempt = algorithm.lr_scale(round), self._safety.attempts
-        context = replace(algorithm.context(round, cohort, lr_scale=rate, attempt=attempt), record_gradients=measured)
         before, started = await self._cluster.traffic(), time.perf_counter()
+        context = await algorithm.weighted(algorithm.context(round, cohort, lr_scale=rate, attempt=attempt))
+        context = replace(context, record_gradients=measured)
         report = await algorithm.round(context)
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
@@ -234,11 +234,9 @@ class _Loop:
         at_cuts = self._at_cuts if round >= self._experiment.links.warmup_rounds else None
         models = algorithm.models()
         self._tested = await evaluated(algorithm, models, owners, at_cuts)
-        row = evaluation_row(self._tested, self._task, self._naive)
-        row |= majority_row(self._majority, self._tested.by_owner)
+        row = self._controls.row(self._tested)
         if at_cuts is not None:
-            plain = evaluation_row(await evaluated(algorithm, models, owners), self._task)
-            row |= {f"{key}_uncoded": plain[key] for key in ("test_accuracy", "test_loss") if key in plain}
+            row |= self._controls.uncoded(await evaluated(algorithm, models, owners))
         self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         return row
 
@@ -276,6 +274,7 @@ class _Loop:
         summary |= (
             to_targets(self._ledger.rows, wanted_targets(evaluation), evaluation.metric)
             | self._algorithm.summary()
+            | task_summary(self._experiment.setting.task)
             | {"last": self._ledger.rows[-1]}
         )
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
@@ -284,8 +283,8 @@ class _Loop:
         """Return the tables of the algorithm and, where an evaluation was divided by owner, the last one's."""
         if self._tested is None or not self._tested.by_owner:
             return self._algorithm.tables()
-        table = owner_table(self._tested, self._experiment.setting, self._majority)
-        return {"owners.parquet": table, **self._algorithm.tables()}
+        own = {"owners.parquet": owner_table(self._tested, self._experiment.setting, self._controls.majority)}
+        return {**own, **self._algorithm.tables()}
 
     def _write_models(self, folder: RunFolder) -> None:
         """Write the chosen models, the last ones where they differ, and the export of a multi-task classifier."""

@@ -20,6 +20,7 @@ from raysplit.cli.progress import (
     accuracy_text,
     human_bytes,
     loss_text,
+    primary_text,
     progress_on,
 )
 from raysplit.cli.stopping import going_on
@@ -151,6 +152,8 @@ def result_line(result: Result, location: str | Path, account: str) -> Text:
 
 
 def _outcome(row: Row) -> str:
+    if "primary" in row:
+        return f"test {primary_text(row, 4)}"
     if "test_accuracy" in row:
         return f"test accuracy {accuracy_text(row, 4)}"
     return f"total test loss {loss_text(row, 4)}"

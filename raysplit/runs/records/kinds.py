@@ -93,6 +93,10 @@ class MetricsRow(_Kind):
     bytes_total: _Count
     test_accuracy: _Number = nan
     test_loss: _Number = nan
+    primary: _Number = nan
+    primary_metric: _Text | None = None
+    primary_better: _Text | None = None
+    primary_naive: _Number = nan
     majority_accuracy: _Number = nan
     min_accuracy: _Number = nan
     max_loss: _Number = nan
