@@ -37,7 +37,8 @@ from raysplit.registry import IMPORT_PATH, imported, known, shown, unknown
 from raysplit.seeding import generator
 
 TEXT = "text:"
-"""Beginning of the name of a text; behind it are the paths of its files, or ``python_topics``."""
+"""Beginning of the name of a text; behind it are the paths of its files, ``python_topics``
+or ``python_packages``."""
 PLACES = (TEXT,)
 """Beginnings of names that are followed by a path."""
 _OTHER_NAMES = ("a path to *.npz or *.parquet", "text:PATH", IMPORT_PATH)

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from support import same, settings, train, weights
+from support import run_on, same, settings, train, weights
 from torch import Tensor, nn
 
 import raysplit
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.cluster.device import Inline
+from raysplit.cluster.faults import Fault, FaultyCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import check_config
 from raysplit.models.adapters.gap import gap_terms, relative_gap
@@ -99,6 +101,18 @@ def test_every_method_trains_adapters_alone(name: str) -> None:
     if name not in ("fedem", "mtsl", "local"):
         base = spec().build().state_dict()
         assert all(torch.equal(weights(result)[key], base[key]) for key in base)
+
+
+@pytest.mark.parametrize(("party", "at_call"), [("node-1", 12), ("aggregator", 3)])
+def test_a_death_leaves_no_trace_in_the_adapters(party: str, at_call: int) -> None:
+    model = {"name": f"{ME}:transformer", "lora": LORA}
+    training = {"rounds": 2, "batch_size": 32, "optimizer": ADAM}
+    cluster = FaultyCluster(LocalCluster(), [Fault(party=party, at_call=at_call)])
+    assert same(
+        run_on(cluster, algorithm=U_SHAPE, model=model, training=training),
+        train(algorithm=U_SHAPE, model=model, training=training),
+    )
+    assert cluster.num_healed == 1
 
 
 def test_an_adapter_begins_as_the_base() -> None:
@@ -331,6 +345,25 @@ class Torchs(nn.Module):
 def test_layers_that_cannot_be_adapted_are_refused(model: Any, targets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Tuning(lora=LoraRules(targets=targets)).applied(model(8, 0.1) if model is Block else model(), 0)
+
+
+def test_an_adapter_that_the_model_never_calls_is_refused() -> None:
+    with pytest.raises(ValueError, match="never calls 'idle'"):
+        run(model={"name": f"{ME}:forgetful"})
+
+
+class Forgetful(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.used, self.idle = nn.Linear(10, num_classes), nn.Linear(10, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.used(x) + x @ self.idle.weight.T
+        return y
+
+
+def forgetful(num_classes: int) -> nn.Module:
+    return Forgetful(num_classes)
 
 
 def test_all_linear_leaves_tied_layers_out() -> None:
