@@ -36,8 +36,8 @@ def documents_of(place: str, root: Path) -> list[Document]:
     """Read the documents of a place, sorted by name.
 
     Args:
-        place: `TOPICS`, `PACKAGES`, or the path of a file or a pattern such as ``letters/*.txt``, relative to ``root``; ``**``
-            stands for any folders. Hidden files are left out.
+        place: `TOPICS`, `PACKAGES`, or the path of a file or a pattern such as ``letters/*.txt``, relative to ``root``;
+            ``**`` stands for any folders. Hidden files are left out.
         root: folder of relative paths.
 
     Raises:
@@ -49,12 +49,8 @@ def documents_of(place: str, root: Path) -> list[Document]:
         return [Document(name=name, content=topics[name].encode()) for name in sorted(topics)]
     if place == PACKAGES:
         library = Path(sysconfig.get_path("stdlib"))
-        return [
-            Document(
-                name=name, content=b"\n".join(path.read_bytes() for path in sorted((library / name).rglob("*.py")))
-            )
-            for name in _PACKAGES
-        ]
+        files = {name: sorted((library / name).rglob("*.py")) for name in _PACKAGES}
+        return [Document(name=name, content=b"\n".join(map(Path.read_bytes, own))) for name, own in files.items()]
     paths = sorted(Path(found) for found in glob.glob(str(root / place), recursive=True) if Path(found).is_file())
     if not paths:
         folder = root / place
