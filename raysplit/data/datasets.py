@@ -20,6 +20,7 @@ from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
 from raysplit.data.rendered.stand_ins import load_faces_like, load_medic_like
+from raysplit.data.rendered.wrist import load_wrist
 from raysplit.data.samples import DataSet
 from raysplit.data.sources.arrays import data_set_from_arrays, data_set_of_sides
 from raysplit.data.sources.dsprites import load_dsprites
@@ -29,6 +30,7 @@ from raysplit.data.sources.map_style import is_array, side_of
 from raysplit.data.sources.shards import STREAMED, open_shards
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
+from raysplit.data.tables.table import load_table
 from raysplit.data.text.windows import load_text
 from raysplit.given import held, is_given
 from raysplit.options import Count, checked_options
@@ -40,7 +42,9 @@ TEXT = "text:"
 """Beginning of the name of a text; behind it are the paths of its files, or ``python_topics``."""
 PLACES = (TEXT,)
 """Beginnings of names that are followed by a path."""
-_OTHER_NAMES = ("a path to *.npz or *.parquet", "text:PATH", IMPORT_PATH)
+TABLE_OPTIONS = {"columns", "encoder", "encode", "min_count", "unseen", "missing"}
+"""Options by which a Parquet file is a table of columns, not one of arrays."""
+_OTHER_NAMES = ("a path to *.npz, *.parquet or *.csv", "text:PATH", IMPORT_PATH)
 
 
 def dataset_names() -> list[str]:
@@ -77,8 +81,8 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-        name: one of ``dataset_names``, a path to ``*.npz`` or ``*.parquet``, ``"text:PATH"``, or an import path
-            ``"module:function"``.
+        name: one of ``dataset_names``, a path to ``*.npz``, ``*.parquet`` or ``*.csv``, ``"text:PATH"``, or an import
+            path ``"module:function"``.
         root: folder of the files of torchvision's sets and of relative paths.
         download: let torchvision fetch files that are not in ``root``; nothing else is ever fetched.
         augment: apply random crops and flips to the training images of CIFAR.
@@ -103,7 +107,8 @@ def _by_name(
     name: str, root: str | None, download: bool, augment: bool, reading: Reading, options: dict[str, Any]
 ) -> DataSet:
     if name.endswith(FILE_SUFFIXES):
-        return load_file(Path(root or ".") / name, reading=reading, **options)
+        loader = load_table if is_table(name, options) else load_file
+        return loader(Path(root or ".") / name, reading=reading, **options)
     if name not in _own_names():
         from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
 
@@ -126,7 +131,7 @@ def checked_data_options(name: str, options: Mapping[str, Any], section: str = "
 
     Raises `OptionsRefused` for an option that is unknown, missing or of another type.
     """
-    loader, given = _loader(name)
+    loader, given = _loader(name, options)
     if loader is None:
         return dict(options)
     own, common = dict(options), {}
@@ -136,14 +141,19 @@ def checked_data_options(name: str, options: Mapping[str, Any], section: str = "
     return common | checked_options(loader, own, name=name, section=section, given=given)
 
 
-def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
+def is_table(name: str, options: Mapping[str, Any]) -> bool:
+    """Return whether a file is read as a table of columns."""
+    return name.endswith(".csv") or bool(TABLE_OPTIONS & options.keys())
+
+
+def _loader(name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
     """Return the function that takes the options of a data set, and those of its parameters that are no options."""
     if name.startswith(TEXT):
         return load_text, ("place", "root")
     if ":" in name:
         return None, ()
     if name.endswith(FILE_SUFFIXES):
-        return load_file, ("path", "reading")
+        return load_table if is_table(name, options) else load_file, ("path", "reading")
     if name == STREAMED:
         return open_shards, ("root", "reading")
     if name in BUILT_IN or name in DRAWN:
@@ -195,7 +205,12 @@ def load_random(
     return data_set_from_arrays(x, y, "random", reading=Reading(layout="channels_first"))
 
 
-BUILT_IN: dict[str, Callable[..., DataSet]] = {"digits": load_digits, "random": load_random, "rooms": load_rooms}
+BUILT_IN: dict[str, Callable[..., DataSet]] = {
+    "digits": load_digits,
+    "random": load_random,
+    "rooms": load_rooms,
+    "wrist": load_wrist,
+}
 IN_FOLDERS: dict[str, Callable[..., DataSet]] = {"taskonomy": load_taskonomy}  # read from the root
 
 
