@@ -85,7 +85,7 @@ class DataOwner:
         self._spec = recipes[0].spec
         self._dtype: torch.dtype = getattr(torch, self._spec.dtype)
         self._loss = resolve_loss(training.loss)
-        self._running: asyncio.Future[Any] | None = None
+        self._running: asyncio.Future[OwnerReport] | None = None
         self._mean_gradient = torch.zeros(0)
         self._reset_counts()
 
@@ -95,35 +95,37 @@ class DataOwner:
         self, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor] | None = None
     ) -> OwnerReport:
         """Load ``state`` if given, run the program ``(owner, team, context)``, and return the report."""
-        with self._parts.busy():
-            return await self._round(program, team, context, state)
+        self._reset_counts()
+        try:
+            return await self._run(self._round(program, team, context, state), context)
+        except Exception as error:
+            note_place(error, f"at {self.name}, round {context.round + 1}, step {self._counts.num_steps + 1}")
+            raise
 
     async def _round(
         self, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor] | None
     ) -> OwnerReport:
-        self._reset_counts()
-        if state is not None:
-            self.load_weights(state)
-        for stage in self._stages:
-            if self._training.restart_optimizer:
-                stage.part.restart_optimizer()
-            stage.part.scale_learning_rate(context.lr_scale)
-        record = GradientRecord(self.first.part) if context.record_gradients else None
-        try:
-            await self._run(program(self, team, context), context)
-        except Exception as error:
-            note_place(error, f"at {self.name}, round {context.round + 1}, step {self._counts.num_steps + 1}")
-            raise
-        if record is not None:
-            self._mean_gradient = record.close()
-        self._counts.tell_empty(self.name, context)
-        return log_report(context, self._report())
+        # All of it is one task: an owner that need not wait for others ends its round before the next one's parts,
+        # which may then use the same modules, are loaded.
+        with self._parts.busy():
+            if state is not None:
+                self.load_weights(state)
+            for stage in self._stages:
+                if self._training.restart_optimizer:
+                    stage.part.restart_optimizer()
+                stage.part.scale_learning_rate(context.lr_scale)
+            record = GradientRecord(self.first.part) if context.record_gradients else None
+            await program(self, team, context)
+            if record is not None:
+                self._mean_gradient = record.close()
+            self._counts.tell_empty(self.name, context)
+            return log_report(context, self._report())
 
-    async def _run(self, work: Awaitable[Any], context: RoundContext) -> None:
-        # The program runs as a task of its own, which `load_state_dict` can cancel while it waits for a lost party.
+    async def _run(self, work: Awaitable[OwnerReport], context: RoundContext) -> OwnerReport:
+        # The round runs as a task of its own, which `load_state_dict` can cancel while it waits for a lost party.
         running = self._running = asyncio.ensure_future(work)
         try:
-            await running
+            return await running
         except asyncio.CancelledError:
             this = asyncio.current_task()
             if this is not None and this.cancelling():
@@ -216,7 +218,7 @@ class DataOwner:
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Load the weights and buffers of the parts held here; other entries are ignored."""
         for stage in self._stages:
-            stage.load_weights({key: state[key] for key in stage.part.module.state_dict() if key in state})
+            stage.load_weights({key: state[key] for key in stage.part.names() if key in state})
 
     parts_state, load_parts = weights, load_weights  # their former names
 

@@ -30,7 +30,7 @@ from raysplit.algorithms.setting import SplitOptions as SplitOptions
 from raysplit.algorithms.setting import Team as Team
 from raysplit.algorithms.unused import RunOutline as RunOutline
 from raysplit.algorithms.unused import refuse_too_few
-from raysplit.cluster.contract import Cluster, PartySpec, Promise, gather
+from raysplit.cluster.contract import Cluster, PartySpec, Promise, answered_together, gather
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import SCHEDULES
 
@@ -217,7 +217,8 @@ class Algorithm(Deployment, ABC):
             The reports, in the order of the cohort.
         """
         teams = dict.fromkeys(context.cohort, team) if isinstance(team, Team) else team
-        runs = [self.owner(name).run_round(program, teams[name], context, state) for name in context.cohort]
+        with answered_together():
+            runs = [self.owner(name).run_round(program, teams[name], context, state) for name in context.cohort]
         return tuple(await gather(*runs))
 
     # -- results -------------------------------------------------------------------------------------------------

@@ -17,10 +17,9 @@ from torch import Tensor
 
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
-from raysplit.config.load_data import about, ready, streamed_owners, whole
+from raysplit.config.load_data import about, owner_data, ready, streamed_owners, whole
 from raysplit.config.run import RunConfig
 from raysplit.data.batches import LocalTraining
-from raysplit.data.domains import domain, flip_labels
 from raysplit.data.inputs import with_sent
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import TESTS_DRAWN
@@ -28,7 +27,6 @@ from raysplit.data.partition.own_tests import named_tests
 from raysplit.data.record import Record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
-from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.experiment.evaluators import Evaluating, evaluating_parties
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.tasks import checked_task
@@ -38,7 +36,6 @@ from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.given_model import GivenModel
 from raysplit.models.spec import ModelSpec
 from raysplit.prediction.dry_setting import dry, no_data
-from raysplit.seeding import derive
 from raysplit.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -74,7 +71,7 @@ def build(config: RunConfig) -> Experiment:
         shards = [data.train.subset(part) for part in parts]
     names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
-        name: _owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
+        name: owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
     }
     _tell_untested(owners, tests)
     task = checked_task(
@@ -257,42 +254,3 @@ def _tell_untested(owners: Mapping[str, OwnerData], tests: Sequence[Indices] | N
             len(owners),
             named,
         )
-
-
-def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:
-    owners, num_owners = config.owners, config.partition.num_owners
-    transform, eval_transform = data.transform, data.eval_transform
-    if owners.domain is not None or owners.pixel_noise:
-        data.require_pictures("owners.domain and owners.pixel_noise change")
-    if owners.domain is not None:
-        if len(data.input_shape) != 3:
-            raise ValueError(
-                f"owners.domain {owners.domain} maps pictures (channels, height, width), and an input of these data "
-                f"has the shape {data.input_shape}; leave it out, or set data.input_shape where the data have it"
-            )
-        own = domain(
-            owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed
-        )
-        transform, eval_transform = with_domain(transform, own), with_domain(eval_transform, own)
-    if index >= num_owners - owners.noisy:
-        transform, eval_transform = _noisy(transform, owners.pixel_noise), _noisy(eval_transform, owners.pixel_noise)
-        if owners.label_noise:
-            seed, classes = derive(config.seed, "label noise"), _classes_of_labels(data)
-            shard = flip_labels(shard, fraction=owners.label_noise, num_classes=classes, seed=seed, owner=index)
-    return OwnerData(shard=shard, test=test, transform=transform, eval_transform=eval_transform)
-
-
-def _classes_of_labels(data: DataSet) -> int | dict[str, int]:
-    """Return the number of classes, or that of each task. Raises ``ValueError`` where there are no class labels."""
-    if isinstance(data.train.y, Tensor):
-        return data.num_classes
-    if data.classes is None:
-        raise ValueError(
-            f"owners.label_noise flips class labels, and the tasks {', '.join(data.train.y)} of the data have none; "
-            f"leave it out, or use owners.pixel_noise"
-        )
-    return {task: len(names) for task, names in data.classes.items()}
-
-
-def _noisy(transform: Transform, sigma: float) -> Transform:
-    return with_domain(transform, GaussianNoise(sigma=sigma)) if sigma else transform

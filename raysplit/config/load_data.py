@@ -13,8 +13,10 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
+from raysplit.algorithms.setting import OwnerData
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import load_dataset
+from raysplit.data.domains import domain, flip_labels
 from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import partition, partition_test
@@ -23,9 +25,11 @@ from raysplit.data.record import Record, data_record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.padding import Padding, padded
 from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
+from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.models.spec import ModelSpec
 from raysplit.models.token_limits import check_tokens, limits_of
-from raysplit.seeding import generator
+from raysplit.registry import number_of
+from raysplit.seeding import derive, generator
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
     if split.name != "natural_id" or split.num_owners != len(found.shards):
         raise ValueError(
             f"{section.root}/train has {len(found.shards)} files, one for each owner, and the partition is "
-            f"{split.name} over {split.num_owners} owners; set partition.name=natural_id and "
+            f"{split.name} over {number_of(split.num_owners, 'owner')}; set partition.name=natural_id and "
             f"partition.num_owners={len(found.shards)}"
         )
     ends = np.cumsum([len(shard) for shard in found.shards])
@@ -201,7 +205,7 @@ def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
         found, _, parts = streamed_owners(config)
         return data_record(found.outline, config.data.name, _by_owner(parts))
     data = load(config)
-    parts = divided(config, data)[0] if with_owners or data.prepare is not None else ()
+    parts = divided(config, data)[0] if with_owners or data.prepare is not None else []
     return data_record(prepared(data, parts), config.data.name, _by_owner(parts) if with_owners else None)
 
 
@@ -213,3 +217,43 @@ def about(config: RunConfig, data: DataSet, parts: Sequence[np.ndarray]) -> Reco
     for problem in record["problems"]:
         logger.warning("data %s: %s", config.data.name, problem)
     return record
+
+
+def owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:
+    """Return the data of one owner, with its domain and its noise. Raises ``ValueError``."""
+    owners, num_owners = config.owners, config.partition.num_owners
+    transform, eval_transform = data.transform, data.eval_transform
+    if owners.domain is not None or owners.pixel_noise:
+        data.require_pictures("owners.domain and owners.pixel_noise change")
+    if owners.domain is not None:
+        if len(data.input_shape) != 3:
+            raise ValueError(
+                f"owners.domain {owners.domain} maps pictures (channels, height, width), and an input of these data "
+                f"has the shape {data.input_shape}; leave it out, or set data.input_shape where the data have it"
+            )
+        own = domain(
+            owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed
+        )
+        transform, eval_transform = with_domain(transform, own), with_domain(eval_transform, own)
+    if index >= num_owners - owners.noisy:
+        transform, eval_transform = _noisy(transform, owners.pixel_noise), _noisy(eval_transform, owners.pixel_noise)
+        if owners.label_noise:
+            seed, classes = derive(config.seed, "label noise"), _classes_of_labels(data)
+            shard = flip_labels(shard, fraction=owners.label_noise, num_classes=classes, seed=seed, owner=index)
+    return OwnerData(shard=shard, test=test, transform=transform, eval_transform=eval_transform)
+
+
+def _classes_of_labels(data: DataSet) -> int | dict[str, int]:
+    """Return the number of classes, or that of each task. Raises ``ValueError`` where there are no class labels."""
+    if isinstance(data.train.y, Tensor):
+        return data.num_classes
+    if data.classes is None:
+        raise ValueError(
+            f"owners.label_noise flips class labels, and the tasks {', '.join(data.train.y)} of the data have none; "
+            f"leave it out, or use owners.pixel_noise"
+        )
+    return {task: len(names) for task, names in data.classes.items()}
+
+
+def _noisy(transform: Transform, sigma: float) -> Transform:
+    return with_domain(transform, GaussianNoise(sigma=sigma)) if sigma else transform

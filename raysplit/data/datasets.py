@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from raysplit.data.failures import call_own, naming, refuse_too_large
+from raysplit.data.failures import call_own, is_there, naming, refuse_too_large
+from raysplit.data.named.rows import data_set_of_rows, is_hub_set
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
@@ -25,6 +26,7 @@ from raysplit.data.samples import DataSet
 from raysplit.data.sources.arrays import data_set_from_arrays, data_set_of_sides
 from raysplit.data.sources.dsprites import load_dsprites
 from raysplit.data.sources.files import load_file
+from raysplit.data.sources.folder import load_folder
 from raysplit.data.sources.image_table import load_image_table
 from raysplit.data.sources.map_style import is_array, side_of
 from raysplit.data.sources.shards import STREAMED, open_shards
@@ -35,16 +37,18 @@ from raysplit.data.text.windows import load_text
 from raysplit.given import held, is_given
 from raysplit.options import Count, checked_options
 from raysplit.paths import FILE_SUFFIXES, expanded
-from raysplit.registry import IMPORT_PATH, imported, known, unknown
+from raysplit.registry import IMPORT_PATH, imported, known, shown, unknown
 from raysplit.seeding import generator
 
 TEXT = "text:"
 """Beginning of the name of a text; behind it are the paths of its files, or ``python_topics``."""
-PLACES = (TEXT,)
+FOLDER = "folder:"
+"""Beginning of the name of a folder of pictures."""
+PLACES = (TEXT, FOLDER)
 """Beginnings of names that are followed by a path."""
 TABLE_OPTIONS = {"columns", "encoder", "encode", "min_count", "unseen", "missing"}
 """Options by which a Parquet file is a table of columns, not one of arrays."""
-_OTHER_NAMES = ("a path to *.npz, *.parquet or *.csv", "text:PATH", IMPORT_PATH)
+_OTHER_NAMES = ("a path to *.npz, *.parquet or *.csv", "text:PATH", "folder:PATH", IMPORT_PATH)
 
 
 def dataset_names() -> list[str]:
@@ -66,7 +70,22 @@ def known_dataset(name: str) -> str:
     if name.startswith(PLACES):
         kind, _, place = name.partition(":")
         return f"{kind}:{expanded(place)}"
-    return name if name in _own_names() else known("data set", name, dataset_names())
+    if name in _own_names():
+        return name
+    if ":" in name or name in dataset_names():
+        return known("data set", name, dataset_names())
+    if is_there(Path(name)) and Path(name).is_dir():
+        raise ValueError(
+            f"{shown(name)} is a folder; for pictures in a folder per class set data.name=ImageFolder and "
+            f"data.root={name}, for a Parquet file per owner data.name=shards and data.root={name}"
+        )
+    if "/" in name or is_there(Path(name)):  # no set is called so
+        there = "is a file of a kind that is not read" if is_there(Path(name)) else "is no file"
+        raise ValueError(
+            f"{shown(name)} {there}; data.name takes the path of an .npz with x and y (numpy.savez) or of a Parquet "
+            f"file, text:PATH, module:function, or the name of a set"
+        )
+    return known("data set", name, dataset_names())
 
 
 def load_dataset(
@@ -117,6 +136,8 @@ def _by_name(
     _refuse_reading(f"data set {name}", reading)
     if name.startswith(TEXT):
         return load_text(name.removeprefix(TEXT), Path(root or "."), **options)
+    if name.startswith(FOLDER):
+        return load_folder(Path(root or ".") / name.removeprefix(FOLDER), **options)
     if name in BUILT_IN:
         return BUILT_IN[name](**options)
     if name in IN_FOLDERS:
@@ -150,6 +171,8 @@ def _loader(name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any] |
     """Return the function that takes the options of a data set, and those of its parameters that are no options."""
     if name.startswith(TEXT):
         return load_text, ("place", "root")
+    if name.startswith(FOLDER):
+        return load_folder, ("folder",)
     if ":" in name:
         return None, ()
     if name.endswith(FILE_SUFFIXES):
@@ -242,8 +265,10 @@ def _from_function(path: str, options: dict[str, Any], reading: Reading) -> Data
         if not is_given(path) or made.reading.named() != reading.named():  # given arrays were read by these settings
             _refuse_reading(f"the DataSet of {path}", reading)
         return made
-    if not isinstance(made, tuple | list) or len(made) != 2 or all(map(is_array, made)):
-        is_pair = isinstance(made, tuple | list) and len(made) == 2
+    is_pair = isinstance(made, tuple | list) and len(made) == 2
+    if is_hub_set(made) or (is_pair and all(map(is_hub_set, made))):
+        return data_set_of_rows(made, path, reading)
+    if not is_pair or all(map(is_array, made)):
         shown = (
             "two arrays" if is_pair else f"{len(made)} values" if isinstance(made, tuple | list) else f"{made!r:.60}"
         )

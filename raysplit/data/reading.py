@@ -175,7 +175,10 @@ def _refuse_losses(x: Array, values: npt.NDArray[np.float32], source: str, name:
     if not np.isfinite(largest):
         row = _first_row(~np.isfinite(values))
         raise ValueError(f"{source}: {name} has a number beyond the range of float32 in row {row}; scale the inputs")
-    changed = np.asarray(values.astype(x.dtype) != x)
+    with np.errstate(invalid="ignore"):  # the largest whole numbers of a type round up beyond it
+        changed = np.asarray(values.astype(x.dtype) != x)
+    if x.dtype.kind in "ui":
+        changed |= values >= float(np.iinfo(x.dtype).max)
     if (x.dtype.kind in "ui" or (x % 1 == 0).all()) and changed.any():
         row = _first_row(changed)
         raise ValueError(

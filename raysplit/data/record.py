@@ -34,6 +34,8 @@ _DARK = 64  # largest byte of pictures that use a quarter of their range
 Record = dict[str, Any]
 Indices = npt.NDArray[np.int64]
 
+_MAX_TWINS = 3
+
 
 def data_record(data: DataSet, name: str, owners: Mapping[str, Indices] | None = None) -> Record:
     """Describe a data set and the samples of its owners.
@@ -254,11 +256,21 @@ def _label_problems(
                 f"{where} no sample of class {listed(dead)}{of}, so that {len(dead)} of {len(train)} outputs can never "
                 f"be right; {way}"
             )
+        problems += [f"{pair}{of} differ in blanks or capitals alone; give both one name" for pair in _twins(target)]
         if untrained:
             problems.append(f"class {listed(untrained)}{of} has test samples and no training sample; check the split")
         if len(train) - len(dead) < 2:
             problems.append(f"there is a single class{of}, from which nothing can be learned; check the labels")
     return problems
+
+
+def _twins(target: Record) -> list[str]:
+    """Return the pairs of labels that are likely one, written in two ways."""
+    seen: dict[str, str] = {}
+    for name in map(str, target.get("names", ())):
+        seen.setdefault(" ".join(name.casefold().split()), name)
+    others = [(seen[" ".join(name.casefold().split())], name) for name in map(str, target.get("names", ()))]
+    return [f"labels {first!r} and {name!r}" for first, name in others if first != name][:_MAX_TWINS]
 
 
 def _can_renumber(data: DataSet) -> bool:

@@ -50,7 +50,7 @@ class Samples:
             tensor [rows, ...] that holds all of them; for samples of different lengths.
 
     Raises:
-        ValueError: when numbers of samples differ, or an input or the target has another type.
+        ValueError: when numbers of samples differ, or an input or the targets have another type.
 
     Example:
         >>> samples = Samples(x=torch.rand(6, 1, 8, 8), y=torch.tensor([0, 1, 2, 0, 1, 2]))

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from raysplit.models.state_entries import entries_of
 
 
 def fixed_names(module: nn.Module) -> frozenset[str]:
@@ -21,17 +24,31 @@ def fixed_names(module: nn.Module) -> frozenset[str]:
 
 def trained_state(module: nn.Module) -> dict[str, Any]:
     """Return the state of a module without what training leaves as it is."""
+    if (entries := entries_of(module)) is not None and not entries.has_frozen:
+        return {name: tensor.detach() for name, tensor in entries.tensors().items()}
     fixed = fixed_names(module)
     return {name: value for name, value in module.state_dict().items() if name not in fixed}
 
 
 def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a state that need not have what training leaves as it is. Raises ``KeyError`` if anything else differs."""
+    if (entries := entries_of(module)) is not None and _load_at_once(entries.tensors(), state):
+        return
     found = module.load_state_dict(dict(state), strict=False)
     missing = sorted(set(found.missing_keys) - fixed_names(module)) if found.missing_keys else []
     if missing or found.unexpected_keys:
         text = f"lacks {missing[0]!r}" if missing else f"has {found.unexpected_keys[0]!r}, which the module has not"
         raise KeyError(f"the state for a {type(module).__name__} {text}; load the state of the same part")
+
+
+def _load_at_once(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
+    """Copy a state whose names and shapes are the module's own; return False, and change nothing, for any other."""
+    if own.keys() != state.keys() or any(t.shape != getattr(state[name], "shape", None) for name, t in own.items()):
+        return False
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(state[name])
+    return True
 
 
 def train_mode(module: nn.Module) -> None:

@@ -62,7 +62,8 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         h = h + self.dropout(self.attention(self.norm1(h)))
-        return h + self.dropout(self.dense(self.norm2(h)))
+        out: Tensor = h + self.dropout(self.dense(self.norm2(h)))
+        return out
 
 
 class TextTransformer(nn.Sequential):

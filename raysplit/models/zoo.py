@@ -164,4 +164,9 @@ def _from_torchvision(
 
 
 def _from_import_path(path: str, about_data: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
-    return called(imported("model", path), path, about_data, options)
+    found = imported("model", path)
+    if isinstance(found, type) and not issubclass(found, nn.Module):
+        raise ValueError(
+            f"model {path!r} must be a function or a subclass of torch.nn.Module, got the class {found.__qualname__}"
+        )
+    return called(found, path, about_data, options)

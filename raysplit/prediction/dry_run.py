@@ -163,6 +163,9 @@ class DryPart:
     def state_dict(self) -> State:
         return self._weights
 
+    def names(self) -> list[str]:
+        return list(self._weights)
+
     def parameters(self) -> Sequence[Any]:
         """Return nothing to be looked at: a profile does not say which weights are trained, so that all count."""
         return ()

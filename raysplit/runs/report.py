@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from raysplit.experiment.titles import TRAININGS, title_of
 from raysplit.plain_yaml import flat
+from raysplit.registry import clipped, one_line
 from raysplit.runs.metric import ACCURACY, LOSS, Metric
 from raysplit.runs.records.read import read_metrics, read_settings, stop_of
 
@@ -20,6 +21,7 @@ OWNER_COLUMNS = (
 )
 """Columns of a run's metrics that are over the owners, each tested on its own samples."""
 
+MOST_LABEL = 300
 _NOT_COMPARED = ("algorithm.", "output.", "cluster.", "evaluation.")
 
 
@@ -43,9 +45,10 @@ class RunReport:
 
     Attributes:
         folder: the run folder.
-        label: the title of the algorithm, with the name of the folder where several runs share the algorithm.
+        label: the title of the algorithm, with the name of the folder where several runs share the algorithm, in one
+            line of at most `MOST_LABEL` characters that can be seen.
         algorithm: the name of the algorithm.
-        partition: the partition and its options in words.
+        partition: the partition and its options in words, in such a line.
         rounds: the number of finished rounds, of ``rounds_planned``.
         stopped: why the run ended.
         num_bytes, seconds: bytes sent and seconds of training.
@@ -110,9 +113,13 @@ def read_runs(folders: Sequence[Path]) -> list[RunReport]:
     found = [_read(folder) for folder in folders]
     times = Counter(title for title, _ in found)
     return [
-        RunReport(**content, label=title if times[title] == 1 else f"{title} ({content['folder'].name})")
+        RunReport(**content, label=_label(title if times[title] == 1 else f"{title} ({content['folder'].name})"))
         for title, content in found
     ]
+
+
+def _label(text: str) -> str:
+    return clipped(one_line(text), MOST_LABEL)
 
 
 def readable_runs(folders: Sequence[Path]) -> tuple[list[RunReport], dict[Path, str]]:
@@ -187,7 +194,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
     content = {
         "folder": folder,
         "algorithm": algorithm,
-        "partition": _partition(config["partition"]),
+        "partition": _label(_partition(config["partition"])),
         "rounds": len(rows),
         "rounds_planned": planned,
         "stopped": stopped,

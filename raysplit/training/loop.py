@@ -21,7 +21,7 @@ from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.runs.callback import Callback, Callbacks
-from raysplit.runs.folder import Row, RunFolder
+from raysplit.runs.folder import DIVERGED, Row, RunFolder
 from raysplit.runs.metric import to_targets
 from raysplit.runs.result import CUT_SHORT, Meter, Result
 from raysplit.runs.rows import Ledger, with_statements
@@ -125,8 +125,7 @@ class _Loop:
         self._at_cuts = codecs_at_cuts(experiment, algorithm)
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracies(experiment.setting.owners)
-        self._task = experiment.setting.task
-        self._naive = naive_figures(experiment)
+        self._task, self._naive = experiment.setting.task, naive_figures(experiment)
         self._tested: Tested | None = None
         self._idle = IdleCodecs(experiment.link_rules())
 
@@ -136,7 +135,7 @@ class _Loop:
             while (over := self._over()) is None:
                 await self._attempt(len(self._ledger.rows))
         except BaseException as error:
-            if self._saved(CUT_SHORT) and isinstance(error, ArithmeticError) and (reached := self._reached()):
+            if self._saved(error) and isinstance(error, ArithmeticError) and (reached := self._reached()):
                 error.add_note(reached)
             raise
         self._callbacks.stage_began("write")
@@ -255,11 +254,11 @@ class _Loop:
         if "test_loss" in row:
             self._callbacks.evaluated(row)
 
-    def _saved(self, stopped: str) -> bool:
+    def _saved(self, error: BaseException) -> bool:
         """Write the results of a run that an error ends, and return whether the disk took them; the error is raised."""
         try:
             self._callbacks.stage_began("write")
-            self._save(stopped)
+            self._save(DIVERGED if isinstance(error, ArithmeticError) else CUT_SHORT)
         except NotWritten as another:
             logger.error("%s", another)
             return False

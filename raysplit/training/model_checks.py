@@ -71,6 +71,12 @@ def check_outputs(spec: ModelSpec, task: Task | None = None) -> None:
             f"the model {spec.name!r} returns a tensor of shape {tuple(outputs.shape)} for {NUM_ROWS} samples; its "
             f"first dimension must be the batch"
         )
+    if not (outputs.is_floating_point() or outputs.is_complex()):
+        kind = str(outputs.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"the model {spec.name!r} returns {kind} numbers, which have no gradient; let its forward return the "
+            f"logits, before any comparison, rounding or argmax"
+        )
     _say_hidden_state(spec)
 
 

@@ -16,7 +16,7 @@ from raysplit.actors.parts.own_loss import own_loss
 from raysplit.data.labels import NO_LABEL
 from raysplit.models.classifier import losses as joint
 from raysplit.models.dense.losses import TASKS, task_losses
-from raysplit.registry import resolve
+from raysplit.registry import a_function, resolve
 from raysplit.tasks import Task
 
 Loss = Callable[[Any, Any], Tensor]
@@ -128,6 +128,7 @@ def resolve_loss(name: str | Task) -> Loss:
     loss: Loss = resolve("loss", name, LOSSES)
     if name in LOSSES:
         return loss
+    a_function("loss", name, loss, "the model's outputs and the targets")
 
     @wraps(loss)
     def with_usual_types(outputs: Any, y: Any) -> Tensor:

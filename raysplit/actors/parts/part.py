@@ -19,7 +19,8 @@ from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
-from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.models.optimizer_step import load_optimizer, use_up_gradients
+from raysplit.models.state_entries import names_of, parameters_of, tensors_of
 
 Received = Tensors | Mapping[str, Tensor]
 """The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
@@ -36,7 +37,7 @@ class PackedPart(NamedTuple):
 
     Attributes:
         tensors: all parameters and buffers in the module's order.
-        optimizer: the optimizer's state; None for a part without trainable weights.
+        optimizer: the optimizer's state; None where its next step depends on nothing but the weights.
     """
 
     tensors: list[Tensor]
@@ -161,7 +162,7 @@ class TrainablePart:
         return taken
 
     def _add_proximal_term(self) -> None:
-        for parameter, anchor in zip(self.module.parameters(), self._anchor, strict=True):
+        for parameter, anchor in zip(parameters_of(self.module), self._anchor, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach() - anchor, alpha=self.proximal_mu)
 
@@ -179,7 +180,11 @@ class TrainablePart:
 
     @property
     def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.module.parameters())
+        return sum(p.numel() for p in parameters_of(self.module))
+
+    def names(self) -> list[str]:
+        """Return the names of all weights and buffers, frozen ones too."""
+        return names_of(self.module)
 
     def weights(self) -> dict[str, Tensor]:
         """Copy what is trained, and buffers, to main memory, under the names of the whole model."""
@@ -195,12 +200,22 @@ class TrainablePart:
             }
         load_trained(self.module, state)
         if self.proximal_mu:
-            self._anchor = [p.detach().clone() for p in self.module.parameters()]
+            self._anchor = [p.detach().clone() for p in parameters_of(self.module)]
 
     def restart_optimizer(self) -> None:
         """Discard the optimizer's state, such as momentum."""
-        self._optimizer = self._spec.build(self.module.parameters())
+        if self._optimizer is not None and not self.has_optimizer_state and self._optimizes(self.module):
+            self._optimizer.state.clear()  # accesses of the state have left empty entries
+        else:
+            self._optimizer = self._spec.build(parameters_of(self.module))
         self.scale_learning_rate(self._lr_scale)
+
+    def _optimizes(self, module: nn.Module) -> bool:
+        """Whether the present optimizer is the one that would be built for a module."""
+        assert self._optimizer is not None
+        held = [p for group in self._optimizer.param_groups for p in group["params"]]
+        wanted = [p for p in parameters_of(module) if p.requires_grad]
+        return len(held) == len(wanted) and all(a is b for a, b in zip(held, wanted, strict=True))
 
     def scale_learning_rate(self, factor: float) -> None:
         """Set the learning rate to the configured one times the factor of the round's schedule."""
@@ -231,38 +246,40 @@ class TrainablePart:
 
     def _load_optimizer(self, state: Mapping[str, Any]) -> None:
         if self._optimizer is not None:
-            self._optimizer.load_state_dict(deepcopy(dict(state)))  # without the copy, torch aliases the tensors
+            load_optimizer(self._optimizer, state)
 
     def pack(self) -> PackedPart:
         """Release the module, between rounds only; call `unpack` before any other use."""
-        optimizer = self._optimizer_state() if self._optimizer is not None else None
-        tensors = [tensor.detach().to("cpu", copy=True) for tensor in _tensors(self.module)]
+        optimizer = self._optimizer_state() if self.has_optimizer_state else None
+        tensors = [tensor.detach().to("cpu", copy=True) for tensor in tensors_of(self.module)]
         self.abandon()
         del self.module, self._optimizer
         return PackedPart(tensors=tensors, optimizer=optimizer)
 
     def unpack(self, module: nn.Module, packed: PackedPart) -> None:
         """Restore the state before `pack`, bit for bit, in a module of the same kind with any weights."""
-        self.module = module.to(self.device)
+        self.module = module if _is_on(module, self.device) else module.to(self.device)
         fill(self.module, packed.tensors)
-        self._optimizer = self._spec.build(self.module.parameters())
+        self._optimizer = self._spec.build(parameters_of(self.module))
         if packed.optimizer is not None:
             self._load_optimizer(packed.optimizer)
+        else:
+            self.scale_learning_rate(self._lr_scale)
 
     def abandon(self) -> None:
         """Discard the batch in flight, gradients that were not applied, and `before_step`."""
         self._inputs = self._outputs = ()
         self.before_step = None
-        for parameter in self.module.parameters():
+        for parameter in parameters_of(self.module):
             parameter.grad = None
 
 
 def fill(module: nn.Module, tensors: Sequence[Tensor]) -> None:
     """Copy values into all parameters and buffers of a module, in its order."""
     with torch.no_grad():
-        for own, value in zip(_tensors(module), tensors, strict=True):
+        for own, value in zip(tensors_of(module), tensors, strict=True):
             own.copy_(value)
 
 
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]
+def _is_on(module: nn.Module, device: str) -> bool:
+    return all(tensor.device == torch.device(device) for tensor in tensors_of(module))

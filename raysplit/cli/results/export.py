@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,9 @@ def _chosen(folder: Path, location: str, model: str | None) -> dict[str, Tensor]
 
     models = read_models(folder)
     if not models:
-        raise ValueError(f"{location} is unfinished and has no model.pt; finish it: raysplit resume {location}")
+        raise ValueError(
+            f"{location} is unfinished and has no model.pt; finish it: raysplit resume {shlex.quote(location)}"
+        )
     is_one = list(models) == [WHOLE]
     if is_one and model is None:
         return models[WHOLE]

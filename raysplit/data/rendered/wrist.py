@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from raysplit.data.failures import refuse_too_large
+from raysplit.data.named.arrays import ArrayRules, data_set_from_named
 from raysplit.data.samples import DataSet
-from raysplit.data.sources.named_arrays import ArrayRules, data_set_from_named
 from raysplit.options import Count
 from raysplit.seeding import generator
 

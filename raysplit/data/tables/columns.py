@@ -69,7 +69,7 @@ def columns_of(table: pa.Table, given: Mapping[str, Kind | ColumnRules], source:
         return tuple(name for name in names if kinds[name] == kind)
 
     for kind in ("owner", "split"):
-        if len(found := of(kind)) > 1:  # type: ignore[arg-type]
+        if len(found := of(kind)) > 1:
             raise ValueError(f"{source}: {' and '.join(found)} are columns of kind {kind}; there is one at most")
     if not of("target"):
         raise ValueError(

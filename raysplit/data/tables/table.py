@@ -227,9 +227,10 @@ def _targets(table: Any, columns: Columns, source: str, reading: Reading, owner:
             continue
         own = coded(table, name)
         number = {category: code for code, category in enumerate(rules.categories)}
-        if strange := [each for each in own.names if each not in number] or ([None] if (own.codes < 0).any() else []):
+        missing = ["a missing value"] * bool((own.codes < 0).any())
+        if strange := [repr(each) for each in own.names if each not in number] + missing:
             raise ValueError(
-                f"{source}: column {name!r} has {strange[0]!r}, which is not among its declared categories "
+                f"{source}: column {name!r} has {strange[0]}, which is not among its declared categories "
                 f"{', '.join(rules.categories)}; add it, or repair the row"
             )
         found.append(np.array([number[each] for each in own.names], np.int64)[own.codes])

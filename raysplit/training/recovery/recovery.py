@@ -207,7 +207,7 @@ class Safety:
             if is_fixed and type(algorithm).party_states is Resumable.party_states:
                 require_parties(kept, algorithm.durable(self._present))
             await self._go_to(checkpoint, route)
-        loaded = await self._attended(algorithm.party_states(self._present))
+            loaded = await self._attended(algorithm.party_states(self._present))
         require_same_form(kept, loaded if is_fixed else kept, "parties")
         require_same_form(checkpoint.memory, algorithm.state_dict(), "memory")
 
