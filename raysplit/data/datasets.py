@@ -16,19 +16,23 @@ from typing import Any
 import numpy as np
 
 from raysplit.data.failures import call_own, is_there, naming, refuse_too_large
+from raysplit.data.named.rows import data_set_of_rows, is_hub_set
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
 from raysplit.data.rendered.stand_ins import load_faces_like, load_medic_like
+from raysplit.data.rendered.wrist import load_wrist
 from raysplit.data.samples import DataSet
 from raysplit.data.sources.arrays import data_set_from_arrays, data_set_of_sides
 from raysplit.data.sources.dsprites import load_dsprites
 from raysplit.data.sources.files import load_file
+from raysplit.data.sources.folder import load_folder
 from raysplit.data.sources.image_table import load_image_table
 from raysplit.data.sources.map_style import is_array, side_of
 from raysplit.data.sources.shards import STREAMED, open_shards
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
+from raysplit.data.tables.table import load_table
 from raysplit.data.text.windows import load_text
 from raysplit.given import held, is_given
 from raysplit.options import Count, checked_options
@@ -37,11 +41,15 @@ from raysplit.registry import IMPORT_PATH, imported, known, shown, unknown
 from raysplit.seeding import generator
 
 TEXT = "text:"
-"""Beginning of the name of a text; behind it are the paths of its files, ``python_topics``
-or ``python_packages``."""
-PLACES = (TEXT,)
+"""Beginning of the name of a text; behind it are the paths of its files, ``python_topics`` or
+``python_packages``."""
+FOLDER = "folder:"
+"""Beginning of the name of a folder of pictures."""
+PLACES = (TEXT, FOLDER)
 """Beginnings of names that are followed by a path."""
-_OTHER_NAMES = ("a path to *.npz or *.parquet", "text:PATH", IMPORT_PATH)
+TABLE_OPTIONS = {"columns", "encoder", "encode", "min_count", "unseen", "missing"}
+"""Options by which a Parquet file is a table of columns, not one of arrays."""
+_OTHER_NAMES = ("a path to *.npz, *.parquet or *.csv", "text:PATH", "folder:PATH", IMPORT_PATH)
 
 
 def dataset_names() -> list[str]:
@@ -93,8 +101,8 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-        name: one of ``dataset_names``, a path to ``*.npz`` or ``*.parquet``, ``"text:PATH"``, or an import path
-            ``"module:function"``.
+        name: one of ``dataset_names``, a path to ``*.npz``, ``*.parquet`` or ``*.csv``, ``"text:PATH"``, or an import
+            path ``"module:function"``.
         root: folder of the files of torchvision's sets and of relative paths.
         download: let torchvision fetch files that are not in ``root``; nothing else is ever fetched.
         augment: apply random crops and flips to the training images of CIFAR.
@@ -119,7 +127,8 @@ def _by_name(
     name: str, root: str | None, download: bool, augment: bool, reading: Reading, options: dict[str, Any]
 ) -> DataSet:
     if name.endswith(FILE_SUFFIXES):
-        return load_file(Path(root or ".") / name, reading=reading, **options)
+        loader = load_table if is_table(name, options) else load_file
+        return loader(Path(root or ".") / name, reading=reading, **options)
     if name not in _own_names():
         from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
 
@@ -128,6 +137,8 @@ def _by_name(
     _refuse_reading(f"data set {name}", reading)
     if name.startswith(TEXT):
         return load_text(name.removeprefix(TEXT), Path(root or "."), **options)
+    if name.startswith(FOLDER):
+        return load_folder(Path(root or ".") / name.removeprefix(FOLDER), **options)
     if name in BUILT_IN:
         return BUILT_IN[name](**options)
     if name in IN_FOLDERS:
@@ -142,7 +153,7 @@ def checked_data_options(name: str, options: Mapping[str, Any], section: str = "
 
     Raises `OptionsRefused` for an option that is unknown, missing or of another type.
     """
-    loader, given = _loader(name)
+    loader, given = _loader(name, options)
     if loader is None:
         return dict(options)
     own, common = dict(options), {}
@@ -152,14 +163,21 @@ def checked_data_options(name: str, options: Mapping[str, Any], section: str = "
     return common | checked_options(loader, own, name=name, section=section, given=given)
 
 
-def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
+def is_table(name: str, options: Mapping[str, Any]) -> bool:
+    """Return whether a file is read as a table of columns."""
+    return name.endswith(".csv") or bool(TABLE_OPTIONS & options.keys())
+
+
+def _loader(name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
     """Return the function that takes the options of a data set, and those of its parameters that are no options."""
     if name.startswith(TEXT):
         return load_text, ("place", "root")
+    if name.startswith(FOLDER):
+        return load_folder, ("folder",)
     if ":" in name:
         return None, ()
     if name.endswith(FILE_SUFFIXES):
-        return load_file, ("path", "reading")
+        return load_table if is_table(name, options) else load_file, ("path", "reading")
     if name == STREAMED:
         return open_shards, ("root", "reading")
     if name in BUILT_IN or name in DRAWN:
@@ -211,7 +229,12 @@ def load_random(
     return data_set_from_arrays(x, y, "random", reading=Reading(layout="channels_first"))
 
 
-BUILT_IN: dict[str, Callable[..., DataSet]] = {"digits": load_digits, "random": load_random, "rooms": load_rooms}
+BUILT_IN: dict[str, Callable[..., DataSet]] = {
+    "digits": load_digits,
+    "random": load_random,
+    "rooms": load_rooms,
+    "wrist": load_wrist,
+}
 IN_FOLDERS: dict[str, Callable[..., DataSet]] = {"taskonomy": load_taskonomy}  # read from the root
 
 
@@ -243,8 +266,10 @@ def _from_function(path: str, options: dict[str, Any], reading: Reading) -> Data
         if not is_given(path) or made.reading.named() != reading.named():  # given arrays were read by these settings
             _refuse_reading(f"the DataSet of {path}", reading)
         return made
-    if not isinstance(made, tuple | list) or len(made) != 2 or all(map(is_array, made)):
-        is_pair = isinstance(made, tuple | list) and len(made) == 2
+    is_pair = isinstance(made, tuple | list) and len(made) == 2
+    if is_hub_set(made) or (is_pair and all(map(is_hub_set, made))):
+        return data_set_of_rows(made, path, reading)
+    if not is_pair or all(map(is_array, made)):
         shown = (
             "two arrays" if is_pair else f"{len(made)} values" if isinstance(made, tuple | list) else f"{made!r:.60}"
         )

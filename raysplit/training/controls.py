@@ -19,7 +19,7 @@ from raysplit.cluster.contract import PartySpec
 from raysplit.data.samples import Samples
 from raysplit.data.targets.of_samples import statistic_of, targets_of
 from raysplit.experiment.experiment import Experiment
-from raysplit.tasks import Task
+from raysplit.tasks import Task, inferred_kind
 from raysplit.tasks.task import Sums, added
 
 
@@ -34,7 +34,7 @@ def majority_accuracies(owners: Mapping[str, OwnerData]) -> dict[str, float]:
         if data.test is None or not isinstance(data.shard, Samples):
             continue
         y, test_y = data.shard.y, data.test.y
-        if isinstance(y, Tensor) and isinstance(test_y, Tensor):
+        if isinstance(y, Tensor) and isinstance(test_y, Tensor) and inferred_kind(y) == "classification":
             shares[name] = float((test_y == y.mode().values).double().mean())
     return shares
 
