@@ -128,6 +128,21 @@ def test_an_adapter_begins_as_the_base() -> None:
     assert drawn.abs().max() <= 1 / math.sqrt(8)
 
 
+def test_the_linear_layer_of_gpt2_is_adapted_with_its_weight_transposed() -> None:
+    layers = pytest.importorskip("transformers.pytorch_utils")
+    base = nn.Sequential(layers.Conv1D(6, 4), nn.ReLU(), nn.Linear(6, 2))
+    x = torch.randn(3, 5, 4)
+    before = base(x)
+    tuned = Tuning(lora=LoraRules(rank=2, alpha=2)).applied(base, 0)
+    assert torch.equal(tuned(x), before)
+    layer = adapters_of(tuned)["0"]
+    assert (layer.lora_a.shape, layer.lora_b.shape, layer.weight.shape) == ((2, 4), (6, 2), (4, 6))
+    layer.lora_b.data.normal_()
+    plain = layers.Conv1D(6, 4)
+    plain.weight.data, plain.bias.data = layer.weight + (layer.lora_b @ layer.lora_a).T, layer.bias
+    assert (layer(x) - plain(x)).abs().max() < 1e-5
+
+
 def test_only_a_named_head_is_trained_beside_the_adapters() -> None:
     tuned = spec(lora=LoraRules(targets=("query", "value")), train=("6.*",)).build()
     trained = {name for name, p in tuned.named_parameters() if p.requires_grad}
