@@ -18,7 +18,7 @@ from torch import Tensor
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.config.checks import check_task
-from raysplit.config.load_data import about, divided, load, owner_data, streamed_owners, within_positions
+from raysplit.config.load_data import about, owner_data, ready, streamed_owners, whole
 from raysplit.config.run import RunConfig
 from raysplit.data.batches import LocalTraining
 from raysplit.data.inputs import with_sent
@@ -36,7 +36,6 @@ from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.given_model import GivenModel
 from raysplit.models.spec import ModelSpec
-from raysplit.models.token_limits import check_tokens
 from raysplit.prediction.dry_setting import dry, no_data
 from raysplit.tasks import Task
 
@@ -69,9 +68,7 @@ def build(config: RunConfig) -> Experiment:
         if found.test_owner is not None:
             tests = named_tests(found.names, found.test_owner)
     else:
-        data = _loaded(config)
-        parts, tests = divided(config, data)
-        check_tokens(data, _model_spec(config, data), parts)
+        data, parts, tests = ready(config, partial(_model_spec, config))
         shards = [data.train.subset(part) for part in parts]
     names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
@@ -89,11 +86,9 @@ def build(config: RunConfig) -> Experiment:
 
 def model_of(config: RunConfig) -> ModelSpec:
     """Load the data and describe the model that a checked configuration names. Raises ``ValueError`` as `build`."""
-    return _model_spec(config, streamed_owners(config)[0].outline if config.data.name == STREAMED else _loaded(config))
-
-
-def _loaded(config: RunConfig) -> DataSet:
-    return within_positions(config, load(config), partial(_model_spec, config))
+    is_streamed = config.data.name == STREAMED
+    spec_of = partial(_model_spec, config)
+    return spec_of(streamed_owners(config)[0].outline if is_streamed else whole(config, spec_of))
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:

@@ -37,6 +37,11 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
         )
     given = experiment.setting
     _refuse_unmeasured(given)
+    if frozen := [key for key in ("freeze", "train", "lora") if experiment.section("model").get(key)]:
+        raise CannotBeSimulated(
+            f"model.{frozen[0]} is set, and a profile counts all weights as trained and sent; leave it out for the "
+            f"simulation"
+        )
     sizes = shard_sizes or [len(data.shard) for data in given.owners.values()]
     training = LocalTraining(
         batch_size=given.training.batch_size,

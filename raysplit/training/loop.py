@@ -24,7 +24,7 @@ from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import DIVERGED, Row, RunFolder
 from raysplit.runs.metric import to_targets
 from raysplit.runs.result import CUT_SHORT, Meter, Result
-from raysplit.runs.rows import Ledger
+from raysplit.runs.rows import Ledger, with_statements
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.controls import Controls
@@ -215,7 +215,7 @@ class _Loop:
         context = replace(context, record_gradients=measured)
         report = await algorithm.round(context)
         seconds = time.perf_counter() - started
-        moved = difference(await self._cluster.traffic(), before)
+        moved = with_statements(difference(await self._cluster.traffic(), before), round, self._experiment.about_data)
         self._idle.tell(round, moved)
         loads = await self._cluster.party_loads() if self._idle.codes or self._meter is not None else []
         if self._meter is not None:

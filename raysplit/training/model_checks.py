@@ -15,6 +15,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import recipes_of, refuse_sent_inputs
 from raysplit.cluster.contract import PartySpec
 from raysplit.data.inputs import feed
+from raysplit.models.adapters.lora import adapters_of
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.cutting.same_model import keeps_hidden_state
 from raysplit.models.dense.spec import MultiTaskSpec
@@ -120,16 +121,25 @@ def _say_hidden_state(spec: ModelSpec) -> None:
 
 
 def _outputs(spec: ModelSpec) -> Any:
-    model = spec.build().eval()
+    model, called = spec.build().eval(), set[str]()
+    adapters = adapters_of(model)
+    for path, layer in adapters.items():
+        layer.register_forward_hook(lambda *_, path=path: called.add(path))
     try:
         with torch.no_grad():
-            return feed(model, spec.example(NUM_ROWS))
+            outputs = feed(model, spec.example(NUM_ROWS))
     except Exception as error:  # code of the user may raise anything
         shapes = ", ".join(f"{name} {list(entry.shape)}" for name, entry in dict(spec.inputs).items())
         raise ValueError(
             f"the model {spec.name!r} fails on {NUM_ROWS} samples of the inputs {shapes}: {type(error).__name__}: "
             f"{error}"
         ) from error
+    if idle := [path for path in adapters if path not in called]:
+        raise ValueError(
+            f"the model {spec.name!r} never calls {idle[0]!r}, so that its adapter would be without effect; name other "
+            f"layers in model.lora.targets"
+        )
+    return outputs
 
 
 def _content(outputs: Any) -> str:

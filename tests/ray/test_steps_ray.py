@@ -26,3 +26,13 @@ def test_ray_takes_the_steps_of_one_process(algorithm: dict[str, Any], make_clus
     here = train(**given)
     assert same(here, train(**{**given, "algorithm": {"name": "fedavg"}}))
     assert same(run_on(make_cluster(2), **given), here)
+
+
+def test_ray_trains_the_adapters_of_one_process(make_cluster: Any) -> None:
+    model = {"name": "unit.models.adapters.test_adapters:transformer", "lora": {"rank": 2, "dropout": 0.1}}
+    training = {"rounds": 2, "batch_size": 32, "optimizer": {"name": "adamw", "lr": 0.01}}
+    given = {"algorithm": {"name": "mpsl", "cuts": ["2", "3"]}, "model": model, "training": training}
+    here = train(**given)
+    assert same(here, train(**{**given, "algorithm": {"name": "fedavg"}}))
+    for places in (1, 2):
+        assert same(run_on(make_cluster(places), **given), here)

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from support import same, settings, train, weights
+from support import run_on, same, settings, train, weights
 from torch import Tensor, nn
 
 import raysplit
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.cluster.device import Inline
+from raysplit.cluster.faults import Fault, FaultyCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import check_config
 from raysplit.models.adapters.gap import gap_terms, relative_gap
@@ -101,6 +103,18 @@ def test_every_method_trains_adapters_alone(name: str) -> None:
         assert all(torch.equal(weights(result)[key], base[key]) for key in base)
 
 
+@pytest.mark.parametrize(("party", "at_call"), [("node-1", 12), ("aggregator", 3)])
+def test_a_death_leaves_no_trace_in_the_adapters(party: str, at_call: int) -> None:
+    model = {"name": f"{ME}:transformer", "lora": LORA}
+    training = {"rounds": 2, "batch_size": 32, "optimizer": ADAM}
+    cluster = FaultyCluster(LocalCluster(), [Fault(party=party, at_call=at_call)])
+    assert same(
+        run_on(cluster, algorithm=U_SHAPE, model=model, training=training),
+        train(algorithm=U_SHAPE, model=model, training=training),
+    )
+    assert cluster.num_healed == 1
+
+
 def test_an_adapter_begins_as_the_base() -> None:
     x = torch.randn(3, 10)
     adapted, base = spec(lora=LoraRules(rank=3, dropout=0.2)).build().eval(), spec().build().eval()
@@ -112,6 +126,21 @@ def test_an_adapter_begins_as_the_base() -> None:
     drawn = adapted.get_submodule("2.query").lora_a
     assert isinstance(drawn, Tensor)
     assert drawn.abs().max() <= 1 / math.sqrt(8)
+
+
+def test_the_linear_layer_of_gpt2_is_adapted_with_its_weight_transposed() -> None:
+    layers = pytest.importorskip("transformers.pytorch_utils")
+    base = nn.Sequential(layers.Conv1D(6, 4), nn.ReLU(), nn.Linear(6, 2))
+    x = torch.randn(3, 5, 4)
+    before = base(x)
+    tuned = Tuning(lora=LoraRules(rank=2, alpha=2)).applied(base, 0)
+    assert torch.equal(tuned(x), before)
+    layer = adapters_of(tuned)["0"]
+    assert (layer.lora_a.shape, layer.lora_b.shape, layer.weight.shape) == ((2, 4), (6, 2), (4, 6))
+    layer.lora_b.data.normal_()
+    plain = layers.Conv1D(6, 4)
+    plain.weight.data, plain.bias.data = layer.weight + (layer.lora_b @ layer.lora_a).T, layer.bias
+    assert (layer(x) - plain(x)).abs().max() < 1e-5
 
 
 def test_only_a_named_head_is_trained_beside_the_adapters() -> None:
@@ -331,6 +360,25 @@ class Torchs(nn.Module):
 def test_layers_that_cannot_be_adapted_are_refused(model: Any, targets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Tuning(lora=LoraRules(targets=targets)).applied(model(8, 0.1) if model is Block else model(), 0)
+
+
+def test_an_adapter_that_the_model_never_calls_is_refused() -> None:
+    with pytest.raises(ValueError, match="never calls 'idle'"):
+        run(model={"name": f"{ME}:forgetful"})
+
+
+class Forgetful(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.used, self.idle = nn.Linear(10, num_classes), nn.Linear(10, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.used(x) + x @ self.idle.weight.T
+        return y
+
+
+def forgetful(num_classes: int) -> nn.Module:
+    return Forgetful(num_classes)
 
 
 def test_all_linear_leaves_tied_layers_out() -> None:
