@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.barrier import Barrier, Turns
 from raysplit.actors.in_round import InRound
+from raysplit.actors.parts.expected import of_node
 from raysplit.actors.parts.joint_step import JointRule, joint_gradients
 from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.losses import resolve_loss
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
+from raysplit.cluster.arriving.forms import Expected
 from raysplit.cluster.device import Device, Inline
 
 Copies = Literal["per_owner", "shared"]
@@ -52,7 +54,7 @@ class ComputeNode(InRound):
         self.name = name
         self._recipe = recipe
         self._copies = copies
-        self._loss = resolve_loss(loss)
+        self._loss_name, self._loss = loss, resolve_loss(loss)
         self._restart_optimizer = restart_optimizer
         self._joint = joint or JointRule()
         self._rules = rules or UpdateRules()
@@ -65,6 +67,15 @@ class ComputeNode(InRound):
         self._turns = Turns()
         self._updates: dict[str, asyncio.Future[None]] = {}
         self._num_steps = 0
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Return what is expected of a value that another party sends; see `Expecting`."""
+        owner = getattr(given.get("step_id"), "owner", "")
+        stage = self._stages.get(SHARED if self._copies == "shared" else owner)
+        return of_node(content, self._recipe_of(owner), stage, self._loss_name, given)
+
+    def _recipe_of(self, owner: str) -> PartRecipe:
+        return self._recipe
 
     # -- round ---------------------------------------------------------------------------------------------------
 
@@ -115,7 +126,7 @@ class ComputeNode(InRound):
 
     async def backward(self, step_id: StepId, g: Tensors) -> Tensors:
         """Run the owner's replica backward, and return the gradient of its inputs."""
-        self._check(step_id)
+        self._check_call(step_id)
         if self._in_flight.pop(step_id.owner, None) != step_id:
             raise StaleCall(f"{self.name} has no forward pass of {step_id} to go back through; call forward first")
         stage = self._stage(step_id.owner)
@@ -148,6 +159,7 @@ class ComputeNode(InRound):
                 await self._updated(name)
             await self.load_weights(await self._mean_of_replicas(context, served))
 
+        context = self._speaks_for(owner, self._check(context), context)  # the present one, not the caller's
         served = self._served(context.cohort)
         await self._barrier.meet(("average", context.round, context.attempt), owner, None, served, work)
 

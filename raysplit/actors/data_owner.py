@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
-from raysplit.actors.parts.gradient_record import GradientRecord
+from raysplit.actors.parts.expected import of_owner, whole_model
+from raysplit.actors.parts.gradient_record import GradientRecord, ReceivedGradient, ReceivedGradients
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
+from raysplit.cluster.arriving.forms import Expected
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
@@ -86,6 +88,13 @@ class DataOwner:
         self._running: asyncio.Future[Any] | None = None
         self._mean_gradient = torch.zeros(0)
         self._reset_counts()
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Return what is expected of a value that another party sends; see `Expecting`."""
+        if content == "weights" and "states" in given:  # a whole model to evaluate
+            return whole_model(self._spec, len(given["states"]))
+        expected = of_owner(content, self._stages, self._recipes, self._training.loss)
+        return expected._replace(tell=self._received.note) if "gradients" in content else expected
 
     # -- a round -------------------------------------------------------------------------------------------------
 
@@ -237,6 +246,10 @@ class DataOwner:
         for stage, part in zip(self._stages, state.get("parts", ()), strict=False):
             stage.part.load_state_dict(part)
 
+    def largest_gradient(self) -> ReceivedGradient | None:
+        """Return the one gradient of the round that was out of all proportion, if another party sent one."""
+        return self._received.out_of_proportion()
+
     def progress(self) -> int | None:
         """Return the number of steps done in the present round; None between rounds."""
         return None if self._running is None or self._running.done() else self._num_steps
@@ -276,3 +289,4 @@ class DataOwner:
 
     def _reset_counts(self) -> None:
         self._loss_sum, self._num_samples, self._num_steps = 0.0, 0, 0
+        self._received = ReceivedGradients()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+from raysplit.cluster.arriving.forms import BadValue as BadValue
+from raysplit.cluster.arriving.forms import NonFiniteLoss as NonFiniteLoss
 from raysplit.seeding import derive
 
 logger = logging.getLogger(__name__)
@@ -115,33 +117,11 @@ def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:
     return report
 
 
-class NonFiniteLoss(ArithmeticError):
-    """Raised when a loss is NaN or infinite.
-
-    The message counts rounds and steps from 1, as the metrics do; the attributes ``round`` and ``step`` count from 0.
-
-    Attributes:
-        owner: the name of the owner.
-        round, step: the place in the run.
-        value: the loss.
-    """
-
-    def __init__(self, owner: str, round: int, step: int, value: float) -> None:
-        super().__init__(
-            f"the loss of {owner} is {value} in round {round + 1}, step {step + 1}; lower the learning rate or look at "
-            f"this owner's data"
-        )
-        self.owner, self.round, self.step, self.value = owner, round, step, value
-
-    def __reduce__(self) -> tuple[type[NonFiniteLoss], tuple[str, int, int, float]]:
-        return type(self), (self.owner, self.round, self.step, self.value)
-
-
 class StaleCall(RuntimeError):
     """Raised for a call of an earlier round or attempt, or of a step that is not under way."""
 
 
 def note_place(error: Exception, place: str) -> None:
     """Note where an error happened, unless its message says so, or a party that shares the call has noted it."""
-    if not isinstance(error, NonFiniteLoss) and not hasattr(error, "__notes__"):
+    if not isinstance(error, NonFiniteLoss | BadValue) and not hasattr(error, "__notes__"):
         error.add_note(place)

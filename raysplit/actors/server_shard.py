@@ -24,7 +24,8 @@ from raysplit.actors.compute_node import SHARED, ComputeNode
 from raysplit.actors.parts.stage import Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle
-from raysplit.cluster.contract import Given, Promise, gather, value_of
+from raysplit.cluster.arriving.forms import refused
+from raysplit.cluster.contract import Given, Promise, current_caller, gather, value_of
 
 Offer = tuple[Tensor, float]
 """A server's gradient [dim] of the mean loss over its rows of a step, and the number of rows, counted by weight."""
@@ -91,6 +92,10 @@ class ServerShard(ComputeNode):
         for its own gradient would wait until that step ends.
         """
         self._check(step_id)
+        caller = current_caller.get()
+        servers = self._sharing.servers if self._sharing is not None else ()
+        if not 0 <= index < len(servers) or servers[index].name != caller:
+            raise refused(caller, self.name, f"a gradient in the name of server {index}", step_id)
         awaited = self._offer(step_id.step, index)
         if not awaited.done():
             awaited.set_result(offer)
@@ -108,6 +113,10 @@ class ServerShard(ComputeNode):
             return
         own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         offers = await self._exchange(step_id, (own, mass), self._sharing)
+        for server, (gradient, rows) in zip(self._sharing.servers, offers, strict=True):
+            if gradient.shape != own.shape or gradient.dtype != own.dtype or rows <= 0:
+                what = f"a gradient of {gradient.dtype} {list(gradient.shape)} over {rows:g} rows, and it expects "
+                raise refused(server.name, self.name, f"{what}{own.dtype} {list(own.shape)}", step_id)
         total = sum(rows for _, rows in offers)
         joint = torch.zeros_like(own)
         for gradient, rows in offers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -56,8 +57,15 @@ class Deployment(Resumable):
             seed=setting.seed,
             buffers=setting.buffers,
             device=setting.device,
+            most_rows=self._most_rows,
         )
         return replace(recipe, **changes)
+
+    @cached_property
+    def _most_rows(self) -> int:
+        """The largest number of samples of a batch of any owner."""
+        setting = self.setting
+        return max(max(self.local_training(name).batch_sizes(setting.num_samples(name))) for name in setting.owners)
 
     def owner_parties(self, *recipes: PartRecipe) -> list[PartySpec]:
         """Describe every owner of the setting, each with its own samples and these parts, in owner order."""

@@ -22,6 +22,9 @@ COORDINATOR = "coordinator"
 current_party: ContextVar[str] = ContextVar("current_party", default=COORDINATOR)
 """The name of the party whose coroutine is running."""
 
+current_caller: ContextVar[str] = ContextVar("current_caller", default="")
+"""The name of the party whose call that party is answering; empty where it is not."""
+
 current_samples: ContextVar[Any] = ContextVar("current_samples", default=None)
 """The numbers of the samples [B] in the mini-batch of the owner whose coroutine is running, or None."""
 

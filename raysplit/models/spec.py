@@ -102,6 +102,10 @@ class ModelSpec:
         """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""
         return {key: value.clone() for key, value in _fixed_state(self).items()}
 
+    def initial_state(self) -> dict[str, Tensor]:
+        """Return the initial weights and buffers by the names under which parties send them."""
+        return self.build().state_dict()
+
     def _whole(self) -> nn.Module:
         model = self.build()
         for path in in_place_modules(model):

@@ -34,8 +34,9 @@ from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
+from raysplit.training.recovery.failures import RECOVERABLE
 from raysplit.training.recovery.members import Everybody, Members, members_of
-from raysplit.training.recovery.recovery import RECOVERABLE, Safety, deployed
+from raysplit.training.recovery.recovery import Safety, deployed
 from raysplit.training.recovery.watch import Watch
 from raysplit.training.writing import begin_folder, merged
 

@@ -34,7 +34,7 @@ from raysplit.training.model_checks import checked_parties
 from raysplit.training.own_loop import run_to_end
 from raysplit.training.preflight import try_parts
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints, location_of
-from raysplit.training.recovery.recovery import RunStopped
+from raysplit.training.recovery.failures import RunStopped
 from raysplit.training.recovery.start import start_anew, start_of
 from raysplit.training.recovery.watch import RoundOverdue
 

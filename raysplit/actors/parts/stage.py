@@ -35,6 +35,7 @@ class PartRecipe:
         seed: seed of the dropout masks, which are also keyed by owner, round, step and module.
         buffers: whether loading an average replaces batch-norm statistics (``average``) or not (``local``).
         device: torch device, ``cpu`` or ``cuda``.
+        most_rows: the largest number of samples of a batch; None sets no limit.
     """
 
     spec: ModelSpec
@@ -45,6 +46,7 @@ class PartRecipe:
     seed: int = 0
     buffers: BufferPolicy = "average"
     device: str = "cpu"
+    most_rows: int | None = None
 
     def module(self) -> nn.Module:
         """Build a module of this part, with the run's initial weights."""

@@ -226,7 +226,7 @@ class CurvatureNode(ComputeNode):
 
         This waits until all ``present`` owners have submitted (a barrier); then the server measures its own block.
         """
-        self._check(step_id)
+        self._check_call(step_id)
 
         async def work(brought: list[tuple[Tensors, Any]]) -> None:
             stage = self._stage(step_id.owner)
@@ -245,7 +245,7 @@ class CurvatureNode(ComputeNode):
 
     async def products(self, step_id: StepId, u: Tensors, w: Tensors) -> tuple[Tensors, Tensors]:
         """Compute the server's side of an iteration for one owner; see `Top.products`."""
-        self._check(step_id)
+        self._check_call(step_id)
         if step_id.owner not in self._order:
             raise StaleCall(f"{self.name} has no batch of {step_id.owner} in this round; call linearise first")
         stage = self._stage(step_id.owner)
@@ -256,7 +256,7 @@ class CurvatureNode(ComputeNode):
 
     async def note_curvature(self, step_id: StepId, own: float, cross: float) -> None:
         """Store an owner's B_m and A_m."""
-        self._check(step_id)
+        self._check_call(step_id)
         self._own[step_id.owner], self._cross[step_id.owner] = own, cross
 
     async def curvature(self) -> Curvature:

@@ -221,3 +221,8 @@ def sealed(source: str, value: Any, made_s: float = 0.0) -> Sealed:
 def opened(sealed: Sealed) -> Envelope:
     source, made_s, size_bytes, value = sealed
     return Envelope(source, unpack(value) if size_bytes else value, made_s, size_bytes)
+
+
+def content_of(sealed: Sealed) -> Any:
+    """Return the value of an envelope in transit."""
+    return unpack(sealed[3]) if sealed[2] else sealed[3]

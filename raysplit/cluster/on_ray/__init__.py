@@ -3,6 +3,7 @@
 * ``cluster``: `RayCluster`; ``elastic``: `ElasticRayCluster`.
 * ``connect``: `connect`, `RayOptions`, `RayUnreachable`, and plain Ray tasks.
 * ``place``, ``places``: the actors in which parties live, and their placement groups.
+* ``asking``: calls to all places at once.
 * ``home``, ``place_log``, ``malloc``: the state, the log and the allocator of a place's process.
 * ``no_room``: the message for places that found no room.
 * ``jobs``, ``job_files``: Ray's job API, and the files of a job.

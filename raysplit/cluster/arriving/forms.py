@@ -1,0 +1,178 @@
+"""The form in which a party expects values from others, and the errors for values that it cannot have expected.
+
+A party says what it expects in its method ``expects``: the link asks it before it hands a value over,
+and names the sender of a value that does not fit (`raysplit.cluster.links.arriving`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+ANY = 0
+"""A size in a `Form` that may be any."""
+
+
+class Form(NamedTuple):
+    """The type and the shape of a tensor.
+
+    Attributes:
+        shape: its sizes; ``-k`` stands for k times the rows of the batch, and `ANY` for any size.
+        dtype: its type.
+        may_be_infinite: whether infinite values belong there, as in a mask that is added to scores.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    may_be_infinite: bool = False
+
+
+class Expected(NamedTuple):
+    """What a party expects of one value.
+
+    Attributes:
+        tensors: forms of its tensors in their order, or tensors that they have to be like; None takes any.
+        rows: number of rows of the batch; None takes any.
+        most_rows: largest number of rows; None sets no limit.
+        weights: forms of its weights by name, or weights that they have to be like; None takes any.
+        others: whether there may be other weights than ``weights``.
+        required: names of the weights that may not be missing.
+        infinite: names of the weights that may be infinite, such as those of a mask.
+        num_classes: number of classes of integer labels by task, the only task being ``""``; others may be any.
+        loss: name of a loss that is never negative; empty for any other.
+        tell: receives the sender of a gradient, the step, and the norm.
+    """
+
+    tensors: Sequence[Form | Tensor] | None = None
+    rows: int | None = None
+    most_rows: int | None = None
+    weights: Mapping[str, Form | Tensor] | None = None
+    others: bool = False
+    required: Collection[str] = frozenset()
+    infinite: Collection[str] = frozenset()
+    num_classes: Mapping[str, int] = {}
+    loss: str = ""
+    tell: Callable[[str, Any, float], None] | None = None
+
+
+ANYTHING = Expected()
+
+
+class Expecting(Protocol):
+    """A party that says what it expects; other parties take what comes, if its numbers are finite."""
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Return what is expected of a value.
+
+        Args:
+            content: what the value is, such as ``"smashed"`` or ``"weights"``.
+            given: the arguments of the call in which it comes, by name; empty for the answer to a call of one's own.
+        """
+        ...
+
+
+at_coordinator: ContextVar[Expecting | None] = ContextVar("at_coordinator", default=None)
+"""What the coordinator of the running training expects."""
+
+
+class NonFiniteLoss(ArithmeticError):
+    """Raised when a loss is NaN or infinite.
+
+    The message counts rounds and steps from 1, as the metrics do; the attributes ``round`` and ``step`` count from 0.
+
+    Attributes:
+        owner: the name of the owner.
+        round, step: the place in the run.
+        value: the loss.
+    """
+
+    def __init__(self, owner: str, round: int, step: int, value: float) -> None:
+        super().__init__(
+            f"the loss of {owner} is {value} in round {round + 1}, step {step + 1}; lower the learning rate or look at "
+            f"this owner's data"
+        )
+        self.owner, self.round, self.step, self.value = owner, round, step, value
+
+    def __reduce__(self) -> tuple[type[NonFiniteLoss], tuple[Any, ...]]:
+        return type(self), (self.owner, self.round, self.step, self.value)
+
+
+class BadValue(RuntimeError, ValueError):
+    """Raised by the receiver of a value that no honest sender sends: of another type, shape or dtype, say.
+
+    Attributes:
+        sender: the party that sent it.
+        receiver: the party that got it.
+        what: what is wrong with it.
+        round, step: the place in the run, counted from 0; None outside of rounds and steps.
+    """
+
+    def __init__(
+        self, sender: str, receiver: str, what: str, round: int | None = None, step: int | None = None
+    ) -> None:
+        self.sender, self.receiver, self.what, self.round, self.step = sender, receiver, what, round, step
+        when = "" if round is None else f" in round {round + 1}" + ("" if step is None else f", step {step + 1}")
+        RuntimeError.__init__(self, f"{sender} sent {receiver} {what}{when}; look at the program of {sender}")
+
+    def __reduce__(self) -> tuple[type[BadValue], tuple[Any, ...]]:
+        return type(self), (self.sender, self.receiver, self.what, self.round, self.step)
+
+
+class NonFiniteValue(BadValue, NonFiniteLoss):  # type: ignore[misc]  # its round and step may be unknown
+    """Raised by the receiver of a value with NaN or infinite numbers; ``owner`` is the sender."""
+
+    def __init__(
+        self, sender: str, receiver: str, what: str, round: int | None = None, step: int | None = None
+    ) -> None:
+        BadValue.__init__(self, sender, receiver, what, round, step)
+        self.owner, self.value = sender, math.nan
+        self.args = (f"{self.args[0]}, or lower the learning rate",)
+
+
+def refused(sender: str, receiver: str, what: str, at: Any = None, *, kind: type[BadValue] = BadValue) -> BadValue:
+    """Return the error for a value; ``at`` is the `StepId` or `RoundContext` of its call, if it has one."""
+    return kind(sender, receiver, what, getattr(at, "round", None), getattr(at, "step", None))
+
+
+def norm_of(value: Tensor) -> float:
+    """Return the Euclidean norm of a tensor of real numbers, in one pass; infinite or NaN if a number is so."""
+    if 0 in value.stride() and value.numel() > 1:  # the same numbers many times, as they may be sent: once is enough
+        value = value[tuple([slice(0, 1) if stride == 0 else slice(None) for stride in value.stride()])]
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else None
+    return float(torch.linalg.vector_norm(value, dtype=wide))
+
+
+def not_finite(
+    value: Tensor, *, may_be_infinite: bool = False, tell: Callable[[float], None] | None = None
+) -> str | None:
+    """Return ``"NaN"`` or ``"infinite values"`` if a tensor has such numbers; None if all are finite.
+
+    Args:
+        value: a tensor of any type.
+        may_be_infinite: whether infinite values are accepted.
+        tell: receives the norm of a floating tensor whose numbers are finite.
+    """
+    if not value.is_floating_point():
+        return not_finite(torch.view_as_real(value)) if value.is_complex() else None
+    norm = norm_of(value)
+    if math.isfinite(norm):  # then all numbers are; squares of finite ones may overflow, hence the second test
+        if tell is not None:
+            tell(norm)
+        return None
+    if torch.isnan(value).any():
+        return "NaN"
+    if torch.isinf(value).any():
+        return None if may_be_infinite else "infinite values"
+    if tell is not None:
+        tell(norm)
+    return None
+
+
+def are_finite(values: Tensor | tuple[Tensor, ...]) -> bool:
+    """Whether all floating-point values of a tensor, or of several, are finite."""
+    return all(not_finite(v) is None for v in (values if isinstance(values, tuple) else (values,)))
