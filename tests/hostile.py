@@ -1,12 +1,11 @@
 """Parties that send what no honest party sends: `HostileCluster` makes one of any cluster's parties a liar.
 
-A liar behaves as usual, except that one value of its own, in an answer or in a call, is replaced: `LIES` has the ways by
-what the value is. `SENDS` says what each party of each method sends.
+A liar behaves as usual, except that values of one kind, in its answers or its calls, are replaced: `LIES` has the ways
+by what the value is. `SENDS` says what each party of each method sends.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +19,6 @@ from raysplit.cluster.arriving.forms import ANYTHING, Expected
 from raysplit.cluster.arriving.verbs import VERBS, Holds
 from raysplit.cluster.contract import Cluster, Handle, PartySpec
 from raysplit.cluster.faults import FaultyCluster
-from raysplit.cluster.links.kinds import Crossing
 
 Lie = Callable[[Any], Any]
 
@@ -254,7 +252,7 @@ SENDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "splitfed_v1": {"owner-1": (*_SPLIT_OWNER, "weights"), "server": _SERVER, "aggregator": ("weights",)},
     "splitfed_v1 on two servers": {
         "owner-1": _SPLIT_OWNER,
-        "server-1": ("loss", "gradients", "weights"),
+        "server-1": ("loss", "gradients"),
         "server-aggregator": ("weights",),
     },
     "splitfed_v2": {"owner-1": (*_SPLIT_OWNER, "weights"), "server": _SERVER, "aggregator": ("weights",)},

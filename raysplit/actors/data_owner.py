@@ -94,7 +94,7 @@ class DataOwner:
         if content == "weights" and "states" in given:  # a whole model to evaluate
             return whole_model(self._spec, len(given["states"]))
         expected = of_owner(content, self._stages, self._recipes, self._training.loss)
-        return expected._replace(tell=self._received.note) if "gradients" in content else expected
+        return expected._replace(tell=self._received.note, told=self._told_by.add)
 
     # -- a round -------------------------------------------------------------------------------------------------
 
@@ -285,8 +285,9 @@ class DataOwner:
 
     def _report(self) -> OwnerReport:
         mean = self._loss_sum / max(1, self._num_samples)
-        return OwnerReport(owner=self.name, loss=mean, num_samples=self._num_samples, num_steps=self._num_steps)
+        counts = {"num_samples": self._num_samples, "num_steps": self._num_steps}
+        return OwnerReport(owner=self.name, loss=mean, **counts, told_by=tuple(sorted(self._told_by)))
 
     def _reset_counts(self) -> None:
         self._loss_sum, self._num_samples, self._num_steps = 0.0, 0, 0
-        self._received = ReceivedGradients()
+        self._received, self._told_by = ReceivedGradients(), set[str]()

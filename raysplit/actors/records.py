@@ -95,6 +95,7 @@ class OwnerReport:
         num_samples: samples trained on, counting a sample once for each epoch.
         num_steps: mini-batches trained on.
         values: further numbers as pairs of name and value.
+        told_by: names of the other parties that computed its losses; the loss is their word.
     """
 
     owner: str
@@ -102,6 +103,7 @@ class OwnerReport:
     num_samples: int
     num_steps: int
     values: tuple[tuple[str, float], ...] = ()
+    told_by: tuple[str, ...] = ()
 
 
 def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:

@@ -36,7 +36,7 @@ from raysplit.training.preflight import deployed_parties, expected_needs, refuse
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.failures import RECOVERABLE
 from raysplit.training.recovery.members import Everybody, Members, members_of
-from raysplit.training.recovery.recovery import Safety, deployed
+from raysplit.training.recovery.recovery import Safety, closed, deployed
 from raysplit.training.recovery.watch import Watch
 from raysplit.training.writing import begin_folder, merged
 
@@ -92,7 +92,7 @@ async def run(
             loop = _Loop(experiment, algorithm, cluster, safety, members, watch, folder, notify, meter)
             result = await loop.run(start)
         finally:
-            await cluster.close()
+            await closed(cluster)
     except BaseException as error:
         notify.run_failed(error)
         raise
@@ -232,12 +232,13 @@ class _Loop:
         algorithm, owners = self._algorithm, self._experiment.setting.owners
         at_cuts = self._at_cuts if round >= self._experiment.links.warmup_rounds else None
         models = algorithm.models()
+        whole = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         self._tested = await evaluated(algorithm, models, owners, at_cuts)
         row = evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
         if at_cuts is not None:
             plain = evaluation_row(await evaluated(algorithm, models, owners))
             row |= {f"{key}_uncoded": plain[key] for key in ("test_accuracy", "test_loss") if key in plain}
-        self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
+        self._states = whole
         return row
 
     def _whole(self, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

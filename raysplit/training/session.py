@@ -76,6 +76,7 @@ def train_new(
     with held(folder):
         checkpoints = checkpoints_of(rules, folder)
         written = RunFolder(folder, overwrite=overwrite, clear_others=checkpoints.clear)
+        written.has_checkpoint = partial(_any_of, checkpoints)
         _refuse_used(checkpoints, overwrite=overwrite)
         to_end = partial(run, folder=written, checkpoints=checkpoints)
         try:
@@ -124,6 +125,7 @@ def train_on(
                 logger.warning("what was there is now in %s", folder / start_anew(folder, checkpoints))
             checkpoints.tidy()
             written = RunFolder.reopen(folder, start.rows if start else ())
+            written.has_checkpoint = partial(_any_of, checkpoints)
             return await run(experiment, *given, folder=written, checkpoints=checkpoints, start=start, **more)
 
         return _execute(checked, options, rest, callbacks, keep_ray)
@@ -136,6 +138,13 @@ def _refuse_used(checkpoints: Checkpoints, *, overwrite: bool) -> None:
             f"{checkpoints.location} holds the checkpoints of another run; give another output.name (--name) or set "
             f"output.overwrite=true (--overwrite) to replace them"
         )
+
+
+def _any_of(checkpoints: Checkpoints) -> bool:
+    try:
+        return bool(checkpoints.names())
+    except OSError:  # a store elsewhere, which is not asked twice
+        return True
 
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:

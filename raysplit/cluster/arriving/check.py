@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from raysplit.cluster.arriving.contents import CONTENTS, Content
-from raysplit.cluster.arriving.forms import ANYTHING, Expected, NonFiniteValue, at_coordinator, refused
+from raysplit.cluster.arriving.forms import ANYTHING, SENDER, Expected, NonFiniteValue, at_coordinator, refused
 from raysplit.cluster.arriving.verbs import Holds
 from raysplit.cluster.arriving.words import shown
 from raysplit.cluster.contract import COORDINATOR
@@ -33,6 +33,11 @@ class Due(NamedTuple):
     given: Mapping[str, Any] = {}
 
 
+def promised(due: Due | None) -> Due | None:
+    """Return what is due as the value of a promise, which is never None."""
+    return due if due is None or not due.content.endswith("?") else due._replace(content=due.content.rstrip("?"))
+
+
 def due_answer(holds: Holds | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Due | None:
     """Return what is due as the answer to a call; None where nothing is checked."""
     return Due(holds.answer, holds.at(args, kwargs)) if holds is not None and holds.answer else None
@@ -47,12 +52,13 @@ def due_arguments(holds: Holds | None, args: Sequence[Any], kwargs: Mapping[str,
     return [Due(content, at, given) if content else None for content in contents]
 
 
-def expected(party: Any, destination: str, due: Due) -> Expected:
-    """Return what the receiver, a party or the coordinator, expects of a value."""
+def expected(party: Any, source: str, destination: str, due: Due) -> Expected:
+    """Return what the receiver expects of a value; the coordinator's expectation depends on who sends it."""
+    given = due.given
     if destination == COORDINATOR:
-        party = at_coordinator.get()
+        party, given = at_coordinator.get(), {SENDER: source}
     expects = getattr(party, "expects", None)
-    found: Expected = ANYTHING if expects is None else expects(due.content, due.given)
+    found: Expected = ANYTHING if expects is None else expects(due.content, given)
     return found
 
 
@@ -66,6 +72,8 @@ def require_form(value: Any, due: Due, source: str, destination: str, wanted: Ex
 def require_numbers(value: Any, due: Due, source: str, destination: str, wanted: Expected) -> None:
     """Raise `BadValue` for numbers that cannot be, and `NonFiniteValue` for those that are not finite."""
     tell = partial(wanted.tell, source, due.at) if wanted.tell is not None else None
+    if wanted.told is not None and due.content.startswith("loss"):
+        wanted.told(source)
     for piece, content in _pieces(value, due, source, destination):
         if what := content.not_finite(piece, wanted, tell):
             raise refused(source, destination, what, due.at, kind=NonFiniteValue)

@@ -46,6 +46,7 @@ class Expected(NamedTuple):
         num_classes: number of classes of integer labels by task, the only task being ``""``; others may be any.
         loss: name of a loss that is never negative; empty for any other.
         tell: receives the sender of a gradient, the step, and the norm.
+        told: receives the sender of a loss, which is that party's word.
     """
 
     tensors: Sequence[Form | Tensor] | None = None
@@ -58,6 +59,7 @@ class Expected(NamedTuple):
     num_classes: Mapping[str, int] = {}
     loss: str = ""
     tell: Callable[[str, Any, float], None] | None = None
+    told: Callable[[str], None] | None = None
 
 
 ANYTHING = Expected()
@@ -75,6 +77,9 @@ class Expecting(Protocol):
         """
         ...
 
+
+SENDER = "sender"
+"""The name in ``given`` under which the coordinator, which knows the parties, gets the name of the sender."""
 
 at_coordinator: ContextVar[Expecting | None] = ContextVar("at_coordinator", default=None)
 """What the coordinator of the running training expects."""

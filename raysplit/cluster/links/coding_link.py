@@ -87,7 +87,7 @@ class CodingLink(Link):
                 tap.arrived(source, destination, value, num_bytes)
         if self._rules.is_plain or not num_bytes:
             return super().arriving(source, destination, value, num_bytes, kind, step, due)
-        wanted = ANYTHING if due is None else expected(self.parties.get(destination), destination, due)
+        wanted = ANYTHING if due is None else expected(self.parties.get(destination), source, destination, due)
         try:
             if due is not None:
                 require_form(value, due, source, destination, wanted)

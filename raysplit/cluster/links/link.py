@@ -81,7 +81,7 @@ class Link:
         if num_bytes:
             self._count(source, destination, kind, num_bytes, num_bytes)
         if due is not None:
-            wanted = expected(self.parties.get(destination), destination, due)
+            wanted = expected(self.parties.get(destination), source, destination, due)
             require_form(value, due, source, destination, wanted)
             require_numbers(value, due, source, destination, wanted)
         return value

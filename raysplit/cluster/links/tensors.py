@@ -68,7 +68,7 @@ def _weigher(kind: type) -> Callable[[Any], int] | None:
     if kind in _NOTHING:
         return None
     if issubclass(kind, Tensor):
-        return lambda tensor: tensor.nbytes
+        return lambda tensor: tensor.nbytes if tensor.layout is torch.strided else tensor.numel() * tensor.itemsize
     if issubclass(kind, tuple | list):
         return lambda items: sum([num_bytes(item) for item in items if type(item) not in _NOTHING])
     if issubclass(kind, Mapping):

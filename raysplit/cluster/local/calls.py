@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, S
 from functools import partial
 from typing import Any
 
-from raysplit.cluster.arriving.check import Due, due_answer, due_arguments
+from raysplit.cluster.arriving.check import Due, due_answer, due_arguments, promised
 from raysplit.cluster.contract import Handle, Promise, current_caller, current_party
 from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.network import Network
@@ -113,7 +113,7 @@ class LocalHandle(Handle):
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         current_party.set(self.name)  # in the context of this task, or reset by the caller that awaits it
         current_caller.set(caller)
-        link, crossing, sent_bytes, promised = self._link, self.crossings.get(verb, UNDECLARED), 0, []
+        link, crossing, sent_bytes, later = self._link, self.crossings.get(verb, UNDECLARED), 0, list[int]()
         step = None
         if link.codes:
             step = crossing.step_of(args, kwargs)
@@ -123,7 +123,7 @@ class LocalHandle(Handle):
         dues = due_arguments(self.holds.get(verb), args, kwargs) or [None] * len(values)
         for i, value in enumerate(values):
             if hasattr(value, "__await__"):
-                promised.append(i)
+                later.append(i)
             elif (size := num_bytes(value)) or dues[i] is not None:
                 kind = kind_of(crossing, i, args, kwargs)
                 values[i] = link.arriving(caller, self.name, value, size, kind, step, dues[i])
@@ -136,13 +136,13 @@ class LocalHandle(Handle):
             await network.carry(caller, self.name, sent_bytes, network.now_s())
             for coded in arrived:
                 await network.coder.decode(caller, self.name, *coded)  # type: ignore[union-attr]
-        for i in promised:
-            kind = kind_of(crossing, i, args, kwargs)
+        for i in later:
+            kind, due = kind_of(crossing, i, args, kwargs), promised(dues[i])
             if hasattr(values[i], "received"):
-                values[i] = await _Taken(values[i], kind, step, dues[i])
+                values[i] = await _Taken(values[i], kind, step, due)
             else:  # an awaitable of one's own
                 value = await values[i]
-                values[i] = link.arriving(caller, self.name, value, num_bytes(value), kind, step, dues[i])
+                values[i] = link.arriving(caller, self.name, value, num_bytes(value), kind, step, due)
         named = {}
         if kwargs:
             named = dict(zip(kwargs, values[len(args) :], strict=True))

@@ -23,7 +23,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from raysplit.cluster.arriving.check import Due, due_answer, due_arguments
+from raysplit.cluster.arriving.check import Due, due_answer, due_arguments, promised
 from raysplit.cluster.contract import (
     Handle,
     LinkTraffic,
@@ -244,7 +244,8 @@ class Place:
                 value = content_of(answer) if seal is None else present[i]
                 if size_bytes or dues[i] is not None:
                     kind = kind_of(crossing, i, sent[:first], names)
-                    value = link.arriving(source, party, value, size_bytes, kind, step, dues[i])
+                    due = promised(dues[i]) if seal is None else dues[i]
+                    value = link.arriving(source, party, value, size_bytes, kind, step, due)
                     if size_bytes and link.network is not None:
                         await received(link.network, source, party, size_bytes, made_s, kind, value, step)
                 values.append(value)

@@ -17,6 +17,7 @@ from raysplit.actors.records import BadValue
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.resumable import Resumable
 from raysplit.algorithms.route import Route
+from raysplit.cluster.arriving.forms import at_coordinator
 from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather
 from raysplit.cluster.links.tensors import map_tensors
 from raysplit.disk import NotWritten
@@ -25,6 +26,7 @@ from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import LostPlace, Standing, Stop, decide
+from raysplit.training.expected import AtCoordinator
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.failures import OF_VALUES, RECOVERABLE, Failures, RunStopped
 from raysplit.training.recovery.members import Everybody, Members
@@ -45,6 +47,14 @@ async def deployed(parties: Sequence[PartySpec], cluster: Cluster, rules: Reliab
             raise
         logger.warning("%s; it is started again", lost)
         return (await cluster.repair(parties, lost.place, rules.place_timeout_s)).handles
+
+
+async def closed(cluster: Cluster) -> None:
+    """Close the cluster of a run that is over: what fails then is told, and changes nothing of the run."""
+    try:
+        await cluster.close()
+    except Exception as error:
+        logger.warning("the run is over, and its places could not be ended: %s", error)
 
 
 class Safety:
@@ -165,6 +175,7 @@ class Safety:
 
     async def begin(self, checkpoint: Checkpoint | None) -> None:
         """Wait until the first round may start, and restore ``checkpoint`` where there is one."""
+        at_coordinator.set(AtCoordinator(self._algorithm, self._own))
         settled = await self._members.settle(checkpoint.rows if checkpoint else ())
         if checkpoint is None:
             await self.keep(rounds=0, rows=(), traffic=())

@@ -18,6 +18,7 @@ from raysplit.runs.result import Result
 
 ONE_ROUND_MORE = {"rounds": 2, "batch_size": 16, "optimizer": {"lr": 0.1}}
 DROP = {"on_bad_update": "drop", "exclude_after": 1, "quorum": 0.5}
+CODED_METHODS = ("splitfed_v1", "minibatch_sfl", "mpsl")
 CODED = {"smashed": "int8", "gradients": "int8", "labels": "narrow"}
 
 MATRIX = [
@@ -26,6 +27,7 @@ MATRIX = [
     for party, contents in parties.items()
     for content in contents
     for way in LIES[content]
+    if (name.split()[0], party, way) != ("mpsl", "owner-1", "too few rows")  # a node does not know an owner's batches
 ]
 
 
@@ -100,7 +102,11 @@ def test_every_lie_is_named(name: str, party: str, content: str, way: str, caplo
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "party", "content", "way"),
-    [row for row in MATRIX if row[0] in ("splitfed_v1", "minibatch_sfl", "mpsl") and row[2] in ("smashed", "gradients")],
+    [
+        row
+        for row in MATRIX
+        if row[0] in ("splitfed_v1", "minibatch_sfl", "mpsl") and row[2] in ("smashed", "gradients")
+    ],
 )
 def test_every_lie_is_named_behind_a_codec(name: str, party: str, content: str, way: str, caplog: Any) -> None:
     require_named(name, party, content, way, caplog, links=CODED)
