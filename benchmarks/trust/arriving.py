@@ -2,9 +2,9 @@
 
     python benchmarks/trust/arriving.py --output arriving.jsonl
 
-One step of SplitFed, with the model of each row cut once, is timed in pieces: the computing of the owner and the server,
-and the check of the four values that the step sends (smashed data and labels to the server, the loss and the gradient
-back), each checked as its receiver does it. Steps and checks alternate in one process on one thread; of each the
+One step of SplitFed, with the model cut once, is timed in pieces: the computing of the owner and of the server, and the
+check of the four values that it sends (smashed data and labels to the server, the loss and the gradient back), each as
+its receiver makes it. Steps and checks alternate in one process on one thread; of each the
 processor time is taken, which other programs on the machine disturb less than the time on the clock.
 """
 
@@ -36,8 +36,8 @@ from raysplit.data.transforms import ToUnit
 from raysplit.models.spec import ModelSpec
 
 CASES: dict[str, tuple[dict[str, Any], int | str, int]] = {  # model, cut, batch size
-    "cnn2, MNIST": ({"name": "cnn2", "input_shape": (1, 28, 28), "num_classes": 10}, 1, 32),
-    "resnet18, CIFAR-10": ({"name": "resnet18", "input_shape": (3, 32, 32), "num_classes": 10}, 1, 32),
+    "cnn (two layers), MNIST": ({"name": "cnn", "input_shape": (1, 28, 28), "num_classes": 10}, 1, 32),
+    "resnet18, CIFAR-10": ({"name": "resnet18_cifar", "input_shape": (3, 32, 32), "num_classes": 10}, 1, 32),
 }
 OWNER, SERVER = "owner-0", "server"
 

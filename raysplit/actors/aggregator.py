@@ -46,7 +46,7 @@ class Aggregator:
         """Expect weights like the latest average; those of an update are checked when all its pieces are there."""
         if content != "weights":
             return ANYTHING
-        return Expected(weights=self._current, required=self._current if "states" not in given else ())
+        return Expected(weights=self._current, required=self._current if "state" in given else ())
 
     def begin(self, context: RoundContext) -> None:
         """Begin a round; from now on submissions to any other raise `StaleCall`."""

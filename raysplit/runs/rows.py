@@ -10,7 +10,6 @@ from raysplit.cluster.contract import LinkTraffic, PartyLoad
 from raysplit.cluster.links.traffic import merge_traffic
 from raysplit.runs.folder import Row
 
-
 TOLD_BY = "train_loss_told_by"
 """The column with the parties whose word the training loss is."""
 

@@ -14,7 +14,7 @@ from below, and more iterations bring it closer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -27,6 +27,7 @@ from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.part import on_device
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.verbs import NodeHandle
+from raysplit.cluster.arriving.forms import Expected
 from raysplit.cluster.contract import Given, Promise
 from raysplit.data.inputs import Values, feed
 from raysplit.schedulers.curvature_rates import Curvature
@@ -133,6 +134,10 @@ class Top:
         self._inputs = [leaves(z, device) for z in zs]
         self._losses = [loss(module(*z), on_device(y, device)) for z, y in zip(self._inputs, ys, strict=True)]
 
+    def inputs(self, owner: int) -> tuple[Tensor, ...]:
+        """Return the smashed data of an owner."""
+        return self._inputs[owner]
+
     def input_gradient(self, owner: int) -> Tensors:
         """Compute dL_m/ds_m."""
         return untuple(torch.autograd.grad(self._losses[owner], self._inputs[owner], retain_graph=True))
@@ -214,6 +219,13 @@ class CurvatureNode(ComputeNode):
         self._order = ()
         self._own: dict[str, float] = {}
         self._cross: dict[str, float] = {}
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Return what is expected of a value: tangents are like the smashed data of the owner's batch."""
+        owner = getattr(given.get("step_id"), "owner", "")
+        if "u" in given and owner in self._order:
+            return Expected(tensors=self._top.inputs(self._order.index(owner)))
+        return super().expects(content, given)
 
     async def freeze(self) -> None:
         """From now on, train the shared part no more; it is in evaluation mode, so that its statistics stay too."""

@@ -166,7 +166,9 @@ def _labels_numbers(value: Any, wanted: Expected) -> str | None:
         count = wanted.num_classes.get(task)
         if count is None or y.is_floating_point() or not y.numel():
             continue
-        low, high = map(int, torch.aminmax(torch.where(y == _NO_LABEL, 0, y)))
+        low, high = map(int, torch.aminmax(y))
+        if low < 0:
+            low = int(torch.where(y == _NO_LABEL, 0, y).min())
         if low < 0 or high >= count:
             return f"the label {low if low < 0 else high}, and there are {count} classes"
     return None

@@ -144,10 +144,15 @@ def refused(sender: str, receiver: str, what: str, at: Any = None, *, kind: type
     return kind(sender, receiver, what, getattr(at, "round", None), getattr(at, "step", None))
 
 
+def _once(value: Tensor) -> Tensor:
+    """Return the numbers of a tensor once each, where it has the same ones many times in one place of its memory."""
+    if 0 not in value.stride() or value.numel() < 2:
+        return value
+    return value[tuple([slice(0, 1) if stride == 0 else slice(None) for stride in value.stride()])]
+
+
 def norm_of(value: Tensor) -> float:
     """Return the Euclidean norm of a tensor of real numbers, in one pass; infinite or NaN if a number is so."""
-    if 0 in value.stride() and value.numel() > 1:  # the same numbers many times, as they may be sent: once is enough
-        value = value[tuple([slice(0, 1) if stride == 0 else slice(None) for stride in value.stride()])]
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else None
     return float(torch.linalg.vector_norm(value, dtype=wide))
 
@@ -164,6 +169,7 @@ def not_finite(
     """
     if not value.is_floating_point():
         return not_finite(torch.view_as_real(value)) if value.is_complex() else None
+    value = _once(value)
     norm = norm_of(value)
     if math.isfinite(norm):  # then all numbers are; squares of finite ones may overflow, hence the second test
         if tell is not None:
