@@ -117,6 +117,9 @@ def measured(case: str, repeats: int) -> dict[str, Any]:
         "check_us": round(1e6 * statistics.median(checks), 1),
         "share_percent": round(100 * statistics.median(shares), 3),
         "share_percent_p10_p90": [round(100 * tenths[0], 3), round(100 * tenths[-1], 3)],
+        "least_check_us": round(1e6 * min(checks), 1),
+        "least_step_ms": round(1e3 * min(steps), 3),
+        "least_share_percent": round(100 * min(checks) / min(steps), 3),
         "total_share_percent": round(100 * sum(checks) / sum(steps), 3),
         "load": os.getloadavg()[0],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back
+from raysplit.models.adapters.tuning import Tuning
+from raysplit.models.adapters.weights import digest
 from raysplit.models.cutting.dropout import SeededDropout, seed_dropouts
 from raysplit.models.cutting.places import Place, places_of
 from raysplit.models.cutting.raw_inputs import sent_inputs
@@ -42,9 +44,12 @@ class ModelSpec:
             there is no single input of a fixed shape.
         num_classes: number of classes.
         options: further arguments of the network, given as a mapping or pairs and kept as sorted pairs.
+        sizes: further sizes of the data, such as ``vocab_size``, which builders get whose signature has them; given as
+            a mapping or pairs and kept as sorted pairs.
         seed: seed of the initial weights, which come from the stream ``(seed, "model")``.
         dtype: "float32", "float64", "bfloat16" or "float16"; weights are drawn in float32 and then converted.
         given: the model itself, where a Python program passed an object instead of a name.
+        tuning: which of its weights are trained, adapters among them, and the file that they begin from.
 
     Raises:
         ValueError: for fewer than one class, an unknown dtype, and inputs that disagree with ``input_shape``.
@@ -59,9 +64,11 @@ class ModelSpec:
     input_shape: tuple[int, ...] = ()
     num_classes: int
     options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    sizes: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     seed: int
     dtype: str = "float32"
     given: GivenModel | None = None
+    tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
@@ -71,8 +78,9 @@ class ModelSpec:
         inputs, input_shape = described(self.inputs, self.input_shape)
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
-        pairs = sorted(dict(self.options).items())
-        object.__setattr__(self, "options", tuple((key, _hashable(value)) for key, value in pairs))
+        for kept in ("options", "sizes"):
+            pairs = sorted(dict(getattr(self, kept)).items())
+            object.__setattr__(self, kept, tuple((key, _hashable(value)) for key, value in pairs))
 
     def example(self, rows: int = 1, *, generator: torch.Generator | None = None) -> Values:
         """Make a batch of ``rows`` rows that this model takes, without real samples (see `example_batch`)."""
@@ -105,6 +113,15 @@ class ModelSpec:
     def initial_state(self) -> dict[str, Tensor]:
         """Return the initial weights and buffers by the names under which parties send them."""
         return self.build().state_dict()
+
+    def require_base(self) -> None:
+        """Read the file of base weights, where there is one. Raises ``ValueError`` where it is missing or another."""
+        if self.tuning.weights is not None:
+            _prototype(self)
+
+    def frozen_parameters(self, device: str = "cpu") -> Mapping[str, nn.Parameter]:
+        """Return the frozen weights that all parts of this process share, by name; never write to them."""
+        return _frozen_parameters(self, device) if type(self).build is ModelSpec.build else {}
 
     def _whole(self) -> nn.Module:
         model = self.build()
@@ -153,14 +170,15 @@ def _prototype(spec: ModelSpec) -> nn.Module:
     # Cached, so callers copy it before they hand it out.
     with keyed_draws(derive(spec.seed, "model")):
         about_data: dict[str, Any] = {"input_shape": spec.input_shape, "num_classes": spec.num_classes}
+        inputs, sizes, options = dict(spec.inputs), dict(spec.sizes), dict(spec.options)
         if spec.given is not None:
-            model = spec.given.build(about_data | {"inputs": dict(spec.inputs)}, dict(spec.options))
+            model = spec.given.build(about_data | sizes | {"inputs": inputs}, options)
         else:
-            model = build_model(spec.name, **about_data, data_inputs=dict(spec.inputs), **dict(spec.options))
+            model = build_model(spec.name, **about_data, data_inputs=inputs, data_sizes=sizes, **options)
     _refuse_own_dtype(spec, model)
     _refuse_hooks(spec, model)
     _say_converted_buffers(spec, model)
-    return model.to(DTYPES[spec.dtype])
+    return spec.tuning.applied(model.to(DTYPES[spec.dtype]), spec.seed)
 
 
 def _refuse_own_dtype(spec: ModelSpec, model: nn.Module) -> None:
@@ -197,9 +215,28 @@ def _refuse_hooks(spec: ModelSpec, model: nn.Module) -> None:
 @lru_cache(maxsize=4)
 def _fixed_state(spec: ModelSpec) -> dict[str, Tensor]:
     # Cached, because every evaluation asks for each model's, and most have none.
-    model = spec.build()
+    model = _prototype(spec) if type(spec).build is ModelSpec.build else spec.build()
     state, fixed = model.state_dict(), fixed_names(model)
     return {key: value for key, value in state.items() if key in fixed}
+
+
+@lru_cache(maxsize=4)
+def base_of(spec: ModelSpec) -> dict[str, str]:
+    """Return the digest of the frozen weights, and the path of those that were read; empty where all are trained."""
+    fixed = _fixed_state(spec)
+    if not fixed:
+        return {}
+    path = {} if spec.tuning.weights is None else {"path": spec.tuning.weights.path}
+    return {"digest": digest(fixed), **path}
+
+
+@lru_cache(maxsize=4)
+def _frozen_parameters(spec: ModelSpec, device: str) -> dict[str, nn.Parameter]:
+    frozen = {name: p for name, p in _prototype(spec).named_parameters(remove_duplicate=False) if not p.requires_grad}
+    if torch.device(device).type == "cpu":
+        return frozen
+    moved = {id(p): nn.Parameter(p.detach().to(device), requires_grad=False) for p in frozen.values()}
+    return {name: moved[id(p)] for name, p in frozen.items()}
 
 
 @lru_cache(maxsize=4)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from raysplit.actors.data_owner import Batch, DataOwner, Program
-from raysplit.actors.parts.expected import part_weights
+from raysplit.actors.expecting.forms import part_weights
 from raysplit.actors.parts.part import on_device
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundContext, StepId

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.expecting.parties import SHARED
 from raysplit.actors.parts.leaves import Tensors, as_tuple
 from raysplit.actors.records import StaleCall, StepId
 from raysplit.actors.verbs import NodeHandle

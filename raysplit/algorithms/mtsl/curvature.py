@@ -20,8 +20,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.expecting.parties import SHARED
 from raysplit.actors.parts.leaves import Tensors, as_tuple, leaves, untuple
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.part import on_device

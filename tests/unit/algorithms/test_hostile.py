@@ -33,7 +33,8 @@ MATRIX = [
 
 def lied_to(name: str, party: str, content: str, way: str, **more: Any) -> tuple[Result | BadValue, Plan]:
     """Run with a liar, under rules that drop owners; return the result or the error, and what was told."""
-    plan = Plan(party, content, LIES[content][way], at=2 if content not in ("report", "state") else 1)
+    at = 2 if content not in ("report", "state") and name in ALGORITHMS else 1  # later groups have other parties
+    plan = Plan(party, content, LIES[content][way], at=at)
     training = ONE_ROUND_MORE if name in ALGORITHMS else changes(name)["training"]
     links = check_config({"links": more.get("links", {}), **_any_data()}).links.link_rules()
     cluster = HostileCluster(LocalCluster(links=links), plan)

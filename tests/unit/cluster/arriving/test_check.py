@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysplit.actors.parts.expected import crossing
+from raysplit.actors.expecting.forms import crossing
 from raysplit.actors.parts.gradient_record import ReceivedGradients
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, StepId

@@ -8,7 +8,7 @@ from typing import Any
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.parts.expected import infinite_in, part_weights
+from raysplit.actors.expecting.forms import infinite_in, part_weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import recipes_of
 from raysplit.cluster.arriving.forms import SENDER, Expected

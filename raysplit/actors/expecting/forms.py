@@ -24,8 +24,7 @@ from raysplit.models.frozen import trained_state
 from raysplit.models.spec import DTYPES, ModelSpec
 from raysplit.seeding import derive, keyed_draws
 
-NEVER_NEGATIVE = {"cross_entropy": "cross_entropy", "mse": "mse"}
-"""The built-in losses that cannot be negative, by name."""
+_NEVER_NEGATIVE = ("cross_entropy", "mse")
 _ROWS, _LENGTHS = (2, 3), (16, 11)
 
 
@@ -105,24 +104,29 @@ def part_weights(*recipes: PartRecipe) -> Expected:
     return model_weights(recipes[0].spec, trained_names(*recipes))
 
 
-def of_owner(content: str, stages: Sequence[Stage], recipes: Sequence[PartRecipe], loss: str) -> Expected:
+def of_owner(content: str, stages: Sequence[Stage], recipes: Sequence[PartRecipe], loss: Any) -> Expected:
     """Return what an owner expects: gradients like the outputs of its first part, smashed data as its last part takes.
 
     Args:
         content: what the value is.
         stages: the parts that the owner holds.
         recipes: their recipes.
-        loss: name of the loss.
+        loss: name of the loss, or the task.
     """
     if "gradients" in content:
         outputs = stages[0].part.outputs
         like: Sequence[Form | Tensor] = outputs or _behind(recipes[0])
-        return Expected(tensors=like, rows=None if outputs else _batch_rows(), loss=NEVER_NEGATIVE.get(loss, ""))
+        return Expected(tensors=like, rows=None if outputs else _batch_rows(), loss=_sign(loss))
     if content == "smashed" and recipes[-1].index > 0:
         return Expected(tensors=crossing(recipes[-1]), rows=_batch_rows())
     if content == "weights?" or content == "weights":
         return part_weights(*recipes)
-    return Expected(loss=NEVER_NEGATIVE.get(loss, ""))
+    return Expected(loss=_sign(loss))
+
+
+def _sign(loss: Any) -> str:
+    """Return the name of a loss that is never negative; empty for any other."""
+    return loss if isinstance(loss, str) and loss in _NEVER_NEGATIVE else ""
 
 
 def _behind(recipe: PartRecipe) -> tuple[Form, ...]:
@@ -135,14 +139,14 @@ def _batch_rows() -> int | None:
     return None if samples is None else len(samples)
 
 
-def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: str, given: Mapping[str, Any]) -> Expected:
+def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: Any, given: Mapping[str, Any]) -> Expected:
     """Return what a compute node expects: smashed data as its part takes, gradients like its outputs.
 
     Args:
         content: what the value is.
         recipe: the part of the owner whose call it is.
         stage: the part of that owner, if it is built.
-        loss: name of the loss.
+        loss: name of the loss, or the task.
         given: the arguments of the call.
     """
     if content == "smashed":
@@ -157,7 +161,7 @@ def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: str, gi
     return Expected(infinite=infinite_in(recipe.spec) if content == "state" else ())
 
 
-def classes_of(recipe: PartRecipe, loss: str) -> Mapping[str, int]:
+def classes_of(recipe: PartRecipe, loss: Any) -> Mapping[str, int]:
     """Return the number of classes of the labels by task, where the loss takes class labels."""
     spec = recipe.spec
     if loss != "cross_entropy":
