@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
-from raysplit.cluster.arriving.forms import BadValue as BadValue
-from raysplit.cluster.arriving.forms import NonFiniteLoss as NonFiniteLoss
+from raysplit.cluster.arriving.errors import BadValue as BadValue
+from raysplit.cluster.arriving.errors import NonFiniteLoss as NonFiniteLoss
 from raysplit.seeding import derive
 
 logger = logging.getLogger(__name__)
