@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.barrier import Barrier, Turns
+from raysplit.actors.expecting.parties import SHARED, ExpectsAtNode
 from raysplit.actors.in_round import InRound
 from raysplit.actors.parts.joint_step import JointRule, joint_gradients
 from raysplit.actors.parts.leaves import Tensors
@@ -24,10 +25,9 @@ from raysplit.models.adapters.gap import gap_terms
 from raysplit.tasks import Task
 
 Copies = Literal["per_owner", "shared"]
-SHARED = "all owners"
 
 
-class ComputeNode(NormExchange, InRound):
+class ComputeNode(NormExchange, ExpectsAtNode, InRound):
     """A party that trains a part of the model and holds no data. `NodeHandle` describes its calls.
 
     Args:
@@ -56,7 +56,7 @@ class ComputeNode(NormExchange, InRound):
         recipe.spec.require_base()
         self._recipe = recipe
         self._copies = copies
-        self._loss = resolve_loss(loss)
+        self._loss_name, self._loss = loss, resolve_loss(loss)
         self._restart_optimizer = restart_optimizer
         self._joint = joint or JointRule()
         self._rules = rules or UpdateRules()
@@ -120,7 +120,7 @@ class ComputeNode(NormExchange, InRound):
 
     async def backward(self, step_id: StepId, g: Tensors) -> Tensors:
         """Run the owner's replica backward, and return the gradient of its inputs."""
-        self._check(step_id)
+        self._check_call(step_id)
         if self._in_flight.pop(step_id.owner, None) != step_id:
             raise StaleCall(f"{self.name} has no forward pass of {step_id} to go back through; call forward first")
         stage = self._stage(step_id.owner)
@@ -155,6 +155,7 @@ class ComputeNode(NormExchange, InRound):
                 await self._updated(name)
             await self.load_weights(await self._mean_of_replicas(context, served))
 
+        context = self._speaks_for(owner, self._check(context), context)  # the present one, not the caller's
         served = self._served(context.cohort)
         await self._barrier.meet(("average", context.round, context.attempt), owner, None, served, work)
 

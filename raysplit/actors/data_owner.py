@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
-from raysplit.actors.parts.gradient_record import GradientRecord
+from raysplit.actors.expecting.parties import ExpectsAtOwner
+from raysplit.actors.parts.gradient_record import GradientRecord, ReceivedGradients
 from raysplit.actors.parts.losses import num_counted, resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.round_counts import RoundCounts
@@ -56,7 +57,7 @@ class Batch:
         return len(self.indices)
 
 
-class DataOwner:
+class DataOwner(ExpectsAtOwner):
     """A party that holds one owner's samples and trains on them. `OwnerHandle` describes the calls from elsewhere.
 
     Args:
@@ -66,8 +67,7 @@ class DataOwner:
     """
 
     may_rest: ClassVar[bool] = True
-    """Whether other owners may use this one's modules while it is idle. Not inherited: a subclass that stores no module
-    or parameter between rounds sets it again."""
+    """Whether other owners may use this one's modules while it is idle. A subclass that keeps none sets it again."""
 
     def __init__(
         self,
@@ -291,7 +291,8 @@ class DataOwner:
         return self._mean_gradient
 
     def _report(self) -> OwnerReport:
-        return self._counts.report(self.name)
+        return replace(self._counts.report(self.name), told_by=tuple(sorted(self._told_by)))
 
     def _reset_counts(self) -> None:
         self._counts = RoundCounts(self._loss.count if isinstance(self._loss, Task) else None)
+        self._received, self._told_by = ReceivedGradients(), set[str]()

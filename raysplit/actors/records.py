@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
+from raysplit.cluster.arriving.errors import BadValue as BadValue
+from raysplit.cluster.arriving.errors import NonFiniteLoss as NonFiniteLoss
 from raysplit.seeding import derive
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,7 @@ class OwnerReport:
         num_samples: samples trained on, counting a sample once for each epoch.
         num_steps: mini-batches trained on.
         values: further numbers as pairs of name and value.
+        told_by: names of the other parties that computed its losses; the loss is their word.
     """
 
     owner: str
@@ -121,6 +124,7 @@ class OwnerReport:
     num_samples: int
     num_steps: int
     values: tuple[tuple[str, float], ...] = ()
+    told_by: tuple[str, ...] = ()
 
 
 def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:
@@ -134,28 +138,6 @@ def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:
         report.num_steps,
     )
     return report
-
-
-class NonFiniteLoss(ArithmeticError):
-    """Raised when a loss is NaN or infinite.
-
-    The message counts rounds and steps from 1, as the metrics do; the attributes ``round`` and ``step`` count from 0.
-
-    Attributes:
-        owner: the name of the owner.
-        round, step: the place in the run.
-        value: the loss.
-    """
-
-    def __init__(self, owner: str, round: int, step: int, value: float) -> None:
-        super().__init__(
-            f"the loss of {owner} is {value} in round {round + 1}, step {step + 1}; lower the learning rate or look at "
-            f"this owner's data"
-        )
-        self.owner, self.round, self.step, self.value = owner, round, step, value
-
-    def __reduce__(self) -> tuple[type[NonFiniteLoss], tuple[str, int, int, float]]:
-        return type(self), (self.owner, self.round, self.step, self.value)
 
 
 class NonFiniteNorm(NonFiniteLoss):
@@ -175,5 +157,5 @@ class StaleCall(RuntimeError):
 
 def note_place(error: Exception, place: str) -> None:
     """Note where an error happened, unless its message says so, or a party that shares the call has noted it."""
-    if not isinstance(error, NonFiniteLoss) and not hasattr(error, "__notes__"):
+    if not isinstance(error, NonFiniteLoss | BadValue) and not hasattr(error, "__notes__"):
         error.add_note(place)

@@ -20,6 +20,7 @@ from torch import Tensor
 from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluation import Evaluation
 from raysplit.actors.parts.at_cuts import AtCuts
+from raysplit.actors.parts.gradient_record import ReceivedGradient
 from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext, StepId
@@ -78,6 +79,9 @@ class OwnerHandle(PartyHandle, Protocol):
 
     def progress(self) -> Promise[int | None]:
         """Return the number of steps done in the present round; None between rounds."""
+
+    def largest_gradient(self) -> Promise[ReceivedGradient | None]:
+        """Return the one gradient of the round that was out of all proportion, if another party sent one."""
 
     def evaluate(self, *states: Given[Weights], at_cuts: AtCuts | None = None) -> Promise[Evaluation]:
         """Evaluate the model whose weights are the union of ``states`` on the owner's own test samples.

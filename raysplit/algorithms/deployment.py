@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -60,8 +61,15 @@ class Deployment(Resumable):
             buffers=setting.buffers,
             rules=self.step_rules,
             device=setting.device,
+            most_rows=self._most_rows,
         )
         return replace(recipe, **changes)
+
+    @cached_property
+    def _most_rows(self) -> int:
+        """The largest number of samples of a batch of any owner."""
+        setting = self.setting
+        return max(max(self.local_training(name).batch_sizes(setting.num_samples(name))) for name in setting.owners)
 
     @property
     def step_rules(self) -> StepRules:

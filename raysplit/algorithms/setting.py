@@ -217,6 +217,11 @@ class RoundReport:
         return sum(report.num_samples for report in self.owners)
 
     @property
+    def told_by(self) -> tuple[str, ...]:
+        """Names of the parties, other than the owners, that computed the losses."""
+        return tuple(sorted({name for report in self.owners for name in report.told_by}))
+
+    @property
     def loss(self) -> float:
         """The mean training loss over these samples."""
         return sum(r.loss * r.num_samples for r in self.owners) / max(1, self.num_samples)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from raysplit.actors.data_owner import DataOwner, Program
+from raysplit.actors.expecting.forms import trained_names
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext
 from raysplit.actors.routed_node import RoutedNode, RoutedNodeHandle
@@ -134,8 +135,12 @@ class SplitFedV1(Algorithm):
             routed = [
                 PartySpec(name=name, role="node", build=RoutedNode, arguments=rules) for name in self.server_names
             ]
-            return [*self.owner_parties(self.recipe(0)), *routed, self.aggregator_party(0, 1)]
+            pieces = {name: {self._server_of(name): trained_names(recipe)} for name in self.setting.owners}
+            return [*self.owner_parties(self.recipe(0)), *routed, self.aggregator_party(0, 1, pieces=pieces)]
         return [*self.owner_parties(self.recipe(0)), *self.server_parties(recipe, **rules), self.aggregator_party(0)]
+
+    def _server_of(self, owner: str) -> str:
+        return self.server_names[list(self.setting.owners).index(owner) % self.num_servers]
 
     @property
     def judges_whole_models(self) -> bool:

@@ -110,6 +110,10 @@ class ModelSpec:
         """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""
         return {key: value.clone() for key, value in _fixed_state(self).items()}
 
+    def initial_state(self) -> dict[str, Tensor]:
+        """Return the initial weights and buffers by the names under which parties send them."""
+        return self.build().state_dict()
+
     def require_base(self) -> None:
         """Read the file of base weights, where there is one. Raises ``ValueError`` where it is missing or another."""
         if self.tuning.weights is not None:

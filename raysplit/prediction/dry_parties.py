@@ -13,8 +13,9 @@ from functools import cache
 from typing import Any
 
 from raysplit.actors.aggregator import Aggregator
-from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.expecting.parties import SHARED
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext, StepId
 from raysplit.actors.routed_node import RoutedNode

@@ -11,6 +11,9 @@ from raysplit.cluster.contract import KindTraffic, LinkTraffic, PartyLoad
 from raysplit.cluster.links.traffic import merge_traffic
 from raysplit.runs.folder import Row
 
+TOLD_BY = "train_loss_told_by"
+"""The column with the parties whose word the training loss is."""
+
 
 class Ledger:
     """Metrics of every round and traffic of every link so far."""
@@ -35,6 +38,7 @@ class Ledger:
         return {
             "round": context.round + 1,
             "train_loss": report.loss,
+            **({TOLD_BY: ", ".join(report.told_by)} if report.told_by else {}),
             "num_owners": len(report.owners),
             "num_samples": report.num_samples,
             "server_steps": report.server_steps,

@@ -35,7 +35,7 @@ from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
-from raysplit.training.recovery.recovery import RECOVERABLE, Safety, deployed
+from raysplit.training.recovery.recovery import RECOVERABLE, Safety, closed, deployed
 from raysplit.training.recovery.watch import Watch
 from raysplit.training.writing import begin_folder, merged
 
@@ -91,7 +91,7 @@ async def run(
             loop = _Loop(experiment, algorithm, cluster, safety, members, watch, folder, notify, meter)
             result = await loop.run(start)
         finally:
-            await cluster.close()
+            await closed(cluster)
     except BaseException as error:
         notify.run_failed(error)
         raise
@@ -233,11 +233,11 @@ class _Loop:
         algorithm, owners = self._algorithm, self._experiment.setting.owners
         at_cuts = self._at_cuts if round >= self._experiment.links.warmup_rounds else None
         models = algorithm.models()
-        self._tested = await evaluated(algorithm, models, owners, at_cuts)
+        new_states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
+        self._tested, self._states = await evaluated(algorithm, models, owners, at_cuts), new_states
         row = self._controls.row(self._tested)
         if at_cuts is not None:
             row |= self._controls.uncoded(await evaluated(algorithm, models, owners))
-        self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         return row
 
     def _whole(self, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

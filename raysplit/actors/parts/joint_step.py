@@ -15,12 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raysplit.actors.aggregation import is_finite
 from raysplit.actors.parts.leaves import Tensors, as_tuple, gradients, leaves, untuple
 from raysplit.actors.parts.losses import Loss, loss_values, losses_apart, num_counted
 from raysplit.actors.parts.part import TrainablePart, on_device
 from raysplit.actors.parts.stage import require_finite
 from raysplit.actors.records import StepId
+from raysplit.cluster.arriving.forms import are_finite
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.tasks import Task
 from raysplit.tasks.outputs import as_tensors
@@ -69,7 +69,7 @@ class JointResult:
     def require_finite(self, step_ids: Sequence[StepId], zs: Sequence[Tensors]) -> None:
         """Raise `NonFiniteLoss` if a loss is not finite, first for an owner whose smashed data are not finite."""
         if not all(math.isfinite(loss) for loss in self.losses):
-            by_blame = sorted(zip(step_ids, self.losses, zs, strict=True), key=lambda row: is_finite(row[2]))
+            by_blame = sorted(zip(step_ids, self.losses, zs, strict=True), key=lambda row: are_finite(row[2]))
             for step_id, loss, _ in by_blame:
                 require_finite(step_id, loss)
 

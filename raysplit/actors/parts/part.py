@@ -178,6 +178,11 @@ class TrainablePart:
         return self._optimizer is not None and any(self._optimizer.state.values())
 
     @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The outputs of the batch in flight; none without one."""
+        return self._outputs
+
+    @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in parameters_of(self.module))
 

@@ -40,6 +40,7 @@ class PartRecipe:
         buffers: whether loading an average replaces batch-norm statistics (``average``) or not (``local``).
         rules: further rules of its steps.
         device: torch device, ``cpu`` or ``cuda``.
+        most_rows: the largest number of samples of a batch; None sets no limit.
     """
 
     spec: ModelSpec
@@ -51,6 +52,7 @@ class PartRecipe:
     buffers: BufferPolicy = "average"
     rules: StepRules = field(default_factory=StepRules)
     device: str = "cpu"
+    most_rows: int | None = None
 
     def module(self) -> nn.Module:
         """Build a module of this part, with the run's initial weights; frozen ones are those of the process."""

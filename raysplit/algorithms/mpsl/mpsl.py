@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from raysplit.actors.data_owner import Batch, DataOwner, Program
+from raysplit.actors.expecting.forms import trained_names
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext, StepId
 from raysplit.actors.routed_node import RoutedNode, RoutedNodeHandle
@@ -153,7 +154,11 @@ class MPSL(Algorithm):
 
     def _aggregator(self) -> PartySpec:
         last = len(self.cuts)
-        return self.aggregator_party(0, last) if self._uniform else self.aggregator_party(*range(last + 1))
+        if self._uniform:
+            return self.aggregator_party(0, last)
+        held = {r: {n: trained_names(self._part(r, i)) for i, n in enumerate(r.node_names, 1)} for r in self._distinct}
+        pieces = {owner: held[route] for owner, route in self._routes.items()}
+        return self.aggregator_party(*range(last + 1), pieces=pieces)
 
     def _part(self, route: Route, index: int) -> PartRecipe:
         return self.recipe(index, cuts=route.cuts, optimizer=self.setting.optimizer)

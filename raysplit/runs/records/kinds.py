@@ -105,6 +105,7 @@ class MetricsRow(_Kind):
     owner_loss: _Number = nan
     owner_loss_sd: _Number = nan
     tested_on: _Text | None = None
+    train_loss_told_by: _Text | None = None
     num_members: _Count = 0
     came: list[_Text] = []
     left: list[_Text] = []
