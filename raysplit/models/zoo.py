@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from raysplit.data.inputs import UNNAMED, Input, described
-from raysplit.models import deep_nets, sequence_nets, small_nets
 from raysplit.models.classifier.build import multi_task
 from raysplit.models.dense.net import mas
 from raysplit.models.given_model import called
-from raysplit.models.unet import unet
+from raysplit.models.nets import deep_nets, sequence_nets, small_nets
+from raysplit.models.nets.unet import unet
 from raysplit.options import checked_options
 from raysplit.registry import IMPORT_PATH, imported, known, unknown
 
