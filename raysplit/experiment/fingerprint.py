@@ -36,6 +36,8 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         tree |= {"links": {k: v for k, v in links if newer_links.get(k, _UNKNOWN) != v}} if links else {}
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys
         del tree["model"]["send_inputs"]
+    if tree.get("model", {}).get("front_end") in ("auto", "fx"):
+        del tree["model"]["front_end"]
     if tree["training"].get("last_batch") == "keep":
         del tree["training"]["last_batch"]
     if "data" in tree:
