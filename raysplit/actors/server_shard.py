@@ -27,7 +27,7 @@ from raysplit.actors.verbs import AggregatorHandle, NodeHandle
 from raysplit.cluster.contract import Given, Promise, gather, value_of
 
 Offer = tuple[Tensor, float]
-"""A server's gradient [dim] of the mean loss over its rows of a step, and the number of rows, counted by weight."""
+"""A server's gradient [dim] of its mean loss in a step, and the number of counted elements by weight."""
 
 
 class ShardHandle(NodeHandle, Protocol):
@@ -101,17 +101,17 @@ class ServerShard(ComputeNode):
         return tuple(owner for owner in owners if owner in mine)
 
     async def _combine(self, step_id: StepId, stage: Stage, mass: float) -> None:
-        """Replace the gradient over this server's rows by that over all rows, summed in server order."""
+        """Replace the gradient over this server's elements by that over all, summed in server order."""
         assert self._sharing is not None
         parameters = [p for p in stage.part.module.parameters() if p.grad is not None]
         if not parameters:  # owners keep all weights, and the servers only compute the loss
             return
         own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         offers = await self._exchange(step_id, (own, mass), self._sharing)
-        total = sum(rows for _, rows in offers)
+        total = sum(counted for _, counted in offers) or 1  # without any counted element, all gradients are 0
         joint = torch.zeros_like(own)
-        for gradient, rows in offers:
-            joint.add_(gradient, alpha=rows / total)
+        for gradient, counted in offers:
+            joint.add_(gradient, alpha=counted / total)
         for parameter, values in zip(parameters, torch.split(joint, [p.numel() for p in parameters]), strict=True):
             parameter.grad = values.view_as(parameter)
 

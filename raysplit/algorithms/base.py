@@ -30,7 +30,7 @@ from raysplit.algorithms.setting import SplitOptions as SplitOptions
 from raysplit.algorithms.setting import Team as Team
 from raysplit.algorithms.unused import RunOutline as RunOutline
 from raysplit.algorithms.unused import refuse_too_few
-from raysplit.cluster.contract import Cluster, PartySpec, Promise, gather
+from raysplit.cluster.contract import Cluster, PartySpec, Promise, answered_together, gather
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import SCHEDULES
 
@@ -88,6 +88,9 @@ class Algorithm(Deployment, ABC):
     with the reason; a run that sets one is refused. See `raysplit.algorithms.unused`."""
     losses: ClassVar[tuple[str, ...]] = ()
     """The losses that the method can train with; empty for any."""
+    clips_models: ClassVar[bool] = False
+    """Whether the parts of a model exchange the norms of their gradients, so that they can be clipped as one. Where the
+    owners hold the whole model, nothing needs to be exchanged."""
     can_be_simulated: ClassVar[bool] = True
     """Whether a round runs the same calls whatever the tensors' values, so that sizes suffice to simulate it."""
 
@@ -165,6 +168,8 @@ class Algorithm(Deployment, ABC):
 
     def lr_scale(self, round: int) -> float:
         """The schedule's factor on every learning rate in this round, counted from 0."""
+        if self.setting.lr_schedule_per == "step":
+            return 1.0
         return SCHEDULES[self.setting.lr_schedule](round, self.setting.rounds)
 
     def available(self, round: int) -> list[str]:
@@ -217,7 +222,8 @@ class Algorithm(Deployment, ABC):
             The reports, in the order of the cohort.
         """
         teams = dict.fromkeys(context.cohort, team) if isinstance(team, Team) else team
-        runs = [self.owner(name).run_round(program, teams[name], context, state) for name in context.cohort]
+        with answered_together():
+            runs = [self.owner(name).run_round(program, teams[name], context, state) for name in context.cohort]
         return tuple(await gather(*runs))
 
     # -- results -------------------------------------------------------------------------------------------------

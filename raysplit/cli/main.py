@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import logging
 import os
 import pkgutil
@@ -125,9 +126,13 @@ def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show(file=sys.stderr)
+        message = io.StringIO()
+        error.show(file=message)
+        echo(message.getvalue().rstrip("\n"), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as stopped:
+        if not ways_on(stopped):
+            echo("stopped", err=True)
         _print_ways_on(stopped)
         sys.exit(stop.exit_code)
     except ModuleNotFoundError as error:

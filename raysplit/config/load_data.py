@@ -6,23 +6,30 @@ With ``data.name: shards`` the owners read their own files; see `raysplit.data.s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
 from torch import Tensor
 
+from raysplit.algorithms.setting import OwnerData
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import load_dataset
+from raysplit.data.domains import domain, flip_labels
 from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import partition, partition_test
 from raysplit.data.partition.own_tests import own_tests
 from raysplit.data.record import Record, data_record
 from raysplit.data.samples import DataSet, Samples
+from raysplit.data.sequences.padding import Padding, padded
 from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
-from raysplit.seeding import generator
+from raysplit.data.transforms import GaussianNoise, Transform, with_domain
+from raysplit.models.spec import ModelSpec
+from raysplit.models.token_limits import limits_of
+from raysplit.registry import number_of
+from raysplit.seeding import derive, generator
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +56,7 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
     if split.name != "natural_id" or split.num_owners != len(found.shards):
         raise ValueError(
             f"{section.root}/train has {len(found.shards)} files, one for each owner, and the partition is "
-            f"{split.name} over {split.num_owners} owners; set partition.name=natural_id and "
+            f"{split.name} over {number_of(split.num_owners, 'owner')}; set partition.name=natural_id and "
             f"partition.num_owners={len(found.shards)}"
         )
     ends = np.cumsum([len(shard) for shard in found.shards])
@@ -59,25 +66,65 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
 
 
 def load(config: RunConfig) -> DataSet:
-    """Load the data set of a configuration, or the part of it that is asked for."""
+    """Load the data set of a configuration, or the part of it that is asked for.
+
+    Samples of different lengths that are cut to the positions of a model are not cut here.
+    """
     section = config.data
     data = load_dataset(
         section.name,
         root=section.root,
         download=section.download,
         augment=section.augment,
-        reading=section.reading(),
+        reading=replace(section.reading(), task=config.task.kind if config.task else None),
         **section.options,
     )
     train, owner = data.train, data.natural_owner
     if section.train_samples is not None:
         chosen = _draw(len(train), section.train_samples, config.seed, "training subset")
-        train, owner = train.take(chosen), owner[chosen] if owner is not None else None
+        train, owner = train.subset(chosen), owner[chosen] if owner is not None else None
     test, test_owner = data.test, data.test_owner
     if section.test_samples is not None:
         chosen = _draw(len(test), section.test_samples, config.seed, "test subset")
-        test, test_owner = test.take(chosen), test_owner[chosen] if test_owner is not None else None
-    return replace(data, train=train, test=test, natural_owner=owner, test_owner=test_owner)
+        test, test_owner = test.subset(chosen), test_owner[chosen] if test_owner is not None else None
+    part = replace(data, train=train, test=test, natural_owner=owner, test_owner=test_owner)
+    padding = padding_of(config, part)
+    return part if padding.needs_model else padded(part, padding)
+
+
+def padding_of(config: RunConfig, data: DataSet) -> Padding:
+    """Return the rule for the length of batches. Raises ``ValueError`` for one that data or algorithm do not take."""
+    section = config.data
+    given = {key: getattr(section, key) for key in ("pad_to", "pad_multiple", "truncate")}
+    if not data.train.ragged:
+        if named := [key for key, value in given.items() if value not in (None, 1, False)]:
+            raise ValueError(
+                f"data.{named[0]} is {given[named[0]]} and all samples of data {section.name!r} have one length; leave "
+                f"it out"
+            )
+        return Padding()
+    joins = config.algorithm.resolved_options().joins_rows
+    if joins and section.pad_to == "longest":
+        raise ValueError(
+            f"data.pad_to is longest, so that batches of owners differ in length, and {config.algorithm.name} joins "
+            f"their rows in one forward pass; set data.pad_to: max or a number, or algorithm.server_forward: grad_avg"
+        )
+    to = section.pad_to or ("max" if joins else "longest")
+    return Padding(pad_to=to, multiple=section.pad_multiple, truncate=section.truncate)
+
+
+def within_positions(config: RunConfig, data: DataSet, spec_of: Callable[[DataSet], ModelSpec]) -> DataSet:
+    """Return data whose samples are cut to the positions of their model, where ``data.truncate`` says so."""
+    padding = padding_of(config, data)
+    if not padding.needs_model:
+        return data
+    positions = limits_of(spec_of(data)).positions
+    if positions is None:
+        raise ValueError(
+            f"data.truncate is true, and the model {config.model.name!r} does not say how many positions it has; set "
+            f"data.pad_to to a number"
+        )
+    return padded(data, replace(padding, limit=positions))
 
 
 def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
@@ -88,7 +135,9 @@ def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
 
 def _labels(samples: Samples) -> np.ndarray:
     """Return the labels that a partition goes by: those of the first task, or 0 where there are no classes."""
-    y = samples.y if isinstance(samples.y, Tensor) else next(iter(samples.y.values()))
+    name, y = ("y", samples.y) if isinstance(samples.y, Tensor) else next(iter(samples.y.items()))
+    if name in samples.ragged:
+        return np.zeros(len(samples), np.int64)
     return np.asarray(y.numpy()) if y.ndim == 1 and not y.is_floating_point() else np.zeros(len(samples), np.int64)
 
 
@@ -142,3 +191,43 @@ def about(config: RunConfig, data: DataSet, parts: Sequence[np.ndarray]) -> Reco
     for problem in record["problems"]:
         logger.warning("data %s: %s", config.data.name, problem)
     return record
+
+
+def owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:
+    """Return the data of one owner, with its domain and its noise. Raises ``ValueError``."""
+    owners, num_owners = config.owners, config.partition.num_owners
+    transform, eval_transform = data.transform, data.eval_transform
+    if owners.domain is not None or owners.pixel_noise:
+        data.require_pictures("owners.domain and owners.pixel_noise change")
+    if owners.domain is not None:
+        if len(data.input_shape) != 3:
+            raise ValueError(
+                f"owners.domain {owners.domain} maps pictures (channels, height, width), and an input of these data "
+                f"has the shape {data.input_shape}; leave it out, or set data.input_shape where the data have it"
+            )
+        own = domain(
+            owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed
+        )
+        transform, eval_transform = with_domain(transform, own), with_domain(eval_transform, own)
+    if index >= num_owners - owners.noisy:
+        transform, eval_transform = _noisy(transform, owners.pixel_noise), _noisy(eval_transform, owners.pixel_noise)
+        if owners.label_noise:
+            seed, classes = derive(config.seed, "label noise"), _classes_of_labels(data)
+            shard = flip_labels(shard, fraction=owners.label_noise, num_classes=classes, seed=seed, owner=index)
+    return OwnerData(shard=shard, test=test, transform=transform, eval_transform=eval_transform)
+
+
+def _classes_of_labels(data: DataSet) -> int | dict[str, int]:
+    """Return the number of classes, or that of each task. Raises ``ValueError`` where there are no class labels."""
+    if isinstance(data.train.y, Tensor):
+        return data.num_classes
+    if data.classes is None:
+        raise ValueError(
+            f"owners.label_noise flips class labels, and the tasks {', '.join(data.train.y)} of the data have none; "
+            f"leave it out, or use owners.pixel_noise"
+        )
+    return {task: len(names) for task, names in data.classes.items()}
+
+
+def _noisy(transform: Transform, sigma: float) -> Transform:
+    return with_domain(transform, GaussianNoise(sigma=sigma)) if sigma else transform

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from raysplit.data.failures import call_own, naming, refuse_too_large
+from raysplit.data.failures import call_own, is_there, naming, refuse_too_large
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
@@ -29,11 +29,18 @@ from raysplit.data.sources.map_style import is_array, side_of
 from raysplit.data.sources.shards import STREAMED, open_shards
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
+from raysplit.data.text.windows import load_text
 from raysplit.given import held, is_given
 from raysplit.options import Count, checked_options
-from raysplit.paths import FILE_SUFFIXES
-from raysplit.registry import IMPORT_PATH, imported, known, unknown
+from raysplit.paths import FILE_SUFFIXES, expanded
+from raysplit.registry import IMPORT_PATH, imported, known, shown, unknown
 from raysplit.seeding import generator
+
+TEXT = "text:"
+"""Beginning of the name of a text; behind it are the paths of its files, or ``python_topics``."""
+PLACES = (TEXT,)
+"""Beginnings of names that are followed by a path."""
+_OTHER_NAMES = ("a path to *.npz or *.parquet", "text:PATH", IMPORT_PATH)
 
 
 def dataset_names() -> list[str]:
@@ -48,8 +55,29 @@ def _own_names() -> list[str]:
 
 
 def known_dataset(name: str) -> str:
-    """Return a name of `dataset_names` or an import path. Raises ``ValueError``, with the closest name, for another."""
-    return name if name in _own_names() else known("data set", name, dataset_names())
+    """Return a name of `dataset_names`, an import path, or a place behind one of `PLACES`, with its variables.
+
+    Raises ``ValueError``, with the closest name, for another.
+    """
+    if name.startswith(PLACES):
+        kind, _, place = name.partition(":")
+        return f"{kind}:{expanded(place)}"
+    if name in _own_names():
+        return name
+    if ":" in name or name in dataset_names():
+        return known("data set", name, dataset_names())
+    if is_there(Path(name)) and Path(name).is_dir():
+        raise ValueError(
+            f"{shown(name)} is a folder; for pictures in a folder per class set data.name=ImageFolder and "
+            f"data.root={name}, for a Parquet file per owner data.name=shards and data.root={name}"
+        )
+    if "/" in name or is_there(Path(name)):  # no set is called so
+        there = "is a file of a kind that is not read" if is_there(Path(name)) else "is no file"
+        raise ValueError(
+            f"{shown(name)} {there}; data.name takes the path of an .npz with x and y (numpy.savez) or of a Parquet "
+            f"file, text:PATH, module:function, or the name of a set"
+        )
+    return known("data set", name, dataset_names())
 
 
 def load_dataset(
@@ -64,7 +92,8 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-        name: one of ``dataset_names``, a path to ``*.npz`` or ``*.parquet``, or an import path ``"module:function"``.
+        name: one of ``dataset_names``, a path to ``*.npz`` or ``*.parquet``, ``"text:PATH"``, or an import path
+            ``"module:function"``.
         root: folder of the files of torchvision's sets and of relative paths.
         download: let torchvision fetch files that are not in ``root``; nothing else is ever fetched.
         augment: apply random crops and flips to the training images of CIFAR.
@@ -78,9 +107,10 @@ def load_dataset(
         >>> load_dataset("random", num_classes=4, num_samples=200, dim=16).input_shape
         (16,)
     """
-    if ":" in name:
+    if ":" in name and not name.startswith(PLACES):
         return _from_function(name, options, reading)
-    with naming(str(Path(root or ".") / name) if name.endswith(FILE_SUFFIXES) else root or name):
+    is_file = name.endswith(FILE_SUFFIXES) and not name.startswith(PLACES)
+    with naming(str(Path(root or ".") / name) if is_file else name if name.startswith(PLACES) else root or name):
         return _by_name(name, root, download, augment, reading, checked_data_options(name, options))
 
 
@@ -95,13 +125,15 @@ def _by_name(
         if name in torchvision_names():
             return load_torchvision(name, root, download, augment, reading=reading, **options)
     _refuse_reading(f"data set {name}", reading)
+    if name.startswith(TEXT):
+        return load_text(name.removeprefix(TEXT), Path(root or "."), **options)
     if name in BUILT_IN:
         return BUILT_IN[name](**options)
     if name in IN_FOLDERS:
         return IN_FOLDERS[name](Path(root or "."), **options)
     if name in TASK_SETS:
         return _with_tasks(name, Path(root or "."), **options)
-    raise ValueError(unknown("data set", name, [*dataset_names(), "a path to *.npz or *.parquet", IMPORT_PATH]))
+    raise ValueError(unknown("data set", name, [*dataset_names(), *_OTHER_NAMES]))
 
 
 def checked_data_options(name: str, options: Mapping[str, Any], section: str = "data") -> dict[str, Any]:
@@ -121,6 +153,8 @@ def checked_data_options(name: str, options: Mapping[str, Any], section: str = "
 
 def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
     """Return the function that takes the options of a data set, and those of its parameters that are no options."""
+    if name.startswith(TEXT):
+        return load_text, ("place", "root")
     if ":" in name:
         return None, ()
     if name.endswith(FILE_SUFFIXES):
@@ -205,7 +239,7 @@ def _refuse_reading(what: str, reading: Reading) -> None:
 def _from_function(path: str, options: dict[str, Any], reading: Reading) -> DataSet:
     made = held(path) if is_given(path) else _called(imported("data set", path), path, options)
     if isinstance(made, DataSet):
-        if not is_given(path) or made.reading != reading:  # given arrays were read by these settings
+        if not is_given(path) or made.reading.named() != reading.named():  # given arrays were read by these settings
             _refuse_reading(f"the DataSet of {path}", reading)
         return made
     if not isinstance(made, tuple | list) or len(made) != 2 or all(map(is_array, made)):

@@ -44,7 +44,7 @@ def _channels_and_sides(input_shape: Shape) -> tuple[int, int, int]:
     if len(input_shape) != 3:
         raise ValueError(
             f"a convolutional network needs an input (channels, height, width), got {input_shape}; reshape the "
-            f"data to images, or take the model mlp"
+            f"data to images, or set model.name to mlp"
         )
     channels, height, width = input_shape
     return channels, height, width

@@ -9,12 +9,13 @@ from itertools import pairwise
 
 from torch import fx, nn
 
+from raysplit.models.crossing.places import near_names
 from raysplit.models.cutting.cut_names import PositionNames
 from raysplit.models.cutting.cut_tensors import Crossings
+from raysplit.models.cutting.dropout import SeededDropout
+from raysplit.models.cutting.merging import other_names
 from raysplit.models.cutting.part_graph import CutGraph
-from raysplit.models.cutting.places import near_names
 from raysplit.models.exporting.both_modes import objection_of_both, same_position
-from raysplit.models.merging import other_names
 
 ALL_PLACES = "raysplit cuts lists all places"
 
@@ -178,3 +179,16 @@ def _leave_out_of_state(part: nn.Module, kept: Collection[str]) -> None:
         if path not in kept:
             owner, _, name = path.rpartition(".")
             part.get_submodule(owner).register_buffer(name, buffer, persistent=False)
+
+
+def train_alike(first: nn.Module, second: nn.Module) -> bool:
+    """Whether the second draws from every random stream of the first one and has its weights in the same order."""
+    return _streams(first) <= _streams(second) and _order(first) == _order(second)
+
+
+def _streams(module: nn.Module) -> set[str]:
+    return {path for path, child in module.named_modules() if isinstance(child, SeededDropout)}
+
+
+def _order(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_parameters()]

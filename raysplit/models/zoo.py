@@ -59,6 +59,7 @@ def build_model(
     input_shape: tuple[int, ...],
     num_classes: int,
     data_inputs: Mapping[str, Input] | None = None,
+    data_sizes: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> nn.Module:
     """Build a model with new weights, drawn from torch's global random stream (seed it before).
@@ -72,6 +73,7 @@ def build_model(
         num_classes: number of classes.
         data_inputs: records of the inputs of the data set by name, which a callable gets as ``inputs``; by default one
             unnamed floating input.
+        data_sizes: further sizes of the data by the name of the parameter that takes them, such as ``vocab_size``.
         options: further arguments of the network, such as ``hidden=(64, 32)`` of `mlp`.
 
     Raises:
@@ -83,10 +85,10 @@ def build_model(
     inputs, input_shape = described(data_inputs or {}, input_shape)
     source, _, rest = name.partition(":")
     if source in SOURCES and rest:
-        model: nn.Module = SOURCES[source].build(rest, input_shape, num_classes, options)
+        model: nn.Module = SOURCES[source].build(rest, input_shape, num_classes, options, data_sizes)
         return model
     if ":" in name:
-        about_data = {"input_shape": input_shape, "num_classes": num_classes, "inputs": inputs}
+        about_data = {"input_shape": input_shape, "num_classes": num_classes, "inputs": inputs, **(data_sizes or {})}
         return _from_import_path(name, about_data, options)
     if not input_shape or any(not entry.dtype.is_floating_point for entry in inputs.values()):
         kinds = ", ".join(f"{key} ({entry.dtype}, {entry.shape})" for key, entry in inputs.items())
@@ -117,4 +119,9 @@ def checked_model_options(name: str, options: Mapping[str, Any], section: str = 
 
 
 def _from_import_path(path: str, about_data: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
-    return called(imported("model", path), path, about_data, options)
+    found = imported("model", path)
+    if isinstance(found, type) and not issubclass(found, nn.Module):
+        raise ValueError(
+            f"model {path!r} must be a function or a subclass of torch.nn.Module, got the class {found.__qualname__}"
+        )
+    return called(found, path, about_data, options)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysplit.registry import one_line
 from raysplit.runs.report import RunReport, as_json, differing_settings
 
 
@@ -54,7 +55,7 @@ class RunComparison:
         width = max(len(run.label) for run in self.runs)
         lines = [f"{run.label:<{width}}  {_outcome(run)}, {run.rounds} rounds, {run.stopped}" for run in self.runs]
         lines += [f"{key} differs: {', '.join(map(str, values))}" for key, values in self.differing.items()]
-        return "\n".join([*lines, *(f"left out: {reason}" for reason in self.left_out.values())])
+        return "\n".join(map(one_line, [*lines, *(f"left out: {reason}" for reason in self.left_out.values())]))
 
 
 def _outcome(run: RunReport) -> str:

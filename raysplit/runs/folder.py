@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -29,6 +30,7 @@ from raysplit.runs.records.files import LOCK as LOCK
 from raysplit.runs.records.origin import MARK, mark_of
 from raysplit.runs.records.presence import Presence
 from raysplit.runs.records.read import CUT_SHORT as CUT_SHORT
+from raysplit.runs.records.read import DIVERGED as DIVERGED
 from raysplit.runs.records.read import Row as Row
 from raysplit.runs.records.read import finished as finished
 from raysplit.runs.records.read import read_environment
@@ -200,7 +202,7 @@ class RunFolder:
         if not (self.path / CONFIG).exists():
             return TRY_AGAIN
         rounds = f"{len(self._rows)} rounds are recorded" if self._rows else "no round is recorded yet"
-        return f"{rounds}; make room there, then go on: raysplit resume {self.path}"
+        return f"{rounds}; make room there, then go on: raysplit resume {shlex.quote(str(self.path))}"
 
     def write_environment(self, resources: Mapping[str, float]) -> None:
         """Write versions, machine and resources, a mark of the writer, and when the run began, which stays as it is."""

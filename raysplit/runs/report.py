@@ -6,20 +6,22 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from raysplit.experiment.titles import TRAININGS, title_of
 from raysplit.plain_yaml import flat
-from raysplit.runs.metric import Metric, MetricName
+from raysplit.registry import clipped, one_line
+from raysplit.runs.metric import ACCURACY, LOSS, Metric
 from raysplit.runs.records.read import read_metrics, read_settings, stop_of
 
-Figure = MetricName
+Figure = Literal["accuracy", "loss"]
 OWNER_COLUMNS = (
     *("owners_tested", "owner_accuracy", "min_accuracy", "owner_accuracy_sd"),
     *("owner_loss", "max_loss", "owner_loss_sd", "majority_accuracy"),
 )
 """Columns of a run's metrics that are over the owners, each tested on its own samples."""
 
+MOST_LABEL = 300
 _NOT_COMPARED = ("algorithm.", "output.", "cluster.", "evaluation.")
 
 
@@ -43,9 +45,10 @@ class RunReport:
 
     Attributes:
         folder: the run folder.
-        label: the title of the algorithm, with the name of the folder where several runs share the algorithm.
+        label: the title of the algorithm, with the name of the folder where several runs share the algorithm, in one
+            line of at most `MOST_LABEL` characters that can be seen.
         algorithm: the name of the algorithm.
-        partition: the partition and its options in words.
+        partition: the partition and its options in words, in such a line.
         rounds: the number of finished rounds, of ``rounds_planned``.
         stopped: why the run ended.
         num_bytes, seconds: bytes sent and seconds of training.
@@ -96,7 +99,7 @@ class RunReport:
     @property
     def metric(self) -> Metric:
         """The accuracy, or the loss for a run without one."""
-        return Metric(name="accuracy" if self.values("accuracy") or not self.values("loss") else "loss")
+        return ACCURACY if self.values("accuracy") or not self.values("loss") else LOSS
 
     def reached(self, target: float) -> Point | None:
         """Return the first evaluation with at least this accuracy, or at most this loss for a run without accuracy."""
@@ -110,9 +113,13 @@ def read_runs(folders: Sequence[Path]) -> list[RunReport]:
     found = [_read(folder) for folder in folders]
     times = Counter(title for title, _ in found)
     return [
-        RunReport(**content, label=title if times[title] == 1 else f"{title} ({content['folder'].name})")
+        RunReport(**content, label=_label(title if times[title] == 1 else f"{title} ({content['folder'].name})"))
         for title, content in found
     ]
+
+
+def _label(text: str) -> str:
+    return clipped(one_line(text), MOST_LABEL)
 
 
 def readable_runs(folders: Sequence[Path]) -> tuple[list[RunReport], dict[Path, str]]:
@@ -133,7 +140,7 @@ def readable_runs(folders: Sequence[Path]) -> tuple[list[RunReport], dict[Path, 
     return read_runs(readable), left_out
 
 
-def check_target(metrics: Collection[MetricName], target: float | None) -> None:
+def check_target(metrics: Collection[str], target: float | None) -> None:
     """Raise ``ValueError`` for a target above 1 where all of the metrics, one of each run, are accuracies."""
     if target is not None and target > 1 and set(metrics) == {"accuracy"}:
         raise ValueError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")
@@ -187,7 +194,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
     content = {
         "folder": folder,
         "algorithm": algorithm,
-        "partition": _partition(config["partition"]),
+        "partition": _label(_partition(config["partition"])),
         "rounds": len(rows),
         "rounds_planned": planned,
         "stopped": stopped,

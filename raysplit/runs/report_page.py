@@ -1,13 +1,20 @@
-"""Markdown page about runs: results, differing settings, metrics by round, traffic and environment."""
+"""Markdown page about runs: results, differing settings, metrics by round, traffic and environment.
+
+Names, settings and reasons may be those of others. They are shown letter by letter: nothing in them is a link, a
+picture, HTML or another cell of a table.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
+from raysplit.registry import clipped, one_line
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.read import Row, read_environment, read_metrics, read_traffic
 from raysplit.runs.report import (
@@ -29,6 +36,10 @@ OWNERS_EXPLAINED = (
     "its own test samples. Compare a model of all owners with owners' own models by owner."
 )
 _MIB = 2**20
+_MARKS = re.compile(r"[\\`*\[\]#~!$]|(?<!\w)_|_(?!\w)")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_PLAIN_CODE = re.compile(r"[\w .,:;/+=(){}%@'\"-]+")
+_MOST_VALUE = 300
 _SHOWN = ("model.name", "data.name", "training.optimizer.name", "training.optimizer.lr", "training.cohort_size", "seed")
 
 
@@ -47,16 +58,16 @@ def page(
         left_out: why further runs cannot be read, by folder.
     """
     parts = ["# Runs", markdown_table(*_results(runs, target))]
-    parts += [f"Left out: {reason}." for reason in left_out.values()]
-    parts += [f"![test {common_figure(runs)} over rounds, bytes and seconds]({picture})"] if picture else []
-    owners = [[run.label, *cells] for run in runs if (cells := owner_cells(run))]
+    parts += [f"Left out: {as_text(reason)}." for reason in left_out.values()]
+    parts += [f"![test {common_figure(runs)} over rounds, bytes and seconds]({quote(picture)})"] if picture else []
+    owners = [[as_text(run.label), *map(as_text, cells)] for run in runs if (cells := owner_cells(run))]
     if owners:
         parts += ["## Owner by owner", markdown_table(["run", *OWNER_HEAD], owners), OWNERS_EXPLAINED]
     differing = differing_settings(runs)
     if differing:
         parts += [
             "## What else differs",
-            markdown_table(["setting", *[run.label for run in runs]], _settings_rows(differing)),
+            markdown_table(["setting", *[as_text(run.label) for run in runs]], _settings_rows(differing)),
         ]
     for run in runs:
         parts += _section(run)
@@ -71,7 +82,7 @@ def _results(runs: Sequence[RunReport], target: float | None) -> tuple[list[str]
         head.append(f"rounds to {(number if all_by_loss else percent)(target)}")
     rows = []
     for index, run in enumerate(runs):
-        row = [run.label, run.partition, f"{run.rounds} of {run.rounds_planned}"]
+        row = [as_text(run.label), as_text(run.partition), f"{run.rounds} of {run.rounds_planned}"]
         row += [cells[index] for cells in tested.values()]
         row += [f"{run.num_bytes / _MIB:,.1f}", f"{run.seconds:,.1f}", f"{run.samples_per_s:,.0f}"]
         if target is not None:
@@ -82,13 +93,17 @@ def _results(runs: Sequence[RunReport], target: float | None) -> tuple[list[str]
 
 
 def _settings_rows(differing: Mapping[str, Sequence[Any]]) -> list[list[str]]:
-    return [[f"`{key}`", *[f"`{value}`" for value in values]] for key, values in differing.items()]
+    return [[as_code(key), *map(as_code, values)] for key, values in differing.items()]
 
 
 def _section(run: RunReport) -> list[str]:
     rows = read_metrics(run.folder)
-    settings = [f"`{key}: {run.settings[key]}`" for key in _SHOWN if key in run.settings]
-    parts = [f"## {run.label}", f"{run.stopped}; {', '.join(settings)}", markdown_table(*_course(rows))]
+    settings = [as_code(f"{key}: {run.settings[key]}") for key in _SHOWN if key in run.settings]
+    parts = [
+        f"## {as_text(run.label)}",
+        f"{as_text(run.stopped)}; {', '.join(settings)}",
+        markdown_table(*_course(rows)),
+    ]
     return [*parts, *_links(run.folder), *_environment(run.folder)]
 
 
@@ -111,21 +126,21 @@ def _course(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return as_text(", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more")
 
 
 def _links(folder: Path) -> list[str]:
     try:
         traffic = read_traffic(folder)
     except Damaged as damaged:
-        return [f"{damaged}."]
+        return [f"{as_text(damaged)}."]
     sizes: Counter[tuple[str, str]] = Counter()
     messages: Counter[tuple[str, str]] = Counter()
     for link in traffic:
         key = (link.source.partition("-")[0], link.destination.partition("-")[0])
         sizes[key] += link.num_bytes
         messages[key] += link.num_messages
-    rows = [[*key, f"{sizes[key] / _MIB:,.2f}", f"{messages[key]:,}"] for key in sorted(sizes)]
+    rows = [[*map(as_text, key), f"{sizes[key] / _MIB:,.2f}", f"{messages[key]:,}"] for key in sorted(sizes)]
     return ["Tensor bytes by kind of link:", markdown_table(["from", "to", "MiB", "messages"], rows)] if rows else []
 
 
@@ -133,12 +148,23 @@ def _environment(folder: Path) -> list[str]:
     try:
         found = read_environment(folder)
     except Damaged as damaged:
-        return [f"{damaged}."]
+        return [f"{as_text(damaged)}."]
     if not found:
         return []
     packages = ", ".join(f"{name} {version}" for name, version in found.get("packages", {}).items())
     python, platform, cpus = (found.get(key, "?") for key in ("python", "platform", "cpus"))
-    return [f"Python {python} on {platform}, {cpus} CPUs; {packages}."]
+    return [as_text(f"Python {python} on {platform}, {cpus} CPUs; {packages}.")]
+
+
+def as_text(value: object) -> str:
+    """Return text in one line of a Markdown page that shows it letter by letter."""
+    line = clipped(one_line(value), _MOST_VALUE)
+    return re.sub("[&<>]", lambda found: _ENTITIES[found[0]], _MARKS.sub(lambda found: f"\\{found[0]}", line))
+
+
+def as_code(value: object) -> str:
+    """Return a value as code of a Markdown page, or as text where code would end in the middle of it."""
+    return f"`{value}`" if _PLAIN_CODE.fullmatch(text := str(value)) and len(text) < _MOST_VALUE else as_text(value)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

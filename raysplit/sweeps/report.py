@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from raysplit.runs.folder import Row, finished, read_metrics
-from raysplit.runs.metric import Metric, primary, to_targets
+from raysplit.runs.metric import ACCURACY, LOSS, Metric, primary, to_targets
 from raysplit.sweeps.sweep import Cell
 
 SEED, METHOD, LOCAL = "seed", "algorithm.name", "local"
@@ -111,7 +111,7 @@ def read_groups(grid: Sequence[Cell], folder: Path) -> list[Group]:
 def common_metric(groups: Sequence[Group]) -> Metric:
     """Return the metric that all runs have: the accuracy, or the loss where a run has none."""
     lacking = any(group.runs and group.metric.name == "loss" for group in groups)
-    return Metric(name="loss" if lacking else "accuracy")
+    return LOSS if lacking else ACCURACY
 
 
 def _circumstances(group: Group) -> str:

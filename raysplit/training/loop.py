@@ -21,15 +21,15 @@ from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.runs.callback import Callback, Callbacks
-from raysplit.runs.folder import Row, RunFolder
+from raysplit.runs.folder import DIVERGED, Row, RunFolder
 from raysplit.runs.metric import to_targets
 from raysplit.runs.result import CUT_SHORT, Meter, Result
 from raysplit.runs.rows import Ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
-from raysplit.training.divergence import measure_batch_divergence, measure_divergence
+from raysplit.training.controls import majority_accuracies, majority_row, naive_figures
+from raysplit.training.divergence import measure_divergence, measure_round
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
-from raysplit.training.majority import majority_accuracies, majority_row
 from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
@@ -125,6 +125,7 @@ class _Loop:
         self._at_cuts = codecs_at_cuts(experiment, algorithm)
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
         self._majority = majority_accuracies(experiment.setting.owners)
+        self._task, self._naive = experiment.setting.task, naive_figures(experiment)
         self._tested: Tested | None = None
         self._idle = IdleCodecs(experiment.link_rules())
 
@@ -134,7 +135,7 @@ class _Loop:
             while (over := self._over()) is None:
                 await self._attempt(len(self._ledger.rows))
         except BaseException as error:
-            if self._saved(CUT_SHORT) and isinstance(error, ArithmeticError) and (reached := self._reached()):
+            if self._saved(error) and isinstance(error, ArithmeticError) and (reached := self._reached()):
                 error.add_note(reached)
             raise
         self._callbacks.stage_began("write")
@@ -209,9 +210,10 @@ class _Loop:
         rules, algorithm = self._experiment.evaluation, self._algorithm
         measured = rules.divergence_every is not None and round % rules.divergence_every == 0
         divergence = await measure_divergence(algorithm) if measured else {}
+        rate, attempt = algorithm.lr_scale(round), self._safety.attempts
+        context = replace(algorithm.context(round, cohort, lr_scale=rate, attempt=attempt), record_gradients=measured)
         before, started = await self._cluster.traffic(), time.perf_counter()
-        context = algorithm.context(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
-        report = await algorithm.round(replace(context, record_gradients=measured))
+        report = await algorithm.round(context)
         seconds = time.perf_counter() - started
         moved = difference(await self._cluster.traffic(), before)
         self._idle.tell(round, moved)
@@ -219,7 +221,7 @@ class _Loop:
         if self._meter is not None:
             self._meter.deployed(algorithm.latecomers())
             self._meter.round_measured(moved, loads)
-        divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
+        divergence |= await measure_round(algorithm, context)
         row = self._ledger.entry(context, report, seconds, moved, loads) | divergence | self._members.row()
         if round == algorithm.num_rounds - 1 or (round + 1) % rules.every == 0:
             row |= await self._evaluate(round)
@@ -232,9 +234,10 @@ class _Loop:
         at_cuts = self._at_cuts if round >= self._experiment.links.warmup_rounds else None
         models = algorithm.models()
         self._tested = await evaluated(algorithm, models, owners, at_cuts)
-        row = evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
+        row = evaluation_row(self._tested, self._task, self._naive)
+        row |= majority_row(self._majority, self._tested.by_owner)
         if at_cuts is not None:
-            plain = evaluation_row(await evaluated(algorithm, models, owners))
+            plain = evaluation_row(await evaluated(algorithm, models, owners), self._task)
             row |= {f"{key}_uncoded": plain[key] for key in ("test_accuracy", "test_loss") if key in plain}
         self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         return row
@@ -252,11 +255,11 @@ class _Loop:
         if "test_loss" in row:
             self._callbacks.evaluated(row)
 
-    def _saved(self, stopped: str) -> bool:
+    def _saved(self, error: BaseException) -> bool:
         """Write the results of a run that an error ends, and return whether the disk took them; the error is raised."""
         try:
             self._callbacks.stage_began("write")
-            self._save(stopped)
+            self._save(DIVERGED if isinstance(error, ArithmeticError) else CUT_SHORT)
         except NotWritten as another:
             logger.error("%s", another)
             return False
@@ -281,8 +284,8 @@ class _Loop:
         """Return the tables of the algorithm and, where an evaluation was divided by owner, the last one's."""
         if self._tested is None or not self._tested.by_owner:
             return self._algorithm.tables()
-        own = {"owners.parquet": owner_table(self._tested, self._experiment.setting, self._majority)}
-        return {**own, **self._algorithm.tables()}
+        table = owner_table(self._tested, self._experiment.setting, self._majority)
+        return {"owners.parquet": table, **self._algorithm.tables()}
 
     def _write_models(self, folder: RunFolder) -> None:
         """Write the chosen models, the last ones where they differ, and the export of a multi-task classifier."""

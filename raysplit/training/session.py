@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -28,7 +29,7 @@ from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
 from raysplit.runs.result import Result
-from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options
+from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options, tell_shared_memory
 from raysplit.training.loop import run
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.own_loop import run_to_end
@@ -140,7 +141,9 @@ def _refuse_used(checkpoints: Checkpoints, *, overwrite: bool) -> None:
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
     """Return the checkpoints of the run in a folder."""
-    advice = f"the checkpoints before are whole; make room there, then go on: raysplit resume {folder}"
+    advice = (
+        f"the checkpoints before are whole; make room there, then go on: raysplit resume {shlex.quote(str(folder))}"
+    )
     location = location_of(rules.checkpoint_location, folder)
     return Checkpoints(location, keep_last=rules.keep_last, advice=advice)
 
@@ -194,6 +197,7 @@ def _checked(make: Make, device: str, notify: Callbacks) -> Experiment:
     notify.stage_began("check")
     algorithm = experiment.begin()
     try_parts(checked_parties(algorithm, experiment.setting.spec), algorithm.learners())
+    tell_shared_memory(experiment)
     return experiment
 
 

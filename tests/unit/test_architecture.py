@@ -20,6 +20,7 @@ SEEN_BY_PARTIES = {"contract", "clock", "device", "device_queue"}
 MAY_IMPORT_RAY = {
     "cluster/on_ray/places.py",
     "cluster/on_ray/place.py",
+    "cluster/on_ray/answers.py",
     "cluster/on_ray/connect.py",
     "cluster/on_ray/jobs.py",
     "serving/server.py",

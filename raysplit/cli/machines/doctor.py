@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysplit.cli.progress import human_bytes
-from raysplit.cli.streams import Console
+from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 from raysplit.cluster.on_ray.connect import token_path
 from raysplit.cluster.ray_start import failure_to_join, obstacles, probe, temp_folder
@@ -56,11 +56,18 @@ def doctor(start: bool) -> None:
     """
     checks: list[Callable[[], Finding]] = [*CHECKS, *([ray_starts] if start else [])]
     findings = [check() for check in checks]
+    console = Console()
     table = Table("", "check", "found", "what to do")
     marks = {"good": Text("ok", "green"), "warning": Text("warning", "yellow"), "bad": Text("bad", "red")}
     for finding in findings:
         table.add_row(marks[finding.state], finding.name, finding.found, finding.advice)
-    print_table(Console(), table)
+    if console.is_terminal:
+        print_table(console, table)
+    else:  # a pipe has no width to fold the columns to
+        for finding in findings:
+            echo(f"{marks[finding.state].plain:<8}{finding.name}: {finding.found}")
+            if finding.advice:
+                echo(f"{'':8}{finding.advice}")
     if any(finding.state == "bad" for finding in findings):
         raise click.exceptions.Exit(1)
 

@@ -16,7 +16,7 @@ from raysplit.cli.options import FilePath
 from raysplit.cli.streams import Console, echo
 
 if TYPE_CHECKING:  # help must not wait for torch
-    from raysplit.models.cutting.places import Place
+    from raysplit.models.crossing.places import Place
     from raysplit.models.spec import ModelSpec
 
 
@@ -45,7 +45,7 @@ def cuts(config: Path | None, overrides: tuple[str, ...], show_all: bool, as_jso
     spec = model_of(load_config(config, overrides)).with_front_end()
     spec.check_cuttable()
     places = spec.places()
-    front_end, traced_s = spec.traced_by(), time.perf_counter() - began_s
+    front_end, traced_s = spec.traced().front_end, time.perf_counter() - began_s
     if as_json:
         listed = [asdict(place) for place in places]
         echo(json.dumps({"model": spec.name, "front_end": front_end, "seconds": round(traced_s, 2), "places": listed}))
@@ -71,7 +71,7 @@ def _explained(spec: ModelSpec, name: str, places: Sequence[Place]) -> str:
     """Say in lines what crosses the place of this name or unit, or why the model cannot be cut there."""
     cut = int(name) if name.isdecimal() else name
     try:
-        position = spec.position(cut)
+        position = spec.traced().resolve(cut)
     except ValueError as reason:
         return str(reason)
     place = places[position]

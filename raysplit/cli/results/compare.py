@@ -15,6 +15,7 @@ from raysplit.cli.options import FilePath, run_records
 from raysplit.cli.progress import human_bytes
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
+from raysplit.registry import clipped, one_line
 
 if TYPE_CHECKING:
     from raysplit.runs.report import Figure, RunReport
@@ -63,7 +64,7 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
         return
     print_runs(Console(), reports, target)
     for reason in left_out.values():
-        echo(f"left out: {reason}")
+        echo(f"left out: {one_line(reason)}")
     echo(f"figure: {drawn}{note}" if drawn is not None else "no figure: no run has been evaluated yet")
 
 
@@ -75,8 +76,8 @@ def shared_partition(runs: Sequence[RunReport]) -> str | None:
 
 def print_runs(console: Console, runs: Sequence[RunReport], target: float | None = None) -> None:
     """Print the table of results, the cost of reaching the target, and the settings that differ."""
-    from raysplit.runs.folder import CUT_SHORT
-    from raysplit.runs.report import differing_settings
+    from raysplit.runs.folder import CUT_SHORT, DIVERGED
+    from raysplit.runs.report import MOST_LABEL, differing_settings
 
     print_table(console, results_table(runs))
     if any(run.by_owner for run in runs):
@@ -84,11 +85,15 @@ def print_runs(console: Console, runs: Sequence[RunReport], target: float | None
     if target is not None:
         print_table(console, target_table(runs, target))
     for run in runs:
-        if run.stopped == CUT_SHORT:
-            console.print(f"{run.label} was cut short after {run.rounds} of {run.rounds_planned} rounds")
+        if run.stopped in (CUT_SHORT, DIVERGED):
+            how = "was cut short" if run.stopped == CUT_SHORT else "diverged"
+            console.print(f"{run.label} {how} after {run.rounds} of {run.rounds_planned} rounds")
     for key, values in differing_settings(runs).items():
         if not key.startswith("partition."):
-            console.print(f"{key} differs: {', '.join(str(value) for value in values)}", highlight=False)
+            console.print(
+                f"{one_line(key)} differs: {', '.join(clipped(one_line(value), MOST_LABEL) for value in values)}",
+                highlight=False,
+            )
 
 
 def results_table(runs: Sequence[RunReport]) -> Table:

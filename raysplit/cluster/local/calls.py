@@ -19,13 +19,13 @@ class LocalPromise:
     """A running call; its value arrives over the link when a party awaits it.
 
     Args:
-        task: the call.
+        task: the call, or the future of its answer.
         link: link of this process.
         kind: kind of the tensors in the answer.
         step: step of the call, for codecs.
     """
 
-    def __init__(self, task: asyncio.Task[Envelope], link: Link, kind: Kind = "other", step: Any = None) -> None:
+    def __init__(self, task: asyncio.Future[Envelope], link: Link, kind: Kind = "other", step: Any = None) -> None:
         self._task = task
         self._link = link
         self._kind: Kind = kind

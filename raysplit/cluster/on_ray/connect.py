@@ -1,4 +1,4 @@
-"""The connection to Ray: a private local cluster, or the cluster at an address.
+"""The connection to Ray: a private local cluster on loopback, or the cluster at an address.
 
 The environment variables that Ray reads at its first import are set before that import.
 """
@@ -12,11 +12,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from raysplit.cluster.on_ray.own_session import in_environment, read_again, starting
 from raysplit.cluster.ray_start import failure_to_join, failure_to_start, obstacles, probe
 from raysplit.own_code import VARIABLE, folder, make_reachable
 
@@ -113,6 +114,7 @@ def disconnect() -> None:
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         ray.shutdown()
+        read_again(ray)  # a cluster that is joined later has another token
 
 
 def run_tasks(
@@ -198,23 +200,11 @@ def _init(ray: Any, options: RayOptions, address: str | None) -> None:
         if address not in (None, "local", "auto"):
             probe(address, options.connect_timeout_s)
         arguments["job_config"] = _without_working_directory(ray)
-        with _in_environment(VARIABLE, folder()), _stop_signal_left_as_found():  # a Ray started here gives it on
+        own = starting(ray, dashboard=options.dashboard) if address in (None, "local") else nullcontext()
+        with in_environment({VARIABLE: folder()}), own, _stop_signal_left_as_found():  # a Ray started here gives it on
             ray.init(**arguments)
     except Exception as error:  # Ray raises plain exceptions, too
         raise RayUnreachable(_failure(address, error, options)) from error
-
-
-@contextmanager
-def _in_environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _without_working_directory(ray: Any) -> Any:

@@ -10,7 +10,6 @@
 * `image_table`: `load_image_table`, a folder of pictures with a table of labels.
 * `taskonomy`: `load_taskonomy`, the folders of Taskonomy.
 * `task_set`: `TaskSet`, pictures with one class label per task.
-* `pooled`: one `DataSet` made of the samples of several owners.
 
 `raysplit.data.datasets.load_dataset` has the loaders by name. Other packages take `open_shards` and `STREAMED` from
 `shards`, and the functions of `arrays`, `map_style` and `pictures`.

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx, nn
 
+from raysplit.models.cutting.graph_state import is_weight, read_only_buffers, spans_of_state
+from raysplit.models.cutting.merging import other_names
 from raysplit.models.cutting.numbers import BATCH, Numbers, Seen, Size, SizeKey, Unsendable
 from raysplit.models.cutting.randomness import node_draws
-from raysplit.models.graph_state import is_weight, read_only_buffers, spans_of_state
-from raysplit.models.merging import other_names
 
 VALUE_OPS = ("placeholder", "call_module", "call_function", "call_method")
 

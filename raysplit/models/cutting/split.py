@@ -24,11 +24,11 @@ from torch import nn
 from raysplit.data.inputs import Values, feed
 from raysplit.models.cutting.cut_names import name_positions
 from raysplit.models.cutting.cut_tensors import Crossings, GraphFacts
+from raysplit.models.cutting.merging import merge, other_names, some
 from raysplit.models.cutting.numbers import seen_in_runs
 from raysplit.models.cutting.part_graph import CutGraph
 from raysplit.models.cutting.same_model import check_same_model, check_same_output, interpreted
 from raysplit.models.cutting.tracing import CannotCut, arguments, leaf, trace_graph, unchanged
-from raysplit.models.merging import merge, other_names, some
 from raysplit.models.traced_model import CutPoint, TracedModel
 
 FrontEnd = Literal["auto", "fx", "export"]
@@ -69,7 +69,7 @@ def trace(
         torch.Size([3, 2])
     """
     reasons = []
-    for name in ("fx", "export") if front_end == "auto" else (front_end,):
+    for name in front_ends(front_end):
         try:
             found = traced_model(model, example, kept_back=kept_back, side=side, longer=longer, front_end=name)
             check_traced(model, found, example, longer)
@@ -78,6 +78,11 @@ def trace(
         else:
             return found
     raise reasons[0][1] if len(reasons) == 1 else no_front_end(type(model).__name__, reasons) from reasons[0][1]
+
+
+def front_ends(front_end: FrontEnd) -> tuple[str, ...]:
+    """Return the front ends to try, in this order."""
+    return ("fx", "export") if front_end == "auto" else (front_end,)
 
 
 def no_front_end(model: str, reasons: Sequence[tuple[str, CannotCut]]) -> CannotCut:

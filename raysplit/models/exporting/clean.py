@@ -11,9 +11,9 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
+from raysplit.models.cutting.graph_state import attribute
 from raysplit.models.cutting.tracing import CannotCut
 from raysplit.models.exporting.facts import VALUE
-from raysplit.models.graph_state import attribute
 
 STACK = "nn_module_stack"
 AUTOCAST_OFF = "raysplit_autocast_off"  # key in the meta of a node: the device type whose autocast is off

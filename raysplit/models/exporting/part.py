@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.graph_module import _forward_from_src
 
-from raysplit.models.graph_state import attribute
+from raysplit.models.cutting.graph_state import attribute
 
 
 class ExportedPart(nn.Module):

@@ -26,7 +26,13 @@ def require() -> None:
     require_package("transformers", "hf", "hf")
 
 
-def build(name: str, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+def build(
+    name: str,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    options: Mapping[str, Any],
+    sizes: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """Build a model of transformers, which returns its logits alone.
 
     Args:
@@ -34,16 +40,17 @@ def build(name: str, input_shape: tuple[int, ...], num_classes: int, options: Ma
         input_shape: shape of one sample; empty where there is no single input of a fixed shape.
         num_classes: number of labels, or of different tokens.
         options: entries of the configuration of the class.
+        sizes: further sizes of the data, such as ``vocab_size``.
 
     Raises:
         ValueError: for a class or folder that is not there, or entries that its configuration does not have.
     """
     if is_folder(name):
-        kind, config = _of_folder(Path(name), input_shape, num_classes, options)
+        kind, config = _of_folder(Path(name), input_shape, num_classes, options, sizes or {})
         model = kind.from_pretrained(str(name), config=config, use_safetensors=True, local_files_only=True)
     else:
         kind = model_class(name)
-        model = kind(_config(kind, {}, input_shape, num_classes, options))
+        model = kind(_config(kind, {}, input_shape, num_classes, options, sizes or {}))
     return with_main_output(model.train())
 
 
@@ -68,7 +75,11 @@ def model_class(name: str) -> Any:
 
 
 def _of_folder(
-    folder: Path, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, Any]
+    folder: Path,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    options: Mapping[str, Any],
+    sizes: Mapping[str, Any],
 ) -> tuple[Any, Any]:
     if not (folder / CONFIG).is_file():
         raise ValueError(
@@ -85,11 +96,16 @@ def _of_folder(
     if architecture is None:
         raise ValueError(f"{folder / CONFIG} names no class under architectures; give model.architecture")
     kind = model_class(str(architecture))
-    return kind, _config(kind, found, input_shape, num_classes, given)
+    return kind, _config(kind, found, input_shape, num_classes, given, sizes)
 
 
 def _config(
-    kind: Any, found: Mapping[str, Any], input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, Any]
+    kind: Any,
+    found: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    options: Mapping[str, Any],
+    sizes: Mapping[str, Any],
 ) -> Any:
     """Return the configuration of a class: what a folder says, what the data know, and the options."""
     of_class = kind.config_class
@@ -105,8 +121,9 @@ def _config(
     name = kind.__name__
     if name.endswith(_LABELS) and num_classes:
         about["num_labels"] = num_classes
-    if not found and "vocab_size" in entries and name.endswith(_VOCABULARY):
-        about["vocab_size"] = num_classes
+    tokens = sizes.get("vocab_size", num_classes if name.endswith(_VOCABULARY) else None)
+    if not found and "vocab_size" in entries and tokens is not None:
+        about["vocab_size"] = tokens
     if not found and len(input_shape) == 3:
         sizes = {"num_channels": input_shape[0], "image_size": input_shape[1]}
         about |= {key: value for key, value in sizes.items() if key in entries}
@@ -115,10 +132,10 @@ def _config(
         if key in merged:  # a folder has names for its labels, whose number would be taken instead
             merged.pop("id2label", None)
             merged.pop("label2id", None)
-    if name.endswith(_VOCABULARY) and merged.get("vocab_size", num_classes) < num_classes:
+    if tokens is not None and merged.get("vocab_size", tokens) < tokens:
         raise ValueError(
-            f"model.vocab_size is {merged['vocab_size']} and the data have {num_classes} different tokens; set it to "
-            f"at least {num_classes}"
+            f"model.vocab_size is {merged['vocab_size']} and the data have {tokens} different tokens; set it to at "
+            f"least {tokens}"
         )
     merged = {key: value for key, value in merged.items() if key not in ("architectures", "model_type", "auto_map")}
     return of_class(**merged)

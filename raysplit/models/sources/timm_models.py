@@ -16,7 +16,13 @@ def require() -> None:
     require_package("timm", "timm", "timm")
 
 
-def build(name: str, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+def build(
+    name: str,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    options: Mapping[str, Any],
+    sizes: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """Build a model of timm with new weights.
 
     The number of channels and, where the model has a fixed one, the size of pictures come from the data. Raises

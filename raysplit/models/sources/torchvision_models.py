@@ -37,7 +37,13 @@ def classifier(name: str, input_shape: tuple[int, ...], num_classes: int, option
     return build(name, input_shape, num_classes, options)
 
 
-def build(name: str, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+def build(
+    name: str,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    options: Mapping[str, Any],
+    sizes: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """Build any model of torchvision with new weights.
 
     Raises ``ValueError`` for an unknown name and for options that the model does not take.

@@ -18,9 +18,9 @@ from torch import Tensor, fx, nn
 
 from raysplit.data.inputs import UNNAMED, Input, Values, example_batch, feed, map_values
 from raysplit.models.cutting.cut_names import called_name
+from raysplit.models.cutting.graph_state import is_weight
 from raysplit.models.cutting.part_graph import TRACE_DEVICE
 from raysplit.models.cutting.tracing import arguments, unchanged
-from raysplit.models.graph_state import is_weight
 from raysplit.models.traced_model import TracedModel
 from raysplit.seeding import keyed_draws, torch_generator
 

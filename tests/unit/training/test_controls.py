@@ -13,7 +13,7 @@ from raysplit.cli.progress import accuracy_text
 from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.runs.metric import to_targets
-from raysplit.training.majority import majority_accuracies
+from raysplit.training.controls import majority_accuracies
 
 TASKS = {"name": "main_label", "num_owners": 3, "samples_per_owner": 40, "test_samples_per_owner": 20}
 

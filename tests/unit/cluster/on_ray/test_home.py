@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raysplit.cluster.on_ray.malloc import keep_freed_memory
+from raysplit.cluster.on_ray.home import keep_freed_memory
 
 
 @pytest.fixture
