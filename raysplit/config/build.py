@@ -125,6 +125,8 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
 def _experiment(
     config: RunConfig, setting: Setting, parts: Sequence[np.ndarray], about_data: Record | None = None
 ) -> Experiment:
+    plain = config.model_dump(mode="json")
+    plain["model"]["front_end"] = getattr(setting.spec, "front_end", config.model.front_end)
     return Experiment(
         algorithm=resolve_algorithm(config.algorithm.name)(options=config.algorithm.resolved_options()),
         setting=setting,
@@ -134,7 +136,7 @@ def _experiment(
         links=config.links,
         cluster=config.cluster,
         topology=config.topology,
-        plain=config.model_dump(mode="json"),
+        plain=plain,
         about_data=about_data or {},
     )
 
@@ -149,6 +151,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         "options": config.model.options,
         "seed": config.seed,
         "dtype": config.model.dtype,
+        "front_end": config.model.front_end,
         "tuning": config.model.tuning(),
         "given": GivenModel(held(config.model.name)) if is_given(config.model.name) else None,
     }
@@ -188,6 +191,9 @@ def _setting(
     tests: Mapping[str, Indices] | None,
 ) -> Setting:
     training, spec = config.training, _model_spec(config, data)
+    cuts = resolve_algorithm(config.algorithm.name).options_type.model_fields.keys() & {"cut", "cuts"}
+    if cuts and type(spec) is ModelSpec:
+        spec = spec.with_front_end()
     loss = task or training.loss
     _check_metric(config, data)
     parties = partial(

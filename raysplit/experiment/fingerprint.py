@@ -72,6 +72,8 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         del tree["model"]["send_inputs"]
     if tree["training"].get("weight_by") == "samples":
         del tree["training"]["weight_by"]
+    if tree.get("model", {}).get("front_end") in ("auto", "fx"):
+        del tree["model"]["front_end"]
     if tree["training"].get("last_batch") == "keep":
         del tree["training"]["last_batch"]
     tree["training"] = _without_newer(tree["training"])

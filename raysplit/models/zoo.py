@@ -1,4 +1,4 @@
-"""Models by name: the networks of the papers, torchvision's classifiers, and any callable by its import path."""
+"""Models by name: the networks of the papers, those of other libraries, and any callable by its import path."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from raysplit.models.dense.net import mas
 from raysplit.models.given_model import called
 from raysplit.models.nets import deep_nets, sequence_nets, small_nets
 from raysplit.models.nets.unet import unet
+from raysplit.models.sources import hugging_face, timm_models, torchvision_models
 from raysplit.options import checked_options
 from raysplit.registry import IMPORT_PATH, imported, known, unknown
 
@@ -42,16 +43,21 @@ _FROM_DATA = ("input_shape", "num_classes", "classes", "tasks", "vocab_size")
 """Parameters of builders that the data set gives; ``model.tasks`` chooses among its tasks."""
 OF_TOKENS = ("text_transformer",)
 """Networks that take tokens."""
-TORCHVISION_FAMILIES = ("resnet", "resnext", "wide_resnet", "vgg", "mobilenet_v3", "efficientnet")
+SOURCES = {"torchvision": torchvision_models, "timm": timm_models, "hf": hugging_face}
+"""Libraries by the word in front of the colon, as in ``timm:vit_tiny_patch16_224``."""
 
 
 def model_names() -> list[str]:
     """Return the names that `build_model` knows: those of this package, then torchvision's in alphabetical order."""
-    return [*BUILDERS, *_torchvision_names()]
+    return [*BUILDERS, *torchvision_models.classifiers()]
 
 
 def known_model(name: str) -> str:
     """Return a name of `model_names` or an import path. Raises ``ValueError``, with the closest name, for another."""
+    source, _, rest = name.partition(":")
+    if source in SOURCES and rest:
+        SOURCES[source].require()
+        return name
     return name if name in BUILDERS else known("model", name, model_names())
 
 
@@ -67,7 +73,8 @@ def build_model(
     """Build a model with new weights, drawn from torch's global random stream (seed it before).
 
     Args:
-        name: one of `model_names`, or an import path ``package.module:name``. Such a callable gets the options, and
+        name: one of `model_names`; ``torchvision:NAME``, ``timm:NAME``, ``hf:CLASS`` or ``hf:FOLDER``; or an import
+            path ``package.module:name``. Such a callable gets the options, and
             ``input_shape``, ``num_classes`` and ``inputs`` if its signature takes them.
         input_shape: shape of one sample, without the batch dimension; empty where there is no single input of a fixed
             shape, which only models by import path take.
@@ -84,6 +91,10 @@ def build_model(
         >>> model = build_model("mlp", input_shape=(1, 8, 8), num_classes=10, hidden=(64, 32))
     """
     inputs, input_shape = described(data_inputs or {}, input_shape)
+    source, _, rest = name.partition(":")
+    if source in SOURCES and rest:
+        model: nn.Module = SOURCES[source].build(rest, input_shape, num_classes, options, data_sizes)
+        return model
     if ":" in name:
         about_data = {"input_shape": input_shape, "num_classes": num_classes, "inputs": inputs, **(data_sizes or {})}
         return _from_import_path(name, about_data, options)
@@ -100,8 +111,8 @@ def build_model(
         if others := options.keys() - accepted:
             raise ValueError(f"{name} has no option {sorted(others)}; it takes {sorted(accepted) or 'none'}")
         return BUILDERS[name](input_shape, num_classes, **options)
-    if name in _torchvision_names():
-        return _from_torchvision(name, input_shape, num_classes, options)
+    if name in torchvision_models.classifiers():
+        return torchvision_models.classifier(name, input_shape, num_classes, options)
     raise ValueError(unknown("model", name, [*model_names(), IMPORT_PATH]))
 
 
@@ -139,30 +150,6 @@ def _of_tokens(
             f"data.values: ids"
         )
     return BUILDERS[name](input_shape, num_classes, vocab_size=sizes["vocab_size"], **options)
-
-
-def _torchvision_names() -> list[str]:
-    import torchvision  # imported here, because it takes a second
-
-    names = torchvision.models.list_models(module=torchvision.models)
-    return [name for name in names if name.startswith(TORCHVISION_FAMILIES)]
-
-
-def _from_torchvision(
-    name: str, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, Any]
-) -> nn.Module:
-    import torchvision
-
-    if len(input_shape) != 3 or input_shape[0] != 3:
-        raise ValueError(
-            f"torchvision's {name} takes images of 3 channels, got input_shape {input_shape}; "
-            "repeat the channel in the data set or take resnet18_cifar"
-        )
-    try:
-        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
-    except (TypeError, LookupError) as error:
-        raise ValueError(f"torchvision's {name} does not take the options {dict(options)}: {error}") from error
-    return model
 
 
 def _from_import_path(path: str, about_data: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
