@@ -10,6 +10,7 @@ from torch import Tensor
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.records import RoundContext, StaleCall
+from raysplit.models.adapters.gap import Terms, gap_terms
 
 
 class Aggregator:
@@ -28,6 +29,7 @@ class Aggregator:
         self._rules = rules or UpdateRules()
         self._current = dict(state)
         self._context: RoundContext | None = None
+        self._lora_gap: Terms | None = None
         self._submitted: dict[int, dict[str, Mapping[str, Tensor]]] = {}
         self._means: dict[int, asyncio.Future[dict[str, Tensor]]] = {}
 
@@ -68,6 +70,8 @@ class Aggregator:
         submitted[owner] = update
         if len(submitted) == len(context.cohort):
             self._current = self.combine(context, submitted)
+            cohort = [submitted[name] for name in context.cohort]
+            self._lora_gap = gap_terms(cohort, context.weights, self._current)
             self._mean(meeting).set_result(self._current)
             del self._submitted[meeting]
 
@@ -83,6 +87,10 @@ class Aggregator:
     async def current(self) -> dict[str, Tensor]:
         """Return the latest average by name of weight, or the initial weights."""
         return self._current
+
+    def lora_gap(self) -> Terms | None:
+        """Return what the latest average lost by averaging the factors of adapters; None without adapters."""
+        return self._lora_gap
 
     async def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Set the weights that `current` returns until the next average."""

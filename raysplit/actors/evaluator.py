@@ -46,6 +46,7 @@ class Evaluator:
         self._ownership = ownership
         self._samples = samples
         self._transform = transform
+        spec.require_base()
         self._spec = spec
         self._loss = resolve_loss(loss)
         self._seed = seed

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from raysplit.actors.records import RoundContext, StaleCall, StepId
+from raysplit.models.adapters.gap import Terms
 
 
 class InRound:
@@ -15,7 +16,12 @@ class InRound:
 
     def __init__(self) -> None:
         self._context: RoundContext | None = None
+        self._lora_gap: Terms | None = None
         self._in_flight: dict[str, StepId] = {}
+
+    def lora_gap(self) -> Terms | None:
+        """Return what the latest average of replicas lost, as that of an aggregator."""
+        return self._lora_gap
 
     def _enter(self, step_id: StepId) -> None:
         """Accept an owner's batch: one at a time, which bounds the memory in use on every link."""

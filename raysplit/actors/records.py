@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -21,18 +21,39 @@ class StepId:
         round: the round, counted from 0.
         step: the step within the round, counted from 0.
         attempt: how often the round has been repeated.
+        micro: the number of the micro-batch within the step, counted from 0, where gradients are accumulated.
+        num_micro: the number of micro-batches of the step.
+        counted: the number of targets in all micro-batches of the step, by which the sum of their losses is divided; 0
+            in calls that need it not, and for steps of one batch.
     """
-
-    num_bytes: ClassVar[int] = 0  # no tensors: it weighs nothing on a link
 
     owner: str
     round: int
     step: int
     attempt: int = 0
+    micro: int = 0
+    num_micro: int = 1
+    counted: int = field(default=0, compare=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """The size on a link: that of the count of targets, where it is sent."""
+        return 8 if self.counted else 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the step ends with this micro-batch."""
+        return self.micro + 1 == self.num_micro
+
+    @property
+    def untold(self) -> StepId:
+        """The same for parties that need not know how many targets the step has."""
+        return replace(self, counted=0) if self.counted else self
 
     def stream(self, seed: int, purpose: str) -> int:
         """Derive the seed of this step's random stream for a purpose, such as ``"dropout"``."""
-        return derive(seed, self.owner, "round", self.round, "step", self.step, purpose)
+        micro = ("micro", self.micro) if self.micro else ()
+        return derive(seed, self.owner, "round", self.round, "step", self.step, purpose, *micro)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +156,17 @@ class NonFiniteLoss(ArithmeticError):
 
     def __reduce__(self) -> tuple[type[NonFiniteLoss], tuple[str, int, int, float]]:
         return type(self), (self.owner, self.round, self.step, self.value)
+
+
+class NonFiniteNorm(NonFiniteLoss):
+    """Raised when the norm of a step's gradients, which are to be clipped, is NaN or infinite."""
+
+    def __init__(self, owner: str, round: int, step: int, value: float) -> None:
+        super().__init__(owner, round, step, value)
+        self.args = (
+            f"the norm of the gradients of {owner} is {value} in round {round + 1}, step {step + 1}, so that they "
+            f"cannot be clipped; lower the learning rate or look at this owner's data",
+        )
 
 
 class StaleCall(RuntimeError):

@@ -24,6 +24,7 @@ from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext, StepId
 from raysplit.cluster.contract import Given, Promise
+from raysplit.models.adapters.gap import Terms
 from raysplit.models.spec import ModelSpec
 
 Weights = Mapping[str, Tensor]
@@ -146,6 +147,26 @@ class NodeHandle(PartyHandle, Protocol):
         Returns this owner's mean loss, and the gradient of its ``z`` at the weights before the step.
         """
 
+    def clip(self, step_id: StepId, norms: Mapping[int, Tensor]) -> Promise[Tensor]:
+        """Complete the step of the last part, and return the factor [] on all gradients of the step.
+
+        Args:
+            step_id: the owner's step.
+            norms: the norms [T] of the gradients of all other parts, by number of the part.
+
+        Raises:
+            NonFiniteNorm: if the norm of the model is NaN or infinite.
+        """
+
+    def norms(self, step_id: StepId) -> Promise[Tensor]:
+        """Return the norms [T] of the gradients of the owner's replica, after its backward pass."""
+
+    def update(self, step_id: StepId, factor: Tensor) -> Promise[None]:
+        """Apply the gradients of the owner's replica, multiplied by a factor []."""
+
+    def lora_gap(self) -> Promise[Terms | None]:
+        """Return what the latest average lost by averaging the factors of adapters; None without adapters."""
+
     def absent(self) -> Promise[list[str]]:
         """Return the names of the owners for which others wait at this node."""
 
@@ -196,6 +217,9 @@ class AggregatorHandle(PartyHandle, Protocol):
 
     def load_weights(self, state: Given[Weights]) -> Promise[None]:
         """Set the weights that `current` returns until the next average."""
+
+    def lora_gap(self) -> Promise[Terms | None]:
+        """Return what the latest average lost by averaging the factors of adapters; None without adapters."""
 
     def absent(self) -> Promise[list[str]]:
         """Return the names of the owners for which others wait here."""

@@ -89,6 +89,9 @@ class Algorithm(Deployment, ABC):
     with the reason; a run that sets one is refused. See `raysplit.algorithms.unused`."""
     losses: ClassVar[tuple[str, ...]] = ()
     """The losses that the method can train with; empty for any."""
+    clips_models: ClassVar[bool] = False
+    """Whether the parts of a model exchange the norms of their gradients, so that they can be clipped as one. Where the
+    owners hold the whole model, nothing needs to be exchanged."""
     can_be_simulated: ClassVar[bool] = True
     """Whether a round runs the same calls whatever the tensors' values, so that sizes suffice to simulate it."""
 
@@ -166,6 +169,8 @@ class Algorithm(Deployment, ABC):
 
     def lr_scale(self, round: int) -> float:
         """The schedule's factor on every learning rate in this round, counted from 0."""
+        if self.setting.lr_schedule_per == "step":
+            return 1.0
         return SCHEDULES[self.setting.lr_schedule](round, self.setting.rounds)
 
     def available(self, round: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -12,12 +13,14 @@ from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
+from raysplit.actors.steps.rules import StepRules
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle, OwnerHandle
 from raysplit.algorithms.resumable import Resumable
 from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, placed
 from raysplit.cluster.contract import Cluster, Handle, PartySpec
 from raysplit.data.batches import LocalTraining
 from raysplit.models.frozen import trained_state
+from raysplit.schedulers.learning_rate import StepRates
 
 
 class Deployment(Resumable):
@@ -55,9 +58,29 @@ class Deployment(Resumable):
             optimizer=setting.optimizer if index == 0 else setting.server_optimizer,
             seed=setting.seed,
             buffers=setting.buffers,
+            rules=self.step_rules,
             device=setting.device,
         )
         return replace(recipe, **changes)
+
+    @property
+    def step_rules(self) -> StepRules:
+        """The rules of the steps of all parts."""
+        setting = self.setting
+        per_step = setting.lr_schedule if setting.lr_schedule_per == "step" else "constant"
+        rates = None
+        if setting.warmup_steps or per_step != "constant":
+            rates = StepRates(
+                schedule=per_step,
+                rounds=setting.rounds,
+                steps=max(self.local_training(name).num_steps(self.num_steps(name)) for name in setting.owners),
+                warmup_steps=setting.warmup_steps,
+            )
+        return StepRules(rates=rates, clip=setting.clip, precision=setting.precision, recompute=setting.recompute)
+
+    @abstractmethod
+    def num_steps(self, owner: str) -> int:
+        """Mini-batches of an owner in a round."""
 
     def owner_parties(self, *recipes: PartRecipe) -> list[PartySpec]:
         """Describe every owner of the setting, each with its own samples and these parts, in owner order."""

@@ -10,6 +10,7 @@ from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import BufferPolicy
 from raysplit.actors.records import OwnerReport
+from raysplit.actors.steps.rules import ClipRules, Precision
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle
 from raysplit.cluster.contract import Handle, PartySpec
 from raysplit.data.batches import LocalTraining
@@ -17,6 +18,7 @@ from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
+from raysplit.schedulers.learning_rate import Per
 from raysplit.schedulers.rules import Rules
 from raysplit.tasks import Task
 
@@ -113,6 +115,11 @@ class Setting:
         validators: parties that hold validation samples, on which a method may base decisions.
         rounds: rounds of one training.
         lr_schedule: name in `raysplit.schedulers.learning_rate.SCHEDULES`.
+        lr_schedule_per: whether the schedule counts rounds or steps.
+        warmup_steps: steps of the run over which learning rates rise linearly from near 0; 0 for none.
+        clip: clipping of gradients; None leaves them as they are.
+        precision: number type of forward passes in training.
+        recompute: whether parts keep only their inputs between forward and backward.
         updates: rules that refuse updates and combine the accepted ones.
         cohort: rules for how long a round waits and for whom.
         cohort_size: owners drawn per round; None takes all.
@@ -135,6 +142,11 @@ class Setting:
     validators: tuple[PartySpec, ...] = ()
     rounds: int = 1
     lr_schedule: str = "constant"
+    lr_schedule_per: Per = "round"
+    warmup_steps: int = 0
+    clip: ClipRules | None = None
+    precision: Precision = "full"
+    recompute: bool = False
     updates: UpdateRules = field(default_factory=UpdateRules)
     cohort: CohortRules = field(default_factory=CohortRules)
     cohort_size: int | None = None

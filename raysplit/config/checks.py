@@ -108,6 +108,10 @@ def _given(config: RunConfig) -> dict[str, Any]:
         for key in type(section).model_fields
     }
     by_kind = {f"links.{rule.kind}": rule for rule in config.links.rules}  # a rule sets the codec of its kind
+    values |= {
+        f"model.{key}": (getattr(config.model, key), default)
+        for key, default in (("precision", "full"), ("recompute", False), ("freeze", ()), ("train", ()), ("lora", None))
+    }
     return {**by_kind, **{key: value for key, (value, default) in values.items() if value != default}}
 
 

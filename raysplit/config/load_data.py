@@ -28,7 +28,7 @@ from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
 from raysplit.data.targets.of_samples import kind_of
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.models.spec import ModelSpec
-from raysplit.models.token_limits import limits_of
+from raysplit.models.token_limits import check_tokens, limits_of
 from raysplit.registry import number_of
 from raysplit.seeding import derive, generator
 
@@ -172,6 +172,31 @@ def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indic
     return parts, tests
 
 
+def prepared(data: DataSet, parts: Sequence[np.ndarray]) -> DataSet:
+    """Return the data set once it is known whose training samples are whose."""
+    return data if data.prepare is None else data.prepare(data, _by_owner(parts))
+
+
+def whole(config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]) -> DataSet:
+    """Load the data as a model gets them, also where the owners decide what these are."""
+    data = within_positions(config, load(config), spec_of)
+    return data if data.prepare is None else prepared(data, divided(config, data)[0])
+
+
+def ready(
+    config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]
+) -> tuple[DataSet, list[Indices], list[Indices] | None]:
+    """Load and divide the data, and return them as a model gets them, with the indices of each owner's samples.
+
+    Raises ``ValueError`` for tokens that the model does not know, and for samples that are longer than it takes.
+    """
+    data = within_positions(config, load(config), spec_of)
+    parts, tests = divided(config, data)
+    data = prepared(data, parts)
+    check_tokens(data, spec_of(data), parts)
+    return data, parts, tests
+
+
 def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
     """Load the data of a configuration, and return what they hold and what is done with them.
 
@@ -186,7 +211,8 @@ def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
         found, _, parts = streamed_owners(config)
         return data_record(found.outline, config.data.name, _by_owner(parts))
     data = load(config)
-    return data_record(data, config.data.name, _by_owner(divided(config, data)[0]) if with_owners else None)
+    parts = divided(config, data)[0] if with_owners or data.prepare is not None else []
+    return data_record(prepared(data, parts), config.data.name, _by_owner(parts) if with_owners else None)
 
 
 def about(config: RunConfig, data: DataSet, parts: Sequence[np.ndarray]) -> Record:

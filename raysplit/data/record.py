@@ -19,6 +19,7 @@ from raysplit.data.labels import NO_LABEL, has_target, listed, without_samples
 from raysplit.data.reading import AS_FOUND
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.ragged import Ragged
+from raysplit.data.tables.statistics import answer_bytes
 from raysplit.data.transforms import Transform, transformed
 
 MAX_OWNERS = 1000
@@ -64,6 +65,8 @@ def data_record(data: DataSet, name: str, owners: Mapping[str, Indices] | None =
         "done": list(data.done),
         "targets": targets,
     }
+    if data.statements:
+        record["statements"] = [each.plain(answer_bytes(data.statements)) for each in data.statements]
     if owners is not None:
         record["owners"] = _owners(data, owners, is_outline)
     return record | {

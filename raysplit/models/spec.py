@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back
+from raysplit.models.adapters.tuning import Tuning
+from raysplit.models.adapters.weights import digest
 from raysplit.models.cutting.dropout import SeededDropout, seed_dropouts
 from raysplit.models.cutting.places import Place, places_of
 from raysplit.models.cutting.raw_inputs import sent_inputs
@@ -47,6 +49,7 @@ class ModelSpec:
         seed: seed of the initial weights, which come from the stream ``(seed, "model")``.
         dtype: "float32", "float64", "bfloat16" or "float16"; weights are drawn in float32 and then converted.
         given: the model itself, where a Python program passed an object instead of a name.
+        tuning: which of its weights are trained, adapters among them, and the file that they begin from.
 
     Raises:
         ValueError: for fewer than one class, an unknown dtype, and inputs that disagree with ``input_shape``.
@@ -65,6 +68,7 @@ class ModelSpec:
     seed: int
     dtype: str = "float32"
     given: GivenModel | None = None
+    tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
@@ -74,9 +78,9 @@ class ModelSpec:
         inputs, input_shape = described(self.inputs, self.input_shape)
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
-        for field in ("options", "sizes"):
-            pairs = sorted(dict(getattr(self, field)).items())
-            object.__setattr__(self, field, tuple((key, _hashable(value)) for key, value in pairs))
+        for kept in ("options", "sizes"):
+            pairs = sorted(dict(getattr(self, kept)).items())
+            object.__setattr__(self, kept, tuple((key, _hashable(value)) for key, value in pairs))
 
     def example(self, rows: int = 1, *, generator: torch.Generator | None = None) -> Values:
         """Make a batch of ``rows`` rows that this model takes, without real samples (see `example_batch`)."""
@@ -105,6 +109,15 @@ class ModelSpec:
     def fixed_state(self) -> dict[str, Tensor]:
         """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""
         return {key: value.clone() for key, value in _fixed_state(self).items()}
+
+    def require_base(self) -> None:
+        """Read the file of base weights, where there is one. Raises ``ValueError`` where it is missing or another."""
+        if self.tuning.weights is not None:
+            _prototype(self)
+
+    def frozen_parameters(self, device: str = "cpu") -> Mapping[str, nn.Parameter]:
+        """Return the frozen weights that all parts of this process share, by name; never write to them."""
+        return _frozen_parameters(self, device) if type(self).build is ModelSpec.build else {}
 
     def _whole(self) -> nn.Module:
         model = self.build()
@@ -161,7 +174,7 @@ def _prototype(spec: ModelSpec) -> nn.Module:
     _refuse_own_dtype(spec, model)
     _refuse_hooks(spec, model)
     _say_converted_buffers(spec, model)
-    return model.to(DTYPES[spec.dtype])
+    return spec.tuning.applied(model.to(DTYPES[spec.dtype]), spec.seed)
 
 
 def _refuse_own_dtype(spec: ModelSpec, model: nn.Module) -> None:
@@ -198,9 +211,28 @@ def _refuse_hooks(spec: ModelSpec, model: nn.Module) -> None:
 @lru_cache(maxsize=4)
 def _fixed_state(spec: ModelSpec) -> dict[str, Tensor]:
     # Cached, because every evaluation asks for each model's, and most have none.
-    model = spec.build()
+    model = _prototype(spec) if type(spec).build is ModelSpec.build else spec.build()
     state, fixed = model.state_dict(), fixed_names(model)
     return {key: value for key, value in state.items() if key in fixed}
+
+
+@lru_cache(maxsize=4)
+def base_of(spec: ModelSpec) -> dict[str, str]:
+    """Return the digest of the frozen weights, and the path of those that were read; empty where all are trained."""
+    fixed = _fixed_state(spec)
+    if not fixed:
+        return {}
+    path = {} if spec.tuning.weights is None else {"path": spec.tuning.weights.path}
+    return {"digest": digest(fixed), **path}
+
+
+@lru_cache(maxsize=4)
+def _frozen_parameters(spec: ModelSpec, device: str) -> dict[str, nn.Parameter]:
+    frozen = {name: p for name, p in _prototype(spec).named_parameters(remove_duplicate=False) if not p.requires_grad}
+    if torch.device(device).type == "cpu":
+        return frozen
+    moved = {id(p): nn.Parameter(p.detach().to(device), requires_grad=False) for p in frozen.values()}
+    return {name: moved[id(p)] for name, p in frozen.items()}
 
 
 @lru_cache(maxsize=4)

@@ -6,14 +6,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
-from raysplit.data.inputs import Input, described
-from raysplit.models import deep_nets, small_nets
+from raysplit.data.inputs import UNNAMED, Input, described
+from raysplit.models import deep_nets, sequence_nets, small_nets
 from raysplit.models.classifier.build import multi_task
 from raysplit.models.dense.net import mas
+from raysplit.models.dense.unet import unet
 from raysplit.models.given_model import called
-from raysplit.models.unet import unet
 from raysplit.options import checked_options
 from raysplit.registry import IMPORT_PATH, imported, known, unknown
 
@@ -27,6 +28,9 @@ BUILDERS: Mapping[str, Builder] = {
     "cnn": small_nets.cnn,
     "cnn4": small_nets.cnn4,
     "cnn_cifar": small_nets.cnn_cifar,
+    "cnn1d": sequence_nets.cnn1d,
+    "lstm": sequence_nets.lstm,
+    "text_transformer": sequence_nets.text_transformer,
     "resnet18_cifar": deep_nets.resnet18_cifar,
     "resnet101_mpsl": deep_nets.resnet101_mpsl,
     "vgg19_mpsl": deep_nets.vgg19_mpsl,
@@ -34,8 +38,10 @@ BUILDERS: Mapping[str, Builder] = {
     "mas": mas,
     "multi_task": multi_task,
 }
-_FROM_DATA = ("input_shape", "num_classes", "classes", "tasks")
+_FROM_DATA = ("input_shape", "num_classes", "classes", "tasks", "vocab_size")
 """Parameters of builders that the data set gives; ``model.tasks`` chooses among its tasks."""
+OF_TOKENS = ("text_transformer",)
+"""Networks that take tokens."""
 TORCHVISION_FAMILIES = ("resnet", "resnext", "wide_resnet", "vgg", "mobilenet_v3", "efficientnet")
 
 
@@ -81,6 +87,8 @@ def build_model(
     if ":" in name:
         about_data = {"input_shape": input_shape, "num_classes": num_classes, "inputs": inputs, **(data_sizes or {})}
         return _from_import_path(name, about_data, options)
+    if name in OF_TOKENS:
+        return _of_tokens(name, inputs, input_shape, num_classes, data_sizes or {}, options)
     if not input_shape or any(not entry.dtype.is_floating_point for entry in inputs.values()):
         kinds = ", ".join(f"{key} ({entry.dtype}, {entry.shape})" for key, entry in inputs.items())
         raise ValueError(
@@ -107,6 +115,30 @@ def checked_model_options(name: str, options: Mapping[str, Any], section: str = 
     by_data = {key: value for key, value in options.items() if key == "tasks" and name == "multi_task"}
     own = {key: value for key, value in options.items() if key not in by_data}
     return by_data | checked_options(BUILDERS[name], own, name=name, section=section, given=_FROM_DATA)
+
+
+def _of_tokens(
+    name: str,
+    inputs: Mapping[str, Input],
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    sizes: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> nn.Module:
+    """Build a model that takes one input of tokens [T]."""
+    (first, entry), *others = inputs.items()
+    if others or entry.dtype != torch.int64 or len(entry.shape) != 1 or "vocab_size" not in sizes:
+        kinds = ", ".join(f"{key} ({entry.dtype}, {entry.shape})" for key, entry in inputs.items())
+        raise ValueError(
+            f"model {name!r} takes one input of tokens [T] with a vocabulary, and the data have {kinds}; take text or "
+            f"an .npz file with ids (data.mask: false leaves the mask out), or another model"
+        )
+    if first != UNNAMED:
+        raise ValueError(
+            f"model {name!r} takes one unnamed input and the data name theirs {first!r}; call the array x, with "
+            f"data.values: ids"
+        )
+    return BUILDERS[name](input_shape, num_classes, vocab_size=sizes["vocab_size"], **options)
 
 
 def _torchvision_names() -> list[str]:

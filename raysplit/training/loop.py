@@ -24,11 +24,11 @@ from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import DIVERGED, Row, RunFolder
 from raysplit.runs.metric import to_targets
 from raysplit.runs.result import CUT_SHORT, Meter, Result
-from raysplit.runs.rows import Ledger
+from raysplit.runs.rows import Ledger, with_statements
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.controls import Controls
-from raysplit.training.divergence import measure_batch_divergence, measure_divergence
+from raysplit.training.divergence import measure_divergence, measure_round
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
 from raysplit.training.metrics import is_best, owner_table, stop_reason, task_summary, wanted_targets
 from raysplit.training.model_checks import checked_parties
@@ -209,18 +209,19 @@ class _Loop:
         rules, algorithm = self._experiment.evaluation, self._algorithm
         measured = rules.divergence_every is not None and round % rules.divergence_every == 0
         divergence = await measure_divergence(algorithm) if measured else {}
+        rate, attempt = algorithm.lr_scale(round), self._safety.attempts
         before, started = await self._cluster.traffic(), time.perf_counter()
-        context = algorithm.context(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
-        context = await algorithm.weighted(context)
-        report = await algorithm.round(replace(context, record_gradients=measured))
+        context = await algorithm.weighted(algorithm.context(round, cohort, lr_scale=rate, attempt=attempt))
+        context = replace(context, record_gradients=measured)
+        report = await algorithm.round(context)
         seconds = time.perf_counter() - started
-        moved = difference(await self._cluster.traffic(), before)
+        moved = with_statements(difference(await self._cluster.traffic(), before), round, self._experiment.about_data)
         self._idle.tell(round, moved)
         loads = await self._cluster.party_loads() if self._idle.codes or self._meter is not None else []
         if self._meter is not None:
             self._meter.deployed(algorithm.latecomers())
             self._meter.round_measured(moved, loads)
-        divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
+        divergence |= await measure_round(algorithm, context)
         row = self._ledger.entry(context, report, seconds, moved, loads) | divergence | self._members.row()
         if round == algorithm.num_rounds - 1 or (round + 1) % rules.every == 0:
             row |= await self._evaluate(round)

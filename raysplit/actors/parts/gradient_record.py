@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from raysplit.actors.parts.part import TrainablePart
+from raysplit.actors.steps.clip import trained_parameters
 
 
 class GradientRecord:
     """A record that sums the gradients of every step of a part, until `close`."""
 
     def __init__(self, part: TrainablePart) -> None:
-        self._parameters = list(part.module.parameters())
+        self._parameters = trained_parameters(part.module)
         self._sum = torch.zeros(sum(p.numel() for p in self._parameters), dtype=torch.float64)
         self._num_steps = 0
         self._part = part

@@ -27,7 +27,7 @@ from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE
+from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE, OWN_PASSES
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.data.inputs import feed
 from raysplit.models.classifier.spec import ClassifierSpec
@@ -93,7 +93,7 @@ class FedEM(Algorithm):
     name = "fedem"
     can_be_simulated = False
     title = "FedEM"
-    unused = {**NO_NODE, **NO_COMMON_MODEL}
+    unused = {**NO_NODE, **NO_COMMON_MODEL, **OWN_PASSES}
     losses = ("cross_entropy",)  # samples are weighted by their likelihood
     options_type: ClassVar[type[Options]] = FedEMOptions
 

@@ -28,7 +28,7 @@ from raysplit.runs.folder import Row
 from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members
-from raysplit.training.recovery.start import misfits_named, require_parties, require_same_form, require_weights
+from raysplit.training.recovery.start import misfits_named, require_model, require_parties, require_same_form, snapshot
 from raysplit.training.recovery.watch import RoundOverdue, attended
 
 logger = logging.getLogger(__name__)
@@ -148,10 +148,10 @@ class Safety:
         states = await self._attended(self._algorithm.party_states(self._present))
         absent = [p.name for p in self._own if p.name not in self._algorithm.handles]
         states |= {name: before[name] for name in absent if name in before}
-        self.last = Checkpoint(
+        self.last = snapshot(
+            self._algorithm,
             fingerprint=self.fingerprint,
             parties=map_tensors(lambda t: t.clone(), states),
-            memory=self._algorithm.state_dict(),
             attempts=self.attempts,
             excluded=sorted(self._excluded),
             settings=self.settings,
@@ -202,7 +202,7 @@ class Safety:
         """Restore a checkpoint that was read from a file; raise `CheckpointRefused` where it does not fit the run."""
         algorithm, kept = self._algorithm, checkpoint.parties
         is_fixed = isinstance(self._members, Everybody) and not algorithm.on_offer
-        require_weights(kept, algorithm.setting.spec.build().state_dict())
+        require_model(checkpoint, algorithm.setting.spec)
         with misfits_named(but=RECOVERABLE):
             if is_fixed and type(algorithm).party_states is Resumable.party_states:
                 require_parties(kept, algorithm.durable(self._present))

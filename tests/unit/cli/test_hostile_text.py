@@ -17,9 +17,9 @@ import yaml
 from bad_servers import BadServer, reply, says
 from commands import shell
 from PIL import Image
-from raysplit.cluster.on_ray.place_log import FORMAT, Lines
 
 from raysplit.api import compare
+from raysplit.cluster.on_ray.home import FORMAT, Lines
 from raysplit.registry import one_line, printable
 from raysplit.serving.transport import shown
 
