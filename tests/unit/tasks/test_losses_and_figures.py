@@ -62,7 +62,7 @@ def test_losses_by_hand(kind: str, output: list[Any], y: list[Any], loss: float)
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_nothing_counted_is_a_loss_of_0_without_gradients(kind: str) -> None:
     task, output, y = example(kind)
-    y[:] = NAN if y.is_floating_point() else task.ignore_index
+    y.fill_(NAN if y.is_floating_point() else task.ignore_index or 0)
     output.requires_grad_()
     loss = task(output, y)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -223,7 +223,7 @@ def test_mean_and_deviation_of_owners_are_those_of_all_rows() -> None:
     task = make_task("regression", 2)
     y = torch.randn(50, 2, generator=torch.Generator().manual_seed(3)).double() * 7 + 1000
     y[4, 0] = NAN
-    merged = task.merged([task.statistic(part) for part in torch.split(y, [3, 40, 7])])  # type: ignore[no-untyped-call]
+    merged = task.merged([task.statistic(part) for part in torch.split(y, [3, 40, 7])])
     found = task.prepared(merged).units()
     known = y[~y[:, 0].isnan(), 0]
     assert found["mean"] == pytest.approx([float(known.mean()), float(y[:, 1].mean())], rel=1e-12)
@@ -232,7 +232,7 @@ def test_mean_and_deviation_of_owners_are_those_of_all_rows() -> None:
 
 def test_metrics_of_torchmetrics_are_sums() -> None:
     pytest.importorskip("torchmetrics")
-    wanted = [
+    wanted: list[Any] = [
         "torchmetrics:MulticlassF1Score",
         {"name": "torchmetrics:MulticlassAccuracy", "average": "micro", "label": "acc"},
     ]
