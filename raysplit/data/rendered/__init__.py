@@ -6,6 +6,7 @@
 * `shapes3d`: `load_shapes3d`, the published 3D Shapes or a rendering of them.
 * `shapes3d_grid`: the six factors of 3D Shapes and the split by hue.
 * `shapes3d_render`: the rendering of one 3D Shapes scene.
+* `wrist`: `load_wrist`, movements by sensors that persons wear.
 * `stand_ins`: `load_medic_like` and `load_faces_like`, drawings with the tasks of MEDIC and FACES.
 
 `raysplit.data.datasets.load_dataset` has all of these by name.
