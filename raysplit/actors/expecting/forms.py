@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.actors.parts.leaves import as_tuple
-from raysplit.actors.parts.stage import PartRecipe, Stage
+from raysplit.actors.parts.stage import PartRecipe, Stage, is_trained_before
 from raysplit.cluster.arriving.forms import ANY, Expected, Form
 from raysplit.cluster.contract import current_samples
 from raysplit.data.inputs import example_batch, feed
@@ -31,15 +31,17 @@ _ROWS, _LENGTHS = (2, 3), (16, 11)
 def crossing(recipe: PartRecipe) -> tuple[Form, ...]:
     """Return the forms of the tensors that a part receives from the part before it."""
     spec = recipe.spec
-    return _crossing(spec, 0 if isinstance(spec, ClassifierSpec) else recipe.cuts[recipe.index - 1])
+    cut = 0 if isinstance(spec, ClassifierSpec) else recipe.cuts[recipe.index - 1]
+    return _crossing(spec, cut, recipe.rules.precision == "bf16")
 
 
 @lru_cache(maxsize=64)
-def _crossing(spec: ModelSpec, cut: int | str) -> tuple[Form, ...]:
+def _crossing(spec: ModelSpec, cut: int | str, in_bf16: bool) -> tuple[Form, ...]:
     before = spec.parts((cut,))[0].eval()
-    one, other = (_outputs(before, spec, rows, _LENGTHS[0]) for rows in _ROWS)
     is_ragged = any(entry.ragged for entry in dict(spec.inputs).values())
-    shorter = _outputs(before, spec, _ROWS[0], _LENGTHS[1]) if is_ragged else one
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=in_bf16):
+        one, other = (_outputs(before, spec, rows, _LENGTHS[0]) for rows in _ROWS)
+        shorter = _outputs(before, spec, _ROWS[0], _LENGTHS[1]) if is_ragged else one
     return tuple(
         Form(_shape(a.shape, b.shape, c.shape), a.dtype, may_be_infinite=bool(torch.isinf(a).any()))
         for a, b, c in zip(one, other, shorter, strict=True)
@@ -114,6 +116,8 @@ def of_owner(content: str, stages: Sequence[Stage], recipes: Sequence[PartRecipe
         loss: name of the loss, or the task.
     """
     if "gradients" in content:
+        if not _returns(recipes[0]):
+            return Expected(tensors=(), loss=_sign(loss))
         outputs = stages[0].part.outputs
         like: Sequence[Form | Tensor] = outputs or _behind(recipes[0])
         return Expected(tensors=like, rows=None if outputs else _batch_rows(), loss=_sign(loss))
@@ -122,6 +126,11 @@ def of_owner(content: str, stages: Sequence[Stage], recipes: Sequence[PartRecipe
     if content == "weights?" or content == "weights":
         return part_weights(*recipes)
     return Expected(loss=_sign(loss))
+
+
+def _returns(recipe: PartRecipe) -> bool:
+    """Whether gradients of a part's outputs are sent: something in it or in front of it is trained."""
+    return is_trained_before(recipe.spec, recipe.cuts, recipe.index + 1)
 
 
 def _sign(loss: Any) -> str:
@@ -155,7 +164,7 @@ def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: Any, gi
         forms = crossing(recipe)
         return Expected(rows=num_rows(given.get("z"), forms), num_classes=classes_of(recipe, loss))
     if content.startswith("gradients") and stage is not None and stage.part.outputs:
-        return Expected(tensors=stage.part.outputs)
+        return Expected(tensors=stage.part.outputs if _returns(recipe) else ())
     if content == "weights":
         return part_weights(recipe)
     return Expected(infinite=infinite_in(recipe.spec) if content == "state" else ())

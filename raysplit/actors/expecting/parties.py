@@ -34,7 +34,8 @@ class ExpectsAtOwner:
         """Return what is expected of a value that another party sends."""
         if content == "weights" and "states" in given:  # a whole model to evaluate
             return whole_model(self._recipes[0].spec, len(given["states"]))
-        expected = of_owner(content, self._stages, self._recipes, self._training.loss)
+        stages = self._stages if "gradients" in content else ()  # no parts are built or unpacked for the other checks
+        expected = of_owner(content, stages, self._recipes, self._training.loss)
         return expected._replace(tell=self._received.note, told=self._told_by.add)
 
     def largest_gradient(self) -> ReceivedGradient | None:

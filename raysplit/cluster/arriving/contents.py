@@ -74,6 +74,8 @@ def _announced(value: Any) -> Any:
 def _tensors_form(noun: str, value: Any, wanted: Expected, source: str) -> str | None:
     values = value if isinstance(value, tuple) else (value,)
     found = [_announced(v) for v in values]
+    if not found and wanted.tensors is not None and not wanted.tensors:
+        return None  # nothing in front is trained
     if not found or any(each is None for each in found):
         return f"{shown(value if len(values) != 1 else values[0])} for {noun}"
     forms, rows = wanted.tensors, wanted.rows

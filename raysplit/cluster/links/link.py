@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.cluster.arriving.check import Due, expected, require_form, require_numbers
+from raysplit.cluster.arriving.forms import Expected
 from raysplit.cluster.arriving.verbs import VERBS as HELD
 from raysplit.cluster.arriving.verbs import Holds, of_own
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
@@ -44,6 +45,7 @@ class Link:
     def __init__(self, network: Network | None = None) -> None:
         self.network = network
         self.parties: dict[str, Any] = {}
+        self._latest: tuple[Any, ...] | None = None
         self._carried: dict[tuple[str, str], list[Any]] = {}  # bytes, messages, bytes by kind; by (source, destination)
 
     def crossings(self, own: Mapping[str, Crossing]) -> Mapping[str, Crossing]:
@@ -82,9 +84,22 @@ class Link:
             self._count(source, destination, kind, num_bytes, num_bytes)
         if due is not None:
             wanted = expected(self.parties.get(destination), source, destination, due)
+            if self._is_known(source, value, due, wanted):
+                return value
             require_form(value, due, source, destination, wanted)
             require_numbers(value, due, source, destination, wanted)
         return value
+
+    def _is_known(self, source: str, value: Any, due: Due, wanted: Expected) -> bool:
+        """Return whether these weights were the latest to be checked, as when all owners of a process start from them.
+
+        What a party sends is not changed afterwards.
+        """
+        if wanted.weights is None or not isinstance(value, Mapping):
+            return False
+        rest = source, due.content, wanted._replace(weights=None, tell=None, told=None)
+        before, self._latest = self._latest, (value, wanted.weights, rest)
+        return before is not None and before[0] is value and before[1] is wanted.weights and bool(before[2] == rest)
 
     def _count(self, source: str, destination: str, kind: Kind, num_bytes: int, raw_bytes: int) -> None:
         ends = source, destination

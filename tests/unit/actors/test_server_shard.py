@@ -18,6 +18,8 @@ from raysplit.models.spec import ModelSpec
 class Other:
     """Another server, which answers when it is allowed to."""
 
+    name = "server-1"
+
     def __init__(self) -> None:
         self.allowed = asyncio.Event()
         self.came: list[tuple[int, Offer]] = []

@@ -112,7 +112,7 @@ def test_a_model_that_is_no_program_is_told_in_one_message(
         ),
         (["resume", "runs/whole"], "has finished; there is nothing left to do"),
         (["list", "--root", "elsewhere"], "there are no runs in elsewhere; start one with raysplit train"),
-        (["export", "whole", "model.onnx"], "it must end in .pt for weights or .pt2 for a program"),
+        (["export", "whole", "model.onnx"], "it must end in .pt or .safetensors for weights, or .pt2 for a program"),
         (["export", "whole", "model.pt", "--model", "owner-0"], "has one model; leave --model out"),
     ],
 )

@@ -39,7 +39,7 @@ def test_the_demo_ends_with_table_picture_and_verdict(tmp_path: Path) -> None:
     seeds = {yaml.safe_load((folder / name / "config.yaml").read_text())["seed"] for name in LEARNING_RATES}
     assert seeds == {0}
     assert f"picture: {folder / 'comparison.png'}" in result.output
-    assert result.output.splitlines()[-2].startswith("Test accuracy after 1 rounds: ")
+    assert result.output.splitlines()[-2].startswith("Test accuracy after 1 round: ")
 
 
 def reported(label: str, accuracy: float) -> RunReport:

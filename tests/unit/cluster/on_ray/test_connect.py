@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +13,14 @@ from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect,
 
 
 @pytest.fixture
-def fake_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    state = {"up": False}
+def fake_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    state, control = {"up": False}, socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{control.getsockname()[1]}"
     ray = SimpleNamespace(
         init=lambda **_: state.update(up=True),
         shutdown=lambda: state.update(up=False),
         is_initialized=lambda: state["up"],
+        get_runtime_context=lambda: SimpleNamespace(gcs_address=address),
         cluster_resources=lambda: {"CPU": 2.0},
         job_config=SimpleNamespace(JobConfig=SimpleNamespace),
         _private=SimpleNamespace(ray_constants=SimpleNamespace(ENABLE_RAY_CLUSTER=True)),
@@ -27,7 +31,8 @@ def fake_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    return ray
+    with control:
+        yield ray
 
 
 def test_a_session_that_was_started_meanwhile_ends(fake_ray: SimpleNamespace) -> None:
