@@ -99,6 +99,7 @@ def without_dropout(module: nn.Module, *, training: bool) -> nn.Module:
     for child in module.modules():
         if isinstance(child, Keyed):
             child.keep_everything()
-        if isinstance(getattr(child, "attention_dropout", None), float):
-            child.attention_dropout = 0.0
+        for rate in ("attention_dropout", "dropout"):  # of functions in forward
+            if isinstance(getattr(child, rate, None), float):
+                setattr(child, rate, 0.0)
     return module.train(training)

@@ -151,8 +151,8 @@ class Crossings:
         if not tied:
             return f"{name!r} is used before and after it"
         return (
-            f"{name!r} is used before it and, as {tied[0]!r}, after it; give both ends to the owner (algorithm mpsl), "
-            f"or untie them (Hugging Face: model.tie_word_embeddings: false)"
+            f"{name!r} is used before it and, as {tied[0]!r}, after it; untie them (Hugging Face: "
+            f"model.tie_word_embeddings: false)"
         )
 
     def _objection_without_gradient(self, position: int) -> str | None:

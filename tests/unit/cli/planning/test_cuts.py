@@ -79,3 +79,20 @@ def test_the_cut_that_the_readme_names_is_there() -> None:
     (model,) = re.findall(r"model: \{name: (\w+)\}", text)
     (name,) = re.findall(r"or after a module: (\S+)", text)
     ModelSpec(name=model, input_shape=(3, 32, 32), num_classes=10, seed=0).parts([name])
+
+
+def test_one_place_is_explained() -> None:
+    overrides = (RANDOM, "model.name=unit.cli.planning.test_cuts:Twice")
+    crosses = listed(*overrides, options=("--why", "cat"))
+    assert "the model can be cut at cat, after cat" in crosses
+    assert "crosses, one sample: 14 float32; 56 bytes; raw inputs among it: cat" in crosses
+    assert "weights before 96, after 60" in crosses
+
+
+def test_a_block_of_a_timm_model_is_explained() -> None:
+    pytest.importorskip("timm")
+    options = ("img_size=8", "patch_size=4", "embed_dim=12", "depth=2", "num_heads=2")
+    named = ("model.name=timm:vit_tiny_patch16_224", *(f"model.{option}" for option in options))
+    answer = listed(*named, options=("--why", "blocks.0"))
+    assert "the model can be cut at blocks.0" in answer
+    assert "5x12 float32; 240 bytes; no raw inputs among it" in answer  # four patches and the class token
