@@ -14,7 +14,6 @@ from disturbed import EVERYTHING, changes
 from support import run_on, same, settings, train
 from torch import Tensor
 
-from raysplit.actors.compute_node import ComputeNode
 from raysplit.cluster.codecs.casts import Float16
 from raysplit.cluster.codecs.codec import Arrays, Passage
 from raysplit.cluster.contract import LinkTraffic, PartySpec

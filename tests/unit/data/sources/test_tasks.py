@@ -124,7 +124,7 @@ def test_mistakes_in_a_table_are_named(tmp_path: Path) -> None:
             load_image_table(pictures, table, **({"tasks": ["size"]} | options))
 
     refused("there is no label table", table=tmp_path / "none.csv")
-    refused("has no column 'weight'; its columns are image, size, tone, side", tasks=["weight"])
+    refused("has no column 'weight'; its columns are 'image', 'size', 'tone', 'side'", tasks=["weight"])
     refused("at least one label column", tasks=[])
     refused('row 1: split is \'small\'; it must be "train" or "test"', split_column="size")
     for name, rows, match in [
