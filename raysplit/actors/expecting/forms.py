@@ -18,14 +18,14 @@ from raysplit.actors.parts.leaves import as_tuple
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.cluster.arriving.forms import ANY, Expected, Form
 from raysplit.cluster.contract import current_samples
-from raysplit.data.inputs import example_batch, feed
+from raysplit.data.inputs import example_batch, example_length, feed
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.frozen import trained_state
 from raysplit.models.spec import DTYPES, ModelSpec
 from raysplit.seeding import derive, keyed_draws
 
 _NEVER_NEGATIVE = ("cross_entropy", "mse")
-_ROWS, _LENGTHS = (2, 3), (16, 11)
+_ROWS = (2, 3)
 
 
 def crossing(recipe: PartRecipe) -> tuple[Form, ...]:
@@ -37,9 +37,11 @@ def crossing(recipe: PartRecipe) -> tuple[Form, ...]:
 @lru_cache(maxsize=64)
 def _crossing(spec: ModelSpec, cut: int | str) -> tuple[Form, ...]:
     before = spec.parts((cut,))[0].eval()
-    one, other = (_outputs(before, spec, rows, _LENGTHS[0]) for rows in _ROWS)
-    is_ragged = any(entry.ragged for entry in dict(spec.inputs).values())
-    shorter = _outputs(before, spec, _ROWS[0], _LENGTHS[1]) if is_ragged else one
+    inputs = spec.example_inputs()
+    length = example_length(inputs)
+    one, other = (_outputs(before, spec, rows, length) for rows in _ROWS)
+    is_ragged = any(entry.ragged for entry in inputs.values())
+    shorter = _outputs(before, spec, _ROWS[0], max(1, length * 2 // 3)) if is_ragged else one
     return tuple(
         Form(_shape(a.shape, b.shape, c.shape), a.dtype, may_be_infinite=bool(torch.isinf(a).any()))
         for a, b, c in zip(one, other, shorter, strict=True)
