@@ -272,7 +272,7 @@ def _longer(spec: ModelSpec) -> Values | None:
 def _example_inputs(spec: ModelSpec) -> Inputs:
     inputs = dict(spec.inputs)
     is_ragged = any(entry.ragged for entry in inputs.values())
-    return tuple(within_positions(inputs, spec.build()).items()) if is_ragged else spec.inputs
+    return tuple((within_positions(inputs, spec.build()) if is_ragged else inputs).items())
 
 
 def _traced(spec: ModelSpec) -> TracedModel:
