@@ -31,28 +31,31 @@ _ROWS = (2, 3)
 def crossing(recipe: PartRecipe) -> tuple[Form, ...]:
     """Return the forms of the tensors that a part receives from the part before it."""
     spec = recipe.spec
-    return _crossing(spec, 0 if isinstance(spec, ClassifierSpec) else recipe.cuts[recipe.index - 1])
+    cut = 0 if isinstance(spec, ClassifierSpec) else recipe.cuts[recipe.index - 1]
+    in_bf16 = recipe.rules.precision == "bf16"  # which operators return it differs between kinds of devices
+    return _crossing(spec, cut, torch.device(recipe.device).type if in_bf16 else "cpu", in_bf16)
 
 
 @lru_cache(maxsize=64)
-def _crossing(spec: ModelSpec, cut: int | str) -> tuple[Form, ...]:
-    before = spec.parts((cut,))[0].eval()
+def _crossing(spec: ModelSpec, cut: int | str, device: str, in_bf16: bool) -> tuple[Form, ...]:
+    before = spec.parts((cut,))[0].eval().to(device)
     inputs = spec.example_inputs()
     length = example_length(inputs)
-    one, other = (_outputs(before, spec, rows, length) for rows in _ROWS)
     is_ragged = any(entry.ragged for entry in inputs.values())
-    shorter = _outputs(before, spec, _ROWS[0], max(1, length * 2 // 3)) if is_ragged else one
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=in_bf16):
+        one, other = (_outputs(before, spec, rows, length, device) for rows in _ROWS)
+        shorter = _outputs(before, spec, _ROWS[0], max(1, length * 2 // 3), device) if is_ragged else one
     return tuple(
         Form(_shape(a.shape, b.shape, c.shape), a.dtype, may_be_infinite=bool(torch.isinf(a).any()))
         for a, b, c in zip(one, other, shorter, strict=True)
     )
 
 
-def _outputs(module: nn.Module, spec: ModelSpec, rows: int, length: int) -> tuple[Tensor, ...]:
+def _outputs(module: nn.Module, spec: ModelSpec, rows: int, length: int, device: str) -> tuple[Tensor, ...]:
     inputs = dict(spec.inputs)
     batch = example_batch(inputs, rows, lengths=[length] * rows, dtype=DTYPES[spec.dtype])
     with torch.no_grad(), keyed_draws(derive(spec.seed, "crossing")):
-        return as_tuple(feed(module, batch))
+        return as_tuple(feed(module, spec.cast(batch, device)))
 
 
 def _shape(one: Iterable[int], other: Iterable[int], shorter: Iterable[int]) -> tuple[int, ...]:
