@@ -27,8 +27,9 @@ from raysplit.data.sequences.padding import Padding, padded
 from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
 from raysplit.data.targets.of_samples import kind_of
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
+from raysplit.models.limits import limits_of
 from raysplit.models.spec import ModelSpec
-from raysplit.models.token_limits import check_tokens, limits_of
+from raysplit.models.token_limits import check_tokens
 from raysplit.registry import number_of
 from raysplit.seeding import derive, generator
 
@@ -119,7 +120,7 @@ def within_positions(config: RunConfig, data: DataSet, spec_of: Callable[[DataSe
     padding = padding_of(config, data)
     if not padding.needs_model:
         return data
-    positions = limits_of(spec_of(data)).positions
+    positions = limits_of(spec_of(data).build()).positions
     if positions is None:
         raise ValueError(
             f"data.truncate is true, and the model {config.model.name!r} does not say how many positions it has; set "

@@ -20,7 +20,7 @@ SIDE_NAMES = frozenset({"attention_mask", "position_ids", "token_type_ids"})
 """Names of inputs whose role is ``side`` unless the data set says otherwise."""
 
 EXAMPLE_LENGTH = 16
-"""Length of an example sample in its ragged dimensions."""
+"""Length of an example sample in its ragged dimensions, where the model takes longer ones."""
 
 Role = Literal["private", "side"]
 Values: TypeAlias = Tensor | Mapping[str, Tensor]
@@ -36,6 +36,7 @@ class Input:
         shape: shape of one sample, without the batch dimension; None where the size differs from sample to sample.
         ragged: True exactly when ``shape`` has a None.
         pad: value that fills up shorter samples.
+        longest: largest size that the model takes where sizes differ; None where it does not say.
         role: ``private`` for an input that stays with its owner, ``side`` for one that may be sent (masks, positions).
 
     Raises:
@@ -49,6 +50,7 @@ class Input:
     shape: tuple[int | None, ...]
     ragged: bool = False
     pad: float = 0
+    longest: int | None = None
     role: Role = "private"
 
     def __post_init__(self) -> None:
@@ -136,6 +138,20 @@ def record_of(name: str, value: Tensor) -> Input:
     return Input(dtype=dtype, shape=tuple(value.shape[1:]), role="side" if name in SIDE_NAMES else "private")
 
 
+def example_length(inputs: Mapping[str, Input]) -> int:
+    """Return the length of an example in its ragged dimensions: one less than the longest where the model says it."""
+    return max(1, min([EXAMPLE_LENGTH, *(entry.longest - 1 for entry in inputs.values() if entry.longest is not None)]))
+
+
+def longer_example(inputs: Mapping[str, Input], dtype: torch.dtype, generator: torch.Generator) -> Values | None:
+    """Make a row that is longer by one than the usual example; None where lengths do not differ."""
+    length = example_length(inputs) + 1
+    ragged = [entry for entry in inputs.values() if entry.ragged]
+    if not ragged or any(entry.longest is not None and entry.longest < length for entry in ragged):
+        return None
+    return example_batch(inputs, 1, lengths=[length], dtype=dtype, generator=generator)
+
+
 def example_batch(
     inputs: Mapping[str, Input],
     rows: int,
@@ -149,7 +165,7 @@ def example_batch(
     Args:
         inputs: the record of each input, by name.
         rows: batch size B.
-        lengths: length of each row in the ragged dimensions, padded to the longest; by default `EXAMPLE_LENGTH`.
+        lengths: length of each row in the ragged dimensions, padded to the longest; by default `example_length`.
         dtype: dtype of floating inputs.
         generator: generator that draws floating inputs from a standard normal distribution, instead of zeros.
 
@@ -159,7 +175,7 @@ def example_batch(
     Raises:
         ValueError: when the number of lengths is not ``rows``.
     """
-    lengths = [EXAMPLE_LENGTH] * rows if lengths is None else list(lengths)
+    lengths = [example_length(inputs)] * rows if lengths is None else list(lengths)
     if len(lengths) != rows:
         raise ValueError(f"{len(lengths)} lengths for {rows} rows; give one length per row")
     batch = {name: _example(entry, lengths, dtype, generator) for name, entry in inputs.items()}

@@ -56,6 +56,15 @@ def _load_at_once(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> boo
     return True
 
 
+def frozen_parameters(module: nn.Module, device: str) -> dict[str, nn.Parameter]:
+    """Return the frozen weights of a module by name, on a device."""
+    frozen = {name: p for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    if torch.device(device).type == "cpu":
+        return frozen
+    moved = {id(p): nn.Parameter(p.detach().to(device), requires_grad=False) for p in frozen.values()}
+    return {name: moved[id(p)] for name, p in frozen.items()}
+
+
 def share_frozen(module: nn.Module, shared: Mapping[str, nn.Parameter]) -> None:
     """Replace the frozen weights of a module by those that all parts of a process share, by name."""
     if not shared:

@@ -19,6 +19,7 @@ from raysplit.data.inputs import Input, described, example_batch, kept_back, map
 from raysplit.models.crossing.raw_inputs import sent_inputs
 from raysplit.models.cutting.split import trace
 from raysplit.models.cutting.tracing import arguments
+from raysplit.models.limits import within_positions
 from raysplit.models.optimizer_step import use_up_gradients
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.seeding import torch_generator
@@ -56,7 +57,7 @@ def measure_profile(
     """
     if repeats < 1 or batch_size < 1:
         raise ValueError(f"repeats is {repeats} and batch_size is {batch_size}; both must be at least 1")
-    taken, _ = described(inputs or {}, input_shape)
+    taken = within_positions(described(inputs or {}, input_shape)[0], model)
     x = example_batch(taken, batch_size, generator=torch_generator(0, "profile", "input"))
     traced = trace(model, map_values(lambda value: value[:1], x), kept_back=kept_back(taken))
     units = [_Unit(name=unit) for unit in traced.units]

@@ -12,18 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raysplit.data.inputs import EXAMPLE_LENGTH, Input, Inputs, Values, cast, described, example_batch, kept_back
+from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back, longer_example
 from raysplit.models.adapters.tuning import Tuning
 from raysplit.models.adapters.weights import digest
-from raysplit.models.crossing.places import Place, places_of
+from raysplit.models.crossing.places import Place, first_private_cut, places_of
 from raysplit.models.crossing.raw_inputs import sent_inputs
 from raysplit.models.cutting.dropout import seed_dropouts
 from raysplit.models.cutting.randomness import may_draw
 from raysplit.models.cutting.rewrite import in_place_modules
 from raysplit.models.cutting.split import FrontEnd, check_traced, front_ends, no_front_end, traced_model
 from raysplit.models.cutting.tracing import CannotCut
-from raysplit.models.frozen import fixed_names
+from raysplit.models.frozen import fixed_names, frozen_parameters
 from raysplit.models.given_model import GivenModel, check_built
+from raysplit.models.limits import within_positions
 from raysplit.models.traced_model import CutPoint, TracedModel, train_alike
 from raysplit.models.zoo import build_model
 from raysplit.seeding import derive, keyed_draws, torch_generator
@@ -87,7 +88,11 @@ class ModelSpec:
 
     def example(self, rows: int = 1, *, generator: torch.Generator | None = None) -> Values:
         """Make a batch of ``rows`` rows that this model takes, without real samples (see `example_batch`)."""
-        return example_batch(dict(self.inputs), rows, dtype=DTYPES[self.dtype], generator=generator)
+        return example_batch(self.example_inputs(), rows, dtype=DTYPES[self.dtype], generator=generator)
+
+    def example_inputs(self) -> dict[str, Input]:
+        """Return the records of the inputs with the longest samples that the model says it takes."""
+        return dict(_example_inputs(self))
 
     def cast(self, batch: Values, device: torch.device | str | None = None) -> Values:
         """Convert a transformed batch for this model: floating inputs to its dtype, integers and masks unchanged."""
@@ -115,7 +120,7 @@ class ModelSpec:
 
     def check_cuttable(self) -> None:
         """Raise ``ValueError`` unless the parts of this model compute and learn what the model as written does."""
-        _check_cuttable(self)
+        _check(self, None)
 
     def fixed_state(self) -> dict[str, Tensor]:
         """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""
@@ -167,12 +172,7 @@ class ModelSpec:
 
     def first_private_cut(self) -> int | None:
         """Return the lowest number of units, from 1 on, after which the inputs do not cross; None if there is none."""
-        traced, sent = _traced(self), _sent_inputs(self)
-        last = max(1, len(traced.units) - 1)  # a cut after the last unit would leave nothing for others to train
-        for number, position in enumerate(traced.unit_ends[1 : last + 1], start=1):
-            if not sent[position] and traced.objection(position) is None:
-                return number
-        return None
+        return first_private_cut(_traced(self), _sent_inputs(self))
 
 
 def _hashable(value: Any) -> Any:
@@ -213,24 +213,17 @@ def base_of(spec: ModelSpec) -> dict[str, str]:
 
 @lru_cache(maxsize=4)
 def _frozen_parameters(spec: ModelSpec, device: str) -> dict[str, nn.Parameter]:
-    frozen = {name: p for name, p in _prototype(spec).named_parameters(remove_duplicate=False) if not p.requires_grad}
-    if torch.device(device).type == "cpu":
-        return frozen
-    moved = {id(p): nn.Parameter(p.detach().to(device), requires_grad=False) for p in frozen.values()}
-    return {name: moved[id(p)] for name, p in frozen.items()}
+    return frozen_parameters(_prototype(spec), device)
 
 
 @lru_cache(maxsize=4)
 def _sent_inputs(spec: ModelSpec) -> list[tuple[str, ...]]:
-    return sent_inputs(_traced(spec), dict(spec.inputs), DTYPES[spec.dtype])
+    return sent_inputs(_traced(spec), spec.example_inputs(), DTYPES[spec.dtype])
 
 
 @lru_cache(maxsize=64)
-def _check_cuttable(spec: ModelSpec) -> None:
-    _check(spec, _traced(spec))
-
-
-def _check(spec: ModelSpec, traced: TracedModel) -> None:
+def _check(spec: ModelSpec, front_end: str | None) -> None:
+    traced = _traced(spec) if front_end is None else _traced_by(spec, front_end)
     check_traced(_prototype(spec), traced, _example(spec), _longer(spec))
 
 
@@ -239,7 +232,7 @@ def _chosen(spec: ModelSpec) -> str | None:
     """Return the first front end whose parts compute and learn what the model does, or None."""
     for name in front_ends(spec.front_end):
         try:
-            _check(spec, _traced_by(spec, name))
+            _check(spec, name)
         except CannotCut as reason:
             logger.info("front end %s: %s", name, reason)
         else:
@@ -257,7 +250,7 @@ def _whole_by_graph(spec: ModelSpec) -> bool:
         (graph,), model = _traced_by(spec, "fx").cut([]), spec._whole()
         if train_alike(graph, model):
             return False
-        _check(spec, _traced_by(spec, "fx"))
+        _check(spec, "fx")
     except CannotCut as reason:
         if spec.front_end == "auto" and may_draw(spec._whole()) and _chosen(spec) == "export":
             return True
@@ -271,12 +264,15 @@ def _example(spec: ModelSpec) -> Values:
 
 
 def _longer(spec: ModelSpec) -> Values | None:
-    """Return an example with longer samples where lengths differ."""
-    inputs = dict(spec.inputs)
-    if not any(entry.ragged for entry in inputs.values()):
-        return None
     drawn = torch_generator(spec.seed, "model", "longer example")
-    return example_batch(inputs, 1, lengths=[EXAMPLE_LENGTH + 1], dtype=DTYPES[spec.dtype], generator=drawn)
+    return longer_example(spec.example_inputs(), DTYPES[spec.dtype], drawn)
+
+
+@lru_cache(maxsize=64)
+def _example_inputs(spec: ModelSpec) -> Inputs:
+    inputs = dict(spec.inputs)
+    is_ragged = any(entry.ragged for entry in inputs.values())
+    return tuple((within_positions(inputs, spec.build()) if is_ragged else inputs).items())
 
 
 def _traced(spec: ModelSpec) -> TracedModel:

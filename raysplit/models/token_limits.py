@@ -1,13 +1,11 @@
-"""How many tokens and positions a model knows, and whether the tokens of a data set are within these limits.
+"""Whether the tokens of a data set are within the vocabulary and the positions of its model.
 
-A model says it by attributes (``vocab_size``, ``max_positions``) or by a configuration, as those of Hugging Face do.
-Any other model is run on a row with the largest token, and on a row as long as the longest sample.
+A model that does not say them is run on a row with the largest token, and on a row as long as the longest sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,37 +16,8 @@ from torch import Tensor, nn
 from raysplit.data.inputs import UNNAMED, Values, feed
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.masks import IDS
+from raysplit.models.limits import limits_of
 from raysplit.models.spec import ModelSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenLimits:
-    """What a model says about its tokens; None where it says nothing.
-
-    Attributes:
-        vocabulary: number of tokens.
-        positions: length of the longest sample.
-    """
-
-    vocabulary: int | None
-    positions: int | None
-
-
-def limits_of(spec: ModelSpec) -> TokenLimits:
-    """Return the limits that a model says it has."""
-    model = spec.build()
-    config = getattr(model, "config", None)
-    found = {
-        name: next(
-            (value for source, key in sources if isinstance(value := getattr(source, key, None), int)),
-            None,
-        )
-        for name, sources in (
-            ("vocabulary", ((model, "vocab_size"), (config, "vocab_size"))),
-            ("positions", ((model, "max_positions"), (config, "max_position_embeddings"))),
-        )
-    }
-    return TokenLimits(**found)
 
 
 def id_inputs(data: DataSet) -> list[str]:
@@ -68,7 +37,7 @@ def check_tokens(data: DataSet, spec: ModelSpec, parts: Sequence[npt.NDArray[np.
     names = id_inputs(data)
     if not names:
         return
-    limits = limits_of(spec)
+    limits = limits_of(spec.build())
     for name in names:
         largest = max(_check_known(data, spec, name, limits.vocabulary, side, parts) for side in ("train", "test"))
         if (said := data.sizes.get("vocab_size")) and limits.vocabulary is not None and said > limits.vocabulary:

@@ -18,41 +18,44 @@ from raysplit.actors.parts.leaves import as_tuple
 from raysplit.actors.parts.stage import PartRecipe, Stage, is_trained_before
 from raysplit.cluster.arriving.forms import ANY, Expected, Form
 from raysplit.cluster.contract import current_samples
-from raysplit.data.inputs import example_batch, feed
+from raysplit.data.inputs import example_batch, example_length, feed
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.frozen import trained_state
 from raysplit.models.spec import DTYPES, ModelSpec
 from raysplit.seeding import derive, keyed_draws
 
 _NEVER_NEGATIVE = ("cross_entropy", "mse")
-_ROWS, _LENGTHS = (2, 3), (16, 11)
+_ROWS = (2, 3)
 
 
 def crossing(recipe: PartRecipe) -> tuple[Form, ...]:
     """Return the forms of the tensors that a part receives from the part before it."""
     spec = recipe.spec
     cut = 0 if isinstance(spec, ClassifierSpec) else recipe.cuts[recipe.index - 1]
-    return _crossing(spec, cut, recipe.rules.precision == "bf16")
+    in_bf16 = recipe.rules.precision == "bf16"  # which operators return it differs between kinds of devices
+    return _crossing(spec, cut, torch.device(recipe.device).type if in_bf16 else "cpu", in_bf16)
 
 
 @lru_cache(maxsize=64)
-def _crossing(spec: ModelSpec, cut: int | str, in_bf16: bool) -> tuple[Form, ...]:
-    before = spec.parts((cut,))[0].eval()
-    is_ragged = any(entry.ragged for entry in dict(spec.inputs).values())
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=in_bf16):
-        one, other = (_outputs(before, spec, rows, _LENGTHS[0]) for rows in _ROWS)
-        shorter = _outputs(before, spec, _ROWS[0], _LENGTHS[1]) if is_ragged else one
+def _crossing(spec: ModelSpec, cut: int | str, device: str, in_bf16: bool) -> tuple[Form, ...]:
+    before = spec.parts((cut,))[0].eval().to(device)
+    inputs = spec.example_inputs()
+    length = example_length(inputs)
+    is_ragged = any(entry.ragged for entry in inputs.values())
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=in_bf16):
+        one, other = (_outputs(before, spec, rows, length, device) for rows in _ROWS)
+        shorter = _outputs(before, spec, _ROWS[0], max(1, length * 2 // 3), device) if is_ragged else one
     return tuple(
         Form(_shape(a.shape, b.shape, c.shape), a.dtype, may_be_infinite=bool(torch.isinf(a).any()))
         for a, b, c in zip(one, other, shorter, strict=True)
     )
 
 
-def _outputs(module: nn.Module, spec: ModelSpec, rows: int, length: int) -> tuple[Tensor, ...]:
+def _outputs(module: nn.Module, spec: ModelSpec, rows: int, length: int, device: str) -> tuple[Tensor, ...]:
     inputs = dict(spec.inputs)
     batch = example_batch(inputs, rows, lengths=[length] * rows, dtype=DTYPES[spec.dtype])
     with torch.no_grad(), keyed_draws(derive(spec.seed, "crossing")):
-        return as_tuple(feed(module, batch))
+        return as_tuple(feed(module, spec.cast(batch, device)))
 
 
 def _shape(one: Iterable[int], other: Iterable[int], shorter: Iterable[int]) -> tuple[int, ...]:

@@ -72,7 +72,7 @@ class ClassifierSpec(ModelSpec):
     def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
         """Name what a cut would send as it is: nothing, unless the backbone passes its inputs on."""
         trunk = self.parts((0,))[0]
-        return ("features",) if passes_inputs_on(trunk, example_pair(dict(self.inputs), DTYPES[self.dtype])) else ()
+        return ("features",) if passes_inputs_on(trunk, example_pair(self.example_inputs(), DTYPES[self.dtype])) else ()
 
     def first_private_cut(self) -> int | None:
         """Return 0, the cut after the backbone, unless the backbone passes its inputs on."""

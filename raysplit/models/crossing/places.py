@@ -88,3 +88,17 @@ def _samples(crossings: Crossings, position: int) -> list[Sample]:
 
 def _described(sample: Sample) -> str:
     return f"{'x'.join(map(str, sample.shape)) or '1'} {str(sample.dtype).removeprefix('torch.')}"
+
+
+def first_private_cut(traced: TracedModel, sent: Sequence[tuple[str, ...]]) -> int | None:
+    """Return the lowest number of units, from 1 on, after which the inputs do not cross; None if there is none.
+
+    Args:
+        traced: the traced model.
+        sent: for each position, the values that hold raw inputs and cross it.
+    """
+    last = max(1, len(traced.units) - 1)  # a cut after the last unit would leave nothing for others to train
+    for number, position in enumerate(traced.unit_ends[1 : last + 1], start=1):
+        if not sent[position] and traced.objection(position) is None:
+            return number
+    return None

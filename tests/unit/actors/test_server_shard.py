@@ -12,6 +12,7 @@ import torch
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.server_shard import Offer, ServerShard, Sharing
+from raysplit.cluster.contract import current_caller
 from raysplit.models.spec import ModelSpec
 
 
@@ -47,6 +48,7 @@ def opened(other: Any) -> tuple[ServerShard, Sharing]:
     server = ServerShard(name="server-0", recipe=PartRecipe(spec=spec, cuts=(1,), index=1))
     sharing = Sharing(owners=("a",), servers=(other, other), index=0, aggregator=other)
     server.begin_share(task(0), sharing)
+    current_caller.set(other.name)  # offers come from the other server
     return server, sharing
 
 

@@ -137,3 +137,19 @@ def test_tokens_for_another_model_are_refused(tmp_path: Path) -> None:
     tree["model"] = {"name": "cnn8"}
     with pytest.raises(ValueError, match="takes one floating input of a fixed shape and the data have x"):
         build(check_config(tree))
+
+
+@pytest.mark.parametrize("tail", [{"tail": "drop"}, {"tail": "keep"}])
+def test_a_split_language_model_has_the_bits_of_the_whole_one(tail: dict[str, Any], tmp_path: Path) -> None:
+    """With windows of several lengths the model was tried on 16 tokens, which it refused with 8 positions."""
+    split = raysplit.train(text(tmp_path, {"name": "splitfed_v1", "cut": "block1"}, **tail))
+    whole = raysplit.train(text(tmp_path, {"name": "fedavg"}, **tail))
+    assert split.rows[-1]["test_loss"] == whole.rows[-1]["test_loss"]
+    for key, value in whole.model().state_dict().items():
+        assert torch.equal(value, split.model().state_dict()[key]), key
+
+
+def test_a_language_model_learns_from_joint_steps(tmp_path: Path) -> None:
+    joined = raysplit.train(text(tmp_path, {"name": "minibatch_sfl", "cut": "block1"}, tail="keep"))
+    losses = [row["train_loss"] for row in joined.rows if "train_loss" in row]
+    assert losses[-1] < losses[0]
