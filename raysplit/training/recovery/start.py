@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.algorithms.base import Algorithm
+from raysplit.cluster.arriving.errors import BadValue
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
 from raysplit.models.spec import ModelSpec, base_of
 from raysplit.runs.records.files import set_aside
@@ -62,6 +63,8 @@ def misfits_named(*, but: tuple[type[Exception], ...]) -> Iterator[None]:
         yield
     except CheckpointRefused:
         raise
+    except BadValue as error:  # of numbers in a state that are not finite, which `but` has too
+        raise CheckpointRefused(f"the checkpoint does not fit the run: {error}; {WAY_OUT[3:]}") from error
     except but:
         raise
     except Exception as error:  # of torch, of a party or of an algorithm, about a state that anybody wrote

@@ -30,8 +30,8 @@ def test_auto_takes_what_there_is() -> None:
 
 def test_the_data_are_loaded_once_for_all_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run on a Ray cluster with GPUs checked everything on the CPU and then read its data a second time."""
-    loaded, plain = [], build.load
-    monkeypatch.setattr(build, "load", lambda config: (loaded.append(config), plain(config))[1])
+    loaded, plain = [], build.ready
+    monkeypatch.setattr(build, "ready", lambda config, spec: (loaded.append(config), plain(config, spec))[1])
     make = build.maker(check_config(settings()))
     here, there = make("cpu").setting, make("cuda").setting
     assert len(loaded) == 1

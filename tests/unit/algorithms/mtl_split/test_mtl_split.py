@@ -141,9 +141,7 @@ def test_with_one_task_it_is_single_task_training() -> None:
 
 
 def test_a_bad_loss_is_named(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(
-        NonFiniteLoss, match="owner-0 sent heads-0 smashed data with NaN in round 1|the loss of owner-0 is"
-    ):
+    with pytest.raises(NonFiniteLoss, match=r"owner-0 sent heads-\d smashed data with NaN in round 1"):
         train(training__optimizer={"name": "sgd", "lr": 1e6})
     assert "never retrieved" not in capfd.readouterr().err
 

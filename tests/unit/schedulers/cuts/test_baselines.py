@@ -144,7 +144,7 @@ def test_what_a_plan_is_compared_with() -> None:
     assert (by_hand.name, by_hand.round_ms, by_hand.note) == ("split by hand", 2 * 32 * 3.0, "cuts [1, 3, 4]")
     assert one.round_ms is None
     assert "vm-1 lacks 1.00 GiB" in one.note
-    assert (copies.round_ms, copies.note) == (32 * 6.0, "1 owners on vm-1, 1 owners on vm-2")
+    assert (copies.round_ms, copies.note) == (32 * 6.0, "1 owner on vm-1, 1 owner on vm-2")
 
 
 def test_a_split_by_hand_that_does_not_fit_says_so() -> None:
