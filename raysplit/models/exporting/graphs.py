@@ -11,8 +11,9 @@ import copy
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
@@ -150,7 +151,8 @@ def _exported(
 ) -> torch.export.ExportedProgram:
     with _quiet():
         try:
-            return torch.export.export(shapes, (), inputs, dynamic_shapes=dict(dynamic), strict=False)
+            with redirect_stderr(StringIO()):  # where torch prints the whole graph of a trace that ends early
+                return torch.export.export(shapes, (), inputs, dynamic_shapes=dict(dynamic), strict=False)
         except Exception as error:  # the model's code may raise anything
             reason = str(error).strip().split("\n")[0]
             raise CannotCut(
