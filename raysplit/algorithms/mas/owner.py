@@ -179,6 +179,9 @@ class MultiTaskOwner:
         self._learners.clear()
         self._loaded = dict(state)
 
+    def largest_gradient(self) -> None:
+        """Return None: nobody sends gradients to this owner."""
+
     def progress(self) -> int | None:
         """Return the steps done in the present round, by the learner with most; None between rounds."""
         steps = [step for learner in self._learners.values() if (step := learner.progress()) is not None]
