@@ -50,6 +50,21 @@ class Counter:
     async def meet(self) -> None:
         self.met.set()
 
+    async def joint_step(self, waits: bool) -> str:  # a verb whose calls travel together
+        if not waits:
+            return "first"
+        await self.met.wait()
+        return "met"
+
+    async def share_with(self, other: Any) -> None:
+        self.other = other
+
+    async def both(self) -> tuple[str, str]:
+        first, second = self.other.joint_step(False), self.other.joint_step(True)
+        early = await first
+        await self.other.meet()
+        return early, await second
+
     async def die(self) -> None:
         import os
 
@@ -105,6 +120,16 @@ def test_a_failure_is_told_while_others_wait_for_the_one_that_failed(make_cluste
         return answer
 
     assert on(make_cluster, work) == "met"
+
+
+def test_an_answer_does_not_wait_for_a_call_that_waits_for_its_reader(make_cluster: Make) -> None:
+    """Owners of a place that were absent for a step shared its message with a later step, and all waited for ever."""
+
+    async def work(a: Any, b: Any) -> list[str]:
+        await b.share_with(a)
+        return [*await b.both()]
+
+    assert on(make_cluster, work) == ["first", "met"]
 
 
 def test_an_error_that_cannot_be_sent_is_told_by_its_text(make_cluster: Make) -> None:

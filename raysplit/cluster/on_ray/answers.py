@@ -37,6 +37,9 @@ MAX_BYTES = 32 * 2**20
 """Bytes of arguments beyond which collected calls are sent before the end of the turn."""
 
 
+_TURNS = 4  # of the event loop in which tasks end that the same event has woken
+
+
 class Request(NamedTuple):
     """A call in transit.
 
@@ -45,6 +48,7 @@ class Request(NamedTuple):
         sent: the arguments; None stands for one that another call answers.
         names: names of the keyword arguments, which come last.
         later: positions of those answers among the answers that come with the message.
+        waits: whether the answer is of no use without those of the calls that come with it.
     """
 
     party: str
@@ -52,6 +56,7 @@ class Request(NamedTuple):
     sent: Sequence[Sealed | None]
     names: tuple[str, ...]
     later: tuple[int, ...] = ()
+    waits: bool = False
 
 
 class Failed(NamedTuple):
@@ -153,9 +158,21 @@ class Outcomes:
         self._keys = count()
         self._unfinished: dict[int, asyncio.Task[Sealed]] = {}
 
-    async def of(self, tasks: Sequence[asyncio.Task[Sealed]]) -> list[Any]:
-        """Wait until all tasks are done or one has failed, and return an outcome for each."""
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    async def of(self, tasks: Sequence[asyncio.Task[Sealed]], *, all_at_once: bool) -> list[Any]:
+        """Wait for tasks and return an outcome for each.
+
+        With ``all_at_once`` no answer is of use without the others, and this waits until all are done or one has
+        failed. Without it, a caller may need its answer for what others of them wait for: this waits for the first and
+        those that end with it, as the shares of a joint step do.
+        """
+        if all_at_once:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        else:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for _ in range(_TURNS):
+                if all(task.done() for task in tasks):
+                    break
+                await asyncio.sleep(0)
         return [self._of(task) for task in tasks]
 
     def _of(self, task: asyncio.Task[Sealed]) -> Any:

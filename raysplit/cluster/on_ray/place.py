@@ -155,7 +155,7 @@ class RayHandle(Handle):
         if together is None or together.actor is not self._actor:
             together = home.together[self._place] = Together(place=self._place, actor=self._actor)
         request, answers = self._request(home, verb, args, kwargs)
-        made = together.add(Request(*request), answers)
+        made = together.add(Request(*request, waits=are_answered_together.get()), answers)
         if home.link.keeps_state and verb == SUBMIT:
             made.add_done_callback(partial(_taken, home, current_party.get()))
         return made
@@ -279,7 +279,7 @@ class Place:
         """Carry out calls that came together, in their order, and return their outcomes."""
         shared = [(*seal[:3], unpack(seal[3]) if seal[2] else seal[3]) for seal in answers]
         tasks = [asyncio.ensure_future(self.call(each[:4], *[shared[i] for i in each.later])) for each in requests]
-        return await self._outcomes.of(tasks)
+        return await self._outcomes.of(tasks, all_at_once=all(each.waits for each in requests))
 
     async def rest(self, key: int) -> Sealed:
         """Return the answer of a call that was unfinished when others that came with it were answered."""
