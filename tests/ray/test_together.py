@@ -50,7 +50,7 @@ class Counter:
     async def meet(self) -> None:
         self.met.set()
 
-    async def joint_step(self, waits: bool) -> str:  # a verb whose calls travel together
+    async def step(self, waits: bool) -> str:
         if not waits:
             return "first"
         await self.met.wait()
@@ -60,7 +60,10 @@ class Counter:
         self.other = other
 
     async def both(self) -> tuple[str, str]:
-        first, second = self.other.joint_step(False), self.other.joint_step(True)
+        from raysplit.cluster.on_ray import place
+
+        place.TOGETHER = frozenset({"step"})  # as joint steps do; their values are checked
+        first, second = self.other.step(False), self.other.step(True)
         early = await first
         await self.other.meet()
         return early, await second
