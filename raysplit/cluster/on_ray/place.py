@@ -155,7 +155,7 @@ class RayHandle(Handle):
         if together is None or together.actor is not self._actor:
             together = home.together[self._place] = Together(place=self._place, actor=self._actor)
         request, answers = self._request(home, verb, args, kwargs)
-        made = together.add(Request(*request, waits=are_answered_together.get()), answers)
+        made = together.add(Request(*request)._replace(waits=are_answered_together.get()), answers)
         if home.link.keeps_state and verb == SUBMIT:
             made.add_done_callback(partial(_taken, home, current_party.get()))
         return made
