@@ -19,10 +19,10 @@ from raysplit.actors.parts.losses import LOSSES, Loss, cross_entropy
 from raysplit.actors.parts.stage import PartRecipe, Stage, is_trained_before
 from raysplit.cluster.arriving.forms import ANY, Expected, Form
 from raysplit.cluster.contract import current_samples
-from raysplit.data.inputs import example_batch, example_length, feed
+from raysplit.data.inputs import example_length, feed
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.frozen import trained_state
-from raysplit.models.spec import DTYPES, ModelSpec
+from raysplit.models.spec import ModelSpec
 from raysplit.seeding import derive, keyed_draws
 
 _NEVER_NEGATIVE = ("cross_entropy", "mse")
@@ -53,10 +53,8 @@ def _crossing(spec: ModelSpec, cut: int | str, device: str, in_bf16: bool) -> tu
 
 
 def _outputs(module: nn.Module, spec: ModelSpec, rows: int, length: int, device: str) -> tuple[Tensor, ...]:
-    inputs = dict(spec.inputs)
-    batch = example_batch(inputs, rows, lengths=[length] * rows, dtype=DTYPES[spec.dtype])
     with torch.no_grad(), keyed_draws(derive(spec.seed, "crossing")):
-        return as_tuple(feed(module, spec.cast(batch, device)))
+        return as_tuple(feed(module, spec.cast(spec.example(rows, lengths=[length] * rows), device)))
 
 
 def _shape(one: Iterable[int], other: Iterable[int], shorter: Iterable[int]) -> tuple[int, ...]:
