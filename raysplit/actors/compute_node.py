@@ -56,7 +56,7 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
         recipe.spec.require_base()
         self._recipe = recipe
         self._copies = copies
-        self._loss_name, self._loss = loss, resolve_loss(loss)
+        self._loss = resolve_loss(loss)
         self._restart_optimizer = restart_optimizer
         self._joint = joint or JointRule()
         self._rules = rules or UpdateRules()

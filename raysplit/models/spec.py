@@ -86,9 +86,12 @@ class ModelSpec:
             pairs = sorted(dict(getattr(self, kept)).items())
             object.__setattr__(self, kept, tuple((key, _hashable(value)) for key, value in pairs))
 
-    def example(self, rows: int = 1, *, generator: torch.Generator | None = None) -> Values:
+    def example(
+        self, rows: int = 1, *, lengths: Sequence[int] | None = None, generator: torch.Generator | None = None
+    ) -> Values:
         """Make a batch of ``rows`` rows that this model takes, without real samples (see `example_batch`)."""
-        return example_batch(self.example_inputs(), rows, dtype=DTYPES[self.dtype], generator=generator)
+        inputs, dtype = self.example_inputs(), DTYPES[self.dtype]
+        return example_batch(inputs, rows, lengths=lengths, dtype=dtype, generator=generator)
 
     def example_inputs(self) -> dict[str, Input]:
         """Return the records of the inputs with the longest samples that the model says it takes."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
 _TORCHS = ("state_dict", "load_state_dict", "_save_to_state_dict", "_load_from_state_dict", "get_extra_state")
 _HOOKS = ("_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+
+
+_Kind = TypeVar("_Kind", bound=Tensor)
 
 
 class _Entry(NamedTuple):
@@ -59,7 +62,7 @@ class Entries:
         """The names in the present state."""
         return [name for name, holder, key in self._entries if holder[key] is not None]
 
-    def parameters(self) -> list[Tensor]:
+    def parameters(self) -> list[nn.Parameter]:
         """Return ``[*module.parameters()]``."""
         return _distinct(self._parameters)
 
@@ -73,7 +76,7 @@ class Entries:
         return {name: tensor for name, tensor in found if tensor is not None}
 
 
-def _distinct(holders: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
+def _distinct(holders: Iterable[Mapping[str, _Kind | None]]) -> list[_Kind]:
     return list({id(tensor): tensor for held in holders for tensor in held.values() if tensor is not None}.values())
 
 
@@ -98,7 +101,7 @@ def entries_of(module: nn.Module) -> Entries | None:
     return entries
 
 
-def parameters_of(module: nn.Module) -> list[Tensor]:
+def parameters_of(module: nn.Module) -> list[nn.Parameter]:
     """Return ``[*module.parameters()]``."""
     entries = entries_of(module)
     return entries.parameters() if entries is not None else [*module.parameters()]

@@ -86,6 +86,19 @@ class ClassTask(Task):
         require_classes(targets, self.num_outputs, self.ignore_index, whose, first_row)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokenTask(ClassTask):
+    """A task with one class for each token: outputs [N, T, C] and targets [N, T]."""
+
+    target_ndim: ClassVar[int] = 2
+
+    def _classes_first(self, output: Tensor, targets: Tensor) -> Tensor | None:
+        return output.movedim(-1, 1) if output.shape[:-1] == targets.shape else None
+
+    def repeated(self, constant: Tensor, targets: Tensor) -> Tensor:
+        return constant.expand(*targets.shape, len(constant))
+
+
 def by_class(name: str, values: Tensor) -> Mapping[str, float]:
     """Return a figure of each class by its number, without classes that do not occur."""
     return {f"{name}_{i}": value for i, value in enumerate(values.tolist()) if value == value}

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from raysplit.tasks.classes import NO_LABEL, ClassTask
+from raysplit.tasks.classes import NO_LABEL, TokenTask
 from raysplit.tasks.task import Better, Sums
 
 LARGEST_NAIVE_VOCABULARY = 65_536
@@ -22,7 +22,7 @@ LARGEST_NAIVE_VOCABULARY = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModel(ClassTask):
+class LanguageModel(TokenTask):
     """The next token at each place; cross-entropy in nats, perplexity, bits per token and token accuracy."""
 
     kind: ClassVar[str] = "language_model"
@@ -33,19 +33,12 @@ class LanguageModel(ClassTask):
         "token_accuracy": "higher",
     }
     wanted: ClassVar[str] = "the next token at each place, whole numbers [N, T]"
-    target_ndim: ClassVar[int] = 2
     rows_per_batch: ClassVar[int] = 32
     _outputs_wanted: ClassVar[str] = "logits [N, T, V] and tokens [N, T]"
 
     @property
     def has_naive(self) -> bool:
         return self.num_outputs <= LARGEST_NAIVE_VOCABULARY
-
-    def _classes_first(self, output: Tensor, targets: Tensor) -> Tensor | None:
-        return output.movedim(-1, 1) if output.shape[:-1] == targets.shape else None
-
-    def repeated(self, constant: Tensor, targets: Tensor) -> Tensor:
-        return constant.expand(*targets.shape, len(constant))
 
     def _sums(self, output: Tensor, targets: Tensor, counted: Tensor) -> dict[str, Tensor]:
         return {"right": (output.argmax(1) == targets)[counted].sum()}

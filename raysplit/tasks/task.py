@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -125,15 +125,6 @@ class Task(ABC):
         total, count = self.total(outputs, targets)
         return total / max(count, 1)
 
-    def by_sample(self, outputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sum of the losses of each sample [N], and its number of counted elements [N]."""
-        losses = self.element_losses(*self.fitted(answer(outputs), targets))
-        return losses.flatten(1).sum(1) if losses.ndim > 1 else losses, self._by_row(self.counted(targets))
-
-    @staticmethod
-    def _by_row(counted: Tensor) -> Tensor:
-        return counted.flatten(1).sum(1) if counted.ndim > 1 else counted.long()
-
     # -- figures -------------------------------------------------------------------------------------------------
 
     def sums(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
@@ -212,10 +203,6 @@ class Task(ABC):
             whose: what they are and whose, for the message.
             first_row: number of the first row.
         """
-
-    def with_primary(self, name: str) -> Self:
-        """Return the task with another primary metric."""
-        return replace(self, primary=name)
 
 
 def added(one: Sums, other: Sums) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ RULES: dict[str, Any] = {
     "lr_schedule": "cosine",
     "lr_schedule_per": "step",
 }
-MODEL = {"name": "unit.actors.steps.test_steps:net", "precision": "bf16", "recompute": True}
+MODEL = {"name": "dropout_net:net", "precision": "bf16", "recompute": True}
 
 
 @pytest.mark.parametrize("algorithm", [{"name": "splitfed_v1", "cut": 3}, {"name": "mpsl", "cuts": [2, 4]}])
@@ -29,7 +29,7 @@ def test_ray_takes_the_steps_of_one_process(algorithm: dict[str, Any], make_clus
 
 
 def test_ray_trains_the_adapters_of_one_process(make_cluster: Any) -> None:
-    model = {"name": "unit.models.adapters.test_adapters:transformer", "lora": {"rank": 2, "dropout": 0.1}}
+    model = {"name": "small_transformer:transformer", "lora": {"rank": 2, "dropout": 0.1}}
     training = {"rounds": 2, "batch_size": 32, "optimizer": {"name": "adamw", "lr": 0.01}}
     given = {"algorithm": {"name": "mpsl", "cuts": ["2", "3"]}, "model": model, "training": training}
     here = train(**given)

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.actors.parts.leaves import as_tuple
+from raysplit.actors.parts.losses import LOSSES, Loss, cross_entropy
 from raysplit.actors.parts.stage import PartRecipe, Stage, is_trained_before
 from raysplit.cluster.arriving.forms import ANY, Expected, Form
 from raysplit.cluster.contract import current_samples
-from raysplit.data.inputs import example_batch, example_length, feed
+from raysplit.data.inputs import example_length, feed
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.frozen import trained_state
-from raysplit.models.spec import DTYPES, ModelSpec
+from raysplit.models.spec import ModelSpec
 from raysplit.seeding import derive, keyed_draws
 
 _NEVER_NEGATIVE = ("cross_entropy", "mse")
@@ -52,10 +53,8 @@ def _crossing(spec: ModelSpec, cut: int | str, device: str, in_bf16: bool) -> tu
 
 
 def _outputs(module: nn.Module, spec: ModelSpec, rows: int, length: int, device: str) -> tuple[Tensor, ...]:
-    inputs = dict(spec.inputs)
-    batch = example_batch(inputs, rows, lengths=[length] * rows, dtype=DTYPES[spec.dtype])
     with torch.no_grad(), keyed_draws(derive(spec.seed, "crossing")):
-        return as_tuple(feed(module, spec.cast(batch, device)))
+        return as_tuple(feed(module, spec.cast(spec.example(rows, lengths=[length] * rows), device)))
 
 
 def _shape(one: Iterable[int], other: Iterable[int], shorter: Iterable[int]) -> tuple[int, ...]:
@@ -109,14 +108,14 @@ def part_weights(*recipes: PartRecipe) -> Expected:
     return model_weights(recipes[0].spec, trained_names(*recipes))
 
 
-def of_owner(content: str, stages: Sequence[Stage], recipes: Sequence[PartRecipe], loss: Any) -> Expected:
+def of_owner(content: str, stages: Sequence[Stage], recipes: Sequence[PartRecipe], loss: Loss) -> Expected:
     """Return what an owner expects: gradients like the outputs of its first part, smashed data as its last part takes.
 
     Args:
         content: what the value is.
         stages: the parts that the owner holds.
         recipes: their recipes.
-        loss: name of the loss, or the task.
+        loss: the mean loss of a batch.
     """
     if "gradients" in content:
         if not _returns(recipes[0]):
@@ -136,9 +135,9 @@ def _returns(recipe: PartRecipe) -> bool:
     return is_trained_before(recipe.spec, recipe.cuts, recipe.index + 1)
 
 
-def _sign(loss: Any) -> str:
+def _sign(loss: Loss) -> str:
     """Return the name of a loss that is never negative; empty for any other."""
-    return loss if isinstance(loss, str) and loss in _NEVER_NEGATIVE else ""
+    return next((name for name in _NEVER_NEGATIVE if LOSSES[name] is loss), "")
 
 
 def _behind(recipe: PartRecipe) -> tuple[Form, ...]:
@@ -151,14 +150,14 @@ def _batch_rows() -> int | None:
     return None if samples is None else len(samples)
 
 
-def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: Any, given: Mapping[str, Any]) -> Expected:
+def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: Loss, given: Mapping[str, Any]) -> Expected:
     """Return what a compute node expects: smashed data as its part takes, gradients like its outputs.
 
     Args:
         content: what the value is.
         recipe: the part of the owner whose call it is.
         stage: the part of that owner, if it is built.
-        loss: name of the loss, or the task.
+        loss: the mean loss of a batch.
         given: the arguments of the call.
     """
     if content == "smashed":
@@ -173,10 +172,10 @@ def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: Any, gi
     return Expected(infinite=infinite_in(recipe.spec) if content == "state" else ())
 
 
-def classes_of(recipe: PartRecipe, loss: Any) -> Mapping[str, int]:
+def classes_of(recipe: PartRecipe, loss: Loss) -> Mapping[str, int]:
     """Return the number of classes of the labels by task, where the loss takes class labels."""
     spec = recipe.spec
-    if loss != "cross_entropy":
+    if loss is not cross_entropy:
         return {}
     if isinstance(spec, ClassifierSpec):
         return {task: len(names) for task, names in spec.classes.items()}

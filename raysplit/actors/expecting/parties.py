@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raysplit.actors.expecting.forms import of_node, of_owner, whole_model
 from raysplit.actors.parts.gradient_record import ReceivedGradient, ReceivedGradients
+from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.cluster.arriving.forms import Expected
-
-if TYPE_CHECKING:
-    from raysplit.data.batches import LocalTraining
-
 
 SHARED = "all owners"
 """The key of a part that all owners share."""
 
 
-class ExpectsAtOwner:
+class ExpectsAtOwner(ABC):
     """The half of a `DataOwner` that says what it expects, and notes what came in a round."""
 
     _recipes: tuple[PartRecipe, ...]
-    _training: LocalTraining
+    _loss: Loss
     _received: ReceivedGradients
     _told_by: set[str]
 
     @property
+    @abstractmethod
     def _stages(self) -> list[Stage]:
-        raise NotImplementedError
+        """The parts of the owner."""
 
     def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
         """Return what is expected of a value that another party sends."""
         if content == "weights" and "states" in given:  # a whole model to evaluate
             return whole_model(self._recipes[0].spec, len(given["states"]))
         stages = self._stages if "gradients" in content else ()  # no parts are built or unpacked for the other checks
-        expected = of_owner(content, stages, self._recipes, self._training.loss)
+        expected = of_owner(content, stages, self._recipes, self._loss)
         return expected._replace(tell=self._received.note, told=self._told_by.add)
 
     def largest_gradient(self) -> ReceivedGradient | None:
@@ -49,7 +48,7 @@ class ExpectsAtNode:
     _recipe: PartRecipe
     _copies: str
     _stages: dict[str, Stage]
-    _loss_name: Any
+    _loss: Loss
 
     def _recipe_of(self, owner: str) -> PartRecipe:
         return self._recipe
@@ -58,4 +57,4 @@ class ExpectsAtNode:
         """Return what is expected of a value that another party sends."""
         owner = getattr(given.get("step_id"), "owner", "")
         stage = self._stages.get(SHARED if self._copies == "shared" else owner)
-        return of_node(content, self._recipe_of(owner), stage, self._loss_name, given)
+        return of_node(content, self._recipe_of(owner), stage, self._loss, given)

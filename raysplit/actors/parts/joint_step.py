@@ -111,7 +111,7 @@ def joint_gradients(
             outputs: list[Any] = [part.passes.widened(_plain(part.run(*z), loss)) for z in inputs]
         else:
             columns = zip(*(as_tuple(z) for z in zs), strict=True)
-            inputs = [leaves(tuple(_rows(column) for column in columns), part.device)]
+            inputs = [leaves(tuple(_cat(column) for column in columns), part.device)]
             joined = part.passes.widened(_plain(part.run(*inputs[0]), loss))
             outputs = _split(joined, rows)
     if one_mean:  # one mean over all rows, bit for bit as centralized training; own losses are only reported
@@ -162,11 +162,6 @@ def _plain(outputs: Any, loss: Loss) -> Any:
     return as_tensors(outputs) if isinstance(loss, Task) else outputs
 
 
-def _rows(pieces: Sequence[Tensor]) -> Tensor:
-    """Concatenate the rows of all pieces; a single one keeps its order in memory."""
-    return torch.cat(list(pieces)) if len(pieces) > 1 else pieces[0]
-
-
 def _scaled(g: Tensors, factor: float) -> Tensors:
     return untuple(tuple(v * factor if v.is_floating_point() else v for v in as_tuple(g)))
 
@@ -181,7 +176,8 @@ def _split(joined: Any, rows: list[int]) -> list[Any]:
 
 
 def _cat(values: Sequence[Any]) -> Any:
-    if len(values) == 1:
+    """Concatenate the rows of all values, tensors alone, by name or in tuples."""
+    if len(values) == 1:  # which keeps its order in memory
         return values[0]
     if isinstance(values[0], Tensor):
         return torch.cat(list(values))

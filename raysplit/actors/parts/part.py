@@ -208,17 +208,17 @@ class TrainablePart:
 
     def restart_optimizer(self) -> None:
         """Discard the optimizer's state, such as momentum."""
-        if self._optimizer is not None and not self.has_optimizer_state and self._optimizes(self.module):
+        if self._optimizer is not None and not self.has_optimizer_state and self._is_current_optimizer():
             self._optimizer.state.clear()  # accesses of the state have left empty entries
         else:
             self._optimizer = self._spec.build_for(self.module)
         self.scale_learning_rate(self._lr_scale)
 
-    def _optimizes(self, module: nn.Module) -> bool:
-        """Whether the present optimizer is the one that would be built for a module."""
+    def _is_current_optimizer(self) -> bool:
+        """Whether the present optimizer is the one that would be built for the module."""
         assert self._optimizer is not None
         held = [p for group in self._optimizer.param_groups for p in group["params"]]
-        wanted = [p for p in parameters_of(module) if p.requires_grad]
+        wanted = trained_parameters(self.module)
         return len(held) == len(wanted) and all(a is b for a, b in zip(held, wanted, strict=True))
 
     def scale_learning_rate(self, factor: float) -> None:

@@ -159,15 +159,20 @@ class Stage:
         return self.compute("update", step_id, lambda: self._step(step_id, rules, factor))
 
     def _step(self, step_id: StepId, rules: StepRules, factor: Tensor | None) -> None:
-        clip: Callable[[list[nn.Parameter]], Tensor] | None = None
-        if factor is not None:
-            clip = lambda _: factor  # noqa: E731
-        elif rules.clip is not None:
-            assert not self.exchanges_norms, "the factor comes from the norms of all parts"
-            clip = partial(own_coefficient, step_id, rules.clip.norm)
         if rules.rates is not None:
             self.part.scale_step(rules.rates.factor(step_id.round, step_id.step))
-        self.part.step(clip)
+        self.part.step(self._clipping(step_id, rules, factor))
+
+    def _clipping(
+        self, step_id: StepId, rules: StepRules, factor: Tensor | None
+    ) -> Callable[[list[nn.Parameter]], Tensor] | None:
+        """Return the function that gives the factor on the gradients of a step; None where they are not clipped."""
+        if factor is not None:
+            return lambda _: factor
+        if rules.clip is None:
+            return None
+        assert not self.exchanges_norms, "the factor comes from the norms of all parts"
+        return partial(own_coefficient, step_id, rules.clip.norm)
 
     async def loss_gradient(self, step_id: StepId, z: Received, y: Any, loss: Loss) -> tuple[float, Tensors]:
         """Run the last part forward and backward; return the mean loss of the batch and the gradient of ``z`` [B, ...].

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from raysplit.actors.records import NonFiniteNorm, StepId
 from raysplit.models.spec import ModelSpec
+from raysplit.models.state_entries import parameters_of
 
 _NO_GRADIENT = -1.0  # in the place of a norm, which is never negative
 
 
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
     """Return the weights that are trained, each once, in the module's order."""
-    return [p for p in module.parameters() if p.requires_grad]
+    return [p for p in parameters_of(module) if p.requires_grad]
 
 
 def norms_of(parameters: Iterable[nn.Parameter]) -> Tensor:

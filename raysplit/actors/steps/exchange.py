@@ -6,6 +6,7 @@ a step costs one more message each way: 4 bytes for each trained tensor, and 4 f
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from raysplit.actors.verbs import NodeHandle
 
 
-class NormExchange:
+class NormExchange(ABC):
     """The half of a compute node that clips with the parts of other parties."""
 
     name: str
@@ -74,8 +75,9 @@ class NormExchange:
     def _take_waiting(self, step_id: StepId) -> None:
         del self._waiting[self._waiting_for(step_id).owner]
 
+    @abstractmethod
     def _stage(self, owner: str) -> Stage:
-        raise NotImplementedError
+        """Return the owner's replica, or the part that all owners share."""
 
 
 async def clip_along(first: Stage, last: Stage, nodes: Sequence[NodeHandle], step_id: StepId) -> Tensor:

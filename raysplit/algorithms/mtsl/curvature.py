@@ -76,10 +76,6 @@ class _Weights:
     def vector(self) -> Tensor:
         return torch.cat([p.detach().flatten() for p in self.tensors])
 
-    def shaped(self, vector: Tensor) -> list[Tensor]:
-        pieces = torch.split(vector, [p.numel() for p in self.tensors])
-        return [piece.view_as(p) for piece, p in zip(pieces, self.tensors, strict=True)]
-
     def gradient(self, outputs: Sequence[Tensor], given: Sequence[Tensor] | None = None, *, graph: bool) -> Tensor:
         """Compute d<outputs, given>/dweights [dim]; with ``graph`` it can be differentiated again."""
         return _flat_gradient(outputs, self.tensors, given, graph=graph)
