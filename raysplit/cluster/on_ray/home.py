@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raysplit.cluster.arriving.check import Due
-from raysplit.cluster.contract import COORDINATOR, PartyLoad, Promise, current_party
+from raysplit.cluster.contract import COORDINATOR, PartyLoad, Promise, are_answered_together, current_party
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.coding_link import make_link
 from raysplit.cluster.links.kinds import UNDECLARED, Crossing, Kind
@@ -116,6 +116,7 @@ class HomeHandle(LocalHandle):
         return HomePromise(task, self._link, self._load, *answer)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
+        are_answered_together.set(False)  # what the caller says of its calls is not said of those of this party
         with self._load.answering(self.name):
             return await super()._run(caller, verb, args, kwargs)
 
