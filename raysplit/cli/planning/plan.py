@@ -172,8 +172,11 @@ def plan(
             may_send_inputs=send_inputs,
             **rules,
         )
-        slowdown = owner_slowdown or 1.0
-        of_owner = lambda first, end: slowdown * own_units_ms(free.profile, first, end)  # noqa: E731
+
+        def slowed_ms(first: int, end: int) -> float:
+            return (owner_slowdown or 1.0) * own_units_ms(free.profile, first, end)
+
+        of_owner = slowed_ms
     problem = with_owner_time(free, of_owner)
     counted = of_owner if isinstance(free.units, FreeOwnerCuts) else None
     if front:

@@ -89,7 +89,7 @@ def _tensors_form(noun: str, value: Any, wanted: Expected, source: str) -> str |
         if tensor.shape != form.shape:
             fitting = _rows_of(tensor.shape, form.shape, rows)
             if fitting is None:
-                return f"{noun} of shape {list(tensor.shape)}, and it expects {_shapequoted(form.shape, rows)}"
+                return f"{noun} of shape {list(tensor.shape)}, and it expects {_sizes(form.shape, rows)}"
             rows = fitting or rows
     if wanted.most_rows is not None and rows is not None and rows > wanted.most_rows:
         return f"{noun} of {rows} rows, and a batch has at most {wanted.most_rows}"
@@ -113,7 +113,7 @@ def _rows_of(shape: Sequence[int], wanted: Sequence[int], rows: int | None) -> i
     return found
 
 
-def _shapequoted(shape: Sequence[int], rows: int | None) -> str:
+def _sizes(shape: Sequence[int], rows: int | None) -> str:
     sizes = ["any" if size == ANY else str(size) if size > 0 else _times(-size, rows) for size in shape]
     return f"[{', '.join(sizes)}]"
 

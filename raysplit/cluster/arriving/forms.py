@@ -1,7 +1,7 @@
 """The form in which a party expects values from others.
 
-A party says what it expects in its method ``expects``: the link asks it before it hands a value over,
-and names the sender of a value that does not fit (`raysplit.cluster.links.arriving`).
+A party says what it expects in its method ``expects``: the link asks it before it hands a value over, and names the
+sender of a value that does not fit (`raysplit.cluster.arriving.check`).
 """
 
 from __future__ import annotations
