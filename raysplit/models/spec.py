@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back, longer_example
 from raysplit.models.adapters.tuning import Tuning
-from raysplit.models.adapters.weights import digest
 from raysplit.models.crossing.places import Place, first_private_cut, places_of
 from raysplit.models.crossing.raw_inputs import sent_inputs
 from raysplit.models.cutting.dropout import seed_dropouts
@@ -202,16 +201,6 @@ def _fixed_state(spec: ModelSpec) -> dict[str, Tensor]:
     model = _prototype(spec) if type(spec).build is ModelSpec.build else spec.build()
     state, fixed = model.state_dict(), fixed_names(model)
     return {key: value for key, value in state.items() if key in fixed}
-
-
-@lru_cache(maxsize=4)
-def base_of(spec: ModelSpec) -> dict[str, str]:
-    """Return the digest of the frozen weights, and the path of those that were read; empty where all are trained."""
-    fixed = _fixed_state(spec)
-    if not fixed:
-        return {}
-    path = {} if spec.tuning.weights is None else {"path": spec.tuning.weights.path}
-    return {"digest": digest(fixed), **path}
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.arriving.errors import BadValue
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
-from raysplit.models.spec import ModelSpec, base_of
+from raysplit.models.adapters.weights import digest
+from raysplit.models.spec import ModelSpec
 from raysplit.runs.records.files import set_aside
 from raysplit.runs.records.read import read_rows
 from raysplit.training.recovery.checkpoint import Checkpoint, CheckpointRefused, Checkpoints
@@ -87,6 +89,16 @@ def require_parties(kept: Mapping[str, Any], names: Sequence[str]) -> None:
 def snapshot(algorithm: Algorithm, **fields: Any) -> Checkpoint:
     """Make a checkpoint of these fields, with the coordinator's state and the digest of the frozen weights."""
     return Checkpoint(memory=algorithm.state_dict(), base=base_of(algorithm.setting.spec), **fields)
+
+
+@lru_cache(maxsize=4)
+def base_of(spec: ModelSpec) -> dict[str, str]:
+    """Return the digest of the frozen weights, and the path of those that were read; empty where all are trained."""
+    fixed = spec.fixed_state()
+    if not fixed:
+        return {}
+    path = {} if spec.tuning.weights is None else {"path": spec.tuning.weights.path}
+    return {"digest": digest(fixed), **path}
 
 
 def require_base(kept: Mapping[str, str], now: Mapping[str, str]) -> None:
