@@ -14,7 +14,7 @@ RAY_SAMPLE := $(addprefix tests/ray/test_,ray_cluster.py mpsl_ray.py recovery.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url \
 	--no-annotate --no-header
-LOWEST_EXTRAS := compiled dev hf highs metrics serve shapes3d timm  # datasets would raise the lowest pyarrow
+LOWEST_EXTRAS := compiled dev hf highs metrics serve shapes3d timm  # of the others the tests skip what needs them
 SOURCES := $(wildcard raysplit tests benchmarks examples)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 
