@@ -21,6 +21,7 @@ from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.steps.exchange import NormExchange
 from raysplit.cluster.device import Device, Inline
+from raysplit.guards.noise.labels import FlippedCrossEntropy
 from raysplit.models.adapters.gap import gap_terms
 from raysplit.tasks import Task
 
@@ -45,7 +46,7 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
         name: str,
         recipe: PartRecipe,
         copies: Copies = "shared",
-        loss: str | Task = "cross_entropy",
+        loss: str | Task | FlippedCrossEntropy = "cross_entropy",
         restart_optimizer: bool = False,
         joint: JointRule | None = None,
         rules: UpdateRules | None = None,

@@ -218,6 +218,8 @@ def _setting(
         cohort=config.reliability,
         cohort_size=training.cohort_size,
         weight_by=training.weight_by,
+        privacy=config.privacy,
+        init=config.model.init,
     )
 
 

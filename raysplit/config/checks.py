@@ -98,9 +98,13 @@ def outline_of(config: RunConfig) -> RunOutline:
     )
 
 
+_OF_MODELS = {"precision": "full", "recompute": False, "freeze": (), "train": (), "lora": None, "init": "seed"}
+"""Settings of models that methods read, with their defaults."""
+
+
 def _given(config: RunConfig) -> dict[str, Any]:
     """Return the shared settings that differ from their defaults, by key."""
-    names = ("training", "evaluation", "owners", "links", "cluster", "reliability")
+    names = ("training", "evaluation", "owners", "links", "privacy", "cluster", "reliability")
     sections = {name: getattr(config, name) for name in names}
     values = {
         f"{name}.{key}": (getattr(section, key), getattr(type(section)(), key))
@@ -108,10 +112,7 @@ def _given(config: RunConfig) -> dict[str, Any]:
         for key in type(section).model_fields
     }
     by_kind = {f"links.{rule.kind}": rule for rule in config.links.rules}  # a rule sets the codec of its kind
-    values |= {
-        f"model.{key}": (getattr(config.model, key), default)
-        for key, default in (("precision", "full"), ("recompute", False), ("freeze", ()), ("train", ()), ("lora", None))
-    }
+    values |= {f"model.{key}": (getattr(config.model, key), default) for key, default in _OF_MODELS.items()}
     return {**by_kind, **{key: value for key, (value, default) in values.items() if value != default}}
 
 

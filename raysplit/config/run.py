@@ -29,6 +29,7 @@ from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.tasks import TaskConfig
 from raysplit.experiment.topology import Topology
+from raysplit.guards.rules import OFF, PrivacyRules
 from raysplit.options import RECORDED, is_recorded, numbers_of
 from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
@@ -68,7 +69,7 @@ class AlgorithmConfig(Named):
             raise explained(error, kind, self.options, "algorithm") from None
 
 
-_NEWER_SECTIONS = ("links", "task")
+_NEWER_SECTIONS = ("links", "privacy", "task")
 """Sections that run folders of version 0.1 do not have."""
 
 
@@ -199,6 +200,7 @@ class RunConfig(Rules):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationRules = EvaluationRules()
     links: LinkOptions = LinkOptions()
+    privacy: PrivacyRules = OFF
     cluster: ClusterOptions = ClusterOptions()
     topology: Topology | None = None
     reliability: ReliabilityRules = ReliabilityRules()

@@ -1,10 +1,10 @@
 """Guards: what limits what leaves an owner, with an account of what it promises.
 
 * ``rules``: the ``privacy`` section of a configuration.
-* ``mechanisms``: clipping, noise and dropout on rows; ``labels``: flipped labels; ``gradients``: noise on gradients.
-* ``smashed``: what stands between an owner's part and the link; `defend` applies it to a batch.
+* ``noise``: what changes values; `raysplit.guards.noise.smashed.defend` applies the guards to a batch.
 * ``secret``: an owner's secret, and the random streams that are drawn from it.
-* ``accounting``: epsilon of several releases; ``ledger``: the file in which an owner keeps what it has released.
-* ``guard``: the guard of one owner in a run.
+* ``account``: epsilon of several releases, and the ledger of an owner.
+* ``guard``: the guard of one owner in a run; ``costs``: what a round of it costs.
+* ``alarm``: whether the gradients that an owner gets depend on its labels.
 * ``checks``: what is refused before a run starts.
 """

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from raysplit.guards.accounting import DELTA, gaussian_sigma, mu_for
+from raysplit.guards.account.accounting import DELTA, gaussian_sigma, mu_for
 from raysplit.options import PathText
 from raysplit.schedulers.rules import Rules
 
@@ -81,8 +81,8 @@ class GradientNoise(Rules):
 
     mechanism: Literal["gaussian", "max_norm", "marvell", "average"]
     """``gaussian`` clips and adds normal noise, as for smashed data; ``max_norm`` makes the expected norms of all rows
-    equal; ``marvell`` hides which of two classes a row is of; ``average`` sends the mean of the batch for every row. Only
-    ``gaussian`` has an epsilon."""
+    equal; ``marvell`` hides which of two classes a row is of; ``average`` sends the mean of the batch for every row.
+    Only ``gaussian`` has an epsilon."""
     clip: float | None = Field(default=None, gt=0)
     """With ``gaussian``: largest norm of a row of the gradient, which has 1 / b of a batch of b samples."""
     noise: float | None = Field(default=None, ge=0)
@@ -155,8 +155,8 @@ class PrivacyRules(Rules):
     labels: LabelNoise | None = None
     """Labels that a node gets are flipped at random, ``{epsilon: 2}``."""
     g: GradientNoise | None = None
-    """Noise on gradients that owners send, where the last part is theirs: ``max_norm``, or ``{mechanism: gaussian, clip:
-    ..., noise: ...}``."""
+    """Noise on gradients that owners send, where the last part is theirs: ``max_norm``, or ``{mechanism: gaussian,
+    clip: ..., noise: ...}``."""
     weights: WeightNoise | None = None
     """DP-SGD on the owners' parts, ``{clip: 1.0, noise: 1.1}``; needs the extra ``privacy``."""
     nopeek: float = Field(default=0.0, ge=0, lt=1)
@@ -168,8 +168,8 @@ class PrivacyRules(Rules):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the smashed data that is set to 0. No guarantee."""
     reports: Reports | ReportNoise = "plain"
-    """An owner's mean loss: ``plain``; ``noisy``, or ``{epsilon: 0.1, clip: 5}``, with Laplace noise; ``none`` leaves it
-    out."""
+    """An owner's mean loss: ``plain``; ``noisy``, or ``{epsilon: 0.1, clip: 5}``, with Laplace noise; ``none`` leaves
+    it out."""
     secret_file: PathText | None = None
     """File with 32 random bytes at each owner, from which its noise is drawn; ``{owner}`` in it stands for the owner's
     name."""
@@ -180,13 +180,52 @@ class PrivacyRules(Rules):
     rehearsal: bool = False
     """Draw noise from the seed of the run, which everybody has, for a trial without secrets: nothing is guaranteed."""
     alarm: bool = False
-    """Stop an owner whose gradients do not depend on its labels in the first two epochs, as those of a server that trains
-    something else."""
+    """Stop an owner whose gradients do not depend on its labels in the first two epochs, as those of a server that
+    trains something else."""
 
     @field_validator("reports", mode="before")
     @classmethod
     def _none_as_text(cls, value: Any) -> Any:
         return "none" if value is None else value
+
+    @model_validator(mode="after")
+    def _together(self) -> PrivacyRules:
+        if self.weights is not None and self.nopeek:
+            raise ValueError(
+                "nopeek joins the samples of a batch, and weights clips the gradient of each; leave one of them out"
+            )
+        if self.weights is not None and self.g is not None and self.g.mechanism != "gaussian":
+            raise ValueError(
+                f"g: {self.g.mechanism} joins the samples of a batch, and weights clips the gradient of each; use "
+                f"gaussian, or leave one of them out"
+            )
+        if self.rehearsal and self.secret_file is not None:
+            raise ValueError(
+                "rehearsal draws noise from the seed, and secret_file names a secret; leave one of them out"
+            )
+        if self.budget is not None:
+            self._require_promise(self.budget)
+        if self.drawn and self.secret_file is None and not self.rehearsal:
+            raise ValueError(
+                f"{self.drawn[0]} draws random numbers, and noise from the seed of the run could be drawn again by "
+                f"everybody; set secret_file to a file with 32 random bytes at each owner, or rehearsal: true to try it"
+            )
+        return self
+
+    def _require_promise(self, budget: Budget) -> None:
+        said = f"budget promises epsilon {budget.epsilon:g}"
+        if self.secret_file is None:
+            raise ValueError(f"{said}, which takes a secret; set secret_file, or leave budget out")
+        for name, guard in (("z", self.z), ("g", self.g)):
+            if guard is not None and not guard.promises:
+                raise ValueError(
+                    f"{said}, and {name} has {'no clip' if guard.clip is None else 'noise 0'}, which promises nothing; "
+                    f"give it clip and noise"
+                )
+        if self.weights is not None and not self.weights.noise:
+            raise ValueError(f"{said}, and weights has noise 0, which promises nothing; give it noise")
+        if not any((self.z, self.labels, self.g, self.weights, self.report_noise)):
+            raise ValueError(f"{said}, and no guard has an epsilon; set z, labels, g, weights or reports: noisy")
 
     @property
     def is_on(self) -> bool:

@@ -73,7 +73,7 @@ async def run(
     try:
         try:
             experiment.require_codecs()
-            algorithm = experiment.begin()
+            algorithm = experiment.begin(folder.path if folder is not None else None)
             parties = deployed_parties(algorithm) if checked else checked_parties(algorithm, experiment.setting.spec)
             log_placed_cuts(algorithm)
             if experiment.reliability.preflight and resources and experiment.elastic is None:

@@ -1,7 +1,7 @@
 """A codec that sends the coordinates of rows in a fixed random subspace, whose basis both ends draw.
 
-Cihangiroglu et al., "LightSplit" (2026, arXiv 2605.13265), in its idea: R has orthonormal rows, R z is sent, the receiver
-works on R' R z, and gradients come back as R g.
+Cihangiroglu et al., "LightSplit" (2026, arXiv 2605.13265), in its idea: R has orthonormal rows, R z is sent, the
+receiver works on R' R z, and gradients come back as R g.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ class _Calls:
             step = crossing.step_of(args, kwargs)
             if verb in BEGINS:
                 self.link.begin(self.name, step)
-            args, kwargs = arguments_leaving(self.link, crossing, caller, self.name, args, kwargs)
+            args, kwargs = arguments_leaving(self.link, crossing, verb, (caller, self.name), args, kwargs)
         values = [*args, *kwargs.values()]
         promises, arrived = [], list[tuple[Kind, int, Any]]()
         for i, value in enumerate(values):

@@ -1,8 +1,9 @@
 """Labels by randomized response, and the loss that knows how they were drawn.
 
-Warner (1965): with probability e^eps / (e^eps + K - 1) a label is kept, otherwise it is one of the K - 1 others. A label
-is drawn once and kept, so that it may be sent in every epoch. The node that has the loss multiplies the probabilities of
-the classes by the K x K matrix of the draw before the logarithm (Patrini et al. 2017, arXiv 1609.03798, "forward").
+Warner (1965): with probability e^eps / (e^eps + K - 1) a label is kept, otherwise it is one of the K - 1 others. A
+label is drawn once and kept, so that it may be sent in every epoch. The node that has the loss multiplies the
+probabilities of the classes by the K x K matrix of the draw before the logarithm (Patrini et al. 2017, arXiv
+1609.03798, "forward").
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raysplit.guards.accounting import keep_probability
-
-_NO_LABEL = -100
+from raysplit.data.labels import NO_LABEL
+from raysplit.guards.account.accounting import keep_probability
 
 
 def flipped(labels: Tensor, num_classes: int, epsilon: float, draws: np.random.Generator) -> Tensor:
@@ -26,7 +26,7 @@ def flipped(labels: Tensor, num_classes: int, epsilon: float, draws: np.random.G
     kept = torch.from_numpy(draws.random(len(labels)) < keep_probability(epsilon, num_classes))
     others = torch.from_numpy(draws.integers(1, num_classes, len(labels)))
     moved = (labels.long() + others) % num_classes
-    return torch.where(kept | (labels == _NO_LABEL), labels, moved.to(labels.dtype))
+    return torch.where(kept | (labels == NO_LABEL), labels, moved.to(labels.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,4 +47,4 @@ class FlippedCrossEntropy:
         # log(keep p_y + other (1 - p_y)), in logs, as p_y may be 0 in floating point
         own = torch.log_softmax(logits, dim=1) + math.log(keep - other)
         mixed = torch.logaddexp(own, torch.full_like(own, math.log(other)))
-        return F.nll_loss(mixed, y.long(), ignore_index=_NO_LABEL)
+        return F.nll_loss(mixed, y.long(), ignore_index=NO_LABEL)

@@ -1,8 +1,8 @@
 """What stands between an owner's part and the link: dropout, projection, clipping and noise on smashed data.
 
 In this order: values are dropped, rows are projected onto a subspace, clipped there and given noise there, so that the
-noise has as many numbers as the subspace. The result has the form of the smashed data and lies in the subspace; the link
-sends its coordinates (`raysplit.cluster.codecs.subspace`). Gradients pass straight through, projected likewise.
+noise has as many numbers as the subspace. The result has the form of the smashed data and lies in the subspace; the
+link sends its coordinates (`raysplit.cluster.codecs.subspace`). Gradients pass straight through, projected likewise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.cluster.codecs.subspace import basis
-from raysplit.guards.mechanisms import (
+from raysplit.guards.noise.mechanisms import (
     Draws,
     dropped,
     joined,

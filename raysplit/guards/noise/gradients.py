@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from raysplit.guards.mechanisms import Draws, gaussian_noise
+from raysplit.guards.noise.mechanisms import Draws, gaussian_noise
 
 
 def with_max_norm(rows: Tensor, draws: Draws) -> Tensor:
