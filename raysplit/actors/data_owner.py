@@ -199,6 +199,8 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
 
     async def first_backward(self, step_id: StepId, g: Any, server: NodeHandle | None = None) -> None:
         """Run the first part backward with the gradient ``g`` of its outputs, and update it as the server's part is."""
+        if self.guard is not None:
+            self.guard.watch(g)
         await self.first.backward(step_id, g)
         factor = None
         if server is not None and step_id.is_last and self.first.exchanges_norms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import nan
 from typing import Literal
 
 from raysplit.actors.aggregation import UpdateRules
@@ -272,5 +273,7 @@ class RoundReport:
 
     @property
     def loss(self) -> float:
-        """The mean training loss over these samples."""
+        """The mean training loss over these samples; NaN where no owner tells it."""
+        if self.owners and all(report.withheld for report in self.owners):
+            return nan
         return sum(r.loss * r.num_samples for r in self.owners) / max(1, self.num_samples)

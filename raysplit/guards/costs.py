@@ -68,6 +68,7 @@ class Plan:
         uses: most uses of one sample.
         most_rows: largest number of samples of a batch.
         num_rows: number of samples of all batches together.
+        per_epoch: number of batches of an epoch.
         to: the parties that it may call.
     """
 
@@ -75,6 +76,7 @@ class Plan:
     uses: int
     most_rows: int
     num_rows: int
+    per_epoch: int = 1
     to: tuple[str, ...] = ()
 
 
@@ -132,7 +134,7 @@ def _gradients(rules: PrivacyRules, plan: Plan, charge: Charge) -> Charge:
 
 
 def _weights(recipe: GuardRecipe, plan: Plan, charge: Charge) -> Charge:
-    rules = recipe.rules.weights
+    rules, charge = recipe.rules.weights, replace(charge, to=())
     assert rules is not None
     if not recipe.num_trained:
         return replace(charge, mechanism=PAID, reason="they are not trained")
@@ -145,10 +147,11 @@ def _weights(recipe: GuardRecipe, plan: Plan, charge: Charge) -> Charge:
 
 def _report(recipe: GuardRecipe, plan: Plan, charge: Charge) -> Charge:
     noise = recipe.rules.report_noise
+    if recipe.rules.reports == "none":
+        return replace(charge, mechanism=PAID, reason="the loss is left out; sizes are taken for public")
     if noise is not None:
-        scale = report_scale(noise, plan)
-        changes = {"clip": noise.clip, "sigma": scale, "epsilon_pure": noise.epsilon}
-        return replace(charge, mechanism="laplace", uses=1, **changes)
+        scale, epsilon = report_scale(noise, plan), noise.epsilon
+        return replace(charge, mechanism="laplace", uses=1, clip=noise.clip, sigma=scale, epsilon_pure=epsilon)
     if recipe.sends_smashed and recipe.sends_labels and recipe.messages_are_private:
         return replace(charge, mechanism=PAID, reason="a node computed the losses from what it was sent")
     return charge

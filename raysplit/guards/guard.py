@@ -15,6 +15,7 @@ from raysplit.cluster.contract import COORDINATOR, current_samples
 from raysplit.guards.account.ledger import Charge, Ledger, Mark, opened, path_in
 from raysplit.guards.account.totals import total_of
 from raysplit.guards.account.verbs import answer_of, sent_with
+from raysplit.guards.alarm import Alarm
 from raysplit.guards.costs import GuardRecipe, Plan, charges_of, open_mechanism, report_scale
 from raysplit.guards.noise.gradients import averaged, with_marvell, with_max_norm
 from raysplit.guards.noise.labels import flipped
@@ -62,6 +63,7 @@ class OwnerGuard:
         self._step: tuple[int, int] | None = None
         self._num_entered = self._num_noise = 0
         self._released: dict[str, tuple[Any, Any]] = {}
+        self._alarm = Alarm() if rules.alarm else None
         self._sent: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
     def _read_secret(self, recipe: GuardRecipe) -> Secret:
@@ -123,6 +125,8 @@ class OwnerGuard:
 
     def _close(self) -> None:
         self._flush()
+        if self._alarm is not None:
+            self._alarm.give_up()
         self._transcript = self._plan = self._step = None
         self._num_entered = self._num_noise = 0
         self._released.clear()
@@ -300,8 +304,25 @@ class OwnerGuard:
         noise = self.rules.report_noise
         return loss if noise is None else min(max(loss, 0.0), noise.clip)
 
-    def reported(self, loss: float) -> float:
-        """Return the mean loss of a round as it is reported."""
+    def watch(self, g: Any) -> None:
+        """Look at a gradient that the owner got for its smashed data.
+
+        Raises:
+            AlarmRaised: the gradients of the first epochs do not depend on the owner's labels.
+        """
+        alarm, plan = self._alarm, self._plan
+        if alarm is None or alarm.is_over or plan is None or not isinstance(self.true_labels, Tensor):
+            return
+        rows = joined(g if isinstance(g, tuple) else (g,))
+        labels = self.true_labels if self._labels is None else self._labels
+        alarm.add(rows, labels[self._samples(len(rows))])
+        if self._num_entered % plan.per_epoch == 0:
+            alarm.judge(self.owner, plan.to)
+
+    def reported(self, loss: float) -> float | None:
+        """Return the mean loss of a round as it is reported; None where it is not."""
+        if self.rules.reports == "none":
+            return None
         if self.rules.report_noise is None or self._plan is None:
             return loss
         assert self._transcript is not None
@@ -319,7 +340,8 @@ class OwnerGuard:
         """Return what has been received, as a hash, and how far the ledger is written."""
         self._flush()
         mark = self.ledger.mark()
-        return {"received": self._kept.hex(), "size": mark.size, "digest": mark.digest}
+        found: dict[str, Any] = {"received": self._kept.hex(), "size": mark.size, "digest": mark.digest}
+        return found if self._alarm is None else {**found, "alarm": [list(pair) for pair in self._alarm.results]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to the end of a round; the ledger stays as it is.
@@ -330,3 +352,5 @@ class OwnerGuard:
         self.abort()
         self.ledger.require_since(Mark(size=state["size"], digest=state["digest"]))
         self._kept = bytes.fromhex(state["received"])
+        if self._alarm is not None:
+            self._alarm.results = [(share, chance) for share, chance in state["alarm"]]

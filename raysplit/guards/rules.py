@@ -247,9 +247,15 @@ class PrivacyRules(Rules):
     @property
     def drawn(self) -> list[str]:
         """The guards that draw random numbers, by key."""
-        found = [key for key in ("z", "labels", "g", "weights") if getattr(self, key) is not None]
-        found = [key for key in found if key != "g" or (self.g is not None and self.g.mechanism != "average")]
-        return [*found, *(["dropout"] if self.dropout else []), *(["reports"] if self.report_noise else [])]
+        found = {
+            "z": self.z is not None and self.z.noise != 0,
+            "labels": self.labels is not None,
+            "g": self.g is not None and self.g.mechanism != "average" and self.g.noise != 0,
+            "weights": self.weights is not None and self.weights.noise > 0,
+            "dropout": self.dropout > 0,
+            "reports": self.report_noise is not None,
+        }
+        return [key for key, draws in found.items() if draws]
 
     @property
     def delta(self) -> float:

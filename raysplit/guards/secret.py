@@ -95,11 +95,11 @@ class Transcript:
         self.digest = state.digest()
 
 
-def _pieces(value: Any) -> Iterable[bytes | memoryview]:
+def _pieces(value: Any) -> Iterable[bytes]:
     if isinstance(value, Tensor):
         yield f"{value.dtype} {tuple(value.shape)}".encode()
         whole = value.detach().cpu().contiguous()
-        yield memoryview(whole.reshape(-1).view(torch.uint8).numpy()).cast("B")
+        yield whole.reshape(-1).view(torch.uint8).numpy().tobytes()
     elif isinstance(value, tuple | list):
         yield f"{len(value)} values".encode()
         for item in value:

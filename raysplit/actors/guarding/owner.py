@@ -66,6 +66,7 @@ class GuardedOwner(ABC):
             uses=ceil(steps / training.num_batches(num_samples)),
             most_rows=max(training.batch_sizes(num_samples)),
             num_rows=training.num_rows(num_samples, steps),
+            per_epoch=training.num_batches(num_samples),
             to=_peers(team),
         )
         try:
@@ -80,7 +81,8 @@ class GuardedOwner(ABC):
         """End the guard's round; return the report as it leaves."""
         if self.guard is None:
             return report
-        report = replace(report, loss=self.guard.reported(report.loss))
+        loss = self.guard.reported(report.loss)
+        report = replace(report, loss=0.0, withheld=True) if loss is None else replace(report, loss=loss)
         self.guard.end()
         return report
 

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from raysplit.actors.guarding.correlation import MIN_ROWS, correlation
 from raysplit.actors.parts.leaves import Tensors, as_tuple, untuple
+from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.part import Received, TrainablePart
 from raysplit.actors.steps.clip import trained_parameters
 from raysplit.guards.rules import WeightNoise
@@ -55,6 +58,16 @@ class GuardedPart(TrainablePart):
 
     def backward(self, g: Tensors) -> Tensors:
         """Accumulate gradients; with NoPeek those of (1 - alpha) loss + alpha correlation."""
+        with _hooks_unwarned():
+            return self._backward(g)
+
+    def loss_gradient(
+        self, z: Received, y: Any, loss: Loss, *, stream: int, share: float = 1.0
+    ) -> tuple[float, Tensors]:
+        with _hooks_unwarned():
+            return super().loss_gradient(z, y, loss, stream=stream, share=share)
+
+    def _backward(self, g: Tensors) -> Tensors:
         alpha = self._guards.nopeek
         if not alpha or not self._outputs or len(self._outputs[0]) < MIN_ROWS:
             return super().backward(g)
@@ -105,6 +118,14 @@ class GuardedPart(TrainablePart):
         for parameter in self.module.parameters():
             if hasattr(parameter, "grad_sample"):
                 parameter.grad_sample = None
+
+
+@contextmanager
+def _hooks_unwarned() -> Iterator[None]:
+    """Leave out what torch says of hooks at layers whose inputs need no gradient: Opacus is made for it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        yield
 
 
 def _sample_gradient(parameter: nn.Parameter) -> Any:

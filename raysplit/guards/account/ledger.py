@@ -298,6 +298,6 @@ def charge_of(line: Mapping[str, Any]) -> Charge:
         kind = kinds[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ValueError(f"{name} is {value!r}")
-        if name in ("mu2", "epsilon_pure", "uses") and not value >= 0:
+        if isinstance(value, int | float) and name in ("mu2", "epsilon_pure", "uses") and not value >= 0:
             raise ValueError(f"{name} is {value!r}")
     return Charge(**{**line, "to": tuple(line.get("to", ()))})

@@ -75,6 +75,11 @@ def answer_of(verb: str) -> str:
     return ANSWERS.get(verb, "other")
 
 
+def value_of(kind: str) -> str:
+    """Return the kind of value in a ledger of a kind on a link."""
+    return _OF_LINK.get(kind, "other")
+
+
 def sent_with(verb: str, kind: str) -> str:
     """Return the kind of value that an argument of a call has, from the verb and the kind on the link."""
     return _OF_LINK.get(kind) or CALLS.get(verb, "other")

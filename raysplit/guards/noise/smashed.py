@@ -98,6 +98,11 @@ class GuardAtCut:
     rules: PrivacyRules
     seed: int = 0
 
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether the noise depends on all rows of a batch."""
+        return self.rules.z is not None and self.rules.z.clip is None
+
     def __call__(self, z: Any, number: int) -> Any:
         """Return smashed data as they arrive behind the cut; ``number`` counts the batches of an evaluation."""
         source = rehearsal_secret(self.seed, "evaluation")
