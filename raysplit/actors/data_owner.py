@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from raysplit.actors.aggregation import UpdateRefused
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
 from raysplit.actors.expecting.parties import ExpectsAtOwner
 from raysplit.actors.guarding.owner import GuardedOwner
@@ -29,6 +30,7 @@ from raysplit.data.batches import LocalTraining as LocalTraining
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
 from raysplit.guards.costs import GuardRecipe
+from raysplit.guards.spending import BudgetSpent
 from raysplit.seeding import derive, generator
 from raysplit.tasks import Task
 
@@ -91,6 +93,8 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         self._reset_counts()
         try:
             return await self._run(self._round(program, team, context, state), context)
+        except BudgetSpent as error:
+            raise UpdateRefused(self.name, context.round, str(error)) from error
         except Exception as error:
             note_place(error, f"at {self.name}, round {context.round + 1}, step {self._counts.num_steps + 1}")
             raise

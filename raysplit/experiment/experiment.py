@@ -80,12 +80,16 @@ class Experiment:
         if rules.keeps_state or rules.guarded:
             setting = replace(setting, links_keep_state=True)
         if rules.guarded:
-            within = None if folder is None else str(folder.absolute() / LEDGERS)
-            setting = replace(setting, ledgers=setting.privacy.ledger or within)
+            setting = replace(setting, ledgers=self.ledgers_in(folder))
         algorithm = self.algorithm.bound(setting)
         check_guards(algorithm)
         check_parties(self.links, algorithm)
         return algorithm
+
+    def ledgers_in(self, folder: Path | None) -> str | None:
+        """Return the folder of the owners' ledgers for a run folder; None where they are kept in memory alone."""
+        within = None if folder is None else str(folder.absolute() / LEDGERS)
+        return self.setting.privacy.ledger or within
 
     def require_codecs(self) -> None:
         """Raise `ConfigError` where the codecs have not been chosen yet."""

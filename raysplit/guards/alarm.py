@@ -77,9 +77,10 @@ class Alarm:
             shares = " and ".join(f"{share:.0%}" for share, _ in self.results)
             raise AlarmRaised(
                 f"{owner} stops: the gradients that {', '.join(senders)} sent do not depend on its labels. In its "
-                f"first {EPOCHS} epochs {shares} of the labels could be read out of them, {found[1]:.0%} would be by chance, "
-                f"and honest gradients of cross-entropy give nearly all. The server trains something else than the "
-                f"task, and may be after the samples; look at what runs there, or set privacy.alarm: false"
+                f"first {EPOCHS} epochs {shares} of the labels could be read out of them, {found[1]:.0%} would be "
+                f"by chance, and honest gradients of cross-entropy give nearly all. The server trains something "
+                f"else than the task, and may be after the samples; look at what runs there, or set privacy.alarm: "
+                f"false"
             )
 
 

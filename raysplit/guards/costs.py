@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from raysplit.guards.account.accounting import keep_probability
-from raysplit.guards.account.ledger import NONE, OPAQUE, PAID, Charge
+from raysplit.guards.account.charges import NONE, OPAQUE, PAID, Charge
 from raysplit.guards.account.totals import GIVEN_WEIGHTS
 from raysplit.guards.rules import PrivacyRules, ReportNoise
 

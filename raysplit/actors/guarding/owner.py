@@ -10,14 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-from raysplit.actors.aggregation import UpdateRefused
 from raysplit.actors.guarding.part import GuardedPart
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import OwnerReport, RoundContext
 from raysplit.data.batches import LocalTraining
 from raysplit.data.samples import Samples
 from raysplit.guards.costs import GuardRecipe, Plan
-from raysplit.guards.guard import BudgetSpent, OwnerGuard
+from raysplit.guards.guard import OwnerGuard
 
 GUARD = "guard"
 """The key of the guard in an owner's state."""
@@ -69,10 +68,7 @@ class GuardedOwner(ABC):
             per_epoch=training.num_batches(num_samples),
             to=_peers(team),
         )
-        try:
-            self.guard.begin(context, state, plan)
-        except BudgetSpent as error:
-            raise UpdateRefused(self.name, context.round, str(error)) from error
+        self.guard.begin(context, state, plan)
         if self.guard.init_seed is not None and context.round == 0 and state is not None:
             return {**state, **self.weights()}
         return state

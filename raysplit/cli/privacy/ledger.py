@@ -101,7 +101,7 @@ def _accounts(folder: Path, run: Path) -> list[Account]:
 
 def _from_traffic(folder: Path) -> list[Account]:
     """Return accounts of a run whose owners kept none: from the bytes that were counted, with nothing promised."""
-    from raysplit.guards.account.ledger import Charge
+    from raysplit.guards.account.charges import Charge
     from raysplit.guards.account.totals import Account
     from raysplit.guards.account.verbs import value_of
     from raysplit.runs.records.read import read_traffic

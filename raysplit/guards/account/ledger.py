@@ -18,62 +18,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
 from filelock import FileLock, Timeout
 
+from raysplit.guards.account.charges import VERSION, Charge, LedgerRefused, charge_of, lines_of
+
 SUFFIX = ".jsonl"
 FOLDER = "ledger"
 """Name of the folder of the ledgers in a run folder."""
-VERSION = 1
-NONE, OPAQUE, PAID = "none", "opaque", "paid"
-"""Mechanisms: nothing is changed; something is, and nothing is promised; what leaves follows from what is charged."""
-
-
-class LedgerRefused(ValueError):
-    """Raised for a ledger that is shorter than it was, changed, or not one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Charge:
-    """What the messages of one kind in a round cost an owner.
-
-    Attributes:
-        value: kind of value, one of `raysplit.guards.account.verbs.VALUES`.
-        round, attempt: the round and its attempt, counted from 0.
-        first_step, last_step: the mini-batches of the round that it is for; -1 for values of no step.
-        to: who receives them.
-        mechanism: ``gaussian``, ``laplace``, ``rr``, `PAID`, `OPAQUE` or `NONE`.
-        clip, sigma: largest norm, and standard deviation or scale of the noise.
-        mu2: squared mu of all uses together.
-        epsilon_pure: epsilon of one use of a pure mechanism.
-        uses: most uses of one sample.
-        key: of the messages.
-        reason: what is to be known where nothing is promised.
-        rehearsal: whether the noise is drawn from the seed of the run.
-        rng, floating_point: how noise is drawn and added.
-    """
-
-    value: str
-    round: int
-    attempt: int = 0
-    first_step: int = -1
-    last_step: int = -1
-    to: tuple[str, ...] = ()
-    mechanism: str = NONE
-    clip: float | None = None
-    sigma: float | None = None
-    mu2: float = 0.0
-    epsilon_pure: float = 0.0
-    uses: int = 0
-    key: str = ""
-    reason: str = ""
-    rehearsal: bool = False
-    rng: str = "philox-blake2b"
-    floating_point: str = "rounded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +172,8 @@ class Ledger:
             self._file.close()
             self._file = None
         if self._lock is not None:
+            with suppress(OSError):
+                Path(self._lock.lock_file).unlink()  # before the release, as that of a run folder
             self._lock.release()
             self._lock = None
 
@@ -242,62 +201,12 @@ def opened(owner: str, samples: int, path: Path | None) -> Ledger:
     return found
 
 
-def let_go(path: Path | None) -> None:
-    """Close the ledger at a path, if this process has it open."""
-    found = None if path is None else _OPEN.pop(path.absolute(), None)
-    if found is not None:
-        found.close()
+def let_go(folder: str | None) -> None:
+    """Close the ledgers in a folder that this process has open, so that others may go on with them."""
+    for path in [path for path in _OPEN if folder is not None and path.parent == Path(folder).absolute()]:
+        _OPEN.pop(path).close()
 
 
 def path_in(folder: Path, owner: str) -> Path:
     """Return the file of an owner's ledger in a folder."""
     return folder / f"{owner}{SUFFIX}"
-
-
-def lines_of(content: bytes, path: Path | None) -> Iterator[Mapping[str, Any]]:
-    """Return the lines of a ledger. Raises `LedgerRefused` for one that is not of a ledger."""
-    for number, raw in enumerate(content.splitlines(), start=1):
-        try:
-            line = json.loads(raw)
-            if not isinstance(line, dict) or (number == 1) != ("version" in line):
-                raise ValueError("no line of a ledger")
-            if "version" in line:
-                if (
-                    line["version"] != VERSION
-                    or not isinstance(line["owner"], str)
-                    or line["samples"] != int(line["samples"])
-                ):
-                    raise ValueError(f"a ledger of version {line['version']}")
-            elif "step" in line:
-                _ = (
-                    line["key"] + line["at"],
-                    int(line["step"]),
-                    {k: (int(a), int(b)) for k, (a, b) in line["sent"].items()},
-                )
-            else:
-                charge_of(line)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LedgerRefused(f"{path}, line {number}, is not of a ledger: {error}") from None
-        yield line
-
-
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "str": str,
-    "int": int,
-    "float": (int, float),
-    "float | None": (int, float),
-    "bool": bool,
-    "tuple[str, ...]": list,
-}
-
-
-def charge_of(line: Mapping[str, Any]) -> Charge:
-    """Return the charge in a line. Raises ``ValueError`` or ``TypeError`` for anything else."""
-    kinds = {field.name: _TYPES[str(field.type)] for field in fields(Charge)}
-    for name, value in line.items():
-        kind = kinds[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"{name} is {value!r}")
-        if isinstance(value, int | float) and name in ("mu2", "epsilon_pure", "uses") and not value >= 0:
-            raise ValueError(f"{name} is {value!r}")
-    return Charge(**{**line, "to": tuple(line.get("to", ()))})

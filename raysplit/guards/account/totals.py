@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from raysplit.guards.account.accounting import basic, gaussian_epsilon, pure_epsilon
-from raysplit.guards.account.ledger import NONE, OPAQUE, SUFFIX, Charge, LedgerRefused, charge_of, lines_of
+from raysplit.guards.account.charges import NONE, OPAQUE, Charge, LedgerRefused, charge_of, lines_of
+from raysplit.guards.account.ledger import SUFFIX
 from raysplit.guards.account.verbs import VALUES
 
 Guarantee = Literal["total", "conditional", "none", "rehearsal"]
