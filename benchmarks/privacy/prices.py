@@ -3,8 +3,8 @@
     python benchmarks/privacy/prices.py --output prices.jsonl
     python benchmarks/privacy/prices.py --output prices.jsonl --report
 
-Started again, it goes on with what is missing. All runs of a seed have the same data, weights and batches. Guards draw from
-the seed (``privacy.rehearsal``), so that anybody can repeat a run.
+Started again, it goes on with what is missing. All runs of a seed have the same data, weights and batches. Guards
+draw from the seed (``privacy.rehearsal``), so that anybody can repeat a run.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def report(rows: list[dict[str, Any]]) -> str:
         ratios = [median(row[key] / plain[row["seed"]][key] for row in runs) for key in ("bytes_at_cut", "seconds")]
         epsilon = median(row["epsilon"] for row in runs)
         text.append(
-            f"| {guard} | {median(row['accuracy'] for row in runs):.3f} | {f'{median(without):.3f}' if without else ''} | "
+            f"| {guard} | {median(row['accuracy'] for row in runs):.3f} | "
+            f"{f'{median(without):.3f}' if without else ''} | "
             f"{ratios[0]:.3f} | {ratios[1]:.2f} | {f'{epsilon:.3g}' if epsilon else ''} |"
         )
     return "\n".join(text)

@@ -13,6 +13,7 @@ from raysplit.algorithms import ALGORITHMS, check_run, resolve_algorithm
 from raysplit.algorithms.unused import RunOutline, codecs_left_out
 from raysplit.experiment.errors import ConfigError
 from raysplit.given import EXPERIMENT
+from raysplit.paths import is_uri
 from raysplit.tasks import loss_name
 
 if TYPE_CHECKING:
@@ -114,6 +115,16 @@ def _given(config: RunConfig) -> dict[str, Any]:
     by_kind = {f"links.{rule.kind}": rule for rule in config.links.rules}  # a rule sets the codec of its kind
     values |= {f"model.{key}": (getattr(config.model, key), default) for key, default in _OF_MODELS.items()}
     return {**by_kind, **{key: value for key, (value, default) in values.items() if value != default}}
+
+
+def check_ledgers(config: RunConfig) -> None:
+    """Raise ``ValueError`` where the owners' ledgers would be in a copy of a run folder that does not stay."""
+    privacy, root = config.privacy, config.output.root
+    if privacy.drawn and not privacy.rehearsal and privacy.ledger is None and is_uri(root):
+        raise ValueError(
+            f"output.root is {root}, and owners keep their ledgers on their own machines; set privacy.ledger to a "
+            f"folder there"
+        )
 
 
 def check_elastic(config: RunConfig) -> None:

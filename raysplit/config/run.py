@@ -19,7 +19,14 @@ from raysplit.actors.steps.rules import ClipRules
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Options, WeightBy
-from raysplit.config.checks import check_elastic, check_method, check_size, say_left_out, say_without_effect
+from raysplit.config.checks import (
+    check_elastic,
+    check_ledgers,
+    check_method,
+    check_size,
+    say_left_out,
+    say_without_effect,
+)
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
 from raysplit.data.batches import LastBatch
@@ -219,6 +226,7 @@ class RunConfig(Rules):
         if cohort is not None and cohort > owners:
             raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; give at most {owners}")
         check_elastic(self)
+        check_ledgers(self)
         if self.links.auto and self.topology is None:
             raise ValueError("links.auto chooses codecs for the links of a topology, and there is none; describe one")
         if self.links.auto and self.cluster.elastic is not None:

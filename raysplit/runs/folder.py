@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.links.kinds import KINDS
 from raysplit.disk import PART, TRY_AGAIN, append_line, told_where, written
+from raysplit.guards.account.ledger import FOLDER as LEDGERS
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.environment import environment
 from raysplit.runs.records.files import CONFIG, is_of_run, names_in, put_back, remove_earlier, remove_run, set_aside
@@ -142,7 +143,8 @@ class RunFolder:
         self._continued: list[Row] | None = None
         self._presence: Presence | None = None
         self._has_config = False
-        refuse_used(path, {entry.name for entry in entries(path)} if path.exists() else set(), overwrite=overwrite)
+        there = {entry.name for entry in entries(path)} if path.exists() else set()
+        refuse_used(path, there - {LEDGERS}, overwrite=overwrite)  # which outlast a run that was discarded
 
     def begin(self) -> None:
         """Make the folder empty for the run that begins now; a run that continues keeps what is there."""
