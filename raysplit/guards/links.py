@@ -11,7 +11,6 @@ from raysplit.cluster.links.kinds import Kind
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.guards.rules import PrivacyRules
 
-
 _PROJECTED: tuple[Kind, ...] = ("smashed", "gradients")
 
 
