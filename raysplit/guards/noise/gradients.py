@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from raysplit.guards.noise.mechanisms import Draws, gaussian_noise
@@ -124,6 +123,8 @@ def _divided(
             size,
         )
         return value, (laws[0], laws[1])
+
+    from scipy.optimize import minimize_scalar  # which takes half a second to load, for this mechanism alone
 
     best = minimize_scalar(lambda part: noise_at(float(part))[0], bounds=(0.0, 1.0), method="bounded")
     candidates = [noise_at(float(part)) for part in (0.0, share, float(best.x), 1.0)]
