@@ -13,6 +13,7 @@ from torch import Tensor
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
 from raysplit.actors.parts.gradient_record import GradientRecord
 from raysplit.actors.parts.losses import resolve_loss, wire_labels
+from raysplit.actors.parts.own_data import read_at_owner
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.round_counts import RoundCounts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
@@ -75,11 +76,9 @@ class DataOwner:
         device: Device | None = None,
     ) -> None:
         self.name = name
-        self._shard = shard
-        self._test = test
-        self._transform = transform
-        self._eval_transform = eval_transform or transform
         self._recipes = recipes
+        data = read_at_owner(shard, test, transform, eval_transform, recipes[0].spec)
+        self._shard, self._test, self._transform, self._eval_transform = data
         self._training = training
         self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
         self._spec = recipes[0].spec
