@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
-from raysplit.actors.parts.gradient_record import GradientRecord
-from raysplit.actors.parts.losses import resolve_loss, wire_labels
-from raysplit.actors.parts.own_data import read_at_owner
+from raysplit.actors.expecting.parties import ExpectsAtOwner
+from raysplit.actors.parts.gradient_record import GradientRecord, ReceivedGradients
+from raysplit.actors.parts.losses import num_counted, resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.round_counts import RoundCounts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
+from raysplit.actors.steps.micro import by_step, step_ids
+from raysplit.actors.steps.own_data import read_at_owner
+from raysplit.actors.steps.whole_shard import whole_gradient
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
-from raysplit.data.inputs import Values, feed
+from raysplit.data.inputs import Values
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
 from raysplit.models.frozen import load_trained
 from raysplit.seeding import derive, generator, torch_generator
 from raysplit.tasks import Task
+
+if TYPE_CHECKING:
+    from raysplit.actors.verbs import NodeHandle
 
 Program = Callable[..., Awaitable[Any]]
 _WHOLE_SHARD_ROWS = 512
@@ -50,7 +58,7 @@ class Batch:
         return len(self.indices)
 
 
-class DataOwner:
+class DataOwner(ExpectsAtOwner):
     """A party that holds one owner's samples and trains on them. `OwnerHandle` describes the calls from elsewhere.
 
     Args:
@@ -60,8 +68,7 @@ class DataOwner:
     """
 
     may_rest: ClassVar[bool] = True
-    """Whether other owners may use this one's modules while it is idle. Not inherited: a subclass that stores no module
-    or parameter between rounds sets it again."""
+    """Whether other owners may use this one's modules while it is idle. A subclass that keeps none sets it again."""
 
     def __init__(
         self,
@@ -82,6 +89,7 @@ class DataOwner:
         self._training = training
         self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
         self._spec = recipes[0].spec
+        self._spec.require_base()
         self._dtype: torch.dtype = getattr(torch, self._spec.dtype)
         self._loss = resolve_loss(training.loss)
         self._running: asyncio.Future[OwnerReport] | None = None
@@ -133,14 +141,25 @@ class DataOwner:
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
         """Iterate over the round's mini-batches: as many as the context says, each epoch in an order of its own."""
-        num_steps, step, epoch = context.steps(self.name), 0, 0
-        while step < num_steps:
-            for indices in self._epoch(context.round, epoch)[: num_steps - step]:
-                step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
-                current_samples.set(indices)
-                yield step_id, self._batch(step_id, indices)
-                step += 1
-            epoch += 1
+        made = self._batches(context)
+        for step_id, batch in by_step(made, self._loss) if self._training.accumulate > 1 else made:
+            current_samples.set(batch.indices)
+            yield step_id, batch
+
+    def _batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
+        for step_id, indices in self._round_indices(context):
+            current_samples.set(indices)
+            yield step_id, self._batch(step_id, indices)
+
+    def _round_indices(self, context: RoundContext) -> Iterator[tuple[StepId, Tensor]]:
+        """Iterate over the positions of the samples of each mini-batch of a round."""
+        ids = step_ids(self.name, context, self._training.accumulate)
+        orders = chain.from_iterable(self._epoch(context.round, epoch) for epoch in count())
+        return zip(ids, orders, strict=False)
+
+    def num_targets(self, context: RoundContext) -> int:
+        """Return the number of counted targets of a round's mini-batches: labels, pixels, tokens or numbers."""
+        return sum(num_counted(self._loss, self._shard.take(indices).y) for _, indices in self._round_indices(context))
 
     def whole_shard(self, purpose: str) -> Iterator[Batch]:
         """Iterate over all samples in stored order, in large batches; ``purpose`` keys the transform's stream."""
@@ -198,10 +217,13 @@ class DataOwner:
         self.note(step_id, loss, len(batch))
         return g
 
-    async def first_backward(self, step_id: StepId, g: Any) -> None:
-        """Run the first part backward with the gradient ``g`` of its outputs, and update it."""
+    async def first_backward(self, step_id: StepId, g: Any, server: NodeHandle | None = None) -> None:
+        """Run the first part backward with the gradient ``g`` of its outputs, and update it as the server's part is."""
         await self.first.backward(step_id, g)
-        await self.first.update(step_id)
+        factor = None
+        if server is not None and step_id.is_last and self.first.exchanges_norms:
+            factor = await server.clip(step_id.untold, {0: await self.first.norms(step_id)})
+        await self.first.update(step_id, factor)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -259,28 +281,17 @@ class DataOwner:
         """
         model = self._spec.build()
         load_trained(model, {key: value for state in states for key, value in state.items()})
-        for dropout in [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]:
-            dropout.p = 0.0
-        own = {name for name, _ in self.first.part.module.named_parameters()}
-        wanted = [p for name, p in model.named_parameters() if name in own]
-        for batch in self.whole_shard("divergence"):
-            loss = self._loss(feed(model, batch.x), batch.y) * self._share(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-        flat = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]
+        own = {name for name, p in self.first.part.module.named_parameters() if p.requires_grad}
+        flat = whole_gradient(model, own, partial(self.whole_shard, "divergence"), self._loss)
         return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])
-
-    def _share(self, batch: Batch) -> float:
-        """Return the share of a batch in the mean loss over the whole shard."""
-        if not isinstance(self._loss, Task):
-            return len(batch) / len(self._shard)
-        return self._loss.count(batch.y) / max(1, self._loss.count(self._shard.take(range(len(self._shard))).y))
 
     async def mean_gradient(self) -> Tensor:
         """Return the mean [dim] of the first part's mini-batch gradients in the last round that recorded them."""
         return self._mean_gradient
 
     def _report(self) -> OwnerReport:
-        return self._counts.report(self.name)
+        return replace(self._counts.report(self.name), told_by=tuple(sorted(self._told_by)))
 
     def _reset_counts(self) -> None:
         self._counts = RoundCounts(self._loss.count if isinstance(self._loss, Task) else None)
+        self._received, self._told_by = ReceivedGradients(), set[str]()

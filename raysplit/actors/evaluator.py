@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
 from raysplit.actors.evaluation import AtCuts, Ownership
 from raysplit.actors.evaluation import Evaluation as Evaluation
 from raysplit.actors.evaluation import evaluate as evaluate
+from raysplit.actors.expecting.forms import whole_model
 from raysplit.actors.parts.losses import resolve_loss
+from raysplit.cluster.arriving.forms import Expected
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
@@ -46,10 +49,15 @@ class Evaluator:
         self._ownership = ownership
         self._samples = samples
         self._transform = transform
+        spec.require_base()
         self._spec = spec
         self._loss = resolve_loss(loss)
         self._seed = seed
         self._device = device
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Expect the weights of the model that is evaluated."""
+        return whole_model(given.get("spec") or self._spec, len(given["states"]))
 
     async def evaluate(
         self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None
@@ -112,6 +120,10 @@ class DomainEvaluator:
         self._spec = spec
         self._loss = resolve_loss(loss)
         self._device = device
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Expect the weights of the model that is evaluated."""
+        return whole_model(given.get("spec") or self._spec, len(given["states"]))
 
     async def evaluate(
         self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None

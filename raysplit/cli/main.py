@@ -117,7 +117,22 @@ def main(arguments: list[str] | None = None) -> Any:
     show_any_text()
     stop = StopSignals()
     with stop.installed():
-        return _run(arguments, stop)
+        try:
+            ended = _run(arguments, stop)
+        except SystemExit as error:
+            _leave_abandoned_ray(error.code)
+            raise
+        _leave_abandoned_ray(0)
+        return ended
+
+
+def _leave_abandoned_ray(code: Any) -> None:
+    """End this process with its own exit code, before a Ray without its control process ends it with another one."""
+    connection = sys.modules.get("raysplit.cluster.on_ray.connect")
+    if connection is not None and connection.abandoned:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
 
 
 def _run(arguments: list[str] | None, stop: StopSignals) -> Any:

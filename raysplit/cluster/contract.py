@@ -23,6 +23,7 @@ COORDINATOR = "coordinator"
 current_party: ContextVar[str] = ContextVar("current_party", default=COORDINATOR)
 """The name of the party whose coroutine is running."""
 
+current_caller: ContextVar[str] = ContextVar("current_caller", default="")  # the party whose call is answered
 current_samples: ContextVar[Any] = ContextVar("current_samples", default=None)
 """The numbers of the samples [B] in the mini-batch of the owner whose coroutine is running, or None."""
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.config.by_owner.owners import OwnersData, owners_data
-from raysplit.config.load_data import about, divided, load, owner_data, streamed_owners, told, within_positions
+from raysplit.config.checks import check_task
+from raysplit.config.load_data import about, owner_data, ready, streamed_owners, told, whole
 from raysplit.config.run import RunConfig
 from raysplit.data.batches import LocalTraining
 from raysplit.data.inputs import with_sent
@@ -36,7 +37,6 @@ from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.given_model import GivenModel
 from raysplit.models.spec import ModelSpec
-from raysplit.models.token_limits import check_tokens
 from raysplit.prediction.dry_setting import dry, no_data
 from raysplit.tasks import Task
 
@@ -71,9 +71,7 @@ def build(config: RunConfig) -> Experiment:
         if found.test_owner is not None:
             tests = named_tests(found.names, found.test_owner)
     else:
-        data = _loaded(config)
-        parts, tests = divided(config, data)
-        check_tokens(data, _model_spec(config, data), parts)
+        data, parts, tests = ready(config, partial(_model_spec, config))
         shards = [data.train.subset(part) for part in parts]
     names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
@@ -83,6 +81,8 @@ def build(config: RunConfig) -> Experiment:
     task = checked_task(
         config.task, data, dict(zip(names, shards, strict=True)), loss=config.training.loss, source=config.data.name
     )
+    if task is not None:
+        check_task(config, task.kind)
     setting = _setting(config, data, owners, task, dict(zip(names, tests, strict=True)) if tests else None)
     return _experiment(config, setting, parts, about(config, data, parts))
 
@@ -91,7 +91,10 @@ def _build_by_owner(config: RunConfig) -> Experiment:
     """Build the experiment of owners that read their own sources, of which only outlines come here."""
     found = outlined(config)
     config = config.model_copy(update={"data": config.data.model_copy(update={"digests": found.digests})})
-    setting = _setting(config, found.data, found.owners, found.task(config), None)
+    task = found.task(config)
+    if task is not None:
+        check_task(config, task.kind)
+    setting = _setting(config, found.data, found.owners, task, None)
     return _experiment(config, setting, found.parts, told(found.record(), config.data.name))
 
 
@@ -104,11 +107,9 @@ def model_of(config: RunConfig) -> ModelSpec:
     """Load the data and describe the model that a checked configuration names. Raises ``ValueError`` as `build`."""
     if config.data.by_owner is not None:
         return _model_spec(config, outlined(config).data)
-    return _model_spec(config, streamed_owners(config)[0].outline if config.data.name == STREAMED else _loaded(config))
-
-
-def _loaded(config: RunConfig) -> DataSet:
-    return within_positions(config, load(config), partial(_model_spec, config))
+    is_streamed = config.data.name == STREAMED
+    spec_of = partial(_model_spec, config)
+    return spec_of(streamed_owners(config)[0].outline if is_streamed else whole(config, spec_of))
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
@@ -134,11 +135,8 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
     setting = Setting(
         spec=ModelSpec(name=config.model.name, input_shape=(1,), num_classes=1, seed=config.seed),
         owners={f"owner-{i}": no_data() for i in range(len(sizes))},
-        training=LocalTraining(
-            batch_size=training.batch_size, last_batch=training.rule_of_last_batch, loss=training.loss, seed=config.seed
-        ),
-        local_epochs=training.local_epochs,
-        max_steps=training.max_steps,
+        training=_local_training(config, training.loss),
+        **_steps(config),
         seed=config.seed,
         cohort_size=training.cohort_size,
     )
@@ -148,6 +146,8 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
 def _experiment(
     config: RunConfig, setting: Setting, parts: Sequence[np.ndarray], about_data: Record | None = None
 ) -> Experiment:
+    plain = config.model_dump(mode="json")
+    plain["model"]["front_end"] = getattr(setting.spec, "front_end", config.model.front_end)
     return Experiment(
         algorithm=resolve_algorithm(config.algorithm.name)(options=config.algorithm.resolved_options()),
         setting=setting,
@@ -157,7 +157,7 @@ def _experiment(
         links=config.links,
         cluster=config.cluster,
         topology=config.topology,
-        plain=config.model_dump(mode="json"),
+        plain=plain,
         about_data=about_data or {},
     )
 
@@ -172,6 +172,8 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         "options": config.model.options,
         "seed": config.seed,
         "dtype": config.model.dtype,
+        "front_end": config.model.front_end,
+        "tuning": config.model.tuning(),
         "given": GivenModel(held(config.model.name)) if is_given(config.model.name) else None,
     }
     if isinstance(data.train.y, Tensor):
@@ -210,6 +212,9 @@ def _setting(
     tests: Mapping[str, Indices] | None,
 ) -> Setting:
     training, spec = config.training, _model_spec(config, data)
+    cuts = resolve_algorithm(config.algorithm.name).options_type.model_fields.keys() & {"cut", "cuts"}
+    if cuts and type(spec) is ModelSpec:
+        spec = spec.with_front_end()
     loss = task or training.loss
     _check_metric(config, data)
     parties = partial(
@@ -221,19 +226,11 @@ def _setting(
     return Setting(
         spec=spec,
         owners=owners,
-        training=LocalTraining(
-            batch_size=training.batch_size,
-            shuffle=training.shuffle,
-            last_batch=training.rule_of_last_batch,
-            restart_optimizer=training.restarts_owners(resolve_algorithm(config.algorithm.name)),
-            loss=loss,
-            seed=config.seed,
-        ),
+        training=_local_training(config, loss),
+        **_steps(config),
         optimizer=training.optimizer.spec(),
         server_optimizer=(training.server_optimizer or training.optimizer).spec(),
         restart_server_optimizer=training.server_optimizer_state == "restart",
-        local_epochs=training.local_epochs,
-        max_steps=training.max_steps,
         buffers=training.buffers,
         seed=config.seed,
         tests_at_owners=config.data.by_owner is not None,
@@ -241,12 +238,31 @@ def _setting(
         if config.data.by_owner is not None
         else parties("evaluator", data.test, tests=tests, drawn=config.partition.name in TESTS_DRAWN),
         validators=() if data.val is None else parties("validator", data.val),
-        rounds=training.rounds,
-        lr_schedule=training.lr_schedule,
         updates=config.reliability,
         cohort=config.reliability,
         cohort_size=training.cohort_size,
+        weight_by=training.weight_by,
     )
+
+
+def _local_training(config: RunConfig, loss: str | Task) -> LocalTraining:
+    training = config.training
+    return LocalTraining(
+        batch_size=training.batch_size,
+        shuffle=training.shuffle,
+        last_batch=training.rule_of_last_batch,
+        restart_optimizer=training.restarts_owners(resolve_algorithm(config.algorithm.name)),
+        loss=loss,
+        accumulate=training.accumulate,
+        seed=config.seed,
+    )
+
+
+def _steps(config: RunConfig) -> dict[str, Any]:
+    """Return the fields of a `Setting` that say how many steps there are, and what a step does."""
+    names = ("rounds", "local_epochs", "max_steps", "lr_schedule", "lr_schedule_per", "warmup_steps", "clip")
+    rules = {name: getattr(config.training, name) for name in names}
+    return rules | {"precision": config.model.precision, "recompute": config.model.recompute}
 
 
 def _check_metric(config: RunConfig, data: DataSet) -> None:

@@ -19,15 +19,16 @@ from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
 from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.by_label import Indices
-from raysplit.data.partition.laws import partition, partition_test
+from raysplit.data.partition.laws import goes_by_label, partition, partition_test
 from raysplit.data.partition.own_tests import own_tests
 from raysplit.data.record import Record, data_record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.padding import Padding, padded
 from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
+from raysplit.data.targets.of_samples import kind_of
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.models.spec import ModelSpec
-from raysplit.models.token_limits import limits_of
+from raysplit.models.token_limits import check_tokens, limits_of
 from raysplit.registry import number_of
 from raysplit.seeding import derive, generator
 
@@ -153,6 +154,11 @@ def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indic
     split, labels, test_labels = config.partition, _labels(data.train), _labels(data.test)
     if taken := split.options.keys() & {"labels", "num_classes", "natural_owner", "seed"}:
         raise ValueError(f"partition.{min(taken)} is given by the data and the seed of the run; leave it out")
+    if isinstance(data.train.y, Tensor) and kind_of(data.train) != "classification" and goes_by_label(split.name):
+        raise ValueError(
+            f"partition.name is {split.name}, which divides samples by class label, and the targets of these data are "
+            f"none; use iid, quantity or natural_id"
+        )
     num_classes = int(max(labels.max(), test_labels.max())) + 1  # counted once, over both sides
     if any((y == NO_LABEL).any() for y in (labels, test_labels)):
         labels, test_labels = (np.where(y == NO_LABEL, num_classes, y) for y in (labels, test_labels))
@@ -164,6 +170,31 @@ def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indic
         owners = {"natural_owner": data.natural_owner, "test_owner": data.test_owner}
         tests = own_tests(split.name, parts, labels, test_labels, seed=config.seed, **owners)
     return parts, tests
+
+
+def prepared(data: DataSet, parts: Sequence[np.ndarray]) -> DataSet:
+    """Return the data set once it is known whose training samples are whose."""
+    return data if data.prepare is None else data.prepare(data, _by_owner(parts))
+
+
+def whole(config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]) -> DataSet:
+    """Load the data as a model gets them, also where the owners decide what these are."""
+    data = within_positions(config, load(config), spec_of)
+    return data if data.prepare is None else prepared(data, divided(config, data)[0])
+
+
+def ready(
+    config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]
+) -> tuple[DataSet, list[Indices], list[Indices] | None]:
+    """Load and divide the data, and return them as a model gets them, with the indices of each owner's samples.
+
+    Raises ``ValueError`` for tokens that the model does not know, and for samples that are longer than it takes.
+    """
+    data = within_positions(config, load(config), spec_of)
+    parts, tests = divided(config, data)
+    data = prepared(data, parts)
+    check_tokens(data, spec_of(data), parts)
+    return data, parts, tests
 
 
 def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
@@ -180,7 +211,8 @@ def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
         found, _, parts = streamed_owners(config)
         return data_record(found.outline, config.data.name, _by_owner(parts))
     data = load(config)
-    return data_record(data, config.data.name, _by_owner(divided(config, data)[0]) if with_owners else None)
+    parts = divided(config, data)[0] if with_owners or data.prepare is not None else []
+    return data_record(prepared(data, parts), config.data.name, _by_owner(parts) if with_owners else None)
 
 
 def about(config: RunConfig, data: DataSet, parts: Sequence[np.ndarray]) -> Record:

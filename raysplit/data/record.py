@@ -19,6 +19,7 @@ from raysplit.data.labels import NO_LABEL, has_target, listed, without_samples
 from raysplit.data.reading import AS_FOUND
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.ragged import Ragged
+from raysplit.data.tables.statistics import answer_bytes
 from raysplit.data.transforms import Transform, transformed
 
 MAX_OWNERS = 1000
@@ -64,6 +65,8 @@ def data_record(data: DataSet, name: str, owners: Mapping[str, Indices] | None =
         "done": list(data.done),
         "targets": targets,
     }
+    if data.statements:
+        record["statements"] = [each.plain(answer_bytes(data.statements)) for each in data.statements]
     if owners is not None:
         record["owners"] = _owners(data, owners, is_outline)
     return record | {
@@ -154,7 +157,7 @@ def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
         shape = [None] if task in data.train.ragged else []
         ranges = {side: _range(y[y != NO_LABEL]) for side, y in found.items()}
         return {"type": _type(first), "shape": [*shape, *first.shape[1:]], "range": ranges}
-    missing = {side: int((~has_target(y)).sum()) for side, y in found.items()}
+    missing = {side: int((~_has_any(y, data)).sum()) for side, y in found.items()}
     unlabelled: Record = {"without_label": missing} if any(missing.values()) else {}
     if first.ndim != 1 or first.is_floating_point():
         values = {side: _range(y[~y.isnan()] if y.is_floating_point() else y) for side, y in found.items()}
@@ -166,6 +169,14 @@ def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
     if names:
         record["names"] = list(names)
     return record | unlabelled
+
+
+def _has_any(y: Tensor, data: DataSet) -> Tensor:
+    """Return which samples [N] have a target: of several tasks as their losses see it, else anything that counts."""
+    if y.ndim == 1 or not isinstance(data.test.y, Tensor):
+        return has_target(y)
+    known = ~y.isnan() if y.is_floating_point() else (y != NO_LABEL) & (y != 255)
+    return known.flatten(1).any(1)
 
 
 def _owners(data: DataSet, owners: Mapping[str, Indices], is_outline: bool) -> Record:

@@ -89,8 +89,7 @@ class Samples:
         for name, ragged in self.ragged.items():
             if name not in values:
                 raise ValueError(f"ragged names {name!r}, and inputs and targets are {', '.join(values)}")
-            rows, wanted = len(values[name]), int(ragged.offsets[-1])
-            if rows != wanted:
+            if (rows := len(values[name])) != (wanted := int(ragged.offsets[-1])):
                 raise ValueError(f"{name} has {rows} rows and its offsets end with {wanted}; they must end with {rows}")
 
     def __len__(self) -> int:
@@ -124,7 +123,7 @@ class Samples:
 
         def of(name: str, value: Tensor) -> Tensor:
             if name not in self.ragged:
-                return value.index_select(0, chosen)
+                return value[chosen]
             flat, kept[name] = self.ragged[name].subset(value, chosen)
             return flat
 
@@ -168,7 +167,9 @@ class DataSet:
             ``input_shape``, or without that the inputs are read off the first transformed test sample.
         targets: records of the targets by name; read off the test samples if left out.
         label_names: the label that each class had in the data, where labels were renumbered.
-        sizes: further sizes that a model is built for, such as ``vocab_size``, by the parameter that takes them.
+        sizes: further sizes that models are built for, such as ``vocab_size``, by the parameter that takes them.
+        prepare: makes the data set once the training rows of each owner are known; None where nothing is left to do.
+        statements: what each owner has said of its samples for that.
         done: what was done with the inputs when they were read, in words.
         reading: the settings by which they were read.
 
@@ -197,6 +198,8 @@ class DataSet:
     targets: Mapping[str, Input] = field(default_factory=dict)
     label_names: tuple[str, ...] | None = None
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[DataSet, Mapping[str, Indices]], DataSet] | None = None
+    statements: tuple[Any, ...] = ()
     done: tuple[str, ...] = ()
     reading: Reading = AS_FOUND
 
@@ -220,9 +223,8 @@ class DataSet:
                     f"the same inputs"
                 )
         inputs, input_shape = described(self.inputs or self._found_inputs(), self.input_shape)
-        for side, held in (("training", self.train), ("test", self.test), ("validation", self.val)):
-            if held is not None:
-                check_masks(held.x, held.ragged, f"{side} sample")
+        for side, held in (("training", self.train), ("test", self.test), ("validation", self.val or self.test)):
+            check_masks(held.x, held.ragged, f"{side} sample")
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "input_shape", input_shape)
         if not self.targets:

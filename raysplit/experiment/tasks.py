@@ -55,6 +55,11 @@ class TaskConfig(Rules):
         """Return the primary metric, unless it may be one of the further ones, which are not looked up yet."""
         return {} if self.primary is None or self.metrics else {"primary": self.primary}
 
+    @property
+    def figure(self) -> str:
+        """The name of the primary metric."""
+        return self.primary or next(iter(KINDS[self.kind].better))
+
     def task(self, num_outputs: int) -> Task:
         """Return the task for data that need so many outputs. Raises ``ValueError``."""
         primary = {} if self.primary is None else {"primary": self.primary}

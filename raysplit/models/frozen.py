@@ -31,11 +31,16 @@ def trained_state(module: nn.Module) -> dict[str, Any]:
 
 
 def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state that need not have what training leaves as it is. Raises ``KeyError`` if anything else differs."""
-    if (entries := entries_of(module)) is not None and _load_at_once(entries.tensors(), state):
+    """Load a state that need not have what training leaves as it is, which stays so: other parts may share it.
+
+    Raises ``KeyError`` if anything else differs.
+    """
+    entries = entries_of(module)
+    if entries is not None and not entries.has_frozen and _load_at_once(entries.tensors(), state):
         return
-    found = module.load_state_dict(dict(state), strict=False)
-    missing = sorted(set(found.missing_keys) - fixed_names(module)) if found.missing_keys else []
+    fixed = fixed_names(module)
+    found = module.load_state_dict({name: value for name, value in state.items() if name not in fixed}, strict=False)
+    missing = sorted(set(found.missing_keys) - fixed)
     if missing or found.unexpected_keys:
         text = f"lacks {missing[0]!r}" if missing else f"has {found.unexpected_keys[0]!r}, which the module has not"
         raise KeyError(f"the state for a {type(module).__name__} {text}; load the state of the same part")
@@ -49,6 +54,17 @@ def _load_at_once(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> boo
         for name, value in own.items():
             value.copy_(state[name])
     return True
+
+
+def share_frozen(module: nn.Module, shared: Mapping[str, nn.Parameter]) -> None:
+    """Replace the frozen weights of a module by those that all parts of a process share, by name."""
+    if not shared:
+        return
+    for path, child in module.named_modules(remove_duplicate=False):
+        for key, own in child._parameters.items():
+            name = f"{path}.{key}".lstrip(".")
+            if own is not None and not own.requires_grad and name in shared:
+                child._parameters[key] = shared[name]
 
 
 def train_mode(module: nn.Module) -> None:

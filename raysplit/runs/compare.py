@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from raysplit.registry import one_line
 from raysplit.runs.report import RunReport, as_json, differing_settings
+from raysplit.runs.report_page import formatted
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class RunComparison:
         return differing_settings(self.runs)
 
     def reached(self, accuracy: float) -> pa.Table:
-        """Return the ``rounds``, ``bytes`` and ``seconds`` that each run took to reach a test accuracy from 0 to 1.
+        """Return the ``rounds``, ``bytes`` and ``seconds`` that each run took to reach a value of its primary metric.
 
         The values are null for a run that never reached it.
         """
@@ -59,6 +60,10 @@ class RunComparison:
 
 
 def _outcome(run: RunReport) -> str:
+    if run.task_metric is not None and run.last is not None:
+        naive = "" if run.naive is None else f", naive {formatted(run.metric, run.naive)}"
+        best = formatted(run.metric, run.best)
+        return f"{run.metric.name} {formatted(run.metric, run.last)} (best {best}{naive})"
     if run.last_accuracy is not None:
         return f"accuracy {run.last_accuracy:.1%} (best {run.best_accuracy:.1%})"
     return f"loss {run.last_loss:.4g}" if run.last_loss is not None else "not evaluated"

@@ -36,6 +36,16 @@ class Metric:
         return self.name in RATES
 
     @property
+    def worst_column(self) -> str:
+        """The column of the value of the worst owner."""
+        return f"{'min' if self.better == 'higher' else 'max'}_{self.name}"
+
+    @property
+    def owner_columns(self) -> tuple[str, ...]:
+        """The columns over the owners, each on its own samples: mean, worst and spread."""
+        return f"owner_{self.name}", self.worst_column, f"owner_{self.name}_sd"
+
+    @property
     def column(self) -> str:
         """The column of a run's metrics."""
         return f"test_{self.name}"

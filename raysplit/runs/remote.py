@@ -199,7 +199,7 @@ def _refuse_what_does_not_fit(uri: str, sizes: Mapping[str, int], into: Path) ->
 
 
 def _copy(file: Any, copy: BinaryIO, size: int, what: str) -> None:
-    """Copy a stream of the size that the store lists, and what a run has added since. Raises ``ValueError`` for more."""
+    """Copy a stream of the size that the store lists, and what a run has added since; ``ValueError`` for more."""
     copied = 0
     while part := file.read(_CHUNK):
         copied += len(part)

@@ -31,6 +31,11 @@ KINDS: dict[str, type[Task]] = {
 """The kinds of tasks by name."""
 
 
+def loss_name(kind: str) -> str:
+    """Return the name of a kind's loss, as methods name those that they can train with."""
+    return "cross_entropy" if kind == "classification" else kind
+
+
 def inferred_kind(targets: Any) -> str | None:
     """Return the kind of task that targets say by their type and shape; None where it has to be said.
 

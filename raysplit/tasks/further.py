@@ -7,6 +7,7 @@ in float64.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def _class(name: str) -> Any:
         import torchmetrics
     except ImportError as error:
         raise ValueError(f"{PREFIX}{name} needs torchmetrics; pip install raysplit[metrics]") from error
-    homes = [torchmetrics, *(getattr(torchmetrics, home, None) for home in _HOMES)]
+    homes = [torchmetrics, *(importlib.import_module(f"torchmetrics.{home}") for home in _HOMES)]
     found = next((getattr(home, name) for home in homes if inspect.isclass(getattr(home, name, None))), None)
     if found is None:
         known = [each for home in homes for each in getattr(home, "__all__", ())]

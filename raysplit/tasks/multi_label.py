@@ -30,6 +30,7 @@ class MultiLabel(Task):
         "auroc": "higher",
     }
     losses: ClassVar[tuple[str, ...]] = ("binary_cross_entropy",)
+    not_naive: ClassVar[tuple[str, ...]] = ("loss",)  # its logits say yes or no, and no probability
     wanted: ClassVar[str] = "0 or 1 for each label of a sample, NaN where it is missing, numbers [N, C]"
 
     def fitted(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

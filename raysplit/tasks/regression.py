@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +137,10 @@ class Regression(Task):
         std = (statistic["squares"] / statistic["number"].clamp(min=1)).sqrt()
         std = std.where(std > 0, 1)
         return replace(self, mean=tuple(statistic["mean"].tolist()), std=tuple(std.tolist()))
+
+    def units(self) -> dict[str, Any]:
+        """Return mean and standard deviation of each target: an estimate is output * std + mean."""
+        return {"mean": list(self.mean), "std": list(self.std)}
 
     def constant(self, statistic: Sums) -> Tensor:
         """Return the training mean of each column [D], in standardized units."""

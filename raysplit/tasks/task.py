@@ -50,6 +50,8 @@ class Task(ABC):
     """The usual ``ignore_index``; None where targets are no classes."""
     wanted: ClassVar[str]
     """The targets that the kind takes, in words."""
+    not_naive: ClassVar[tuple[str, ...]] = ()
+    """Figures that a model without inputs does not have."""
     rows_per_batch: ClassVar[int] = 256
     """Number of samples that are evaluated together."""
 
@@ -81,10 +83,9 @@ class Task(ABC):
         """All figures with one value, with their directions."""
         return {**self.better, **{metric.label: metric.better for metric in self.further}}
 
-    @property
-    def method_loss(self) -> str:
-        """The name of the loss, as methods name those that they can train with."""
-        return "cross_entropy" if self.kind == "classification" else self.kind
+    def units(self) -> dict[str, Any]:
+        """Return what turns outputs into the targets' units, for those who use the model; empty where nothing does."""
+        return {}
 
     @property
     def has_naive(self) -> bool:
@@ -202,6 +203,10 @@ class Task(ABC):
         for part in torch.split(targets, self.rows_per_batch):
             total = added(total, self.sums(self.repeated(constant, part), part))
         return total
+
+    def naive_figures(self, sums: Sums) -> dict[str, float]:
+        """Return the figures of the model that ignores its inputs, without those that its outputs say nothing of."""
+        return {name: value for name, value in self.figures(sums).items() if name not in self.not_naive}
 
     @abstractmethod
     def check(self, targets: Tensor, whose: str, *, first_row: int = 0) -> None:

@@ -10,6 +10,8 @@ the tokens' frequencies. The sums that this takes are a statistic of the owners'
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Collection, Iterator, Mapping
 
 from torch import Tensor
@@ -17,10 +19,49 @@ from torch import Tensor
 from raysplit.algorithms.setting import OwnerData
 from raysplit.cluster.contract import PartySpec
 from raysplit.data.samples import Samples
-from raysplit.data.targets.of_samples import statistic_of, targets_of
+from raysplit.data.targets.of_samples import kind_of, statistic_of, targets_of
 from raysplit.experiment.experiment import Experiment
 from raysplit.tasks import Task
 from raysplit.tasks.task import Sums, added
+from raysplit.training.evaluating import Tested
+from raysplit.training.metrics import Row, evaluation_row
+
+logger = logging.getLogger(__name__)
+
+
+class Controls:
+    """The columns of an evaluation with the controls of a run, which are computed once.
+
+    Attributes:
+        majority: by owner, the accuracy of guessing its majority label.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._task = experiment.setting.task
+        self._naive = naive_figures(experiment)
+        self.majority = majority_accuracies(experiment.setting.owners)
+
+    def row(self, tested: Tested) -> Row:
+        """Return the columns of an evaluation; whose test targets leave a figure open is told in the log."""
+        if self._task is not None:
+            _tell_open(self._task, tested)
+        return evaluation_row(tested, self._task, self._naive) | majority_row(self.majority, tested.by_owner)
+
+    def uncoded(self, tested: Tested) -> Row:
+        """Return the columns of an evaluation without the codecs at the cuts."""
+        row = evaluation_row(tested, self._task)
+        return {f"{key}_uncoded": row[key] for key in ("test_accuracy", "test_loss", "primary") if key in row}
+
+
+def _tell_open(task: Task, tested: Tested) -> None:
+    """Warn of owners whose test targets do not determine a figure: R2 of a constant, or nothing that counts."""
+    for whose, evaluations in {"the test set": tested.evaluations, **tested.by_owner}.items():
+        for evaluation in evaluations:
+            figures = task.figures(evaluation.sums)
+            if not figures:
+                logger.warning("%s has no target that counts, so that it has no figures", whose)
+            elif math.isnan(figures.get("r2", 0.0)):
+                logger.warning("the targets of %s are constant, so that its R2 is NaN", whose)
 
 
 def majority_accuracies(owners: Mapping[str, OwnerData]) -> dict[str, float]:
@@ -34,7 +75,7 @@ def majority_accuracies(owners: Mapping[str, OwnerData]) -> dict[str, float]:
         if data.test is None or not isinstance(data.shard, Samples):
             continue
         y, test_y = data.shard.y, data.test.y
-        if isinstance(y, Tensor) and isinstance(test_y, Tensor):
+        if isinstance(y, Tensor) and isinstance(test_y, Tensor) and kind_of(data.shard) == "classification":
             shares[name] = float((test_y == y.mode().values).double().mean())
     return shares
 
@@ -65,7 +106,7 @@ def _figures(task: Task, statistic: Sums, tests: list[Samples]) -> dict[str, flo
     for samples in tests:
         for y in targets_of(samples):
             sums = added(sums, task.naive(statistic, y))
-    return task.figures(sums) if sums else {}
+    return task.naive_figures(sums) if sums else {}
 
 
 def _tests(evaluators: tuple[PartySpec, ...]) -> Iterator[Samples]:

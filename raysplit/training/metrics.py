@@ -89,14 +89,9 @@ def _by_owner(found: Tested, task: Task | None) -> Row:
     values = [value for row in rows if (value := metric.of(row)) is not None and not math.isnan(value)]
     if not values:
         return {}
-    is_higher = metric.better == "higher"
-    worst = (f"{'min' if is_higher else 'max'}_{metric.name}", min(values) if is_higher else max(values))
-    return {
-        "owners_tested": len(values),
-        f"owner_{metric.name}": sum(values) / len(values),
-        worst[0]: worst[1],
-        f"owner_{metric.name}_sd": pstdev(values),
-    }
+    worst = min(values) if metric.better == "higher" else max(values)
+    figures = sum(values) / len(values), worst, pstdev(values)
+    return {"owners_tested": len(values), **dict(zip(metric.owner_columns, figures, strict=True))}
 
 
 def owner_table(found: Tested, setting: Setting, majority: Mapping[str, float]) -> pa.Table:
@@ -113,6 +108,19 @@ def owner_table(found: Tested, setting: Setting, majority: Mapping[str, float]) 
         control = {"majority_accuracy": majority[name]} if name in majority else {}
         rows.append({"owner": name, **sizes, **tested(evaluations, setting.task), **control})
     return table_of(rows)
+
+
+def task_summary(task: Task | None) -> Row:
+    """Return what the summary keeps of a task: its figures' directions, and the units in which a regression answers."""
+    if task is None:
+        return {}
+    found: Row = {
+        "kind": task.kind,
+        "loss": task.loss,
+        "primary": task.primary,
+        "better": task.directions[task.primary],
+    }
+    return {"task": found | task.units()}
 
 
 def is_best(before: Sequence[Row], row: Row, rules: EvaluationRules) -> bool:

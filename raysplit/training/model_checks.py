@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import recipes_of, refuse_sent_inputs
 from raysplit.cluster.contract import PartySpec
 from raysplit.data.inputs import feed
+from raysplit.models.adapters.lora import adapters_of
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.cutting.same_model import keeps_hidden_state
 from raysplit.models.dense.spec import MultiTaskSpec
@@ -34,10 +36,36 @@ def checked_parties(algorithm: Algorithm, spec: ModelSpec) -> list[PartySpec]:
     Raises ``ValueError`` where they do not.
     """
     check_outputs(spec, algorithm.setting.task)
+    check_groups(algorithm)
+    if algorithm.setting.precision == "bf16" and algorithm.setting.device == "cpu":
+        _say_slow_bf16()
     refuse_unfit(algorithm)
     parties = deployed_parties(algorithm)
     check_cuts(parties)
     return parties
+
+
+@cache
+def _say_slow_bf16() -> None:
+    logger.warning(
+        "model.precision is bf16, which halves what crosses behind linear layers; a processor without instructions for "
+        "bfloat16 takes longer with it than without"
+    )
+
+
+def check_groups(algorithm: Algorithm) -> None:
+    """Raise ``ValueError`` for a group of an optimizer that no trained weight belongs to."""
+    setting = algorithm.setting
+    groups = (*setting.optimizer.groups, *setting.server_optimizer.groups)
+    if not groups:
+        return
+    names = [name for name, p in setting.spec.build().named_parameters() if p.requires_grad]
+    for group in groups:
+        if not any(fnmatchcase(name, group.match) for name in names):
+            raise ValueError(
+                f"the group {group.match!r} of training.optimizer.groups fits no weight that is trained; their names "
+                f"are {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            )
 
 
 def check_cuts(parties: Sequence[PartySpec]) -> None:
@@ -93,16 +121,25 @@ def _say_hidden_state(spec: ModelSpec) -> None:
 
 
 def _outputs(spec: ModelSpec) -> Any:
-    model = spec.build().eval()
+    model, called = spec.build().eval(), set[str]()
+    adapters = adapters_of(model)
+    for path, layer in adapters.items():
+        layer.register_forward_hook(lambda *_, path=path: called.add(path))
     try:
         with torch.no_grad():
-            return feed(model, spec.example(NUM_ROWS))
+            outputs = feed(model, spec.example(NUM_ROWS))
     except Exception as error:  # code of the user may raise anything
         shapes = ", ".join(f"{name} {list(entry.shape)}" for name, entry in dict(spec.inputs).items())
         raise ValueError(
             f"the model {spec.name!r} fails on {NUM_ROWS} samples of the inputs {shapes}: {type(error).__name__}: "
             f"{error}"
         ) from error
+    if idle := [path for path in adapters if path not in called]:
+        raise ValueError(
+            f"the model {spec.name!r} never calls {idle[0]!r}, so that its adapter would be without effect; name other "
+            f"layers in model.lora.targets"
+        )
+    return outputs
 
 
 def _content(outputs: Any) -> str:

@@ -35,7 +35,7 @@ from raysplit.training.model_checks import checked_parties
 from raysplit.training.own_loop import run_to_end
 from raysplit.training.preflight import try_parts
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints, location_of
-from raysplit.training.recovery.recovery import RunStopped
+from raysplit.training.recovery.failures import RunStopped
 from raysplit.training.recovery.start import start_anew, start_of
 from raysplit.training.recovery.watch import RoundOverdue
 
@@ -77,6 +77,7 @@ def train_new(
     with held(folder):
         checkpoints = checkpoints_of(rules, folder)
         written = RunFolder(folder, overwrite=overwrite, clear_others=checkpoints.clear)
+        written.has_checkpoint = partial(_any_of, checkpoints)
         _refuse_used(checkpoints, overwrite=overwrite)
         to_end = partial(run, folder=written, checkpoints=checkpoints)
         try:
@@ -125,6 +126,7 @@ def train_on(
                 logger.warning("what was there is now in %s", folder / start_anew(folder, checkpoints))
             checkpoints.tidy()
             written = RunFolder.reopen(folder, start.rows if start else ())
+            written.has_checkpoint = partial(_any_of, checkpoints)
             return await run(experiment, *given, folder=written, checkpoints=checkpoints, start=start, **more)
 
         return _execute(checked, options, rest, callbacks, keep_ray)
@@ -137,6 +139,13 @@ def _refuse_used(checkpoints: Checkpoints, *, overwrite: bool) -> None:
             f"{checkpoints.location} holds the checkpoints of another run; give another output.name (--name) or set "
             f"output.overwrite=true (--overwrite) to replace them"
         )
+
+
+def _any_of(checkpoints: Checkpoints) -> bool:
+    try:
+        return bool(checkpoints.names())
+    except OSError:  # a store elsewhere, which is not asked twice
+        return True
 
 
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raysplit.actors.aggregation import is_finite
 from raysplit.actors.parts.leaves import Tensors, as_tuple, gradients, leaves, untuple
 from raysplit.actors.parts.losses import Loss, loss_values, losses_apart, num_counted
 from raysplit.actors.parts.part import TrainablePart, on_device
 from raysplit.actors.parts.stage import require_finite
 from raysplit.actors.records import StepId
+from raysplit.cluster.arriving.forms import are_finite
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.tasks import Task
 from raysplit.tasks.outputs import as_tensors
@@ -69,7 +69,7 @@ class JointResult:
     def require_finite(self, step_ids: Sequence[StepId], zs: Sequence[Tensors]) -> None:
         """Raise `NonFiniteLoss` if a loss is not finite, first for an owner whose smashed data are not finite."""
         if not all(math.isfinite(loss) for loss in self.losses):
-            by_blame = sorted(zip(step_ids, self.losses, zs, strict=True), key=lambda row: is_finite(row[2]))
+            by_blame = sorted(zip(step_ids, self.losses, zs, strict=True), key=lambda row: are_finite(row[2]))
             for step_id, loss, _ in by_blame:
                 require_finite(step_id, loss)
 
@@ -108,11 +108,11 @@ def joint_gradients(
     with dropout_stream(stream):
         if rule.server_forward == "grad_avg":
             inputs = [leaves(z, part.device) for z in zs]
-            outputs: list[Any] = [_plain(module(*z), loss) for z in inputs]
+            outputs: list[Any] = [part.passes.widened(_plain(part.run(*z), loss)) for z in inputs]
         else:
             columns = zip(*(as_tuple(z) for z in zs), strict=True)
             inputs = [leaves(tuple(_rows(column) for column in columns), part.device)]
-            joined = _plain(module(*inputs[0]), loss)
+            joined = part.passes.widened(_plain(part.run(*inputs[0]), loss))
             outputs = _split(joined, rows)
     if one_mean:  # one mean over all rows, bit for bit as centralized training; own losses are only reported
         y = _cat(ys)
@@ -121,13 +121,15 @@ def joint_gradients(
         means = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
         target = torch.stack([w * mean for w, mean in zip(weights, means, strict=True)]).sum()
         losses = loss_values(means)
-    with dropout_stream(stream):  # what is checkpointed computes its forward again
+    with dropout_stream(stream), part.passes.backward(module):
         target.backward()  # type: ignore[no-untyped-call]
     if rule.reduction == "client_mean":
         for parameter in module.parameters():
             if parameter.grad is not None:
                 parameter.grad.div_(len(zs))
-    if rule.grad_source == "per_client":
+    if not part.input_gradients:  # nothing is trained in front
+        sent: list[Tensors] = [()] * len(zs)
+    elif rule.grad_source == "per_client":
         sent = _own_gradients(part, zs, ys, loss, stream=stream)
         if rule.client_grad_scale == "giant":
             sent = [_scaled(g, w) for g, w in zip(sent, weights, strict=True)]
@@ -147,7 +149,7 @@ def _own_gradients(
     for z, y in zip(zs, ys, strict=True):
         own = leaves(z, part.device)
         with dropout_stream(stream):
-            value = loss(part.module(*own), y)
+            value = loss(part.passes.widened(part.run(*own)), y)
             torch.autograd.grad(value, [v for v in own if v.requires_grad], allow_unused=True)
         sent.append(gradients(own))
     for name, buffer in part.module.named_buffers():

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from raysplit.actors.parts.part import PackedPart
+from raysplit.actors.parts.packed import PackedPart
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.cluster.device import Device
 from raysplit.disk import SpillFile

@@ -181,6 +181,29 @@ def ray_environment() -> Finding:
     return Finding(name="Ray address", state="bad" if advice else "good", found=found, advice=advice)
 
 
+_AGENTS = ("ray/dashboard/agent.py", "ray/_private/runtime_env/agent/main.py")
+
+
+def left_of_ray() -> Finding:
+    """Agents of Ray outlive a driver that was killed: nobody is left to end them."""
+    left = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if any(agent in words for agent in _AGENTS) and not _has_raylet(process):
+            left.append(str(process.pid))
+    advice = f"the run that they were of has ended: kill {' '.join(left)}" if left else ""
+    found = f"{len(left)} processes of a Ray that has ended" if left else "nothing"
+    return Finding(name="left of Ray", state="warning" if left else "good", found=found, advice=advice)
+
+
+def _has_raylet(process: psutil.Process) -> bool:
+    try:
+        parent = process.parent()
+        return parent is not None and "raylet" in parent.name()
+    except psutil.Error:  # it ends, or belongs to another user
+        return True
+
+
 def ray_starts() -> Finding:
     from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
 
@@ -206,6 +229,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     ray_folder,
     ray_environment,
     ray_token,
+    left_of_ray,
 )
 
 

@@ -93,8 +93,7 @@ def result_text(entry: Listing) -> str:
     """Return the last test metric of a run."""
     if entry.test_accuracy is None and entry.test_loss is None:
         return "not evaluated"
-    metrics = {key: getattr(entry, key) for key in ("test_accuracy", "test_loss", "majority_accuracy")}
-    return result_of([{key: value for key, value in metrics.items() if value is not None}])
+    return result_of([entry.tested])
 
 
 def existing(run: NamedRun) -> NamedRun:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -37,12 +39,17 @@ def show(run: NamedRun) -> None:
         f"{entry.name}: {entry.algorithm or 'unknown algorithm'}, {entry.state}{way_on}",
         f"{entry.rounds} of {entry.rounds_planned or 'unknown'} rounds, {result_text(entry)}",
         *([f"started {entry.started}"] if entry.started else []),
-        *[f"  round {row['round']}: loss {row['train_loss']:.4f}, {result_of([row])}" for row in rows],
+        *[f"  round {row['round']}: {_training(row)}, {result_of([row])}" for row in rows],
         *_kept(folder),
         f"files: {', '.join(path.name for path in entries(folder) if path.is_file())}",
     ]
     for line in lines:
         echo(one_line(line))
+
+
+def _training(row: Mapping[str, Any]) -> str:
+    told_by = row.get("train_loss_told_by")
+    return f"loss {row['train_loss']:.4f}" + (f" (as told by {told_by})" if told_by else "")
 
 
 def _kept(folder: Path) -> list[str]:

@@ -66,6 +66,7 @@ class LocalCluster:
     async def remove(self, names: Sequence[str]) -> None:
         for name in names:
             self._handles.pop(name, None)
+            self._link.parties.pop(name, None)
             self._added.pop(name, None)
 
     def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
@@ -77,6 +78,7 @@ class LocalCluster:
 
     def _handle(self, spec: PartySpec, party: Any) -> Handle:
         own = declared(spec.build)
+        self._link.parties[spec.name] = party
         if self._emulation is not None:
             return LocalHandle(spec.name, party, self._link, own)
         return EagerHandle(spec.name, party, self._link, own, self._turn)

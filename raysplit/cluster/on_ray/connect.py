@@ -5,10 +5,12 @@ The environment variables that Ray reads at its first import are set before that
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,9 +123,42 @@ def ray_left_as_found() -> Iterator[None]:
 def disconnect() -> None:
     """Disconnect from Ray; this ends a local cluster that `connect` started."""
     ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
+    if ray is None or not ray.is_initialized():
+        return
+    if control_answers():
         ray.shutdown()
         read_again(ray)  # a cluster that is joined later has another token
+    else:
+        _abandon(ray)
+
+
+def control_answers() -> bool:
+    """Return whether Ray's control process takes connections; without it, calls to Ray wait for a minute and fail."""
+    ray = sys.modules["ray"]
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
+    except OSError:
+        return False
+    return True
+
+
+abandoned = False
+"""Whether Ray was left without its control process; then it ends this process with exit code 1 within a minute."""
+
+
+def _abandon(ray: Any) -> None:
+    """Leave a Ray whose control process is gone: end what runs on this machine, and never call it again."""
+    global abandoned
+    node = ray._private.worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    atexit.unregister(ray.shutdown)
+    abandoned = True
+    logger.warning(
+        "Ray's control process was lost at the end; the run is not affected, and processes of Ray may be left on other "
+        "machines"
+    )
 
 
 def run_tasks(

@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from raysplit.cluster.arriving.check import Due
 from raysplit.cluster.contract import COORDINATOR, PartyLoad, Promise, current_party
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.coding_link import make_link
@@ -86,14 +87,20 @@ class HomePromise(LocalPromise):
     """The promise of a call within a place, whose waits are measured."""
 
     def __init__(
-        self, task: asyncio.Future[Envelope], link: Link, load: LoadMeter, kind: Kind = "other", step: Any = None
+        self,
+        task: asyncio.Future[Envelope],
+        link: Link,
+        load: LoadMeter,
+        kind: Kind = "other",
+        step: Any = None,
+        due: Due | None = None,
     ) -> None:
-        super().__init__(task, link, kind, step)
+        super().__init__(task, link, kind, step, due)
         self._load = load
 
-    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+    def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
         with self._load.waiting(current_party.get()):
-            return (yield from super().received(kind, step))
+            return (yield from super().received(kind, step, due))
 
 
 class HomeHandle(LocalHandle):
@@ -104,9 +111,9 @@ class HomeHandle(LocalHandle):
         self._load = home.load
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
-        kind, step = self._answer(verb, args, kwargs)
+        answer = self._answer(verb, args, kwargs)
         task = asyncio.ensure_future(self._sent(verb, args, kwargs))
-        return HomePromise(task, self._link, self._load, kind, step)
+        return HomePromise(task, self._link, self._load, *answer)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         with self._load.answering(self.name):

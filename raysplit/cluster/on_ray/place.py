@@ -14,6 +14,7 @@ import ray
 import torch
 from ray.exceptions import RayTaskError
 
+from raysplit.cluster.arriving.check import Due, due_answer, due_arguments, promised
 from raysplit.cluster.contract import (
     Handle,
     LinkTraffic,
@@ -22,6 +23,7 @@ from raysplit.cluster.contract import (
     PlaceLost,
     Promise,
     are_answered_together,
+    current_caller,
     current_party,
 )
 from raysplit.cluster.emulation.coding import Coder
@@ -30,13 +32,14 @@ from raysplit.cluster.emulation.machines import Emulation
 from raysplit.cluster.links.kinds import BEGINS, SUBMIT, TOGETHER, UNDECLARED, Crossing, Kind, declared
 from raysplit.cluster.links.link import arguments_leaving
 from raysplit.cluster.links.rules import PLAIN, LinkRules
-from raysplit.cluster.links.tensors import Envelope, Sealed, num_bytes, opened, sealed, unpack
+from raysplit.cluster.links.tensors import Envelope, Sealed, content_of, num_bytes, opened, sealed, unpack
 from raysplit.cluster.local.calls import LocalPromise, kind_of, received, restore_links, time_of_encoding, with_links
 from raysplit.cluster.on_ray.answers import GONE, Outcomes, Request, Together, cause_of, first_line, unwrapped
 from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here, keep_freed_memory, label_logs
 from raysplit.cluster.processors import processor
 from raysplit.own_code import make_reachable
 
+Answer = tuple[Kind, Any, Due | None]
 PULSE = "pulse"
 """The concurrency group of the call that a place answers in parallel to all work."""
 
@@ -44,20 +47,17 @@ PULSE = "pulse"
 class RayPromise:
     """The promise of an actor call; awaiting it fetches the value over the link."""
 
-    def __init__(
-        self, ref: Any, place: str, home: Home, kind: Kind = "other", step: Any = None, *, submits: bool = False
-    ) -> None:
+    def __init__(self, ref: Any, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
         self.ref = ref
         self.place = place
         self._home = home
-        self._kind: Kind = kind
-        self._step = step
+        self._answer = answer
         self._submits = submits  # the receiver has taken what codecs have put aside
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self.received(self._kind, self._step)
+        return self.received(*self._answer)
 
-    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+    def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
         """Wait for the value and take it as a value of this kind."""
         party, link = current_party.get(), self._home.link
         try:
@@ -69,10 +69,10 @@ class RayPromise:
             raise PlaceLost(self.place, first_line(error)) from None
         if self._submits:
             link.taken(party)
-        if not size_bytes:
+        if not size_bytes and due is None:
             return value
-        value = link.arriving(source, party, unpack(value), size_bytes, kind, step)
-        if link.network is not None:
+        value = link.arriving(source, party, unpack(value) if size_bytes else value, size_bytes, kind, step, due)
+        if size_bytes and link.network is not None:
             yield from received(link.network, source, party, size_bytes, made_s, kind, value, step).__await__()
         return value
 
@@ -111,21 +111,22 @@ class RayHandle(Handle):
             promise: Promise[Any] = home.handles[self.name]._call(verb, *args, **kwargs)
             return promise
         crossing, step = home.link.crossings(self._own).get(verb, UNDECLARED), None
+        due = due_answer(home.link.holds(self._own).get(verb), args, kwargs)
         if home.link.codes and crossing is not UNDECLARED:
             step = crossing.step_of(args, kwargs)
             if home.link.network is not None and home.link.network.coder is not None:
                 encoded = self._call_after_encoding(home.link.network.coder, home, crossing, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step)
+                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step, due)
             args, kwargs = arguments_leaving(home.link, crossing, current_party.get(), self.name, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
                 made_here = self._call_with_local_promises(home, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(made_here), home.link, home.load, crossing.answer, step)
+                return HomePromise(asyncio.ensure_future(made_here), home.link, home.load, crossing.answer, step, due)
         if home.link.network is None and (verb in TOGETHER or are_answered_together.get()):
             made = self._collected(home, verb, args, kwargs)
-            return HomePromise(made, home.link, home.load, crossing.answer, step)
+            return HomePromise(made, home.link, home.load, crossing.answer, step, due)
         ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
-        return RayPromise(ref, self._place, home, crossing.answer, step, submits=submits)
+        return RayPromise(ref, self._place, home, (crossing.answer, step, due), submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Submit the actor call with all values in one argument, since each argument costs time.
@@ -204,8 +205,8 @@ class Place:
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports modules for a second
         label_logs(name)
         self.name = name
-        self.parties: dict[str, Any] = {}
         self._home = Home(place=name)
+        self.parties = self._home.link.parties
         self._rules = PLAIN
         self._emulation: Emulation | None = None
         self._outcomes = Outcomes()
@@ -214,9 +215,9 @@ class Place:
         self, specs: Sequence[PartySpec], emulation: Emulation | None = None, rules: LinkRules = PLAIN
     ) -> str:
         """Create these parties in place of all others, and return the kind of the processor."""
-        self.parties.clear()
         self._emulation, self._rules = emulation, rules
         self._home.furnish(rules, emulation.network if emulation is not None else None)
+        self.parties = self._home.link.parties  # a new link, which asks them what they expect
         await self.add(specs)
         return processor()
 
@@ -239,18 +240,25 @@ class Place:
         home = self._home
         link, crossing = home.link, home.crossing(verb, party)
         current_party.set(party)
+        current_caller.set(next((seal[0] for seal in sent if seal is not None), ""))
         here.set(home)
         with home.load.answering(party):
             later, values, first = iter(answers), list[Any](), len(sent) - len(names)
-            step = crossing.step_of([seal[3] if seal else None for seal in sent[:first]], {}) if link.codes else None
+            present = [None if seal is None else content_of(seal) for seal in sent]
+            step = crossing.step_of(present[:first], {}) if link.codes else None
+            named = dict(zip(names, present[first:], strict=True))
+            dues = due_arguments(home.handles[party].holds.get(verb), present[:first], named) or [None] * len(sent)
             if verb in BEGINS:
                 link.begin(party, step)
             for i, seal in enumerate(sent):
-                source, made_s, size_bytes, value = next(later) if seal is None else seal
-                if size_bytes:
+                answer = next(later) if seal is None else seal
+                source, made_s, size_bytes, _ = answer
+                value = content_of(answer) if seal is None else present[i]
+                if size_bytes or dues[i] is not None:
                     kind = kind_of(crossing, i, sent[:first], names)
-                    value = link.arriving(source, party, unpack(value), size_bytes, kind, step)
-                    if link.network is not None:
+                    due = promised(dues[i]) if seal is None else dues[i]
+                    value = link.arriving(source, party, value, size_bytes, kind, step, due)
+                    if size_bytes and link.network is not None:
                         await received(link.network, source, party, size_bytes, made_s, kind, value, step)
                 values.append(value)
             named = dict(zip(names, values[first:], strict=True))

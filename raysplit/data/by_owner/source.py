@@ -101,6 +101,12 @@ class OwnSource:
 
     def _opened(self) -> Opened:
         root = None if self.root is None else expanded(self.root)
+        encoder = self.options.get("encoder", "declared")
+        if encoder != "declared":
+            raise ValueError(
+                f"encoder is {encoder}, which needs the rows of several owners, and this one reads its own file; set "
+                f"encoder: declared, with the categories, means and standard deviations"
+            )
         if self.name == STREAMED:
             return _only_shard(root, self.reading, self.options)
         is_path = self.name.endswith(FILE_SUFFIXES) or self.name.startswith(PLACES)

@@ -51,12 +51,18 @@ LAWS: dict[str, Law] = {
 }
 TESTS_DRAWN = ("main_label",)
 """Partitions that draw the tests of each owner themselves; owners may share test samples."""
+_BY_SIZE = ("iid", "quantity", "natural_id")
 _GIVEN = {"labels", "num_owners", "rng", "natural_owner", "num_classes"}
 
 
 def partition_names() -> list[str]:
     """Return the names that ``partition`` knows; import paths come on top of these."""
     return list(LAWS)
+
+
+def goes_by_label(name: str) -> bool:
+    """Return whether a built-in partition looks at class labels."""
+    return name in LAWS and name not in _BY_SIZE
 
 
 def partition(

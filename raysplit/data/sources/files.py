@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from raysplit.data.failures import reading as reading_of
+from raysplit.data.named.arrays import ArrayRules, data_set_from_named, is_named
 from raysplit.data.partition.stratify import TEST_FRACTION
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import DataSet
 from raysplit.data.sources.arrays import data_set_from_arrays
-from raysplit.data.sources.named_arrays import ArrayRules, data_set_from_named, is_named
 from raysplit.options import Count
 from raysplit.registry import shown
 
@@ -49,7 +49,7 @@ def load_file(
 
     Args:
         path: the file, with the columns ``x`` and ``y`` and optionally ``owner`` and ``split``, or with columns of
-            other names (see `raysplit.data.sources.named_arrays`).
+            other names (see `raysplit.data.named.arrays`).
         input_shape: shape to which every input is reshaped.
         mean: mean per channel for normalization, given together with ``std``.
         std: standard deviation per channel for normalization.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from raysplit.data.samples import Samples
-from raysplit.tasks import Task
+from raysplit.tasks import Task, inferred_kind
 from raysplit.tasks.task import Sums
 
 _ROWS = 4_096  # read at a time
@@ -19,6 +19,11 @@ def targets_of(samples: Samples) -> Iterator[Tensor]:
         y = samples.take(range(start, min(start + _ROWS, len(samples)))).y
         assert isinstance(y, Tensor)
         yield y
+
+
+def kind_of(samples: Samples) -> str | None:
+    """Return the kind of task that the targets of samples say by their type and shape; None where it has to be said."""
+    return inferred_kind(samples.take([0]).y) if len(samples) else None
 
 
 def check_targets(task: Task, samples: Samples, whose: str) -> None:

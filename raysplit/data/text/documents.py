@@ -1,11 +1,12 @@
-"""Documents of text: files by path or pattern, or ``python_topics``, the help texts that are part of Python.
+"""Documents of text: files by path or pattern, or what every Python has, its help texts and parts of its library.
 
-The topics differ between versions of Python, so compare runs within one.
+``python_topics`` and ``python_packages`` differ between versions of Python, so compare runs within one.
 """
 
 from __future__ import annotations
 
 import glob
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from raysplit.data.failures import reading
 
 TOPICS = "python_topics"
 """Name of the help texts of Python, 0.46 MB in version 3.11."""
+PACKAGES = "python_packages"
+"""Name of the sources of four packages of Python's library, a document each, 0.94 MB in version 3.11."""
+_PACKAGES = ("email", "http", "json", "xml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +36,8 @@ def documents_of(place: str, root: Path) -> list[Document]:
     """Read the documents of a place, sorted by name.
 
     Args:
-        place: `TOPICS`, or the path of a file or a pattern such as ``letters/*.txt``, relative to ``root``; ``**``
-            stands for any folders. Hidden files are left out.
+        place: `TOPICS`, `PACKAGES`, or the path of a file or a pattern such as ``letters/*.txt``, relative to ``root``;
+            ``**`` stands for any folders. Hidden files are left out.
         root: folder of relative paths.
 
     Raises:
@@ -43,6 +47,10 @@ def documents_of(place: str, root: Path) -> list[Document]:
         from pydoc_data.topics import topics
 
         return [Document(name=name, content=topics[name].encode()) for name in sorted(topics)]
+    if place == PACKAGES:
+        library = Path(sysconfig.get_path("stdlib"))
+        files = {name: sorted((library / name).rglob("*.py")) for name in _PACKAGES}
+        return [Document(name=name, content=b"\n".join(map(Path.read_bytes, own))) for name, own in files.items()]
     paths = sorted(Path(found) for found in glob.glob(str(root / place), recursive=True) if Path(found).is_file())
     if not paths:
         folder = root / place

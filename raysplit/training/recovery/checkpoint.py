@@ -57,6 +57,8 @@ class Checkpoint:
         excluded: the owners that no longer take part.
         cohort: the owners of the last round.
         settings: the settings that the numbers depend on; empty in files of versions before 0.2.0.
+        base: the digest of the frozen weights, which are not in the file, and the path of those that were read; empty
+            where all weights are trained.
     """
 
     rounds: int
@@ -69,6 +71,7 @@ class Checkpoint:
     excluded: Sequence[str] = ()
     cohort: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    base: Mapping[str, str] = field(default_factory=dict)
 
     def encoded(self) -> bytes:
         """Encode the checkpoint as the content of a file."""

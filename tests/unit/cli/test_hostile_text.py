@@ -19,7 +19,7 @@ from commands import shell
 from PIL import Image
 
 from raysplit.api import compare
-from raysplit.cluster.on_ray.place_log import FORMAT, Lines
+from raysplit.cluster.on_ray.home import FORMAT, Lines
 from raysplit.registry import one_line, printable
 from raysplit.serving.transport import shown
 

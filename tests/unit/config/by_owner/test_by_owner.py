@@ -43,7 +43,8 @@ def clinics(tmp_path: Path) -> Path:
     for index, found in enumerate(own):
         np.savez(tmp_path / f"clinic-{index}.npz", **found)
     owner = np.concatenate([[f"clinic-{index}"] * len(found["y"]) for index, found in enumerate(own)])
-    np.savez(tmp_path / "all.npz", owner=owner, **{key: np.concatenate([o[key] for o in own]) for key in own[0]})
+    joined: dict[str, Any] = {key: np.concatenate([found[key] for found in own]) for key in own[0]}
+    np.savez(tmp_path / "all.npz", owner=owner, **joined)
     return tmp_path
 
 

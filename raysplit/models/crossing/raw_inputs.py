@@ -17,8 +17,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from raysplit.data.inputs import UNNAMED, Input, Values, example_batch, feed, map_values
-from raysplit.models.cutting.split import TracedModel
+from raysplit.models.cutting.cut_names import called_name
+from raysplit.models.cutting.graph_state import is_weight
+from raysplit.models.cutting.part_graph import TRACE_DEVICE
 from raysplit.models.cutting.tracing import arguments, unchanged
+from raysplit.models.traced_model import TracedModel
 from raysplit.seeding import keyed_draws, torch_generator
 
 NUM_WEIGHTS = 3  # by chance alone, a rounded or clipped value is rarely the same for three draws of the weights
@@ -32,6 +35,7 @@ SCALING_MODULES = (
 _ARITHMETIC = frozenset(
     {"add", "sub", "rsub", "mul", "div", "true_divide", "multiply", "divide", "subtract", "truediv"}
 )
+_SCALING_FUNCTIONS = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm", "prelu")
 
 
 def sent_inputs(traced: TracedModel, inputs: Mapping[str, Input], dtype: torch.dtype) -> list[tuple[str, ...]]:
@@ -48,7 +52,13 @@ def sent_inputs(traced: TracedModel, inputs: Mapping[str, Input], dtype: torch.d
     raw = raw_values(traced.root, traced.graph, example_pair(inputs, dtype), private)
     names |= {node: traced.names.names[traced.crossings.position(node) - 1] for node in raw if node not in names}
     crossings = traced.crossings
-    return [tuple(names[n] for n in crossings.tensors(p) if n in raw) for p in range(crossings.end + 1)]
+
+    def sent(position: int) -> tuple[str, ...]:
+        if position and traced.objection(position):
+            return ()
+        return tuple(names[node] for node in crossings.tensors(position) if node in raw)
+
+    return [sent(position) for position in range(crossings.end + 1)]
 
 
 def example_pair(inputs: Mapping[str, Input], dtype: torch.dtype) -> tuple[Values, Values]:
@@ -115,27 +125,20 @@ def _hides(root: nn.Module, node: fx.Node) -> bool:
         module = root.get_submodule(str(node.target))
         own = type(module).__module__.startswith("torch.nn.") and any(True for _ in module.parameters(recurse=False))
         return isinstance(module, nn.RNNBase) or (own and not isinstance(module, SCALING_MODULES))
-    weights = [source for source in node.all_input_nodes if _is_weight(root, source)]
+    weights = [source for source in node.all_input_nodes if is_weight(root, source)]
     return bool(weights) and not _is_arithmetic(node)
 
 
-def _is_weight(root: nn.Module, node: fx.Node) -> bool:
-    if node.op != "get_attr":
-        return False
-    owner, _, name = str(node.target).rpartition(".")
-    return isinstance(getattr(root.get_submodule(owner), name), nn.Parameter)
-
-
 def _is_arithmetic(node: fx.Node) -> bool:
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return name.strip("_") in _ARITHMETIC or node.target in (operator.truediv,)
+    name = called_name(node)
+    return name.strip("_") in _ARITHMETIC or node.target is operator.truediv or name.endswith(_SCALING_FUNCTIONS)
 
 
 def _scaling_parameters(root: nn.Module, graph: fx.Graph) -> set[int]:
     """Return the ids of the parameters that only shift or scale single values."""
     found = _of_scaling_modules(root)
     for node in graph.find_nodes(op="get_attr"):
-        if _is_weight(root, node) and node.users and all(_is_arithmetic(user) for user in node.users):
+        if is_weight(root, node) and node.users and all(_is_arithmetic(user) for user in node.users):
             owner, _, name = str(node.target).rpartition(".")
             found.add(id(getattr(root.get_submodule(owner), name)))
     return found
@@ -169,6 +172,13 @@ class _Kept(fx.Interpreter):
         super().__init__(root, graph=graph)
         self.wanted = set(wanted)
         self.seen: dict[fx.Node, Tensor] = {}
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
+        """Put the main device in the place of the one on which the model was traced."""
+        found = super().fetch_args_kwargs_from_env(n)
+        return fx.node.map_aggregate(
+            found, lambda v: torch.device("cpu") if isinstance(v, torch.device) and v == TRACE_DEVICE else v
+        )
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)

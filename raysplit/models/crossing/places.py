@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from raysplit.models.cutting.cut_tensors import Crossings, Sample, Unsendable
+
+if TYPE_CHECKING:
+    from raysplit.models.traced_model import TracedModel
 
 NUM_NEAR = 3
 
@@ -37,28 +39,20 @@ class Place:
     objection: str | None
 
 
-def places_of(
-    root: nn.Module,
-    crossings: Crossings,
-    names: Sequence[str],
-    unit_ends: Sequence[int],
-    sent: Sequence[tuple[str, ...]],
-) -> list[Place]:
-    """List all places from the inputs to the outputs.
+def places_of(traced: TracedModel, sent: Sequence[tuple[str, ...]]) -> list[Place]:
+    """List all places of a traced model, from the inputs to the outputs.
 
     Args:
-        root: module with the state of the graph.
-        crossings: the values that cross each position.
-        names: names of the positions from 1 on.
-        unit_ends: positions before the first unit and after each unit.
+        traced: the traced model.
         sent: for each position, the values that hold raw inputs and cross it.
     """
+    root, crossings, names, unit_ends = traced.root, traced.crossings, traced.names.names, traced.unit_ends
     sizes = {name: parameter.numel() for name, parameter in root.named_parameters()}
     total = sum(sizes.values())
     units = {position: number for number, position in enumerate(unit_ends)}
     found = []
     for position in range(crossings.end + 1):
-        objection = crossings.objection(position) if position else None
+        objection = traced.objection(position) if position else None
         samples = [] if objection else _samples(crossings, position)
         before = sum(sizes.get(name, 0) for name in crossings.state_before(position))
         found.append(
