@@ -17,7 +17,7 @@ _CLUSTER = ("device", "elastic")
 """Settings of ``cluster`` that change the numbers: another device rounds otherwise, and elastic owners come and go."""
 
 
-_NEWER = {
+_NEWER: dict[str, Any] = {
     "values": None,
     "max_value": None,
     "layout": None,
@@ -25,6 +25,8 @@ _NEWER = {
     "pad_to": None,
     "pad_multiple": 1,
     "truncate": False,
+    "by_owner": None,
+    "digests": {},
 }
 """Settings of the data, with their defaults, that run folders may be older than."""
 _UNKNOWN = object()
