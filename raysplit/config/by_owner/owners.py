@@ -22,8 +22,8 @@ from raysplit.data.record import Record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.padding import padded
 from raysplit.experiment.tasks import task_of
+from raysplit.models.limits import limits_of
 from raysplit.models.spec import ModelSpec
-from raysplit.models.token_limits import limits_of
 from raysplit.registry import few
 from raysplit.tasks import Task
 
@@ -96,7 +96,7 @@ def owners_data(config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]) -> O
         padding = padding_of(config, data)
         limit = padding.pad_to if isinstance(padding.pad_to, int) else None
         if padding.needs_model:
-            limit = limits_of(spec_of(data)).positions
+            limit = limits_of(spec_of(data).build()).positions
             if limit is None:
                 raise ValueError(
                     f"data.truncate is true, and the model {config.model.name!r} does not say how many positions it "

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from raysplit.options import OptionsRefused
+from raysplit.registry import number_of
 
 BY_OWNER = "by_owner"
 """Name of data that each owner reads by itself."""
+OWN = "natural_id"
+"""Name of the partition by the owners that the data come with."""
 
 
 def named_by_owner(values: Any) -> Any:
@@ -29,15 +32,26 @@ def named_by_owner(values: Any) -> Any:
 
 
 def with_owners(tree: Any) -> Any:
-    """Return plain settings whose partition has as many owners as ``data.by_owner`` names, unless they say more."""
+    """Return plain settings whose partition is that of the owners that ``data.by_owner`` names.
+
+    Raises ``ValueError`` for another partition, which nothing would heed.
+    """
     data = tree.get("data") if isinstance(tree, Mapping) else None
     sources = data.get(BY_OWNER) if isinstance(data, Mapping) else None
-    if not isinstance(sources, Mapping):
-        return tree
-    given = tree.get("partition") or {}
+    given = (tree.get("partition") or {}) if sources is not None else None
     if not isinstance(given, Mapping):
         return tree
-    return {**tree, "partition": {"name": "natural_id", "num_owners": max(1, len(sources)), **given}}
+    name, num_owners = given.get("name", OWN), given.get("num_owners")
+    num_sources = len(sources) if isinstance(sources, Mapping) else None
+    if name != OWN or not (num_sources is None or num_owners in (None, num_sources)):
+        said = name if num_owners is None else f"{name} over {num_owners}"
+        sources_said = number_of(num_sources, "owner") if num_sources else "a source for each owner"
+        raise ValueError(
+            f"data.by_owner has {sources_said} and the partition is {said}; nothing is divided where each owner has "
+            f"its own data, so leave it out" + ("" if num_sources is not None else " but for partition.num_owners")
+        )
+    counted = {} if num_sources is None else {"num_owners": max(1, num_sources)}
+    return {**tree, "partition": {"name": OWN, **counted, **given}}
 
 
 def refuse_options_beside(options: Mapping[str, Any]) -> dict[str, Any]:

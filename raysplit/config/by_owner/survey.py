@@ -19,7 +19,6 @@ from raysplit.data.samples import Samples
 from raysplit.data.targets.of_samples import check_targets, statistic_of
 from raysplit.experiment.tasks import TaskConfig, task_of
 from raysplit.prediction.machines import with_resources
-from raysplit.registry import number_of
 from raysplit.training.cluster import needs_of, ray_options
 from raysplit.training.own_loop import run_to_end
 
@@ -59,7 +58,7 @@ def survey_one(source: OwnSource, section: TaskConfig | None, loss: str) -> Outl
 
 def sources_of(config: RunConfig) -> list[OwnSource]:
     """Return the source of each owner in owner order. Raises ``ValueError``."""
-    section, split = config.data, config.partition
+    section = config.data
     given = section.by_owner
     for setting, value in (
         ("data.train_samples", section.train_samples),
@@ -69,7 +68,7 @@ def sources_of(config: RunConfig) -> list[OwnSource]:
         ("data.root", section.root),
         ("owners.domain", config.owners.domain),
         ("owners.noisy", config.owners.noisy),
-        ("cluster.elastic", config.cluster.elastic),
+        ("cluster.elastic", config.cluster.elastic and "given"),
     ):
         if value:
             raise ValueError(
@@ -77,13 +76,8 @@ def sources_of(config: RunConfig) -> list[OwnSource]:
                 f"leave it out"
             )
     if given is None or isinstance(given, str):
-        names = [f"owner-{i}" for i in range(split.num_owners)]
+        names = [f"owner-{i}" for i in range(config.partition.num_owners)]
         given = {name: OwnSourceConfig(name=str(section.by_owner)) for name in names}
-    if split.num_owners != len(given) or split.name not in ("natural_id", "iid"):
-        raise ValueError(
-            f"data.by_owner has {number_of(len(given), 'owner')} and the partition is {split.name} over "
-            f"{number_of(split.num_owners, 'owner')}; leave the section partition out"
-        )
     reading = replace(section.reading(), task=config.task.kind if config.task else None)
     return [
         OwnSource(

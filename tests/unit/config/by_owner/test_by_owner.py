@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from sequence_support import text
 
 import raysplit
 from raysplit.config.build import build, outlined
 from raysplit.config.run import RunConfig, check_config
+from raysplit.data.by_owner.agree import UNCHANGED
 from raysplit.data.by_owner.sealed import SealedSamples
 from raysplit.experiment.errors import ConfigError
+from raysplit.experiment.fingerprint import fingerprint
 from raysplit.runs.records.origin import effects_of
+from raysplit.sweeps.sweep import is_finished
 
 SIZES = ((18, 5), (12, 4), (9, 6))  # training and test samples of each owner
 
@@ -130,6 +136,92 @@ def test_owners_that_disagree_are_named_with_both_values(clinics: Path, change: 
         build(config(clinics))
 
 
+def in_some_order(owner: str) -> raysplit.DataSet:
+    """Samples with class names, which one owner has in another order."""
+    names = ("ill", "well") if owner == "clinic-1" else ("well", "ill")
+    samples = raysplit.Samples(x=torch.ones(4, 3), y=torch.tensor([0, 1, 0, 1]))
+    return raysplit.DataSet(
+        train=samples,
+        test=samples,
+        num_classes=2,
+        transform=UNCHANGED,
+        eval_transform=UNCHANGED,
+        label_names=names,
+    )
+
+
+def test_owners_whose_classes_have_other_names_are_named(clinics: Path) -> None:
+    sources = {f"clinic-{i}": f"{__name__}:in_some_order" for i in range(2)}
+    said = r"the names of the classes: owner-0 \(clinic-0.*has well, ill and owner-1 \(clinic-1.*has ill, well; number"
+    with pytest.raises(ValueError, match=said):
+        build(check_config(tree(clinics, data={"by_owner": sources})))
+
+
+def test_owners_whose_vocabularies_differ_are_named(tmp_path: Path) -> None:
+    for name, alphabet in (("a", "abc"), ("b", "abcd")):
+        (tmp_path / f"{name}.txt").write_text(alphabet * 40)
+    sources = {
+        name: {"name": f"text:{tmp_path}/{name}.txt", "tokens": "characters", "alphabet": alphabet, "length": 8}
+        for name, alphabet in (("a", "abc"), ("b", "abcd"))
+    }
+    described = {"data": {"by_owner": sources}, "task": "language_model", "model": {"name": "text_transformer"}}
+    with pytest.raises(
+        ValueError, match=r"owners disagree about the size vocab_size: owner-0 \(a, .*has 3 and owner-1"
+    ):
+        build(check_config(described | {"cluster": {"kind": "local"}}))
+
+
+@pytest.mark.parametrize("lengths", [{"tail": "keep"}, {"tail": "keep", "truncate": True}])
+def test_texts_of_the_owners_train_to_the_bits_of_one_pattern(lengths: dict[str, Any], tmp_path: Path) -> None:
+    """Windows differ in length, so that the length of batches, and of what is cut, is agreed on by all owners."""
+    one = text(tmp_path, {"name": "splitfed_v1", "cut": "block1"}, **lengths).model_dump(mode="json")
+    source = {"root": str(tmp_path), "length": 8, "tail": "keep"}
+    own = {"by_owner": {name: {"name": f"text:{name}.txt", **source} for name in "ab"}, **lengths}
+    own.pop("tail")
+    kept = {key: section for key, section in one.items() if key not in ("partition", "data")}
+    by_owner, rehearsed = raysplit.train(kept | {"data": own}), raysplit.train(check_config(one))
+    assert equal(by_owner, rehearsed)
+    assert by_owner.rows[-1]["test_loss"] == rehearsed.rows[-1]["test_loss"]
+
+
+def test_streamed_files_of_the_owners_train_to_the_bits_of_one_folder(tmp_path: Path) -> None:
+    own = [arrays(index) for index in range(len(SIZES))]
+
+    def write(path: Path, x: Any, y: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"x": x.tolist(), "y": y}), path, row_group_size=4)
+
+    for index, found in enumerate(own):
+        is_train = found["split"] == "train"
+        for root in (tmp_path / f"clinic-{index}", tmp_path / "all"):
+            write(root / "train" / f"clinic-{index}.parquet", found["x"][is_train], found["y"][is_train])
+        write(tmp_path / f"clinic-{index}" / "test.parquet", found["x"][~is_train], found["y"][~is_train])
+    tests = [(found["x"][found["split"] == "test"], found["y"][found["split"] == "test"]) for found in own]
+    write(tmp_path / "all" / "test.parquet", *(np.concatenate(values) for values in zip(*tests, strict=True)))
+    sources = {f"clinic-{i}": {"name": "shards", "root": str(tmp_path / f"clinic-{i}")} for i in range(len(SIZES))}
+    by_owner = raysplit.train(tree(tmp_path, data={"by_owner": sources}))
+    one = {"name": "shards", "root": str(tmp_path / "all")}
+    rehearsed = raysplit.train(tree(tmp_path, data=one, partition={"name": "natural_id", "num_owners": len(SIZES)}))
+    assert equal(by_owner, rehearsed)
+    assert by_owner.accuracy == rehearsed.accuracy
+
+
+def test_where_a_place_is_does_not_change_what_the_run_is(clinics: Path) -> None:
+    """Labels and resources may change between a run and its resumption; what is read may not."""
+
+    def depends(**source: Any) -> str:
+        sources = {"a": {"name": "clinic.npz", "root": "/data", **source}}
+        return fingerprint(check_config({"data": {"by_owner": sources}}).model_dump(mode="json"))
+
+    assert depends(labels={"site": "a"}, resources={"clinic_a": 1}) == depends()
+    assert depends(root="/elsewhere") != depends()
+
+
+def test_a_sweep_finds_its_finished_run_of_owners_sources(clinics: Path, tmp_path: Path) -> None:
+    raysplit.train(tree(clinics), folder=tmp_path / "run")
+    assert is_finished(tmp_path / "run", config(clinics))
+
+
 def test_an_owner_with_fewer_classes_is_told_of(clinics: Path, caplog: pytest.LogCaptureFixture) -> None:
     np.savez(clinics / "clinic-1.npz", **arrays(1, classes=2))
     assert build(config(clinics)).setting.spec.num_classes == 3
@@ -154,7 +246,13 @@ def test_errors_name_owner_file_and_row(clinics: Path) -> None:
     ("changes", "message"),
     [
         ({"partition": {"num_owners": 4}}, "data.by_owner has 3 owners and the partition is natural_id over 4"),
-        ({"partition": {"name": "dirichlet", "alpha": 1}}, "leave the section partition out"),
+        ({"partition": {"name": "dirichlet", "alpha": 1}}, "the partition is dirichlet; nothing is divided"),
+        ({"partition": {"name": "iid"}}, "the partition is iid; nothing is divided where each owner has its own data"),
+        ({"partition": {"name": "iid", "num_owners": 3}}, "iid over 3; .* leave it out"),
+        (
+            {"cluster": {"kind": "ray", "places": 2, "elastic": {"min_places": 1}}},
+            "cluster.elastic is given, which does",
+        ),
         ({"owners": {"domain": "rotation"}}, "owners.domain is rotation, which does not apply"),
         ({"owners": {"noisy": 1, "pixel_noise": 1}}, "owners.noisy is 1, which does not apply"),
     ],
@@ -236,3 +334,6 @@ def test_the_record_has_a_line_for_each_owner(clinics: Path) -> None:
 def test_what_sources_import_is_an_effect_of_the_configuration() -> None:
     plain = check_config({"data": {"by_owner": {"a": "clinic:load"}}}).model_dump(mode="json")
     assert effects_of(plain).imports == ("imports and runs clinic:load  (data.by_owner.a.name)",)
+    files = check_config({"data": {"by_owner": {"a": {"name": "scans.npz", "root": "/data/a"}}}})
+    reads = effects_of(files.model_dump(mode="json")).reads
+    assert reads == ("reads scans.npz  (data.by_owner.a.name)", "reads /data/a  (data.by_owner.a.root)")
