@@ -112,6 +112,8 @@ class Setting:
         seed: seed from which all random streams are derived.
         device: torch device of all parts, ``cpu`` or ``cuda``.
         evaluators: parties that hold everybody's test samples, and know whose they are where the data say so.
+        tests_at_owners: whether the owners test a model of all owners, each on samples that no evaluator holds, and the
+            result is the sum.
         validators: parties that hold validation samples, on which a method may base decisions.
         rounds: rounds of one training.
         lr_schedule: name in `raysplit.schedulers.learning_rate.SCHEDULES`.
@@ -139,6 +141,7 @@ class Setting:
     seed: int = 0
     device: str = "cpu"
     evaluators: tuple[PartySpec, ...] = ()
+    tests_at_owners: bool = False
     validators: tuple[PartySpec, ...] = ()
     rounds: int = 1
     lr_schedule: str = "constant"
