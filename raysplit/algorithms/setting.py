@@ -37,11 +37,12 @@ class Options(Rules):
     A subclass is a pydantic model: one annotated field for each option, its meaning in the string below it. Unknown
     options and invalid values raise pydantic's ``ValidationError``, which the command line shows with the key.
 
-    Example::
-
-        class MyOptions(Options):
-            pull: float = Field(default=0.1, ge=0)
-            \"\"\"Weight of the pull towards the mean.\"\"\"
+    Example:
+        >>> class MyOptions(raysplit.Options):
+        ...     pull: float = 0.1
+        ...     "Weight of the pull towards the mean."
+        >>> MyOptions(pull=0.3).pull
+        0.3
     """
 
     def idle(self) -> dict[str, str]:
