@@ -113,6 +113,7 @@ class Setting:
         device: torch device of all parts, ``cpu`` or ``cuda``.
         evaluators: parties that hold everybody's test samples, and know whose they are where the data say so.
         validators: parties that hold validation samples, on which a method may base decisions.
+        own_validators: parties that hold what owners set aside, each owner's samples by themselves.
         rounds: rounds of one training.
         lr_schedule: name in `raysplit.schedulers.learning_rate.SCHEDULES`.
         lr_schedule_per: whether the schedule counts rounds or steps.
@@ -140,6 +141,7 @@ class Setting:
     device: str = "cpu"
     evaluators: tuple[PartySpec, ...] = ()
     validators: tuple[PartySpec, ...] = ()
+    own_validators: tuple[PartySpec, ...] = ()
     rounds: int = 1
     lr_schedule: str = "constant"
     lr_schedule_per: Per = "round"
@@ -161,7 +163,13 @@ class Setting:
 
         if device == self.device:
             return self
-        return replace(self, device=device, evaluators=moved(self.evaluators), validators=moved(self.validators))
+        return replace(
+            self,
+            device=device,
+            evaluators=moved(self.evaluators),
+            validators=moved(self.validators),
+            own_validators=moved(self.own_validators),
+        )
 
     @property
     def task(self) -> Task | None:

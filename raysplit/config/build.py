@@ -17,6 +17,7 @@ from torch import Tensor
 
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
+from raysplit.cluster.contract import PartySpec
 from raysplit.config.checks import check_task
 from raysplit.config.load_data import about, owner_data, ready, streamed_owners, whole
 from raysplit.config.run import RunConfig
@@ -28,7 +29,7 @@ from raysplit.data.partition.own_tests import named_tests
 from raysplit.data.record import Record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
-from raysplit.experiment.evaluators import Evaluating, evaluating_parties
+from raysplit.experiment.evaluators import Evaluating, evaluating_parties, own_validators
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.tasks import checked_task
 from raysplit.given import held, is_given
@@ -64,11 +65,11 @@ def build(config: RunConfig) -> Experiment:
     """
     if config.data.name == STREAMED:
         found, shards, parts = streamed_owners(config)
-        data, tests = found.outline, None
+        data, tests, aside = found.outline, None, [part[:0] for part in parts]
         if found.test_owner is not None:
             tests = named_tests(found.names, found.test_owner)
     else:
-        data, parts, tests = ready(config, partial(_model_spec, config))
+        data, parts, aside, tests = ready(config, partial(_model_spec, config))
         shards = [data.train.subset(part) for part in parts]
     names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
@@ -81,6 +82,7 @@ def build(config: RunConfig) -> Experiment:
     if task is not None:
         check_task(config, task.kind)
     setting = _setting(config, data, owners, task, dict(zip(names, tests, strict=True)) if tests else None)
+    setting = replace(setting, own_validators=_own_validators(config, data, setting, aside))
     return _experiment(config, setting, parts, about(config, data, parts))
 
 
@@ -219,6 +221,19 @@ def _setting(
         cohort_size=training.cohort_size,
         weight_by=training.weight_by,
     )
+
+
+def _own_validators(
+    config: RunConfig, data: DataSet, setting: Setting, aside: Sequence[Indices]
+) -> tuple[PartySpec, ...]:
+    """Describe the parties that hold what owners set aside, with the noise and the domain that their samples have."""
+    held = {
+        name: owner_data(config, data, index, data.train.subset(indices), None).shard
+        for index, (name, indices) in enumerate(zip(setting.owners, aside, strict=True))
+        if len(indices)
+    }
+    how = Evaluating(spec=setting.spec, loss=setting.training.loss, seed=config.seed)
+    return own_validators(held, setting.owners, how)
 
 
 def _local_training(config: RunConfig, loss: str | Task) -> LocalTraining:

@@ -70,6 +70,20 @@ def evaluating_parties(
     return _domain_evaluators(kind, seen, owners, how)
 
 
+def own_validators(
+    held: Mapping[str, Samples], owners: Mapping[str, OwnerData], how: Evaluating
+) -> tuple[PartySpec, ...]:
+    """Describe the parties that evaluate models on samples that owners set aside, each owner's by itself.
+
+    Args:
+        held: the samples of each owner that set some aside.
+        owners: the data of each owner, whose transforms its samples have.
+        how: the model, the loss and the seed.
+    """
+    seen: dict[str, tuple[Samples, torch.Tensor | None]] = {name: (samples, None) for name, samples in held.items()}
+    return _domain_evaluators("own-validator", seen, owners, how)
+
+
 def _evaluators(
     kind: str, samples: Samples, transform: Transform, how: Evaluating, tests: Mapping[str, Indices] | None
 ) -> tuple[PartySpec, ...]:

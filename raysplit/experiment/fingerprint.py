@@ -25,6 +25,7 @@ _NEWER = {
     "pad_to": None,
     "pad_multiple": 1,
     "truncate": False,
+    "validation": 0.0,
 }
 """Settings of the data, with their defaults, that run folders may be older than."""
 _UNKNOWN = object()
