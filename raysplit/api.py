@@ -74,8 +74,10 @@ def train(
         NonFiniteLoss: training diverged; the folder has what was reached.
 
     Example:
-        >>> result = raysplit.train(model="cnn8", data="digits", training={"rounds": 5}, cluster="local")
-        >>> result.accuracy, result.model()
+        >>> training = {"rounds": 2, "max_steps": 5, "optimizer": {"lr": 0.1}}
+        >>> result = raysplit.train(model="mlp", data="digits", training=training, cluster="local")
+        >>> result.stopped, len(result.metrics), 0 < result.accuracy <= 1
+        ('all rounds done', 2, True)
     """
     if isinstance(config, Experiment):
         _refuse_sections(sections)
@@ -114,7 +116,9 @@ def compare(folders: Sequence[str | Path]) -> RunComparison:
     """Put runs side by side: what each reached, and what it took in rounds, bytes and seconds.
 
     Example:
-        >>> print(raysplit.compare(["runs/a", "runs/b"]))
+        >>> comparison = raysplit.compare(["runs/a", "runs/b"])
+        >>> comparison.table.column("algorithm").to_pylist()
+        ['fedavg', 'fedavg']
     """
     if isinstance(folders, str | Path):
         raise ConfigError(f"compare takes a list of run folders, got {folders!r}; write compare([{str(folders)!r}])")
@@ -130,7 +134,9 @@ def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Secti
         rounds: how many rounds to simulate.
 
     Example:
-        >>> raysplit.simulate("examples/mpsl_simulate.yaml").round_s
+        >>> simulation = raysplit.simulate("examples/mpsl_simulate.yaml", rounds=2)
+        >>> len(simulation.round_s), simulation.timeline.bottleneck().device
+        (2, 'node-3')
     """
     experiment = _without_data(config, sections, planned=True)
 
@@ -148,7 +154,9 @@ def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Un
         objective: ``sum_of_max`` (the paper's), ``bottleneck`` (the true rate of a full pipeline) or ``price``.
 
     Example:
-        >>> raysplit.plan("examples/mpsl_simulate.yaml").cuts
+        >>> plan = raysplit.plan("examples/mpsl_simulate.yaml", algorithm={"units": [2, 34]})
+        >>> plan.cuts, plan.nodes
+        ((2, 18, 31, 35), ('node-1', 'node-2', 'node-3'))
     """
     experiment = _without_data(config, sections, planned=False)
     one_of("objective", objective, ["sum_of_max", "bottleneck", "price"])
@@ -186,7 +194,10 @@ def sweep(
             then has the chosen `SweepResult.methods` and their paired `SweepResult.differences`.
 
     Example:
-        >>> print(raysplit.sweep(data="digits", over={"partition.alpha": [0.1, 1]}))
+        >>> quick = {"model": "mlp", "training": {"rounds": 1, "max_steps": 2}, "cluster": "local"}
+        >>> grid = raysplit.sweep(over={"training.batch_size": [8, 32]}, **quick)
+        >>> len(grid.data), grid.failed
+        (2, {})
     """
     axes = with_seeds([Axis(key=key, values=tuple(values)) for key, values in over.items()], seeds)
     with released() as objects:

@@ -235,11 +235,15 @@ def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
 
 def about(config: RunConfig, data: DataSet, parts: Sequence[np.ndarray]) -> Record:
     """Return the record of the data, and warn of its problems."""
-    record = data_record(data, config.data.name, _by_owner(parts))
+    return told(data_record(data, config.data.name, _by_owner(parts)), config.data.name)
+
+
+def told(record: Record, name: str) -> Record:
+    """Log what was done with data and their problems, and return their record."""
     for line in record["done"]:
-        logger.info("data %s: %s", config.data.name, line)
+        logger.info("data %s: %s", name, line)
     for problem in record["problems"]:
-        logger.warning("data %s: %s", config.data.name, problem)
+        logger.warning("data %s: %s", name, problem)
     return record
 
 

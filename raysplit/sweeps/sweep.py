@@ -167,7 +167,8 @@ def is_finished(folder: Path, config: RunConfig) -> bool:
     """Return whether a folder has this run, finished. Raises `ConfigError` if it has a run with other settings."""
     if not finished(folder):
         return False
-    configs = (load_recorded(folder), config)
+    recorded = load_recorded(folder)
+    configs = (recorded, _with_findings(config, recorded))
     before, now = (dict(flat(numbers_depend_on(resolved(c).model_dump(mode="json")))) for c in configs)
     different = [key for key in now | before if before.get(key) != now.get(key)]
     if different:
@@ -177,6 +178,18 @@ def is_finished(folder: Path, config: RunConfig) -> bool:
             f"folder"
         )
     return True
+
+
+def _with_findings(config: RunConfig, recorded: RunConfig) -> RunConfig:
+    """Return a configuration with what a run of it has found out, and wrote down, where it leaves that open."""
+    data, model = {}, {}
+    if not config.data.digests:
+        data = {"digests": recorded.data.digests}
+    if config.model.front_end == "auto":
+        model = {"front_end": recorded.model.front_end}
+    return config.model_copy(
+        update={"data": config.data.model_copy(update=data), "model": config.model.model_copy(update=model)}
+    )
 
 
 def _one_by_one(waiting: Sequence[Cell], folder: Path, train: Train) -> Iterator[tuple[Cell, str | None]]:
