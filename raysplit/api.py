@@ -35,8 +35,9 @@ from raysplit.runs.report import readable_runs
 from raysplit.runs.result import Result
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.solve import solve_ilp, with_owner_time
+from raysplit.sweeps.choice import checked_choice
 from raysplit.sweeps.run import SweepResult, run_sweep
-from raysplit.sweeps.sweep import Axis, cells, local_folder
+from raysplit.sweeps.sweep import Axis, cells, local_folder, with_seeds
 from raysplit.training.own_loop import in_a_thread, loop_is_running
 from raysplit.training.session import train_new
 
@@ -173,6 +174,9 @@ def sweep(
     folder: str | Path = "runs/sweep",
     parallel: int = 1,
     target: float | None = None,
+    seeds: int | None = None,
+    follow: Sequence[str] = (),
+    choose: str | None = None,
     **sections: Unpack[Sections],
 ) -> SweepResult:
     """Run every combination of some settings' values; runs that have finished are kept.
@@ -183,6 +187,11 @@ def sweep(
         folder: of the sweep; each run has a folder below ``cells`` in it.
         parallel: so many runs at a time, each in one process as a Ray task.
         target: an accuracy, or a loss for tasks without labels; the table tells what it took to reach it.
+        seeds: so many seeds, from 0 on.
+        follow: further settings that take the value of the seed, such as ``data.seed``.
+        choose: ``"validation_loss"`` gives every method and seed the run and the round of its lowest loss on the
+            samples that owners set aside (``data.validation``), over the swept settings of ``training``; the result
+            then has the chosen `SweepResult.methods` and their paired `SweepResult.differences`.
 
     Example:
         >>> quick = {"model": "mlp", "training": {"rounds": 1, "max_steps": 2}, "cluster": "local"}
@@ -190,11 +199,13 @@ def sweep(
         >>> len(grid.data), grid.failed
         (2, {})
     """
-    axes = [Axis(key=key, values=tuple(values)) for key, values in over.items()]
+    axes = with_seeds([Axis(key=key, values=tuple(values)) for key, values in over.items()], seeds)
     with released() as objects:
-        grid = cells(tree_of(config, sections), axes)
+        grid = cells(tree_of(config, sections), axes, follow)
+        among = None if choose is None else checked_choice(choose, grid, axes)
         train_one = partial(train_cell, objects=objects)
-        return run_sweep(grid, local_folder(str(folder)), train=train_one, parallel=parallel, target=target)
+        place = local_folder(str(folder))
+        return run_sweep(grid, place, train=train_one, parallel=parallel, target=target, choose=among)
 
 
 def train_cell(config: RunConfig, folder: Path, objects: Mapping[str, Any] | None = None) -> None:
