@@ -17,6 +17,7 @@ from raysplit.cli.options import FilePath, NewFile
 from raysplit.cli.planning.quantities import parse_nodes, parse_units
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
+from raysplit.cli.waiting import Waiting
 from raysplit.paths import expanded
 
 if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
@@ -197,7 +198,8 @@ def show_plan(
     from raysplit.schedulers.cuts.baselines import alternatives
     from raysplit.schedulers.cuts.solve import solve_dp, solve_ilp
 
-    best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
+    with Waiting(Console(stderr=True), "planning"):
+        best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
     if owner_ms is not None:
         best = replace(best, owner_ms=owner_ms(best.cuts[0], best.cuts[-1]))
     others = alternatives(problem, best) if baselines else ()
@@ -232,7 +234,8 @@ def show_front(problem: CutProblem, *, as_json: bool, picture: Path | None = Non
     """Print all trade-offs of time and price, draw them where asked, and return their plans, the fastest first."""
     from raysplit.schedulers.cuts.solve import pareto_front
 
-    plans = pareto_front(problem)
+    with Waiting(Console(stderr=True), "planning"):
+        plans = pareto_front(problem)
     if picture is not None:
         from raysplit.cli.pictures.plan import draw_front
 
