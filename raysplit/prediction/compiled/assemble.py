@@ -10,7 +10,7 @@ from raysplit.cluster.contract import original
 from raysplit.cluster.device_queue import TASK_KINDS, task_kind
 from raysplit.cluster.emulation.events import TRANSFER
 from raysplit.prediction.compiled import program as code
-from raysplit.prediction.compiled.program import Around, Program
+from raysplit.prediction.compiled.program import NONE, Around, Program
 from raysplit.prediction.compiled.record import Cohort, Recorded
 from raysplit.prediction.compiled.recording import CannotBeRecorded, Operation, RecordedTask
 from raysplit.prediction.compiled.templates import (
@@ -100,7 +100,7 @@ class Assembler:
         else:
             for operation in task.operations:
                 self._operation(operation, round, around)
-        mode, target = code.NONE, -1
+        mode, target = NONE, -1
         if task.joins is not None:
             if self._uses[task]:
                 raise CannotBeRecorded("a task is awaited twice, once with others")
@@ -180,16 +180,7 @@ class Assembler:
     # -- operations ----------------------------------------------------------------------------------------------
 
     def _emit(
-        self,
-        op: int,
-        *,
-        mode: int = code.NONE,
-        loop: int = 0,
-        a: int = 0,
-        b: int = 0,
-        c: int = 0,
-        d: int = 0,
-        x: float = 0,
+        self, op: int, *, mode: int = NONE, loop: int = 0, a: int = 0, b: int = 0, c: int = 0, d: int = 0, x: float = 0
     ) -> None:
         self.program.code.append([op, mode, loop, a, b, c, d])
         self.program.numbers.append(x)
@@ -197,7 +188,7 @@ class Assembler:
     def _place(self, task: RecordedTask, around: Around, round: int) -> tuple[int, int]:
         """Return where the state of a task is: how its owner is found, and its slot."""
         if task.owner is None:
-            return code.NONE, self._globals[task]
+            return NONE, self._globals[task]
         if task.owner != around.owner or self._round_of[task] != round:
             raise CannotBeRecorded(f"a task of {task.owner} is awaited elsewhere")
         return around.mode, self._templates[round][self._kinds[round][task.owner]].slots[task]
@@ -207,7 +198,7 @@ class Assembler:
 
     def _start(self, on: tuple[Any, ...], round: int, around: Around) -> None:
         mode, slot = self._place(on[0], around, round)
-        uses = self._uses[on[0]] if mode != code.NONE else _FOREVER
+        uses = self._uses[on[0]] if mode != NONE else _FOREVER
         self._open.append((len(self.program.code), 4, on[0]))
         self._emit(code.START, mode=mode, loop=max(0, around.loop), a=slot, c=uses)
 
@@ -229,7 +220,7 @@ class Assembler:
         own = names[1] == SELF
         number = -1 if own else program.num_owners + program.devices.setdefault(device, len(program.devices))
         served = -1 if names[2] == SELF else self._owners.get(work.owner, program.num_owners)
-        mode = around.mode if SELF in names else code.NONE
+        mode = around.mode if SELF in names else NONE
         lane = TASK_KINDS.index(task_kind(work.kind))
         self._emit(code.WORK, mode=mode, loop=max(0, around.loop), a=event, b=number, c=lane, d=served, x=seconds)
         program.num_events += self._times
@@ -244,8 +235,8 @@ class Assembler:
         rate, latency, up, down = self._recorded.network.link(source, destination)
         serial = [self._end(name) if is_serial else -1 for name, is_serial in zip(names, (up, down), strict=True)]
         link = program.links.setdefault((rate, latency, serial[0], serial[1]), len(program.links))
-        made_mode, slot = (code.NONE, -1) if made is None else self._place(made, around, round)
-        mode = around.mode if SELF in names else code.NONE
+        made_mode, slot = (NONE, -1) if made is None else self._place(made, around, round)
+        mode = around.mode if SELF in names else NONE
         if around.loop >= 0:
             raise CannotBeRecorded("the coordinator or a joint work sends something for each owner")
         self._emit(code.CARRY, mode=mode, a=event, b=link, c=slot, d=made_mode, x=float(num_bytes))
