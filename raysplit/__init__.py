@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from raysplit.actors.aggregator import Aggregator as Aggregator
     from raysplit.actors.compute_node import ComputeNode as ComputeNode
     from raysplit.actors.data_owner import DataOwner as DataOwner
+    from raysplit.actors.records import BadValue as BadValue
     from raysplit.actors.records import NonFiniteLoss as NonFiniteLoss
     from raysplit.actors.records import RoundContext as RoundContext
     from raysplit.algorithms.base import Algorithm as Algorithm
@@ -75,6 +76,7 @@ _HOME = {
     "leaf": "models.cutting.split",
     "merge": "models.cutting.split",
     "ConfigError": "experiment.errors",
+    "BadValue": "actors.records",
     "NonFiniteLoss": "actors.records",
     "PlaceLost": "cluster.contract",
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, FuncFormatter
+from matplotlib.ticker import FixedFormatter, Formatter, FuncFormatter
+
+from raysplit.registry import printable
 
 # Okabe and Ito's palette, readable with every kind of color vision; without yellow, which is lost on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -45,15 +48,26 @@ def save(figure: Figure, path: Path) -> None:
             f"{path} does not end in a format of figures; use .png, .pdf or .svg (all: {', '.join(sorted(formats))})"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    _take_dollars_as_they_are(figure)
+    _take_names_as_they_are(figure)
     figure.savefig(path, dpi=_DPI)
 
 
-def _take_dollars_as_they_are(figure: Figure) -> None:
-    """Let matplotlib read no formulas in names of users; numbers of a logarithmic axis are formulas of its own."""
+def _take_names_as_they_are(figure: Figure) -> None:
+    """Let matplotlib read no formulas in names of users; numbers of a logarithmic axis are formulas of its own.
+
+    Characters that cannot be seen are written by their numbers; in an SVG they would be no XML.
+    """
     for text in figure.findobj(Text):
         text.set_parse_math(False)
+        text.set_text(printable(text.get_text()))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        is_named = isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter)
+        named = axis.get_major_formatter()
+        is_named = isinstance(named, FixedFormatter | FuncFormatter)
+        if is_named:
+            axis.set_major_formatter(FuncFormatter(partial(_printed, named)))
         for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
             tick.label1.set_parse_math(not is_named)
+
+
+def _printed(formatter: Formatter, value: float, position: int | None) -> str:
+    return printable(formatter(value, position))

@@ -136,7 +136,8 @@ def message(text: str, value: Any) -> str:
     """Format a message of pydantic with the value, where it is short and not in the message."""
     rule = text.removeprefix("Value error, ").replace("Input should be", "must be")
     rule = rule.replace("Field required", "has too few values")
-    rule = rule.replace("'str' instances are not allowed as a Sequence value", "must be a list")
+    for text in ("'str' instances are not allowed as a Sequence value", "must be an instance of Sequence"):
+        rule = rule.replace(text, "must be a list")
     is_shown = isinstance(value, str | int | float | bool | None) and shown(value) not in rule
     return f"{rule} (got {shown(value)})" if is_shown else rule
 

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _MAX_NAME = 200
 _MAX_STEP = 255  # bytes in a name that file systems take
 _CACHE = "RAYSPLIT_CACHE"
-FILE_SUFFIXES = (".npz", ".parquet")
+FILE_SUFFIXES = (".npz", ".parquet", ".csv")
 """Ends of a name of data that is the path of a file."""
 NAME_RULE = (
     f"a name has letters a-z, digits and . _ - alone, begins with a letter, a digit or _, up to {_MAX_NAME} in all"

@@ -237,7 +237,7 @@ def _with_texts(node: Node, texts: Texts) -> Node:
     """Return the node with plain values as text at the places of ``texts``."""
     if isinstance(node, ScalarNode):
         is_text = texts.scalar and node.style is None and node.tag != _NULL
-        return _as_text(node) if is_text else node
+        return _as_text(node) if is_text and _is_plain(node) else node
     if texts.names_keys and isinstance(node, SequenceNode):
         node.value = [_with_texts(item, texts.each or NO_TEXTS) for item in node.value]
     elif texts.names_keys and isinstance(node, MappingNode):
@@ -249,7 +249,12 @@ def _with_texts(node: Node, texts: Texts) -> Node:
 
 
 def _key(node: ScalarNode) -> Node:
-    return node if node.tag == f"{_TAG}merge" else _as_text(node)
+    return _as_text(node) if node.tag != f"{_TAG}merge" and _is_plain(node) else node
+
+
+def _is_plain(node: ScalarNode) -> bool:
+    """Return whether a value has no type of its own, such as ``!include``, which is refused and not dropped."""
+    return node.tag in _Loader.yaml_constructors or node.tag == f"{_TAG}merge"
 
 
 def _as_text(node: ScalarNode) -> Node:

@@ -1,6 +1,7 @@
 """Lookup of the names that users write: registered names, and import paths ``"package.module:name"``.
 
-What users write is shown in messages of bounded length, however long or deep it is.
+What users write is shown in messages of bounded length, however long or deep it is. Text of others, such as the name of
+a run that somebody sent or a server's message, is shown by `printable` and `one_line`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import pkgutil
 import reprlib
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,9 +55,34 @@ def shown(value: object) -> str:
     return _SHOW.repr(value)
 
 
+def printable(text: str) -> str:
+    r"""Return text for a terminal, a page or a picture: whatever cannot be seen is written by its number.
+
+    These are control characters, which move the cursor, paint and rename the window (``\x1b``), marks of direction,
+    which show a name backwards (``\u202e``), and other invisible ones. Line ends, tabs and spaces of all widths stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each in "\n\t" or _is_seen(each) else ascii(each)[1:-1] for each in text)
+
+
+def one_line(text: object) -> str:
+    """Return `printable` text in one line, in which line ends and tabs are written by their numbers, too."""
+    return "".join(each if _is_seen(each) else ascii(each)[1:-1] for each in str(text))
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
 def clipped(text: str, most: int) -> str:
     """Return a text of at most ``most`` characters, cut in the middle."""
     return text if len(text) <= most else f"{text[: most // 2 - 3]} ... {text[len(text) - most // 2 + 3 :]}"
+
+
+def number_of(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, which is plural for any number but one."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def few(names: Iterable[object], most: int = MOST_SHOWN) -> str:
@@ -133,6 +160,19 @@ def imported_class(kind: str, path: str, base: type[T]) -> type[T]:
     if not (isinstance(found, type) and issubclass(found, base)):
         wanted = f"a subclass of {base.__module__}.{base.__qualname__}"
         raise ValueError(f"{kind} {shown(path)} must be {wanted}, got {_described(found)}")
+    return found
+
+
+def a_function(kind: str, path: str, found: Callable[..., Any], called_with: str) -> Callable[..., Any]:
+    """Return what was imported unless it is a class, which would be made at every call.
+
+    Raises ``ValueError`` otherwise, with the arguments that a function of the kind is called with.
+    """
+    if isinstance(found, type):
+        raise ValueError(
+            f"{kind} {shown(path)} must be a function, which is called with {called_with}, got the class "
+            f"{found.__qualname__}; name a function that uses it"
+        )
     return found
 
 

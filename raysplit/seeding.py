@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,12 +41,9 @@ def keyed_draws(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
         seed: of the work; equal seeds draw equal values.
         device: the torch device whose stream is seeded beside the CPU's.
     """
-    where = torch.device(device)
-    cuda = where.type == "cuda"
-    on_cpu, of_numpy, of_python = torch.default_generator.get_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    on_cuda = torch.cuda.get_rng_state(where) if cuda else None
+    before, where = present_draws(device), torch.device(device)
     torch.default_generator.manual_seed(seed)
-    if cuda:
+    if where.type == "cuda":
         with torch.cuda.device(where):
             torch.cuda.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -53,8 +51,31 @@ def keyed_draws(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
     try:
         yield
     finally:
-        torch.default_generator.set_state(on_cpu)
-        np.random.set_state(of_numpy)  # noqa: NPY002
-        random.setstate(of_python)
-        if on_cuda is not None:
-            torch.cuda.set_rng_state(on_cuda, where)
+        _set_draws(before, device)
+
+
+def present_draws(device: torch.device | str = "cpu") -> tuple[Any, ...]:
+    """Return the states of the global streams of torch, NumPy and Python, for `draws_from`."""
+    where = torch.device(device)
+    on_cuda = torch.cuda.get_rng_state(where) if where.type == "cuda" else None
+    return torch.default_generator.get_state(), np.random.get_state(), random.getstate(), on_cuda  # noqa: NPY002
+
+
+@contextmanager
+def draws_from(states: tuple[Any, ...], device: torch.device | str = "cpu") -> Iterator[None]:
+    """Within this context the global streams go on from these states; afterwards they are as before."""
+    before = present_draws(device)
+    _set_draws(states, device)
+    try:
+        yield
+    finally:
+        _set_draws(before, device)
+
+
+def _set_draws(states: tuple[Any, ...], device: torch.device | str) -> None:
+    on_cpu, of_numpy, of_python, on_cuda = states
+    torch.default_generator.set_state(on_cpu)
+    np.random.set_state(of_numpy)  # noqa: NPY002
+    random.setstate(of_python)
+    if on_cuda is not None:
+        torch.cuda.set_rng_state(on_cuda, torch.device(device))

@@ -25,7 +25,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from raysplit.models.small_nets import cnn8
+from raysplit.models.nets.small_nets import cnn8
 
 
 @cache

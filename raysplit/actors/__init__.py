@@ -9,6 +9,7 @@
 * ``evaluator``: `Evaluator`, which holds test samples, and `Evaluation`.
 * ``records``: what calls carry (`RoundContext`, `StepId`, `OwnerReport`), `NonFiniteLoss` and `StaleCall`.
 * ``verbs``: the calls that each role answers, as types of handles.
+* ``expecting``: what owners and nodes expect of values of others.
 * ``parts``: the trainable parts of a cut model.
 
 Nothing is exported here, because ``records`` must import without torch.

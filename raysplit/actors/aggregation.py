@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -17,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raysplit.actors.parts.leaves import Tensors, as_tuple
+from raysplit.cluster.arriving.forms import not_finite
 from raysplit.schedulers.rules import Rules
 
 State = Mapping[str, Tensor]
@@ -100,23 +99,13 @@ def fault_of(update: State, before: State, max_norm: float | None) -> str | None
             wanted = f"{old.dtype} {list(old.shape)}"
             return f"{key} is {value.dtype} {list(value.shape)} and should be {wanted}"
         if value.is_floating_point():
-            if not _all_finite(value):
+            if not_finite(value):
                 return f"{key} has values that are not finite"
             if max_norm is not None:
                 squares += float((value.double() - old.double()).square().sum())
     if max_norm is not None and squares**0.5 > max_norm:
         return f"its distance from the average before is {squares**0.5:.4g}, and max_update_norm is {max_norm:g}"
     return None
-
-
-def is_finite(values: Tensors) -> bool:
-    """Whether all floating-point values are finite."""
-    return all(_all_finite(v) for v in as_tuple(values) if v.is_floating_point())
-
-
-def _all_finite(value: Tensor) -> bool:
-    # The sum is one cheap pass. It is finite only if all terms are; finite terms may overflow, hence the second test.
-    return math.isfinite(value.sum().item()) or bool(torch.isfinite(value).all())
 
 
 def trimmed_mean(states: Sequence[State], cut_off: int) -> dict[str, Tensor]:

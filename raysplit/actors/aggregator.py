@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.records import RoundContext, StaleCall
+from raysplit.cluster.arriving.forms import ANYTHING, Expected, refused
+from raysplit.cluster.contract import current_caller, original
+from raysplit.models.adapters.gap import Terms, gap_terms
 
 
 class Aggregator:
@@ -21,15 +24,31 @@ class Aggregator:
         name: the name of the party.
         state: the initial weights by name, which `current` returns before the first average.
         rules: rules that refuse updates and combine the others; by default their weighted mean.
+        pieces: names of the weights that parties other than the owner submit for it, by owner and party.
     """
 
-    def __init__(self, *, name: str, state: Mapping[str, Tensor], rules: UpdateRules | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        state: Mapping[str, Tensor],
+        rules: UpdateRules | None = None,
+        pieces: Mapping[str, Mapping[str, Collection[str]]] | None = None,
+    ) -> None:
         self.name = name
+        self._pieces = pieces or {}
         self._rules = rules or UpdateRules()
         self._current = dict(state)
         self._context: RoundContext | None = None
+        self._lora_gap: Terms | None = None
         self._submitted: dict[int, dict[str, Mapping[str, Tensor]]] = {}
         self._means: dict[int, asyncio.Future[dict[str, Tensor]]] = {}
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Expect weights like the latest average; those of an update are checked when all its pieces are there."""
+        if content != "weights":
+            return ANYTHING
+        return Expected(weights=self._current, required=self._current if "state" in given else ())
 
     def begin(self, context: RoundContext) -> None:
         """Begin a round; from now on submissions to any other raise `StaleCall`."""
@@ -56,18 +75,20 @@ class Aggregator:
             StaleCall: for another round, an owner outside the cohort, or a second submission.
             UpdateRefused: for weights that the rules refuse.
         """
-        self._check(context)
+        context = self._check(context, owner)
         submitted = self._submitted.setdefault(meeting, {})
         if owner in submitted or owner not in context:
             raise StaleCall(
                 f"{self.name} takes one state from each of {list(context.cohort)}, and refuses this one from {owner}: "
                 f"it is its second, or {owner} is not in the cohort"
             )
-        update = {key: value for state in states for key, value in state.items()}
+        update = self._joined(owner, context, states)
         self._rules.check(owner, context.round, update, self._current)
         submitted[owner] = update
         if len(submitted) == len(context.cohort):
             self._current = self.combine(context, submitted)
+            cohort = [submitted[name] for name in context.cohort]
+            self._lora_gap = gap_terms(cohort, context.weights, self._current)
             self._mean(meeting).set_result(self._current)
             del self._submitted[meeting]
 
@@ -83,6 +104,10 @@ class Aggregator:
     async def current(self) -> dict[str, Tensor]:
         """Return the latest average by name of weight, or the initial weights."""
         return self._current
+
+    def lora_gap(self) -> Terms | None:
+        """Return what the latest average lost by averaging the factors of adapters; None without adapters."""
+        return self._lora_gap
 
     async def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Set the weights that `current` returns until the next average."""
@@ -107,10 +132,22 @@ class Aggregator:
             self._means[meeting] = asyncio.get_running_loop().create_future()
         return self._means[meeting]
 
-    def _check(self, context: RoundContext) -> None:
-        now = self._context
+    def _joined(self, owner: str, context: RoundContext, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Join the pieces of an update; a piece of another party than the owner must be whole."""
+        update = {key: value for state in states for key, value in state.items()}
+        for party, names in self._pieces.get(owner, {}).items():
+            if missing := [name for name in names if name not in update]:
+                raise refused(party, self.name, f"weights without {min(missing)!r}", context)
+        return update
+
+    def _check(self, context: RoundContext, owner: str = "") -> RoundContext:
+        """Return the present context, which counts instead of the caller's; an owner speaks for itself alone."""
+        now, caller = self._context, original(current_caller.get())
         if now is None or (now.round, now.attempt) != (context.round, context.attempt):
             raise StaleCall(
                 f"{self.name} is not in round {context.round}, attempt {context.attempt}; call begin with the round's "
                 f"context first"
             )
+        if owner and caller != owner and caller in now:
+            raise refused(caller, self.name, f"an update in the name of {owner}", context)
+        return now

@@ -12,25 +12,28 @@ from torch import Tensor, nn
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.barrier import Barrier, Turns
+from raysplit.actors.expecting.parties import SHARED, ExpectsAtNode
 from raysplit.actors.in_round import InRound
 from raysplit.actors.parts.joint_step import JointRule, joint_gradients
 from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.losses import resolve_loss
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
+from raysplit.actors.steps.exchange import NormExchange
 from raysplit.cluster.device import Device, Inline
+from raysplit.models.adapters.gap import gap_terms
+from raysplit.tasks import Task
 
 Copies = Literal["per_owner", "shared"]
-SHARED = "all owners"
 
 
-class ComputeNode(InRound):
+class ComputeNode(NormExchange, ExpectsAtNode, InRound):
     """A party that trains a part of the model and holds no data. `NodeHandle` describes its calls.
 
     Args:
         recipe: the part that this node trains.
         copies: one replica per owner (SplitFed V1, MP-SL), or one shared part (SplitNN, SplitFed V2, MiniBatch-SFL).
-        loss: name or import path of the loss, for the node that holds the last part.
+        loss: name or import path of the loss, or the task, for the node that holds the last part.
         restart_optimizer: whether to forget momentum at the start of each round.
         joint: how a joint step is computed.
         rules: rules that refuse replicas, and combine the others to an average.
@@ -42,7 +45,7 @@ class ComputeNode(InRound):
         name: str,
         recipe: PartRecipe,
         copies: Copies = "shared",
-        loss: str = "cross_entropy",
+        loss: str | Task = "cross_entropy",
         restart_optimizer: bool = False,
         joint: JointRule | None = None,
         rules: UpdateRules | None = None,
@@ -50,9 +53,10 @@ class ComputeNode(InRound):
     ) -> None:
         super().__init__()
         self.name = name
+        recipe.spec.require_base()
         self._recipe = recipe
         self._copies = copies
-        self._loss = resolve_loss(loss)
+        self._loss_name, self._loss = loss, resolve_loss(loss)
         self._restart_optimizer = restart_optimizer
         self._joint = joint or JointRule()
         self._rules = rules or UpdateRules()
@@ -97,6 +101,7 @@ class ComputeNode(InRound):
         self._num_steps = 0
         self._in_flight.clear()
         self._updates.clear()
+        self._waiting.clear()
         self._barrier.reset(reason)
         self._turns.reset()
 
@@ -115,14 +120,15 @@ class ComputeNode(InRound):
 
     async def backward(self, step_id: StepId, g: Tensors) -> Tensors:
         """Run the owner's replica backward, and return the gradient of its inputs."""
-        self._check(step_id)
+        self._check_call(step_id)
         if self._in_flight.pop(step_id.owner, None) != step_id:
             raise StaleCall(f"{self.name} has no forward pass of {step_id} to go back through; call forward first")
         stage = self._stage(step_id.owner)
         self._trained.add(step_id.owner)
         g = await stage.backward(step_id, g)
         # The gradient leaves first and the update runs afterwards, so that the next party need not wait for it.
-        self._updates[step_id.owner] = asyncio.ensure_future(stage.update(step_id))
+        if not self._awaits_factor(step_id, stage):
+            self._updates[step_id.owner] = asyncio.ensure_future(stage.update(step_id))
         return g
 
     async def _updated(self, owner: str) -> None:
@@ -136,8 +142,9 @@ class ComputeNode(InRound):
             stage = self._stage(step_id.owner)
             self._trained.add(step_id.owner)
             loss, g = await stage.loss_gradient(step_id, z, y, self._loss)
-            await stage.update(step_id)
-        self._num_steps += 1
+            if not self._awaits_factor(step_id, stage):
+                await stage.update(step_id)
+        self._num_steps += step_id.is_last
         return loss, g
 
     async def average(self, context: RoundContext, owner: str) -> None:
@@ -148,6 +155,7 @@ class ComputeNode(InRound):
                 await self._updated(name)
             await self.load_weights(await self._mean_of_replicas(context, served))
 
+        context = self._speaks_for(owner, self._check(context), context)  # the present one, not the caller's
         served = self._served(context.cohort)
         await self._barrier.meet(("average", context.round, context.attempt), owner, None, served, work)
 
@@ -156,7 +164,9 @@ class ComputeNode(InRound):
         before = await self.weights()
         for name, state in zip(owners, states, strict=True):
             self._rules.check(name, context.round, state, before)
-        return self._rules.combine(states, context.weights)
+        mean = self._rules.combine(states, context.weights)
+        self._lora_gap = gap_terms(states, context.weights, mean)
+        return mean
 
     def _served(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         """Select the owners for which this node works: all of them."""
@@ -168,10 +178,12 @@ class ComputeNode(InRound):
         """Train the shared part for one step on one owner's batch, after all earlier turns."""
         with self._under_way(step_id):
             await self._turns.comes(turn)
-            loss, g = await self._stage(SHARED).loss_gradient(step_id, z, y, self._loss)
-            await self._stage(SHARED).update(step_id)
-        self._num_steps += 1
-        self._turns.passed()
+            stage = self._stage(SHARED)
+            loss, g = await stage.loss_gradient(step_id, z, y, self._loss)
+            if not self._awaits_factor(step_id, stage, in_turn=True):
+                await stage.update(step_id)
+                self._turns.passed()
+        self._num_steps += step_id.is_last
         return loss, g
 
     async def joint_step(self, step_id: StepId, present: tuple[str, ...], z: Tensors, y: Any) -> tuple[float, Tensors]:
@@ -212,7 +224,7 @@ class ComputeNode(InRound):
     async def _combine(self, step_id: StepId, stage: Stage, mass: float) -> None:
         """Complete the joint gradient; here it is complete, as all rows of the step are at this node.
 
-        ``mass`` is the number of rows of this node, each counted with its weight.
+        ``mass`` is the number of counted elements of this node, each with the weight of its row.
         """
 
     def absent(self) -> list[str]:

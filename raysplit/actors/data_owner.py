@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
-from raysplit.actors.parts.gradient_record import GradientRecord
-from raysplit.actors.parts.losses import resolve_loss, wire_labels
+from raysplit.actors.expecting.parties import ExpectsAtOwner
+from raysplit.actors.parts.gradient_record import GradientRecord, ReceivedGradients
+from raysplit.actors.parts.losses import num_counted, resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
+from raysplit.actors.parts.round_counts import RoundCounts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
+from raysplit.actors.steps.micro import by_step, step_ids
+from raysplit.actors.steps.whole_shard import whole_gradient
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
-from raysplit.data.inputs import Values, feed
+from raysplit.data.inputs import Values
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
 from raysplit.models.frozen import load_trained
 from raysplit.seeding import derive, generator, torch_generator
+from raysplit.tasks import Task
+
+if TYPE_CHECKING:
+    from raysplit.actors.verbs import NodeHandle
 
 Program = Callable[..., Awaitable[Any]]
 _WHOLE_SHARD_ROWS = 512
@@ -47,7 +57,7 @@ class Batch:
         return len(self.indices)
 
 
-class DataOwner:
+class DataOwner(ExpectsAtOwner):
     """A party that holds one owner's samples and trains on them. `OwnerHandle` describes the calls from elsewhere.
 
     Args:
@@ -57,8 +67,7 @@ class DataOwner:
     """
 
     may_rest: ClassVar[bool] = True
-    """Whether other owners may use this one's modules while it is idle. Not inherited: a subclass that stores no module
-    or parameter between rounds sets it again."""
+    """Whether other owners may use this one's modules while it is idle. A subclass that keeps none sets it again."""
 
     def __init__(
         self,
@@ -81,9 +90,10 @@ class DataOwner:
         self._training = training
         self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
         self._spec = recipes[0].spec
+        self._spec.require_base()
         self._dtype: torch.dtype = getattr(torch, self._spec.dtype)
         self._loss = resolve_loss(training.loss)
-        self._running: asyncio.Future[Any] | None = None
+        self._running: asyncio.Future[OwnerReport] | None = None
         self._mean_gradient = torch.zeros(0)
         self._reset_counts()
 
@@ -93,34 +103,37 @@ class DataOwner:
         self, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor] | None = None
     ) -> OwnerReport:
         """Load ``state`` if given, run the program ``(owner, team, context)``, and return the report."""
-        with self._parts.busy():
-            return await self._round(program, team, context, state)
+        self._reset_counts()
+        try:
+            return await self._run(self._round(program, team, context, state), context)
+        except Exception as error:
+            note_place(error, f"at {self.name}, round {context.round + 1}, step {self._counts.num_steps + 1}")
+            raise
 
     async def _round(
         self, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor] | None
     ) -> OwnerReport:
-        self._reset_counts()
-        if state is not None:
-            self.load_weights(state)
-        for stage in self._stages:
-            if self._training.restart_optimizer:
-                stage.part.restart_optimizer()
-            stage.part.scale_learning_rate(context.lr_scale)
-        record = GradientRecord(self.first.part) if context.record_gradients else None
-        try:
-            await self._run(program(self, team, context), context)
-        except Exception as error:
-            note_place(error, f"at {self.name}, round {context.round + 1}, step {self._num_steps + 1}")
-            raise
-        if record is not None:
-            self._mean_gradient = record.close()
-        return log_report(context, self._report())
+        # All of it is one task: an owner that need not wait for others ends its round before the next one's parts,
+        # which may then use the same modules, are loaded.
+        with self._parts.busy():
+            if state is not None:
+                self.load_weights(state)
+            for stage in self._stages:
+                if self._training.restart_optimizer:
+                    stage.part.restart_optimizer()
+                stage.part.scale_learning_rate(context.lr_scale)
+            record = GradientRecord(self.first.part) if context.record_gradients else None
+            await program(self, team, context)
+            if record is not None:
+                self._mean_gradient = record.close()
+            self._counts.tell_empty(self.name, context)
+            return log_report(context, self._report())
 
-    async def _run(self, work: Awaitable[Any], context: RoundContext) -> None:
-        # The program runs as a task of its own, which `load_state_dict` can cancel while it waits for a lost party.
+    async def _run(self, work: Awaitable[OwnerReport], context: RoundContext) -> OwnerReport:
+        # The round runs as a task of its own, which `load_state_dict` can cancel while it waits for a lost party.
         running = self._running = asyncio.ensure_future(work)
         try:
-            await running
+            return await running
         except asyncio.CancelledError:
             this = asyncio.current_task()
             if this is not None and this.cancelling():
@@ -129,14 +142,25 @@ class DataOwner:
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
         """Iterate over the round's mini-batches: as many as the context says, each epoch in an order of its own."""
-        num_steps, step, epoch = context.steps(self.name), 0, 0
-        while step < num_steps:
-            for indices in self._epoch(context.round, epoch)[: num_steps - step]:
-                step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
-                current_samples.set(indices)
-                yield step_id, self._batch(step_id, indices)
-                step += 1
-            epoch += 1
+        made = self._batches(context)
+        for step_id, batch in by_step(made, self._loss) if self._training.accumulate > 1 else made:
+            current_samples.set(batch.indices)
+            yield step_id, batch
+
+    def _batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
+        for step_id, indices in self._round_indices(context):
+            current_samples.set(indices)
+            yield step_id, self._batch(step_id, indices)
+
+    def _round_indices(self, context: RoundContext) -> Iterator[tuple[StepId, Tensor]]:
+        """Iterate over the positions of the samples of each mini-batch of a round."""
+        ids = step_ids(self.name, context, self._training.accumulate)
+        orders = chain.from_iterable(self._epoch(context.round, epoch) for epoch in count())
+        return zip(ids, orders, strict=False)
+
+    def num_targets(self, context: RoundContext) -> int:
+        """Return the number of counted targets of a round's mini-batches: labels, pixels, tokens or numbers."""
+        return sum(num_counted(self._loss, self._shard.take(indices).y) for _, indices in self._round_indices(context))
 
     def whole_shard(self, purpose: str) -> Iterator[Batch]:
         """Iterate over all samples in stored order, in large batches; ``purpose`` keys the transform's stream."""
@@ -147,10 +171,8 @@ class DataOwner:
             yield Batch(x=x, y=wire_labels(samples.y), indices=indices)
 
     def note(self, step_id: StepId, loss: float, num_samples: int) -> None:
-        """Add a step's mean loss to the report. Raises `NonFiniteLoss`."""
-        self._loss_sum += require_finite(step_id, loss) * num_samples
-        self._num_samples += num_samples
-        self._num_steps += 1
+        """Add a step's mean loss to the report, by its number of counted elements. Raises `NonFiniteLoss`."""
+        self._counts.add(step_id, require_finite(step_id, loss), num_samples)
 
     def _epoch(self, round: int, epoch: int) -> list[Tensor]:
         if self._training.shuffle:
@@ -164,6 +186,7 @@ class DataOwner:
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
         x = transformed(samples.x, self._transform, lambda: step_id.stream(self._training.seed, "transform"))
+        self._counts.expect(step_id, samples.y)
         return Batch(x=self._spec.cast(x), y=wire_labels(samples.y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------
@@ -195,10 +218,13 @@ class DataOwner:
         self.note(step_id, loss, len(batch))
         return g
 
-    async def first_backward(self, step_id: StepId, g: Any) -> None:
-        """Run the first part backward with the gradient ``g`` of its outputs, and update it."""
+    async def first_backward(self, step_id: StepId, g: Any, server: NodeHandle | None = None) -> None:
+        """Run the first part backward with the gradient ``g`` of its outputs, and update it as the server's part is."""
         await self.first.backward(step_id, g)
-        await self.first.update(step_id)
+        factor = None
+        if server is not None and step_id.is_last and self.first.exchanges_norms:
+            factor = await server.clip(step_id.untold, {0: await self.first.norms(step_id)})
+        await self.first.update(step_id, factor)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -214,7 +240,7 @@ class DataOwner:
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Load the weights and buffers of the parts held here; other entries are ignored."""
         for stage in self._stages:
-            stage.load_weights({key: state[key] for key in stage.part.module.state_dict() if key in state})
+            stage.load_weights({key: state[key] for key in stage.part.names() if key in state})
 
     parts_state, load_parts = weights, load_weights  # their former names
 
@@ -239,7 +265,7 @@ class DataOwner:
 
     def progress(self) -> int | None:
         """Return the number of steps done in the present round; None between rounds."""
-        return None if self._running is None or self._running.done() else self._num_steps
+        return None if self._running is None or self._running.done() else self._counts.num_steps
 
     async def evaluate(self, *states: Mapping[str, Tensor], at_cuts: AtCuts | None = None) -> Evaluation:
         """Evaluate the model whose weights are the union of ``states`` on this owner's own test samples."""
@@ -256,14 +282,8 @@ class DataOwner:
         """
         model = self._spec.build()
         load_trained(model, {key: value for state in states for key, value in state.items()})
-        for dropout in [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]:
-            dropout.p = 0.0
-        own = {name for name, _ in self.first.part.module.named_parameters()}
-        wanted = [p for name, p in model.named_parameters() if name in own]
-        for batch in self.whole_shard("divergence"):
-            loss = self._loss(feed(model, batch.x), batch.y) * (len(batch) / len(self._shard))
-            loss.backward()  # type: ignore[no-untyped-call]
-        flat = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]
+        own = {name for name, p in self.first.part.module.named_parameters() if p.requires_grad}
+        flat = whole_gradient(model, own, partial(self.whole_shard, "divergence"), self._loss)
         return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])
 
     async def mean_gradient(self) -> Tensor:
@@ -271,8 +291,8 @@ class DataOwner:
         return self._mean_gradient
 
     def _report(self) -> OwnerReport:
-        mean = self._loss_sum / max(1, self._num_samples)
-        return OwnerReport(owner=self.name, loss=mean, num_samples=self._num_samples, num_steps=self._num_steps)
+        return replace(self._counts.report(self.name), told_by=tuple(sorted(self._told_by)))
 
     def _reset_counts(self) -> None:
-        self._loss_sum, self._num_samples, self._num_steps = 0.0, 0, 0
+        self._counts = RoundCounts(self._loss.count if isinstance(self._loss, Task) else None)
+        self._received, self._told_by = ReceivedGradients(), set[str]()

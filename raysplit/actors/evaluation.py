@@ -26,6 +26,9 @@ from raysplit.models.cutting.randomness import function_may_draw, may_draw
 from raysplit.models.dense.losses import task_losses
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
+from raysplit.tasks import Task
+from raysplit.tasks.outputs import answer
+from raysplit.tasks.task import Sums, added
 
 _BATCH_SIZE = 256
 
@@ -41,6 +44,7 @@ class Evaluation:
         task_loss_sums: the same by task, if a sample has several targets.
         task_num_correct: samples with a correct prediction by task; empty for dense targets, which have no classes.
         task_num_samples: samples with a target by task; a task that is left out has one for every sample.
+        sums: the sums of the run's task, from which it computes its figures.
         by_owner: the same of each owner's own samples, where it is known whose they are.
         by_domain: the same of the samples as each owner sees them, where owners have inputs of their own; then the
             other fields are sums over the owners.
@@ -52,17 +56,23 @@ class Evaluation:
     task_loss_sums: Mapping[str, float] = field(default_factory=dict)
     task_num_correct: Mapping[str, int] = field(default_factory=dict)
     task_num_samples: Mapping[str, int] = field(default_factory=dict)
+    sums: Sums = field(default_factory=dict)
     by_owner: Mapping[str, Evaluation] = field(default_factory=dict)
     by_domain: Mapping[str, Evaluation] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
         assert self.num_correct is not None
-        return self.num_correct / self.num_samples
+        return self.num_correct / self.num_counted
 
     @property
     def loss(self) -> float:
-        return self.loss_sum / self.num_samples
+        return self.loss_sum / self.num_counted
+
+    @property
+    def num_counted(self) -> int:
+        """The number of elements that the loss is a mean over: those that the task counts, by default the samples."""
+        return max(1, int(self.sums["count"])) if self.sums else self.num_samples
 
     @property
     def task_losses(self) -> dict[str, float]:
@@ -94,6 +104,7 @@ class Evaluation:
                 task: self._num_samples(task) + other._num_samples(task)
                 for task in {**self.task_num_samples, **other.task_num_samples}
             },
+            sums=added(self.sums, other.sums),
             by_owner=_summed(self.by_owner, other.by_owner),
             by_domain=_summed(self.by_domain, other.by_domain),
         )
@@ -142,7 +153,8 @@ def evaluate(
         at_cuts: codecs at the cuts of the model; None evaluates the plain model.
     """
     model = evaluated_model(spec, states, at_cuts, device)
-    batch_size = rows_per_batch(at_cuts, _BATCH_SIZE)
+    usual = loss.rows_per_batch if isinstance(loss, Task) else _BATCH_SIZE
+    batch_size = rows_per_batch(at_cuts, usual)
     gen = torch.Generator().manual_seed(seed)
     total = Evaluation(num_samples=0, num_correct=0, loss_sum=0.0)
     division = None if ownership is None else Division(ownership, loss)
@@ -151,7 +163,7 @@ def evaluate(
         for start in range(0, len(samples), batch_size):
             batch = samples.take(range(start, min(start + batch_size, len(samples))))
             outputs = feed(model, spec.cast(transform(batch.x, gen), device))
-            outputs = map_values(Tensor.cpu, outputs)
+            outputs = map_values(Tensor.cpu, answer(outputs) if isinstance(loss, Task) else outputs)
             total += _of_batch(outputs, batch.y, loss)
             if division is not None:
                 with keyed_draws(seed, device) if draws else nullcontext():  # the total's streams stay where they are
@@ -177,7 +189,9 @@ class Division:
         owners = self._ownership.index[self._seen : self._seen + size]
         self._seen += size
         has_owner = owners >= 0
-        is_plain = "" not in named or (self._loss is cross_entropy and _has_classes(named[""]))
+        is_plain = not isinstance(self._loss, Task) and (
+            "" not in named or (self._loss is cross_entropy and _has_classes(named[""]))
+        )
         if is_plain and all(target.ndim == 1 for target in targets.values()):
             at = owners[has_owner]
             self._put("samples", "", at, torch.ones(len(at)))
@@ -226,11 +240,21 @@ def _taken(values: Values, rows: Tensor) -> Values:
 
 
 def _of_batch(outputs: Values, y: Values, loss: Loss) -> Evaluation:
+    if isinstance(loss, Task):
+        return _of_task(outputs, y, loss)
     if isinstance(outputs, Tensor) and isinstance(y, Tensor):
         return _of_classes(outputs, y, loss)
     assert not isinstance(outputs, Tensor)
     assert not isinstance(y, Tensor)
     return _of_tasks(outputs, y)
+
+
+def _of_task(output: Values, y: Values, task: Task) -> Evaluation:
+    """Evaluate the run's task by its sums; samples with the right class are counted beside them where each has one."""
+    assert isinstance(y, Tensor)
+    sums = task.sums(output, y)
+    right = int(sums["confusion"].diagonal().sum()) if task.kind == "classification" else None
+    return Evaluation(num_samples=len(y), num_correct=right, loss_sum=float(sums["loss"]), sums=sums)
 
 
 def _has_classes(output: Tensor) -> bool:

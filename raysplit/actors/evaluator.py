@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
 from raysplit.actors.evaluation import AtCuts, Ownership
 from raysplit.actors.evaluation import Evaluation as Evaluation
 from raysplit.actors.evaluation import evaluate as evaluate
+from raysplit.actors.expecting.forms import whole_model
 from raysplit.actors.parts.losses import resolve_loss
+from raysplit.cluster.arriving.forms import Expected
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
+from raysplit.tasks import Task
 
 
 class Evaluator:
@@ -23,7 +27,7 @@ class Evaluator:
         samples: the test samples.
         transform: transform of their inputs.
         spec: the model of the run.
-        loss: name or import path of the loss of samples with one label.
+        loss: name or import path of the loss of samples with one label, or the task.
         seed: seed of the transform's random stream.
         device: torch device of the computation.
         ownership: whose the samples are; None where it is not known.
@@ -36,7 +40,7 @@ class Evaluator:
         samples: Samples,
         transform: Transform,
         spec: ModelSpec,
-        loss: str,
+        loss: str | Task,
         seed: int = 0,
         device: str = "cpu",
         ownership: Ownership | None = None,
@@ -45,10 +49,15 @@ class Evaluator:
         self._ownership = ownership
         self._samples = samples
         self._transform = transform
+        spec.require_base()
         self._spec = spec
         self._loss = resolve_loss(loss)
         self._seed = seed
         self._device = device
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Expect the weights of the model that is evaluated."""
+        return whole_model(given.get("spec") or self._spec, len(given["states"]))
 
     async def evaluate(
         self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None
@@ -99,18 +108,22 @@ class DomainEvaluator:
     Args:
         domains: the samples of some owners, each as that owner sees them.
         spec: the model of the run.
-        loss: name or import path of the loss of samples with one label.
+        loss: name or import path of the loss of samples with one label, or the task.
         device: torch device of the computation.
     """
 
     def __init__(
-        self, *, name: str, domains: Sequence[Domain], spec: ModelSpec, loss: str, device: str = "cpu"
+        self, *, name: str, domains: Sequence[Domain], spec: ModelSpec, loss: str | Task, device: str = "cpu"
     ) -> None:
         self.name = name
         self._domains = domains
         self._spec = spec
         self._loss = resolve_loss(loss)
         self._device = device
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Expect the weights of the model that is evaluated."""
+        return whole_model(given.get("spec") or self._spec, len(given["states"]))
 
     async def evaluate(
         self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
+from raysplit.cluster.arriving.errors import BadValue as BadValue
+from raysplit.cluster.arriving.errors import NonFiniteLoss as NonFiniteLoss
 from raysplit.seeding import derive
 
 logger = logging.getLogger(__name__)
@@ -21,18 +23,39 @@ class StepId:
         round: the round, counted from 0.
         step: the step within the round, counted from 0.
         attempt: how often the round has been repeated.
+        micro: the number of the micro-batch within the step, counted from 0, where gradients are accumulated.
+        num_micro: the number of micro-batches of the step.
+        counted: the number of targets in all micro-batches of the step, by which the sum of their losses is divided; 0
+            in calls that need it not, and for steps of one batch.
     """
-
-    num_bytes: ClassVar[int] = 0  # no tensors: it weighs nothing on a link
 
     owner: str
     round: int
     step: int
     attempt: int = 0
+    micro: int = 0
+    num_micro: int = 1
+    counted: int = field(default=0, compare=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """The size on a link: that of the count of targets, where it is sent."""
+        return 8 if self.counted else 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the step ends with this micro-batch."""
+        return self.micro + 1 == self.num_micro
+
+    @property
+    def untold(self) -> StepId:
+        """The same for parties that need not know how many targets the step has."""
+        return replace(self, counted=0) if self.counted else self
 
     def stream(self, seed: int, purpose: str) -> int:
         """Derive the seed of this step's random stream for a purpose, such as ``"dropout"``."""
-        return derive(seed, self.owner, "round", self.round, "step", self.step, purpose)
+        micro = ("micro", self.micro) if self.micro else ()
+        return derive(seed, self.owner, "round", self.round, "step", self.step, purpose, *micro)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +116,7 @@ class OwnerReport:
         num_samples: samples trained on, counting a sample once for each epoch.
         num_steps: mini-batches trained on.
         values: further numbers as pairs of name and value.
+        told_by: names of the other parties that computed its losses; the loss is their word.
     """
 
     owner: str
@@ -100,6 +124,7 @@ class OwnerReport:
     num_samples: int
     num_steps: int
     values: tuple[tuple[str, float], ...] = ()
+    told_by: tuple[str, ...] = ()
 
 
 def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:
@@ -115,26 +140,15 @@ def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:
     return report
 
 
-class NonFiniteLoss(ArithmeticError):
-    """Raised when a loss is NaN or infinite.
-
-    The message counts rounds and steps from 1, as the metrics do; the attributes ``round`` and ``step`` count from 0.
-
-    Attributes:
-        owner: the name of the owner.
-        round, step: the place in the run.
-        value: the loss.
-    """
+class NonFiniteNorm(NonFiniteLoss):
+    """Raised when the norm of a step's gradients, which are to be clipped, is NaN or infinite."""
 
     def __init__(self, owner: str, round: int, step: int, value: float) -> None:
-        super().__init__(
-            f"the loss of {owner} is {value} in round {round + 1}, step {step + 1}; lower the learning rate or look at "
-            f"this owner's data"
+        super().__init__(owner, round, step, value)
+        self.args = (
+            f"the norm of the gradients of {owner} is {value} in round {round + 1}, step {step + 1}, so that they "
+            f"cannot be clipped; lower the learning rate or look at this owner's data",
         )
-        self.owner, self.round, self.step, self.value = owner, round, step, value
-
-    def __reduce__(self) -> tuple[type[NonFiniteLoss], tuple[str, int, int, float]]:
-        return type(self), (self.owner, self.round, self.step, self.value)
 
 
 class StaleCall(RuntimeError):
@@ -143,5 +157,5 @@ class StaleCall(RuntimeError):
 
 def note_place(error: Exception, place: str) -> None:
     """Note where an error happened, unless its message says so, or a party that shares the call has noted it."""
-    if not isinstance(error, NonFiniteLoss) and not hasattr(error, "__notes__"):
+    if not isinstance(error, NonFiniteLoss | BadValue) and not hasattr(error, "__notes__"):
         error.add_note(place)

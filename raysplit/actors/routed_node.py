@@ -37,9 +37,12 @@ class RoutedNode(ComputeNode):
         self._recipes = recipes
         self._whole: dict[str, Tensor] | None = None
 
+    def _recipe_of(self, owner: str) -> PartRecipe:
+        return self._recipes.get(owner, self._recipe)
+
     async def replica_state(self, context: RoundContext, owner: str) -> dict[str, Tensor]:
         """Return the weights of the owner's replica after its last update in this round."""
-        self._check(StepId(owner=owner, round=context.round, step=0, attempt=context.attempt))
+        self._check_call(StepId(owner=owner, round=context.round, step=0, attempt=context.attempt))
         await self._updated(owner)
         self._trained.discard(owner)  # the next round begins from the aggregator's average
         return self._stage(owner).part.weights()

@@ -20,14 +20,16 @@ import torch
 from torch import Tensor
 
 from raysplit.actors.barrier import fail
-from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.expecting.parties import SHARED
 from raysplit.actors.parts.stage import Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle
-from raysplit.cluster.contract import Given, Promise, gather, value_of
+from raysplit.cluster.arriving.forms import refused
+from raysplit.cluster.contract import Given, Promise, current_caller, gather, value_of
 
 Offer = tuple[Tensor, float]
-"""A server's gradient [dim] of the mean loss over its rows of a step, and the number of rows, counted by weight."""
+"""A server's gradient [dim] of its mean loss in a step, and the number of counted elements by weight."""
 
 
 class ShardHandle(NodeHandle, Protocol):
@@ -91,6 +93,10 @@ class ServerShard(ComputeNode):
         for its own gradient would wait until that step ends.
         """
         self._check(step_id)
+        caller = current_caller.get()
+        servers = self._sharing.servers if self._sharing is not None else ()
+        if not 0 <= index < len(servers) or servers[index].name != caller:
+            raise refused(caller, self.name, f"a gradient in the name of server {index}", step_id)
         awaited = self._offer(step_id.step, index)
         if not awaited.done():
             awaited.set_result(offer)
@@ -101,17 +107,21 @@ class ServerShard(ComputeNode):
         return tuple(owner for owner in owners if owner in mine)
 
     async def _combine(self, step_id: StepId, stage: Stage, mass: float) -> None:
-        """Replace the gradient over this server's rows by that over all rows, summed in server order."""
+        """Replace the gradient over this server's elements by that over all, summed in server order."""
         assert self._sharing is not None
         parameters = [p for p in stage.part.module.parameters() if p.grad is not None]
         if not parameters:  # owners keep all weights, and the servers only compute the loss
             return
         own = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         offers = await self._exchange(step_id, (own, mass), self._sharing)
-        total = sum(rows for _, rows in offers)
+        for server, (gradient, counted) in zip(self._sharing.servers, offers, strict=True):
+            if gradient.shape != own.shape or gradient.dtype != own.dtype or counted < 0:
+                what = f"a gradient of {gradient.dtype} {list(gradient.shape)} over {counted:g}, and it expects "
+                raise refused(server.name, self.name, f"{what}{own.dtype} {list(own.shape)}", step_id)
+        total = sum(counted for _, counted in offers) or 1  # without any counted element, all gradients are 0
         joint = torch.zeros_like(own)
-        for gradient, rows in offers:
-            joint.add_(gradient, alpha=rows / total)
+        for gradient, counted in offers:
+            joint.add_(gradient, alpha=counted / total)
         for parameter, values in zip(parameters, torch.split(joint, [p.numel() for p in parameters]), strict=True):
             parameter.grad = values.view_as(parameter)
 

@@ -20,10 +20,12 @@ from torch import Tensor
 from raysplit.actors.data_owner import Program
 from raysplit.actors.evaluation import Evaluation
 from raysplit.actors.parts.at_cuts import AtCuts
+from raysplit.actors.parts.gradient_record import ReceivedGradient
 from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext, StepId
 from raysplit.cluster.contract import Given, Promise
+from raysplit.models.adapters.gap import Terms
 from raysplit.models.spec import ModelSpec
 
 Weights = Mapping[str, Tensor]
@@ -78,12 +80,18 @@ class OwnerHandle(PartyHandle, Protocol):
     def progress(self) -> Promise[int | None]:
         """Return the number of steps done in the present round; None between rounds."""
 
+    def largest_gradient(self) -> Promise[ReceivedGradient | None]:
+        """Return the one gradient of the round that was out of all proportion, if another party sent one."""
+
     def evaluate(self, *states: Given[Weights], at_cuts: AtCuts | None = None) -> Promise[Evaluation]:
         """Evaluate the model whose weights are the union of ``states`` on the owner's own test samples.
 
         Raises:
             ValueError: if the owner has no test samples.
         """
+
+    def num_targets(self, context: RoundContext) -> Promise[int]:
+        """Return the number of counted targets of a round's mini-batches, for `Setting.weight_by`."""
 
     def local_gradient(self, *states: Given[Weights]) -> Promise[Tensor]:
         """Return the gradient [dim] of the mean loss over the whole shard at these weights, for the first part."""
@@ -143,6 +151,26 @@ class NodeHandle(PartyHandle, Protocol):
         Returns this owner's mean loss, and the gradient of its ``z`` at the weights before the step.
         """
 
+    def clip(self, step_id: StepId, norms: Mapping[int, Tensor]) -> Promise[Tensor]:
+        """Complete the step of the last part, and return the factor [] on all gradients of the step.
+
+        Args:
+            step_id: the owner's step.
+            norms: the norms [T] of the gradients of all other parts, by number of the part.
+
+        Raises:
+            NonFiniteNorm: if the norm of the model is NaN or infinite.
+        """
+
+    def norms(self, step_id: StepId) -> Promise[Tensor]:
+        """Return the norms [T] of the gradients of the owner's replica, after its backward pass."""
+
+    def update(self, step_id: StepId, factor: Tensor) -> Promise[None]:
+        """Apply the gradients of the owner's replica, multiplied by a factor []."""
+
+    def lora_gap(self) -> Promise[Terms | None]:
+        """Return what the latest average lost by averaging the factors of adapters; None without adapters."""
+
     def absent(self) -> Promise[list[str]]:
         """Return the names of the owners for which others wait at this node."""
 
@@ -193,6 +221,9 @@ class AggregatorHandle(PartyHandle, Protocol):
 
     def load_weights(self, state: Given[Weights]) -> Promise[None]:
         """Set the weights that `current` returns until the next average."""
+
+    def lora_gap(self) -> Promise[Terms | None]:
+        """Return what the latest average lost by averaging the factors of adapters; None without adapters."""
 
     def absent(self) -> Promise[list[str]]:
         """Return the names of the owners for which others wait here."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ from raysplit.algorithms.setting import SplitOptions as SplitOptions
 from raysplit.algorithms.setting import Team as Team
 from raysplit.algorithms.unused import RunOutline as RunOutline
 from raysplit.algorithms.unused import refuse_too_few
-from raysplit.cluster.contract import Cluster, PartySpec, Promise, gather
+from raysplit.cluster.contract import Cluster, PartySpec, Promise, answered_together, gather
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import SCHEDULES
 
@@ -88,6 +89,9 @@ class Algorithm(Deployment, ABC):
     with the reason; a run that sets one is refused. See `raysplit.algorithms.unused`."""
     losses: ClassVar[tuple[str, ...]] = ()
     """The losses that the method can train with; empty for any."""
+    clips_models: ClassVar[bool] = False
+    """Whether the parts of a model exchange the norms of their gradients, so that they can be clipped as one. Where the
+    owners hold the whole model, nothing needs to be exchanged."""
     can_be_simulated: ClassVar[bool] = True
     """Whether a round runs the same calls whatever the tensors' values, so that sizes suffice to simulate it."""
 
@@ -174,6 +178,8 @@ class Algorithm(Deployment, ABC):
 
     def lr_scale(self, round: int) -> float:
         """The schedule's factor on every learning rate in this round, counted from 0."""
+        if self.setting.lr_schedule_per == "step":
+            return 1.0
         return SCHEDULES[self.setting.lr_schedule](round, self.setting.rounds)
 
     def available(self, round: int) -> list[str]:
@@ -198,6 +204,14 @@ class Algorithm(Deployment, ABC):
             lr_scale=lr_scale,
             attempt=attempt,
         )
+
+    async def weighted(self, context: RoundContext) -> RoundContext:
+        """Return the instruction with the weights that `Setting.weight_by` asks for; by samples they are there."""
+        if self.setting.weight_by == "samples":
+            return context
+        counts = await gather(*[self.owner(name).num_targets(context) for name in context.cohort])
+        total = sum(counts)
+        return replace(context, weights=tuple(count / total for count in counts)) if total else context
 
     def num_steps(self, owner: str) -> int:
         """Mini-batches of an owner in a round: local epochs times batches per epoch, at most ``max_steps``."""
@@ -227,7 +241,8 @@ class Algorithm(Deployment, ABC):
             The reports, in the order of the cohort.
         """
         teams = dict.fromkeys(context.cohort, team) if isinstance(team, Team) else team
-        runs = [self.owner(name).run_round(program, teams[name], context, state) for name in context.cohort]
+        with answered_together():
+            runs = [self.owner(name).run_round(program, teams[name], context, state) for name in context.cohort]
         return tuple(await gather(*runs))
 
     # -- results -------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -12,12 +14,14 @@ from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.parts.stage import PartRecipe
+from raysplit.actors.steps.rules import StepRules
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle, OwnerHandle
 from raysplit.algorithms.resumable import Resumable
 from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, placed
 from raysplit.cluster.contract import Cluster, Handle, PartySpec
 from raysplit.data.batches import LocalTraining
 from raysplit.models.frozen import trained_state
+from raysplit.schedulers.learning_rate import StepRates
 
 
 class Deployment(Resumable):
@@ -55,9 +59,36 @@ class Deployment(Resumable):
             optimizer=setting.optimizer if index == 0 else setting.server_optimizer,
             seed=setting.seed,
             buffers=setting.buffers,
+            rules=self.step_rules,
             device=setting.device,
+            most_rows=self._most_rows,
         )
         return replace(recipe, **changes)
+
+    @cached_property
+    def _most_rows(self) -> int:
+        """The largest number of samples of a batch of any owner."""
+        setting = self.setting
+        return max(max(self.local_training(name).batch_sizes(setting.num_samples(name))) for name in setting.owners)
+
+    @property
+    def step_rules(self) -> StepRules:
+        """The rules of the steps of all parts."""
+        setting = self.setting
+        per_step = setting.lr_schedule if setting.lr_schedule_per == "step" else "constant"
+        rates = None
+        if setting.warmup_steps or per_step != "constant":
+            rates = StepRates(
+                schedule=per_step,
+                rounds=setting.rounds,
+                steps=max(self.local_training(name).num_steps(self.num_steps(name)) for name in setting.owners),
+                warmup_steps=setting.warmup_steps,
+            )
+        return StepRules(rates=rates, clip=setting.clip, precision=setting.precision, recompute=setting.recompute)
+
+    @abstractmethod
+    def num_steps(self, owner: str) -> int:
+        """Mini-batches of an owner in a round."""
 
     def owner_parties(self, *recipes: PartRecipe) -> list[PartySpec]:
         """Describe every owner of the setting, each with its own samples and these parts, in owner order."""

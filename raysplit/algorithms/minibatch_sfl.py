@@ -26,6 +26,7 @@ from raysplit.actors.records import RoundContext
 from raysplit.actors.server_shard import ShardHandle
 from raysplit.algorithms.setting import Cut, Options, Team
 from raysplit.algorithms.splitfed import SharedServerOptions, SplitFedV1
+from raysplit.algorithms.unused import JOINT_STEPS
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.data.batches import LocalTraining
 from raysplit.models.spec import ModelSpec
@@ -79,7 +80,8 @@ class MiniBatchSFL(SplitFedV1):
     title = "MiniBatch-SFL"
     options_type: ClassVar[type[Options]] = MiniBatchOptions
     lockstep = True
-    unused: ClassVar[Mapping[str, str]] = {}
+    unused: ClassVar[Mapping[str, str]] = JOINT_STEPS
+    clips_models = False
     sums_server_steps = False
     judges_whole_models = False  # an owner contributes its own part alone
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import BufferPolicy
 from raysplit.actors.records import OwnerReport
+from raysplit.actors.steps.rules import ClipRules, Precision
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle
 from raysplit.cluster.contract import Handle, PartySpec
 from raysplit.data.batches import LocalTraining
@@ -16,11 +18,15 @@ from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
+from raysplit.schedulers.learning_rate import Per
 from raysplit.schedulers.rules import Rules
+from raysplit.tasks import Task
 
 Cut = int | str
 AGGREGATOR = "aggregator"
 SERVER = "server"
+WeightBy = Literal["samples", "targets"]
+"""What an owner's weight in averages is proportional to."""
 AUTO = "auto"
 """The cut that stands for the first one at which the inputs stay at their owner."""
 
@@ -44,6 +50,11 @@ class Options(Rules):
         The command line warns of them. Override it where one option decides whether another one is read.
         """
         return {}
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether one forward pass joins rows of several owners, so that their batches need one length."""
+        return getattr(self, "server_forward", "grad_avg") != "grad_avg"
 
     def changed(self, *names: str) -> list[str]:
         """Return those of these options that differ from their defaults."""
@@ -104,9 +115,15 @@ class Setting:
         validators: parties that hold validation samples, on which a method may base decisions.
         rounds: rounds of one training.
         lr_schedule: name in `raysplit.schedulers.learning_rate.SCHEDULES`.
+        lr_schedule_per: whether the schedule counts rounds or steps.
+        warmup_steps: steps of the run over which learning rates rise linearly from near 0; 0 for none.
+        clip: clipping of gradients; None leaves them as they are.
+        precision: number type of forward passes in training.
+        recompute: whether parts keep only their inputs between forward and backward.
         updates: rules that refuse updates and combine the accepted ones.
         cohort: rules for how long a round waits and for whom.
         cohort_size: owners drawn per round; None takes all.
+        weight_by: what owners' weights in averages are proportional to.
         links_keep_state: whether codecs keep something at owners and nodes between rounds, so that all are durable.
     """
 
@@ -125,9 +142,15 @@ class Setting:
     validators: tuple[PartySpec, ...] = ()
     rounds: int = 1
     lr_schedule: str = "constant"
+    lr_schedule_per: Per = "round"
+    warmup_steps: int = 0
+    clip: ClipRules | None = None
+    precision: Precision = "full"
+    recompute: bool = False
     updates: UpdateRules = field(default_factory=UpdateRules)
     cohort: CohortRules = field(default_factory=CohortRules)
     cohort_size: int | None = None
+    weight_by: WeightBy = "samples"
     links_keep_state: bool = False
 
     def on(self, device: str) -> Setting:
@@ -139,6 +162,11 @@ class Setting:
         if device == self.device:
             return self
         return replace(self, device=device, evaluators=moved(self.evaluators), validators=moved(self.validators))
+
+    @property
+    def task(self) -> Task | None:
+        """The task of the run; None where samples have a target for each of several tasks, or the loss is a name."""
+        return self.training.loss if isinstance(self.training.loss, Task) else None
 
     def num_samples(self, owner: str) -> int:
         """The number of training samples of an owner."""
@@ -187,6 +215,11 @@ class RoundReport:
     def num_samples(self) -> int:
         """The number of samples trained on, counting a sample once for each epoch."""
         return sum(report.num_samples for report in self.owners)
+
+    @property
+    def told_by(self) -> tuple[str, ...]:
+        """Names of the parties, other than the owners, that computed the losses."""
+        return tuple(sorted({name for report in self.owners for name in report.told_by}))
 
     @property
     def loss(self) -> float:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from raysplit.actors.data_owner import DataOwner, Program
+from raysplit.actors.expecting.forms import trained_names
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext
 from raysplit.actors.routed_node import RoutedNode, RoutedNodeHandle
@@ -38,7 +39,7 @@ async def train_batches(owner: DataOwner, team: Team, context: RoundContext) -> 
     for step_id, batch in owner.batches(context):
         z = await owner.first.forward(step_id, batch.x)
         loss, g = await team.server.loss_gradient(step_id, z, batch.y)
-        await owner.first_backward(step_id, g)
+        await owner.first_backward(step_id, g, team.server)
         owner.note(step_id, loss, len(batch))
 
 
@@ -55,12 +56,14 @@ async def v1_round_judged(owner: DataOwner, team: Team, context: RoundContext) -
     await team.aggregator.submit(context, owner.name, owner.weights(), server.replica_state(context, owner.name))
 
 
-async def v2_round(owner: DataOwner, team: Team, context: RoundContext, *, order: Order, seed: int) -> None:
-    turns = server_turns(context, order, seed)[owner.name]
-    for step_id, batch in owner.batches(context):
+async def v2_round(
+    owner: DataOwner, team: Team, context: RoundContext, *, order: Order, seed: int, accumulate: int
+) -> None:
+    turns = server_turns(context, order, seed, accumulate)[owner.name]
+    for turn, (step_id, batch) in zip(turns, owner.batches(context), strict=True):
         z = await owner.first.forward(step_id, batch.x)
-        loss, g = await team.server.shared_step(step_id, turns[step_id.step], z, batch.y)
-        await owner.first_backward(step_id, g)
+        loss, g = await team.server.shared_step(step_id, turn, z, batch.y)
+        await owner.first_backward(step_id, g, team.server)
         owner.note(step_id, loss, len(batch))
     await team.aggregator.submit(context, owner.name, owner.weights())
 
@@ -71,11 +74,14 @@ def owners_in_turn(context: RoundContext, seed: int) -> list[str]:
     return [context.cohort[i] for i in order]
 
 
-def server_turns(context: RoundContext, order: Order, seed: int) -> dict[str, list[int]]:
-    """Return the turn at the server of each owner's each step: turns[owner][step], counted from 0 in a round."""
-    visits = [(name, step) for name in owners_in_turn(context, seed) for step in range(context.steps(name))]
+def server_turns(context: RoundContext, order: Order, seed: int, accumulate: int = 1) -> dict[str, list[int]]:
+    """Return the turn at the server of each owner's each batch: turns[owner][batch], counted from 0 in a round.
+
+    The batches that ``accumulate`` joins to a step follow one another.
+    """
+    visits = [(name, batch) for name in owners_in_turn(context, seed) for batch in range(context.steps(name))]
     if order == "interleaved":
-        visits.sort(key=lambda visit: visit[1])  # stable: within a step the owners keep their order
+        visits.sort(key=lambda visit: visit[1] // accumulate)  # stable: within a step the owners keep their order
     turns: dict[str, list[int]] = {name: [] for name in context.cohort}
     for turn, (name, _) in enumerate(visits):
         turns[name].append(turn)
@@ -95,6 +101,7 @@ class SplitFedV1(Algorithm):
     name = "splitfed_v1"
     title = "SplitFed V1"
     comes_and_goes = True
+    clips_models = True
     unused: ClassVar[Mapping[str, str]] = OWN_RULES_AT_NODES
     options_type: ClassVar[type[Options]] = SharedServerOptions
     sums_server_steps: ClassVar[bool] = True
@@ -128,8 +135,12 @@ class SplitFedV1(Algorithm):
             routed = [
                 PartySpec(name=name, role="node", build=RoutedNode, arguments=rules) for name in self.server_names
             ]
-            return [*self.owner_parties(self.recipe(0)), *routed, self.aggregator_party(0, 1)]
+            pieces = {name: {self._server_of(name): trained_names(recipe)} for name in self.setting.owners}
+            return [*self.owner_parties(self.recipe(0)), *routed, self.aggregator_party(0, 1, pieces=pieces)]
         return [*self.owner_parties(self.recipe(0)), *self.server_parties(recipe, **rules), self.aggregator_party(0)]
+
+    def _server_of(self, owner: str) -> str:
+        return self.server_names[list(self.setting.owners).index(owner) % self.num_servers]
 
     @property
     def judges_whole_models(self) -> bool:
@@ -254,4 +265,5 @@ class SplitFedV2(SplitFedV1):
         return owner  # its turns at the server
 
     def program(self) -> Program:
-        return partial(v2_round, order=self.options.order, seed=self.setting.seed)
+        accumulate = self.setting.training.accumulate
+        return partial(v2_round, order=self.options.order, seed=self.setting.seed, accumulate=accumulate)

@@ -23,7 +23,7 @@ async def splitnn_round(owner: DataOwner, team: Team, context: RoundContext) -> 
     for step_id, batch in owner.batches(context):
         z = await owner.first.forward(step_id, batch.x)
         loss, g = await team.server.loss_gradient(step_id, z, batch.y)
-        await owner.first_backward(step_id, g)
+        await owner.first_backward(step_id, g, team.server)
         owner.note(step_id, loss, len(batch))
 
 
@@ -33,6 +33,7 @@ class SplitNN(Algorithm):
     name = "splitnn"
     title = "SplitNN"
     unused = NO_AVERAGE
+    clips_models = True
     options_type: ClassVar[type[Options]] = SplitOptions
 
     @property

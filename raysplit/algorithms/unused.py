@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.schedulers.cohort import CohortRules
+from raysplit.tasks import KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class Method(Protocol):
     title: str
     unused: Mapping[str, str]
     losses: tuple[str, ...]
+    clips_models: bool
     works_apart: bool
     comes_and_goes: bool
 
@@ -73,9 +75,20 @@ DIVERGENCE = "evaluation.divergence_every"
 LINKS, LABELS = "links.", "links.labels"
 CUT_LINKS = ("links.smashed", "links.gradients", LABELS)
 
+ACCUMULATE, CLIP = "training.accumulate", "training.clip"
+JOINT_STEPS = {ACCUMULATE: "its steps join the batches of all owners already; use larger batches"}
+OWN_PASSES = dict.fromkeys(
+    (ACCUMULATE, "model.precision", "model.recompute"), "its owners train several models in one pass of their own"
+)
+OWN_PHASES = {
+    **dict.fromkeys(
+        ("training.warmup_steps", "training.lr_schedule_per"), "its schedules begin anew with every phase of the run"
+    ),
+    **dict.fromkeys(("model.freeze", "model.train", "model.lora"), "its groups of tasks train models of their own"),
+}
 NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS), "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")
-NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights"), "no updates of owners are averaged")
+NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights", "training.weight_by"), "no updates of owners are averaged")
 BUFFERS = "training.buffers"
 OWN_STATISTICS = {BUFFERS: "owners keep their own statistics, as nothing replaces their weights"}
 NO_COMMON_MODEL = {DIVERGENCE: "owners' gradients are compared at one common model, which it does not have"}
@@ -104,8 +117,21 @@ def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Meth
                 f"{key} is {_shown(outline.given[key])}, and {method.name} does not use it: {reason}; leave it out, or "
                 f"use one of {', '.join(able)}"
             )
+    clip = outline.given.get(CLIP)
+    if clip is not None and clip.scope == "model" and not method.clips_models:
+        able = [name for name, other in others.items() if other.clips_models]
+        raise ValueError(
+            f"{CLIP} takes the norm of the gradients of a whole model, and with {method.name} a step is not that of "
+            f"one model: its parts follow different losses; add scope: part to clip each part by itself, or use one of "
+            f"{', '.join(able)}"
+        )
     if method.losses and outline.loss not in method.losses:
         able = [name for name, other in others.items() if not other.losses or outline.loss in other.losses]
+        if outline.loss in KINDS:
+            raise ValueError(
+                f"the task is {outline.loss}, and {method.name} trains with {' or '.join(method.losses)} only; use one "
+                f"of {', '.join(able)}"
+            )
         raise ValueError(
             f"training.loss is {outline.loss!r}, and {method.name} trains with {' or '.join(method.losses)} only; set "
             f"training.loss to {method.losses[0]} if the data fit it, or use one of {', '.join(able)}"

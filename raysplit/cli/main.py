@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import logging
 import os
 import pkgutil
@@ -116,7 +117,22 @@ def main(arguments: list[str] | None = None) -> Any:
     show_any_text()
     stop = StopSignals()
     with stop.installed():
-        return _run(arguments, stop)
+        try:
+            ended = _run(arguments, stop)
+        except SystemExit as error:
+            _leave_abandoned_ray(error.code)
+            raise
+        _leave_abandoned_ray(0)
+        return ended
+
+
+def _leave_abandoned_ray(code: Any) -> None:
+    """End this process with its own exit code, before a Ray without its control process ends it with another one."""
+    connection = sys.modules.get("raysplit.cluster.on_ray.connect")
+    if connection is not None and connection.abandoned:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
 
 
 def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
@@ -125,9 +141,13 @@ def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show(file=sys.stderr)
+        message = io.StringIO()
+        error.show(file=message)
+        echo(message.getvalue().rstrip("\n"), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as stopped:
+        if not ways_on(stopped):
+            echo("stopped", err=True)
         _print_ways_on(stopped)
         sys.exit(stop.exit_code)
     except ModuleNotFoundError as error:

@@ -154,9 +154,14 @@ def progress_line(width: int, title: str, done: int, total: int, times: str, row
 
 
 def _thinner(row: Row) -> Iterator[Row]:
-    """Yield the row with less and less beside its accuracy: all, without the majority label, without the owners."""
+    """Yield the row with less and less beside its result: all, without the controls, without the owners."""
     yield row
-    for left_out in ("majority_accuracy", "owner_accuracy", "owner_loss"):
+    for left_out in (
+        "majority_accuracy",
+        "primary_naive",
+        f"owner_{row.get('primary_metric', 'accuracy')}",
+        "owner_loss",
+    ):
         row = {key: value for key, value in row.items() if key != left_out}
         yield row
 
@@ -246,9 +251,23 @@ def status_line(row: Row) -> str:
 
 def tested_texts(row: Mapping[str, Any], digits: int) -> list[str]:
     """Format what a round's evaluation found; empty for a round without one."""
+    if "primary" in row:
+        return [primary_text(dict(row), digits)]
     if "test_accuracy" in row:
         return [f"accuracy {accuracy_text(dict(row), digits)}"]
     return [f"test loss {loss_text(dict(row), digits)}"] if "test_loss" in row else []
+
+
+def primary_text(row: Row, digits: int) -> str:
+    """Format the primary metric of a run's task, and beside it that of a model that ignores its inputs."""
+    name = row["primary_metric"]
+    naive = f" (naive {_figure(row['primary_naive'], digits)})" if "primary_naive" in row else ""
+    own = _own_text(row, f"owner_{name}", digits)
+    return f"{name} {_figure(row['primary'], digits)}{own}{naive}"
+
+
+def _figure(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def accuracy_text(row: Row, digits: int) -> str:

@@ -1,6 +1,7 @@
 """Standard output and error that can show any text.
 
-Where an encoding lacks a character, a plain one stands for it. Brackets and colons are no styles and pictures.
+Where an encoding lacks a character, a plain one stands for it. Brackets and colons are no styles and pictures, and
+characters that cannot be seen are written by their numbers, whoever chose them.
 """
 
 from __future__ import annotations
@@ -8,10 +9,15 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 import rich.console
+from rich.segment import Segment
+from rich.text import Text
+
+from raysplit.registry import printable
 
 _ERRORS = "raysplit.plain"
 _PLAIN = {"–": "-", "—": "-", "±": "+-", "×": "x", "·": "-", "…": "...", "→": "->", "≥": ">=", "≤": "<=", "’": "'"}
@@ -34,8 +40,8 @@ def show_any_text() -> None:
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a line in the encoding of the stream, where `click.echo` would take UTF-8 in the place of ASCII."""
-    click.echo(text, file=sys.stderr if err else sys.stdout)
+    """Print lines in the encoding of the stream, where `click.echo` would take UTF-8 in the place of ASCII."""
+    click.echo(printable(text), file=sys.stderr if err else sys.stdout)
 
 
 class Console(rich.console.Console):
@@ -47,6 +53,15 @@ class Console(rich.console.Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text whose width is that of what is shown."""
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+        """Yield the pieces of whatever is printed, a `rich.text.Text` among them; control codes are rich's own."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
 
     def on_broken_pipe(self) -> None:
         """Let the command end as it does when the reader of its pipe, such as head, has what it wanted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -23,6 +24,12 @@ def print_table(console: Console, table: Table) -> None:
         console if console.is_terminal else Console(file=console.file, width=max(natural_width(table), console.width))
     )
     wide.print(table)
+
+
+def print_figure(console: Console, path: Path | None) -> None:
+    """Say where a figure was drawn, where one was asked for."""
+    if path is not None:
+        console.print(f"figure: {path}", soft_wrap=True, markup=False, highlight=False)
 
 
 def natural_width(table: Table) -> int:

@@ -11,7 +11,8 @@ The cluster decides how a call is carried out: as a plain call on one event loop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -22,8 +23,12 @@ COORDINATOR = "coordinator"
 current_party: ContextVar[str] = ContextVar("current_party", default=COORDINATOR)
 """The name of the party whose coroutine is running."""
 
+current_caller: ContextVar[str] = ContextVar("current_caller", default="")  # the party whose call is answered
 current_samples: ContextVar[Any] = ContextVar("current_samples", default=None)
 """The numbers of the samples [B] in the mini-batch of the owner whose coroutine is running, or None."""
+
+are_answered_together: ContextVar[bool] = ContextVar("are_answered_together", default=False)
+"""Whether the calls that are made now are only of use when all of them are answered."""
 
 Role = Literal["owner", "node", "aggregator", "evaluator"]
 
@@ -38,6 +43,23 @@ def name_at(name: str, where: str | int) -> str:
 def original(name: str) -> str:
     """Return the name of the party that this is a copy of, or the name itself."""
     return name.partition(_COPY_MARK)[0]
+
+
+@contextmanager
+def answered_together() -> Iterator[None]:
+    """Make calls within this context whose answers are awaited together: they may travel in one message each way.
+
+    A failure of one is told at once. Leave the context before awaiting anything::
+
+        with answered_together():
+            runs = [owner.run_round(program, team, context) for owner in owners]
+        reports = await gather(*runs)
+    """
+    before = are_answered_together.set(True)
+    try:
+        yield
+    finally:
+        are_answered_together.reset(before)
 
 
 T = TypeVar("T")

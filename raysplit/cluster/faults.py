@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from raysplit.cluster.arriving.forms import ANYTHING, Expected
 from raysplit.cluster.contract import (
     Cluster,
     Handle,
@@ -82,6 +83,11 @@ class Doomed:
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         return partial(self._call, verb)
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Return what the party expects."""
+        expects: Callable[..., Expected] | None = getattr(self._party, "expects", None)
+        return ANYTHING if expects is None else expects(content, given)
 
     async def _call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         if self._is_dead:

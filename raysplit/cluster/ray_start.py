@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import socket
+import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,13 +101,31 @@ def probe(address: str, timeout_s: float) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"{address!r} does not have the form host:port")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s) as peer:
-        if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
-            return
+    name = host.strip("[]")
+    tls = _client_tls()
+    with socket.create_connection((name, int(port)), timeout=timeout_s) as plain:
+        peer = plain if tls is None else tls.wrap_socket(plain, server_hostname=name)
         peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
         head = _received(peer, 9)
+    if head[:2] == b"\x15\x03" and tls is None:
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the cluster asks for TLS, and RAY_USE_TLS is not set")
+    if tls is not None and not head:
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the connection was closed after this machine's certificate was shown")
     if head[3:4] != b"\x04":
         raise NotRay(f"what listens there answers {head!r}" if head else "what listens there does not answer")
+
+
+def _client_tls() -> ssl.SSLContext | None:
+    """Return the TLS that Ray's variables ask for, which shows a certificate to the cluster; None for no TLS."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=os.environ["RAY_TLS_CA_CERT"])
+        context.load_cert_chain(os.environ["RAY_TLS_SERVER_CERT"], os.environ["RAY_TLS_SERVER_KEY"])
+    except KeyError as missing:
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"RAY_USE_TLS is set and {missing.args[0]} is not") from None
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 class NotRay(ConnectionError):
@@ -135,12 +154,17 @@ def failure_to_join(address: str, error: Exception, token: str) -> str:
     local = "or leave the address out to start a local cluster"
     if "uthenti" in f"{name} {text}" or "token" in text.lower():
         advice = f"The cluster does not accept this user's token ({token}): give RAY_AUTH_TOKEN that cluster's token"
+    elif isinstance(error, ssl.SSLError):
+        advice = (
+            "Give RAY_USE_TLS=1, and RAY_TLS_CA_CERT, RAY_TLS_SERVER_CERT and RAY_TLS_SERVER_KEY of the authority that "
+            "signed the cluster's certificates (of a lab: the file that raysplit cluster status names)"
+        )
     elif "ersion mismatch" in text:
         advice = "Use the same versions of Ray and Python here as on the cluster"
     elif isinstance(error, NotRay):
         advice = (
             f"Give the port of Ray's control service, as `ray start --head` prints it (6379 by default; 8265 is the "
-            f"dashboard's), {local}"
+            f"dashboard's), set RAY_USE_TLS and its certificates if the cluster asks for TLS, {local}"
         )
     elif address == "auto":
         advice = "Start one with `ray start --head`, give the host:port of another (cluster.address), " + local

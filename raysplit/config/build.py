@@ -17,10 +17,10 @@ from torch import Tensor
 
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
-from raysplit.config.load_data import about, divided, load, streamed_owners
+from raysplit.config.checks import check_task
+from raysplit.config.load_data import about, owner_data, ready, streamed_owners, whole
 from raysplit.config.run import RunConfig
 from raysplit.data.batches import LocalTraining
-from raysplit.data.domains import domain, flip_labels
 from raysplit.data.inputs import with_sent
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import TESTS_DRAWN
@@ -28,16 +28,16 @@ from raysplit.data.partition.own_tests import named_tests
 from raysplit.data.record import Record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
-from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.experiment.evaluators import Evaluating, evaluating_parties
 from raysplit.experiment.experiment import Experiment
+from raysplit.experiment.tasks import checked_task
 from raysplit.given import held, is_given
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.given_model import GivenModel
 from raysplit.models.spec import ModelSpec
 from raysplit.prediction.dry_setting import dry, no_data
-from raysplit.seeding import derive
+from raysplit.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -68,21 +68,27 @@ def build(config: RunConfig) -> Experiment:
         if found.test_owner is not None:
             tests = named_tests(found.names, found.test_owner)
     else:
-        data = load(config)
-        parts, tests = divided(config, data)
-        shards = [data.train.take(part) for part in parts]
+        data, parts, tests = ready(config, partial(_model_spec, config))
+        shards = [data.train.subset(part) for part in parts]
     names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
-        name: _owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
+        name: owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
     }
     _tell_untested(owners, tests)
-    setting = _setting(config, data, owners, dict(zip(names, tests, strict=True)) if tests else None)
+    task = checked_task(
+        config.task, data, dict(zip(names, shards, strict=True)), loss=config.training.loss, source=config.data.name
+    )
+    if task is not None:
+        check_task(config, task.kind)
+    setting = _setting(config, data, owners, task, dict(zip(names, tests, strict=True)) if tests else None)
     return _experiment(config, setting, parts, about(config, data, parts))
 
 
 def model_of(config: RunConfig) -> ModelSpec:
     """Load the data and describe the model that a checked configuration names. Raises ``ValueError`` as `build`."""
-    return _model_spec(config, streamed_owners(config)[0].outline if config.data.name == STREAMED else load(config))
+    is_streamed = config.data.name == STREAMED
+    spec_of = partial(_model_spec, config)
+    return spec_of(streamed_owners(config)[0].outline if is_streamed else whole(config, spec_of))
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
@@ -108,11 +114,8 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
     setting = Setting(
         spec=ModelSpec(name=config.model.name, input_shape=(1,), num_classes=1, seed=config.seed),
         owners={f"owner-{i}": no_data() for i in range(len(sizes))},
-        training=LocalTraining(
-            batch_size=training.batch_size, last_batch=training.rule_of_last_batch, loss=training.loss, seed=config.seed
-        ),
-        local_epochs=training.local_epochs,
-        max_steps=training.max_steps,
+        training=_local_training(config, training.loss),
+        **_steps(config),
         seed=config.seed,
         cohort_size=training.cohort_size,
     )
@@ -122,6 +125,8 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
 def _experiment(
     config: RunConfig, setting: Setting, parts: Sequence[np.ndarray], about_data: Record | None = None
 ) -> Experiment:
+    plain = config.model_dump(mode="json")
+    plain["model"]["front_end"] = getattr(setting.spec, "front_end", config.model.front_end)
     return Experiment(
         algorithm=resolve_algorithm(config.algorithm.name)(options=config.algorithm.resolved_options()),
         setting=setting,
@@ -131,7 +136,7 @@ def _experiment(
         links=config.links,
         cluster=config.cluster,
         topology=config.topology,
-        plain=config.model_dump(mode="json"),
+        plain=plain,
         about_data=about_data or {},
     )
 
@@ -142,9 +147,12 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         "name": config.model.name,
         "inputs": with_sent(data.inputs, config.model.send_inputs),
         "num_classes": data.num_classes,
+        "sizes": data.sizes,
         "options": config.model.options,
         "seed": config.seed,
         "dtype": config.model.dtype,
+        "front_end": config.model.front_end,
+        "tuning": config.model.tuning(),
         "given": GivenModel(held(config.model.name)) if is_given(config.model.name) else None,
     }
     if isinstance(data.train.y, Tensor):
@@ -176,42 +184,61 @@ def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> 
 
 
 def _setting(
-    config: RunConfig, data: DataSet, owners: dict[str, OwnerData], tests: Mapping[str, Indices] | None
+    config: RunConfig,
+    data: DataSet,
+    owners: dict[str, OwnerData],
+    task: Task | None,
+    tests: Mapping[str, Indices] | None,
 ) -> Setting:
     training, spec = config.training, _model_spec(config, data)
+    cuts = resolve_algorithm(config.algorithm.name).options_type.model_fields.keys() & {"cut", "cuts"}
+    if cuts and type(spec) is ModelSpec:
+        spec = spec.with_front_end()
+    loss = task or training.loss
     _check_metric(config, data)
     parties = partial(
         evaluating_parties,
         owners=owners,
         transform=data.eval_transform,
-        how=Evaluating(spec=spec, loss=training.loss, seed=config.seed),
+        how=Evaluating(spec=spec, loss=loss, seed=config.seed),
     )
     return Setting(
         spec=spec,
         owners=owners,
-        training=LocalTraining(
-            batch_size=training.batch_size,
-            shuffle=training.shuffle,
-            last_batch=training.rule_of_last_batch,
-            restart_optimizer=training.restarts_owners(resolve_algorithm(config.algorithm.name)),
-            loss=training.loss,
-            seed=config.seed,
-        ),
+        training=_local_training(config, loss),
+        **_steps(config),
         optimizer=training.optimizer.spec(),
         server_optimizer=(training.server_optimizer or training.optimizer).spec(),
         restart_server_optimizer=training.server_optimizer_state == "restart",
-        local_epochs=training.local_epochs,
-        max_steps=training.max_steps,
         buffers=training.buffers,
         seed=config.seed,
         evaluators=parties("evaluator", data.test, tests=tests, drawn=config.partition.name in TESTS_DRAWN),
         validators=() if data.val is None else parties("validator", data.val),
-        rounds=training.rounds,
-        lr_schedule=training.lr_schedule,
         updates=config.reliability,
         cohort=config.reliability,
         cohort_size=training.cohort_size,
+        weight_by=training.weight_by,
     )
+
+
+def _local_training(config: RunConfig, loss: str | Task) -> LocalTraining:
+    training = config.training
+    return LocalTraining(
+        batch_size=training.batch_size,
+        shuffle=training.shuffle,
+        last_batch=training.rule_of_last_batch,
+        restart_optimizer=training.restarts_owners(resolve_algorithm(config.algorithm.name)),
+        loss=loss,
+        accumulate=training.accumulate,
+        seed=config.seed,
+    )
+
+
+def _steps(config: RunConfig) -> dict[str, Any]:
+    """Return the fields of a `Setting` that say how many steps there are, and what a step does."""
+    names = ("rounds", "local_epochs", "max_steps", "lr_schedule", "lr_schedule_per", "warmup_steps", "clip")
+    rules = {name: getattr(config.training, name) for name in names}
+    return rules | {"precision": config.model.precision, "recompute": config.model.recompute}
 
 
 def _check_metric(config: RunConfig, data: DataSet) -> None:
@@ -230,7 +257,7 @@ def _check_metric(config: RunConfig, data: DataSet) -> None:
 def _own_test(config: RunConfig, data: DataSet, tests: Sequence[Indices] | None, index: int) -> Samples | None:
     """Return an owner's own test samples: all where only its inputs are its own, none where others' are theirs."""
     if tests is not None:
-        return data.test.take(tests[index]) if len(tests[index]) else None
+        return data.test.subset(tests[index]) if len(tests[index]) else None
     return data.test if config.owners.has_domains else None
 
 
@@ -245,42 +272,3 @@ def _tell_untested(owners: Mapping[str, OwnerData], tests: Sequence[Indices] | N
             len(owners),
             named,
         )
-
-
-def _owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:
-    owners, num_owners = config.owners, config.partition.num_owners
-    transform, eval_transform = data.transform, data.eval_transform
-    if owners.domain is not None or owners.pixel_noise:
-        data.require_pictures("owners.domain and owners.pixel_noise change")
-    if owners.domain is not None:
-        if len(data.input_shape) != 3:
-            raise ValueError(
-                f"owners.domain {owners.domain} maps pictures (channels, height, width), and an input of these data "
-                f"has the shape {data.input_shape}; leave it out, or set data.input_shape where the data have it"
-            )
-        own = domain(
-            owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed
-        )
-        transform, eval_transform = with_domain(transform, own), with_domain(eval_transform, own)
-    if index >= num_owners - owners.noisy:
-        transform, eval_transform = _noisy(transform, owners.pixel_noise), _noisy(eval_transform, owners.pixel_noise)
-        if owners.label_noise:
-            seed, classes = derive(config.seed, "label noise"), _classes_of_labels(data)
-            shard = flip_labels(shard, fraction=owners.label_noise, num_classes=classes, seed=seed, owner=index)
-    return OwnerData(shard=shard, test=test, transform=transform, eval_transform=eval_transform)
-
-
-def _classes_of_labels(data: DataSet) -> int | dict[str, int]:
-    """Return the number of classes, or that of each task. Raises ``ValueError`` where there are no class labels."""
-    if isinstance(data.train.y, Tensor):
-        return data.num_classes
-    if data.classes is None:
-        raise ValueError(
-            f"owners.label_noise flips class labels, and the tasks {', '.join(data.train.y)} of the data have none; "
-            f"leave it out, or use owners.pixel_noise"
-        )
-    return {task: len(names) for task, names in data.classes.items()}
-
-
-def _noisy(transform: Transform, sigma: float) -> Transform:
-    return with_domain(transform, GaussianNoise(sigma=sigma)) if sigma else transform

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from raysplit.algorithms import ALGORITHMS, check_run, resolve_algorithm
 from raysplit.algorithms.unused import RunOutline, codecs_left_out
 from raysplit.experiment.errors import ConfigError
 from raysplit.given import EXPERIMENT
+from raysplit.tasks import loss_name
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
@@ -74,13 +76,19 @@ def check_method(config: RunConfig, *, is_recorded: bool) -> None:
         logger.warning("in the configuration of this run, %s", error)
 
 
+def check_task(config: RunConfig, kind: str) -> None:
+    """Raise ``ValueError`` for a task, which the data may have said, that the method of the run cannot train."""
+    method = resolve_algorithm(config.algorithm.name)
+    check_run(method, config.algorithm.resolved_options(), replace(outline_of(config), loss=loss_name(kind)))
+
+
 def outline_of(config: RunConfig) -> RunOutline:
     """Return what the settings alone tell of a run."""
     rules, elastic = config.reliability, config.cluster.elastic
     return RunOutline(
         owners=tuple(f"owner-{i}" for i in range(config.partition.num_owners)),
         rounds=config.training.rounds,
-        loss=config.training.loss,
+        loss=config.training.loss if config.task is None else loss_name(config.task.kind),
         cohort_size=config.training.cohort_size,
         updates=rules,
         cohort=rules,
@@ -100,6 +108,10 @@ def _given(config: RunConfig) -> dict[str, Any]:
         for key in type(section).model_fields
     }
     by_kind = {f"links.{rule.kind}": rule for rule in config.links.rules}  # a rule sets the codec of its kind
+    values |= {
+        f"model.{key}": (getattr(config.model, key), default)
+        for key, default in (("precision", "full"), ("recompute", False), ("freeze", ()), ("train", ()), ("lora", None))
+    }
     return {**by_kind, **{key: value for key, (value, default) in values.items() if value != default}}
 
 

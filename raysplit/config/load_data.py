@@ -6,23 +6,31 @@ With ``data.name: shards`` the owners read their own files; see `raysplit.data.s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
 from torch import Tensor
 
+from raysplit.algorithms.setting import OwnerData
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import load_dataset
+from raysplit.data.domains import domain, flip_labels
 from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.by_label import Indices
-from raysplit.data.partition.laws import partition, partition_test
+from raysplit.data.partition.laws import goes_by_label, partition, partition_test
 from raysplit.data.partition.own_tests import own_tests
 from raysplit.data.record import Record, data_record
 from raysplit.data.samples import DataSet, Samples
+from raysplit.data.sequences.padding import Padding, padded
 from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
-from raysplit.seeding import generator
+from raysplit.data.targets.of_samples import kind_of
+from raysplit.data.transforms import GaussianNoise, Transform, with_domain
+from raysplit.models.spec import ModelSpec
+from raysplit.models.token_limits import check_tokens, limits_of
+from raysplit.registry import number_of
+from raysplit.seeding import derive, generator
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +57,7 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
     if split.name != "natural_id" or split.num_owners != len(found.shards):
         raise ValueError(
             f"{section.root}/train has {len(found.shards)} files, one for each owner, and the partition is "
-            f"{split.name} over {split.num_owners} owners; set partition.name=natural_id and "
+            f"{split.name} over {number_of(split.num_owners, 'owner')}; set partition.name=natural_id and "
             f"partition.num_owners={len(found.shards)}"
         )
     ends = np.cumsum([len(shard) for shard in found.shards])
@@ -59,25 +67,65 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
 
 
 def load(config: RunConfig) -> DataSet:
-    """Load the data set of a configuration, or the part of it that is asked for."""
+    """Load the data set of a configuration, or the part of it that is asked for.
+
+    Samples of different lengths that are cut to the positions of a model are not cut here.
+    """
     section = config.data
     data = load_dataset(
         section.name,
         root=section.root,
         download=section.download,
         augment=section.augment,
-        reading=section.reading(),
+        reading=replace(section.reading(), task=config.task.kind if config.task else None),
         **section.options,
     )
     train, owner = data.train, data.natural_owner
     if section.train_samples is not None:
         chosen = _draw(len(train), section.train_samples, config.seed, "training subset")
-        train, owner = train.take(chosen), owner[chosen] if owner is not None else None
+        train, owner = train.subset(chosen), owner[chosen] if owner is not None else None
     test, test_owner = data.test, data.test_owner
     if section.test_samples is not None:
         chosen = _draw(len(test), section.test_samples, config.seed, "test subset")
-        test, test_owner = test.take(chosen), test_owner[chosen] if test_owner is not None else None
-    return replace(data, train=train, test=test, natural_owner=owner, test_owner=test_owner)
+        test, test_owner = test.subset(chosen), test_owner[chosen] if test_owner is not None else None
+    part = replace(data, train=train, test=test, natural_owner=owner, test_owner=test_owner)
+    padding = padding_of(config, part)
+    return part if padding.needs_model else padded(part, padding)
+
+
+def padding_of(config: RunConfig, data: DataSet) -> Padding:
+    """Return the rule for the length of batches. Raises ``ValueError`` for one that data or algorithm do not take."""
+    section = config.data
+    given = {key: getattr(section, key) for key in ("pad_to", "pad_multiple", "truncate")}
+    if not data.train.ragged:
+        if named := [key for key, value in given.items() if value not in (None, 1, False)]:
+            raise ValueError(
+                f"data.{named[0]} is {given[named[0]]} and all samples of data {section.name!r} have one length; leave "
+                f"it out"
+            )
+        return Padding()
+    joins = config.algorithm.resolved_options().joins_rows
+    if joins and section.pad_to == "longest":
+        raise ValueError(
+            f"data.pad_to is longest, so that batches of owners differ in length, and {config.algorithm.name} joins "
+            f"their rows in one forward pass; set data.pad_to: max or a number, or algorithm.server_forward: grad_avg"
+        )
+    to = section.pad_to or ("max" if joins else "longest")
+    return Padding(pad_to=to, multiple=section.pad_multiple, truncate=section.truncate)
+
+
+def within_positions(config: RunConfig, data: DataSet, spec_of: Callable[[DataSet], ModelSpec]) -> DataSet:
+    """Return data whose samples are cut to the positions of their model, where ``data.truncate`` says so."""
+    padding = padding_of(config, data)
+    if not padding.needs_model:
+        return data
+    positions = limits_of(spec_of(data)).positions
+    if positions is None:
+        raise ValueError(
+            f"data.truncate is true, and the model {config.model.name!r} does not say how many positions it has; set "
+            f"data.pad_to to a number"
+        )
+    return padded(data, replace(padding, limit=positions))
 
 
 def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
@@ -88,7 +136,9 @@ def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
 
 def _labels(samples: Samples) -> np.ndarray:
     """Return the labels that a partition goes by: those of the first task, or 0 where there are no classes."""
-    y = samples.y if isinstance(samples.y, Tensor) else next(iter(samples.y.values()))
+    name, y = ("y", samples.y) if isinstance(samples.y, Tensor) else next(iter(samples.y.items()))
+    if name in samples.ragged:
+        return np.zeros(len(samples), np.int64)
     return np.asarray(y.numpy()) if y.ndim == 1 and not y.is_floating_point() else np.zeros(len(samples), np.int64)
 
 
@@ -104,6 +154,11 @@ def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indic
     split, labels, test_labels = config.partition, _labels(data.train), _labels(data.test)
     if taken := split.options.keys() & {"labels", "num_classes", "natural_owner", "seed"}:
         raise ValueError(f"partition.{min(taken)} is given by the data and the seed of the run; leave it out")
+    if isinstance(data.train.y, Tensor) and kind_of(data.train) != "classification" and goes_by_label(split.name):
+        raise ValueError(
+            f"partition.name is {split.name}, which divides samples by class label, and the targets of these data are "
+            f"none; use iid, quantity or natural_id"
+        )
     num_classes = int(max(labels.max(), test_labels.max())) + 1  # counted once, over both sides
     if any((y == NO_LABEL).any() for y in (labels, test_labels)):
         labels, test_labels = (np.where(y == NO_LABEL, num_classes, y) for y in (labels, test_labels))
@@ -115,6 +170,31 @@ def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indic
         owners = {"natural_owner": data.natural_owner, "test_owner": data.test_owner}
         tests = own_tests(split.name, parts, labels, test_labels, seed=config.seed, **owners)
     return parts, tests
+
+
+def prepared(data: DataSet, parts: Sequence[np.ndarray]) -> DataSet:
+    """Return the data set once it is known whose training samples are whose."""
+    return data if data.prepare is None else data.prepare(data, _by_owner(parts))
+
+
+def whole(config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]) -> DataSet:
+    """Load the data as a model gets them, also where the owners decide what these are."""
+    data = within_positions(config, load(config), spec_of)
+    return data if data.prepare is None else prepared(data, divided(config, data)[0])
+
+
+def ready(
+    config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]
+) -> tuple[DataSet, list[Indices], list[Indices] | None]:
+    """Load and divide the data, and return them as a model gets them, with the indices of each owner's samples.
+
+    Raises ``ValueError`` for tokens that the model does not know, and for samples that are longer than it takes.
+    """
+    data = within_positions(config, load(config), spec_of)
+    parts, tests = divided(config, data)
+    data = prepared(data, parts)
+    check_tokens(data, spec_of(data), parts)
+    return data, parts, tests
 
 
 def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
@@ -131,7 +211,8 @@ def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
         found, _, parts = streamed_owners(config)
         return data_record(found.outline, config.data.name, _by_owner(parts))
     data = load(config)
-    return data_record(data, config.data.name, _by_owner(divided(config, data)[0]) if with_owners else None)
+    parts = divided(config, data)[0] if with_owners or data.prepare is not None else []
+    return data_record(prepared(data, parts), config.data.name, _by_owner(parts) if with_owners else None)
 
 
 def about(config: RunConfig, data: DataSet, parts: Sequence[np.ndarray]) -> Record:
@@ -142,3 +223,43 @@ def about(config: RunConfig, data: DataSet, parts: Sequence[np.ndarray]) -> Reco
     for problem in record["problems"]:
         logger.warning("data %s: %s", config.data.name, problem)
     return record
+
+
+def owner_data(config: RunConfig, data: DataSet, index: int, shard: Samples, test: Samples | None) -> OwnerData:
+    """Return the data of one owner, with its domain and its noise. Raises ``ValueError``."""
+    owners, num_owners = config.owners, config.partition.num_owners
+    transform, eval_transform = data.transform, data.eval_transform
+    if owners.domain is not None or owners.pixel_noise:
+        data.require_pictures("owners.domain and owners.pixel_noise change")
+    if owners.domain is not None:
+        if len(data.input_shape) != 3:
+            raise ValueError(
+                f"owners.domain {owners.domain} maps pictures (channels, height, width), and an input of these data "
+                f"has the shape {data.input_shape}; leave it out, or set data.input_shape where the data have it"
+            )
+        own = domain(
+            owners.domain, owner=index, num_owners=num_owners, num_channels=data.input_shape[0], seed=config.seed
+        )
+        transform, eval_transform = with_domain(transform, own), with_domain(eval_transform, own)
+    if index >= num_owners - owners.noisy:
+        transform, eval_transform = _noisy(transform, owners.pixel_noise), _noisy(eval_transform, owners.pixel_noise)
+        if owners.label_noise:
+            seed, classes = derive(config.seed, "label noise"), _classes_of_labels(data)
+            shard = flip_labels(shard, fraction=owners.label_noise, num_classes=classes, seed=seed, owner=index)
+    return OwnerData(shard=shard, test=test, transform=transform, eval_transform=eval_transform)
+
+
+def _classes_of_labels(data: DataSet) -> int | dict[str, int]:
+    """Return the number of classes, or that of each task. Raises ``ValueError`` where there are no class labels."""
+    if isinstance(data.train.y, Tensor):
+        return data.num_classes
+    if data.classes is None:
+        raise ValueError(
+            f"owners.label_noise flips class labels, and the tasks {', '.join(data.train.y)} of the data have none; "
+            f"leave it out, or use owners.pixel_noise"
+        )
+    return {task: len(names) for task, names in data.classes.items()}
+
+
+def _noisy(transform: Transform, sigma: float) -> Transform:
+    return with_domain(transform, GaussianNoise(sigma=sigma)) if sigma else transform

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,28 @@ NAMED = ("model", "data", "partition", "algorithm")
 """Sections that a ``name`` describes."""
 
 
-def section(key: str, value: Any) -> Any:
-    """Convert the value of a section to plain settings. Raises `ConfigError` for a value of another type."""
+def kind_of(task: Any) -> str | None:
+    """Return the kind of task that a section ``task`` names, if it names one."""
+    kind = task.get("kind") if isinstance(task, Mapping) else task
+    return kind if isinstance(kind, str) else None
+
+
+def section(key: str, value: Any, task: str | None = None) -> Any:
+    """Convert the value of a section to plain settings. Raises `ConfigError` for a value of another type.
+
+    ``task`` is the kind of task, by which the targets of data in hand are read.
+    """
     if isinstance(value, Mapping):
         if key not in NAMED or "name" not in value:
             return dict(value)
-        rules = reading_of(value) if key == "data" else AS_FOUND
+        rules = replace(reading_of(value), task=task) if key == "data" else AS_FOUND
         return {**value, "name": _name(key, value["name"], rules)}
-    if key == "cluster" and isinstance(value, str):
+    if key in ("cluster", "task") and isinstance(value, str):
         return {"kind": value}
     if key == "algorithm" and isinstance(value, Algorithm):
         return {**value.options.model_dump(mode="json"), "name": name_of(type(value))}
     if key in NAMED:
-        return {"name": _name(key, value)}
+        return {"name": _name(key, value, replace(AS_FOUND, task=task))}
     if key == "seed" or value is None:
         return value
     if hasattr(value, "model_dump"):
@@ -46,7 +55,7 @@ def section(key: str, value: Any) -> Any:
 
 def reading_of(settings: Mapping[str, Any]) -> Reading:
     """Return those of the settings of the section ``data`` that say what arrays are. Raises `ConfigError`."""
-    names = [field.name for field in fields(Reading)]
+    names = [field.name for field in fields(Reading) if field.name != "task"]  # which has a section of its own
     try:
         return Reading(**{name: settings[name] for name in names if settings.get(name) is not None})
     except ValueError as error:

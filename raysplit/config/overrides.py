@@ -53,7 +53,10 @@ def _read(path: str | Path) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    return clipped(str(getattr(error, "strerror", None) or error), 500)
+    said = clipped(str(getattr(error, "strerror", None) or error), 500)
+    if isinstance(error, FileNotFoundError | UnicodeDecodeError):  # such as the name of a set or a model
+        return f"{said}; give a YAML file, and single settings as --set data.name=digits"
+    return said
 
 
 def _refuse_lost(override: str, before: Sequence[str]) -> None:

@@ -14,10 +14,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from raysplit.actors.parts.losses import LOSSES
-from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.optim import OptimizerSpec, ParameterGroup
+from raysplit.actors.steps.rules import ClipRules
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.setting import Options
+from raysplit.algorithms.setting import Options, WeightBy
 from raysplit.config.checks import check_elastic, check_method, check_size, say_left_out, say_without_effect
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
@@ -26,6 +27,7 @@ from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.link_checks import check_links
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
+from raysplit.experiment.tasks import TaskConfig
 from raysplit.experiment.topology import Topology
 from raysplit.options import RECORDED, is_recorded, numbers_of
 from raysplit.plain_yaml import write
@@ -33,7 +35,7 @@ from raysplit.registry import known, one_of
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.files import CONFIG
 from raysplit.runs.records.read import read_settings
-from raysplit.schedulers.learning_rate import SCHEDULES
+from raysplit.schedulers.learning_rate import SCHEDULES, Per
 from raysplit.schedulers.rules import Rules
 
 __all__ = ["ConfigError", "RunConfig", "check_config", "dump_config", "load_config", "load_recorded"]
@@ -66,8 +68,25 @@ class AlgorithmConfig(Named):
             raise explained(error, kind, self.options, "algorithm") from None
 
 
-_NEWER_SECTIONS = ("links",)
+_NEWER_SECTIONS = ("links", "task")
 """Sections that run folders of version 0.1 do not have."""
+
+
+class OptimizerGroup(Rules):
+    """Weights with other numbers than the rest."""
+
+    match: str = Field(min_length=1)
+    """Pattern over names of weights of the whole model."""
+    lr: float | None = Field(default=None, ge=0)
+    """Learning rate."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Weight decay."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> OptimizerGroup:
+        if self.lr is None and self.weight_decay is None:
+            raise ValueError(f"the group {self.match!r} has neither lr nor weight_decay; give one, or leave it out")
+        return self
 
 
 class OptimizerConfig(BaseModel):
@@ -79,11 +98,15 @@ class OptimizerConfig(BaseModel):
     """Name of the optimizer in lower case."""
     lr: float = Field(default=0.01, ge=0)
     """Learning rate."""
+    groups: tuple[OptimizerGroup, ...] = ()
+    """Groups of weights with other numbers: the first whose ``match``, a pattern such as ``head.*`` over the names of
+    weights of the whole model, fits a weight gives its ``lr`` and its ``weight_decay``."""
 
     _numbers = field_validator("*", mode="wrap")(numbers_of)
 
     def spec(self) -> OptimizerSpec:
-        return OptimizerSpec(name=self.name, lr=self.lr, options=dict(self.model_extra or {}))
+        groups = tuple(ParameterGroup(**group.model_dump()) for group in self.groups)
+        return OptimizerSpec(name=self.name, lr=self.lr, options=dict(self.model_extra or {}), groups=groups)
 
     @model_validator(mode="after")
     def _buildable(self) -> OptimizerConfig:
@@ -114,10 +137,23 @@ class TrainingConfig(Rules):
     other weights."""
     server_optimizer_state: Literal["restart", "keep"] = "keep"
     """Optimizer state of the compute nodes between rounds: ``restart`` clears momentum, ``keep`` keeps it."""
+    accumulate: int = Field(default=1, ge=1)
+    """Mini-batches whose gradients make one step: one mean over all their targets. Batches that are left at the end of
+    a round are a step of their own."""
+    clip: ClipRules | None = None
+    """Clipping of gradients before every step; None leaves them as they are."""
     lr_schedule: str = "constant"
     """Name of the schedule that multiplies every learning rate by a factor per round."""
+    lr_schedule_per: Per = "round"
+    """What the schedule counts: ``round``, or ``step`` for a factor that changes with every step of the run."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps of the run over which every learning rate rises linearly to its value; 0 for none. Steps are those of the
+    owner that has most in a round."""
     loss: str = "cross_entropy"
     """Name or import path of the loss."""
+    weight_by: WeightBy = "samples"
+    """Weights of the owners in averages: ``samples`` counts the training samples of each, ``targets`` the targets that
+    its batches of the round have (labels, pixels, tokens or numbers that are not missing)."""
     shuffle: bool = True
     """Shuffle an owner's samples anew for every local epoch."""
     last_batch: LastBatch = "keep"
@@ -157,6 +193,7 @@ class RunConfig(Rules):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig()
+    task: TaskConfig | None = None
     owners: OwnersConfig = OwnersConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
     training: TrainingConfig = TrainingConfig()
@@ -166,6 +203,11 @@ class RunConfig(Rules):
     topology: Topology | None = None
     reliability: ReliabilityRules = ReliabilityRules()
     output: OutputConfig = OutputConfig()
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _kind_alone(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> RunConfig:

@@ -6,14 +6,18 @@ Keys beside a ``name`` are options of what it names, and are checked by the code
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from raysplit.actors.steps.rules import Precision
 from raysplit.data.datasets import checked_data_options, known_dataset
 from raysplit.data.domains import domain_names
 from raysplit.data.partition.laws import checked_parameters, partition_names
 from raysplit.data.reading import Kind, Layout, Reading
+from raysplit.models.adapters.lora import LoraRules
+from raysplit.models.adapters.tuning import Tuning
+from raysplit.models.adapters.weights import SUFFIX, WeightsFile
 from raysplit.models.zoo import checked_model_options, known_model
 from raysplit.options import MOST_OWNERS, LocationText, PathText, is_recorded, numbers_of
 from raysplit.paths import FILE_SUFFIXES, checked_name, expanded
@@ -54,10 +58,64 @@ class ModelConfig(Named):
     """Name or import path of the network."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of weights and smashed data."""
+    precision: Precision = "full"
+    """Number type of forward passes in training: ``full`` is ``dtype``; ``bf16`` computes matrix
+    products and convolutions in bfloat16, while weights, their gradients, optimizer states and the loss stay in
+    float32. Evaluation has full precision."""
+    recompute: bool = False
+    """Keep only the inputs of a part between its forward and its backward pass, and run forward again in backward: less
+    memory, more time, the same numbers."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of names of weights that are not trained, such as ``layer1.*``: they are neither averaged, nor sent, nor
+    kept in checkpoints, and exist once in a process."""
+    train: tuple[str, ...] = ()
+    """Patterns of names of weights that are trained, while all others are frozen; beside ``lora``, weights that are
+    trained as well, such as a new head."""
+    lora: LoraRules | None = None
+    """Low-rank adapters to train while the model is frozen."""
+    weights: PathText | None = None
+    """File of base weights that ends in ``.safetensors``, which every place reads itself; other values are an option of
+    models that have one."""
     send_inputs: tuple[str, ...] = ()
     """Inputs that may leave their owners as they are, where a cut would send them; the one unnamed input is ``x``."""
 
+    front_end: Literal["auto", "fx", "export"] = "auto"
+    """How the model is traced to be cut: ``fx`` with torch.fx, ``export`` with torch.export; ``auto`` takes the first
+    whose parts are the model. A run keeps the one that it began with."""
+
     _known = field_validator("name")(lambda cls, value: known_model(value))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside the fields of the section, in the types of what takes them."""
+        own = {"weights": self.weights} if self.weights and not self.has_base else {}
+        return self._typed(self.name, {**(self.model_extra or {}), **own})
+
+    @property
+    def has_base(self) -> bool:
+        """Whether ``weights`` names a file of base weights."""
+        return self.weights is not None and self.weights.endswith(SUFFIX)
+
+    def tuning(self) -> Tuning:
+        """Return what of the model is trained. Raises ``ValueError`` for a file of weights that cannot be read."""
+        base = WeightsFile.of(self.weights) if self.weights and self.has_base else None
+        return Tuning(freeze=self.freeze, train=self.train, lora=self.lora, weights=base)
+
+    @model_validator(mode="after")
+    def _one_rule_of_training(self) -> Self:
+        Tuning(freeze=self.freeze, train=self.train, lora=self.lora)
+        return self
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        _ = self.options
+        return self
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> Self:
+        if self.precision == "bf16" and self.dtype != "float32":
+            raise ValueError(f"precision is bf16 and dtype is {self.dtype}; set dtype to float32, or leave one out")
+        return self
 
     @staticmethod
     def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +143,14 @@ class DataConfig(Named):
     """Place of the channels in arrays [N, ?, ?, ?], ``channels_first`` or ``channels_last``; None decides by shape."""
     renumber_labels: bool = False
     """Number the labels that occur from 0, in their order; they may then be text."""
+    pad_to: Literal["longest", "max"] | Annotated[int, Field(ge=1)] | None = None
+    """Length of batches of samples that differ in length: of the longest of the batch (``longest``), of the longest of
+    all (``max``), or a number. None takes ``longest``, and ``max`` where one forward pass joins rows of several
+    owners."""
+    pad_multiple: int = Field(default=1, ge=1)
+    """Number that the length of padded batches is rounded up to a multiple of."""
+    truncate: bool = False
+    """Cut samples that are longer than ``pad_to`` or than the positions of the model."""
     train_samples: int | None = Field(default=None, ge=1)
     """Number of training samples, drawn with the seed; None takes all."""
     test_samples: int | None = Field(default=None, ge=1)

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from raysplit.algorithms import ALGORITHMS, check_run
 from raysplit.algorithms.base import Algorithm, Setting
-from raysplit.config.objects import section
+from raysplit.config.objects import kind_of, section
 from raysplit.config.overrides import read_tree, without_file
 from raysplit.config.run import RunConfig, check_config
 from raysplit.experiment.errors import ConfigError
@@ -27,6 +27,7 @@ class Sections(TypedDict, total=False):
     model: Any
     data: Any
     partition: Any
+    task: str | Mapping[str, Any] | None
     owners: Mapping[str, Any]
     algorithm: Any
     training: Mapping[str, Any]
@@ -65,11 +66,13 @@ def tree_of(config: Source, sections: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(config, RunConfig):
         tree = config.model_dump(mode="json")
     elif isinstance(config, Mapping):
-        tree = {key: section(key, value) for key, value in config.items()}
+        task = kind_of(sections.get("task", config.get("task")))
+        tree = {key: section(key, value, task) for key, value in config.items()}
     else:
         raise ConfigError(f"expected a file name, a mapping of sections or an Experiment, got {type(config).__name__}")
+    task = kind_of(sections.get("task", tree.get("task")))
     for key, value in sections.items():
-        new, old = section(key, value), tree.get(key)
+        new, old = section(key, value, task), tree.get(key)
         tree[key] = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) and "name" not in new else new
     return without_file(tree) if config is None else tree
 

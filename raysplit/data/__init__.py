@@ -10,6 +10,11 @@
 * `noise`: salt-and-pepper noise as a transform.
 * `domains`: transforms and label noise that make the data of one owner differ from those of another.
 * `datasets`: `load_dataset`, which loads a data set by name.
+* `bare_memory`: tensors as memory, in which samples travel.
+* `sequences/`: samples of different lengths, their padding and their masks.
+* `text/`: text as windows of tokens.
+* `tables/`: rows of numbers and categories, and what owners say of them.
+* `named/`: data whose inputs have names of their own, and data sets of Hugging Face.
 * `sources/`: readers of files, arrays and published data sets.
 * `rendered/`: data sets that are drawn instead of downloaded.
 * `partition/`: rules that decide which owner holds which sample.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from raysplit.tasks import Task
+
 LastBatch = Literal["keep", "drop", "merge"]
 
 
@@ -22,15 +24,21 @@ class LocalTraining:
         last_batch: an incomplete last mini-batch is trained on as it is (``keep``), left out (``drop``), or joined to
             the one before it (``merge``). An owner with fewer samples than a batch trains on all of them at once.
         restart_optimizer: whether to forget momentum at the start of each round.
-        loss: name or import path of the loss.
+        loss: name or import path of the loss, or the task, which has its own.
+        accumulate: mini-batches whose gradients make one step of the optimizers.
     """
 
     batch_size: int = 32
     shuffle: bool = True
     last_batch: LastBatch = "keep"
     restart_optimizer: bool = True
-    loss: str = "cross_entropy"
+    loss: str | Task = "cross_entropy"
     seed: int = 0
+    accumulate: int = 1
+
+    def num_steps(self, num_batches: int) -> int:
+        """Return the steps of so many mini-batches; those that are left at the end are a step of their own."""
+        return -(-num_batches // self.accumulate)
 
     def batch_sizes(self, num_samples: int) -> list[int]:
         """Return the sizes of the mini-batches of one epoch, in order."""

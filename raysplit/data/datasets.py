@@ -8,32 +8,46 @@ standard deviation 0.5. A fifth of every class is held out as the test set.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from raysplit.data.failures import call_own, naming, refuse_too_large
+from raysplit.data.failures import call_own, is_there, naming
+from raysplit.data.named.rows import data_set_of_rows, is_hub_set
 from raysplit.data.reading import AS_FOUND, Reading
+from raysplit.data.rendered.bundled import load_diabetes, load_digits, load_random
+from raysplit.data.rendered.room_masks import load_room_masks
 from raysplit.data.rendered.rooms import load_rooms
 from raysplit.data.rendered.shapes3d import load_shapes3d
 from raysplit.data.rendered.stand_ins import load_faces_like, load_medic_like
+from raysplit.data.rendered.wrist import load_wrist
 from raysplit.data.samples import DataSet
-from raysplit.data.sources.arrays import data_set_from_arrays, data_set_of_sides
+from raysplit.data.sources.arrays import data_set_of_sides
 from raysplit.data.sources.dsprites import load_dsprites
 from raysplit.data.sources.files import load_file
+from raysplit.data.sources.folder import load_folder
 from raysplit.data.sources.image_table import load_image_table
 from raysplit.data.sources.map_style import is_array, side_of
 from raysplit.data.sources.shards import STREAMED, open_shards
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.sources.taskonomy import load_taskonomy
+from raysplit.data.tables.table import load_table
+from raysplit.data.text.windows import load_text
 from raysplit.given import held, is_given
-from raysplit.options import Count, checked_options
-from raysplit.paths import FILE_SUFFIXES
-from raysplit.registry import IMPORT_PATH, imported, known, unknown
-from raysplit.seeding import generator
+from raysplit.options import checked_options
+from raysplit.paths import FILE_SUFFIXES, expanded
+from raysplit.registry import IMPORT_PATH, imported, known, shown, unknown
+
+TEXT = "text:"
+"""Beginning of the name of a text; behind it are the paths of its files, ``python_topics`` or
+``python_packages``."""
+FOLDER = "folder:"
+"""Beginning of the name of a folder of pictures."""
+PLACES = (TEXT, FOLDER)
+"""Beginnings of names that are followed by a path."""
+TABLE_OPTIONS = {"columns", "encoder", "encode", "min_count", "unseen", "missing"}
+"""Options by which a Parquet file is a table of columns, not one of arrays."""
+_OTHER_NAMES = ("a path to *.npz, *.parquet or *.csv", "text:PATH", "folder:PATH", IMPORT_PATH)
 
 
 def dataset_names() -> list[str]:
@@ -48,8 +62,29 @@ def _own_names() -> list[str]:
 
 
 def known_dataset(name: str) -> str:
-    """Return a name of `dataset_names` or an import path. Raises ``ValueError``, with the closest name, for another."""
-    return name if name in _own_names() else known("data set", name, dataset_names())
+    """Return a name of `dataset_names`, an import path, or a place behind one of `PLACES`, with its variables.
+
+    Raises ``ValueError``, with the closest name, for another.
+    """
+    if name.startswith(PLACES):
+        kind, _, place = name.partition(":")
+        return f"{kind}:{expanded(place)}"
+    if name in _own_names():
+        return name
+    if ":" in name or name in dataset_names():
+        return known("data set", name, dataset_names())
+    if is_there(Path(name)) and Path(name).is_dir():
+        raise ValueError(
+            f"{shown(name)} is a folder; for pictures in a folder per class set data.name=ImageFolder and "
+            f"data.root={name}, for a Parquet file per owner data.name=shards and data.root={name}"
+        )
+    if "/" in name or is_there(Path(name)):  # no set is called so
+        there = "is a file of a kind that is not read" if is_there(Path(name)) else "is no file"
+        raise ValueError(
+            f"{shown(name)} {there}; data.name takes the path of an .npz with x and y (numpy.savez) or of a Parquet "
+            f"file, text:PATH, module:function, or the name of a set"
+        )
+    return known("data set", name, dataset_names())
 
 
 def load_dataset(
@@ -64,7 +99,8 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-        name: one of ``dataset_names``, a path to ``*.npz`` or ``*.parquet``, or an import path ``"module:function"``.
+        name: one of ``dataset_names``, a path to ``*.npz``, ``*.parquet`` or ``*.csv``, ``"text:PATH"``, or an import
+            path ``"module:function"``.
         root: folder of the files of torchvision's sets and of relative paths.
         download: let torchvision fetch files that are not in ``root``; nothing else is ever fetched.
         augment: apply random crops and flips to the training images of CIFAR.
@@ -78,9 +114,10 @@ def load_dataset(
         >>> load_dataset("random", num_classes=4, num_samples=200, dim=16).input_shape
         (16,)
     """
-    if ":" in name:
+    if ":" in name and not name.startswith(PLACES):
         return _from_function(name, options, reading)
-    with naming(str(Path(root or ".") / name) if name.endswith(FILE_SUFFIXES) else root or name):
+    is_file = name.endswith(FILE_SUFFIXES) and not name.startswith(PLACES)
+    with naming(str(Path(root or ".") / name) if is_file else name if name.startswith(PLACES) else root or name):
         return _by_name(name, root, download, augment, reading, checked_data_options(name, options))
 
 
@@ -88,20 +125,25 @@ def _by_name(
     name: str, root: str | None, download: bool, augment: bool, reading: Reading, options: dict[str, Any]
 ) -> DataSet:
     if name.endswith(FILE_SUFFIXES):
-        return load_file(Path(root or ".") / name, reading=reading, **options)
+        loader = load_table if is_table(name, options) else load_file
+        return loader(Path(root or ".") / name, reading=reading, **options)
     if name not in _own_names():
         from raysplit.data.sources.torchvision_sets import load_torchvision, torchvision_names
 
         if name in torchvision_names():
             return load_torchvision(name, root, download, augment, reading=reading, **options)
     _refuse_reading(f"data set {name}", reading)
+    if name.startswith(TEXT):
+        return load_text(name.removeprefix(TEXT), Path(root or "."), **options)
+    if name.startswith(FOLDER):
+        return load_folder(Path(root or ".") / name.removeprefix(FOLDER), **options)
     if name in BUILT_IN:
         return BUILT_IN[name](**options)
     if name in IN_FOLDERS:
         return IN_FOLDERS[name](Path(root or "."), **options)
     if name in TASK_SETS:
         return _with_tasks(name, Path(root or "."), **options)
-    raise ValueError(unknown("data set", name, [*dataset_names(), "a path to *.npz or *.parquet", IMPORT_PATH]))
+    raise ValueError(unknown("data set", name, [*dataset_names(), *_OTHER_NAMES]))
 
 
 def checked_data_options(name: str, options: Mapping[str, Any], section: str = "data") -> dict[str, Any]:
@@ -109,7 +151,7 @@ def checked_data_options(name: str, options: Mapping[str, Any], section: str = "
 
     Raises `OptionsRefused` for an option that is unknown, missing or of another type.
     """
-    loader, given = _loader(name)
+    loader, given = _loader(name, options)
     if loader is None:
         return dict(options)
     own, common = dict(options), {}
@@ -119,12 +161,21 @@ def checked_data_options(name: str, options: Mapping[str, Any], section: str = "
     return common | checked_options(loader, own, name=name, section=section, given=given)
 
 
-def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
+def is_table(name: str, options: Mapping[str, Any]) -> bool:
+    """Return whether a file is read as a table of columns."""
+    return name.endswith(".csv") or bool(TABLE_OPTIONS & options.keys())
+
+
+def _loader(name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
     """Return the function that takes the options of a data set, and those of its parameters that are no options."""
+    if name.startswith(TEXT):
+        return load_text, ("place", "root")
+    if name.startswith(FOLDER):
+        return load_folder, ("folder",)
     if ":" in name:
         return None, ()
     if name.endswith(FILE_SUFFIXES):
-        return load_file, ("path", "reading")
+        return load_table if is_table(name, options) else load_file, ("path", "reading")
     if name == STREAMED:
         return open_shards, ("root", "reading")
     if name in BUILT_IN or name in DRAWN:
@@ -138,45 +189,14 @@ def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
     return (load_torchvision if name in torchvision_names() else None), fixed
 
 
-def load_digits() -> DataSet:
-    """Load scikit-learn's handwritten digits: ten classes, inputs of shape (1, 8, 8)."""
-    from sklearn.datasets import load_digits as bundled
-
-    digits = bundled()
-    x = (digits.images / 16).astype(np.float32)[:, None]  # [N, 1, 8, 8]
-    return data_set_from_arrays(x, digits.target, "digits", mean=(0.5,), std=(0.5,))
-
-
-def load_random(
-    *,
-    num_classes: Count = 10,
-    num_samples: Count = 1000,
-    input_shape: tuple[Count, ...] = (1, 8, 8),
-    dim: Count | None = None,
-    seed: int = 0,
-) -> DataSet:
-    """Draw a Gaussian mixture for tests: balanced classes, standard normal class means, unit variance around them.
-
-    Args:
-        num_classes: number of classes C.
-        num_samples: training and test samples together; a fifth of every class becomes the test set.
-        input_shape: shape of one sample.
-        dim: short for ``input_shape=(dim,)``.
-        seed: seed of the random stream.
-
-    Raises:
-        ValueError: when the samples are too few to hold out a test set.
-    """
-    shape = tuple(input_shape) if dim is None else (dim,)
-    refuse_too_large("the samples of data set random", 2 * (num_classes + num_samples) * math.prod(shape))
-    draw = generator(seed, "random-dataset")
-    means = draw.standard_normal((num_classes, *shape), dtype=np.float32)
-    y = np.arange(num_samples) % num_classes
-    x = means[y] + draw.standard_normal((num_samples, *shape), dtype=np.float32)
-    return data_set_from_arrays(x, y, "random", reading=Reading(layout="channels_first"))
-
-
-BUILT_IN: dict[str, Callable[..., DataSet]] = {"digits": load_digits, "random": load_random, "rooms": load_rooms}
+BUILT_IN: dict[str, Callable[..., DataSet]] = {
+    "digits": load_digits,
+    "diabetes": load_diabetes,
+    "random": load_random,
+    "rooms": load_rooms,
+    "room_masks": load_room_masks,
+    "wrist": load_wrist,
+}
 IN_FOLDERS: dict[str, Callable[..., DataSet]] = {"taskonomy": load_taskonomy}  # read from the root
 
 
@@ -205,11 +225,13 @@ def _refuse_reading(what: str, reading: Reading) -> None:
 def _from_function(path: str, options: dict[str, Any], reading: Reading) -> DataSet:
     made = held(path) if is_given(path) else _called(imported("data set", path), path, options)
     if isinstance(made, DataSet):
-        if not is_given(path) or made.reading != reading:  # given arrays were read by these settings
+        if not is_given(path) or made.reading.named() != reading.named():  # given arrays were read by these settings
             _refuse_reading(f"the DataSet of {path}", reading)
         return made
-    if not isinstance(made, tuple | list) or len(made) != 2 or all(map(is_array, made)):
-        is_pair = isinstance(made, tuple | list) and len(made) == 2
+    is_pair = isinstance(made, tuple | list) and len(made) == 2
+    if is_hub_set(made) or (is_pair and all(map(is_hub_set, made))):
+        return data_set_of_rows(made, path, reading)
+    if not is_pair or all(map(is_array, made)):
         shown = (
             "two arrays" if is_pair else f"{len(made)} values" if isinstance(made, tuple | list) else f"{made!r:.60}"
         )

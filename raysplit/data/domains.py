@@ -8,6 +8,7 @@ domain into a transform.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -110,7 +111,7 @@ def flip_labels(
             task: _flipped(labels, fraction, num_classes[task], generator(seed, "label-noise", owner, task))
             for task, labels in samples.y.items()
         }
-    return Samples(x=samples.x, y=y)
+    return replace(samples, y=y)
 
 
 def _flipped(labels: Tensor, fraction: float, num_classes: int, draw: np.random.Generator) -> Tensor:

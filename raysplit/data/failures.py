@@ -38,7 +38,28 @@ def _failure(error: Exception, way_out: str) -> str:
     if isinstance(error, IsADirectoryError | NotADirectoryError):
         return f"is no file where one is needed ({error.strerror}); check the path"
     said = " ".join(str(error).split()) or "no further message"
+    if "allow_pickle" in said:  # numpy's advice would run code out of the file
+        return f"cannot be read (it holds text or other Python objects as a pickle, which may run code); {way_out}"
     return f"cannot be read ({type(error).__name__}: {said:.300}); {way_out}"
+
+
+def file_of(error: BaseException, folder: Path) -> Path | None:
+    """Return the file under a folder that a library was reading when it raised an error, where its frames hold one."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            path = Path(value) if isinstance(value, str | Path) and str(value) else None
+            if path is not None and path.is_relative_to(folder) and is_there(path) and path.is_file():
+                found = path
+    return found
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path exists; a text that cannot be one, such as 5,000 characters, does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysplit.data.sequences.ragged import Ragged
+
 Array = npt.NDArray[Any]
 
 RENUMBER = "set data.renumber_labels: true to number the labels that occur from 0"
@@ -96,6 +98,28 @@ def _refuse(bad: npt.NDArray[np.bool_], y: Array, source: str, owner: Array | No
     of_owner = f" (owner {owner[row]})" if owner is not None and owner.shape == y.shape else ""
     others = f", and {bad.sum() - 1} more like it" if bad.sum() > 1 else ""
     raise ValueError(f"{source}: y is {y[row].item()!r} in row {row}{of_owner}{others}; {rule}")
+
+
+def check_targets(y: Tensor) -> None:
+    """Raise ``ValueError`` unless targets are numbers, class labels [N] in int64, or classes of pixels or tokens."""
+    if y.ndim and (y.is_floating_point() or y.dtype == torch.int64 or (y.ndim > 1 and y.dtype == torch.uint8)):
+        return
+    raise ValueError(
+        f"y is {y.dtype} of shape {tuple(y.shape)}; class labels must be int64 of shape [N], other targets numbers or "
+        f"classes of shape [N, ...], one entry per sample"
+    )
+
+
+def check_classes(y: Tensor, num_classes: int, what: str, ragged: Ragged | None = None) -> None:
+    """Raise ``ValueError``, beginning with ``what`` and the row, for a class label beyond the number of classes."""
+    if y.is_floating_point() or not y.numel() or int(y.max()) < num_classes:
+        return
+    first = (y >= num_classes).nonzero()[0]
+    row = int(first[0]) if ragged is None else ragged.sample_of(int(first[0]))
+    raise ValueError(
+        f"{what} {row} is {int(y[tuple(first)])} and there are {num_classes} classes; labels are 0 to "
+        f"{num_classes - 1}, so give more classes or other labels"
+    )
 
 
 def has_target(y: Tensor) -> Tensor:

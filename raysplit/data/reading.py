@@ -35,6 +35,7 @@ class Reading:
         max_value: value of a pixel that becomes 1; None takes the largest of the type, 255 or 65,535.
         layout: dimension of the channels in an array [N, ?, ?, ?]; None decides by shape.
         renumber_labels: number the labels that occur, sorted, from 0.
+        task: kind of the task, which says what targets are; None decides by their type and shape.
 
     Raises:
         ValueError: for a ``max_value`` that is not above 0, or one beside values other than pixels.
@@ -44,6 +45,7 @@ class Reading:
     max_value: float | None = None
     layout: Layout | None = None
     renumber_labels: bool = False
+    task: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_value is None:
@@ -173,7 +175,10 @@ def _refuse_losses(x: Array, values: npt.NDArray[np.float32], source: str, name:
     if not np.isfinite(largest):
         row = _first_row(~np.isfinite(values))
         raise ValueError(f"{source}: {name} has a number beyond the range of float32 in row {row}; scale the inputs")
-    changed = np.asarray(values.astype(x.dtype) != x)
+    with np.errstate(invalid="ignore"):  # the largest whole numbers of a type round up beyond it
+        changed = np.asarray(values.astype(x.dtype) != x)
+    if x.dtype.kind in "ui":
+        changed |= values >= float(np.iinfo(x.dtype).max)
     if (x.dtype.kind in "ui" or (x % 1 == 0).all()) and changed.any():
         row = _first_row(changed)
         raise ValueError(

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from raysplit.data.failures import described
 from raysplit.data.inputs import UNNAMED, Values
-from raysplit.data.labels import has_target, listed, without_samples
+from raysplit.data.labels import NO_LABEL, has_target, listed, without_samples
 from raysplit.data.reading import AS_FOUND
 from raysplit.data.samples import DataSet, Samples
+from raysplit.data.sequences.ragged import Ragged
+from raysplit.data.tables.statistics import answer_bytes
 from raysplit.data.transforms import Transform, transformed
 
 MAX_OWNERS = 1000
@@ -31,6 +33,8 @@ _DARK = 64  # largest byte of pictures that use a quarter of their range
 
 Record = dict[str, Any]
 Indices = npt.NDArray[np.int64]
+
+_MAX_TWINS = 3
 
 
 def data_record(data: DataSet, name: str, owners: Mapping[str, Indices] | None = None) -> Record:
@@ -61,6 +65,8 @@ def data_record(data: DataSet, name: str, owners: Mapping[str, Indices] | None =
         "done": list(data.done),
         "targets": targets,
     }
+    if data.statements:
+        record["statements"] = [each.plain(answer_bytes(data.statements)) for each in data.statements]
     if owners is not None:
         record["owners"] = _owners(data, owners, is_outline)
     return record | {
@@ -111,7 +117,11 @@ def _range(value: Tensor) -> list[float] | None:
 
 def _input(data: DataSet, key: str, seen: Tensor) -> Record:
     found = _by_name(data.train.x, UNNAMED).get(key)
-    stored = {} if found is None else {"stored": _type(found), "shape": list(found.shape[1:]), "range": _range(found)}
+    stored: Record = {}
+    if found is not None:
+        stored = {"stored": _type(found), "shape": list(found.shape[1:]), "range": _range(found)}
+    if key in data.train.ragged:
+        stored["lengths"] = _lengths(data.train.ragged[key])
     to_model = {"type": _type(seen), "shape": list(seen.shape[1:])}
     return {
         **stored,
@@ -122,6 +132,12 @@ def _input(data: DataSet, key: str, seen: Tensor) -> Record:
             "finite": bool(seen.isfinite().all()),
         },
     }
+
+
+def _lengths(ragged: Ragged) -> list[float]:
+    """Return the smallest, the mean and the largest length."""
+    lengths = ragged.lengths.double()
+    return [lengths.min().item(), lengths.mean().item(), lengths.max().item()]
 
 
 def _is_whole(value: Tensor) -> bool:
@@ -135,7 +151,13 @@ def _type(value: Tensor) -> str:
 def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
     found = {side: _by_name(samples.y, "y")[task] for side, samples in sides.items()}
     first = next(iter(found.values()))
-    missing = {side: int((~has_target(y)).sum()) for side, y in found.items()}
+    if any(task in samples.ragged for samples in sides.values()) or (
+        first.ndim > 1 and first.dtype == torch.int64 and data.classes is None
+    ):
+        shape = [None] if task in data.train.ragged else []
+        ranges = {side: _range(y[y != NO_LABEL]) for side, y in found.items()}
+        return {"type": _type(first), "shape": [*shape, *first.shape[1:]], "range": ranges}
+    missing = {side: int((~_has_any(y, data)).sum()) for side, y in found.items()}
     unlabelled: Record = {"without_label": missing} if any(missing.values()) else {}
     if first.ndim != 1 or first.is_floating_point():
         values = {side: _range(y[~y.isnan()] if y.is_floating_point() else y) for side, y in found.items()}
@@ -149,13 +171,21 @@ def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
     return record | unlabelled
 
 
+def _has_any(y: Tensor, data: DataSet) -> Tensor:
+    """Return which samples [N] have a target: of several tasks as their losses see it, else anything that counts."""
+    if y.ndim == 1 or not isinstance(data.test.y, Tensor):
+        return has_target(y)
+    known = ~y.isnan() if y.is_floating_point() else (y != NO_LABEL) & (y != 255)
+    return known.flatten(1).any(1)
+
+
 def _owners(data: DataSet, owners: Mapping[str, Indices], is_outline: bool) -> Record:
     sizes = {name: len(rows) for name, rows in owners.items()}
     record: Record = {"num": len(owners), "smallest": min(sizes.values()), "largest": max(sizes.values())}
     if len(owners) > MAX_OWNERS:
         return record
     y = data.train.y
-    if is_outline or not isinstance(y, Tensor):
+    if is_outline or not isinstance(y, Tensor) or y.ndim != 1 or y.is_floating_point() or "y" in data.train.ragged:
         return record | {"samples": sizes}
     classes = {}
     for name, rows in owners.items():
@@ -234,11 +264,21 @@ def _label_problems(
                 f"{where} no sample of class {listed(dead)}{of}, so that {len(dead)} of {len(train)} outputs can never "
                 f"be right; {way}"
             )
+        problems += [f"{pair}{of} differ in blanks or capitals alone; give both one name" for pair in _twins(target)]
         if untrained:
             problems.append(f"class {listed(untrained)}{of} has test samples and no training sample; check the split")
         if len(train) - len(dead) < 2:
             problems.append(f"there is a single class{of}, from which nothing can be learned; check the labels")
     return problems
+
+
+def _twins(target: Record) -> list[str]:
+    """Return the pairs of labels that are likely one, written in two ways."""
+    seen: dict[str, str] = {}
+    for name in map(str, target.get("names", ())):
+        seen.setdefault(" ".join(name.casefold().split()), name)
+    others = [(seen[" ".join(name.casefold().split())], name) for name in map(str, target.get("names", ()))]
+    return [f"labels {first!r} and {name!r}" for first, name in others if first != name][:_MAX_TWINS]
 
 
 def _can_renumber(data: DataSet) -> bool:

@@ -7,13 +7,15 @@ data set turns a batch into the input of the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysplit.data.bare_memory import RawValues, raw_values, tensors
 from raysplit.data.inputs import (
     UNNAMED,
     Input,
@@ -25,12 +27,14 @@ from raysplit.data.inputs import (
     map_values,
     record_of,
 )
+from raysplit.data.labels import check_classes, check_targets
 from raysplit.data.reading import AS_FOUND, Reading
+from raysplit.data.sequences.masks import check_masks
+from raysplit.data.sequences.ragged import Ragged, offsets_of, with_lengths
 from raysplit.data.transforms import Transform
+from raysplit.tasks import inferred_kind
 
 Indices = npt.NDArray[np.int64]
-_Raw = tuple[bytearray, torch.dtype, tuple[int, ...]]
-_RawValues = _Raw | dict[str, _Raw]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,10 +44,13 @@ class Samples:
     Attributes:
         x: inputs, a tensor [N, ...] or tensors [N, ...] by name: ``uint8`` images, floating numbers, integers (such as
             tokens) or ``bool`` masks.
-        y: class labels [N] int64, or the targets [N, ...] of each task by name.
+        y: class labels [N] int64, other targets [N, ...] (numbers, or classes of pixels or tokens), or the targets
+            [N, ...] of each task by name.
+        ragged: by name of an input or target (``x`` and ``y`` where there is one), where each sample begins in the
+            tensor [rows, ...] that holds all of them; for samples of different lengths.
 
     Raises:
-        ValueError: when lengths differ, an input has another type, or class labels are not int64 of shape [N].
+        ValueError: when numbers of samples differ, or an input or the targets have another type.
 
     Example:
         >>> samples = Samples(x=torch.rand(6, 1, 8, 8), y=torch.tensor([0, 1, 2, 0, 1, 2]))
@@ -53,6 +60,7 @@ class Samples:
 
     x: Values
     y: Tensor | Mapping[str, Tensor]
+    ragged: Mapping[str, Ragged] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.x, Tensor) and (not self.x or UNNAMED in self.x):
@@ -66,35 +74,73 @@ class Samples:
                 raise ValueError(
                     f"{name} holds {value.dtype}; inputs are uint8 images, floating numbers, integers or masks"
                 )
-        if isinstance(self.y, Tensor) and (self.y.dtype != torch.int64 or self.y.ndim != 1):
-            raise ValueError(
-                f"y is {self.y.dtype} of shape {tuple(self.y.shape)}; class labels must be int64 of shape [N]"
-            )
+        if isinstance(self.y, Tensor):
+            check_targets(self.y)
+        if self.ragged:
+            self._check_ragged()
         first, length = inputs[0][0], len(self)
         for name, value in [*inputs[1:], *_named("y", self.y)]:
-            if len(value) != length:
-                raise ValueError(f"{name} has {len(value)} entries and {first} has {length}; give one entry per sample")
+            found = self.ragged.get(_plain_name(name), value)
+            if len(found) != length:
+                raise ValueError(f"{name} has {len(found)} entries and {first} has {length}; give one entry per sample")
+
+    def _check_ragged(self) -> None:
+        values = {_plain_name(name): value for name, value in [*_named("x", self.x), *_named("y", self.y)]}
+        for name, ragged in self.ragged.items():
+            if name not in values:
+                raise ValueError(f"ragged names {name!r}, and inputs and targets are {', '.join(values)}")
+            if (rows := len(values[name])) != (wanted := int(ragged.offsets[-1])):
+                raise ValueError(f"{name} has {rows} rows and its offsets end with {wanted}; they must end with {rows}")
 
     def __len__(self) -> int:
-        return len(self.x if isinstance(self.x, Tensor) else next(iter(self.x.values())))
+        name, value = (UNNAMED, self.x) if isinstance(self.x, Tensor) else next(iter(self.x.items()))
+        return len(self.ragged.get(name, value))
 
     def take(self, indices: Sequence[int] | Indices | Tensor) -> Samples:
-        """Return a copy of the samples at ``indices``, in that order; it shares no memory with these samples."""
+        """Return the samples at ``indices`` as a batch in that order, which shares no memory with these samples.
+
+        Those of different lengths are padded.
+        """
         chosen = torch.as_tensor(indices, dtype=torch.int64)
 
         def rows(value: Tensor) -> Tensor:
             return value.index_select(0, chosen)
 
-        return Samples(x=map_values(rows, self.x), y=map_values(rows, self.y))
+        if not self.ragged:
+            return Samples(x=map_values(rows, self.x), y=map_values(rows, self.y))
 
-    def __reduce__(self) -> tuple[Callable[..., Samples], tuple[_RawValues, _RawValues]]:
-        # As bare memory: torch's own pickling takes a third of a millisecond per tensor, and there are many shards.
-        return _samples, (_raw_values(self.x), _raw_values(self.y))
+        def of(name: str, value: Tensor) -> Tensor:
+            return self.ragged[name].padded(value, chosen) if name in self.ragged else rows(value)
+
+        return Samples(x=_map_named(of, UNNAMED, self.x), y=_map_named(of, "y", self.y))
+
+    def subset(self, indices: Sequence[int] | Indices | Tensor) -> Samples:
+        """Return the samples at ``indices`` in the form of these ones: those of different lengths stay as they are."""
+        if not self.ragged:
+            return self.take(indices)
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        kept: dict[str, Ragged] = {}
+
+        def of(name: str, value: Tensor) -> Tensor:
+            if name not in self.ragged:
+                return value[chosen]
+            flat, kept[name] = self.ragged[name].subset(value, chosen)
+            return flat
+
+        return Samples(x=_map_named(of, UNNAMED, self.x), y=_map_named(of, "y", self.y), ragged=kept)
+
+    def __reduce__(self) -> tuple[Callable[..., Samples], tuple[Any, ...]]:
+        return _samples, (raw_values(self.x), raw_values(self.y), dict(self.ragged))
 
     @staticmethod
     def concatenated(parts: Sequence[Samples]) -> Samples:
         """Concatenate the samples of all parts."""
-        return Samples(x=concatenated([part.x for part in parts]), y=concatenated([part.y for part in parts]))
+        ragged = {
+            name: replace(first, offsets=offsets_of(torch.cat([part.ragged[name].lengths for part in parts])))
+            for name, first in parts[0].ragged.items()
+        }
+        x, y = concatenated([part.x for part in parts]), concatenated([part.y for part in parts])
+        return Samples(x=x, y=y, ragged=ragged)
 
     def shuffled(self, rng: np.random.Generator) -> Indices:
         """Return a random order of all samples, indices [N]."""
@@ -108,7 +154,8 @@ class DataSet:
     Attributes:
         train: training samples.
         test: test samples.
-        num_classes: number of classes.
+        num_classes: number of classes; for other targets, the number of outputs that a model needs: labels, numbers to
+            estimate, or tokens of the vocabulary.
         input_shape: shape of one transformed sample, without the batch dimension; derived from ``inputs`` if left out.
         transform: transform of training batches, random augmentation included.
         eval_transform: transform of validation and test batches.
@@ -120,6 +167,9 @@ class DataSet:
             ``input_shape``, or without that the inputs are read off the first transformed test sample.
         targets: records of the targets by name; read off the test samples if left out.
         label_names: the label that each class had in the data, where labels were renumbered.
+        sizes: further sizes that models are built for, such as ``vocab_size``, by the parameter that takes them.
+        prepare: makes the data set once the training rows of each owner are known; None where nothing is left to do.
+        statements: what each owner has said of its samples for that.
         done: what was done with the inputs when they were read, in words.
         reading: the settings by which they were read.
 
@@ -147,6 +197,9 @@ class DataSet:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     targets: Mapping[str, Input] = field(default_factory=dict)
     label_names: tuple[str, ...] | None = None
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[DataSet, Mapping[str, Indices]], DataSet] | None = None
+    statements: tuple[Any, ...] = ()
     done: tuple[str, ...] = ()
     reading: Reading = AS_FOUND
 
@@ -170,32 +223,31 @@ class DataSet:
                     f"the same inputs"
                 )
         inputs, input_shape = described(self.inputs or self._found_inputs(), self.input_shape)
+        for side, held in (("training", self.train), ("test", self.test), ("validation", self.val or self.test)):
+            check_masks(held.x, held.ragged, f"{side} sample")
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "input_shape", input_shape)
         if not self.targets:
             targets = {"y": self.test.y} if isinstance(self.test.y, Tensor) else self.test.y
-            object.__setattr__(self, "targets", {name: record_of(name, value) for name, value in targets.items()})
+            found = {name: record_of(name, value) for name, value in targets.items()}
+            object.__setattr__(self, "targets", with_lengths(found, self.test.ragged))
 
     def _check_labels(self, side: str, samples: Samples) -> None:
         """Raise ``ValueError`` for a class label beyond the number of classes."""
         y = samples.y
-        tasks = {"y": (y, self.num_classes)} if isinstance(y, Tensor) else {}
+        tasks = {"y": (y, self.num_classes)} if isinstance(y, Tensor) and inferred_kind(y) == "classification" else {}
         if not isinstance(y, Tensor) and self.classes is not None:
             tasks = {f"y[{task!r}]": (y[task], len(names)) for task, names in self.classes.items() if task in y}
         for name, (labels, num_classes) in tasks.items():
-            if int(labels.max()) >= num_classes:
-                row = int((labels >= num_classes).int().argmax())
-                raise ValueError(
-                    f"{name} of {side} sample {row} is {int(labels[row])} and there are {num_classes} classes; labels "
-                    f"are 0 to {num_classes - 1}, so give more classes or other labels"
-                )
+            check_classes(labels, num_classes, f"{name} of {side} sample", samples.ragged.get(_plain_name(name)))
 
     def _found_inputs(self) -> Mapping[str, Input]:
         """Read the inputs off a transformed test sample; empty where ``input_shape`` describes the one input."""
         x = self.test.x
         if self.input_shape and isinstance(x, Tensor) and (x.dtype == torch.uint8 or x.is_floating_point()):
             return {}
-        return inputs_of(self.eval_transform(self.test.take([0]).x, torch.Generator().manual_seed(0)))
+        found = inputs_of(self.eval_transform(self.test.take([0]).x, torch.Generator().manual_seed(0)))
+        return with_lengths(found, self.test.ragged)
 
     def require_pictures(self, who: str) -> None:
         """Raise ``ValueError``, beginning with ``who``, unless there is one floating input of a fixed shape."""
@@ -210,26 +262,15 @@ class DataSet:
         return example_batch(self.inputs, rows, lengths=lengths, dtype=dtype)
 
 
-def _samples(x: _RawValues, y: _RawValues) -> Samples:
-    return Samples(x=_tensors(x), y=_tensors(y))
+def _samples(x: RawValues, y: RawValues, ragged: Mapping[str, Ragged]) -> Samples:
+    return Samples(x=tensors(x), y=tensors(y), ragged=ragged)
 
 
-def _raw_values(values: Values) -> _RawValues:
-    return _raw(values) if isinstance(values, Tensor) else {name: _raw(value) for name, value in values.items()}
-
-
-def _tensors(raw: _RawValues) -> Values:
-    return {name: _tensor(value) for name, value in raw.items()} if isinstance(raw, dict) else _tensor(raw)
-
-
-def _raw(tensor: Tensor) -> _Raw:
-    flat = tensor.contiguous().reshape(-1)
-    return bytearray(flat.view(torch.uint8).numpy()) if len(flat) else bytearray(), tensor.dtype, tuple(tensor.shape)
-
-
-def _tensor(raw: _Raw) -> Tensor:
-    memory, dtype, shape = raw
-    return torch.frombuffer(memory, dtype=dtype).reshape(shape) if memory else torch.empty(shape, dtype=dtype)
+def _map_named(function: Callable[[str, Tensor], Tensor], unnamed: str, values: Values) -> Values:
+    """Apply a function to the name and the tensor of each input or target."""
+    if isinstance(values, Tensor):
+        return function(unnamed, values)
+    return {name: function(name, value) for name, value in values.items()}
 
 
 def _check_owners(side: str, ids: npt.NDArray[np.generic] | None, samples: Samples) -> None:
@@ -241,6 +282,11 @@ def _kind(ids: npt.NDArray[np.generic] | None) -> str:
     if ids is None:
         return "missing"
     return "numbers" if np.asarray(ids).dtype.kind in "uifb" else "names"
+
+
+def _plain_name(shown: str) -> str:
+    """Return the name in ``ragged`` of an input or target as messages show it."""
+    return shown[3:-2] if shown.endswith("]") else shown
 
 
 def _named(letter: str, values: Values) -> list[tuple[str, Tensor]]:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raysplit.data.inputs import Values, map_values
+from raysplit.data.inputs import UNNAMED, Values, map_values
 from raysplit.seeding import generator, keyed_draws
 
 
@@ -85,6 +85,23 @@ def _to_unit(x: Tensor) -> Tensor:
     if x.is_floating_point():
         return x.float()
     return x if x.dtype == torch.bool else x.long()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepIds:
+    """Whole numbers as int64 for the inputs ``names`` (``x`` is the one unnamed input), which may be stored as bytes.
+
+    Other inputs are converted as by `ToUnit`.
+    """
+
+    draws: ClassVar[bool] = False
+
+    names: tuple[str, ...] = (UNNAMED,)
+
+    def __call__(self, x: Any, gen: torch.Generator) -> Any:
+        if isinstance(x, Tensor):
+            return x.long() if UNNAMED in self.names else _to_unit(x)
+        return {name: value.long() if name in self.names else _to_unit(value) for name, value in x.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

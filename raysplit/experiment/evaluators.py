@@ -16,6 +16,7 @@ from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import derive
+from raysplit.tasks import Task
 
 NUM_EVALUATORS = 4
 """Number of evaluators that share the test set; the same for any number of places, so that sums are the same."""
@@ -29,12 +30,12 @@ class Evaluating:
 
     Attributes:
         spec: the model of the run.
-        loss: name or import path of the loss of samples with one label.
+        loss: name or import path of the loss of samples with one label, or the task.
         seed: seed of the run.
     """
 
     spec: ModelSpec
-    loss: str
+    loss: str | Task
     seed: int
 
 
@@ -61,7 +62,7 @@ def evaluating_parties(
         drawn: whether owners may share samples, of which they are tested on their own alone.
     """
     if drawn and tests is not None and any(map(len, tests.values())):
-        own = {name: (samples.take(indices), None) for name, indices in tests.items() if len(indices)}
+        own = {name: (samples.subset(indices), None) for name, indices in tests.items() if len(indices)}
         return _domain_evaluators(kind, own, owners, how)
     if all(data.eval_transform is transform for data in owners.values()):
         return _evaluators(kind, samples, transform, how, None if drawn else tests)
@@ -80,7 +81,7 @@ def _evaluators(
             role="evaluator",
             build=Evaluator,
             arguments={
-                "samples": samples.take(range(i, len(samples), count)),
+                "samples": samples.subset(range(i, len(samples), count)),
                 "transform": transform,
                 "spec": how.spec,
                 "loss": how.loss,

@@ -23,6 +23,7 @@ from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
 from raysplit.schedulers.rules import Rules
+from raysplit.tasks import loss_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,16 @@ class Experiment:
             "training.server_optimizer": (setting.server_optimizer, setting.optimizer),
             "training.buffers": (setting.buffers, "average"),
             "training.cohort_size": (setting.cohort_size, None),
+            "training.accumulate": (setting.training.accumulate, 1),
+            "training.clip": (setting.clip, None),
+            "training.warmup_steps": (setting.warmup_steps, 0),
+            "training.lr_schedule_per": (setting.lr_schedule_per, "round"),
+            "model.precision": (setting.precision, "full"),
+            "model.recompute": (setting.recompute, False),
+            "model.freeze": (setting.spec.tuning.freeze, ()),
+            "model.train": (setting.spec.tuning.train, ()),
+            "model.lora": (setting.spec.tuning.lora, None),
+            "training.weight_by": (setting.weight_by, "samples"),
             "evaluation.divergence_every": (self.evaluation.divergence_every, None),
             "cluster.elastic": (self.elastic, None),
         }
@@ -106,7 +117,7 @@ class Experiment:
         return RunOutline(
             owners=tuple(setting.owners),
             rounds=setting.rounds,
-            loss=setting.training.loss,
+            loss=loss_name(setting.task.kind) if setting.task else str(setting.training.loss),
             cohort_size=setting.cohort_size,
             updates=updates,
             cohort=cohort,

@@ -17,9 +17,41 @@ _CLUSTER = ("device", "elastic")
 """Settings of ``cluster`` that change the numbers: another device rounds otherwise, and elastic owners come and go."""
 
 
-_NEWER = {"values": None, "max_value": None, "layout": None, "renumber_labels": False}
+_NEWER = {
+    "values": None,
+    "max_value": None,
+    "layout": None,
+    "renumber_labels": False,
+    "pad_to": None,
+    "pad_multiple": 1,
+    "truncate": False,
+}
 """Settings of the data, with their defaults, that run folders may be older than."""
 _UNKNOWN = object()
+_NEWER_OF_MODELS: Mapping[str, Any] = {
+    "freeze": [],
+    "train": [],
+    "lora": None,
+    "weights": None,
+    "precision": "full",
+    "recompute": False,
+}
+_NEWER_OF_TRAINING: Mapping[str, Any] = {
+    "accumulate": 1,
+    "clip": None,
+    "lr_schedule_per": "round",
+    "warmup_steps": 0,
+}
+"""The same of models and of training."""
+
+
+def _without_newer(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section without settings that run folders may be older than."""
+    kept = {key: value for key, value in training.items() if _NEWER_OF_TRAINING.get(key, _UNKNOWN) != value}
+    for name in ("optimizer", "server_optimizer"):
+        if kept.get(name):
+            kept[name] = {key: value for key, value in kept[name].items() if key != "groups" or value}
+    return kept
 
 
 def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,13 +66,22 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         newer_links = {"rules": [], "warmup_rounds": 0, "auto": False, "budget_z": 0.01, "budget_g": 0.1}
         links = tree.get("links", {}).items()
         tree |= {"links": {k: v for k, v in links if newer_links.get(k, _UNKNOWN) != v}} if links else {}
+    if tree.get("task") is None:
+        tree.pop("task", None)
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys
         del tree["model"]["send_inputs"]
+    if tree["training"].get("weight_by") == "samples":
+        del tree["training"]["weight_by"]
+    if tree.get("model", {}).get("front_end") in ("auto", "fx"):
+        del tree["model"]["front_end"]
     if tree["training"].get("last_batch") == "keep":
         del tree["training"]["last_batch"]
+    tree["training"] = _without_newer(tree["training"])
+    if "model" in tree:
+        tree["model"] = {k: v for k, v in tree["model"].items() if _NEWER_OF_MODELS.get(k, _UNKNOWN) != v}
     if "data" in tree:
         tree["data"] = {key: value for key, value in tree["data"].items() if _NEWER.get(key, _UNKNOWN) != value}
-    newer = {"metric": None, "target_loss": None, "links": "as_trained"}
+    newer = {"metric": None, "target_loss": None, "links": "as_trained", "target": None, "naive": True}
     tree["evaluation"] = {k: v for k, v in tree["evaluation"].items() if k not in newer or v != newer[k]}
     tree["reliability"] = {key: tree["reliability"][key] for key in _RELIABILITY}
     usual = ClusterOptions().model_dump(mode="json")

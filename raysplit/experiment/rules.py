@@ -46,8 +46,11 @@ class EvaluationRules(Rules):
     every: int = Field(default=1, ge=1)
     """Number of rounds between evaluations; the last round is always evaluated."""
     metric: Literal["accuracy", "loss"] | None = None
-    """Primary metric, which ``patience``, ``targets`` and the best checkpoint follow: the test ``accuracy``, at equal
-    values the lower loss, or the test ``loss``; None takes the accuracy where tasks have class labels."""
+    """Primary metric, which ``target``, ``patience``, ``targets`` and the best checkpoint follow: the test
+    ``accuracy``, at equal values the lower loss, or the test ``loss``; None takes ``task.primary``, or without a task
+    the accuracy where there are class labels."""
+    target: float | None = None
+    """Value of the primary metric at which the run stops; None never stops for it."""
     target_accuracy: float | None = Field(default=None, gt=0, le=1)
     """Test accuracy at which the run stops; None never stops for it."""
     target_loss: float | None = None
@@ -60,6 +63,9 @@ class EvaluationRules(Rules):
     patience: int | None = Field(default=None, ge=1)
     """Number of evaluations without a better value of the primary metric after which the run stops; None never stops
     for it."""
+    naive: bool = True
+    """Put the figures of a model that ignores its inputs beside those of a run's task; they take sums over the training
+    targets of all owners."""
     divergence_every: int | None = Field(default=None, ge=1)
     """Number of rounds between measurements of the gradient divergence; None never measures it."""
 

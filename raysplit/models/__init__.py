@@ -2,7 +2,7 @@
 
 * `spec`: `ModelSpec`, the small value that parties exchange instead of weights.
 * `zoo`: `build_model` and `model_names`, models by name or import path.
-* `small_nets`, `deep_nets`: the networks of the papers, as chains of the units at which they are cut.
+* `nets`: the networks of this package, most of them as chains of the units at which they are cut.
 * `given_model`: a model that a Python program passes as an object.
 * `profiler`: `measure_profile`, the cost of each unit of a model on this machine.
 * `optimizer_step`: an optimizer step without the bookkeeping of torch around it.

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from raysplit.models.state_entries import entries_of
 
 
 def fixed_names(module: nn.Module) -> frozenset[str]:
@@ -21,17 +24,47 @@ def fixed_names(module: nn.Module) -> frozenset[str]:
 
 def trained_state(module: nn.Module) -> dict[str, Any]:
     """Return the state of a module without what training leaves as it is."""
+    if (entries := entries_of(module)) is not None and not entries.has_frozen:
+        return {name: tensor.detach() for name, tensor in entries.tensors().items()}
     fixed = fixed_names(module)
     return {name: value for name, value in module.state_dict().items() if name not in fixed}
 
 
 def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state that need not have what training leaves as it is. Raises ``KeyError`` if anything else differs."""
-    found = module.load_state_dict(dict(state), strict=False)
-    missing = sorted(set(found.missing_keys) - fixed_names(module)) if found.missing_keys else []
+    """Load a state that need not have what training leaves as it is, which stays so: other parts may share it.
+
+    Raises ``KeyError`` if anything else differs.
+    """
+    entries = entries_of(module)
+    if entries is not None and not entries.has_frozen and _load_at_once(entries.tensors(), state):
+        return
+    fixed = fixed_names(module)
+    found = module.load_state_dict({name: value for name, value in state.items() if name not in fixed}, strict=False)
+    missing = sorted(set(found.missing_keys) - fixed)
     if missing or found.unexpected_keys:
         text = f"lacks {missing[0]!r}" if missing else f"has {found.unexpected_keys[0]!r}, which the module has not"
         raise KeyError(f"the state for a {type(module).__name__} {text}; load the state of the same part")
+
+
+def _load_at_once(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
+    """Copy a state whose names and shapes are the module's own; return False, and change nothing, for any other."""
+    if own.keys() != state.keys() or any(t.shape != getattr(state[name], "shape", None) for name, t in own.items()):
+        return False
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(state[name])
+    return True
+
+
+def share_frozen(module: nn.Module, shared: Mapping[str, nn.Parameter]) -> None:
+    """Replace the frozen weights of a module by those that all parts of a process share, by name."""
+    if not shared:
+        return
+    for path, child in module.named_modules(remove_duplicate=False):
+        for key, own in child._parameters.items():
+            name = f"{path}.{key}".lstrip(".")
+            if own is not None and not own.requires_grad and name in shared:
+                child._parameters[key] = shared[name]
 
 
 def train_mode(module: nn.Module) -> None:

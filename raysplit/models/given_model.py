@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from raysplit.data.failures import call_own
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,3 +72,44 @@ def called(
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {source!r} made a {type(model).__name__}; it must return a torch.nn.Module")
     return model
+
+
+def check_built(model: nn.Module, name: str, dtype_name: str, dtype: torch.dtype) -> None:
+    """Check a new model, whose weights are to become of this type.
+
+    Raises ``ValueError`` for weights of another type than the run's, and for hooks at weights.
+    """
+    _refuse_own_dtype(model, name, dtype_name, dtype)
+    _refuse_hooks(model, name)
+    _say_converted_buffers(model, name, dtype_name)
+
+
+def _refuse_own_dtype(model: nn.Module, name: str, dtype_name: str, dtype: torch.dtype) -> None:
+    """Raise ``ValueError`` for a weight that the model has converted itself to another type than the run's."""
+    accepted = (torch.get_default_dtype(), dtype)
+    for key, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype not in accepted:
+            own = str(parameter.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the model {name!r} makes its weight {key!r} {own} itself, and model.dtype is {dtype_name}, to "
+                f"which all weights would be converted; leave the conversion out of the model"
+                + (f", or set model.dtype to {own}" if own == "float64" else "")
+            )
+
+
+def _say_converted_buffers(model: nn.Module, name: str, dtype_name: str) -> None:
+    """Warn of buffers that the model has made in half precision, and that get the type of the run."""
+    for key, buffer in model.named_buffers():
+        if buffer.dtype in (torch.float16, torch.bfloat16):
+            own = str(buffer.dtype).removeprefix("torch.")
+            logger.warning("the buffer %r of the model %r is %s and becomes %s", key, name, own, dtype_name)
+
+
+def _refuse_hooks(model: nn.Module, name: str) -> None:
+    """Raise ``ValueError`` for a hook at a weight, which is lost where the model is copied for a party."""
+    for key, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise ValueError(
+                f"the model {name!r} has a hook at its weight {key!r}, which torch does not copy, so that it "
+                f"would be without effect; change the gradient in forward, by a torch.autograd.Function"
+            )

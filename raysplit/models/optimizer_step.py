@@ -1,13 +1,16 @@
-"""The optimizer step of a part, without the bookkeeping that torch does around it."""
+"""The optimizer step of a part, without the bookkeeping that torch does around it, and what its state may set."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
 import torch
+
+from raysplit.registry import shown
 
 
 def use_up_gradients(optimizer: torch.optim.Optimizer) -> None:
@@ -29,3 +32,31 @@ def _update_of(kind: type[torch.optim.Optimizer]) -> Callable[[torch.optim.Optim
     """Return the step that the class itself defines, without torch's wrappers."""
     update: Callable[[torch.optim.Optimizer], Any] = inspect.unwrap(kind.step)
     return update
+
+
+_OF_THE_ROUND = ("lr", "initial_lr")  # the schedule sets them at the beginning of each round
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load a state, such as momentum, into an optimizer with the same arguments.
+
+    Raises:
+        ValueError: the state is of an optimizer with other arguments, which torch would take over without a word, or
+            of other parameters.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    for own, kept in zip(groups, state["param_groups"], strict=True):
+        for name in [name for name in own if name in kept and name not in _OF_THE_ROUND]:
+            if _plain(own[name]) != _plain(kept[name]):
+                raise ValueError(f"the optimizer's {name} is {shown(kept[name])} in the state, {own[name]} in the run")
+    strangers = state["state"].keys() - {number for group in groups for number in group["params"]}
+    if strangers:
+        raise ValueError(f"the optimizer's state has an entry {min(map(str, strangers))}, which is no parameter's")
+    optimizer.load_state_dict(deepcopy(dict(state)))  # without the copy, torch aliases the tensors
+    for own, loaded in zip(groups, optimizer.param_groups, strict=True):  # torch adds what it has had since
+        if lacking := sorted(own.keys() - loaded.keys()):
+            raise ValueError(f"the optimizer's state lacks {lacking[0]}")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, described, example_batch, kept_back, map_values
-from raysplit.models.cutting.raw_inputs import sent_inputs
+from raysplit.models.crossing.raw_inputs import sent_inputs
 from raysplit.models.cutting.split import trace
 from raysplit.models.cutting.tracing import arguments
 from raysplit.models.optimizer_step import use_up_gradients

@@ -5,23 +5,26 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back
-from raysplit.models.cutting.dropout import SeededDropout, seed_dropouts
-from raysplit.models.cutting.places import Place, places_of
-from raysplit.models.cutting.raw_inputs import sent_inputs
+from raysplit.data.inputs import EXAMPLE_LENGTH, Input, Inputs, Values, cast, described, example_batch, kept_back
+from raysplit.models.adapters.tuning import Tuning
+from raysplit.models.adapters.weights import digest
+from raysplit.models.crossing.places import Place, places_of
+from raysplit.models.crossing.raw_inputs import sent_inputs
+from raysplit.models.cutting.dropout import seed_dropouts
+from raysplit.models.cutting.randomness import may_draw
 from raysplit.models.cutting.rewrite import in_place_modules
-from raysplit.models.cutting.same_model import check_same_model
-from raysplit.models.cutting.split import CutPoint, TracedModel, traced_model
+from raysplit.models.cutting.split import FrontEnd, check_traced, front_ends, no_front_end, traced_model
 from raysplit.models.cutting.tracing import CannotCut
 from raysplit.models.frozen import fixed_names
-from raysplit.models.given_model import GivenModel
+from raysplit.models.given_model import GivenModel, check_built
+from raysplit.models.traced_model import CutPoint, TracedModel, train_alike
 from raysplit.models.zoo import build_model
 from raysplit.seeding import derive, keyed_draws, torch_generator
 
@@ -42,9 +45,13 @@ class ModelSpec:
             there is no single input of a fixed shape.
         num_classes: number of classes.
         options: further arguments of the network, given as a mapping or pairs and kept as sorted pairs.
+        sizes: further sizes of the data, such as ``vocab_size``, which builders get whose signature has them; given as
+            a mapping or pairs and kept as sorted pairs.
         seed: seed of the initial weights, which come from the stream ``(seed, "model")``.
         dtype: "float32", "float64", "bfloat16" or "float16"; weights are drawn in float32 and then converted.
+        front_end: how the model is traced: ``fx``, ``export``, or ``auto`` for the first of them that can.
         given: the model itself, where a Python program passed an object instead of a name.
+        tuning: which of its weights are trained, adapters among them, and the file that they begin from.
 
     Raises:
         ValueError: for fewer than one class, an unknown dtype, and inputs that disagree with ``input_shape``.
@@ -59,9 +66,12 @@ class ModelSpec:
     input_shape: tuple[int, ...] = ()
     num_classes: int
     options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    sizes: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     seed: int
     dtype: str = "float32"
+    front_end: FrontEnd = "auto"
     given: GivenModel | None = None
+    tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
@@ -71,8 +81,9 @@ class ModelSpec:
         inputs, input_shape = described(self.inputs, self.input_shape)
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
-        pairs = sorted(dict(self.options).items())
-        object.__setattr__(self, "options", tuple((key, _hashable(value)) for key, value in pairs))
+        for kept in ("options", "sizes"):
+            pairs = sorted(dict(getattr(self, kept)).items())
+            object.__setattr__(self, kept, tuple((key, _hashable(value)) for key, value in pairs))
 
     def example(self, rows: int = 1, *, generator: torch.Generator | None = None) -> Values:
         """Make a batch of ``rows`` rows that this model takes, without real samples (see `example_batch`)."""
@@ -94,6 +105,14 @@ class ModelSpec:
         """
         return _traced(self).copy().cut(cuts) if cuts or _whole_by_graph(self) else [self._whole()]
 
+    def with_front_end(self) -> ModelSpec:
+        """Return this specification with the front end that ``auto`` stands for, where that is not torch.fx.
+
+        One that no front end can cut is returned as it is.
+        """
+        chosen = _chosen(self)
+        return replace(self, front_end="export") if chosen == "export" else self
+
     def check_cuttable(self) -> None:
         """Raise ``ValueError`` unless the parts of this model compute and learn what the model as written does."""
         _check_cuttable(self)
@@ -101,6 +120,19 @@ class ModelSpec:
     def fixed_state(self) -> dict[str, Tensor]:
         """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""
         return {key: value.clone() for key, value in _fixed_state(self).items()}
+
+    def initial_state(self) -> dict[str, Tensor]:
+        """Return the initial weights and buffers by the names under which parties send them."""
+        return self.build().state_dict()
+
+    def require_base(self) -> None:
+        """Read the file of base weights, where there is one. Raises ``ValueError`` where it is missing or another."""
+        if self.tuning.weights is not None:
+            _prototype(self)
+
+    def frozen_parameters(self, device: str = "cpu") -> Mapping[str, nn.Parameter]:
+        """Return the frozen weights that all parts of this process share, by name; never write to them."""
+        return _frozen_parameters(self, device) if type(self).build is ModelSpec.build else {}
 
     def _whole(self) -> nn.Module:
         model = self.build()
@@ -120,8 +152,11 @@ class ModelSpec:
 
     def places(self) -> list[Place]:
         """List all places of this model, also those where it cannot be cut."""
-        traced = _traced(self)
-        return places_of(traced.root, traced.crossings, traced.names.names, traced.unit_ends, _sent_inputs(self))
+        return places_of(_traced(self), _sent_inputs(self))
+
+    def traced(self) -> TracedModel:
+        """Return the traced model, for reading only."""
+        return _traced(self)
 
     def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
         """Name the values that a cut would send although they hold private inputs that no weight has changed.
@@ -135,7 +170,7 @@ class ModelSpec:
         traced, sent = _traced(self), _sent_inputs(self)
         last = max(1, len(traced.units) - 1)  # a cut after the last unit would leave nothing for others to train
         for number, position in enumerate(traced.unit_ends[1 : last + 1], start=1):
-            if not sent[position] and traced.crossings.objection(position) is None:
+            if not sent[position] and traced.objection(position) is None:
                 return number
         return None
 
@@ -149,53 +184,40 @@ def _prototype(spec: ModelSpec) -> nn.Module:
     # Cached, so callers copy it before they hand it out.
     with keyed_draws(derive(spec.seed, "model")):
         about_data: dict[str, Any] = {"input_shape": spec.input_shape, "num_classes": spec.num_classes}
+        inputs, sizes, options = dict(spec.inputs), dict(spec.sizes), dict(spec.options)
         if spec.given is not None:
-            model = spec.given.build(about_data | {"inputs": dict(spec.inputs)}, dict(spec.options))
+            model = spec.given.build(about_data | sizes | {"inputs": inputs}, options)
         else:
-            model = build_model(spec.name, **about_data, data_inputs=dict(spec.inputs), **dict(spec.options))
-    _refuse_own_dtype(spec, model)
-    _refuse_hooks(spec, model)
-    _say_converted_buffers(spec, model)
-    return model.to(DTYPES[spec.dtype])
-
-
-def _refuse_own_dtype(spec: ModelSpec, model: nn.Module) -> None:
-    """Raise ``ValueError`` for a weight that the model has converted itself to another type than the run's."""
-    accepted = (torch.get_default_dtype(), DTYPES[spec.dtype])
-    for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and parameter.dtype not in accepted:
-            own = str(parameter.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"the model {spec.name!r} makes its weight {name!r} {own} itself, and model.dtype is {spec.dtype}, to "
-                f"which all weights would be converted; leave the conversion out of the model"
-                + (f", or set model.dtype to {own}" if own == "float64" else "")
-            )
-
-
-def _say_converted_buffers(spec: ModelSpec, model: nn.Module) -> None:
-    """Warn of buffers that the model has made in half precision, and that get the type of the run."""
-    for name, buffer in model.named_buffers():
-        if buffer.dtype in (torch.float16, torch.bfloat16):
-            own = str(buffer.dtype).removeprefix("torch.")
-            logger.warning("the buffer %r of the model %r is %s and becomes %s", name, spec.name, own, spec.dtype)
-
-
-def _refuse_hooks(spec: ModelSpec, model: nn.Module) -> None:
-    """Raise ``ValueError`` for a hook at a weight, which is lost where the model is copied for a party."""
-    for name, parameter in model.named_parameters():
-        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
-            raise ValueError(
-                f"the model {spec.name!r} has a hook at its weight {name!r}, which torch does not copy, so that it "
-                f"would be without effect; change the gradient in forward, by a torch.autograd.Function"
-            )
+            model = build_model(spec.name, **about_data, data_inputs=inputs, data_sizes=sizes, **options)
+    check_built(model, spec.name, spec.dtype, DTYPES[spec.dtype])
+    return spec.tuning.applied(model.to(DTYPES[spec.dtype]), spec.seed)
 
 
 @lru_cache(maxsize=4)
 def _fixed_state(spec: ModelSpec) -> dict[str, Tensor]:
     # Cached, because every evaluation asks for each model's, and most have none.
-    model = spec.build()
+    model = _prototype(spec) if type(spec).build is ModelSpec.build else spec.build()
     state, fixed = model.state_dict(), fixed_names(model)
     return {key: value for key, value in state.items() if key in fixed}
+
+
+@lru_cache(maxsize=4)
+def base_of(spec: ModelSpec) -> dict[str, str]:
+    """Return the digest of the frozen weights, and the path of those that were read; empty where all are trained."""
+    fixed = _fixed_state(spec)
+    if not fixed:
+        return {}
+    path = {} if spec.tuning.weights is None else {"path": spec.tuning.weights.path}
+    return {"digest": digest(fixed), **path}
+
+
+@lru_cache(maxsize=4)
+def _frozen_parameters(spec: ModelSpec, device: str) -> dict[str, nn.Parameter]:
+    frozen = {name: p for name, p in _prototype(spec).named_parameters(remove_duplicate=False) if not p.requires_grad}
+    if torch.device(device).type == "cpu":
+        return frozen
+    moved = {id(p): nn.Parameter(p.detach().to(device), requires_grad=False) for p in frozen.values()}
+    return {name: moved[id(p)] for name, p in frozen.items()}
 
 
 @lru_cache(maxsize=4)
@@ -205,37 +227,77 @@ def _sent_inputs(spec: ModelSpec) -> list[tuple[str, ...]]:
 
 @lru_cache(maxsize=64)
 def _check_cuttable(spec: ModelSpec) -> None:
-    traced = _traced(spec)
-    check_same_model(_prototype(spec), traced.root, traced.graph, _example(spec))
+    _check(spec, _traced(spec))
+
+
+def _check(spec: ModelSpec, traced: TracedModel) -> None:
+    check_traced(_prototype(spec), traced, _example(spec), _longer(spec))
+
+
+@lru_cache(maxsize=64)
+def _chosen(spec: ModelSpec) -> str | None:
+    """Return the first front end whose parts compute and learn what the model does, or None."""
+    for name in front_ends(spec.front_end):
+        try:
+            _check(spec, _traced_by(spec, name))
+        except CannotCut as reason:
+            logger.info("front end %s: %s", name, reason)
+        else:
+            return name
+    return None
 
 
 @lru_cache(maxsize=64)
 def _whole_by_graph(spec: ModelSpec) -> bool:
     """Whether the whole model is its graph: where dropout calls of ``forward`` get streams of their own, which modules
     alone do not have, or the graph has another order of weights, in which optimizers keep their states."""
+    if spec.front_end == "export":
+        return True
     try:
-        (graph,), model = _traced(spec).cut([]), spec._whole()
-        if _streams(graph) <= _streams(model) and _order(graph) == _order(model):
+        (graph,), model = _traced_by(spec, "fx").cut([]), spec._whole()
+        if train_alike(graph, model):
             return False
-        spec.check_cuttable()
+        _check(spec, _traced_by(spec, "fx"))
     except CannotCut as reason:
+        if spec.front_end == "auto" and may_draw(spec._whole()) and _chosen(spec) == "export":
+            return True
         logger.info("the model is trained as it is written, since it cannot be cut: %s", reason)
         return False
     return True
-
-
-def _streams(module: nn.Module) -> set[str]:
-    return {path for path, child in module.named_modules() if isinstance(child, SeededDropout)}
-
-
-def _order(module: nn.Module) -> list[str]:
-    return [name for name, _ in module.named_parameters()]
 
 
 def _example(spec: ModelSpec) -> Values:
     return spec.example(generator=torch_generator(spec.seed, "model", "example"))
 
 
-@lru_cache(maxsize=4)
+def _longer(spec: ModelSpec) -> Values | None:
+    """Return an example with longer samples where lengths differ."""
+    inputs = dict(spec.inputs)
+    if not any(entry.ragged for entry in inputs.values()):
+        return None
+    drawn = torch_generator(spec.seed, "model", "longer example")
+    return example_batch(inputs, 1, lengths=[EXAMPLE_LENGTH + 1], dtype=DTYPES[spec.dtype], generator=drawn)
+
+
 def _traced(spec: ModelSpec) -> TracedModel:
-    return traced_model(_prototype(spec), _example(spec), kept_back=kept_back(dict(spec.inputs)))
+    """Return the traced model by its front end; for ``auto`` by the first that can trace it."""
+    reasons: list[tuple[str, CannotCut]] = []
+    for name in front_ends(spec.front_end):
+        try:
+            return _traced_by(spec, name)
+        except CannotCut as reason:
+            reasons.append((name, reason))
+    raise reasons[0][1] if len(reasons) == 1 else no_front_end(spec.name, reasons) from reasons[0][1]
+
+
+@lru_cache(maxsize=4)
+def _traced_by(spec: ModelSpec, front_end: str) -> TracedModel:
+    inputs = dict(spec.inputs)
+    return traced_model(
+        _prototype(spec),
+        _example(spec),
+        kept_back=kept_back(inputs),
+        side=[name for name, entry in inputs.items() if entry.role == "side"],
+        longer=_longer(spec),
+        front_end=front_end,
+    )

@@ -13,12 +13,14 @@ from functools import cache
 from typing import Any
 
 from raysplit.actors.aggregator import Aggregator
-from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.expecting.parties import SHARED
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext, StepId
 from raysplit.actors.routed_node import RoutedNode
 from raysplit.actors.server_shard import ServerShard
+from raysplit.actors.steps.micro import step_ids
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
 from raysplit.cluster.contract import PartySpec
 from raysplit.experiment.errors import CannotBeSimulated
@@ -48,9 +50,9 @@ class DryOwner(DataOwner):
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:
         batches = [_batch(num_rows) for num_rows in self._training.batch_sizes(len(self._shard))]
-        for step in range(context.steps(self.name)):
-            step_id = StepId(owner=self.name, round=context.round, step=step, attempt=context.attempt)
-            yield step_id, batches[step % len(batches)]
+        for number, step_id in enumerate(step_ids(self.name, context, self._training.accumulate)):
+            told = replace(step_id, counted=1) if step_id.num_micro > 1 else step_id
+            yield told, batches[number % len(batches)]
 
 
 class DryNode(ComputeNode):

@@ -96,6 +96,9 @@ class DryModelSpec:
         """Return the lowest number of units after which the inputs do not cross, as `ModelSpec` does."""
         return 1 if self.may_send_inputs else self.private_cut
 
+    def require_base(self) -> None:
+        """Do nothing; sizes begin from no file."""
+
     def parts(self, cuts: Sequence[int | str]) -> list[DryPart]:
         """Return the ``len(cuts) + 1`` parts between the cuts, which must be numbers of units."""
         bounds = [0, *unit_counts(cuts, len(self.units)), len(self.units)]
@@ -145,6 +148,10 @@ def _outcome(value: T) -> Callable[[], T]:
 _nothing = _outcome(None)
 
 
+async def _no_update() -> None:
+    """Do nothing: micro-batches of the step follow."""
+
+
 class DryPart:
     """Part of a dry model, with the methods of a `TrainablePart` and its module."""
 
@@ -162,6 +169,9 @@ class DryPart:
 
     def state_dict(self) -> State:
         return self._weights
+
+    def names(self) -> list[str]:
+        return list(self._weights)
 
     def parameters(self) -> Sequence[Any]:
         """Return nothing to be looked at: a profile does not say which weights are trained, so that all count."""
@@ -217,8 +227,10 @@ class DryStage:
     def backward(self, step_id: StepId, g: TensorSize) -> Awaitable[TensorSize]:
         return self._run("backward", step_id, self.part.backward(g.num_rows))
 
-    def update(self, step_id: StepId) -> Awaitable[None]:
-        return self._run("update", step_id, _nothing)
+    exchanges_norms = False
+
+    def update(self, step_id: StepId, factor: None = None) -> Awaitable[None]:
+        return self._run("update", step_id, _nothing) if step_id.is_last else _no_update()
 
     def loss_gradient(self, step_id: StepId, z: TensorSize, y: Any, loss: Any) -> Awaitable[tuple[float, TensorSize]]:
         return self._run("loss", step_id, self.part.loss_gradient(z.num_rows))

@@ -36,9 +36,18 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
             f"(can_be_simulated is False); use one that can be simulated: {', '.join(able)}, or your own"
         )
     given = experiment.setting
+    _refuse_unmeasured(given)
+    if frozen := [key for key in ("freeze", "train", "lora") if experiment.section("model").get(key)]:
+        raise CannotBeSimulated(
+            f"model.{frozen[0]} is set, and a profile counts all weights as trained and sent; leave it out for the "
+            f"simulation"
+        )
     sizes = shard_sizes or [len(data.shard) for data in given.owners.values()]
     training = LocalTraining(
-        batch_size=given.training.batch_size, last_batch=given.training.last_batch, loss=given.training.loss
+        batch_size=given.training.batch_size,
+        last_batch=given.training.last_batch,
+        loss=given.training.loss,
+        accumulate=given.training.accumulate,
     )
     setting = dry_setting(
         experiment.required_topology,
@@ -51,6 +60,19 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
         cohort_size=given.cohort_size,
     )
     return replace(experiment, setting=setting)
+
+
+def _refuse_unmeasured(setting: Setting) -> None:
+    """Raise `CannotBeSimulated` for steps that a profile does not tell the times and sizes of."""
+    clips_models = setting.clip is not None and setting.clip.scope == "model"
+    reasons = [
+        (setting.precision != "full", "model.precision is bf16", "the sizes in a profile are those of full precision"),
+        (setting.recompute, "model.recompute is true", "the passes in a profile keep their activations"),
+        (clips_models, "training.clip has scope: model", "a profile does not say how many norms are exchanged"),
+    ]
+    for applies, what, why in reasons:
+        if applies:
+            raise CannotBeSimulated(f"{what}, and {why}; leave it out for the simulation")
 
 
 def may_send_inputs(experiment: Experiment) -> bool:

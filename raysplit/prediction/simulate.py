@@ -27,7 +27,7 @@ from raysplit.experiment.codec_costs import CodecCosts, with_expected_sizes
 from raysplit.experiment.errors import CannotBeSimulated, ConfigError
 from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.closed_form import ClosedForm
-from raysplit.prediction.compiled.recording import CannotBeRecorded
+from raysplit.prediction.compiled.unknown import CannotBeRecorded
 from raysplit.prediction.dry_setting import dry, reference_profile
 from raysplit.prediction.machines import emulation, party_devices
 from raysplit.prediction.reference import Outcome, Progress, run_reference

@@ -62,6 +62,12 @@ class Callbacks(Callback):
     """
 
     def __init__(self, callbacks: Sequence[Callback], on_error: Literal["stop", "continue"] = "stop") -> None:
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                hint = f"; make one: {callback.__qualname__}()" if isinstance(callback, type) else ""
+                raise ValueError(
+                    f"callbacks must be objects of subclasses of raysplit.Callback, got {callback!r:.100}{hint}"
+                )
         self._callbacks = tuple(callbacks)
         self._on_error = on_error
 
@@ -87,14 +93,14 @@ class Callbacks(Callback):
         for callback in self._callbacks:  # the error of the run is raised, not that of a callback
             try:
                 callback.run_failed(error)
-            except Exception:
+            except (Exception, SystemExit):
                 logger.exception("%s.run_failed failed", _name(callback))
 
     def _tell(self, event: str, *what: object) -> None:
         for callback in self._callbacks:
             try:
                 getattr(callback, event)(*what)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 logger.error("%s.%s failed: %s: %s", _name(callback), event, type(error).__name__, error)
                 if self._on_error == "stop":
                     error.add_note(

@@ -9,7 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysplit.registry import one_line
 from raysplit.runs.report import RunReport, as_json, differing_settings
+from raysplit.runs.report_page import formatted
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class RunComparison:
         return differing_settings(self.runs)
 
     def reached(self, accuracy: float) -> pa.Table:
-        """Return the ``rounds``, ``bytes`` and ``seconds`` that each run took to reach a test accuracy from 0 to 1.
+        """Return the ``rounds``, ``bytes`` and ``seconds`` that each run took to reach a value of its primary metric.
 
         The values are null for a run that never reached it.
         """
@@ -54,10 +56,14 @@ class RunComparison:
         width = max(len(run.label) for run in self.runs)
         lines = [f"{run.label:<{width}}  {_outcome(run)}, {run.rounds} rounds, {run.stopped}" for run in self.runs]
         lines += [f"{key} differs: {', '.join(map(str, values))}" for key, values in self.differing.items()]
-        return "\n".join([*lines, *(f"left out: {reason}" for reason in self.left_out.values())])
+        return "\n".join(map(one_line, [*lines, *(f"left out: {reason}" for reason in self.left_out.values())]))
 
 
 def _outcome(run: RunReport) -> str:
+    if run.task_metric is not None and run.last is not None:
+        naive = "" if run.naive is None else f", naive {formatted(run.metric, run.naive)}"
+        best = formatted(run.metric, run.best)
+        return f"{run.metric.name} {formatted(run.metric, run.last)} (best {best}{naive})"
     if run.last_accuracy is not None:
         return f"accuracy {run.last_accuracy:.1%} (best {run.best_accuracy:.1%})"
     return f"loss {run.last_loss:.4g}" if run.last_loss is not None else "not evaluated"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -29,6 +30,7 @@ from raysplit.runs.records.files import LOCK as LOCK
 from raysplit.runs.records.origin import MARK, mark_of
 from raysplit.runs.records.presence import Presence
 from raysplit.runs.records.read import CUT_SHORT as CUT_SHORT
+from raysplit.runs.records.read import DIVERGED as DIVERGED
 from raysplit.runs.records.read import Row as Row
 from raysplit.runs.records.read import finished as finished
 from raysplit.runs.records.read import read_environment
@@ -96,6 +98,10 @@ def entries(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.name != LOCK)
 
 
+FROM_START = "--from-start"
+"""The option of ``raysplit resume`` that trains a run again, where it has rounds and no checkpoint."""
+
+
 def refuse_used(place: object, names: Collection[str], *, overwrite: bool) -> None:
     """Raise `RunFolderUsed` if a new run cannot be at a path or URI, where entries of these names are."""
     if names and not overwrite:
@@ -115,6 +121,9 @@ class RunFolder:
         overwrite: replace a run that is in the folder.
         clear_others: clears what the run keeps elsewhere, when the run begins and when it is discarded.
 
+    Attributes:
+        has_checkpoint: whether there is a checkpoint to go on from, asked when a file could not be written.
+
     A run with rounds that is replaced is set aside in the folder until the first round of the new one ends; `discard`
     puts it back.
 
@@ -125,6 +134,7 @@ class RunFolder:
     def __init__(self, path: Path, *, overwrite: bool = False, clear_others: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self._clear_others = clear_others
+        self.has_checkpoint: Callable[[], bool] = lambda: True
         self._has_begun = False
         self._replaced: str | None = None
         self._rows: list[Row] = []
@@ -200,7 +210,10 @@ class RunFolder:
         if not (self.path / CONFIG).exists():
             return TRY_AGAIN
         rounds = f"{len(self._rows)} rounds are recorded" if self._rows else "no round is recorded yet"
-        return f"{rounds}; make room there, then go on: raysplit resume {self.path}"
+        command = f"raysplit resume {shlex.quote(str(self.path))}"
+        if self._rows and not self.has_checkpoint():
+            return f"{rounds} and no checkpoint is kept; make room there, then train again: {command} {FROM_START}"
+        return f"{rounds}; make room there, then go on: {command}"
 
     def write_environment(self, resources: Mapping[str, float]) -> None:
         """Write versions, machine and resources, a mark of the writer, and when the run began, which stays as it is."""

@@ -16,6 +16,8 @@ from raysplit.runs.records.read import Row, read_outline, read_rows, read_summar
 
 T = TypeVar("T")
 
+TESTED = ("test_accuracy", "test_loss", "primary", "primary_metric", "primary_naive", "majority_accuracy")
+"""Columns of an evaluation that a list of runs shows."""
 RUNNING = "running"
 """State of a run that a process is writing."""
 UNFINISHED = "unfinished"
@@ -34,6 +36,8 @@ class Listing:
         algorithm: name of the algorithm.
         rounds: number of finished rounds, of ``rounds_planned``.
         test_accuracy, test_loss: metrics of the last evaluation; None where there is none.
+        primary, primary_metric, primary_naive: the value and the name of the primary metric of a run's task, and its
+            value for a model that ignores its inputs.
         majority_accuracy: the accuracy of the majority label, where owners have test sets of their own.
         state: why the run ended, ``running``, ``cut short``, or ``unreadable`` with the reason.
         started: when the run began; None where its folder does not say.
@@ -47,10 +51,18 @@ class Listing:
     rounds_planned: int = 0
     test_accuracy: float | None = None
     test_loss: float | None = None
+    primary: float | None = None
+    primary_metric: str | None = None
+    primary_naive: float | None = None
     majority_accuracy: float | None = None
     state: str
     started: str | None = None
     changed: str | None = None
+
+    @property
+    def tested(self) -> Row:
+        """The columns of the last evaluation that the run has."""
+        return {key: value for key in TESTED if (value := getattr(self, key)) is not None}
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as plain data, for programs."""
@@ -80,7 +92,7 @@ def listing(name: str, location: str, folder: Path) -> Listing:
         algorithm=algorithm,
         rounds=len(rows),
         rounds_planned=config.training.rounds * TRAININGS.get(algorithm, 1) if config else 0,
-        **{key: last.get(key) for key in ("test_accuracy", "test_loss", "majority_accuracy")},
+        **{key: last.get(key) for key in TESTED},
         started=read(started_at, None),
         changed=_changed(folder),
         state=f"{UNREADABLE}: {damage[0]}" if damage else state,

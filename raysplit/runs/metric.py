@@ -1,8 +1,8 @@
 """The primary metric of a run, with its direction, and the cost of reaching a value of it.
 
-Where tasks have class labels it is the test accuracy, of which more is better, and elsewhere the test loss, of which
-less is better. Speed is measured in steps and bytes to a target, because a "round" of one algorithm may be many steps
-of another.
+A run with a task says in its rows which one it is. Elsewhere it is the test accuracy where tasks have class labels, of
+which more is better, and the test loss where they have none, of which less is better. Speed is measured in steps and
+bytes to a target, because a "round" of one algorithm may be many steps of another.
 """
 
 from __future__ import annotations
@@ -11,14 +11,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-MetricName = Literal["accuracy", "loss"]
+Better = Literal["higher", "lower"]
+RATES = frozenset(
+    {"accuracy", "token_accuracy", "pixel_accuracy", "miou", "macro_f1", "micro_f1", "exact_match", "auroc"}
+)
+"""Metrics from 0 to 1, which tables show as percentages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A metric of the models on test samples."""
+    """A metric of the models on test samples.
 
-    name: MetricName
+    Attributes:
+        name: the name, such as ``accuracy``, ``loss`` or ``rmse``.
+        better: whether a higher or a lower value is better.
+    """
+
+    name: str
+    better: Better
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether values are shares from 0 to 1."""
+        return self.name in RATES
+
+    @property
+    def worst_column(self) -> str:
+        """The column of the value of the worst owner."""
+        return f"{'min' if self.better == 'higher' else 'max'}_{self.name}"
+
+    @property
+    def owner_columns(self) -> tuple[str, ...]:
+        """The columns over the owners, each on its own samples: mean, worst and spread."""
+        return f"owner_{self.name}", self.worst_column, f"owner_{self.name}_sd"
 
     @property
     def column(self) -> str:
@@ -30,25 +55,35 @@ class Metric:
         return float(row[self.column]) if self.column in row else None
 
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...] | None:
-        """Return what to maximize: at an equal accuracy, the lower loss is better. None without an evaluation."""
+        """Return what to maximize: at an equal value, the lower loss is better. None without an evaluation."""
         value = self.of(row)
-        if value is None:
+        if value is None or value != value:
             return None
-        return (-value,) if self.name == "loss" else (value, -float(row.get("test_loss", 0.0)))
+        signed = value if self.better == "higher" else -value
+        return (signed,) if self.name == "loss" else (signed, -float(row.get("test_loss", 0.0)))
 
     def is_reached(self, row: Mapping[str, Any], target: float) -> bool:
         """Return whether a row has a value that is at least as good as the target."""
         value = self.of(row)
-        return value is not None and (value <= target if self.name == "loss" else value >= target)
+        return value is not None and (value >= target if self.better == "higher" else value <= target)
 
 
-def primary(rows: Sequence[Mapping[str, Any]], wanted: MetricName | None = None) -> Metric:
-    """Return the metric ``wanted``, or else the accuracy where a row has one, and the loss where none has."""
-    return Metric(name=wanted or ("accuracy" if any("test_accuracy" in row for row in rows) else "loss"))
+ACCURACY = Metric(name="accuracy", better="higher")
+LOSS = Metric(name="loss", better="lower")
+
+
+def primary(rows: Sequence[Mapping[str, Any]], wanted: Literal["accuracy", "loss"] | None = None) -> Metric:
+    """Return the metric ``wanted``, or else that of the run's task, the accuracy where a row has one, or the loss."""
+    if wanted is not None:
+        return ACCURACY if wanted == "accuracy" else LOSS
+    for row in rows:
+        if "primary_metric" in row:
+            return Metric(name=row["primary_metric"], better=row["primary_better"])
+    return ACCURACY if any("test_accuracy" in row for row in rows) else LOSS
 
 
 def to_targets(
-    rows: Sequence[Mapping[str, Any]], targets: Sequence[float], wanted: MetricName | None = None
+    rows: Sequence[Mapping[str, Any]], targets: Sequence[float], wanted: Literal["accuracy", "loss"] | None = None
 ) -> dict[str, dict[str, int | None]]:
     """Return ``steps_to_target`` and ``bytes_to_target`` by target, a value of the primary metric; None if not reached.
 

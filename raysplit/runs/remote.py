@@ -11,10 +11,10 @@ import atexit
 import logging
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from pyarrow import fs
 
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 RECORDS = (CONFIG, "metrics.jsonl", "summary.json", "environment.json", "traffic.parquet")
 """Files with the settings and metrics of a run, which are small beside its weights."""
 _CHUNK = 2**20  # bytes of a file in memory at a time
+_MOST_FILES = 100_000
+_MOST_ADDED = 2**26  # bytes that a file of a run in progress grows by while it is copied
 
 
 class RemoteCopy(Callback):
@@ -158,33 +160,64 @@ def fetched(uri: str, into: Path | None = None, *, only: Collection[str] = ()) -
         only: the files to copy; empty copies all.
 
     Raises:
-        ValueError: there is no run at the URI, or a file of it has a name that leads out of the copy; nothing has been
-            written then.
+        ValueError: there is no run at the URI, a file of it has a name that leads out of the copy, or its files are too
+            many or too large; nothing has been written then. A store sends other bytes of a file than it lists.
     """
     source, folder = opened(uri, "run folders")
-    names = {path: _name_below(folder, path, uri) for path in _files_below(source, folder)}
+    sizes = _files_below(source, folder)
+    names = {path: _name_below(folder, path, uri) for path in sizes}
     names = {path: name for path, name in names.items() if not only or name in only}
     if not names:
         raise ValueError(f"there is no run at {uri}; raysplit list --root shows the runs below a URI")
     if into is None:
         into = _until_the_end(fresh_folder("runs"))
+    into.mkdir(parents=True, exist_ok=True)
+    _refuse_what_does_not_fit(uri, {name: sizes[path] for path, name in names.items()}, into)
     local = inside(into, last_part(folder))
     local.mkdir(parents=True)
     for path, name in names.items():
         target = inside(local, name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with source.open_input_stream(path) as file, target.open("xb") as copy:
-            shutil.copyfileobj(file, copy, _CHUNK)
+            _copy(file, copy, sizes[path], f"{uri}: {name}")
     return local
 
 
-def _files_below(source: Any, folder: str) -> list[str]:
-    """List the files below a folder of a store. Raises ``ValueError`` for a local one with links that lead out."""
+def _refuse_what_does_not_fit(uri: str, sizes: Mapping[str, int], into: Path) -> None:
+    """Raise ``ValueError`` for files that cannot be copied, by what the store lists of them."""
+    both = next((parent for name in sizes for parent in map(str, PurePosixPath(name).parents) if parent in sizes), None)
+    if both is not None:
+        raise ValueError(f"{uri} is not copied: {both!r} is a file and a folder there")
+    if len(sizes) > _MOST_FILES:
+        raise ValueError(f"{uri} is not copied: it has {len(sizes):,} files, and a run has at most {_MOST_FILES:,}")
+    total, free = sum(sizes.values()), shutil.disk_usage(into).free
+    if total > free:
+        raise ValueError(
+            f"{uri} is not copied: it has {total:,} bytes, and {free:,} are free at {into}; make room there, or set "
+            f"RAYSPLIT_CACHE to a folder elsewhere"
+        )
+
+
+def _copy(file: Any, copy: BinaryIO, size: int, what: str) -> None:
+    """Copy a stream of the size that the store lists, and what a run has added since; ``ValueError`` for more."""
+    copied = 0
+    while part := file.read(_CHUNK):
+        copied += len(part)
+        if copied > size + _MOST_ADDED:
+            raise ValueError(f"{what}: the store lists {size:,} bytes and sends more and more; ask who runs it")
+        copy.write(part)
+
+
+def _files_below(source: Any, folder: str) -> dict[str, int]:
+    """List the files below a folder of a store, and their sizes in bytes.
+
+    Raises ``ValueError`` for a local folder with links that lead out.
+    """
     if isinstance(source, fs.LocalFileSystem):  # pyarrow would follow links
         refuse_links_out(Path(folder))
-        return [f"{folder}/{name}" for name in names_in(Path(folder))]
+        return {f"{folder}/{name}": (Path(folder) / name).stat().st_size for name in names_in(Path(folder))}
     entries = source.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
-    return [entry.path for entry in entries if entry.type == fs.FileType.File]
+    return {entry.path: entry.size for entry in entries if entry.type == fs.FileType.File}
 
 
 def _name_below(folder: str, path: str, uri: str) -> str:

@@ -6,20 +6,18 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from raysplit.experiment.titles import TRAININGS, title_of
 from raysplit.plain_yaml import flat
-from raysplit.runs.metric import Metric, MetricName
+from raysplit.registry import clipped, one_line
+from raysplit.runs.metric import ACCURACY, LOSS, RATES, Metric, primary
 from raysplit.runs.records.read import read_metrics, read_settings, stop_of
 
-Figure = MetricName
-OWNER_COLUMNS = (
-    *("owners_tested", "owner_accuracy", "min_accuracy", "owner_accuracy_sd"),
-    *("owner_loss", "max_loss", "owner_loss_sd", "majority_accuracy"),
-)
+OWNER_COLUMNS = ("owners_tested", *ACCURACY.owner_columns, *LOSS.owner_columns, "majority_accuracy")
 """Columns of a run's metrics that are over the owners, each tested on its own samples."""
 
+MOST_LABEL = 300
 _NOT_COMPARED = ("algorithm.", "output.", "cluster.", "evaluation.")
 
 
@@ -27,7 +25,8 @@ _NOT_COMPARED = ("algorithm.", "output.", "cluster.", "evaluation.")
 class Point:
     """State of a run at an evaluation; bytes and seconds count the training since the start.
 
-    ``accuracy`` is None for tasks without labels; ``loss`` is the test loss, summed over the tasks.
+    ``accuracy`` is None for tasks without labels; ``loss`` is the test loss, summed over the tasks. ``primary`` is the
+    primary metric of the run's task; None without one.
     """
 
     round: int
@@ -35,6 +34,7 @@ class Point:
     seconds: float
     accuracy: float | None = None
     loss: float | None = None
+    primary: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,10 @@ class RunReport:
 
     Attributes:
         folder: the run folder.
-        label: the title of the algorithm, with the name of the folder where several runs share the algorithm.
+        label: the title of the algorithm, with the name of the folder where several runs share the algorithm, in one
+            line of at most `MOST_LABEL` characters that can be seen.
         algorithm: the name of the algorithm.
-        partition: the partition and its options in words.
+        partition: the partition and its options in words, in such a line.
         rounds: the number of finished rounds, of ``rounds_planned``.
         stopped: why the run ended.
         num_bytes, seconds: bytes sent and seconds of training.
@@ -54,7 +55,9 @@ class RunReport:
         settings: the flattened configuration.
         tested_on: whose samples the last evaluation is of: of ``all``, or each owner's ``own``; None where the
             run does not say it.
-        by_owner: those of `OWNER_COLUMNS` that the last evaluation has.
+        by_owner: those of `OWNER_COLUMNS`, or of the task's own, that the last evaluation has.
+        task_metric: the primary metric of the run's task; None without one.
+        naive: its value for a model that ignores its inputs; None where the run does not have it.
     """
 
     folder: Path
@@ -71,6 +74,8 @@ class RunReport:
     settings: Mapping[str, Any]
     tested_on: str | None = None
     by_owner: Mapping[str, float] = field(default_factory=dict)
+    task_metric: Metric | None = None
+    naive: float | None = None
 
     @property
     def best_accuracy(self) -> float | None:
@@ -88,20 +93,42 @@ class RunReport:
     def last_loss(self) -> float | None:
         return self.curve[-1].loss if self.curve else None
 
-    def values(self, figure: Figure) -> list[float]:
+    def values(self, figure: str) -> list[float]:
         """Return the values of ``figure`` at the evaluations that have one."""
-        found = [getattr(point, figure) for point in self.curve]
-        return [value for value in found if value is not None]
+        return [value for point in self.curve if (value := self.at(point, figure)) is not None]
+
+    def at(self, point: Point, figure: str) -> float | None:
+        """Return the value of ``accuracy``, ``loss`` or the primary metric at an evaluation."""
+        if figure in ("accuracy", "loss"):
+            return point.accuracy if figure == "accuracy" else point.loss
+        return point.primary if figure == self.metric.name else None
+
+    @property
+    def best(self) -> float | None:
+        """The best value of the primary metric."""
+        values = self.values(self.metric.name)
+        return (max if self.metric.better == "higher" else min)(values, default=None)
+
+    @property
+    def last(self) -> float | None:
+        """The value of the primary metric at the last evaluation."""
+        return self.last_of(self.metric.name)
+
+    def last_of(self, figure: str) -> float | None:
+        """Return the value of a figure at the last evaluation."""
+        return self.at(self.curve[-1], figure) if self.curve else None
 
     @property
     def metric(self) -> Metric:
-        """The accuracy, or the loss for a run without one."""
-        return Metric(name="accuracy" if self.values("accuracy") or not self.values("loss") else "loss")
+        """The primary metric of the task, or else the accuracy, or the loss for a run without one."""
+        if self.task_metric is not None:
+            return self.task_metric
+        return ACCURACY if self.values("accuracy") or not self.values("loss") else LOSS
 
     def reached(self, target: float) -> Point | None:
-        """Return the first evaluation with at least this accuracy, or at most this loss for a run without accuracy."""
-        column, value = self.metric.column, self.metric.name
-        at = ((point, getattr(point, value)) for point in self.curve)
+        """Return the first evaluation whose primary metric is at least as good as the target."""
+        column = self.metric.column
+        at = ((point, self.at(point, self.metric.name)) for point in self.curve)
         return next((p for p, v in at if v is not None and self.metric.is_reached({column: v}, target)), None)
 
 
@@ -110,9 +137,13 @@ def read_runs(folders: Sequence[Path]) -> list[RunReport]:
     found = [_read(folder) for folder in folders]
     times = Counter(title for title, _ in found)
     return [
-        RunReport(**content, label=title if times[title] == 1 else f"{title} ({content['folder'].name})")
+        RunReport(**content, label=_label(title if times[title] == 1 else f"{title} ({content['folder'].name})"))
         for title, content in found
     ]
+
+
+def _label(text: str) -> str:
+    return clipped(one_line(text), MOST_LABEL)
 
 
 def readable_runs(folders: Sequence[Path]) -> tuple[list[RunReport], dict[Path, str]]:
@@ -133,15 +164,23 @@ def readable_runs(folders: Sequence[Path]) -> tuple[list[RunReport], dict[Path, 
     return read_runs(readable), left_out
 
 
-def check_target(metrics: Collection[MetricName], target: float | None) -> None:
+def check_target(metrics: Collection[str], target: float | None) -> None:
     """Raise ``ValueError`` for a target above 1 where all of the metrics, one of each run, are accuracies."""
-    if target is not None and target > 1 and set(metrics) == {"accuracy"}:
+    if target is not None and target > 1 and metrics and set(metrics) <= RATES:
         raise ValueError(f"--target is {target:g} and these runs have accuracies; give one from 0 to 1, such as 0.9")
 
 
-def common_figure(runs: Sequence[RunReport]) -> Figure:
-    """Return the metric that all runs have: ``accuracy``, or ``loss`` where a run has only a test loss."""
-    return "loss" if any(run.curve and not run.values("accuracy") for run in runs) else "accuracy"
+def common_figure(runs: Sequence[RunReport]) -> str:
+    """Return the name of the metric that all runs have: the primary one where it is the same, else ``loss``."""
+    return common_metric(runs).name
+
+
+def common_metric(runs: Sequence[RunReport]) -> Metric:
+    """Return the metric that all runs have: the primary one where it is the same, else the loss."""
+    metrics = {run.metric for run in runs if run.curve}
+    if len(metrics) == 1:
+        return metrics.pop()
+    return LOSS if metrics else ACCURACY
 
 
 def differing_settings(runs: Sequence[RunReport]) -> dict[str, list[Any]]:
@@ -165,11 +204,15 @@ def as_json(run: RunReport, target: float | None = None) -> dict[str, Any]:
         "last_accuracy": run.last_accuracy,
         "best_loss": run.best_loss,
         "last_loss": run.last_loss,
+        "metric": run.metric.name,
+        "best": run.best,
+        "last": run.last,
+        "naive": run.naive,
         "bytes": run.num_bytes,
         "seconds": run.seconds,
         "samples_per_s": run.samples_per_s,
         "tested_on": run.tested_on,
-        **{key: run.by_owner.get(key) for key in OWNER_COLUMNS},
+        **{key: run.by_owner.get(key) for key in (*OWNER_COLUMNS, *run.metric.owner_columns)},
     }
     if target is not None:
         point = run.reached(target)
@@ -187,7 +230,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
     content = {
         "folder": folder,
         "algorithm": algorithm,
-        "partition": _partition(config["partition"]),
+        "partition": _label(_partition(config["partition"])),
         "rounds": len(rows),
         "rounds_planned": planned,
         "stopped": stopped,
@@ -206,7 +249,9 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
     for row in rows:
         num_bytes += row["bytes"]
         seconds += row["seconds"]
-        tested = {name: float(row[f"test_{name}"]) for name in get_args(Figure) if f"test_{name}" in row}
+        tested = {name: float(row[f"test_{name}"]) for name in ("accuracy", "loss") if f"test_{name}" in row}
+        if "primary" in row:
+            tested["primary"] = float(row["primary"])
         if tested:
             points.append(Point(round=row["round"], num_bytes=num_bytes, seconds=seconds, **tested))
     return tuple(points)
@@ -214,50 +259,14 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
 
 def _last_evaluation(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     last: Mapping[str, Any] = next((row for row in reversed(rows) if "test_loss" in row), {})
-    return {"tested_on": last.get("tested_on"), "by_owner": {key: last[key] for key in OWNER_COLUMNS if key in last}}
-
-
-def percent(value: float | None) -> str:
-    """Format an accuracy; empty where there is none."""
-    return "" if value is None else f"{value:.1%}"
-
-
-def number(value: float | None) -> str:
-    """Format a loss; empty where there is none."""
-    return "" if value is None else f"{value:.4g}"
-
-
-def result_columns(runs: Sequence[RunReport]) -> dict[str, list[str]]:
-    """Return the cells of the columns of best and last accuracies and losses, which depend on what the runs have."""
-    by_loss = common_figure(runs) == "loss"
-    columns = {}
-    if not by_loss or any(run.last_accuracy is not None for run in runs):
-        columns["best"] = [percent(run.best_accuracy) for run in runs]
-        columns["last"] = [percent(run.last_accuracy) for run in runs]
-    if by_loss:
-        columns["best loss"] = [number(run.best_loss) for run in runs]
-        columns["last loss"] = [number(run.last_loss) for run in runs]
-    return columns
-
-
-def owner_cells(run: RunReport) -> list[str] | None:
-    """Return the cells of `OWNER_HEAD` about a run; None where it says nothing about single owners."""
-    if run.tested_on is None and not run.by_owner:
-        return None
-    name = run.metric.name
-    last = run.last_accuracy if name == "accuracy" else run.last_loss
-    keys = (
-        f"owner_{name}",
-        "min_accuracy" if name == "accuracy" else "max_loss",
-        f"owner_{name}_sd",
-        "majority_accuracy",
-    )
-    values = [last, *(run.by_owner.get(key) for key in keys)]
-    return [run.tested_on or "", *map(percent if name == "accuracy" else number, values)]
-
-
-OWNER_HEAD = ("tested on", "last", "by owner", "worst owner", "spread", "majority label")
-"""Columns about a run's last evaluation: whose samples it is of, its value, and that of the owners on their own."""
+    metric = primary(rows) if "primary_metric" in last else None
+    columns = (*OWNER_COLUMNS, *(metric.owner_columns if metric else ()))
+    return {
+        "tested_on": last.get("tested_on"),
+        "by_owner": {key: last[key] for key in columns if key in last},
+        "task_metric": metric,
+        "naive": last.get("primary_naive"),
+    }
 
 
 def _partition(section: Mapping[str, Any]) -> str:

@@ -112,6 +112,8 @@ class Result:
         figure = "not evaluated"
         if tested:
             figure = f"test loss {tested[-1]['test_loss']:.4g}"
+            if "primary" in tested[-1] and "test_accuracy" not in tested[-1]:
+                figure = f"test {tested[-1]['primary_metric']} {tested[-1]['primary']:.4g}, {figure}"
             if "test_accuracy" in tested[-1]:
                 figure = f"test accuracy {tested[-1]['test_accuracy']:.1%}, {figure}"
         where = f", in {self.folder}" if self.folder else ""

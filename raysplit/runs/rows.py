@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from raysplit.actors.records import RoundContext
-from raysplit.algorithms.setting import RoundReport
-from raysplit.cluster.contract import LinkTraffic, PartyLoad
+from raysplit.algorithms.setting import AGGREGATOR, RoundReport
+from raysplit.cluster.contract import KindTraffic, LinkTraffic, PartyLoad
 from raysplit.cluster.links.traffic import merge_traffic
 from raysplit.runs.folder import Row
+
+TOLD_BY = "train_loss_told_by"
+"""The column with the parties whose word the training loss is."""
 
 
 class Ledger:
@@ -34,6 +38,7 @@ class Ledger:
         return {
             "round": context.round + 1,
             "train_loss": report.loss,
+            **({TOLD_BY: ", ".join(report.told_by)} if report.told_by else {}),
             "num_owners": len(report.owners),
             "num_samples": report.num_samples,
             "server_steps": report.server_steps,
@@ -55,3 +60,16 @@ class Ledger:
     def go_back(self, rows: Sequence[Row], traffic: Sequence[LinkTraffic]) -> None:
         """Restore the metrics and the traffic of an earlier round."""
         self.rows, self.traffic = list(rows), list(traffic)
+
+
+def with_statements(moved: list[LinkTraffic], round: int, about_data: Mapping[str, Any]) -> list[LinkTraffic]:
+    """Add what owners have said of their samples before the first round, and the answers, to the traffic of round 0."""
+    statements = about_data.get("statements", ()) if round == 0 else ()
+    said = [_link(each["owner"], AGGREGATOR, each["bytes"]) for each in statements]
+    answers = [_link(AGGREGATOR, each["owner"], each["received_bytes"]) for each in statements]
+    return merge_traffic([moved, said, answers]) if statements else moved
+
+
+def _link(source: str, destination: str, num_bytes: int) -> LinkTraffic:
+    kinds = (KindTraffic("other", num_bytes, num_bytes),)
+    return LinkTraffic(source=source, destination=destination, num_bytes=num_bytes, num_messages=1, kinds=kinds)

@@ -54,6 +54,14 @@ class BadUpdate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BadParty:
+    """A value that no honest sender sends, from a party that a round cannot do without: a server or an aggregator."""
+
+    party: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Standing:
     """The state of the run: the round's cohort as drawn and as remaining, and the repetitions so far."""
 
@@ -96,8 +104,14 @@ class Stop:
         return f"{self.failure}; {self.way_out}"
 
 
-def decide(failure: LostPlace | BadUpdate, standing: Standing, rules: FailureRules) -> Repeat | Stop:
+Failure = LostPlace | BadUpdate | BadParty
+
+
+def decide(failure: Failure, standing: Standing, rules: FailureRules) -> Repeat | Stop:
     """Decide what follows from a failure."""
+    if isinstance(failure, BadParty):
+        way_out = f"no owner is dropped for what {failure.party} sends; raysplit resume continues when it is mended"
+        return Stop(failure=failure.reason, way_out=way_out)
     limit = _limit(standing, rules)
     gone: tuple[str, ...]
     if isinstance(failure, BadUpdate):

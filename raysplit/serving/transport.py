@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 import tenacity
 
+from raysplit.registry import one_line
+
 logger = logging.getLogger(__name__)
 
 SERVER_SECONDS = "x-raysplit-server-seconds"
@@ -71,8 +73,7 @@ class Transport(Protocol):
 
 def shown(text: str, longest: int = 200) -> str:
     """Return text of a server as one line of printable characters, for a message to a user."""
-    line = " ".join(text[: 4 * longest].split())
-    plain = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+    plain = one_line(" ".join(text[: 4 * longest].split()))
     return plain if len(plain) <= longest else f"{plain[:longest]} ..."
 
 

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from raysplit.runs.folder import Row, finished, read_metrics
-from raysplit.runs.metric import Metric, primary, to_targets
+from raysplit.runs.metric import ACCURACY, LOSS, Metric, primary, to_targets
 from raysplit.sweeps.sweep import Cell
 
 SEED, METHOD, LOCAL = "seed", "algorithm.name", "local"
@@ -53,13 +53,13 @@ class Group:
 
     @property
     def metric(self) -> Metric:
-        """The accuracy, or the loss where no run has one."""
+        """The primary metric of the runs' task, or the accuracy, or the loss where no run has one."""
         return primary([row for run in self.runs for row in run])
 
     @property
     def worst(self) -> Spread | None:
         """The value of the worst owner."""
-        return self.last("min_accuracy" if self.metric.name == "accuracy" else "max_loss")
+        return self.last(self.metric.worst_column)
 
     @property
     def by_owner(self) -> Spread | None:
@@ -88,6 +88,7 @@ class Group:
 
 
 CONTROLS: Mapping[str, Callable[[Group], Spread | None]] = {
+    "naive": lambda group: group.last("primary_naive"),
     "majority label": lambda group: group.majority,
     "local only": lambda group: group.local,
 }
@@ -109,9 +110,9 @@ def read_groups(grid: Sequence[Cell], folder: Path) -> list[Group]:
 
 
 def common_metric(groups: Sequence[Group]) -> Metric:
-    """Return the metric that all runs have: the accuracy, or the loss where a run has none."""
-    lacking = any(group.runs and group.metric.name == "loss" for group in groups)
-    return Metric(name="loss" if lacking else "accuracy")
+    """Return the metric that all runs have: the primary one where it is the same, else the loss."""
+    metrics = {group.metric for group in groups if group.runs}
+    return metrics.pop() if len(metrics) == 1 else LOSS if metrics else ACCURACY
 
 
 def _circumstances(group: Group) -> str:
@@ -121,13 +122,13 @@ def _circumstances(group: Group) -> str:
 def table(groups: Sequence[Group], target: float | None = None) -> tuple[list[str], list[list[str]]]:
     """Return column names and lines of text: swept values, results, baselines, and the cost of the target.
 
-    The result is the test accuracy, or the test loss where no run has an accuracy. Where runs tell whose samples it is
-    of, there is a column for that, and where a model of all owners is tested on everybody's, one for the mean over the
-    owners.
+    The result is the primary metric, or the test loss where runs have different ones. Where runs tell whose samples it
+    is of, there is a column for that, and where a model of all owners is tested on everybody's, one for the mean over
+    the owners.
     """
     keys = list(groups[0].values)
     metric = common_metric(groups)
-    text = percent if metric.name == "accuracy" else number
+    text = percent if metric.is_rate else number
     read: dict[str, Callable[[Group], str]] = {metric.name: lambda group: text(group.last(metric.column))}
     if any(group.tested_on == "own" or group.by_owner for group in groups):
         read["tested on"] = lambda group: group.tested_on or "–"
@@ -138,7 +139,7 @@ def table(groups: Sequence[Group], target: float | None = None) -> tuple[list[st
     read |= {name: lambda group, control=control: text(control(group)) for name, control in controls.items()}  # type: ignore[misc]
     columns = [*key_titles(keys), *read]
     if target is not None:
-        wanted = f"{target:.0%}" if metric.name == "accuracy" else f"{target:g}"
+        wanted = f"{target:.0%}" if metric.is_rate else f"{target:g}"
         columns += [f"steps to {wanted}", f"MiB to {wanted}"]
     lines = []
     for group in groups:
@@ -164,6 +165,8 @@ def as_data(groups: Sequence[Group], target: float | None = None) -> list[dict[s
         for name, spread in (
             ("accuracy", group.accuracy),
             ("loss", group.last("test_loss")),
+            ("primary", group.last("primary")),
+            ("primary_naive", group.last("primary_naive")),
             (f"owner_{group.metric.name}", group.by_owner),
             ("min_accuracy", group.last("min_accuracy")),
             ("max_loss", group.last("max_loss")),

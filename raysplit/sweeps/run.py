@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysplit.disk import written
-from raysplit.runs.report_page import markdown_table
+from raysplit.runs.report_page import as_text, markdown_table
 from raysplit.sweeps.report import Group, as_data, read_groups, table
 from raysplit.sweeps.sweep import Cell, Train, run_cells
 
@@ -45,7 +45,11 @@ class SweepResult:
         return pa.Table.from_pylist([dict(zip(columns, line, strict=True)) for line in lines])
 
     def __str__(self) -> str:
-        return markdown_table(*table(self.groups, self.target)) + "\n"
+        columns, lines = table(self.groups, self.target)
+        return (
+            markdown_table([as_text(name) for name in columns], [[as_text(cell) for cell in line] for line in lines])
+            + "\n"
+        )
 
 
 def run_sweep(

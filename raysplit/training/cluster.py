@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,12 @@ from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.machines import with_resources
 from raysplit.prediction.pacing import known_work
+from raysplit.registry import few
+from raysplit.runs.records.origin import effects_of
 
 if TYPE_CHECKING:
     from raysplit.cluster.on_ray.cluster import RayCluster
-
+logger = logging.getLogger(__name__)
 
 _MIB = 2**20
 
@@ -81,6 +84,22 @@ def ray_cluster(
         placement_timeout_s=options.placement_timeout_s,
         emulate=emulate,
         links=links,
+    )
+
+
+def tell_shared_memory(experiment: Experiment) -> None:
+    """Log that code of one's own can read the raw samples of all parties in its process, where parties share one."""
+    own = effects_of(experiment.plain).imports
+    if not own or experiment.cluster.sharing == "alone":
+        return
+    alone = "cluster.kind: ray and " if experiment.cluster.kind == "local" else ""
+    level = logging.INFO if experiment.cluster.kind == "local" else logging.WARNING
+    logger.log(
+        level,
+        "this run %s; parties share processes, and code in a process can read the raw samples of every owner there; "
+        "%scluster.sharing: alone gives each party a process of its own",
+        few(own),
+        alone,
     )
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from raysplit.actors.records import RoundContext
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.contract import gather
+from raysplit.models.adapters.gap import relative_gap
 
 
 def divergence(gradients: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
@@ -58,3 +59,20 @@ async def measure_batch_divergence(algorithm: Algorithm, context: RoundContext) 
     gradients = await gather(*[algorithm.handles[name].mean_gradient() for name in context.cohort])
     figures = divergence(gradients, context.weights)
     return {name.replace("divergence", "divergence_batch"): value for name, value in figures.items()}
+
+
+async def measure_lora_gap(algorithm: Algorithm) -> dict[str, float]:
+    """Ask all parties that average what the round's averages of adapters lost; nothing where there are no adapters."""
+    if algorithm.setting.spec.tuning.lora is None:
+        return {}
+    averaging = [p for p in algorithm.parties() if p.role in ("aggregator", "node") and hasattr(p.build, "lora_gap")]
+    handles = [algorithm.handles[party.name] for party in averaging if party.name in algorithm.handles]
+    found = await gather(*[handle.lora_gap() for handle in handles])
+    terms = [(float(gap), float(whole)) for pair in found if pair is not None for gap, whole in [pair]]
+    return {"lora_gap": relative_gap(terms)} if terms else {}
+
+
+async def measure_round(algorithm: Algorithm, context: RoundContext) -> dict[str, Any]:
+    """Measure what a round leaves: the divergence of gradients that owners recorded, and the gap of adapters."""
+    batches = await measure_batch_divergence(algorithm, context) if context.record_gradients else {}
+    return {**batches, **await measure_lora_gap(algorithm)}

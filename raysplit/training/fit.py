@@ -18,6 +18,8 @@ from raysplit.data.inputs import feed
 from raysplit.data.samples import Samples
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
+from raysplit.tasks import Task
+from raysplit.tasks.outputs import answer
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,9 @@ def refuse_unfit_loss(setting: Setting) -> None:
     model = setting.spec.build().eval()
     with torch.no_grad(), keyed_draws(setting.seed):
         outputs = feed(model, x)
+        if isinstance(loss, Task):
+            _try_task(loss, outputs, targets)
+            return
         what = f"training.loss is {name}, the model's outputs are {_shown(outputs)} and the targets {_shown(targets)}"
         if loss is cross_entropy and isinstance(outputs, Tensor) and outputs.ndim > 1:
             _require_classes(outputs.shape[1], setting.spec, what)
@@ -55,6 +60,19 @@ def refuse_unfit_loss(setting: Setting) -> None:
             "if it does not compare samples on purpose, let the model return one number per sample without a dimension",
             what,
         )
+
+
+def _try_task(task: Task, outputs: Any, targets: Any) -> None:
+    """Raise ``ValueError`` where the task cannot compare the model's outputs with the targets of two samples."""
+    output = answer(outputs)
+    try:
+        with torch.enable_grad():
+            task(_with_gradient(output), wire_labels(targets))
+        task.figures(task.sums(output, targets))
+    except Exception as error:
+        raise ValueError(
+            f"task is {task.kind}, the model's outputs are {_shown(output)} and the targets {_shown(targets)}: {error}"
+        ) from error
 
 
 def _broadcasts(loss: Any, outputs: Tensor, targets: Tensor) -> bool:

@@ -21,21 +21,21 @@ from raysplit.experiment.experiment import Experiment
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.runs.callback import Callback, Callbacks
-from raysplit.runs.folder import Row, RunFolder
+from raysplit.runs.folder import DIVERGED, Row, RunFolder
 from raysplit.runs.metric import to_targets
 from raysplit.runs.result import CUT_SHORT, Meter, Result
-from raysplit.runs.rows import Ledger
+from raysplit.runs.rows import Ledger, with_statements
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
-from raysplit.training.divergence import measure_batch_divergence, measure_divergence
+from raysplit.training.controls import Controls
+from raysplit.training.divergence import measure_divergence, measure_round
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
-from raysplit.training.majority import majority_accuracies, majority_row
-from raysplit.training.metrics import evaluation_row, is_best, owner_table, stop_reason, wanted_targets
+from raysplit.training.metrics import is_best, owner_table, stop_reason, task_summary, wanted_targets
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
-from raysplit.training.recovery.recovery import RECOVERABLE, Safety, deployed
+from raysplit.training.recovery.recovery import RECOVERABLE, Safety, closed, deployed
 from raysplit.training.recovery.watch import Watch
 from raysplit.training.writing import begin_folder, merged
 
@@ -91,7 +91,7 @@ async def run(
             loop = _Loop(experiment, algorithm, cluster, safety, members, watch, folder, notify, meter)
             result = await loop.run(start)
         finally:
-            await cluster.close()
+            await closed(cluster)
     except BaseException as error:
         notify.run_failed(error)
         raise
@@ -124,7 +124,7 @@ class _Loop:
         self._ledger = Ledger()
         self._at_cuts = codecs_at_cuts(experiment, algorithm)
         self._states: Mapping[str, Mapping[str, Tensor]] = {}
-        self._majority = majority_accuracies(experiment.setting.owners)
+        self._controls = Controls(experiment)
         self._tested: Tested | None = None
         self._idle = IdleCodecs(experiment.link_rules())
 
@@ -134,7 +134,7 @@ class _Loop:
             while (over := self._over()) is None:
                 await self._attempt(len(self._ledger.rows))
         except BaseException as error:
-            if self._saved(CUT_SHORT) and isinstance(error, ArithmeticError) and (reached := self._reached()):
+            if self._saved(error) and isinstance(error, ArithmeticError) and (reached := self._reached()):
                 error.add_note(reached)
             raise
         self._callbacks.stage_began("write")
@@ -209,17 +209,19 @@ class _Loop:
         rules, algorithm = self._experiment.evaluation, self._algorithm
         measured = rules.divergence_every is not None and round % rules.divergence_every == 0
         divergence = await measure_divergence(algorithm) if measured else {}
+        rate, attempt = algorithm.lr_scale(round), self._safety.attempts
         before, started = await self._cluster.traffic(), time.perf_counter()
-        context = algorithm.context(round, cohort, lr_scale=algorithm.lr_scale(round), attempt=self._safety.attempts)
-        report = await algorithm.round(replace(context, record_gradients=measured))
+        context = await algorithm.weighted(algorithm.context(round, cohort, lr_scale=rate, attempt=attempt))
+        context = replace(context, record_gradients=measured)
+        report = await algorithm.round(context)
         seconds = time.perf_counter() - started
-        moved = difference(await self._cluster.traffic(), before)
+        moved = with_statements(difference(await self._cluster.traffic(), before), round, self._experiment.about_data)
         self._idle.tell(round, moved)
         loads = await self._cluster.party_loads() if self._idle.codes or self._meter is not None else []
         if self._meter is not None:
             self._meter.deployed(algorithm.latecomers())
             self._meter.round_measured(moved, loads)
-        divergence |= await measure_batch_divergence(algorithm, context) if measured else {}
+        divergence |= await measure_round(algorithm, context)
         row = self._ledger.entry(context, report, seconds, moved, loads) | divergence | self._members.row()
         if round == algorithm.num_rounds - 1 or (round + 1) % rules.every == 0:
             row |= await self._evaluate(round)
@@ -231,12 +233,11 @@ class _Loop:
         algorithm, owners = self._algorithm, self._experiment.setting.owners
         at_cuts = self._at_cuts if round >= self._experiment.links.warmup_rounds else None
         models = algorithm.models()
-        self._tested = await evaluated(algorithm, models, owners, at_cuts)
-        row = evaluation_row(self._tested) | majority_row(self._majority, self._tested.by_owner)
+        new_states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
+        self._tested, self._states = await evaluated(algorithm, models, owners, at_cuts), new_states
+        row = self._controls.row(self._tested)
         if at_cuts is not None:
-            plain = evaluation_row(await evaluated(algorithm, models, owners))
-            row |= {f"{key}_uncoded": plain[key] for key in ("test_accuracy", "test_loss") if key in plain}
-        self._states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
+            row |= self._controls.uncoded(await evaluated(algorithm, models, owners))
         return row
 
     def _whole(self, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -252,11 +253,11 @@ class _Loop:
         if "test_loss" in row:
             self._callbacks.evaluated(row)
 
-    def _saved(self, stopped: str) -> bool:
+    def _saved(self, error: BaseException) -> bool:
         """Write the results of a run that an error ends, and return whether the disk took them; the error is raised."""
         try:
             self._callbacks.stage_began("write")
-            self._save(stopped)
+            self._save(DIVERGED if isinstance(error, ArithmeticError) else CUT_SHORT)
         except NotWritten as another:
             logger.error("%s", another)
             return False
@@ -273,6 +274,7 @@ class _Loop:
         summary |= (
             to_targets(self._ledger.rows, wanted_targets(evaluation), evaluation.metric)
             | self._algorithm.summary()
+            | task_summary(self._experiment.setting.task)
             | {"last": self._ledger.rows[-1]}
         )
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
@@ -281,7 +283,7 @@ class _Loop:
         """Return the tables of the algorithm and, where an evaluation was divided by owner, the last one's."""
         if self._tested is None or not self._tested.by_owner:
             return self._algorithm.tables()
-        own = {"owners.parquet": owner_table(self._tested, self._experiment.setting, self._majority)}
+        own = {"owners.parquet": owner_table(self._tested, self._experiment.setting, self._controls.majority)}
         return {**own, **self._algorithm.tables()}
 
     def _write_models(self, folder: RunFolder) -> None:

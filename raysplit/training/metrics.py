@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import pstdev
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -12,35 +14,57 @@ from raysplit.actors.evaluation import Evaluation
 from raysplit.algorithms.setting import Setting
 from raysplit.experiment.rules import EvaluationRules
 from raysplit.runs.folder import table_of
-from raysplit.runs.metric import Metric, primary
+from raysplit.runs.metric import ACCURACY, LOSS, Metric, primary
+from raysplit.tasks import Task
 from raysplit.training.evaluating import Tested
 
 Row = dict[str, Any]
 
 
-def evaluation_row(found: Tested) -> Row:
+def evaluation_row(found: Tested, task: Task | None = None, naive: Mapping[str, float] = MappingProxyType({})) -> Row:
     """Return the columns of an evaluation: the means over the models, whose samples they are of, and the owners'.
+
+    A run with a task has its figures, ``primary`` with its name and direction, and beside it the same figure of a model
+    that ignores its inputs, ``primary_naive``.
 
     Beside ``test_accuracy`` and ``test_loss`` there are, where it is known whose the samples are, the mean, the worst
     and the standard deviation over the owners, each on its own samples: of the accuracy, or of the loss where tasks
     have no class labels.
     """
-    return tested(found.evaluations) | {"tested_on": found.on} | _by_owner(found)
+    row = tested(found.evaluations, task) | {"tested_on": found.on} | _by_owner(found, task)
+    return row | _primary(row, task, naive) if task is not None else row
 
 
-def tested(evaluations: Sequence[Evaluation]) -> Row:
+def _primary(row: Row, task: Task, naive: Mapping[str, float]) -> Row:
+    found: Row = {"primary_metric": task.primary, "primary_better": task.directions[task.primary]}
+    if f"test_{task.primary}" in row:
+        found["primary"] = row[f"test_{task.primary}"]
+    if task.primary in naive:
+        found["primary_naive"] = naive[task.primary]
+    return found | {f"naive_{name}": value for name, value in naive.items() if name in task.directions}
+
+
+def tested(evaluations: Sequence[Evaluation], task: Task | None) -> Row:
     """Return the mean accuracy and loss over the models; with several tasks, the total loss and the loss of each task.
 
     The metrics of a task that several models answer are the means over these models. Where tasks have class labels, the
     accuracy is the mean over the tasks.
     """
+    if task is not None:
+        means = _means([task.figures(evaluation.sums) for evaluation in evaluations])
+        lowest = _lowest([evaluation.accuracy for evaluation in evaluations if evaluation.num_correct is not None])
+        return {f"test_{name}": value for name, value in means.items()} | lowest
     if any(evaluation.task_loss_sums for evaluation in evaluations):
         return _task_row(evaluations)
     accuracies = [evaluation.accuracy for evaluation in evaluations if evaluation.num_correct is not None]
     losses = [evaluation.loss for evaluation in evaluations]
     row = {"test_accuracy": sum(accuracies) / len(accuracies)} if accuracies else {}
     row |= {"test_loss": sum(losses) / len(losses)}
-    return row | ({"min_accuracy": min(accuracies)} if len(accuracies) > 1 else {})
+    return row | _lowest(accuracies)
+
+
+def _lowest(accuracies: Sequence[float]) -> Row:
+    return {"min_accuracy": min(accuracies)} if len(accuracies) > 1 else {}
 
 
 def _task_row(evaluations: Sequence[Evaluation]) -> Row:
@@ -59,19 +83,15 @@ def _means(of_models: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {task: sum(found) / len(found) for task, found in values.items()}
 
 
-def _by_owner(found: Tested) -> Row:
-    rows = [tested(evaluations) for evaluations in found.by_owner.values()]
-    if not rows:
+def _by_owner(found: Tested, task: Task | None) -> Row:
+    rows = [tested(evaluations, task) for evaluations in found.by_owner.values()]
+    metric = primary(rows) if task is None else Metric(name=task.primary, better=task.directions[task.primary])
+    values = [value for row in rows if (value := metric.of(row)) is not None and not math.isnan(value)]
+    if not values:
         return {}
-    metric = primary(rows)
-    values = [value for row in rows if (value := metric.of(row)) is not None]
-    worst = ("min_accuracy", min(values)) if metric.name == "accuracy" else ("max_loss", max(values))
-    return {
-        "owners_tested": len(values),
-        f"owner_{metric.name}": sum(values) / len(values),
-        worst[0]: worst[1],
-        f"owner_{metric.name}_sd": pstdev(values),
-    }
+    worst = min(values) if metric.better == "higher" else max(values)
+    figures = sum(values) / len(values), worst, pstdev(values)
+    return {"owners_tested": len(values), **dict(zip(metric.owner_columns, figures, strict=True))}
 
 
 def owner_table(found: Tested, setting: Setting, majority: Mapping[str, float]) -> pa.Table:
@@ -86,8 +106,21 @@ def owner_table(found: Tested, setting: Setting, majority: Mapping[str, float]) 
     for name, evaluations in found.by_owner.items():
         sizes = {"train_samples": setting.num_samples(name), "test_samples": evaluations[0].num_samples}
         control = {"majority_accuracy": majority[name]} if name in majority else {}
-        rows.append({"owner": name, **sizes, **tested(evaluations), **control})
+        rows.append({"owner": name, **sizes, **tested(evaluations, setting.task), **control})
     return table_of(rows)
+
+
+def task_summary(task: Task | None) -> Row:
+    """Return what the summary keeps of a task: its figures' directions, and the units in which a regression answers."""
+    if task is None:
+        return {}
+    found: Row = {
+        "kind": task.kind,
+        "loss": task.loss,
+        "primary": task.primary,
+        "better": task.directions[task.primary],
+    }
+    return {"task": found | task.units()}
 
 
 def is_best(before: Sequence[Row], row: Row, rules: EvaluationRules) -> bool:
@@ -99,20 +132,22 @@ def is_best(before: Sequence[Row], row: Row, rules: EvaluationRules) -> bool:
 
 def wanted_targets(rules: EvaluationRules) -> list[float]:
     """Return the values of the primary metric for which the summary has steps and bytes, rising."""
-    stops = (rules.target_accuracy, rules.target_loss)
+    stops = (rules.target, rules.target_accuracy, rules.target_loss)
     return sorted({*rules.targets, *(target for target in stops if target is not None)})
 
 
 def stop_reason(rows: Sequence[Row], rules: EvaluationRules) -> str | None:
     """Return why a run should stop before its last round; None where it should not."""
-    metric, accuracy, loss = primary(rows, rules.metric), Metric(name="accuracy"), Metric(name="loss")
+    metric = primary(rows, rules.metric)
     evaluated = [merit for row in rows if (merit := metric.merit(row)) is not None]
     if not evaluated or metric.merit(rows[-1]) is None:
         return None
-    if rules.target_accuracy is not None and accuracy.is_reached(rows[-1], rules.target_accuracy):
+    if rules.target_accuracy is not None and ACCURACY.is_reached(rows[-1], rules.target_accuracy):
         return f"target accuracy {rules.target_accuracy:g} reached"
-    if rules.target_loss is not None and loss.is_reached(rows[-1], rules.target_loss):
+    if rules.target_loss is not None and LOSS.is_reached(rows[-1], rules.target_loss):
         return f"target loss {rules.target_loss:g} reached"
+    if rules.target is not None and metric.is_reached(rows[-1], rules.target):
+        return f"target {metric.name} {rules.target:g} reached"
     patience = rules.patience
     if patience is not None and len(evaluated) > patience and max(evaluated[-patience:]) <= max(evaluated[:-patience]):
         return f"no better {metric.name} in {patience} evaluations"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -28,13 +29,13 @@ from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
 from raysplit.runs.result import Result
-from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options
+from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options, tell_shared_memory
 from raysplit.training.loop import run
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.own_loop import run_to_end
 from raysplit.training.preflight import try_parts
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints, location_of
-from raysplit.training.recovery.recovery import RunStopped
+from raysplit.training.recovery.failures import RunStopped
 from raysplit.training.recovery.start import start_anew, start_of
 from raysplit.training.recovery.watch import RoundOverdue
 
@@ -76,6 +77,7 @@ def train_new(
     with held(folder):
         checkpoints = checkpoints_of(rules, folder)
         written = RunFolder(folder, overwrite=overwrite, clear_others=checkpoints.clear)
+        written.has_checkpoint = partial(_any_of, checkpoints)
         _refuse_used(checkpoints, overwrite=overwrite)
         to_end = partial(run, folder=written, checkpoints=checkpoints)
         try:
@@ -124,6 +126,7 @@ def train_on(
                 logger.warning("what was there is now in %s", folder / start_anew(folder, checkpoints))
             checkpoints.tidy()
             written = RunFolder.reopen(folder, start.rows if start else ())
+            written.has_checkpoint = partial(_any_of, checkpoints)
             return await run(experiment, *given, folder=written, checkpoints=checkpoints, start=start, **more)
 
         return _execute(checked, options, rest, callbacks, keep_ray)
@@ -138,9 +141,18 @@ def _refuse_used(checkpoints: Checkpoints, *, overwrite: bool) -> None:
         )
 
 
+def _any_of(checkpoints: Checkpoints) -> bool:
+    try:
+        return bool(checkpoints.names())
+    except OSError:  # a store elsewhere, which is not asked twice
+        return True
+
+
 def checkpoints_of(rules: ReliabilityRules, folder: Path) -> Checkpoints:
     """Return the checkpoints of the run in a folder."""
-    advice = f"the checkpoints before are whole; make room there, then go on: raysplit resume {folder}"
+    advice = (
+        f"the checkpoints before are whole; make room there, then go on: raysplit resume {shlex.quote(str(folder))}"
+    )
     location = location_of(rules.checkpoint_location, folder)
     return Checkpoints(location, keep_last=rules.keep_last, advice=advice)
 
@@ -194,6 +206,7 @@ def _checked(make: Make, device: str, notify: Callbacks) -> Experiment:
     notify.stage_began("check")
     algorithm = experiment.begin()
     try_parts(checked_parties(algorithm, experiment.setting.spec), algorithm.learners())
+    tell_shared_memory(experiment)
     return experiment
 
 

@@ -15,11 +15,12 @@ import raysplit
 ROOT = Path(raysplit.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
 
-# Of the cluster's files, parties and algorithms see the contract, the clock and their devices alone.
-SEEN_BY_PARTIES = {"contract", "clock", "device", "device_queue"}
+# Of the cluster's files, parties and algorithms see the contract, the forms of what they expect, the clock and devices.
+SEEN_BY_PARTIES = {"contract", "arriving", "clock", "device", "device_queue"}
 MAY_IMPORT_RAY = {
     "cluster/on_ray/places.py",
     "cluster/on_ray/place.py",
+    "cluster/on_ray/answers.py",
     "cluster/on_ray/connect.py",
     "cluster/on_ray/jobs.py",
     "serving/server.py",

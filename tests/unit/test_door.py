@@ -17,7 +17,7 @@ NAMES = {
     *("Algorithm", "Options", "Setting", "Team", "RoundContext", "RoundReport"),
     *("DataOwner", "ComputeNode", "Aggregator", "PartySpec", "gather"),
     *("LocalCluster", "RayCluster", "Samples", "DataSet", "trace", "leaf", "merge"),
-    *("ConfigError", "NonFiniteLoss", "PlaceLost", "__version__"),
+    *("BadValue", "ConfigError", "NonFiniteLoss", "PlaceLost", "__version__"),
 }
 
 

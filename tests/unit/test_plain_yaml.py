@@ -129,3 +129,20 @@ def test_text_at_one_place_is_a_number_at_another() -> None:
 )
 def test_an_option_of_text_is_no_yaml(text: str, value: str | None) -> None:
     assert read_value(text, "an option", Texts(scalar=True)) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["!include /etc/passwd", "!!timestamp 2020-01-01", "!!binary aGk=", "!x y", "!!set z"]
+)
+def test_a_type_of_its_own_is_refused_where_text_is_read_too(value: str) -> None:
+    """``data.name: !include /etc/passwd`` was read as the name ``/etc/passwd``, without a word about the tag."""
+    for document in (f"name: {value}", f"{value.split()[0]} name: b"):
+        with pytest.raises(NotYaml, match="could not determine a constructor"):
+            read(document, "a file", Texts(keys={"name": Texts(scalar=True)}))
+
+
+def test_a_plain_type_is_text_where_text_is_read() -> None:
+    texts = Texts(keys={"name": Texts(scalar=True)})
+    assert [read(f"name: {value}", "a file", texts) for value in ("5", "!!int 5", "true", "<<", "!!str a")] == [
+        {"name": text} for text in ("5", "5", "true", "<<", "a")
+    ]

@@ -15,13 +15,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from raysplit.actors.aggregation import is_finite
 from raysplit.actors.parts.leaves import Tensors, as_tuple, gradients, leaves, untuple
-from raysplit.actors.parts.losses import Loss, loss_values, losses_apart
+from raysplit.actors.parts.losses import Loss, loss_values, losses_apart, num_counted
 from raysplit.actors.parts.part import TrainablePart, on_device
 from raysplit.actors.parts.stage import require_finite
 from raysplit.actors.records import StepId
+from raysplit.cluster.arriving.forms import are_finite
 from raysplit.models.cutting.dropout import dropout_stream
+from raysplit.tasks import Task
+from raysplit.tasks.outputs import as_tensors
 
 ServerForward = Literal["concat", "grad_avg"]
 GradSource = Literal["joint", "per_client"]
@@ -39,9 +41,9 @@ class JointRule:
         grad_source: source of the owners' gradients: the ``joint`` pass, or ``per_client``, a second pass per owner
             with batch statistics of its own rows.
         client_grad_scale: ``per_client_mean`` sends d(own mean loss)/dz; ``giant`` sends d(giant loss)/dz, smaller
-            by the owner's share of the rows.
-        reduction: the loss of the shared part: the mean over all rows, the mean of the owners' mean losses, or their
-            sum.
+            by the owner's share of the counted elements.
+        reduction: the loss of the shared part: the mean over all counted elements (labels, pixels, tokens), the mean
+            of the owners' mean losses, or their sum.
     """
 
     server_forward: ServerForward = "concat"
@@ -57,7 +59,7 @@ class JointResult:
     Attributes:
         losses: the mean loss of each owner, in the order given.
         gradients: the gradient of each owner's smashed data.
-        mass: the number of rows, each counted with its weight.
+        mass: the number of counted elements, each with the weight of its row.
     """
 
     losses: tuple[float, ...]
@@ -67,7 +69,7 @@ class JointResult:
     def require_finite(self, step_ids: Sequence[StepId], zs: Sequence[Tensors]) -> None:
         """Raise `NonFiniteLoss` if a loss is not finite, first for an owner whose smashed data are not finite."""
         if not all(math.isfinite(loss) for loss in self.losses):
-            by_blame = sorted(zip(step_ids, self.losses, zs, strict=True), key=lambda row: is_finite(row[2]))
+            by_blame = sorted(zip(step_ids, self.losses, zs, strict=True), key=lambda row: are_finite(row[2]))
             for step_id, loss, _ in by_blame:
                 require_finite(step_id, loss)
 
@@ -96,20 +98,21 @@ def joint_gradients(
     module = part.module
     part.set_mode()
     rows = [len(as_tuple(z)[0]) for z in zs]
-    masses = [b * weight for b, weight in zip(rows, row_weights or [1.0] * len(rows), strict=True)]
+    counts = [num_counted(loss, y) for y in ys]
+    masses = [count * weight for count, weight in zip(counts, row_weights or [1.0] * len(rows), strict=True)]
     total = sum(masses)
-    weights = [mass / total for mass in masses] if rule.reduction == "sample_mean" else [1.0] * len(rows)
+    weights = [mass / (total or 1) for mass in masses] if rule.reduction == "sample_mean" else [1.0] * len(rows)
     alike = len(set(row_weights)) <= 1
     ys = [on_device(y, part.device) for y in ys]
     one_mean = rule.reduction == "sample_mean" and rule.server_forward == "concat" and alike
     with dropout_stream(stream):
         if rule.server_forward == "grad_avg":
             inputs = [leaves(z, part.device) for z in zs]
-            outputs: list[Any] = [module(*z) for z in inputs]
+            outputs: list[Any] = [part.passes.widened(_plain(part.run(*z), loss)) for z in inputs]
         else:
             columns = zip(*(as_tuple(z) for z in zs), strict=True)
             inputs = [leaves(tuple(_rows(column) for column in columns), part.device)]
-            joined = module(*inputs[0])
+            joined = part.passes.widened(_plain(part.run(*inputs[0]), loss))
             outputs = _split(joined, rows)
     if one_mean:  # one mean over all rows, bit for bit as centralized training; own losses are only reported
         y = _cat(ys)
@@ -118,20 +121,22 @@ def joint_gradients(
         means = [loss(output, y) for output, y in zip(outputs, ys, strict=True)]
         target = torch.stack([w * mean for w, mean in zip(weights, means, strict=True)]).sum()
         losses = loss_values(means)
-    with dropout_stream(stream):  # what is checkpointed computes its forward again
+    with dropout_stream(stream), part.passes.backward(module):
         target.backward()  # type: ignore[no-untyped-call]
     if rule.reduction == "client_mean":
         for parameter in module.parameters():
             if parameter.grad is not None:
                 parameter.grad.div_(len(zs))
-    if rule.grad_source == "per_client":
+    if not part.input_gradients:  # nothing is trained in front
+        sent: list[Tensors] = [()] * len(zs)
+    elif rule.grad_source == "per_client":
         sent = _own_gradients(part, zs, ys, loss, stream=stream)
         if rule.client_grad_scale == "giant":
             sent = [_scaled(g, w) for g, w in zip(sent, weights, strict=True)]
     else:
         sent = _split(gradients(inputs[0]), rows) if len(inputs) == 1 else [gradients(z) for z in inputs]
         if rule.client_grad_scale == "per_client_mean":
-            sent = [_scaled(g, 1.0 / w) for g, w in zip(sent, weights, strict=True)]
+            sent = [_scaled(g, 1.0 / w if w else 0.0) for g, w in zip(sent, weights, strict=True)]
     return JointResult(losses=tuple(losses), gradients=tuple(sent), mass=total)
 
 
@@ -144,12 +149,17 @@ def _own_gradients(
     for z, y in zip(zs, ys, strict=True):
         own = leaves(z, part.device)
         with dropout_stream(stream):
-            value = loss(part.module(*own), y)
+            value = loss(part.passes.widened(part.run(*own)), y)
             torch.autograd.grad(value, [v for v in own if v.requires_grad], allow_unused=True)
         sent.append(gradients(own))
     for name, buffer in part.module.named_buffers():
         buffer.copy_(buffers[name])
     return sent
+
+
+def _plain(outputs: Any, loss: Loss) -> Any:
+    """Return what a model made as tensors by name, where the loss is a task, which knows the answer among them."""
+    return as_tensors(outputs) if isinstance(loss, Task) else outputs
 
 
 def _rows(pieces: Sequence[Tensor]) -> Tensor:

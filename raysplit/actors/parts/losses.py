@@ -16,7 +16,8 @@ from raysplit.actors.parts.own_loss import own_loss
 from raysplit.data.labels import NO_LABEL
 from raysplit.models.classifier import losses as joint
 from raysplit.models.dense.losses import TASKS, task_losses
-from raysplit.registry import resolve
+from raysplit.registry import a_function, resolve
+from raysplit.tasks import Task
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -52,6 +53,18 @@ def losses_apart(loss: Loss, joined: Any, y: Any, outputs: Sequence[Any], ys: Se
     ends = [0, *accumulate(len(own) for own in ys)]
     means = [(sum(by_sample[i:j]), sum(has_label[i:j])) for i, j in pairwise(ends)]
     return [total / count if count else math.nan for total, count in means]
+
+
+def num_counted(loss: Loss, y: Any) -> int:
+    """Return the number of elements of a batch over which the loss is a mean: samples, pixels, tokens or numbers.
+
+    A sample without a class label is not counted; with a loss of one's own, or several targets, every sample is.
+    """
+    if isinstance(loss, Task):
+        return loss.count(y)
+    if loss is cross_entropy and isinstance(y, Tensor):
+        return int((y != NO_LABEL).sum())
+    return len(y if isinstance(y, Tensor) else next(iter(y.values())))
 
 
 def loss_values(losses: Sequence[Tensor]) -> list[float]:
@@ -104,15 +117,18 @@ def _require_single(name: str, output: Any, y: Any) -> None:
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "task_sum": task_sum}
 
 
-def resolve_loss(name: str) -> Loss:
-    """Return a loss function by its name or import path. Raises ``ValueError`` if there is none.
+def resolve_loss(name: str | Task) -> Loss:
+    """Return a loss function by its name or import path; a task is its own. Raises ``ValueError`` if there is none.
 
     A loss of one's own receives class labels and other whole numbers as int64, which torch's functions take, and what
     it returns is checked.
     """
+    if isinstance(name, Task):
+        return name
     loss: Loss = resolve("loss", name, LOSSES)
     if name in LOSSES:
         return loss
+    a_function("loss", name, loss, "the model's outputs and the targets")
 
     @wraps(loss)
     def with_usual_types(outputs: Any, y: Any) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
@@ -35,6 +36,31 @@ def _classes() -> dict[str, type[torch.optim.Optimizer]]:
     }
 
 
+OWN_RATE = "own_lr"
+"""Key of a group of parameters with a learning rate of its own, in the optimizer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Weights that are trained with other numbers than the rest.
+
+    Attributes:
+        match: pattern over names of weights of the whole model, with ``*`` and ``?``.
+        lr: their learning rate; None takes the optimizer's.
+        weight_decay: their weight decay; None takes the optimizer's.
+    """
+
+    match: str
+    lr: float | None = None
+    weight_decay: float | None = None
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The arguments of the group."""
+        rate = {} if self.lr is None else {"lr": self.lr, OWN_RATE: self.lr}
+        return rate | ({} if self.weight_decay is None else {"weight_decay": self.weight_decay})
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
     """An optimizer and its arguments.
@@ -43,6 +69,7 @@ class OptimizerSpec:
         name: name of a class of ``torch.optim``, in lower case.
         lr: learning rate.
         options: further arguments, such as ``momentum`` and ``weight_decay``.
+        groups: groups of weights with other numbers; a weight belongs to the first that matches its name.
 
     Raises:
         ValueError: for an unknown name, a negative learning rate, or arguments that the class does not take.
@@ -51,6 +78,7 @@ class OptimizerSpec:
     name: str = "sgd"
     lr: float = 0.01
     options: Mapping[str, Any] = field(default_factory=dict)
+    groups: tuple[ParameterGroup, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name in _UNFIT:
@@ -63,6 +91,8 @@ class OptimizerSpec:
             raise ValueError(f"a learning rate must be at least 0, got {self.lr}")
         checked = checked_options(_classes()[self.name], self.options, name=self.name, given=("params", "lr"))
         object.__setattr__(self, "options", checked)
+        if any(group.weight_decay is not None for group in self.groups):
+            checked_options(_classes()[self.name], {"weight_decay": 0.0}, name=self.name, given=("params", "lr"))
         if self.options or self.name != "sgd":  # torch's first optimizer takes a second
             self._try()  # wrong options fail here, not in a remote process
 
@@ -82,7 +112,21 @@ class OptimizerSpec:
 
     def build(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer | None:
         """Build the optimizer for these parameters; None if none of them requires a gradient."""
-        trained = [p for p in parameters if p.requires_grad]
+        return self._built([p for p in parameters if p.requires_grad])
+
+    def build_for(self, module: torch.nn.Module) -> torch.optim.Optimizer | None:
+        """Build the optimizer for the weights of a module, in their groups; None if it has none to train."""
+        if not self.groups:
+            return self.build(module.parameters())
+        members: dict[ParameterGroup | None, list[torch.Tensor]] = {group: [] for group in (None, *self.groups)}
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                group = next((group for group in self.groups if fnmatchcase(name, group.match)), None)
+                members[group].append(parameter)
+        found = [{"params": own, **(group.options if group else {})} for group, own in members.items() if own]
+        return self._built(found)
+
+    def _built(self, trained: list[Any]) -> torch.optim.Optimizer | None:
         if not trained:
             return None
         try:

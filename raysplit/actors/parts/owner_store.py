@@ -1,10 +1,11 @@
 """A store for the parts of thousands of logical owners in one process, of which only a limited number are live.
 
 An owner that has not computed yet costs only its shard; its parts are built when it first computes. If more owners than
-a limit have live parts, those of the one that has been idle longest are packed: their tensors are kept, in memory up to
-a limit and in an unnamed file beyond it, and the module (hundreds of Python objects) is reused by the next owner that
-needs one of this kind. Packing and unpacking change no bit, so results depend neither on the limits nor on the
-assignment of owners to processes.
+a limit have live parts, those of the one that computed last are packed: their tensors are kept, in memory up to a limit
+and in an unnamed file beyond it, and the module (hundreds of Python objects, still in the processor's cache) is reused
+by the next owner that needs one of this kind. Owners compute in the same order round after round, so the one that has
+been idle longest is the one that is needed first. Packing and unpacking change no bit, so results depend neither on the
+limits nor on the assignment of owners to processes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from raysplit.actors.parts.part import PackedPart
+from raysplit.actors.parts.packed import PackedPart
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.cluster.device import Device
 from raysplit.disk import SpillFile
@@ -141,14 +142,14 @@ class OwnerStore:
         self.make_room()
 
     def make_room(self) -> None:
-        """Pack the parts of the longest idle owners until the limit is kept, or all others are busy."""
+        """Pack the parts of the owners that became idle last until the limit is kept, or all others are busy."""
         self._forget_those_gone()
         excess = len(self._at_hand) - self.max_at_hand
         if excess <= 0:
             return
         present = [(key, ref()) for key, ref in self._at_hand.items()]
         idle = [(key, parts) for key, parts in present if parts is not None and not parts.is_busy]
-        for key, parts in idle[:-1][:excess]:  # the caller may be using the latest
+        for key, parts in idle[-1 - excess : -1]:  # the caller may be using the latest
             del self._at_hand[key]
             self._pack(key, parts)
 

@@ -6,20 +6,25 @@ rule: a part's backward pass is the vector-Jacobian product with the gradient th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from raysplit.actors.parts.leaves import Tensors, as_tuple, gradients, leaves, untuple
 from raysplit.actors.parts.losses import Loss
-from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.optim import OWN_RATE, OptimizerSpec
+from raysplit.actors.parts.packed import PackedPart, fill, is_on, kept_tensors
+from raysplit.actors.steps.clip import scale_gradients, trained_parameters
+from raysplit.actors.steps.passes import Passes
+from raysplit.actors.steps.rules import StepRules
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
-from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.models.optimizer_step import load_optimizer, use_up_gradients
+from raysplit.models.state_entries import names_of, parameters_of
 
 Received = Tensors | Mapping[str, Tensor]
 """The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
@@ -31,25 +36,6 @@ def on_device(value: Any, device: torch.device | str) -> Any:
     return value.to(device) if isinstance(value, Tensor) else {k: v.to(device) for k, v in value.items()}
 
 
-class PackedPart(NamedTuple):
-    """The content of a part between two rounds, without its module; tensors are copies in main memory.
-
-    Attributes:
-        tensors: all parameters and buffers in the module's order.
-        optimizer: the optimizer's state; None for a part without trainable weights.
-    """
-
-    tensors: list[Tensor]
-    optimizer: dict[str, Any] | None
-
-    @property
-    def num_bytes(self) -> int:
-        """The size of all tensors."""
-        states = (self.optimizer or {}).get("state", {}).values()
-        own = [value for state in states for value in state.values() if isinstance(value, Tensor)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in [*self.tensors, *own])
-
-
 class TrainablePart:
     """One part of a model with its optimizer.
 
@@ -59,6 +45,7 @@ class TrainablePart:
         input_gradients: whether to compute the gradients of the inputs, which the first part does not need.
         proximal_mu: weight mu of the term mu * (weight - weight at the last load), which is added to every gradient
             (FedProx, Li et al. 2020, arXiv 1812.06127).
+        rules: further rules of its steps.
         device: torch device of the computation.
 
     Attributes:
@@ -73,14 +60,16 @@ class TrainablePart:
         *,
         input_gradients: bool = True,
         proximal_mu: float = 0.0,
+        rules: StepRules | None = None,
         device: str = "cpu",
     ) -> None:
         self.module = module.to(device)
+        self.passes = Passes(rules or StepRules(), device)
         self.device = device
         self.input_gradients = input_gradients
         self.proximal_mu = proximal_mu
         self._spec = optimizer
-        self._lr_scale = 1.0
+        self._lr_scale = self._step_scale = 1.0
         self._optimizer: torch.optim.Optimizer | None = None
         self._stream = 0
         self._inputs: tuple[Tensor, ...] = ()
@@ -99,26 +88,34 @@ class TrainablePart:
 
     def backward(self, g: Tensors) -> Tensors:
         """Accumulate the gradients of the parameters, which `step` applies, and return those of the inputs."""
-        given = zip(self._outputs, as_tuple(g), strict=True)
+        given = zip(self._outputs, as_tuple(g), strict=True) if as_tuple(g) else ()  # none for a frozen part
         pairs = [(output, d.to(self.device)) for output, d in given if output.requires_grad]
         if pairs:
-            with dropout_stream(self._stream):  # what is checkpointed computes its forward again
+            with dropout_stream(self._stream), self.passes.backward(self.module):
                 torch.autograd.backward([output for output, _ in pairs], [d for _, d in pairs])
         return self._take_input_gradients()
 
-    def loss_gradient(self, z: Received, y: Any, loss: Loss, *, stream: int) -> tuple[float, Tensors]:
+    def loss_gradient(
+        self, z: Received, y: Any, loss: Loss, *, stream: int, share: float = 1.0
+    ) -> tuple[float, Tensors]:
         """Run forward, loss and backward in one, and return the loss and the gradients of the inputs.
 
-        A part with several heads may return a mapping from task to output, which the loss receives unchanged.
+        A part with several heads may return a mapping from task to output, which the loss receives unchanged. Of a
+        micro-batch, the gradients are those of the loss times its ``share`` of the targets of the step.
         """
         self._compute(z, stream)
-        value = loss(untuple(self._outputs), on_device(y, self.device))
-        with dropout_stream(stream):
-            value.backward()  # type: ignore[no-untyped-call]
+        value = loss(self.passes.widened(untuple(self._outputs)), on_device(y, self.device))
+        target = value if share == 1.0 else value * share
+        with dropout_stream(stream), self.passes.backward(self.module):
+            target.backward()  # type: ignore[no-untyped-call]
         return float(value.detach()), self._take_input_gradients()
 
-    def step(self) -> None:
-        """Apply the accumulated gradients and clear them."""
+    def run(self, *inputs: Tensor, **named: Tensor) -> Any:
+        """Run the module forward by the rules of its steps."""
+        return self.passes.forward(self.module, *inputs, **named)
+
+    def step(self, clip: Callable[[list[nn.Parameter]], Tensor] | None = None) -> None:
+        """Apply the accumulated gradients, multiplied by what ``clip`` returns for the weights, and clear them."""
         if self.frozen:
             self.module.zero_grad()
         if self._optimizer is None or self.frozen:
@@ -127,6 +124,9 @@ class TrainablePart:
             self._add_proximal_term()
         if self.before_step is not None:
             self.before_step()
+        if clip is not None:
+            trained = trained_parameters(self.module)
+            scale_gradients(trained, clip(trained))
         use_up_gradients(self._optimizer)
 
     def predict(self, z: Received) -> Tensors:
@@ -148,7 +148,7 @@ class TrainablePart:
             self._inputs = tuple([v.detach().to(self.device) for v in as_tuple(z)])
         self._stream = stream
         with dropout_stream(stream):
-            self._outputs = as_tuple(self.module(*self._inputs, **named))
+            self._outputs = as_tuple(self.run(*self._inputs, **named))
 
     def set_mode(self) -> None:
         """Set the module to training mode, or to evaluation mode while this part is frozen."""
@@ -161,7 +161,7 @@ class TrainablePart:
         return taken
 
     def _add_proximal_term(self) -> None:
-        for parameter, anchor in zip(self.module.parameters(), self._anchor, strict=True):
+        for parameter, anchor in zip(trained_parameters(self.module), self._anchor, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach() - anchor, alpha=self.proximal_mu)
 
@@ -178,8 +178,17 @@ class TrainablePart:
         return self._optimizer is not None and any(self._optimizer.state.values())
 
     @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The outputs of the batch in flight; none without one."""
+        return self._outputs
+
+    @property
     def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.module.parameters())
+        return sum(p.numel() for p in parameters_of(self.module))
+
+    def names(self) -> list[str]:
+        """Return the names of all weights and buffers, frozen ones too."""
+        return names_of(self.module)
 
     def weights(self) -> dict[str, Tensor]:
         """Copy what is trained, and buffers, to main memory, under the names of the whole model."""
@@ -195,19 +204,37 @@ class TrainablePart:
             }
         load_trained(self.module, state)
         if self.proximal_mu:
-            self._anchor = [p.detach().clone() for p in self.module.parameters()]
+            self._anchor = [p.detach().clone() for p in trained_parameters(self.module)]
 
     def restart_optimizer(self) -> None:
         """Discard the optimizer's state, such as momentum."""
-        self._optimizer = self._spec.build(self.module.parameters())
+        if self._optimizer is not None and not self.has_optimizer_state and self._optimizes(self.module):
+            self._optimizer.state.clear()  # accesses of the state have left empty entries
+        else:
+            self._optimizer = self._spec.build_for(self.module)
         self.scale_learning_rate(self._lr_scale)
+
+    def _optimizes(self, module: nn.Module) -> bool:
+        """Whether the present optimizer is the one that would be built for a module."""
+        assert self._optimizer is not None
+        held = [p for group in self._optimizer.param_groups for p in group["params"]]
+        wanted = [p for p in parameters_of(module) if p.requires_grad]
+        return len(held) == len(wanted) and all(a is b for a, b in zip(held, wanted, strict=True))
 
     def scale_learning_rate(self, factor: float) -> None:
         """Set the learning rate to the configured one times the factor of the round's schedule."""
         self._lr_scale = factor
+        self._set_rates()
+
+    def scale_step(self, factor: float) -> None:
+        """Set the factor of the next step, which multiplies that of the round."""
+        self._step_scale = factor
+        self._set_rates()
+
+    def _set_rates(self) -> None:
         if self._optimizer is not None:
             for group in self._optimizer.param_groups:
-                group["lr"] = self._spec.lr * factor
+                group["lr"] = group.get(OWN_RATE, self._spec.lr) * self._lr_scale * self._step_scale
 
     def set_learning_rate(self, rate: float) -> None:
         """Replace the configured learning rate, which the round's schedule still multiplies."""
@@ -231,38 +258,29 @@ class TrainablePart:
 
     def _load_optimizer(self, state: Mapping[str, Any]) -> None:
         if self._optimizer is not None:
-            self._optimizer.load_state_dict(deepcopy(dict(state)))  # without the copy, torch aliases the tensors
+            load_optimizer(self._optimizer, state)
 
     def pack(self) -> PackedPart:
         """Release the module, between rounds only; call `unpack` before any other use."""
-        optimizer = self._optimizer_state() if self._optimizer is not None else None
-        tensors = [tensor.detach().to("cpu", copy=True) for tensor in _tensors(self.module)]
+        optimizer = self._optimizer_state() if self.has_optimizer_state else None
+        tensors = [tensor.detach().to("cpu", copy=True) for tensor in kept_tensors(self.module)]
         self.abandon()
         del self.module, self._optimizer
         return PackedPart(tensors=tensors, optimizer=optimizer)
 
     def unpack(self, module: nn.Module, packed: PackedPart) -> None:
         """Restore the state before `pack`, bit for bit, in a module of the same kind with any weights."""
-        self.module = module.to(self.device)
+        self.module = module if is_on(module, self.device) else module.to(self.device)
         fill(self.module, packed.tensors)
-        self._optimizer = self._spec.build(self.module.parameters())
+        self._optimizer = self._spec.build_for(self.module)
         if packed.optimizer is not None:
             self._load_optimizer(packed.optimizer)
+        else:
+            self.scale_learning_rate(self._lr_scale)
 
     def abandon(self) -> None:
         """Discard the batch in flight, gradients that were not applied, and `before_step`."""
         self._inputs = self._outputs = ()
         self.before_step = None
-        for parameter in self.module.parameters():
+        for parameter in parameters_of(self.module):
             parameter.grad = None
-
-
-def fill(module: nn.Module, tensors: Sequence[Tensor]) -> None:
-    """Copy values into all parameters and buffers of a module, in its order."""
-    with torch.no_grad():
-        for own, value in zip(_tensors(module), tensors, strict=True):
-            own.copy_(value)
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]

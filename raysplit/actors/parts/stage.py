@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from raysplit.actors.parts.leaves import Tensors
-from raysplit.actors.parts.losses import Loss
+from raysplit.actors.parts.losses import Loss, num_counted
 from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.actors.parts.part import BufferPolicy, Received, TrainablePart, fill
+from raysplit.actors.parts.packed import fill, kept_tensors
+from raysplit.actors.parts.part import BufferPolicy, Received, TrainablePart
 from raysplit.actors.records import NonFiniteLoss, StepId
+from raysplit.actors.steps.clip import coefficient, in_model_order, norms_of, own_coefficient, trained_parameters
+from raysplit.actors.steps.rules import StepRules
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
+from raysplit.models.frozen import share_frozen
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
 
@@ -34,7 +38,9 @@ class PartRecipe:
         proximal_mu: weight of FedProx's proximal term; see `TrainablePart`.
         seed: seed of the dropout masks, which are also keyed by owner, round, step and module.
         buffers: whether loading an average replaces batch-norm statistics (``average``) or not (``local``).
+        rules: further rules of its steps.
         device: torch device, ``cpu`` or ``cuda``.
+        most_rows: the largest number of samples of a batch; None sets no limit.
     """
 
     spec: ModelSpec
@@ -44,11 +50,15 @@ class PartRecipe:
     proximal_mu: float = 0.0
     seed: int = 0
     buffers: BufferPolicy = "average"
+    rules: StepRules = field(default_factory=StepRules)
     device: str = "cpu"
+    most_rows: int | None = None
 
     def module(self) -> nn.Module:
-        """Build a module of this part, with the run's initial weights."""
-        return self.spec.parts(self.cuts)[self.index]
+        """Build a module of this part, with the run's initial weights; frozen ones are those of the process."""
+        module = self.spec.parts(self.cuts)[self.index]
+        share_frozen(module, self.spec.frozen_parameters(self.device))
+        return module
 
     def build(self, device: Device) -> Stage:
         """Build the part on a device that orders its work."""
@@ -63,8 +73,9 @@ class PartRecipe:
         part = TrainablePart(
             module,
             self.optimizer,
-            input_gradients=self.index > 0,  # part 0 receives the data
+            input_gradients=is_trained_before(self.spec, self.cuts, self.index),
             proximal_mu=self.proximal_mu,
+            rules=self.rules,
             device=self.device,
         )
         return Stage(part, device, self)
@@ -72,9 +83,14 @@ class PartRecipe:
 
 @lru_cache(maxsize=8)
 def initial_tensors(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> list[Tensor]:
-    """Return all initial parameters and buffers of a part. They are cached: never write to them."""
-    module = spec.parts(cuts)[index]
-    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+    """Return the initial trained parameters and the buffers of a part. They are cached: never write to them."""
+    return [tensor.detach() for tensor in kept_tensors(spec.parts(cuts)[index])]
+
+
+@lru_cache(maxsize=64)
+def is_trained_before(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> bool:
+    """Whether any part in front of a part is trained, so that the gradient of its inputs is needed."""
+    return any(p.requires_grad for part in spec.parts(cuts)[:index] for p in part.parameters())
 
 
 class Stage:
@@ -98,9 +114,60 @@ class Stage:
         """
         return self.compute("backward", step_id, lambda: self.part.backward(g))
 
-    def update(self, step_id: StepId) -> Awaitable[None]:
-        """Apply the accumulated gradients: one step of the optimizer."""
-        return self.compute("update", step_id, self.part.step)
+    @property
+    def index(self) -> int:
+        """The number of the part."""
+        return self._recipe.index
+
+    @property
+    def exchanges_norms(self) -> bool:
+        """Whether a step needs a factor from the norms of all parts (see `raysplit.actors.steps.exchange`)."""
+        clip = self._recipe.rules.clip
+        return clip is not None and clip.scope == "model" and bool(self._recipe.cuts)
+
+    async def norms(self, step_id: StepId) -> Tensor:
+        """Return the norms [T] of the gradients of the T trained weights."""
+        module = self.part.module
+        found: Tensor = await self.compute("update", step_id, lambda: norms_of(trained_parameters(module)), batches=0)
+        return found
+
+    def coefficient(self, step_id: StepId, norms: Mapping[int, Tensor]) -> Tensor:
+        """Return the factor [] on the gradients of a step, from the norms of all parts by their number.
+
+        Raises:
+            NonFiniteNorm: if the norm of the model is NaN or infinite.
+        """
+        clip, recipe = self._recipe.rules.clip, self._recipe
+        assert clip is not None
+        return coefficient(step_id, in_model_order(recipe.spec, recipe.cuts, norms), clip.norm)
+
+    def update(self, step_id: StepId, factor: Tensor | None = None) -> Awaitable[None]:
+        """Apply the accumulated gradients: one step of the optimizer, unless micro-batches of the step follow.
+
+        Args:
+            step_id: the owner's step.
+            factor: the factor [] on the gradients of parts that are clipped together.
+
+        Raises:
+            NonFiniteNorm: if gradients are to be clipped whose norm is NaN or infinite.
+        """
+        if not step_id.is_last:
+            return _nothing()
+        rules = self._recipe.rules
+        if rules == StepRules():
+            return self.compute("update", step_id, self.part.step)
+        return self.compute("update", step_id, lambda: self._step(step_id, rules, factor))
+
+    def _step(self, step_id: StepId, rules: StepRules, factor: Tensor | None) -> None:
+        clip: Callable[[list[nn.Parameter]], Tensor] | None = None
+        if factor is not None:
+            clip = lambda _: factor  # noqa: E731
+        elif rules.clip is not None:
+            assert not self.exchanges_norms, "the factor comes from the norms of all parts"
+            clip = partial(own_coefficient, step_id, rules.clip.norm)
+        if rules.rates is not None:
+            self.part.scale_step(rules.rates.factor(step_id.round, step_id.step))
+        self.part.step(clip)
 
     async def loss_gradient(self, step_id: StepId, z: Received, y: Any, loss: Loss) -> tuple[float, Tensors]:
         """Run the last part forward and backward; return the mean loss of the batch and the gradient of ``z`` [B, ...].
@@ -108,9 +175,9 @@ class Stage:
         Raises:
             NonFiniteLoss: if the loss is NaN or infinite.
         """
-        value, g = await self.compute(
-            "loss", step_id, lambda: self.part.loss_gradient(z, y, loss, stream=self._stream(step_id)), with_loss=loss
-        )
+        share = num_counted(loss, y) / step_id.counted if step_id.counted else 1.0
+        computing = partial(self.part.loss_gradient, z, y, loss, stream=self._stream(step_id), share=share)
+        value, g = await self.compute("loss", step_id, computing, with_loss=loss)
         return require_finite(step_id, value), g
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
@@ -146,6 +213,10 @@ class Stage:
                 return compute()
 
         return self._device.run(work, keyed)
+
+
+async def _nothing() -> None:
+    """Do nothing, where an update is awaited that does not come yet."""
 
 
 def require_finite(step_id: StepId, loss: float) -> float:

@@ -44,6 +44,7 @@ class FedAvg(Algorithm):
     title = "FedAvg"
     comes_and_goes = True
     works_apart = True
+    clips_models = True
     unused = NO_NODE
 
     def set_up(self, setting: Setting) -> None:

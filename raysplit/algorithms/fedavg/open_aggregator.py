@@ -16,7 +16,8 @@ from torch import Tensor
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.records import RoundContext, StaleCall
 from raysplit.actors.verbs import AggregatorHandle
-from raysplit.cluster.contract import Promise
+from raysplit.cluster.arriving.forms import refused
+from raysplit.cluster.contract import Promise, current_caller, original
 from raysplit.schedulers.cohort import CohortRules, Gathering
 
 
@@ -67,7 +68,10 @@ class OpenAggregator(Aggregator):
 
     async def submit(self, context: RoundContext, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
         """Submit an owner's state. A late one raises no error: it is dropped or merged by the rules."""
-        update = {key: value for state in states for key, value in state.items()}
+        caller = original(current_caller.get())
+        if caller != owner and caller in context:
+            raise refused(caller, self.name, f"an update in the name of {owner}", context)
+        update = self._joined(owner, context, states)
         self._rules.check(owner, context.round, update, self._current)
         now, closed = self._context, self._closed
         if now is None or closed is None or context.attempt != now.attempt or context.round > now.round:

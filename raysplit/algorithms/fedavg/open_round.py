@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysplit.actors.records import OwnerReport, RoundContext
+from raysplit.actors.records import BadValue, OwnerReport, RoundContext
 from raysplit.actors.verbs import OwnerHandle
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregatorHandle
-from raysplit.cluster.contract import Promise, gather, value_of
+from raysplit.cluster.contract import Promise, gather, original, value_of
 from raysplit.schedulers.cohort import CohortRules
 
 
@@ -72,8 +72,10 @@ async def _without_failed(
 ) -> None:
     """Raise an owner's error only if the round cannot continue without it."""
     await asyncio.wait([wait])
-    if wait.cancelled() or wait.exception() is None:
+    if wait.cancelled() or (error := wait.exception()) is None:
         return
+    if isinstance(error, BadValue) and original(error.sender) != owner:
+        raise error  # the owner has got a bad value, and is not to blame for it
     if not await aggregator.lose(context, owner):
         wait.result()
 

@@ -25,6 +25,7 @@ class LocalOnly(Algorithm):
     name = "local"
     title = "Local only"
     round_is_report = True
+    clips_models = True
     unused = {**NO_NODE, **NO_AVERAGE, **OWN_STATISTICS, **NO_COMMON_MODEL}
 
     def parties(self) -> list[PartySpec]:

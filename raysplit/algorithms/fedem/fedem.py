@@ -11,9 +11,10 @@ and the server averages each learner by data size. One learner is FedAvg, bit fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,8 @@ from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE
+from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE, OWN_PASSES
+from raysplit.cluster.arriving.forms import Expected
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.data.inputs import feed
 from raysplit.models.classifier.spec import ClassifierSpec
@@ -80,6 +82,17 @@ def mixture_in(part: TrainablePart) -> Mixture:
     return part.module
 
 
+class MixtureOwner(DataOwner):
+    """An owner whose mixing weights stay with it."""
+
+    may_rest: ClassVar[bool] = True
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Expect the learners without mixing weights."""
+        found = super().expects(content, given)
+        return found._replace(required=[name for name in found.required if name != MIXTURE])
+
+
 class FedEMOptions(Options):
     """Options of FedEM."""
 
@@ -93,7 +106,8 @@ class FedEM(Algorithm):
     name = "fedem"
     can_be_simulated = False
     title = "FedEM"
-    unused = {**NO_NODE, **NO_COMMON_MODEL}
+    unused = {**NO_NODE, **NO_COMMON_MODEL, **OWN_PASSES}
+    owner_type = MixtureOwner
     losses = ("cross_entropy",)  # samples are weighted by their likelihood
     options_type: ClassVar[type[Options]] = FedEMOptions
 

@@ -7,7 +7,7 @@ decoders from the aggregator of an earlier one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from raysplit.actors.aggregation import UpdateRules
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.records import RoundContext
 from raysplit.actors.verbs import AggregatorHandle, Weights
+from raysplit.cluster.arriving.forms import Expected, refused
 from raysplit.cluster.contract import Given, Promise
 from raysplit.models.dense.net import decoder_state, encoder_state, group_state
 from raysplit.models.dense.spec import MultiTaskSpec
@@ -41,6 +42,12 @@ class GroupAggregator(Aggregator):
     def __init__(self, *, name: str, spec: MultiTaskSpec, rules: UpdateRules) -> None:
         super().__init__(name=name, state=spec.build().state_dict(), rules=rules)
         self._affinities: dict[str, Affinity] = {}
+        self._tasks = spec.tasks
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Expect weights like the latest average, or those of any group whose tasks it inherits."""
+        found = super().expects(content, given)
+        return found._replace(others=True, required=()) if "decoders" in given else found
 
     def begin(self, context: RoundContext) -> None:
         super().begin(context)
@@ -50,6 +57,8 @@ class GroupAggregator(Aggregator):
         self, context: RoundContext, owner: str, state: Mapping[str, Tensor], affinity: Affinity
     ) -> None:
         """Submit an owner's weights together with the affinities that it measured in this round."""
+        if not isinstance(affinity, Affinity) or affinity.tasks != self._tasks:
+            raise refused(owner, self.name, f"affinities of other tasks than {', '.join(self._tasks)}", context)
         await self.submit(context, owner, state)
         self._affinities[owner] = affinity
 

@@ -19,6 +19,8 @@ from raysplit.algorithms.mas.affinity import AffinityRule
 from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
 from raysplit.algorithms.mas.rounds import train_and_measure
 from raysplit.algorithms.setting import Options, Setting
+from raysplit.cluster.arriving.forms import refused
+from raysplit.cluster.contract import COORDINATOR
 from raysplit.schedulers.grouping.files import HISTORY_FILE, history_table
 from raysplit.schedulers.grouping.scores import Affinity, mean_affinity
 
@@ -71,6 +73,10 @@ class MeasuringTraining(GroupTraining):
         means = []
         for group in self.groups:
             measured = await group.aggregator.affinities(context)
+            tasks = [getattr(affinity, "tasks", None) for affinity in getattr(measured, "values", tuple)()]
+            if tuple(measured) != context.cohort or any(found != group.tasks for found in tasks):
+                what = f"affinities that are not those of {', '.join(group.tasks)}, measured by the owners of the round"
+                raise refused(group.aggregator.name, COORDINATOR, what, context)
             means.append(mean_affinity(measured.values()))
             self._by_owner += [
                 {"round": context.round, "owner": owner, "source": source, "recipient": recipient, "value": value}

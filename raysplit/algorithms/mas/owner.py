@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from raysplit.actors.data_owner import Batch, DataOwner, Program
+from raysplit.actors.expecting.forms import part_weights
 from raysplit.actors.parts.part import on_device
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundContext, StepId
@@ -21,6 +22,7 @@ from raysplit.actors.verbs import PartyHandle, Weights
 from raysplit.algorithms.mas.affinity import AffinityRule, measure
 from raysplit.algorithms.mas.metered_device import MeteredDevice, processor_time
 from raysplit.algorithms.mas.phase import label_of
+from raysplit.cluster.arriving.forms import ANYTHING, Expected
 from raysplit.cluster.contract import Given, Promise
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining
@@ -145,6 +147,11 @@ class MultiTaskOwner:
         self._device = device or Inline()
         self._learners: dict[str, GroupLearner] = {}  # by the label of the group
         self._loaded: dict[str, Mapping[str, Any]] = {}  # restored states of learners that are not built yet
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Expect the weights of the group's model."""
+        recipe = given.get("recipe")
+        return part_weights(recipe) if content == "weights" and recipe is not None else ANYTHING
 
     async def train(
         self, recipe: PartRecipe, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor]

@@ -17,9 +17,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from raysplit.actors.data_owner import Batch, DataOwner, Program
+from raysplit.actors.expecting.forms import trained_names
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext, StepId
 from raysplit.actors.routed_node import RoutedNode, RoutedNodeHandle
+from raysplit.actors.steps.exchange import clip_along
 from raysplit.actors.verbs import NodeHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl.migration import refuse_to_move, whole_state
@@ -33,11 +35,16 @@ from raysplit.models.frozen import trained_state
 
 async def train_batch(owner: DataOwner, nodes: Sequence[NodeHandle], step_id: StepId, batch: Batch) -> None:
     z: Any = await owner.first.forward(step_id, batch.x)  # the owner sends smashed data, never x
+    untold = step_id.untold  # nodes need not know how many targets a step has
     for node in nodes:
-        z = node.forward(step_id, z)  # a promise: the value travels from node to node
+        z = node.forward(untold, z)  # a promise: the value travels from node to node
     g = await owner.loss_gradient(step_id, await z, batch)  # labels stay at the owner too
     for node in reversed(nodes):
-        g = node.backward(step_id, g)
+        g = node.backward(untold, g)
+    if owner.last.exchanges_norms and step_id.is_last:
+        await owner.first.backward(step_id, await g)
+        await clip_along(owner.first, owner.last, nodes, untold)
+        return
     await owner.last.update(step_id)  # overlaps with the gradient's way back
     await owner.first_backward(step_id, await g)
 
@@ -76,6 +83,7 @@ class MPSL(Algorithm):
     name = "mpsl"
     title = "MP-SL"
     comes_and_goes = True
+    clips_models = True
     unused = {**OWN_RULES_AT_NODES, LABELS: "labels stay at their owners"}
     options_type: ClassVar[type[Options]] = MPSLOptions
 
@@ -146,7 +154,11 @@ class MPSL(Algorithm):
 
     def _aggregator(self) -> PartySpec:
         last = len(self.cuts)
-        return self.aggregator_party(0, last) if self._uniform else self.aggregator_party(*range(last + 1))
+        if self._uniform:
+            return self.aggregator_party(0, last)
+        held = {r: {n: trained_names(self._part(r, i)) for i, n in enumerate(r.node_names, 1)} for r in self._distinct}
+        pieces = {owner: held[route] for owner, route in self._routes.items()}
+        return self.aggregator_party(*range(last + 1), pieces=pieces)
 
     def _part(self, route: Route, index: int) -> PartRecipe:
         return self.recipe(index, cuts=route.cuts, optimizer=self.setting.optimizer)

@@ -7,14 +7,17 @@ tasks, so that the data owner receives one gradient for any number of tasks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.compute_node import ComputeNode
+from raysplit.actors.expecting.parties import SHARED
 from raysplit.actors.parts.leaves import Tensors, as_tuple
 from raysplit.actors.records import StaleCall, StepId
 from raysplit.actors.verbs import NodeHandle
+from raysplit.cluster.arriving.forms import Expected
 from raysplit.cluster.contract import Given, Promise
 from raysplit.models.classifier.heads import in_order
 
@@ -31,6 +34,12 @@ class HeadsNode(ComputeNode):
     """A compute node whose part is a `Heads` module."""
 
     _gradients: tuple[StepId, tuple[Tensor, ...]] | None = None
+
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Return what is expected of a value: a sum of gradients is like the gradients of this node."""
+        if content.startswith("gradients") and self._gradients is not None:
+            return Expected(tensors=self._gradients[1][:1])
+        return super().expects(content, given)
 
     async def train_heads(self, step_id: StepId, z: Tensors, y: Any) -> float:
         """Train all heads of this node for one step, and return the sum of their mean losses.
@@ -51,7 +60,7 @@ class HeadsNode(ComputeNode):
 
     async def add_gradients(self, step_id: StepId, before: Tensor | None) -> Tensor:
         """Add this node's gradients [B, Z_b] to the sum ``before``, head by head; call it after `train_heads`."""
-        self._check(step_id)
+        self._check_call(step_id)
         if self._gradients is None or self._gradients[0] != step_id:
             raise StaleCall(f"{self.name} has no gradients of {step_id}; call train_heads for this step first")
         own, self._gradients = self._gradients[1], None

@@ -27,7 +27,7 @@ from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtl_split.heads_node import HeadsHandle, HeadsNode
 from raysplit.algorithms.setting import Cut, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import NO_AVERAGE, OWN_STATISTICS, RunOutline
+from raysplit.algorithms.unused import JOINT_STEPS, NO_AVERAGE, OWN_STATISTICS, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.classifier.spec import ClassifierSpec
 
@@ -89,7 +89,7 @@ class MTLSplit(Algorithm):
     can_be_simulated = False
     title = "MTL-Split"
     round_is_report = True
-    unused = {**NO_AVERAGE, **OWN_STATISTICS}
+    unused = {**NO_AVERAGE, **OWN_STATISTICS, **JOINT_STEPS}
     options_type: ClassVar[type[Options]] = MTLSplitOptions
 
     @classmethod

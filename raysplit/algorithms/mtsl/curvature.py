@@ -14,19 +14,21 @@ from below, and more iterations bring it closer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from raysplit.actors.compute_node import SHARED, ComputeNode
+from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.expecting.parties import SHARED
 from raysplit.actors.parts.leaves import Tensors, as_tuple, leaves, untuple
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.part import on_device
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.verbs import NodeHandle
+from raysplit.cluster.arriving.forms import Expected
 from raysplit.cluster.contract import Given, Promise
 from raysplit.data.inputs import Values, feed
 from raysplit.schedulers.curvature_rates import Curvature
@@ -133,6 +135,10 @@ class Top:
         self._inputs = [leaves(z, device) for z in zs]
         self._losses = [loss(module(*z), on_device(y, device)) for z, y in zip(self._inputs, ys, strict=True)]
 
+    def inputs(self, owner: int) -> tuple[Tensor, ...]:
+        """Return the smashed data of an owner."""
+        return self._inputs[owner]
+
     def input_gradient(self, owner: int) -> Tensors:
         """Compute dL_m/ds_m."""
         return untuple(torch.autograd.grad(self._losses[owner], self._inputs[owner], retain_graph=True))
@@ -215,6 +221,13 @@ class CurvatureNode(ComputeNode):
         self._own: dict[str, float] = {}
         self._cross: dict[str, float] = {}
 
+    def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
+        """Return what is expected of a value: tangents are like the smashed data of the owner's batch."""
+        owner = getattr(given.get("step_id"), "owner", "")
+        if "u" in given and owner in self._order:
+            return Expected(tensors=self._top.inputs(self._order.index(owner)))
+        return super().expects(content, given)
+
     async def freeze(self) -> None:
         """From now on, train the shared part no more; it is in evaluation mode, so that its statistics stay too."""
         self._stage(SHARED).part.frozen = True
@@ -226,7 +239,7 @@ class CurvatureNode(ComputeNode):
 
         This waits until all ``present`` owners have submitted (a barrier); then the server measures its own block.
         """
-        self._check(step_id)
+        self._check_call(step_id)
 
         async def work(brought: list[tuple[Tensors, Any]]) -> None:
             stage = self._stage(step_id.owner)
@@ -245,7 +258,7 @@ class CurvatureNode(ComputeNode):
 
     async def products(self, step_id: StepId, u: Tensors, w: Tensors) -> tuple[Tensors, Tensors]:
         """Compute the server's side of an iteration for one owner; see `Top.products`."""
-        self._check(step_id)
+        self._check_call(step_id)
         if step_id.owner not in self._order:
             raise StaleCall(f"{self.name} has no batch of {step_id.owner} in this round; call linearise first")
         stage = self._stage(step_id.owner)
@@ -256,7 +269,7 @@ class CurvatureNode(ComputeNode):
 
     async def note_curvature(self, step_id: StepId, own: float, cross: float) -> None:
         """Store an owner's B_m and A_m."""
-        self._check(step_id)
+        self._check_call(step_id)
         self._own[step_id.owner], self._cross[step_id.owner] = own, cross
 
     async def curvature(self) -> Curvature:

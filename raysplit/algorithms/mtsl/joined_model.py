@@ -46,6 +46,9 @@ class GraftedSpec(ModelSpec):
         """Name what the bottom would send as it is; see `ModelSpec.sent_inputs`."""
         return super().sent_inputs(self.own_cut)
 
+    def initial_state(self) -> dict[str, Tensor]:
+        return {key: value for part in self.parts((self.shared_cut,)) for key, value in part.state_dict().items()}
+
     def fixed_state(self) -> dict[str, Tensor]:
         parts = self.parts((self.shared_cut,))
         return {key: part.state_dict()[key] for part in parts for key in fixed_names(part)}

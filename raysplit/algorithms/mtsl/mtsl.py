@@ -26,7 +26,7 @@ from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, Measu
 from raysplit.algorithms.mtsl.membership import Membership, members, take_mean_bottom, taking_mean_bottom
 from raysplit.algorithms.mtsl.own_bottoms import Bottom, bottoms_of
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, Setting, SplitOptions, Team
-from raysplit.algorithms.unused import BUFFERS, NO_AVERAGE, NO_COMMON_MODEL, RunOutline
+from raysplit.algorithms.unused import BUFFERS, JOINT_STEPS, NO_AVERAGE, NO_COMMON_MODEL, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import generator
@@ -91,7 +91,7 @@ class MTSL(Algorithm):
     can_be_simulated = False
     title = "MTSL"
     round_is_report = True
-    unused = {**NO_AVERAGE, **NO_COMMON_MODEL}
+    unused = {**NO_AVERAGE, **NO_COMMON_MODEL, **JOINT_STEPS}
     options_type: ClassVar[type[Options]] = MTSLOptions
     lockstep = True
 

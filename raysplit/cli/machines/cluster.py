@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
@@ -11,6 +13,9 @@ from raysplit.cli.options import FilePath
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 from raysplit.paths import expanded
+
+if TYPE_CHECKING:
+    from raysplit.cluster.lab.processes import RunningLab
 
 
 @click.group()
@@ -25,6 +30,9 @@ def cluster() -> None:
       raysplit train my.yaml --set cluster.address=127.0.0.1:6390
       raysplit submit my.yaml --address http://127.0.0.1:8275
       raysplit cluster down edge_lab
+
+    With --tls the machines talk to each other, and to programs that join, by TLS with certificates that are made for
+    the lab. What joins then needs the variables that the printed file sets.
     """
 
 
@@ -33,7 +41,8 @@ def cluster() -> None:
 @click.option(
     "--timeout", "timeout_s", default=120.0, show_default=True, metavar="SECONDS", help="Longest wait for all machines."
 )
-def up(lab: Path, timeout_s: float) -> None:
+@click.option("--tls", is_flag=True, help="Encrypt Ray's connections, with certificates made for this lab.")
+def up(lab: Path, timeout_s: float, tls: bool) -> None:
     """Start the machines described in LAB.
 
     LAB is a YAML file. The command returns when all machines have joined the cluster.
@@ -43,7 +52,7 @@ def up(lab: Path, timeout_s: float) -> None:
     from raysplit.cluster.on_ray.jobs import alive_nodes
 
     described = read_lab(lab)
-    running = start(described, alive_nodes, timeout_s=timeout_s)
+    running = start(described, alive_nodes, timeout_s=timeout_s, tls=tls)
     table = Table("machine", "CPUs", "memory", "resources", "labels", "process")
     for machine, entry in zip(described.machines, running.processes, strict=True):
         resources = ", ".join(f"{name}: {amount:g}" for name, amount in machine.resources.items())
@@ -53,6 +62,7 @@ def up(lab: Path, timeout_s: float) -> None:
     print_table(Console(), table)
     echo(f"address: {running.address}   (RAY_ADDRESS or cluster.address)")
     echo(f"jobs and dashboard: {running.dashboard}   (raysplit submit --address)")
+    _print_tls(running)
     echo(f"stop it: raysplit cluster down {running.name}")
 
 
@@ -85,8 +95,14 @@ def status(name: str) -> None:
     for entry in running.processes:
         echo(f"{entry.machine}: {'running' if entry.machine in alive else 'not running'} (process {entry.pid})")
     echo(f"address: {running.address}, jobs and dashboard: {running.dashboard}")
+    _print_tls(running)
     if len(alive) < len(running.processes):
         raise click.exceptions.Exit(1)
+
+
+def _print_tls(running: RunningLab) -> None:
+    if running.tls:
+        echo(f"TLS: before a command that joins, run: source {shlex.quote(running.tls)}")
 
 
 def _lab_name(name: str) -> str:

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysplit.cli.progress import human_bytes
-from raysplit.cli.streams import Console
+from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 from raysplit.cluster.on_ray.connect import token_path
 from raysplit.cluster.ray_start import failure_to_join, obstacles, probe, temp_folder
@@ -56,11 +56,18 @@ def doctor(start: bool) -> None:
     """
     checks: list[Callable[[], Finding]] = [*CHECKS, *([ray_starts] if start else [])]
     findings = [check() for check in checks]
+    console = Console()
     table = Table("", "check", "found", "what to do")
     marks = {"good": Text("ok", "green"), "warning": Text("warning", "yellow"), "bad": Text("bad", "red")}
     for finding in findings:
         table.add_row(marks[finding.state], finding.name, finding.found, finding.advice)
-    print_table(Console(), table)
+    if console.is_terminal:
+        print_table(console, table)
+    else:  # a pipe has no width to fold the columns to
+        for finding in findings:
+            echo(f"{marks[finding.state].plain:<8}{finding.name}: {finding.found}")
+            if finding.advice:
+                echo(f"{'':8}{finding.advice}")
     if any(finding.state == "bad" for finding in findings):
         raise click.exceptions.Exit(1)
 
@@ -174,6 +181,29 @@ def ray_environment() -> Finding:
     return Finding(name="Ray address", state="bad" if advice else "good", found=found, advice=advice)
 
 
+_AGENTS = ("ray/dashboard/agent.py", "ray/_private/runtime_env/agent/main.py")
+
+
+def left_of_ray() -> Finding:
+    """Agents of Ray outlive a driver that was killed: nobody is left to end them."""
+    left = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if any(agent in words for agent in _AGENTS) and not _has_raylet(process):
+            left.append(str(process.pid))
+    advice = f"the run that they were of has ended: kill {' '.join(left)}" if left else ""
+    found = f"{len(left)} processes of a Ray that has ended" if left else "nothing"
+    return Finding(name="left of Ray", state="warning" if left else "good", found=found, advice=advice)
+
+
+def _has_raylet(process: psutil.Process) -> bool:
+    try:
+        parent = process.parent()
+        return parent is not None and "raylet" in parent.name()
+    except psutil.Error:  # it ends, or belongs to another user
+        return True
+
+
 def ray_starts() -> Finding:
     from raysplit.cluster.on_ray.connect import RayOptions, RayUnreachable, connect, ray_left_as_found
 
@@ -199,6 +229,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     ray_folder,
     ray_environment,
     ray_token,
+    left_of_ray,
 )
 
 

@@ -1,4 +1,4 @@
-"""Figure of runs: test accuracy or test loss against rounds, bytes sent and training time."""
+"""Figure of runs: their primary metric against rounds, bytes sent and training time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from raysplit.figure_style import COLORS, DASHES, INK, quiet, save, titled
-from raysplit.runs.report import Figure as Shown
-from raysplit.runs.report import Point, RunReport, common_figure
+from raysplit.runs.report import Point, RunReport, common_metric
 
 _LOG_FROM = 25  # from this ratio of bytes on, a linear axis would press the smaller run to the edge
 _BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -21,9 +20,10 @@ _SECONDS = ((3600, "h"), (60, "min"))
 def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: float | None = None) -> None:
     """Draw runs in three panels to the image file ``path``, whose extension is the format.
 
-    When a run has only a test loss, the panels show losses, without the target.
+    The panels show the metric that all runs have. Where that is the loss, they are without the target.
     """
-    shown = common_figure(runs)
+    metric = common_metric(runs)
+    shown = metric.name
     figure = Figure(figsize=(12, 4.3), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
     num_bytes = [run.num_bytes for run in runs]
@@ -34,18 +34,19 @@ def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: floa
     _panel(panels[2], runs, shown, lambda point: point.seconds / second, f"training time, {second_unit}")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel(f"test {shown}")
-    if shown == "accuracy":
+    if metric.is_rate:
         panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        panels[0].set_ylim(0, 1.02 if max(run.best_accuracy or 0 for run in runs) > 0.6 else None)
+        panels[0].set_ylim(0, 1.02 if max(run.best or 0 for run in runs) > 0.6 else None)
     for axes in panels:
         axes.set_xlim(left=0)
     if min(num_bytes) > 0 and max(num_bytes) > _LOG_FROM * min(num_bytes):
         panels[1].set_xscale("log")
-    if target is not None and shown == "accuracy":
+    if target is not None and shown != "loss":
+        wanted = f"{target:.0%}" if metric.is_rate else f"{target:g}"
         for axes in panels:
             axes.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
         panels[0].annotate(
-            f"target {target:.0%}", (0, target), (3, 3), xycoords=("axes fraction", "data"),
+            f"target {wanted}", (0, target), (3, 3), xycoords=("axes fraction", "data"),
             textcoords="offset points", fontsize=8, color=INK,
         )  # fmt: skip
     handles, labels = panels[0].get_legend_handles_labels()
@@ -54,13 +55,13 @@ def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: floa
     save(figure, path)
 
 
-def _panel(axes: Axes, runs: Sequence[RunReport], shown: Shown, along: Callable[[Point], float], label: str) -> None:
+def _panel(axes: Axes, runs: Sequence[RunReport], shown: str, along: Callable[[Point], float], label: str) -> None:
     mixed = len({run.tested_on for run in runs}) > 1
     for index, run in enumerate(runs):
-        points = [point for point in run.curve if getattr(point, shown) is not None]
+        points = [(along(point), value) for point in run.curve if (value := run.at(point, shown)) is not None]
         axes.plot(
-            [along(point) for point in points],
-            [getattr(point, shown) for point in points],
+            [x for x, _ in points],
+            [y for _, y in points],
             color=COLORS[index % len(COLORS)],
             linestyle=DASHES[index // len(COLORS) % len(DASHES)],
             linewidth=2,

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from raysplit.figure_style import COLORS, GREY, INK, quiet, save, titled
+from raysplit.registry import number_of
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.problem import CutProblem
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
@@ -53,7 +54,7 @@ def draw_plan(problem: CutProblem, plan: Plan, path: Path) -> None:
         quiet(axes)
     titled(
         figure,
-        f"{plan.model} for {plan.owners} owners: {plan.objective_ms:.1f} ms per batch, "
+        f"{plan.model} for {number_of(plan.owners, 'owner')}: {plan.objective_ms:.1f} ms per batch, "
         f"round {plan.round_ms / 60_000:.1f} min",
     )
     save(figure, path)
@@ -74,5 +75,5 @@ def draw_front(problem: CutProblem, plans: Sequence[Plan], path: Path) -> None:
     axes.set(xlabel="price per hour", ylabel="ms per batch")
     axes.margins(x=0.2, y=0.15)
     quiet(axes)
-    titled(figure, f"{problem.profile.model} for {problem.owners} owners: time against price")
+    titled(figure, f"{problem.profile.model} for {number_of(problem.owners, 'owner')}: time against price")
     save(figure, path)

@@ -45,7 +45,7 @@ class _Layout:
     @property
     def unit(self) -> Formatter:
         """The format of values of the metric."""
-        if self.metric.name == "accuracy":
+        if self.metric.is_rate:
             return PercentFormatter(1, decimals=None)
         return FuncFormatter(lambda value, _: f"{value:g}")
 
@@ -70,7 +70,7 @@ def draw_sweep(groups: Sequence[Group], path: Path, *, title: str, target: float
         for row, measure in enumerate(measures):
             axes = figure.add_subplot(grid[row, column], sharey=first[0], sharex=first[row])
             _curves(axes, here, layout, measure, target)
-            if layout.metric.name == "accuracy":
+            if layout.metric.is_rate:
                 axes.set_ylim(max(0.0, min(ends) - 0.25), 1.01)
             if first[row] is None:
                 first[row] = axes

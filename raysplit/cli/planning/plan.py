@@ -16,9 +16,10 @@ from rich.table import Table
 from raysplit.cli.options import FilePath, NewFile
 from raysplit.cli.planning.quantities import parse_nodes, parse_units
 from raysplit.cli.streams import Console, echo
-from raysplit.cli.tables import print_table
+from raysplit.cli.tables import print_figure, print_table
 from raysplit.cli.waiting import Waiting
 from raysplit.paths import expanded
+from raysplit.registry import number_of
 
 if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
     from raysplit.schedulers.cuts.baselines import Alternative
@@ -214,6 +215,7 @@ def show_plan(
         _print_plan(best)
         if others:
             print_table(Console(), _comparison(best, others))
+        print_figure(Console(), picture)
 
 
 def _comparison(best: Plan, others: Sequence[Alternative]) -> Table:
@@ -243,7 +245,7 @@ def show_front(problem: CutProblem, *, as_json: bool, picture: Path | None = Non
     if as_json:
         echo(json.dumps({"front": [plan.to_dict() for plan in plans]}))
         return plans
-    table = Table(title=f"{problem.profile.model} for {problem.owners} owners: time against price")
+    table = Table(title=f"{problem.profile.model} for {number_of(problem.owners, 'owner')}: time against price")
     for column in ("ms per batch", "round min", "price per hour", "price per round"):
         table.add_column(column, justify="right")
     table.add_column("nodes and units")
@@ -256,13 +258,14 @@ def show_front(problem: CutProblem, *, as_json: bool, picture: Path | None = Non
             ", ".join(f"{share.node} {share.first_unit}-{share.last_unit}" for share in plan.shares),
         )
     print_table(Console(), table)
+    print_figure(Console(), picture)
     return plans
 
 
 def _print_plan(best: Plan) -> None:
     from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
 
-    table = Table(title=f"{best.model} for {best.owners} owners, cuts {list(best.cuts)}")
+    table = Table(title=f"{best.model} for {number_of(best.owners, 'owner')}, cuts {list(best.cuts)}")
     for column in ("node", "kind", "units"):
         table.add_column(column)
     for column in ("forward ms", "backward ms", "memory GiB", "of GiB", "price/h"):

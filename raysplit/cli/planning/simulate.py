@@ -13,6 +13,7 @@ from raysplit.cli.options import FilePath, NewFile
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table, use_table
 from raysplit.cli.waiting import Waiting
+from raysplit.registry import number_of
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
@@ -107,7 +108,7 @@ def _record(config: RunConfig, simulation: Simulation, formulas: ClosedForm | No
 def _print(config: RunConfig, simulation: Simulation, formulas: ClosedForm | None) -> None:
     console = Console()
     lengths = ", ".join(_length(seconds) for seconds in simulation.round_s)
-    title = f"{config.algorithm.name}, {config.partition.num_owners} owners: a round takes {lengths}"
+    title = f"{config.algorithm.name}, {number_of(config.partition.num_owners, 'owner')}: a round takes {lengths}"
     print_table(console, use_table(simulation.uses(), title))
     bottleneck = simulation.bottleneck()
     if bottleneck is not None:

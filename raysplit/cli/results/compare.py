@@ -15,9 +15,11 @@ from raysplit.cli.options import FilePath, run_records
 from raysplit.cli.progress import human_bytes
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
+from raysplit.registry import clipped, one_line
 
 if TYPE_CHECKING:
-    from raysplit.runs.report import Figure, RunReport
+    from raysplit.runs.metric import Metric
+    from raysplit.runs.report import RunReport
 
 _NOTHING = "–"
 
@@ -63,7 +65,7 @@ def compare(runs: tuple[Path, ...], target: float | None, figure: Path | None, j
         return
     print_runs(Console(), reports, target)
     for reason in left_out.values():
-        echo(f"left out: {reason}")
+        echo(f"left out: {one_line(reason)}")
     echo(f"figure: {drawn}{note}" if drawn is not None else "no figure: no run has been evaluated yet")
 
 
@@ -75,8 +77,8 @@ def shared_partition(runs: Sequence[RunReport]) -> str | None:
 
 def print_runs(console: Console, runs: Sequence[RunReport], target: float | None = None) -> None:
     """Print the table of results, the cost of reaching the target, and the settings that differ."""
-    from raysplit.runs.folder import CUT_SHORT
-    from raysplit.runs.report import differing_settings
+    from raysplit.runs.folder import CUT_SHORT, DIVERGED
+    from raysplit.runs.report import MOST_LABEL, differing_settings
 
     print_table(console, results_table(runs))
     if any(run.by_owner for run in runs):
@@ -84,19 +86,24 @@ def print_runs(console: Console, runs: Sequence[RunReport], target: float | None
     if target is not None:
         print_table(console, target_table(runs, target))
     for run in runs:
-        if run.stopped == CUT_SHORT:
-            console.print(f"{run.label} was cut short after {run.rounds} of {run.rounds_planned} rounds")
+        if run.stopped in (CUT_SHORT, DIVERGED):
+            how = "was cut short" if run.stopped == CUT_SHORT else "diverged"
+            console.print(f"{run.label} {how} after {run.rounds} of {run.rounds_planned} rounds")
     for key, values in differing_settings(runs).items():
         if not key.startswith("partition."):
-            console.print(f"{key} differs: {', '.join(str(value) for value in values)}", highlight=False)
+            console.print(
+                f"{one_line(key)} differs: {', '.join(clipped(one_line(value), MOST_LABEL) for value in values)}",
+                highlight=False,
+            )
 
 
 def results_table(runs: Sequence[RunReport]) -> Table:
     """Build a table with one row per run.
 
-    A column for the partition appears where partitions differ, and columns for losses where a run has no accuracy.
+    A column for the partition appears where partitions differ, and columns for losses where metrics differ.
     """
-    from raysplit.runs.report import common_figure, result_columns
+    from raysplit.runs.report import common_metric
+    from raysplit.runs.report_page import result_columns
 
     shared = shared_partition(runs)
     table = Table(title=shared, title_style="bold", title_justify="left")
@@ -106,7 +113,7 @@ def results_table(runs: Sequence[RunReport]) -> Table:
     tested = result_columns(runs)
     for name in ("rounds", *tested, "sent", "training", "samples/s"):
         table.add_column(name, justify="right")
-    best = _best_run(runs, common_figure(runs))
+    best = _best_run(runs, common_metric(runs))
     for index, run in enumerate(runs):
         table.add_row(
             run.label,
@@ -123,7 +130,7 @@ def results_table(runs: Sequence[RunReport]) -> Table:
 
 def owner_table(runs: Sequence[RunReport]) -> Table:
     """Build the table of what each run is tested on, and of its owners, each on its own samples."""
-    from raysplit.runs.report import OWNER_HEAD, owner_cells
+    from raysplit.runs.report_page import OWNER_HEAD, owner_cells
 
     table = Table(title="owner by owner", title_style="bold", title_justify="left")
     table.add_column("algorithm")
@@ -136,11 +143,10 @@ def owner_table(runs: Sequence[RunReport]) -> Table:
 
 
 def target_table(runs: Sequence[RunReport], target: float) -> Table:
-    """Build the table of rounds, bytes and time that each run took to reach the target accuracy, or loss."""
-    from raysplit.runs.report import number, percent
+    """Build the table of rounds, bytes and time that each run took to reach the target."""
+    from raysplit.runs.report_page import target_text
 
-    shown = percent if any(run.metric.name == "accuracy" for run in runs) else number
-    table = Table(title=f"to reach {shown(target)}", title_style="bold", title_justify="left")
+    table = Table(title=f"to reach {target_text(runs, target)}", title_style="bold", title_justify="left")
     table.add_column("algorithm")
     for name in ("rounds", "sent", "training"):
         table.add_column(name, justify="right")
@@ -151,11 +157,10 @@ def target_table(runs: Sequence[RunReport], target: float) -> Table:
     return table
 
 
-def _best_run(runs: Sequence[RunReport], figure: Figure) -> RunReport | None:
-    if figure == "loss":
-        return min(
-            (run for run in runs if run.last_loss is not None), key=lambda run: run.last_loss or 0.0, default=None
-        )
-    return max(
-        (run for run in runs if run.last_accuracy is not None), key=lambda run: run.last_accuracy or 0.0, default=None
-    )
+def _best_run(runs: Sequence[RunReport], metric: Metric) -> RunReport | None:
+    """Return the run with the best last value of a metric that all have."""
+    sign = 1 if metric.better == "higher" else -1
+    found = [
+        (sign * value, -index) for index, run in enumerate(runs) if (value := run.last_of(metric.name)) is not None
+    ]
+    return runs[-max(found)[1]] if found else None

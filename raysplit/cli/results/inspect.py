@@ -11,8 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from raysplit.cli.options import ROOT
 from raysplit.cli.streams import Console, echo
 from raysplit.paths import expanded
+from raysplit.registry import number_of
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
@@ -55,8 +57,10 @@ def _config(source: str, overrides: tuple[str, ...]) -> tuple[RunConfig, bool]:
 
     source = expanded(source)
     path = Path(source)
-    if path.is_dir() and (path / "config.yaml").is_file():
-        path = path / "config.yaml"
+    for folder in (path, Path(ROOT) / path):  # a run by its folder or its name
+        if folder.is_dir() and (folder / "config.yaml").is_file():
+            path = folder / "config.yaml"
+            break
     if path.suffix in (".yaml", ".yml"):
         return load_config(path, overrides), True
     tree = read_tree(None, overrides)
@@ -75,7 +79,8 @@ def _config(source: str, overrides: tuple[str, ...]) -> tuple[RunConfig, bool]:
 def _print(record: dict[str, Any]) -> None:
     console = Console()
     sides = ", ".join(f"{count:,} {side}" for side, count in record["samples"].items())
-    console.print(Text(f"{record['name']}: {sides} samples"))
+    noun = "sample" if set(record["samples"].values()) == {1} else "samples"
+    console.print(Text(f"{record['name']}: {sides} {noun}"))
     console.print(_inputs(record["inputs"]))
     for line in record["done"]:
         console.print(Padding(Text(line), (0, 0, 0, 1)))
@@ -94,6 +99,9 @@ def _inputs(inputs: dict[str, Any]) -> Table:
     for name, entry in inputs.items():
         there = entry["to_model"]
         stored = f"{entry['stored']} {entry['shape']}" if "stored" in entry else "made by the transform"
+        if "lengths" in entry:
+            least, mean, most = entry["lengths"]
+            stored += f", {least:.0f} to {most:.0f} long, {mean:.1f} on average"
         table.add_row(
             Text(name),
             stored,
@@ -106,7 +114,8 @@ def _inputs(inputs: dict[str, Any]) -> Table:
 
 def _classes(task: str, target: dict[str, Any]) -> Table:
     counts = target["counts"]
-    title = f"{target['num_classes']} classes" if task == "y" else f"task {task}: {target['num_classes']} classes"
+    title = number_of(target["num_classes"], "class", "classes")
+    title = title if task == "y" else f"task {task}: {title}"
     table = Table("class", title=title, title_justify="left")
     names = target.get("names")
     if names:
@@ -125,7 +134,11 @@ def _classes(task: str, target: dict[str, Any]) -> Table:
 
 
 def _owners(owners: dict[str, Any]) -> Table:
-    title = f"{owners['num']:,} owners of {owners['smallest']:,} to {owners['largest']:,} samples"
+    smallest, largest = owners["smallest"], owners["largest"]
+    sizes = f"{smallest:,} to {largest:,} samples"
+    if smallest == largest:
+        sizes = number_of(largest, "sample") + " each" * (owners["num"] > 1)
+    title = f"{number_of(owners['num'], 'owner')} of {sizes}"
     table = Table("owner", title=title, title_justify="left")
     table.add_column("samples", justify="right")
     classes = owners.get("classes", {})

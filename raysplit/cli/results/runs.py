@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,11 +17,13 @@ from raysplit.cli.progress import tested_texts
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import natural_width, print_table
 from raysplit.paths import expanded
+from raysplit.registry import one_line
 
 if TYPE_CHECKING:
     from raysplit.runs.folder import Row
     from raysplit.runs.listing import Listing
 
+AFTER_DIVERGENCE = "train again under another name with a lower training.optimizer.lr, or look at the owner's data"
 _COLUMNS = ("run", "date", "algorithm", "rounds", "result", "state")
 
 
@@ -52,13 +55,13 @@ def list_runs(root: str, as_json: bool) -> None:
 
 def _print(console: Console, found: Sequence[Listing]) -> None:
     """Print a line for each run, with whole names; where a terminal is too narrow for that, two lines for each."""
-    from raysplit.runs.folder import CUT_SHORT
+    from raysplit.runs.folder import CUT_SHORT, DIVERGED
     from raysplit.runs.listing import UNFINISHED
 
     rows = [_cells(entry) for entry in found]
     table = Table(*_COLUMNS, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*row)
     if console.is_terminal and natural_width(table) > console.width:
         for name, *rest in rows:
             console.print(Text(name, style="bold"), soft_wrap=True)
@@ -67,19 +70,22 @@ def _print(console: Console, found: Sequence[Listing]) -> None:
         print_table(console, table)
     unfinished = next((entry for entry in found if entry.state in (CUT_SHORT, UNFINISHED)), None)
     if unfinished is not None:
-        hint = f"\nto go on with a run that is {unfinished.state}: raysplit resume {unfinished.location}"
+        hint = f"\nto go on with a run that is {unfinished.state}: raysplit resume {shlex.quote(unfinished.location)}"
         console.print(Text(hint), soft_wrap=True)
+    diverged = next((entry for entry in found if entry.state == DIVERGED), None)
+    if diverged is not None:
+        console.print(Text(f"\n{diverged.name} diverged: {AFTER_DIVERGENCE}"), soft_wrap=True)
 
 
 def _cells(entry: Listing) -> tuple[str, ...]:
     when = entry.started or entry.changed
     return (
-        entry.name,
+        one_line(entry.name),
         f"{datetime.fromisoformat(when):%Y-%m-%d %H:%M}" if when else "",
-        entry.algorithm,
+        one_line(entry.algorithm),
         f"{entry.rounds} of {entry.rounds_planned}" if entry.algorithm else "",
         result_text(entry) if entry.algorithm else "",
-        entry.state,
+        one_line(entry.state),
     )
 
 
@@ -87,8 +93,7 @@ def result_text(entry: Listing) -> str:
     """Return the last test metric of a run."""
     if entry.test_accuracy is None and entry.test_loss is None:
         return "not evaluated"
-    metrics = {key: getattr(entry, key) for key in ("test_accuracy", "test_loss", "majority_accuracy")}
-    return result_of([{key: value for key, value in metrics.items() if value is not None}])
+    return result_of([entry.tested])
 
 
 def existing(run: NamedRun) -> NamedRun:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from raysplit.cli.options import NamedRun, whole_run
-from raysplit.cli.results.runs import existing, result_of, result_text
+from raysplit.cli.results.runs import AFTER_DIVERGENCE, existing, result_of, result_text
 from raysplit.cli.streams import echo
+from raysplit.registry import one_line
 
 
 @click.command()
@@ -22,24 +26,30 @@ def show(run: NamedRun) -> None:
     Example:
       raysplit show digits
     """
-    from raysplit.runs.folder import CUT_SHORT, entries
+    from raysplit.runs.folder import CUT_SHORT, DIVERGED, entries
     from raysplit.runs.listing import listing
     from raysplit.runs.records.read import read_rows
 
     folder = existing(run).folder
     entry = listing(run.location, run.location, folder)
-    resume = f"; raysplit resume {run.location}" if entry.state == CUT_SHORT else ""
+    ways = {CUT_SHORT: f"; raysplit resume {shlex.quote(run.location)}", DIVERGED: f"; {AFTER_DIVERGENCE}"}
+    way_on = ways.get(entry.state, "")
     rows = read_rows(folder)[-3:] if entry.rounds else []
     lines = [
-        f"{entry.name}: {entry.algorithm or 'unknown algorithm'}, {entry.state}{resume}",
+        f"{entry.name}: {entry.algorithm or 'unknown algorithm'}, {entry.state}{way_on}",
         f"{entry.rounds} of {entry.rounds_planned or 'unknown'} rounds, {result_text(entry)}",
         *([f"started {entry.started}"] if entry.started else []),
-        *[f"  round {row['round']}: loss {row['train_loss']:.4f}, {result_of([row])}" for row in rows],
+        *[f"  round {row['round']}: {_training(row)}, {result_of([row])}" for row in rows],
         *_kept(folder),
         f"files: {', '.join(path.name for path in entries(folder) if path.is_file())}",
     ]
     for line in lines:
-        echo(line)
+        echo(one_line(line))
+
+
+def _training(row: Mapping[str, Any]) -> str:
+    told_by = row.get("train_loss_told_by")
+    return f"loss {row['train_loss']:.4f}" + (f" (as told by {told_by})" if told_by else "")
 
 
 def _kept(folder: Path) -> list[str]:

@@ -20,6 +20,7 @@ from raysplit.cli.results.compare import print_runs
 from raysplit.cli.stopping import going_on
 from raysplit.cli.streams import Console
 from raysplit.paths import fresh_name
+from raysplit.registry import number_of
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
@@ -90,7 +91,7 @@ def verdict(runs: Sequence[RunReport], target: float) -> str:
     points = [(run.label, run.reached(target)) for run in runs]
     rounds = ", ".join(f"{label} {point.round if point else 'never'}" for label, point in points)
     return (
-        f"Test accuracy after {ranked[0].rounds} rounds: {figures}. "
+        f"Test accuracy after {number_of(ranked[0].rounds, 'round')}: {figures}. "
         f"{ranked[0].label} leads by {100 * lead:.1f} points.\n"
         f"Rounds to {target:.0%}: {rounds}."
     )

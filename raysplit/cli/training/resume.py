@@ -35,6 +35,6 @@ def resume(run: str, quiet: bool, as_json: bool, from_start: bool, trust: bool) 
         from raysplit.cli.trust import asking
         from raysplit.kept import resume_run
 
-        with going_on(lambda: kept_text(location)):
+        with going_on(lambda: kept_text(location, anew=show.must_begin_anew)):
             result = resume_run(location, allow=asking(trust), from_start=from_start, callbacks=show.callbacks)
     show.result(result, location)

@@ -14,13 +14,14 @@ from rich import box
 from rich.table import Table
 
 from raysplit.cli.options import FilePath, RunName
-from raysplit.cli.progress import IMPORTING, accuracy_text, loss_text
+from raysplit.cli.progress import IMPORTING, tested_texts
 from raysplit.cli.stopping import going_on
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 from raysplit.cli.waiting import Waiting
 
 if TYPE_CHECKING:
+    from raysplit.config.run import RunConfig
     from raysplit.sweeps.sweep import Axis, Cell
 
 
@@ -79,7 +80,7 @@ def sweep(
     axes = [parse_axis(text) for text in over]
     tree = read_tree(config, overrides)
     grid = cells(tree, axes)
-    check_target(["accuracy" if c.config.training.loss == "cross_entropy" else "loss" for c in grid], target)
+    check_target([_metric_of(cell.config) for cell in grid], target)
     folder = local_folder(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
     way = f"kept; go on with: {shlex.join(['raysplit', *sys.argv[1:]])}"
     with going_on(lambda: way), Waiting(console, "training", f"of {len(grid)} runs done") as waiting:
@@ -114,10 +115,17 @@ class _Progress:
 
         self._done += 1
         row = read_metrics(self._folder / "cells" / cell.name)[-1]
-        result = f"accuracy {accuracy_text(row, 3)}" if "test_accuracy" in row else f"loss {loss_text(row, 3)}"
+        result = tested_texts(row, 3)[0].removeprefix("test ")
         was_there = " (kept)" if kept else ""
         self._waiting(self._done, self._total)
         self._console.print(f"{self._done}/{self._total}  {cell.name}  {result}{was_there}", highlight=False)
+
+
+def _metric_of(config: RunConfig) -> str:
+    """Return the name of the metric that a run will have, as far as its settings say it."""
+    if config.task is not None:
+        return config.task.figure
+    return "accuracy" if config.training.loss == "cross_entropy" else "loss"
 
 
 def heading(axes: Sequence[Axis], tree: dict[str, object]) -> str:
@@ -136,7 +144,7 @@ def print_lines(console: Console, columns: Sequence[str], lines: Sequence[Sequen
     for number, column in enumerate(columns):
         # Titles may wrap between words, values may not.
         width = max(len(text) for text in [*column.split(), *(line[number] for line in lines)])
-        first = columns.index("accuracy" if "accuracy" in columns else "loss")
+        first = min(columns.index(name) for name in ("worst owner", "by owner", "tested on") if name in columns) - 1
         shown.add_column(column, justify="left" if number < first else "right", min_width=width)
     for line in lines:
         shown.add_row(*line)

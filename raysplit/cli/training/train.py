@@ -20,6 +20,7 @@ from raysplit.cli.progress import (
     accuracy_text,
     human_bytes,
     loss_text,
+    primary_text,
     progress_on,
 )
 from raysplit.cli.stopping import going_on
@@ -89,7 +90,12 @@ class Shown:
 
     def way_on(self, location: str) -> Callable[[], str]:
         """Return a function that says how to go on with the run at a location after a stop."""
-        return lambda: kept_text(location) if self._begun.has else ""
+        return lambda: kept_text(location, anew=self.must_begin_anew) if self._begun.has else ""
+
+    @property
+    def must_begin_anew(self) -> bool:
+        """Whether the run has rounds that it cannot go on from, because it keeps no checkpoints."""
+        return self._begun.has_rounds and not self._begun.keeps
 
     def result(self, result: Result, location: str) -> None:
         """Print the result of the run, unless its rounds were printed as JSON."""
@@ -115,17 +121,26 @@ def shown(*, quiet: bool, as_json: bool) -> Iterator[Shown]:
 class _Begun(Callback):
     """Callback that notes whether the run has a folder that it can be resumed from."""
 
-    has = False
+    has = has_rounds = False
+    keeps = True
 
     def run_started(self, experiment: Experiment) -> None:
-        self.has = True
+        self.has, self.keeps = True, experiment.reliability.checkpoint_every is not None
+
+    def round_ended(self, row: Row) -> None:
+        self.has_rounds = True
 
 
-def kept_text(location: str) -> str:
-    """Return the last line after a stop: how to go on with the run at a location."""
+def kept_text(location: str, *, anew: bool = False) -> str:
+    """Return the last line after a stop: how to go on with the run at a location, or how to train it again."""
     name = location.removeprefix("runs/")
     short = "/" not in name and not Path(name).exists()
-    return f"kept; go on with: raysplit resume {shlex.quote(name if short else location)}"
+    command = f"raysplit resume {shlex.quote(name if short else location)}"
+    return (
+        f"kept, without a checkpoint; train it again with: {command} --from-start"
+        if anew
+        else (f"kept; go on with: {command}")
+    )
 
 
 def run_location(config: RunConfig, source: Path | None) -> str:
@@ -151,6 +166,8 @@ def result_line(result: Result, location: str | Path, account: str) -> Text:
 
 
 def _outcome(row: Row) -> str:
+    if "primary" in row:
+        return f"test {primary_text(row, 4)}"
     if "test_accuracy" in row:
         return f"test accuracy {accuracy_text(row, 4)}"
     return f"total test loss {loss_text(row, 4)}"

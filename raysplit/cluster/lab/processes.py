@@ -17,16 +17,20 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 
+from raysplit.cluster.lab.certificates import DRIVER, make_certificates, variables
 from raysplit.cluster.lab.machines import Lab, Machine, start_arguments
 from raysplit.cluster.on_ray.connect import token_path
+from raysplit.cluster.on_ray.own_session import in_environment
 from raysplit.paths import inside, own_folder
 
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
 _POLL_S = 0.1
+_TLS = "tls"
 
 
 class LabError(RuntimeError):
@@ -53,13 +57,17 @@ class MachineProcess:
 
 @dataclass(frozen=True, kw_only=True)
 class RunningLab:
-    """The record of a started lab: its folder, its addresses and its processes, the head's first."""
+    """The record of a started lab: its folder, its addresses and its processes, the head's first.
+
+    ``tls`` is the file of shell commands that let a program join a lab with TLS; empty for one without.
+    """
 
     name: str
     folder: str
     address: str
     dashboard: str
     processes: tuple[MachineProcess, ...]
+    tls: str = ""
 
     @property
     def alive(self) -> tuple[str, ...]:
@@ -72,13 +80,16 @@ def record_of(name: str) -> Path:
     return inside(own_folder("labs"), f"{name}.json")
 
 
-def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: float = 120.0) -> RunningLab:
+def start(
+    lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: float = 120.0, tls: bool = False
+) -> RunningLab:
     """Start every machine and return when all are part of the cluster; end the started ones on failure.
 
     Args:
         lab: lab to start.
         nodes_alive: function that returns the names of the live nodes of the cluster at an address.
         timeout_s: seconds to wait for all machines.
+        tls: make certificates, and let the machines talk to each other and to programs that join by TLS alone.
 
     Raises:
         LabError: if the lab is running already, a port is taken, or a machine ends or is not up in time.
@@ -93,6 +104,9 @@ def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: f
     folder = Path(tempfile.mkdtemp(prefix="rs-"))  # short, for the paths of sockets in it
     deadline = time.monotonic() + timeout_s
     environment = _environment()
+    certificates = folder / _TLS
+    if tls:
+        make_certificates(certificates, [machine.name for machine in lab.machines])
     head, *others = lab.machines
     started: list[MachineProcess] = []
     try:
@@ -101,7 +115,9 @@ def start(lab: Lab, nodes_alive: Callable[[str], Sequence[str]], *, timeout_s: f
         for machine in others:
             _launch(lab, machine, folder, environment, started)
         names = {machine.name for machine in lab.machines}
-        _wait(lambda: names <= set(nodes_alive(lab.address)), lab, folder, started, deadline, "machines are missing")
+        with in_environment(variables(certificates, DRIVER) if tls else {}):
+            alive = partial(nodes_alive, lab.address)
+            _wait(lambda: names <= set(alive()), lab, folder, started, deadline, "machines are missing")
         _wait(lambda: _answers(lab.dashboard_port), lab, folder, started, deadline, "the dashboard does not answer")
     except BaseException:
         _end(started)
@@ -146,6 +162,7 @@ def _forget(lab: RunningLab) -> None:
 def _launch(
     lab: Lab, machine: Machine, folder: Path, environment: Mapping[str, str], started: list[MachineProcess]
 ) -> None:
+    own = variables(folder / _TLS, machine.name) if (folder / _TLS).exists() else {}
     with (folder / f"{machine.name}.log").open("wb") as output:
         process = subprocess.Popen(
             [*_RAY, "start", *start_arguments(lab, machine, folder / str(len(started)))],
@@ -153,7 +170,7 @@ def _launch(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=dict(environment),
+            env={**environment, **own},
         )
     created_s = psutil.Process(process.pid).create_time()
     started.append(MachineProcess(machine=machine.name, pid=process.pid, created_s=created_s))
@@ -163,11 +180,13 @@ def _launch(
 
 def _running(lab: Lab, folder: Path, started: Sequence[MachineProcess]) -> RunningLab:
     addresses = {"address": lab.address, "dashboard": lab.dashboard}
-    return RunningLab(name=lab.name, folder=str(folder), **addresses, processes=tuple(started))
+    commands = folder / _TLS / "driver.env"
+    tls = str(commands) if commands.exists() else ""
+    return RunningLab(name=lab.name, folder=str(folder), **addresses, processes=tuple(started), tls=tls)
 
 
 def _environment() -> dict[str, str]:
-    """Return this process's environment with token authentication and without the address of another cluster.
+    """Return this process's environment with token authentication, without address and certificates of another cluster.
 
     Makes a token if there is none; raises `LabError` if Ray cannot make one.
     """
@@ -175,7 +194,7 @@ def _environment() -> dict[str, str]:
         made = subprocess.run([*_RAY, "get-auth-token", "--generate"], capture_output=True, text=True, check=False)
         if made.returncode:
             raise LabError(f"Ray could not create an authentication token: {made.stderr.strip()[-300:]}")
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS" and "_TLS" not in key}
     path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])  # jobs run `python`
     return environment | {"PATH": path, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
 

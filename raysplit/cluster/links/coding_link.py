@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from raysplit.cluster.arriving.check import Due, expected, require_form, require_numbers
+from raysplit.cluster.arriving.forms import ANYTHING, BadValue, refused
 from raysplit.cluster.codecs.codec import Codec, Passage
 from raysplit.cluster.codecs.weights import Feedback
 from raysplit.cluster.emulation.network import Network
@@ -69,14 +71,42 @@ class CodingLink(Link):
         return sent
 
     def arriving(
-        self, source: str, destination: str, value: Any, num_bytes: int, kind: Kind = "other", step: Any = None
+        self,
+        source: str,
+        destination: str,
+        value: Any,
+        num_bytes: int,
+        kind: Kind = "other",
+        step: Any = None,
+        due: Due | None = None,
     ) -> Any:
-        if not num_bytes or source == destination:
+        if source == destination:
             return value
-        for tap in self._rules.taps:
-            tap.arrived(source, destination, value, num_bytes)
-        if self._rules.is_plain:
-            return super().arriving(source, destination, value, num_bytes, kind, step)
+        if num_bytes:
+            for tap in self._rules.taps:
+                tap.arrived(source, destination, value, num_bytes)
+        if self._rules.is_plain or not num_bytes:
+            return super().arriving(source, destination, value, num_bytes, kind, step, due)
+        wanted = ANYTHING if due is None else expected(self.parties.get(destination), source, destination, due)
+        try:
+            if due is not None:
+                require_form(value, due, source, destination, wanted)
+            value = self._as_made(source, destination, value, kind, step)
+        except BadValue:
+            raise
+        except ValueError as error:
+            if due is None:
+                raise
+            raise refused(source, destination, f"a message that cannot be decoded ({error})", due.at) from error
+        if due is not None:
+            require_numbers(value, due, source, destination, wanted)
+        self._count(source, destination, kind, num_bytes, bytes_of(value))
+        if kind == "weights" and self._has_differences:
+            self._references.received(destination, source, leaves_of(value))
+        return value
+
+    def _as_made(self, source: str, destination: str, value: Any, kind: Kind, step: Any) -> Any:
+        """Return a value as its sender made it, decoded and with labels in their usual type."""
         numbers = count()
 
         def leaf_arrives(leaf: Any, name: str) -> Any:
@@ -88,9 +118,6 @@ class CodingLink(Link):
         value = map_leaves(leaf_arrives, value, is_coded_or_leaf)
         if kind == "labels" and self._rules.narrow_labels:
             value = map_leaves(_widened, value, is_leaf)
-        self._count(source, destination, kind, num_bytes, bytes_of(value))
-        if kind == "weights" and self._has_differences:
-            self._references.received(destination, source, leaves_of(value))
         return value
 
     def coding_s(self) -> dict[str, tuple[float, float]]:

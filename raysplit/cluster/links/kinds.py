@@ -72,6 +72,8 @@ BEGINS = ("run_round", "begin")
 """The verbs with which the round of an owner, a node or an aggregator begins."""
 SUBMIT = "submit"
 """The verb with which an owner's weights are taken."""
+TOGETHER = frozenset({SUBMIT, "joint_step"})
+"""The verbs that owners of one place call at about the same time, and that are answered at about the same time."""
 
 UNDECLARED = Crossing()
 """The kinds of values of a verb that does not say them: none."""
@@ -82,6 +84,9 @@ VERBS: Mapping[str, Crossing] = {
     "loss_gradient": _crossing("step_id, z: smashed, y: labels", answer="gradients"),
     "shared_step": _crossing("step_id, turn, z: smashed, y: labels", answer="gradients"),
     "joint_step": _crossing("step_id, present, z: smashed, y: labels", answer="gradients"),
+    "clip": _crossing("step_id, norms"),
+    "norms": _crossing("step_id"),
+    "update": _crossing("step_id, factor"),
     "train_heads": _crossing("step_id, z: smashed, y: labels"),
     "add_gradients": _crossing("step_id, before: gradients", answer="gradients"),
     "begin": _crossing("context"),

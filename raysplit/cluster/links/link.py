@@ -1,8 +1,8 @@
 """The link through which parties send values to one another, on every cluster.
 
 ``leaving`` encodes the tensors of a value that is sent. ``arriving`` counts the received bytes, shows the value to the
-taps, and decodes it. Bytes are counted nowhere else. Every process has one `Link`; the handles of all clusters send
-arguments and answers through it.
+taps, decodes it, and checks it (`raysplit.cluster.arriving`). Bytes are counted nowhere else. Every process has one
+`Link`; the handles of all clusters send arguments and answers through it.
 
 By default, values are sent unchanged and counted. `LinkRules` add a `Codec` for a kind of value, or a `Tap` that
 observes. What a codec keeps from one value to the next is in the `Memory` of the party that it belongs to.
@@ -15,6 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
+from raysplit.cluster.arriving.check import Due, expected, require_form, require_numbers
+from raysplit.cluster.arriving.verbs import VERBS as HELD
+from raysplit.cluster.arriving.verbs import Holds, of_own
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.kinds import KINDS, VERBS, Crossing, Kind
@@ -32,6 +35,8 @@ class Link:
     Attributes:
         codes: whether `leaving` and `arriving` may change the form of a value.
         keeps_state: whether parties have a state on this link.
+        parties: the parties of this process by name, which say what they expect.
+        checks: whether values are checked when they arrive; not those that are only sizes.
     """
 
     codes = False
@@ -39,26 +44,50 @@ class Link:
 
     def __init__(self, network: Network | None = None) -> None:
         self.network = network
+        self.parties: dict[str, Any] = {}
+        self.checks = True
         self._carried: dict[tuple[str, str], list[Any]] = {}  # bytes, messages, bytes by kind; by (source, destination)
 
     def crossings(self, own: Mapping[str, Crossing]) -> Mapping[str, Crossing]:
         """Return the verbs of a party with the kinds of their values; ``own`` are those that its class declares."""
         return {**VERBS, **own} if own else VERBS
 
+    def holds(self, own: Mapping[str, Crossing]) -> Mapping[str, Holds]:
+        """Return what the verbs of a party carry, for the check; ``own`` are those that its class declares."""
+        if not self.checks:
+            return {}
+        return {**HELD, **{verb: of_own(crossing) for verb, crossing in own.items()}} if own else HELD
+
     def leaving(self, source: str, destination: str, value: Any, kind: Kind, step: Any = None) -> Any:
         """Return what is sent for a value; ``destination`` is empty for an answer."""
         return value
 
     def arriving(
-        self, source: str, destination: str, value: Any, num_bytes: int, kind: Kind = "other", step: Any = None
+        self,
+        source: str,
+        destination: str,
+        value: Any,
+        num_bytes: int,
+        kind: Kind = "other",
+        step: Any = None,
+        due: Due | None = None,
     ) -> Any:
-        """Count ``num_bytes`` and return the decoded value. Calls of a party to itself are not counted.
+        """Count ``num_bytes`` and return the decoded value, checked as what is ``due``.
+
+        Calls of a party to itself are neither counted nor checked.
 
         Raises:
+            BadValue: for a value that the receiver cannot have expected.
             ValueError: for a coded value that is truncated, changed, or of another configuration.
         """
-        if num_bytes and source != destination:
+        if source == destination:
+            return value
+        if num_bytes:
             self._count(source, destination, kind, num_bytes, num_bytes)
+        if due is not None:
+            wanted = expected(self.parties.get(destination), source, destination, due)
+            require_form(value, due, source, destination, wanted)
+            require_numbers(value, due, source, destination, wanted)
         return value
 
     def _count(self, source: str, destination: str, kind: Kind, num_bytes: int, raw_bytes: int) -> None:

@@ -68,7 +68,7 @@ def _weigher(kind: type) -> Callable[[Any], int] | None:
     if kind in _NOTHING:
         return None
     if issubclass(kind, Tensor):
-        return lambda tensor: tensor.nbytes
+        return lambda tensor: tensor.nbytes if tensor.layout is torch.strided else tensor.numel() * tensor.itemsize
     if issubclass(kind, tuple | list):
         return lambda items: sum([num_bytes(item) for item in items if type(item) not in _NOTHING])
     if issubclass(kind, Mapping):
@@ -221,3 +221,8 @@ def sealed(source: str, value: Any, made_s: float = 0.0) -> Sealed:
 def opened(sealed: Sealed) -> Envelope:
     source, made_s, size_bytes, value = sealed
     return Envelope(source, unpack(value) if size_bytes else value, made_s, size_bytes)
+
+
+def content_of(sealed: Sealed) -> Any:
+    """Return the value of an envelope in transit."""
+    return unpack(sealed[3]) if sealed[2] else sealed[3]

@@ -7,41 +7,54 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, S
 from functools import partial
 from typing import Any
 
-from raysplit.cluster.contract import Handle, Promise, current_party
+from raysplit.cluster.arriving.check import Due, due_answer, due_arguments, promised
+from raysplit.cluster.contract import Handle, Promise, current_caller, current_party
 from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.kinds import BEGINS, SUBMIT, UNDECLARED, Crossing, Kind
 from raysplit.cluster.links.link import LINKS, Link, arguments_leaving
 from raysplit.cluster.links.tensors import Envelope, num_bytes
 
+Answer = tuple[Kind, Any, Due | None]
+"""What the answer to a call is: the kind of its tensors, the step of the call, and what is due."""
+
 
 class LocalPromise:
     """A running call; its value arrives over the link when a party awaits it.
 
     Args:
-        task: the call.
+        task: the call, or the future of its answer.
         link: link of this process.
         kind: kind of the tensors in the answer.
         step: step of the call, for codecs.
+        due: what the answer has to be.
     """
 
-    def __init__(self, task: asyncio.Task[Envelope], link: Link, kind: Kind = "other", step: Any = None) -> None:
+    def __init__(
+        self,
+        task: asyncio.Future[Envelope],
+        link: Link,
+        kind: Kind = "other",
+        step: Any = None,
+        due: Due | None = None,
+    ) -> None:
         self._task = task
         self._link = link
         self._kind: Kind = kind
         self._step = step
+        self._due = due
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self.received(self._kind, self._step)
+        return self.received(self._kind, self._step, self._due)
 
-    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+    def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
         """Wait for the value and take it as a value of this kind; a verb takes it as what its parameter is."""
         envelope = yield from self._task.__await__()
-        if not envelope.num_bytes:
+        if not envelope.num_bytes and due is None:
             return envelope.value
         receiver, link = current_party.get(), self._link
-        value = link.arriving(envelope.source, receiver, envelope.value, envelope.num_bytes, kind, step)
-        if link.network is not None:
+        value = link.arriving(envelope.source, receiver, envelope.value, envelope.num_bytes, kind, step, due)
+        if link.network is not None and envelope.num_bytes:
             ends = envelope.source, receiver
             carried = received(link.network, *ends, envelope.num_bytes, envelope.made_s, kind, value, step)
             yield from carried.__await__()
@@ -63,6 +76,7 @@ class LocalHandle(Handle):
 
     Attributes:
         crossings: verbs with the kinds of their values.
+        holds: verbs with what their values are.
     """
 
     def __init__(self, name: str, party: Any, link: Link, own: Mapping[str, Crossing] | None = None) -> None:
@@ -70,6 +84,7 @@ class LocalHandle(Handle):
         self._link = link
         self._party = party
         self.crossings = link.crossings(own or {})
+        self.holds = link.holds(own or {})
 
     def __getattr__(self, verb: str) -> Callable[..., Promise[Any]]:
         if verb.startswith("_"):
@@ -78,14 +93,15 @@ class LocalHandle(Handle):
         return call
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
-        kind, step = self._answer(verb, args, kwargs)
+        answer = self._answer(verb, args, kwargs)
         task = asyncio.get_running_loop().create_task(self._sent(verb, args, kwargs))
-        return LocalPromise(task, self._link, kind, step)
+        return LocalPromise(task, self._link, *answer)
 
-    def _answer(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Kind, Any]:
-        """Return the kind of the tensors in the answer of a call, and the step of the call."""
+    def _answer(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
+        """Return the kind of the tensors in the answer of a call, the step of the call, and what is due."""
         crossing = self.crossings.get(verb, UNDECLARED)
-        return crossing.answer, crossing.step_of(args, kwargs) if self._link.codes else None
+        step = crossing.step_of(args, kwargs) if self._link.codes else None
+        return crossing.answer, step, due_answer(self.holds.get(verb), args, kwargs)
 
     def _sent(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Envelope]:
         """Return the coroutine of the call, with its arguments encoded now."""
@@ -96,21 +112,23 @@ class LocalHandle(Handle):
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         current_party.set(self.name)  # in the context of this task, or reset by the caller that awaits it
-        link, crossing, sent_bytes, promised = self._link, self.crossings.get(verb, UNDECLARED), 0, []
+        current_caller.set(caller)
+        link, crossing, sent_bytes, later = self._link, self.crossings.get(verb, UNDECLARED), 0, list[int]()
         step = None
         if link.codes:
             step = crossing.step_of(args, kwargs)
             if verb in BEGINS:
                 link.begin(self.name, step)
         network, values, arrived = link.network, [*args, *kwargs.values()], list[tuple[Kind, int, Any]]()
+        dues = due_arguments(self.holds.get(verb), args, kwargs) or [None] * len(values)
         for i, value in enumerate(values):
             if hasattr(value, "__await__"):
-                promised.append(i)
-            elif size := num_bytes(value):
+                later.append(i)
+            elif (size := num_bytes(value)) or dues[i] is not None:
                 kind = kind_of(crossing, i, args, kwargs)
-                values[i] = link.arriving(caller, self.name, value, size, kind, step)
+                values[i] = link.arriving(caller, self.name, value, size, kind, step, dues[i])
                 sent_bytes += size
-                if network is not None and network.coder is not None:
+                if size and network is not None and network.coder is not None:
                     arrived.append((kind, num_bytes(values[i]), step))
         if network is not None and sent_bytes:
             for coded in arrived:
@@ -118,8 +136,13 @@ class LocalHandle(Handle):
             await network.carry(caller, self.name, sent_bytes, network.now_s())
             for coded in arrived:
                 await network.coder.decode(caller, self.name, *coded)  # type: ignore[union-attr]
-        for i in promised:
-            values[i] = await _Taken(values[i], kind_of(crossing, i, args, kwargs), step)
+        for i in later:
+            kind, due = kind_of(crossing, i, args, kwargs), promised(dues[i])
+            if hasattr(values[i], "received"):
+                values[i] = await _Taken(values[i], kind, step, due)
+            else:  # an awaitable of one's own
+                value = await values[i]
+                values[i] = link.arriving(caller, self.name, value, num_bytes(value), kind, step, due)
         named = {}
         if kwargs:
             named = dict(zip(kwargs, values[len(args) :], strict=True))
@@ -141,18 +164,16 @@ class LocalHandle(Handle):
 class _Taken:
     """A promise whose value is taken as an argument of this kind."""
 
-    __slots__ = ("_kind", "_promise", "_step")
+    __slots__ = ("_due", "_kind", "_promise", "_step")
 
-    def __init__(self, promise: Any, kind: Kind, step: Any) -> None:
+    def __init__(self, promise: Any, kind: Kind, step: Any, due: Due | None) -> None:
         self._promise = promise
         self._kind: Kind = kind
         self._step = step
+        self._due = due
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        promise = self._promise
-        if hasattr(promise, "received"):
-            return promise.received(self._kind, self._step)  # type: ignore[no-any-return]
-        return promise.__await__()  # type: ignore[no-any-return]  # an awaitable of one's own
+        return self._promise.received(self._kind, self._step, self._due)  # type: ignore[no-any-return]
 
 
 def kind_of(crossing: Crossing, position: int, args: Sequence[Any], names: Iterable[str]) -> Kind:

@@ -14,7 +14,8 @@ from collections.abc import Coroutine, Generator, Mapping
 from contextvars import copy_context
 from typing import Any
 
-from raysplit.cluster.contract import current_party
+from raysplit.cluster.arriving.check import Due
+from raysplit.cluster.contract import current_caller, current_party
 from raysplit.cluster.links.kinds import Crossing, Kind
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope
@@ -72,14 +73,21 @@ class Turn:
 class EagerPromise:
     """A call that runs in the first coroutine that awaits it, or as a task if none does in the turn of the call."""
 
-    __slots__ = ("_context", "_kind", "_link", "_made", "_step", "_turn", "_work")
+    __slots__ = ("_context", "_due", "_kind", "_link", "_made", "_step", "_turn", "_work")
 
     def __init__(
-        self, work: Coroutine[Any, Any, Envelope], turn: Turn, link: Link, kind: Kind = "other", step: Any = None
+        self,
+        work: Coroutine[Any, Any, Envelope],
+        turn: Turn,
+        link: Link,
+        kind: Kind = "other",
+        step: Any = None,
+        due: Due | None = None,
     ) -> None:
         self._work = work
         self._kind: Kind = kind
         self._step = step
+        self._due = due
         self._turn = turn
         self._link = link
         self._context = copy_context()
@@ -87,22 +95,23 @@ class EagerPromise:
         turn.enter(self)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self.received(self._kind, self._step)
+        return self.received(self._kind, self._step, self._due)
 
-    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+    def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
         """Wait for the value and take it as a value of this kind."""
         if self._made is None and self._turn.begin(self):
             envelope = yield from self._make()
         else:
             assert self._made is not None
             envelope = yield from self._made.__await__()
-        if not envelope.num_bytes:
+        if not envelope.num_bytes and due is None:
             return envelope.value
-        return self._link.arriving(envelope.source, current_party.get(), envelope.value, envelope.num_bytes, kind, step)
+        receiver = current_party.get()
+        return self._link.arriving(envelope.source, receiver, envelope.value, envelope.num_bytes, kind, step, due)
 
     def _make(self) -> Generator[Any, None, Envelope]:
         self._made = made = asyncio.get_running_loop().create_future()  # for other coroutines that await it
-        caller = current_party.get()
+        caller, called_by = current_party.get(), current_caller.get()
         try:
             envelope = yield from self._work.__await__()
         except asyncio.CancelledError:
@@ -114,6 +123,7 @@ class EagerPromise:
             raise
         finally:
             current_party.set(caller)
+            current_caller.set(called_by)
         made.set_result(envelope)
         return envelope
 
@@ -132,5 +142,5 @@ class EagerHandle(LocalHandle):
         self._turn = turn
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> EagerPromise:
-        kind, step = self._answer(verb, args, kwargs)
-        return EagerPromise(self._sent(verb, args, kwargs), self._turn, self._link, kind, step)
+        answer = self._answer(verb, args, kwargs)
+        return EagerPromise(self._sent(verb, args, kwargs), self._turn, self._link, *answer)

@@ -3,7 +3,8 @@
 * ``cluster``: `RayCluster`; ``elastic``: `ElasticRayCluster`.
 * ``connect``: `connect`, `RayOptions`, `RayUnreachable`, and plain Ray tasks.
 * ``place``, ``places``: the actors in which parties live, and their placement groups.
-* ``home``, ``place_log``, ``malloc``: the state, the log and the allocator of a place's process.
+* ``home``: the state of a place's process, and what is set up in it.
+* ``answers``: the answers of places, and calls that travel together.
 * ``no_room``: the message for places that found no room.
 * ``jobs``, ``job_files``: Ray's job API, and the files of a job.
 

@@ -24,9 +24,10 @@ from raysplit.cluster.links.kinds import Crossing, declared
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.traffic import difference, merge_traffic
 from raysplit.cluster.load import merge_loads
+from raysplit.cluster.on_ray.answers import asked, silent, unwrapped
 from raysplit.cluster.on_ray.home import Home
 from raysplit.cluster.on_ray.no_room import short_of
-from raysplit.cluster.on_ray.place import RayHandle, asked, silent, unwrapped
+from raysplit.cluster.on_ray.place import RayHandle
 from raysplit.cluster.on_ray.places import PlacementError as PlacementError
 from raysplit.cluster.on_ray.places import Places as Places
 from raysplit.cluster.on_ray.places import explain, machines

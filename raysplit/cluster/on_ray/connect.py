@@ -1,22 +1,25 @@
-"""The connection to Ray: a private local cluster, or the cluster at an address.
+"""The connection to Ray: a private local cluster on loopback, or the cluster at an address.
 
 The environment variables that Ray reads at its first import are set before that import.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from raysplit.cluster.on_ray.own_session import in_environment, read_again, starting
 from raysplit.cluster.ray_start import failure_to_join, failure_to_start, obstacles, probe
 from raysplit.own_code import VARIABLE, folder, make_reachable
 
@@ -111,8 +114,42 @@ def ray_left_as_found() -> Iterator[None]:
 def disconnect() -> None:
     """Disconnect from Ray; this ends a local cluster that `connect` started."""
     ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
+    if ray is None or not ray.is_initialized():
+        return
+    if control_answers():
         ray.shutdown()
+        read_again(ray)  # a cluster that is joined later has another token
+    else:
+        _abandon(ray)
+
+
+def control_answers() -> bool:
+    """Return whether Ray's control process takes connections; without it, calls to Ray wait for a minute and fail."""
+    ray = sys.modules["ray"]
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
+    except OSError:
+        return False
+    return True
+
+
+abandoned = False
+"""Whether Ray was left without its control process; then it ends this process with exit code 1 within a minute."""
+
+
+def _abandon(ray: Any) -> None:
+    """Leave a Ray whose control process is gone: end what runs on this machine, and never call it again."""
+    global abandoned
+    node = ray._private.worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    atexit.unregister(ray.shutdown)
+    abandoned = True
+    logger.warning(
+        "Ray's control process was lost at the end; the run is not affected, and processes of Ray may be left on other "
+        "machines"
+    )
 
 
 def run_tasks(
@@ -198,23 +235,11 @@ def _init(ray: Any, options: RayOptions, address: str | None) -> None:
         if address not in (None, "local", "auto"):
             probe(address, options.connect_timeout_s)
         arguments["job_config"] = _without_working_directory(ray)
-        with _in_environment(VARIABLE, folder()), _stop_signal_left_as_found():  # a Ray started here gives it on
+        own = starting(ray, dashboard=options.dashboard) if address in (None, "local") else nullcontext()
+        with in_environment({VARIABLE: folder()}), own, _stop_signal_left_as_found():  # a Ray started here gives it on
             ray.init(**arguments)
     except Exception as error:  # Ray raises plain exceptions, too
         raise RayUnreachable(_failure(address, error, options)) from error
-
-
-@contextmanager
-def _in_environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _without_working_directory(ray: Any) -> Any:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from raysplit.cluster.contract import Handle, Membership, PartySpec, PlaceLost, Repaired
 from raysplit.cluster.layout import Layout, PlaceSpec
 from raysplit.cluster.links.rules import PLAIN, LinkRules
+from raysplit.cluster.on_ray.answers import silent, unwrapped
 from raysplit.cluster.on_ray.cluster import RayCluster
-from raysplit.cluster.on_ray.place import silent, unwrapped
 from raysplit.cluster.on_ray.places import Places
 
 logger = logging.getLogger(__name__)

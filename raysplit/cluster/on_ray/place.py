@@ -12,35 +12,34 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import (
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
+from ray.exceptions import RayTaskError
 
-from raysplit.cluster.contract import Handle, LinkTraffic, PartyLoad, PartySpec, PlaceLost, Promise, current_party
+from raysplit.cluster.arriving.check import Due, due_answer, due_arguments, promised
+from raysplit.cluster.contract import (
+    Handle,
+    LinkTraffic,
+    PartyLoad,
+    PartySpec,
+    PlaceLost,
+    Promise,
+    are_answered_together,
+    current_caller,
+    current_party,
+)
 from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
-from raysplit.cluster.links.kinds import BEGINS, SUBMIT, UNDECLARED, Crossing, Kind, declared
+from raysplit.cluster.links.kinds import BEGINS, SUBMIT, TOGETHER, UNDECLARED, Crossing, Kind, declared
 from raysplit.cluster.links.link import arguments_leaving
 from raysplit.cluster.links.rules import PLAIN, LinkRules
-from raysplit.cluster.links.tensors import Envelope, Sealed, num_bytes, opened, sealed, unpack
+from raysplit.cluster.links.tensors import Envelope, Sealed, content_of, num_bytes, opened, sealed, unpack
 from raysplit.cluster.local.calls import LocalPromise, kind_of, received, restore_links, time_of_encoding, with_links
-from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here
-from raysplit.cluster.on_ray.malloc import keep_freed_memory
-from raysplit.cluster.on_ray.place_log import label_logs
+from raysplit.cluster.on_ray.answers import GONE, Outcomes, Request, Together, cause_of, first_line, unwrapped
+from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here, keep_freed_memory, label_logs
 from raysplit.cluster.processors import processor
 from raysplit.own_code import make_reachable
 
-# Ray's errors for a process or a machine that is gone, with the objects that it held.
-_GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
-
+Answer = tuple[Kind, Any, Due | None]
 PULSE = "pulse"
 """The concurrency group of the call that a place answers in parallel to all work."""
 
@@ -48,35 +47,32 @@ PULSE = "pulse"
 class RayPromise:
     """The promise of an actor call; awaiting it fetches the value over the link."""
 
-    def __init__(
-        self, ref: Any, place: str, home: Home, kind: Kind = "other", step: Any = None, *, submits: bool = False
-    ) -> None:
+    def __init__(self, ref: Any, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
         self.ref = ref
         self.place = place
         self._home = home
-        self._kind: Kind = kind
-        self._step = step
+        self._answer = answer
         self._submits = submits  # the receiver has taken what codecs have put aside
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self.received(self._kind, self._step)
+        return self.received(*self._answer)
 
-    def received(self, kind: Kind, step: Any) -> Generator[Any, None, Any]:
+    def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
         """Wait for the value and take it as a value of this kind."""
         party, link = current_party.get(), self._home.link
         try:
             with self._home.load.waiting(party):
                 source, made_s, size_bytes, value = yield from self.ref.__await__()
         except RayTaskError as error:
-            raise _cause(error) from None
-        except _GONE as error:
-            raise PlaceLost(self.place, _first_line(error)) from None
+            raise cause_of(error) from None
+        except GONE as error:
+            raise PlaceLost(self.place, first_line(error)) from None
         if self._submits:
             link.taken(party)
-        if not size_bytes:
+        if not size_bytes and due is None:
             return value
-        value = link.arriving(source, party, unpack(value), size_bytes, kind, step)
-        if link.network is not None:
+        value = link.arriving(source, party, unpack(value) if size_bytes else value, size_bytes, kind, step, due)
+        if size_bytes and link.network is not None:
             yield from received(link.network, source, party, size_bytes, made_s, kind, value, step).__await__()
         return value
 
@@ -115,29 +111,54 @@ class RayHandle(Handle):
             promise: Promise[Any] = home.handles[self.name]._call(verb, *args, **kwargs)
             return promise
         crossing, step = home.link.crossings(self._own).get(verb, UNDECLARED), None
+        due = due_answer(home.link.holds(self._own).get(verb), args, kwargs)
         if home.link.codes and crossing is not UNDECLARED:
             step = crossing.step_of(args, kwargs)
             if home.link.network is not None and home.link.network.coder is not None:
                 encoded = self._call_after_encoding(home.link.network.coder, home, crossing, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step)
+                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step, due)
             args, kwargs = arguments_leaving(home.link, crossing, current_party.get(), self.name, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
                 made_here = self._call_with_local_promises(home, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(made_here), home.link, home.load, crossing.answer, step)
+                return HomePromise(asyncio.ensure_future(made_here), home.link, home.load, crossing.answer, step, due)
+        if home.link.network is None and (verb in TOGETHER or are_answered_together.get()):
+            made = self._collected(home, verb, args, kwargs)
+            return HomePromise(made, home.link, home.load, crossing.answer, step, due)
         ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
-        return RayPromise(ref, self._place, home, crossing.answer, step, submits=submits)
+        return RayPromise(ref, self._place, home, (crossing.answer, step, due), submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Submit the actor call with all values in one argument, since each argument costs time.
 
         Promises are separate arguments, which Ray replaces by their answers.
         """
+        if (waiting := home.together.get(self._place)) is not None:
+            waiting.send()
+        request, answers = self._request(home, verb, args, kwargs)
+        return self._actor.call.remote(request, *answers)
+
+    def _request(
+        self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], list[Any]]:
         caller, now_s = current_party.get(), home.now_s()
         values = [*args, *kwargs.values()]
         sent = [None if isinstance(value, RayPromise) else _outgoing(caller, value, now_s) for value in values]
         answers = [value.ref for value in values if isinstance(value, RayPromise)]
-        return self._actor.call.remote((self.name, verb, sent, tuple(kwargs)), *answers)
+        return (self.name, verb, sent, tuple(kwargs)), answers
+
+    def _collected(
+        self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> asyncio.Future[Envelope]:
+        """Collect the call with others to the same place, and return the future of its answer."""
+        together = home.together.get(self._place)
+        if together is None or together.actor is not self._actor:
+            together = home.together[self._place] = Together(place=self._place, actor=self._actor)
+        request, answers = self._request(home, verb, args, kwargs)
+        made = together.add(Request(*request), answers)
+        if home.link.keeps_state and verb == SUBMIT:
+            made.add_done_callback(partial(_taken, home, current_party.get()))
+        return made
 
     async def _call_after_encoding(
         self, coder: Coder, home: Home, crossing: Crossing, verb: str, args: Sequence[Any], kwargs: dict[str, Any]
@@ -164,6 +185,12 @@ async def _made_here(value: Any) -> Any:
     return await value.envelope() if isinstance(value, LocalPromise) else value
 
 
+def _taken(home: Home, caller: str, made: asyncio.Future[Envelope]) -> None:
+    """Note that the receiver has taken what codecs have put aside."""
+    if not made.cancelled() and made.exception() is None:
+        home.link.taken(caller)
+
+
 def _outgoing(caller: str, value: Any, now_s: float) -> Sealed:
     return value.sealed() if isinstance(value, Envelope) else sealed(caller, value, now_s)
 
@@ -178,18 +205,19 @@ class Place:
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports modules for a second
         label_logs(name)
         self.name = name
-        self.parties: dict[str, Any] = {}
         self._home = Home(place=name)
+        self.parties = self._home.link.parties
         self._rules = PLAIN
         self._emulation: Emulation | None = None
+        self._outcomes = Outcomes()
 
     async def make(
         self, specs: Sequence[PartySpec], emulation: Emulation | None = None, rules: LinkRules = PLAIN
     ) -> str:
         """Create these parties in place of all others, and return the kind of the processor."""
-        self.parties.clear()
         self._emulation, self._rules = emulation, rules
         self._home.furnish(rules, emulation.network if emulation is not None else None)
+        self.parties = self._home.link.parties  # a new link, which asks them what they expect
         await self.add(specs)
         return processor()
 
@@ -212,18 +240,25 @@ class Place:
         home = self._home
         link, crossing = home.link, home.crossing(verb, party)
         current_party.set(party)
+        current_caller.set(next((seal[0] for seal in sent if seal is not None), ""))
         here.set(home)
         with home.load.answering(party):
             later, values, first = iter(answers), list[Any](), len(sent) - len(names)
-            step = crossing.step_of([seal[3] if seal else None for seal in sent[:first]], {}) if link.codes else None
+            present = [None if seal is None else content_of(seal) for seal in sent]
+            step = crossing.step_of(present[:first], {}) if link.codes else None
+            named = dict(zip(names, present[first:], strict=True))
+            dues = due_arguments(home.handles[party].holds.get(verb), present[:first], named) or [None] * len(sent)
             if verb in BEGINS:
                 link.begin(party, step)
             for i, seal in enumerate(sent):
-                source, made_s, size_bytes, value = next(later) if seal is None else seal
-                if size_bytes:
+                answer = next(later) if seal is None else seal
+                source, made_s, size_bytes, _ = answer
+                value = content_of(answer) if seal is None else present[i]
+                if size_bytes or dues[i] is not None:
                     kind = kind_of(crossing, i, sent[:first], names)
-                    value = link.arriving(source, party, unpack(value), size_bytes, kind, step)
-                    if link.network is not None:
+                    due = promised(dues[i]) if seal is None else dues[i]
+                    value = link.arriving(source, party, value, size_bytes, kind, step, due)
+                    if size_bytes and link.network is not None:
                         await received(link.network, source, party, size_bytes, made_s, kind, value, step)
                 values.append(value)
             named = dict(zip(names, values[first:], strict=True))
@@ -240,6 +275,16 @@ class Place:
             result = link.leaving(party, "", result, crossing.answer, step or crossing.step_of(values[:first], named))
         return sealed(party, result, home.now_s())
 
+    async def calls(self, requests: Sequence[Request], *answers: Sealed) -> list[Any]:
+        """Carry out calls that came together, in their order, and return their outcomes."""
+        shared = [(*seal[:3], unpack(seal[3]) if seal[2] else seal[3]) for seal in answers]
+        tasks = [asyncio.ensure_future(self.call(each[:4], *[shared[i] for i in each.later])) for each in requests]
+        return await self._outcomes.of(tasks)
+
+    async def rest(self, key: int) -> Sealed:
+        """Return the answer of a call that was unfinished when others that came with it were answered."""
+        return await self._outcomes.rest(key)
+
     @ray.method(concurrency_group=PULSE)  # type: ignore[untyped-decorator]
     async def pulse(self) -> None:
         """Answer in parallel to all work, so that a busy place answers too."""
@@ -253,48 +298,3 @@ class Place:
     async def events(self) -> EventLog:
         """Return the events of this place in an emulated run."""
         return self._emulation.log if self._emulation is not None else EventLog()
-
-
-async def unwrapped(ref: Any, place: str) -> Any:
-    try:
-        return await ref
-    except RayTaskError as error:
-        raise _cause(error) from None
-    except _GONE as error:
-        raise PlaceLost(place, _first_line(error)) from None
-
-
-def _cause(error: RayTaskError) -> BaseException:
-    cause = error.cause
-    while isinstance(cause, RayTaskError):
-        cause = cause.cause
-    if isinstance(cause, _GONE):
-        return PlaceLost("unknown", _first_line(cause))
-    return cause if isinstance(cause, BaseException) else RuntimeError(str(error))
-
-
-def _first_line(error: RayError) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-async def asked(actors: Mapping[str, Any], verb: str) -> list[Any]:
-    """Call a verb of all places and return their answers."""
-    calls = {name: getattr(actor, verb).remote() for name, actor in actors.items()}
-    return [await unwrapped(ref, name) for name, ref in calls.items()]
-
-
-async def silent(actors: Mapping[str, Any], silence_s: float) -> dict[str, str]:
-    """Return the places that do not answer within ``silence_s`` seconds, each with the reason."""
-    pulses = {name: asyncio.ensure_future(unwrapped(actor.pulse.remote(), name)) for name, actor in actors.items()}
-    if pulses:
-        await asyncio.wait(pulses.values(), timeout=silence_s)
-    found = {}
-    for name, pulse in pulses.items():
-        if not pulse.done():
-            pulse.cancel()
-            found[name] = f"it has not answered for {silence_s:g} s"
-        elif isinstance(error := pulse.exception(), PlaceLost):
-            found[name] = error.reason
-        elif error is not None:
-            raise error
-    return found

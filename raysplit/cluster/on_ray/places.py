@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raysplit.cluster.contract import NoRoom
 from raysplit.cluster.layout import PlaceSpec
+from raysplit.cluster.on_ray.connect import control_answers
 from raysplit.cluster.on_ray.no_room import MachineRoom, no_room
 from raysplit.cluster.on_ray.place import PULSE, Place
 
@@ -72,10 +73,10 @@ class Places:
         self.actors = {place.name: self._start(place, index) for index, place in enumerate(self.specs)}
 
     def close(self) -> None:
-        """End all places; further calls do nothing."""
-        for actor in self.actors.values():
-            ray.kill(actor)
-        if self._group is not None:
+        """End all places; further calls do nothing. Without Ray's control process nothing can be ended."""
+        if self._group is not None and control_answers():
+            for actor in self.actors.values():
+                ray.kill(actor)
             remove_placement_group(self._group)
         self.actors, self._group, self.specs = {}, None, ()
 

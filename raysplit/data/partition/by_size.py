@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysplit.data.partition.by_label import MAX_ATTEMPTS, Indices, Labels, positive
+from raysplit.registry import number_of
 
 SIZE_LAWS = ("linear", "square", "exponential", "dirichlet")
 
@@ -82,7 +83,8 @@ def natural_id(
     ids, owner_of = np.unique(natural_owner, return_inverse=True)
     if len(ids) != num_owners:
         raise ValueError(
-            f"natural_id: the data name {len(ids)} owners and num_owners is {num_owners}; set it to {len(ids)}"
+            f"natural_id: the data name {number_of(len(ids), 'owner')} and num_owners is {num_owners}; set it to "
+            f"{len(ids)}"
         )
     return [np.flatnonzero(owner_of == owner) for owner in range(num_owners)]
 

@@ -23,7 +23,7 @@ from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.main_label import main_label, main_label_tests
 from raysplit.data.partition.report import PartitionReport, load_partition, partition_report, save_partition
 from raysplit.options import checked_options
-from raysplit.registry import resolve
+from raysplit.registry import a_function, resolve
 from raysplit.seeding import generator
 
 __all__ = [
@@ -51,12 +51,18 @@ LAWS: dict[str, Law] = {
 }
 TESTS_DRAWN = ("main_label",)
 """Partitions that draw the tests of each owner themselves; owners may share test samples."""
+_BY_SIZE = ("iid", "quantity", "natural_id")
 _GIVEN = {"labels", "num_owners", "rng", "natural_owner", "num_classes"}
 
 
 def partition_names() -> list[str]:
     """Return the names that ``partition`` knows; import paths come on top of these."""
     return list(LAWS)
+
+
+def goes_by_label(name: str) -> bool:
+    """Return whether a built-in partition looks at class labels."""
+    return name in LAWS and name not in _BY_SIZE
 
 
 def partition(
@@ -105,6 +111,7 @@ def partition(
     if name == "main_label":
         params = {"num_classes": num_classes, **params}
     if name not in LAWS:
+        a_function("partition", name, law, "the labels, the number of owners and a generator")
         _check_own_parameters(name, law, params)
     given = labels.astype(np.int64), num_owners, generator(seed, "partition", name)
     parts: Any = call_own("partition", name, law, *given, **params) if ":" in name else law(*given, **params)

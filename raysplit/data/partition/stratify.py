@@ -12,8 +12,10 @@ Indices = npt.NDArray[np.int64]
 TEST_FRACTION = 0.2
 
 
-def stratified_split(labels: npt.ArrayLike, seed: int = 0) -> tuple[Indices, Indices]:
-    """Draw a fifth of every class, rounded, for the test set; return sorted indices (train, test).
+def stratified_split(
+    labels: npt.ArrayLike, seed: int = 0, *, fraction: float = TEST_FRACTION
+) -> tuple[Indices, Indices]:
+    """Draw a fraction of every class, rounded, for the test set; return sorted indices (train, test).
 
     Raises ``ValueError`` when one side would be empty.
     """
@@ -23,12 +25,17 @@ def stratified_split(labels: npt.ArrayLike, seed: int = 0) -> tuple[Indices, Ind
     test: list[Indices] = []
     for label in np.unique(classes):
         members = draw.permutation(np.flatnonzero(classes == label))
-        test.append(members[: round(TEST_FRACTION * len(members))])
+        test.append(members[: round(fraction * len(members))])
     held_out = np.sort(np.concatenate(test)) if test else np.array([], np.int64)
     rest = np.setdiff1d(np.arange(len(classes)), held_out)
     if not len(held_out) or not len(rest):
         raise ValueError(
-            f"{len(classes)} samples are too few to hold out a fifth of every class as the test set; "
+            f"{len(classes)} samples are too few to hold out {share_named(fraction)} of every class as the test set; "
             f"add samples (3 or more of a class) or mark each one as train or test yourself"
         )
     return rest, held_out
+
+
+def share_named(fraction: float) -> str:
+    """Return a share in words."""
+    return "a fifth" if fraction == TEST_FRACTION else f"{fraction:.3g}"

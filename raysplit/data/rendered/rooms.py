@@ -21,7 +21,7 @@ from torch import Tensor
 from raysplit.data.failures import refuse_too_large
 from raysplit.data.rendered.room_images import CHANNELS, render
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.sources.pooled import pooled
+from raysplit.data.sources.task_set import pooled
 from raysplit.options import SideLength
 
 CHUNK = 8  # images rendered together, few enough for their arrays to fit the processor's cache

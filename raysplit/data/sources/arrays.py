@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from raysplit.data.labels import numbered
-from raysplit.data.partition.stratify import stratified_split
+from raysplit.data.partition.stratify import TEST_FRACTION, stratified_split
 from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.map_style import Side
+from raysplit.data.targets.arrays import num_outputs, read_targets, said_of
 from raysplit.data.transforms import Compose, Normalise, ToUnit, Transform
 
 Array = npt.NDArray[Any]
@@ -26,6 +26,7 @@ def data_set_from_arrays(
     *,
     owner: Array | None = None,
     split: Array | None = None,
+    test_fraction: float = TEST_FRACTION,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     reading: Reading = AS_FOUND,
@@ -37,7 +38,8 @@ def data_set_from_arrays(
         y: class of each sample [N].
         source: name of the data in error messages.
         owner: id of the owner of each sample [N], for the partition ``natural_id`` and its owners' tests.
-        split: "train" or "test" for each sample [N]; without it a fifth of every class becomes the test set.
+        split: "train" or "test" for each sample [N]; without it a share of every class becomes the test set.
+        test_fraction: this share.
         mean: mean per channel for normalization, given together with ``std``.
         std: standard deviation per channel for normalization.
         reading: what the arrays are, where their types do not say it.
@@ -49,11 +51,11 @@ def data_set_from_arrays(
     size = len(inputs.values)
     if not size:
         raise ValueError(f"{source}: x has no samples; give some")
-    labels = numbered([y], [size], source, renumber=reading.renumber_labels, owner=owner)
+    labels = read_targets([y], [size], source, reading, owner)
     samples = Samples(x=inputs.values, y=labels.sides[0])
     if owner is not None:
-        _check_owners(owner, size, source)
-    train, test = stratified_split(labels.sides[0].numpy()) if split is None else _split_sides(split, size, source)
+        check_owners(owner, size, source)
+    train, test = split_by_class(labels.sides[0], test_fraction) if split is None else split_sides(split, size, source)
     return data_set(
         samples.take(train),
         samples.take(test),
@@ -61,7 +63,7 @@ def data_set_from_arrays(
         natural_owner=None if owner is None else owner[train],
         test_owner=None if owner is None else owner[test],
         label_names=labels.names,
-        done=(inputs.done,),
+        done=(inputs.done, *said_of([y], reading)),
         reading=reading,
     )
 
@@ -72,15 +74,20 @@ def data_set_of_sides(train: Side, test: Side, source: str, reading: Reading = A
         if not len(side):
             raise ValueError(f"{source}: the {name} set is empty; give both sets at least one sample")
     if train.samples is not None and test.samples is not None and not reading.renumber_labels:
-        return data_set(train.samples, test.samples, transform=unit_and_normalise(None, None), done=train.done)
-    renumber = reading.renumber_labels
-    labels = numbered([train.y, test.y], [len(train), len(test)], source, renumber=renumber)
+        return data_set(
+            train.samples,
+            test.samples,
+            transform=unit_and_normalise(None, None),
+            done=train.done,
+            reading=replace(AS_FOUND, task=reading.task),
+        )
+    labels = read_targets([train.y, test.y], [len(train), len(test)], source, reading)
     return data_set(
         Samples(x=train.x, y=labels.sides[0]),
         Samples(x=test.x, y=labels.sides[1]),
         transform=unit_and_normalise(None, None),
         label_names=labels.names,
-        done=tuple(dict.fromkeys((*train.done, *test.done))),
+        done=tuple(dict.fromkeys((*train.done, *test.done, *said_of([train.y, test.y], reading)))),
         reading=reading,
     )
 
@@ -98,7 +105,7 @@ def data_set(
     done: tuple[str, ...] = (),
     reading: Reading = AS_FOUND,
 ) -> DataSet:
-    """Make a data set of samples with one label; ``num_classes`` is by default the largest label plus one."""
+    """Make a data set of samples; ``num_classes`` is by default the largest label plus one, see `num_outputs`."""
     shapes = _shapes(train), _shapes(test)
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -109,7 +116,7 @@ def data_set(
     return DataSet(
         train=train,
         test=test,
-        num_classes=num_classes or int(torch.cat([train.y, test.y]).max()) + 1,
+        num_classes=num_classes or num_outputs([train.y, test.y], reading.task, [train.x, test.x]),
         transform=transform,
         eval_transform=eval_transform or transform,
         natural_owner=natural_owner,
@@ -118,6 +125,12 @@ def data_set(
         done=done,
         reading=reading,
     )
+
+
+def split_by_class(targets: Tensor, fraction: float) -> tuple[Array, Array]:
+    """Hold out a share of every class, or of all samples where targets are no class labels."""
+    is_label = targets.ndim == 1 and not targets.is_floating_point()
+    return stratified_split(targets.numpy() if is_label else np.zeros(len(targets), np.int64), fraction=fraction)
 
 
 def _shapes(samples: Samples) -> Any:
@@ -139,7 +152,8 @@ def unit_and_normalise(mean: tuple[float, ...] | None, std: tuple[float, ...] | 
     return Compose(steps=(ToUnit(), Normalise(mean=tuple(mean), std=tuple(std))))
 
 
-def _check_owners(owner: Array, num_samples: int, source: str) -> None:
+def check_owners(owner: Array, num_samples: int, source: str) -> None:
+    """Raise ``ValueError`` unless every sample has an owner."""
     if owner.shape != (num_samples,):
         raise ValueError(
             f"{source}: owner has shape {owner.shape} and x has {num_samples} samples; give one id per sample"
@@ -151,7 +165,8 @@ def _check_owners(owner: Array, num_samples: int, source: str) -> None:
         )
 
 
-def _split_sides(split: Array, num_samples: int, source: str) -> tuple[Array, Array]:
+def split_sides(split: Array, num_samples: int, source: str) -> tuple[Array, Array]:
+    """Return the indices of the training and of the test samples by a column of "train" and "test"."""
     if split.shape != (num_samples,):
         raise ValueError(
             f"{source}: split has shape {split.shape} and x has {num_samples} samples; give one value per sample"

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from raysplit.data.failures import reading as reading_of
+from raysplit.data.named.arrays import ArrayRules, data_set_from_named, is_named
+from raysplit.data.partition.stratify import TEST_FRACTION
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import DataSet
 from raysplit.data.sources.arrays import data_set_from_arrays
+from raysplit.options import Count
 from raysplit.registry import shown
 
 WRITE_AGAIN = "write the Parquet file again"
@@ -32,15 +36,30 @@ def load_file(
     input_shape: tuple[int, ...] | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    inputs: tuple[str, ...] | None = None,
+    targets: tuple[str, ...] | None = None,
+    next_token: bool = False,
+    vocabulary: Count | None = None,
+    pad: int = 0,
+    mask: bool = True,
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = TEST_FRACTION,
     reading: Reading = AS_FOUND,
 ) -> DataSet:
     """Load a data set from an ``.npz`` or ``.parquet`` file.
 
     Args:
-        path: the file, with the columns ``x`` and ``y`` and optionally ``owner`` and ``split``.
+        path: the file, with the columns ``x`` and ``y`` and optionally ``owner`` and ``split``, or with columns of
+            other names (see `raysplit.data.named.arrays`).
         input_shape: shape to which every input is reshaped.
         mean: mean per channel for normalization, given together with ``std``.
         std: standard deviation per channel for normalization.
+        inputs: columns of the inputs.
+        targets: columns of the targets.
+        next_token: take the token that follows each token as the target.
+        vocabulary: number of tokens.
+        pad: token that fills up shorter samples.
+        mask: give samples of different lengths the input ``attention_mask``.
+        test_fraction: share of every class that is held out where the file has no test side.
         reading: what the arrays are, where their types do not say it.
 
     Raises:
@@ -52,11 +71,22 @@ def load_file(
     if not path.exists():
         raise ValueError(f"there is no file {path}; give the path of an .npz or .parquet file with x and y")
     columns = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
-    for needed in ("x", "y"):
-        if needed not in columns:
-            raise ValueError(
-                f"{path} has {shown(sorted(columns))} and no {needed!r}; give x and y, and owner and split if wanted"
-            )
+    rules = ArrayRules(
+        inputs=inputs,
+        targets=targets,
+        next_token=next_token,
+        vocabulary=vocabulary,
+        pad=pad,
+        mask=mask,
+        test_fraction=test_fraction,
+    )
+    if is_named(columns, rules):
+        for key, value in (("input_shape", input_shape), ("mean", mean), ("std", std)):
+            if value is not None:
+                raise ValueError(f"data.{key} is {value}, which is for files with one input x alone; leave it out")
+        return data_set_from_named(columns, str(path), rules, reading)
+    if "y" not in columns:
+        raise ValueError(f"{path} has {shown(sorted(columns))} and no 'y'; give x and y, and owner and split if wanted")
     x = columns["x"]
     if not x.ndim or not len(x):
         raise ValueError(f"{path}: x has the shape {x.shape} and no samples; give numbers of shape [N, ...]")
@@ -68,6 +98,7 @@ def load_file(
         str(path),
         owner=columns.get("owner"),
         split=columns.get("split"),
+        test_fraction=test_fraction,
         mean=mean,
         std=std,
         reading=reading,

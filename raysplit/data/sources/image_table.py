@@ -27,7 +27,7 @@ from raysplit.data.sources.pictures import eight_bits, read_picture
 from raysplit.data.sources.task_set import TaskSet
 from raysplit.data.transforms import ToUnit
 from raysplit.options import SideLength
-from raysplit.registry import few
+from raysplit.registry import few, nearest, shown
 
 
 def load_image_table(
@@ -59,11 +59,15 @@ def load_image_table(
     columns = dict(tasks) if isinstance(tasks, Mapping) else {task: task for task in tasks}
     if not columns:
         raise ValueError(f"{table}: tasks is empty; name at least one label column as a task")
+    if len(columns) < len(tasks):
+        raise ValueError(f"{table}: tasks names a column twice, {list(tasks)}; name each once")
     rows = _read(table)
     needed = [image_column, *columns.values(), *([split_column] if split_column else [])]
     missing = [name for name in needed if name not in rows]
     if missing:
-        raise ValueError(f"{table} has no column {missing[0]!r}; its columns are {few(rows)}")
+        one = next(iter(rows)) if len(rows) == 1 else ""
+        way_out = "; divide the columns by commas" if missing[0] in one else nearest(missing[0].strip(), rows)
+        raise ValueError(f"{table} has no column {missing[0]!r}; its columns are {few(map(shown, rows))}{way_out}")
     values = {name: _complete(rows, name, table) for name in (image_column, split_column) if name is not None}
     classes, y = {}, {}
     for task, column in columns.items():

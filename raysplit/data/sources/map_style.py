@@ -52,13 +52,13 @@ def side_of(value: Any, source: str, reading: Reading = AS_FOUND) -> Side:
                 f"{source}: the samples have a target for each of the tasks {', '.join(value.y)}; return a DataSet, "
                 f"which can say which classes each task has"
             )
-        return Side(x=value.x, y=value.y.numpy(), done=("x: Samples, kept as they were given",), samples=value)
+        return Side(x=value.x, y=value.y.detach().numpy(), done=("x: Samples, kept as they were given",), samples=value)
     if isinstance(value, tuple | list) and len(value) == 2 and all(is_array(item) for item in value):
         inputs = read_inputs(np.asarray(value[0]), source, reading)
         return Side(x=inputs.values, y=np.asarray(value[1]), done=(inputs.done,))
     pairs = _items(value, source)
     x, done = _stacked_by_name([x for x, _ in pairs], source, reading)
-    return Side(x=x, y=_labels([y for _, y in pairs], source), done=done)
+    return Side(x=x, y=_labels([y for _, y in pairs], source, reading.task), done=done)
 
 
 def is_array(value: Any) -> bool:
@@ -90,21 +90,43 @@ def _items(value: Any, source: str) -> list[Any]:
     return items
 
 
-def _labels(labels: Sequence[Any], source: str) -> Array:
+def _labels(labels: Sequence[Any], source: str, task: str | None) -> Array:
     plain: list[Any] = []
     for i, y in enumerate(labels):
         label = y.item() if isinstance(y, np.generic) or (is_array(y) and _size(y) == 1) else y
-        if not isinstance(label, int | str):
+        if not isinstance(label, int | float | str) and not is_array(label):
             raise ValueError(
-                f"{source}: a label is {_kind(y)} (item {i}); labels must be class indices 0..C-1, one per sample"
+                f"{source}: a label is {_kind(y)} (item {i}); labels must be class indices 0..C-1, one per sample, or "
+                f"numbers and arrays for another task"
             )
         plain.append(label)
     if not plain:
         return np.zeros(0, np.int64)
+    if any(is_array(label) for label in plain):
+        return _stacked_targets(plain, source)
     texts = sum(isinstance(label, str) for label in plain)
     if texts not in (0, len(plain)):
         raise ValueError(f"{source}: {texts} of {len(plain)} labels are text and the others numbers; give one kind")
-    return np.array(plain, None if texts else np.int64)
+    has_fractions = any(isinstance(label, float) for label in plain)
+    if has_fractions and task is None and all(label % 1 == 0 for label in plain):
+        i = next(i for i, label in enumerate(plain) if isinstance(label, float))
+        raise ValueError(
+            f"{source}: a label is {_kind(labels[i])} (item {i}); labels must be class indices 0..C-1, one per sample, "
+            f"and numbers to estimate need task: regression"
+        )
+    return np.array(plain, None if texts else np.float32 if has_fractions else np.int64)
+
+
+def _stacked_targets(targets: Sequence[Any], source: str) -> Array:
+    """Stack targets of several numbers each, such as masks. Raises ``ValueError`` where they differ in shape."""
+    arrays = [np.asarray(target) for target in targets]
+    odd = next((i for i, y in enumerate(arrays) if y.shape != arrays[0].shape), None)
+    if odd is not None:
+        raise ValueError(
+            f"{source}: the target of item 0 has the shape {arrays[0].shape} and that of item {odd} "
+            f"{arrays[odd].shape}; give all targets one shape"
+        )
+    return np.stack(arrays)
 
 
 def _size(value: Any) -> int:

@@ -27,7 +27,7 @@ from torch import Tensor
 from raysplit.data.failures import reading
 from raysplit.data.labels import has_target
 from raysplit.data.samples import DataSet, Indices, Samples
-from raysplit.data.sources.pooled import pooled
+from raysplit.data.sources.task_set import pooled
 from raysplit.options import SideLength
 
 FOLDER_OF = {

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import torchvision.datasets as tv
 from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
+from torchvision.datasets.utils import check_md5
 
+from raysplit.data.failures import file_of
 from raysplit.data.labels import numbered
 from raysplit.data.partition.stratify import stratified_split
 from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.arrays import data_set, unit_and_normalise
+from raysplit.data.sources.cifar import NotCifar, plainly_read
 from raysplit.data.sources.map_style import Side, side_of
 from raysplit.data.sources.pictures import class_folders, is_hidden, read_picture, stacked_pictures
 from raysplit.data.transforms import Compose, Normalise, RandomCrop, RandomHorizontalFlip, ToUnit
@@ -35,7 +38,7 @@ CROP_AND_FLIP = (RandomCrop(padding=4), RandomHorizontalFlip())
 
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's sets of (image, label) pairs that are read from a folder."""
-    return [name for name in tv.__all__ if _is_pairs_of_image_and_label(getattr(tv, name))]
+    return [name for name in tv.__all__ if name not in _LEFT_OUT and _is_pairs_of_image_and_label(getattr(tv, name))]
 
 
 def load_torchvision(
@@ -145,10 +148,11 @@ def _open(dataset_class: Any, root: str | None, download: bool, options: dict[st
             f"{name} is read from a local folder and no root is given; set root to the folder of its files"
         )
     folders = [Path(root), Path(root) / name]
+    opened = plainly_read(dataset_class) if issubclass(dataset_class, tv.CIFAR10) else dataset_class
     failures: list[Exception] = []
     for folder in folders:
         try:
-            return _without_checksums(dataset_class)(str(folder), **options)
+            return opened(str(folder), **options)
         except TypeError as error:
             raise ValueError(f"{name}: {error}; give it as an option of the data set") from error
         except (RuntimeError, FileNotFoundError) as error:  # torchvision raises either for missing files
@@ -156,17 +160,22 @@ def _open(dataset_class: Any, root: str | None, download: bool, options: dict[st
                 raise ValueError(f"{name}, {folder}: {error}; put at least one picture into each folder") from error
             failures.append(error)
         except Exception as error:
-            is_told = issubclass(dataset_class, tv.ImageFolder) or str(error).startswith(
-                "Unknown value"
-            )  # of an option
+            is_folder, is_option = issubclass(dataset_class, tv.ImageFolder), str(error).startswith("Unknown value")
+            is_told = is_folder or is_option or isinstance(error, NotCifar)
             if isinstance(error, ValueError) and is_told:
                 raise ValueError(f"{name}, {folder}: {error}") from error
+            which = file_of(error, folder) or f"a file under {folder}"
             raise ValueError(
-                f"{name}: a file under {folder} is broken or may not be read ({error!r}); unpack or download it again, "
-                f"or change its permissions"
+                f"{name}: {which} is broken or may not be read ({error!r}); unpack or download it again, or change its "
+                f"permissions"
             ) from error
     if download:
         return dataset_class(root, download=True, **options)
+    for folder in folders:
+        if partly := _partly_there(dataset_class, folder):
+            raise ValueError(
+                f"{name}: {partly}; unpack the files again, or download them with download: true"
+            ) from failures[0]
     there = "" if folders[0].is_dir() else f"; there is no folder {folders[0]}"
     fetch = ", or set download: true" if "download" in _parameters(dataset_class) else ""
     raise ValueError(
@@ -175,14 +184,19 @@ def _open(dataset_class: Any, root: str | None, download: bool, options: dict[st
     ) from failures[0]
 
 
-def _without_checksums(dataset_class: Any) -> Any:
-    if not issubclass(dataset_class, tv.CIFAR10):
-        return dataset_class
-    # CIFAR files rebuilt from the same pixels have other bytes than the published pickles, so md5 would not match.
-    unchecked = {
-        side: [[file, None] for file, _ in getattr(dataset_class, side)] for side in ("train_list", "test_list")
-    }
-    return type(dataset_class.__name__, (dataset_class,), {**unchecked, "meta": {**dataset_class.meta, "md5": None}})
+def _partly_there(dataset_class: Any, folder: Path) -> str:
+    """Say which file of a set is missing or changed; nothing where none is there, or its class does not list them."""
+    listed = getattr(dataset_class, "split_list", None)  # of SVHN: by side, with the address in front
+    files = [(entry[1], entry[2]) for entry in listed.values()] if listed else []
+    for side in ("train_list", "test_list"):  # of CIFAR
+        files += [(f"{dataset_class.base_folder}/{entry[0]}", None) for entry in getattr(dataset_class, side, ())]
+    there = [file for file, _ in files if (folder / file).is_file()]
+    for file, checksum in files if there else ():
+        if file not in there and not listed:  # the sides of SVHN are read one by one
+            return f"{folder / file} is missing"
+        if file in there and checksum and not check_md5(str(folder / file), checksum):
+            return f"{folder / file} is broken: it is not the published file, by its checksum"
+    return ""
 
 
 def _is_pairs_of_image_and_label(candidate: Any) -> bool:
@@ -213,6 +227,7 @@ class _Resize:
         return image.convert("RGB").resize((self.side, self.side))
 
 
+_LEFT_OUT = {"LSUNClass"}  # it has no labels, and unpickles a file of the working directory
 _OURS = {"root", "train", "download", "transform", "target_transform", "loader"}
 _OF_OTHER_PROBLEMS = {
     "transforms",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from raysplit.models.classifier.heads import Heads, MultiTaskClassifier
+from raysplit.models.crossing.places import Place
+from raysplit.models.crossing.raw_inputs import example_pair, passes_inputs_on
 from raysplit.models.cutting.dropout import seed_dropouts
-from raysplit.models.cutting.places import Place
-from raysplit.models.cutting.raw_inputs import example_pair, passes_inputs_on
 from raysplit.models.cutting.split import CutPoint
 from raysplit.models.spec import DTYPES, ModelSpec
 

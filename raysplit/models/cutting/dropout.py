@@ -39,7 +39,20 @@ class dropout_stream:
         _step_seed.reset(self._token)
 
 
-class SeededDropout(nn.Module):
+def step_seed() -> int | None:
+    """Return the seed of the present `dropout_stream`, or None outside of one."""
+    return _step_seed.get()
+
+
+class Keyed(nn.Module):
+    """A module whose draws are keyed by the seed of the step and its own path in the model."""
+
+    def keep_everything(self) -> None:
+        """Turn dropout off, also in training mode, for comparisons."""
+        raise NotImplementedError
+
+
+class SeededDropout(Keyed):
     """Dropout with its own random stream, in training mode only; kept values are scaled by 1/(1-p).
 
     Args:
@@ -53,6 +66,9 @@ class SeededDropout(nn.Module):
         self.path = path
         self.p = p
         self.grain = grain
+
+    def keep_everything(self) -> None:
+        self.p = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
@@ -75,7 +91,7 @@ class SeededDropout(nn.Module):
 
 def draws_masks(root: nn.Module) -> bool:
     """Whether the forward pass of the module needs the seed of a step."""
-    return any(isinstance(module, SeededDropout) for module in root.modules())
+    return any(isinstance(module, Keyed) for module in root.modules())
 
 
 class SteadyDropout(SeededDropout):
@@ -105,7 +121,8 @@ def seed_dropouts(root: nn.Module) -> None:
         if grain is None:
             continue
         if module not in made:
-            made[module] = SeededDropout(path, float(getattr(module, "p")), grain)  # noqa: B009
+            p = getattr(module, "drop_prob", None) if type(module).__name__ == "DropPath" else getattr(module, "p")  # noqa: B009
+            made[module] = SeededDropout(path, float(p or 0.0), grain)
             made[module].train(module.training)
         root.set_submodule(path, made[module])
 
@@ -114,4 +131,6 @@ def _grain(module: nn.Module) -> Grain | None:
     if type(module).__name__ == "StochasticDepth" and type(module).__module__.startswith("torchvision."):
         grain: Grain = getattr(module, "mode")  # noqa: B009
         return grain
+    if type(module).__name__ == "DropPath" and type(module).__module__.startswith("timm."):
+        return "row" if getattr(module, "scale_by_keep", True) else None
     return MODULE_GRAINS.get(type(module))

@@ -49,7 +49,7 @@ def _draws(module: nn.Module) -> bool:
     if isinstance(module, SeededDropout):
         return False
     if isinstance(module, fx.GraphModule):
-        return any(_node_draws(node) for node in module.graph.nodes)
+        return any(node_draws(node) for node in module.graph.nodes)
     if isinstance(module, _DRAWING_MODULES):
         return True
     if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
@@ -57,7 +57,8 @@ def _draws(module: nn.Module) -> bool:
     return not f"{type(module).__module__}.".startswith(_STEADY_PACKAGES)
 
 
-def _node_draws(node: fx.Node) -> bool:
+def node_draws(node: fx.Node) -> bool:
+    """Whether a node calls a function or method that may draw from a global stream."""
     if node.op == "call_method":
         return _has_drawing_word(str(node.target))
     if node.op != "call_function":

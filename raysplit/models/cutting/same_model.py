@@ -13,21 +13,23 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from raysplit.data.inputs import Values, feed, map_values
-from raysplit.models.cutting.dropout import SeededDropout, seed_dropouts
+from raysplit.models.cutting.dropout import Keyed, seed_dropouts
 from raysplit.models.cutting.rewrite import DROPOUT_FUNCTIONS
 from raysplit.models.cutting.tracing import LEAVE_WHOLE, CannotCut, arguments
 from raysplit.seeding import keyed_draws, torch_generator
 
 logger = logging.getLogger(__name__)
+
+Compute = Callable[[nn.Module, Values], Any]
 
 MAX_BYTES = 2 * 2**30
 NUM_ROWS = 3  # batch norm needs more than one
@@ -44,20 +46,22 @@ class _Run:
     buffers: Mapping[str, Tensor]
 
 
-def check_same_output(model: nn.Module, root: nn.Module, graph: fx.Graph, example: Values) -> None:
+def check_same_output(model: nn.Module, root: nn.Module, compute: Compute, example: Values) -> None:
     """Raise `CannotCut` unless the graph has the outputs of the model in evaluation mode."""
 
-    def outputs(compute: Callable[[nn.Module, Values], Any], module: nn.Module, seed: int) -> list[Any]:
+    def outputs(run: Compute, module: nn.Module, seed: int) -> list[Any]:
         with torch.no_grad(), keyed_draws(seed):
-            return pytree.tree_leaves(compute(_copy(module).eval(), map_values(torch.clone, example)))
+            return pytree.tree_leaves(run(_copy(module).eval(), map_values(torch.clone, example)))
 
     written = outputs(feed, model, 0)
-    if not _same(written, outputs(partial(_interpreted, graph), root, 0)):
+    if not _same(written, outputs(compute, root, 0)):
         draws = not all(_same(written, outputs(feed, model, seed)) for seed in range(1, 5))
         raise CannotCut(_wrong_output(type(model).__name__, "evaluation", draws=draws))
 
 
-def check_same_model(model: nn.Module, root: nn.Module, graph: fx.Graph, example: Values) -> None:
+def check_same_model(
+    model: nn.Module, root: nn.Module, compute: Compute, example: Values, longer: Values | None = None
+) -> None:
     """Raise `CannotCut` unless the graph computes and learns what the model as written does, in both modes.
 
     It takes some forward and backward passes and, for a time, the memory of some copies of the gradients. Models of
@@ -72,7 +76,7 @@ def check_same_model(model: nn.Module, root: nn.Module, graph: fx.Graph, example
     def compare(training: bool, seed: int, batch: Values) -> None:
         mode = "training" if training else "evaluation"
         written = _run(_written(model, training), feed, batch, seed)
-        traced = _run(_ready(_copy(root), training), partial(_interpreted, graph), batch, seed)
+        traced = _run(_ready(_copy(root), training), compute, batch, seed)
         if not _same(written.outputs, traced.outputs):
             others = [_run(_written(model, training), feed, batch, seed + more) for more in range(1, 5)]
             draws = not all(_same(written.outputs, other.outputs) for other in others)
@@ -90,9 +94,12 @@ def check_same_model(model: nn.Module, root: nn.Module, graph: fx.Graph, example
             )
 
     compare(False, 0, example)
+    if longer is not None:
+        compare(False, 0, longer)
+        compare(True, 0, _more_rows(longer))
     rows = _more_rows(example)
     compare(True, 0, rows)
-    written, traced = _twice(_written(model, True), feed, rows), _twice(root, partial(_interpreted, graph), rows)
+    written, traced = _twice(_written(model, True), feed, rows), _twice(root, compute, rows)
     if written is not None and traced is not None and not _close(written[1], traced[1]):
         raise CannotCut(
             f"from its second batch on, the graph of {name} computes something else than the model: its forward keeps "
@@ -116,9 +123,7 @@ def keeps_hidden_state(model: nn.Module, example: Values) -> bool:
     return runs is not None and not _close(*runs)
 
 
-def _twice(
-    module: nn.Module, compute: Callable[[nn.Module, Values], Any], batch: Values
-) -> tuple[list[Any], list[Any]] | None:
+def _twice(module: nn.Module, compute: Compute, batch: Values) -> tuple[list[Any], list[Any]] | None:
     """Return outputs and gradients of two training passes from equal weights, buffers and random streams."""
     copied = _ready(_copy(module), True)
     buffers = {path: dict(part.named_buffers(recurse=False)) for path, part in copied.named_modules()}
@@ -166,6 +171,9 @@ class _KeepingEverything(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in DROPOUT_FUNCTIONS:
             return args[0] if args else kwargs["input"]
+        if func is F.scaled_dot_product_attention:
+            args, kwargs = args[:4], {**dict(zip(("dropout_p", "is_causal"), args[4:], strict=False)), **(kwargs or {})}
+            kwargs["dropout_p"] = 0.0
         return func(*args, **(kwargs or {}))
 
 
@@ -183,17 +191,18 @@ def _copy(module: nn.Module) -> nn.Module:
 def _ready(module: nn.Module, training: bool) -> nn.Module:
     module.train(training)
     for dropout in module.modules():
-        if isinstance(dropout, SeededDropout):
-            dropout.p = 0.0
+        if isinstance(dropout, Keyed):
+            dropout.keep_everything()
     return module
 
 
-def _interpreted(graph: fx.Graph, root: nn.Module, batch: Values) -> Any:
+def interpreted(graph: fx.Graph, root: nn.Module, batch: Values) -> Any:
+    """Compute a graph, whose state is in `root`, for a batch."""
     interpreter: Any = fx.Interpreter(root, graph=graph)
     return interpreter.run(*arguments(graph, batch))
 
 
-def _run(module: nn.Module, compute: Callable[[nn.Module, Values], Any], batch: Values, seed: int) -> _Run:
+def _run(module: nn.Module, compute: Compute, batch: Values, seed: int) -> _Run:
     """Run forward and backward; gradients of the batch are wanted as well, of a copy that may be written in place."""
     inputs = {"x": batch} if isinstance(batch, Tensor) else dict(batch)
     wanted = {**dict(module.named_parameters()), **{f"input {key}": value for key, value in inputs.items()}}

@@ -8,9 +8,11 @@ difference is an error. Whether the graph computes what the model does is checke
 from __future__ import annotations
 
 import copy
+import inspect
 import os
+import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -83,15 +85,29 @@ class _Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, leaves: frozenset[str]) -> None:
-        super().__init__()
+    def __init__(self, leaves: frozenset[str], inputs: Sequence[str] | None) -> None:
+        functions, modules = _not_traceable()
+        super().__init__(autowrap_functions=functions)
         self.leaves = leaves
+        self.inputs = inputs
+        self.not_traceable = modules
         self.open: list[str] = []
         self.call_ends: list[fx.Node] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        marked = isinstance(m, SeededDropout) or hasattr(type(m), LEAF_MARK) or module_qualified_name in self.leaves
-        return marked or super().is_leaf_module(m, module_qualified_name)
+        marked = isinstance(m, (SeededDropout, *self.not_traceable)) or hasattr(type(m), LEAF_MARK)
+        return marked or module_qualified_name in self.leaves or super().is_leaf_module(m, module_qualified_name)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """Make a placeholder for each input; the parameters of ``forward`` beside them get their defaults."""
+        if self.inputs is None:
+            return super().create_args_for_root(root_fn, is_module, concrete_args)
+        names = self.inputs
+
+        def call(root: nn.Module, *inputs: Any) -> Any:
+            return root_fn(root, **dict(zip(names, inputs, strict=True)))
+
+        return call, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -112,10 +128,11 @@ def trace_graph(model: nn.Module, example: Values) -> TracedGraph:
     """
     is_chain = type(model).forward is nn.Sequential.forward
     leaves: frozenset[str] = frozenset()
+    inputs = taken_inputs(model, example)
     with unchanged(model):
         while True:
             try:
-                traced = _trace_both_modes(model, leaves, is_chain)
+                traced = _trace_both_modes(model, leaves, inputs, is_chain)
                 _check_inputs(type(model).__name__, traced.graph, example)
                 break
             except _Untraceable as failure:
@@ -147,9 +164,33 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                 buffer.detach().copy_(before)
 
 
-def _trace_both_modes(model: nn.Module, leaves: frozenset[str], is_chain: bool) -> TracedGraph:
-    root, tracer, graph = _trace_once(model, leaves, training=True)
-    _, _, eval_graph = _trace_once(model, leaves, training=False)
+def taken_inputs(model: nn.Module, example: Values) -> list[str] | None:
+    """Return the parameters of ``forward`` that get an input, in the order of its signature.
+
+    These are the ones named in `example`, or else the first one, and those without a default. None stands for a
+    signature that takes inputs in another way, such as ``*inputs``.
+    """
+    parameters = list(inspect.signature(type(model).forward).parameters.values())[1:]
+    if any(p.kind in (p.VAR_POSITIONAL, p.POSITIONAL_ONLY) for p in parameters) or not parameters:
+        return None
+    named = {parameters[0].name} if isinstance(example, Tensor) else set(example)
+    parameters = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    return [p.name for p in parameters if p.name in named or p.default is p.empty]
+
+
+def _not_traceable() -> tuple[tuple[Callable[..., Any], ...], tuple[type[nn.Module], ...]]:
+    """Return the functions and module classes that timm, where it is in use, says not to trace into."""
+    layers: Any = sys.modules.get("timm.layers")
+    if layers is None or not hasattr(layers, "get_notrace_functions"):
+        return (), ()
+    return tuple(layers.get_notrace_functions()), tuple(layers.get_notrace_modules())
+
+
+def _trace_both_modes(
+    model: nn.Module, leaves: frozenset[str], inputs: Sequence[str] | None, is_chain: bool
+) -> TracedGraph:
+    root, tracer, graph = _trace_once(model, leaves, inputs, training=True)
+    _, _, eval_graph = _trace_once(model, leaves, inputs, training=False)
     for module, original in zip(root.modules(), model.modules(), strict=True):
         module.training = original.training
     dropouts = _dropout_calls(graph, eval_graph)
@@ -185,23 +226,25 @@ def arguments(graph: fx.Graph, example: Values) -> tuple[Tensor, ...]:
     return tuple(example[str(node.target)] for node in graph.find_nodes(op="placeholder"))
 
 
-def _trace_once(model: nn.Module, leaves: frozenset[str], training: bool) -> tuple[nn.Module, _Tracer, fx.Graph]:
+def _trace_once(
+    model: nn.Module, leaves: frozenset[str], inputs: Sequence[str] | None, *, training: bool
+) -> tuple[nn.Module, _Tracer, fx.Graph]:
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     root = copy.deepcopy(model, memo=dict(shared))
     root.train(training)
     seed_dropouts(root)
-    tracer = _Tracer(leaves)
+    tracer = _Tracer(leaves, inputs)
     try:
         graph = tracer.trace(root)
     except Exception as error:  # user code may raise anything
-        raise _Untraceable(tracer.open[-1] if tracer.open else "", f"{error}{_line(error)}") from error
+        raise _Untraceable(tracer.open[-1] if tracer.open else "", f"{error}{failing_line(error)}") from error
     _constants_are_no_state(root, graph)
     return root, tracer, graph
 
 
-def _line(error: Exception) -> str:
+def failing_line(error: Exception) -> str:
     """Return the last line of the user's code in the traceback of this error."""
-    ours = (os.path.dirname(torch.__file__), __file__)
+    ours = (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__)))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
     return f' at {frames[-1].filename}:{frames[-1].lineno} "{frames[-1].line}"' if frames else ""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from raysplit.models.cutting.places import Place
+from raysplit.models.crossing.places import Place
 from raysplit.models.cutting.split import CutPoint
 from raysplit.models.spec import ModelSpec
 

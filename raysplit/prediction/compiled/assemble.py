@@ -12,7 +12,7 @@ from raysplit.cluster.emulation.events import TRANSFER
 from raysplit.prediction.compiled import program as code
 from raysplit.prediction.compiled.program import NONE, Around, Program
 from raysplit.prediction.compiled.record import Cohort, Recorded
-from raysplit.prediction.compiled.recording import CannotBeRecorded, Operation, RecordedTask
+from raysplit.prediction.compiled.recording import Operation, RecordedTask
 from raysplit.prediction.compiled.templates import (
     SELF,
     Loop,
@@ -23,6 +23,7 @@ from raysplit.prediction.compiled.templates import (
     uses_of,
     with_loops,
 )
+from raysplit.prediction.compiled.unknown import CannotBeRecorded
 
 _FOREVER = 1 << 30  # uses of a task of no owner, whose state is kept
 

@@ -8,7 +8,7 @@ all others. What is due runs first in its order, then machines that became free 
 work, and then the time moves on to the next timer, exactly as on a `VirtualLoop`.
 """
 
-# mypy: ignore-errors
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False, disallow-untyped-decorators=False
 # Numba finds the types of these functions when it compiles them; annotations would only repeat them.
 from __future__ import annotations
 
@@ -32,9 +32,6 @@ from raysplit.prediction.compiled.queues import (
     pop,
     push,
     wake,
-)
-from raysplit.prediction.compiled.queues import (
-    LOGGED as LOGGED,
 )
 
 # operations, modes: as in `program`
@@ -221,7 +218,7 @@ def advance(m, num_owners, num_slots, budget):
                 meeting = code[pc, 4]
                 wake(m.meeting_heads, behind, meeting, due, s, STEP)
                 pc = np.int64(m.back_at[meeting])
-                phase = 0
+                phase = np.int64(0)
                 continue
             elif op == TURN:
                 if phase == 0 and m.turns[code[pc, 4]] != code[pc, 5]:
@@ -257,8 +254,8 @@ def advance(m, num_owners, num_slots, budget):
                     pc = np.int64(m.bodies[m.loops[loop, 1] + m.list_kind[m.list_first[chosen] + place]])
                 else:
                     pc = np.int64(m.loops[loop, 2])
-                phase = 0
+                phase = np.int64(0)
                 continue
-            phase = 0
+            phase = np.int64(0)
             pc += 1
     clock[0] = now_s

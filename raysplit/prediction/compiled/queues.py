@@ -1,6 +1,6 @@
 """Lists, heaps and the queues of machines for the compiled engine."""
 
-# mypy: ignore-errors
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False, disallow-untyped-decorators=False
 # Numba finds the types of these functions when it compiles them; annotations would only repeat them.
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.emulation.machines import Emulation
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.prediction.compiled.recorded_parties import RecordedNetwork, RecordingCluster
-from raysplit.prediction.compiled.recording import CannotBeRecorded, RecordedTask, Recording
+from raysplit.prediction.compiled.recording import RecordedTask, Recording
+from raysplit.prediction.compiled.unknown import CannotBeRecorded
 from raysplit.prediction.dry_parties import dry_parties
 from raysplit.prediction.reference import cohort_names
 
@@ -139,7 +140,7 @@ def record(
     if emulation.has_hosts:
         raise CannotBeRecorded("devices share the cores of a host (topology.hosts)")
     owners = frozenset(name for cohort in cohorts for name in cohort.standing) if tell_apart else frozenset()
-    recording = Recording(owners)
+    recording = Recording(owners)  # type: ignore[abstract]  # what it lacks raises NotImplementedError
     traffic: defaultdict[tuple[int, str | None], Counts] = defaultdict(dict)
     rounds: list[int] = []
     now = [0]

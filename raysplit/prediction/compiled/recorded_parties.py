@@ -18,7 +18,8 @@ from raysplit.cluster.emulation.machines import Emulation, Machine
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.prediction.compiled.recording import CannotBeRecorded, Event, RecordedTask, Recording
+from raysplit.prediction.compiled.recording import Event, RecordedTask, Recording
+from raysplit.prediction.compiled.unknown import CannotBeRecorded
 
 
 def recording() -> Recording:
@@ -195,7 +196,7 @@ class RecordingCluster(LocalCluster):
 
     def __init__(self, emulation: Emulation, links: LinkRules, traffic: Callable[[str, str, str, int, int], None]):
         emulation.unshared = RecordedDevice
-        super().__init__(lambda _: emulation, links=links)
+        super().__init__(lambda _: emulation, links=links, checks=False)
         self._link._count = traffic  # type: ignore[assignment, method-assign]
 
     def _made(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:

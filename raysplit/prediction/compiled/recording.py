@@ -14,10 +14,7 @@ from contextvars import Context, copy_context
 from typing import Any, NamedTuple
 
 from raysplit.cluster.contract import current_party
-
-
-class CannotBeRecorded(Exception):
-    """Raised for a program whose course may depend on more than its own calls; the message says what it does."""
+from raysplit.prediction.compiled.unknown import CannotBeRecorded, Unknown
 
 
 class Operation(NamedTuple):
@@ -79,6 +76,7 @@ class RecordedTask:
 
     def cancel(self, msg: Any = None) -> bool:
         if not self._recording.has_ended:
+            self._recording.refuse_failed()
             raise CannotBeRecorded("it cancels a task")
         return False
 
@@ -241,7 +239,7 @@ class Recording(asyncio.AbstractEventLoop):
         return task
 
     def create_future(self) -> Any:
-        return _Unknown()
+        return Unknown()
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -260,11 +258,16 @@ class Recording(asyncio.AbstractEventLoop):
     def time(self) -> float:
         raise CannotBeRecorded("it reads the clock")
 
+    def call_at(self, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+        raise CannotBeRecorded("it waits for a time")
+
+    call_later = call_at  # type: ignore[assignment]
+
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Do nothing: errors show where tasks are awaited."""
 
     def run(self, main: Coroutine[Any, Any, None]) -> RecordedTask:
-        """Run a coroutine to its end, with all that it starts. Raises `CannotBeRecorded`, and what it raises."""
+        """Run a coroutine to its end, with all that it starts. Raises `CannotBeRecorded`, also for what it raises."""
         before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
@@ -277,23 +280,14 @@ class Recording(asyncio.AbstractEventLoop):
                 started.give_up()
             asyncio._set_running_loop(before)
         if not task.done():
+            self.refuse_failed()
             raise CannotBeRecorded("tasks wait for one another")
-        task.result()
+        if task.exception() is not None:
+            self.refuse_failed()
         return task
 
-
-class _Unknown:
-    """A future of asyncio's own: it may have a result, but nobody may wait for one."""
-
-    def __init__(self) -> None:
-        self._result: Any = None
-        self._done = False
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        if not self._done:
-            raise CannotBeRecorded("it waits for a future of its own")
-        return self._result
-        yield  # a generator
-
-    def set_result(self, value: Any) -> None:
-        self._result, self._done = value, True
+    def refuse_failed(self) -> None:
+        """Raise `CannotBeRecorded` with the error of the first task that failed, if one did."""
+        for error in (task.exception() for task in self.tasks):
+            if error is not None:
+                raise CannotBeRecorded(f"it fails when it is recorded ({type(error).__name__}: {error})") from error

@@ -12,8 +12,8 @@ from raysplit.prediction.compiled.assemble import Assembler
 from raysplit.prediction.compiled.found import log_of, num_events, traffic_of, uses_of
 from raysplit.prediction.compiled.program import Program
 from raysplit.prediction.compiled.record import Cohort, record
-from raysplit.prediction.compiled.recording import CannotBeRecorded
 from raysplit.prediction.compiled.state import Memory, memory_of
+from raysplit.prediction.compiled.unknown import CannotBeRecorded
 from raysplit.prediction.reference import Outcome, Progress, without_garbage_collection
 
 _STEPS_BETWEEN = 3_000_000  # half a second
@@ -65,17 +65,17 @@ def replay(
 
 
 def _run(program: Program, memory: Memory, progress: Progress | None) -> None:
-    from raysplit.prediction.compiled import engine  # loads numba
+    from raysplit.prediction.compiled import engine, queues  # they load numba
 
     first = program.num_owners * program.num_slots
     memory.begun[first] = memory.at[first] = program.main_begins
     memory.uses[first] = 1 << 30
-    memory.due[0], memory.s[engine.DUE_SIZE] = 4 * first + engine.STEP, 1
-    while memory.s[engine.STATUS] == engine.RUNNING:
+    memory.due[0], memory.s[queues.DUE_SIZE] = 4 * first + engine.STEP, 1
+    while memory.s[queues.STATUS] == engine.RUNNING:
         engine.advance(memory, program.num_owners, program.num_slots, _STEPS_BETWEEN)
         if progress is not None:
             progress(num_events(memory), program.num_events)
-    if memory.s[engine.STATUS] == engine.CONFLICT:
+    if memory.s[queues.STATUS] == engine.CONFLICT:
         raise CannotBeRecorded("tasks come in an order in which they were not recorded")
-    if memory.s[engine.STATUS] == engine.DEADLOCK:
+    if memory.s[queues.STATUS] == engine.DEADLOCK:
         raise CannotBeRecorded("all parties wait for one another")

@@ -10,7 +10,8 @@ from typing import Any
 from raysplit.cluster.device import Work
 from raysplit.prediction.compiled.record import Recorded
 from raysplit.prediction.compiled.recorded_parties import Order
-from raysplit.prediction.compiled.recording import CannotBeRecorded, Operation, RecordedTask
+from raysplit.prediction.compiled.recording import Operation, RecordedTask
+from raysplit.prediction.compiled.unknown import CannotBeRecorded
 
 SELF = "\0"
 """The owner itself, in the place of its name."""

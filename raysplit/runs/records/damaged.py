@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 MAX_BYTES = 2**28
 """Size up to which a file of settings or metrics is read; the metrics of a million rounds take about half of it."""
@@ -58,6 +59,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (Damaged, FileNotFoundError):
         raise
+    except UnpicklingError as error:  # whose text advises to run what is in the file
+        raise Damaged(path, "it is cut short, or holds more than weights") from error
     except Exception as error:  # parsers of binary files have errors of any kind for bytes that anybody wrote
         first = next((line for line in str(error).splitlines() if line.strip()), "")
         raise Damaged(path, f"{type(error).__name__}{f': {first[:200]}' if first else ''}") from error

@@ -93,6 +93,10 @@ class MetricsRow(_Kind):
     bytes_total: _Count
     test_accuracy: _Number = nan
     test_loss: _Number = nan
+    primary: _Number = nan
+    primary_metric: _Text | None = None
+    primary_better: _Text | None = None
+    primary_naive: _Number = nan
     majority_accuracy: _Number = nan
     min_accuracy: _Number = nan
     max_loss: _Number = nan
@@ -101,6 +105,7 @@ class MetricsRow(_Kind):
     owner_loss: _Number = nan
     owner_loss_sd: _Number = nan
     tested_on: _Text | None = None
+    train_loss_told_by: _Text | None = None
     num_members: _Count = 0
     came: list[_Text] = []
     left: list[_Text] = []

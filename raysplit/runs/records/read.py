@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 CUT_SHORT = "cut short"
 """Value of ``stopped`` for a run that an error or a person interrupted."""
+DIVERGED = "diverged"
+"""Value of ``stopped`` for a run whose loss or weights ceased to be numbers; going on would end in the same way."""
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def stop_of(folder: Path) -> str:
 
 def finished(folder: Path) -> bool:
     """Return whether the run in a folder has finished, at its last round or at an early stop. Raises `Damaged`."""
-    return stop_of(folder) != CUT_SHORT
+    return stop_of(folder) not in (CUT_SHORT, DIVERGED)
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from raysplit.registry import number_of
 from raysplit.schedulers.cuts.plan import Plan, plan_for
 from raysplit.schedulers.cuts.problem import ComputeNodeSpec, CutProblem, FreeOwnerCuts, InfeasibleError
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
@@ -149,7 +150,7 @@ def _side_by_side(problem: CutProblem) -> Alternative:
         plan = horizontal_scaling(problem)
     except InfeasibleError as reason:
         return Alternative(name=name, round_ms=None, note=str(reason))
-    note = ", ".join(f"{share.num_owners} owners on {share.node}" for share in plan.shares)
+    note = ", ".join(f"{number_of(share.num_owners, 'owner')} on {share.node}" for share in plan.shares)
     return Alternative(name=name, round_ms=plan.round_ms, note=note)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from raysplit.registry import number_of
 from raysplit.schedulers.cuts.problem import ComputeNodeSpec, CutProblem, Objective
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
 
@@ -132,7 +133,7 @@ class Plan:
             for row in [header, *rows]
         ]
         sum_ms = self.l_fwd_ms + self.l_bwd_ms
-        title = f"{self.model} for {self.owners} owners, cuts {list(self.cuts)}"
+        title = f"{self.model} for {number_of(self.owners, 'owner')}, cuts {list(self.cuts)}"
         owner = f"each owner holds {self.owner_bytes / BYTES_PER_GIB:.2f} GiB"
         total = (
             f"L_fwd {self.l_fwd_ms:.2f} + L_back {self.l_bwd_ms:.2f} = {sum_ms:.2f} ms per batch, "

@@ -1,8 +1,9 @@
 """Checkpoints of a run, in files that are either complete or refused.
 
 A file is a line of text, the SHA-256 of the rest, and the rest as `torch.save` writes it. It is written under another
-name and then renamed, so that a file with its final name is complete; the checksum detects later changes. Only tensors
-and plain values are loaded. The folder is a local path or a URI of `pyarrow.fs`, such as ``s3://bucket/folder``.
+name and then renamed, so that a file with its final name is complete; the checksum detects later changes, and digests
+in the content (`raysplit.training.recovery.digests`) those that were written with a right checksum. Only tensors and
+plain values are loaded. The folder is a local path or a URI of `pyarrow.fs`, such as ``s3://bucket/folder``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from raysplit.training.recovery.content import checked_content
 
 logger = logging.getLogger(__name__)
 
-_HEADER = b"raysplit checkpoint 1\n"
+_HEADER = b"raysplit checkpoint 2\n"
+_WITHOUT_DIGESTS = b"raysplit checkpoint 1\n"  # of versions before 0.2.0
 _SUM_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"round-(\d+)\.ckpt")
 _BEST = "best.ckpt"
@@ -55,6 +57,8 @@ class Checkpoint:
         excluded: the owners that no longer take part.
         cohort: the owners of the last round.
         settings: the settings that the numbers depend on; empty in files of versions before 0.2.0.
+        base: the digest of the frozen weights, which are not in the file, and the path of those that were read; empty
+            where all weights are trained.
     """
 
     rounds: int
@@ -67,6 +71,7 @@ class Checkpoint:
     excluded: Sequence[str] = ()
     cohort: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    base: Mapping[str, str] = field(default_factory=dict)
 
     def encoded(self) -> bytes:
         """Encode the checkpoint as the content of a file."""
@@ -77,8 +82,10 @@ class Checkpoint:
         content = {each.name: getattr(self, each.name) for each in fields(self)} | {"traffic": links}
         import torch  # imported late: whether a file is whole can be seen without it
 
+        from raysplit.training.recovery.digests import DIGESTS, digests_of
+
         body = io.BytesIO()
-        torch.save(content, body)
+        torch.save(content | {DIGESTS: digests_of(content)}, body)
         return _HEADER + hashlib.sha256(body.getbuffer()).digest() + body.getvalue()
 
 
@@ -86,12 +93,15 @@ def decoded(data: bytes, name: str) -> Checkpoint:
     """Decode the content of a file. Raises `CheckpointRefused`, with the name of the file."""
     import torch
 
+    from raysplit.training.recovery.digests import require_as_written
+
     start = _require_whole(data, name)
     try:
         content = torch.load(io.BytesIO(data[start:]), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling has errors of any kind for bytes that anybody wrote
         raise CheckpointRefused(f"{name} does not contain a checkpoint: {_first_line(error)}") from error
     try:
+        require_as_written(content, may_lack_digests=data.startswith(_WITHOUT_DIGESTS))
         return Checkpoint(**checked_content(content))
     except ValueError as error:
         raise CheckpointRefused(f"{name} does not contain a checkpoint: {error}") from error
@@ -116,7 +126,7 @@ def _other_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _require_whole(data: bytes, name: str) -> int:
     """Return where the state begins in the content of a file. Raises `CheckpointRefused` for a torn or changed one."""
     start = len(_HEADER) + _SUM_BYTES
-    if data[: len(_HEADER)] != _HEADER:
+    if data[: len(_HEADER)] not in (_HEADER, _WITHOUT_DIGESTS):
         raise CheckpointRefused(f"{name} is not a checkpoint of this version: it begins with {data[:16]!r}")
     if hashlib.sha256(data[start:]).digest() != data[len(_HEADER) : start]:
         raise CheckpointRefused(f"{name} is torn or changed: its {len(data)} bytes do not match their checksum")

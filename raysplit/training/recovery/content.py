@@ -27,6 +27,7 @@ class Content(BaseModel):
     excluded: list[_Text]
     cohort: list[_Text]
     settings: dict[_Text, Any] = {}
+    base: dict[_Text, _Text] = {}
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -15,6 +15,7 @@ from raysplit.algorithms.route import Route
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.rules import ElasticRules
+from raysplit.registry import number_of
 from raysplit.runs.folder import Row
 from raysplit.schedulers.elastic import Begin, RoundCall, Wait, change_in_words, decide, members_after
 from raysplit.training.recovery.migration import MovingParts
@@ -106,7 +107,7 @@ class Members:
         if not isinstance(decision, Begin):
             raise NoRoom(decision.reason)
         if decision.came or decision.left:
-            total = f"{len(decision.members)} members on {present.num_places} places"
+            total = f"{number_of(len(decision.members), 'member')} on {number_of(present.num_places, 'place')}"
             logger.info("round %d has %s: %s", len(rows) + 1, total, change_in_words(decision))
         self._begin, self._num_places = decision, present.num_places
         return Settled(newcomers=tuple(newcomers), route=self._parts.moved(newcomers) if self._parts else None)

@@ -13,29 +13,30 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from raysplit.actors.aggregation import UpdateRefused
-from raysplit.actors.records import NonFiniteLoss
+from raysplit.actors.records import BadValue
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.resumable import Resumable
 from raysplit.algorithms.route import Route
-from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather, original
+from raysplit.cluster.arriving.forms import at_coordinator
+from raysplit.cluster.contract import Cluster, Handle, LinkTraffic, PartySpec, PlaceLost, gather
 from raysplit.cluster.links.tensors import map_tensors
 from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
 from raysplit.experiment.rules import ReliabilityRules
 from raysplit.runs.folder import Row
-from raysplit.schedulers.failure import BadUpdate, LostPlace, Standing, Stop, decide
+from raysplit.schedulers.failure import LostPlace, Standing, Stop, decide
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
+from raysplit.training.recovery.expected import AtCoordinator
+from raysplit.training.recovery.failures import OF_VALUES, Failures, RunStopped
+from raysplit.training.recovery.failures import RECOVERABLE as RECOVERABLE
 from raysplit.training.recovery.members import Everybody, Members
-from raysplit.training.recovery.start import misfits_named, require_parties, require_same_form, require_weights
+from raysplit.training.recovery.start import misfits_named, require_model, require_parties, require_same_form, snapshot
 from raysplit.training.recovery.watch import RoundOverdue, attended
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-RECOVERABLE = (PlaceLost, NonFiniteLoss, UpdateRefused, RoundOverdue)
 
 
 async def deployed(parties: Sequence[PartySpec], cluster: Cluster, rules: ReliabilityRules) -> Mapping[str, Handle]:
@@ -47,6 +48,14 @@ async def deployed(parties: Sequence[PartySpec], cluster: Cluster, rules: Reliab
             raise
         logger.warning("%s; it is started again", lost)
         return (await cluster.repair(parties, lost.place, rules.place_timeout_s)).handles
+
+
+async def closed(cluster: Cluster) -> None:
+    """Close the cluster of a run that is over: what fails then is told, and changes nothing of the run."""
+    try:
+        await cluster.close()
+    except Exception as error:
+        logger.warning("the run is over, and its places could not be ended: %s", error)
 
 
 class Safety:
@@ -92,7 +101,7 @@ class Safety:
         self.attempts = 0
         self._num_written = 0
         self._restarts_in_round: Counter[int] = Counter()
-        self._bad_updates: Counter[str] = Counter()
+        self._failures = Failures(algorithm)
         self._without: dict[int, set[str]] = {}
         self._excluded: set[str] = set()
 
@@ -148,10 +157,10 @@ class Safety:
         states = await self._attended(self._algorithm.party_states(self._present))
         absent = [p.name for p in self._own if p.name not in self._algorithm.handles]
         states |= {name: before[name] for name in absent if name in before}
-        self.last = Checkpoint(
+        self.last = snapshot(
+            self._algorithm,
             fingerprint=self.fingerprint,
             parties=map_tensors(lambda t: t.clone(), states),
-            memory=self._algorithm.state_dict(),
             attempts=self.attempts,
             excluded=sorted(self._excluded),
             settings=self.settings,
@@ -167,6 +176,7 @@ class Safety:
 
     async def begin(self, checkpoint: Checkpoint | None) -> None:
         """Wait until the first round may start, and restore ``checkpoint`` where there is one."""
+        at_coordinator.set(AtCoordinator(self._algorithm, self._own))
         settled = await self._members.settle(checkpoint.rows if checkpoint else ())
         if checkpoint is None:
             await self.keep(rounds=0, rows=(), traffic=())
@@ -202,12 +212,12 @@ class Safety:
         """Restore a checkpoint that was read from a file; raise `CheckpointRefused` where it does not fit the run."""
         algorithm, kept = self._algorithm, checkpoint.parties
         is_fixed = isinstance(self._members, Everybody) and not algorithm.on_offer
-        require_weights(kept, algorithm.setting.spec.build().state_dict())
+        require_model(checkpoint, algorithm.setting.spec)
         with misfits_named(but=RECOVERABLE):
             if is_fixed and type(algorithm).party_states is Resumable.party_states:
                 require_parties(kept, algorithm.durable(self._present))
             await self._go_to(checkpoint, route)
-        loaded = await self._attended(algorithm.party_states(self._present))
+            loaded = await self._attended(algorithm.party_states(self._present))
         require_same_form(kept, loaded if is_fixed else kept, "parties")
         require_same_form(checkpoint.memory, algorithm.state_dict(), "memory")
 
@@ -229,6 +239,8 @@ class Safety:
 
     async def recover(self, error: Exception, round: int, drawn: Sequence[str]) -> Checkpoint:
         """Repair the cluster and return to the last checkpoint; raise ``error`` where the rules do not allow it."""
+        if isinstance(error, BadValue) and error.round is None:
+            error.add_note(f"in round {round + 1}")
         while True:
             if not self.is_on:
                 raise error
@@ -259,10 +271,10 @@ class Safety:
         """Repair the cluster and decide; return the lost parties that the round waits for."""
         place = error.place if isinstance(error, PlaceLost) else ""
         repaired = None
-        if not isinstance(error, NonFiniteLoss | UpdateRefused) and self._rules.on_lost_place != "stop":
+        if not isinstance(error, OF_VALUES) and self._rules.on_lost_place != "stop":
             repaired = await self._cluster.repair(self._parties, place, self._rules.place_timeout_s)
             self._algorithm.attach(repaired.handles, self._cluster)
-        failure = self._failure(error, repaired.remade if repaired else ())
+        failure = await self._failures.of(error, repaired.remade if repaired else ())
         standing = Standing(
             drawn=tuple(drawn),
             cohort=self.left(round, drawn),
@@ -283,18 +295,3 @@ class Safety:
         first = self.last.rounds + 1 if self.last is not None else 1
         logger.warning("%s; repeating from round %d%s", decision.reason, first, without)
         return failure.parties if isinstance(failure, LostPlace) and not decision.without else ()
-
-    def _failure(self, error: Exception, remade: tuple[str, ...]) -> LostPlace | BadUpdate:
-        if isinstance(error, NonFiniteLoss | UpdateRefused):
-            self._bad_updates[error.owner] += 1
-            return BadUpdate(owner=error.owner, reason=str(error), times=self._bad_updates[error.owner])
-        if isinstance(error, RoundOverdue):
-            place, reason, parties = ", ".join(error.waits_for), "it did not answer in time", error.waits_for
-        else:
-            assert isinstance(error, PlaceLost)
-            place, reason, parties = error.place, error.reason, remade
-        return LostPlace(place=place, reason=reason, parties=tuple({original(name): None for name in parties}))
-
-
-class RunStopped(RuntimeError):
-    """Exception for a loss that ends the run by its rules; the message has the reason and the way out."""

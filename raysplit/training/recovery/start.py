@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from raysplit.algorithms.base import Algorithm
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
+from raysplit.models.spec import ModelSpec, base_of
 from raysplit.runs.records.files import set_aside
 from raysplit.runs.records.read import read_rows
 from raysplit.training.recovery.checkpoint import Checkpoint, CheckpointRefused, Checkpoints
@@ -77,6 +79,31 @@ def require_parties(kept: Mapping[str, Any], names: Sequence[str]) -> None:
     for name, state in kept.items():  # such a compute node would go on from its first weights
         if {"average", "replicas"} <= state.keys() and state["average"] is None and not state["replicas"]:
             raise CheckpointRefused(f"the checkpoint does not fit the run: it has no weights of {name}")
+
+
+def snapshot(algorithm: Algorithm, **fields: Any) -> Checkpoint:
+    """Make a checkpoint of these fields, with the coordinator's state and the digest of the frozen weights."""
+    return Checkpoint(memory=algorithm.state_dict(), base=base_of(algorithm.setting.spec), **fields)
+
+
+def require_base(kept: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise `CheckpointRefused` where the frozen weights of the run are not those of the checkpoint.
+
+    Older checkpoints do not say which they were.
+    """
+    if kept and kept["digest"] != now.get("digest"):
+        where = f" in {now['path']}" if "path" in now else ""
+        raise CheckpointRefused(
+            f"the checkpoint was trained beside frozen weights with the digest {kept['digest']}, and those of the run"
+            f"{where} have {now.get('digest', 'none')} now; put back the file or the code that they come from, "
+            f"{WAY_OUT}"
+        )
+
+
+def require_model(checkpoint: Checkpoint, spec: ModelSpec) -> None:
+    """Raise `CheckpointRefused` where a checkpoint is of other frozen weights or of weights of another form."""
+    require_base(checkpoint.base, base_of(spec))
+    require_weights(checkpoint.parties, spec.build().state_dict())
 
 
 def require_weights(state: Any, model: Mapping[str, Tensor], where: str = "parties") -> None:

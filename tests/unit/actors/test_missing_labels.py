@@ -78,7 +78,7 @@ def test_metrics_of_a_task_are_over_its_labels_on_all_shards() -> None:
 def test_a_task_without_a_labelled_test_sample_has_no_metrics() -> None:
     outputs = {"a": torch.zeros(2, 2), "b": torch.zeros(2, 2)}
     found = _of_tasks(outputs, {"a": torch.tensor([NO_LABEL] * 2), "b": torch.tensor([0, 0])})
-    row = metrics.tested([found])
+    row = metrics.tested([found], None)
     assert row["test_accuracy"] == row["test_accuracy_b"] == 1.0
     assert "test_accuracy_a" not in row
     assert "test_loss_a" not in row

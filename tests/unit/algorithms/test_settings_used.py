@@ -32,6 +32,11 @@ TRIED: dict[str, dict[str, Any]] = {
     "training.max_steps": {"training": {"max_steps": 1}},
     "training.cohort_size": {"training": {"cohort_size": 1}},
     "training.lr_schedule": {"training": {"lr_schedule": "cosine"}},
+    "training.weight_by": {"training": {"weight_by": "targets", "max_steps": 1}},
+    "training.lr_schedule_per": {"training": {"lr_schedule": "cosine", "lr_schedule_per": "step"}},
+    "training.warmup_steps": {"training": {"warmup_steps": 3}},
+    "training.accumulate": {"training": {"accumulate": 2, "batch_size": 10}},
+    "training.clip": {"training": {"clip": {"norm": 0.01, "scope": "part"}}},
     "training.last_batch": {"training": {"last_batch": "merge"}},
     "training.drop_last": {"training": {"drop_last": True}},
     "training.shuffle": {"training": {"shuffle": False}},
@@ -52,7 +57,7 @@ TRIED: dict[str, dict[str, Any]] = {
 
 
 NORMED: dict[str, Any] = {"model": {"name": "support:normed_net", "dtype": "float64"}}
-ON: dict[str, dict[str, Any]] = {"training.buffers": NORMED}
+ON: dict[str, dict[str, Any]] = {"training.buffers": NORMED, "training.weight_by": {"training": {"max_steps": 1}}}
 """What a setting needs to have an effect, where the usual run has not."""
 WHOLE_RUN = {
     "training.rounds",

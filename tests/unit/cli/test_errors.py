@@ -151,7 +151,7 @@ def test_a_loss_that_is_not_finite_names_owner_round_and_step_and_keeps_the_last
     assert "owner-" in err
     assert "step " in err
     assert "Traceback" not in err
-    assert json.loads(Path("runs/bad/summary.json").read_text(encoding="utf-8"))["stopped"] == "cut short"
+    assert json.loads(Path("runs/bad/summary.json").read_text(encoding="utf-8"))["stopped"] == "diverged"
     weights = torch.load("runs/bad/model.pt", weights_only=True)
     assert all(torch.isfinite(value).all() for value in weights.values())
 

@@ -70,6 +70,29 @@ def test_the_module_ends_with_the_code_of_the_command(state: str, code: int, mon
     assert (ended.value.code or 0) == code
 
 
+def test_the_doctor_tells_a_pipe_in_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe has no width: the table came with lines of as many columns as its longest cells take."""
+    bad = Finding(name="disk", state="bad", found="1 GiB free", advice="make room " * 20)
+    monkeypatch.setattr(
+        doctor_module, "CHECKS", (lambda: Finding(name="Python", state="good", found="3.12"), lambda: bad)
+    )
+    code, out, _ = shell(capsys, "doctor")
+    assert code == 1
+    assert out.splitlines()[:2] == ["ok      Python: 3.12", "bad     disk: 1 GiB free"]
+    assert out.splitlines()[2].startswith("        make room")
+
+
+def test_a_command_that_is_stopped_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C in the seconds of the imports ended without a word."""
+
+    def stopped() -> Finding:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor_module, "CHECKS", (stopped,))
+    code, _, err = shell(capsys, "doctor")
+    assert (code, err.splitlines()[-1]) == (130, "stopped")
+
+
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "No such command 'Trian'; did you mean 'train'?" in shell(capsys, "Trian")[2]
 

@@ -66,7 +66,7 @@ def test_names_hold_torchvisions_classification_sets_and_not_its_detection_sets(
     names = dataset_names()
     assert {"digits", "random", "MNIST", "FashionMNIST", "KMNIST", "QMNIST", "EMNIST"} <= set(names)
     assert {"CIFAR10", "CIFAR100", "SVHN", "USPS"} <= set(names)
-    assert not {"VOCDetection", "CocoCaptions", "Kinetics", "VisionDataset"} & set(names)
+    assert not {"VOCDetection", "CocoCaptions", "Kinetics", "VisionDataset", "LSUNClass"} & set(names)
 
 
 def test_mnist_is_read_from_its_root_as_bytes(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_empty_files_of_a_set_are_broken_and_not_missing(tmp_path: Path) -> None
     _mnist_files(tmp_path)
     for file in (tmp_path / "MNIST" / "raw").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(ValueError, match=f"MNIST: a file under {tmp_path} is broken or may not be read"):
+    with pytest.raises(ValueError, match=rf"MNIST: {tmp_path}\S+-ubyte is broken or may not be read"):
         load_dataset("MNIST", root=str(tmp_path))
     with pytest.raises(ValueError, match=r"EMNIST, .*Unknown value 'half' for argument split"):
         load_dataset("EMNIST", root=str(tmp_path), split="half")
@@ -119,7 +119,7 @@ def test_rebuilt_cifar_batches_are_accepted_and_augmented(tmp_path: Path) -> Non
 
 def test_cifar_batches_without_their_keys_are_refused(tmp_path: Path) -> None:
     _cifar_files(tmp_path, keys=("pixels", "labels"))
-    with pytest.raises(ValueError, match=r"CIFAR10: a file under .* is broken .*'data'"):
+    with pytest.raises(ValueError, match=r"CIFAR10, .*data_batch_1: data must be an array .* got NoneType"):
         load_dataset("CIFAR10", root=str(tmp_path))
 
 

@@ -58,6 +58,9 @@ def test_ids_beyond_the_exact_range_of_floats_are_not_merged() -> None:
     assert len(read(x, values="ids").unique()) == 400
     with pytest.raises(ValueError, match="float32 merges"):
         read(x.astype(np.float64))
+    for kind in (np.int32, np.int64, np.uint32, np.uint64):  # the largest was cast with numpy's warning alone
+        with pytest.raises(ValueError, match=r"float32 merges \(the first in row 1\)"):
+            read(np.array([[1], [np.iinfo(kind).max]], kind))
 
 
 @pytest.mark.parametrize(

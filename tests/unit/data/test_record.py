@@ -73,6 +73,16 @@ def test_pixels_that_are_not_scaled_are_told(dtype: Any) -> None:
     assert problems(made(x, values="numbers")) == []
 
 
+def test_labels_that_are_one_written_in_two_ways_are_a_problem() -> None:
+    """A blank behind a label made it a class of its own, without a word."""
+    names = np.array(["cat", "dog", "Dog "] * 10)
+    data = data_set_from_arrays(
+        np.random.default_rng(0).random((30, 2)), names, "x", reading=Reading(renumber_labels=True)
+    )
+    (problem,) = [text for text in data_record(data, "mine")["problems"] if "labels" in text]
+    assert problem == "labels 'Dog ' and 'dog' differ in blanks or capitals alone; give both one name"
+
+
 def test_inputs_that_say_nothing_are_told() -> None:
     white = np.full((40, 6, 6), 255, np.uint8)
     assert "every value of x is 255; look at the files" in problems(made(white))[0]

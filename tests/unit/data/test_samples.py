@@ -81,7 +81,7 @@ def test_pickle_of_a_part_is_as_small_as_the_part() -> None:
     [
         (torch.rand(3, 2), torch.tensor([0, 1]), "y has 2 entries and x has 3"),
         (torch.rand(3, 2), {"size": torch.tensor([0, 1])}, r"y\['size'\] has 2 entries"),
-        (torch.rand(3, 2), torch.rand(3), "class labels must be int64"),
+        (torch.rand(3, 2), torch.zeros(3, dtype=torch.int32), "class labels must be int64"),
         (torch.zeros(3, 2, dtype=torch.complex64), torch.tensor([0, 1, 2]), "x holds torch.complex64"),
     ],
 )

@@ -76,19 +76,28 @@ def test_links_out_of_a_folder_are_not_copied(world: Path) -> None:
         (world / "up/sub" / name).unlink()
 
 
-def keys_in(monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], folder: str = "kept/runs/x") -> list[str]:
-    """Have a store with these keys below a folder; return the list of the paths that are opened there."""
+def keys_in(
+    monkeypatch: pytest.MonkeyPatch,
+    keys: dict[str, str],
+    folder: str = "kept/runs/x",
+    sizes: dict[str, int] | None = None,
+) -> list[str]:
+    """Have a store with these keys below a folder; return the list of the paths that are opened there.
+
+    It lists a key in ``sizes`` with that size, and sends the text of a key without end where that is ``endless``.
+    """
     opened: list[str] = []
 
     class Store:
         def get_file_info(self, selector: Any) -> list[Any]:
-            return [fs.FileInfo(key, fs.FileType.File) for key in keys]
+            told = {key: len(text) for key, text in keys.items()} | (sizes or {})
+            return [fs.FileInfo(key, fs.FileType.File, size=told[key]) for key in told]
 
         def open_input_stream(self, path: str) -> Any:
             import io
 
             opened.append(path)
-            return io.BytesIO(keys[path].encode())
+            return Endless() if keys[path] == "endless" else io.BytesIO(keys[path].encode())
 
     monkeypatch.setattr("raysplit.runs.remote.opened", lambda uri, what: (Store(), folder))
     return opened
@@ -110,6 +119,48 @@ def test_a_key_that_leads_out_is_refused_before_anything_is_written(
         fetched("s3://kept/runs/x")
     assert opened == []
     assert not list((world / "cache").rglob("*config*"))
+
+
+class Endless:
+    """A file that a store sends for ever."""
+
+    def __enter__(self) -> Endless:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def read(self, count: int) -> bytes:
+        return bytes(count)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sizes", "message"),
+    [
+        ({"model.pt": ""}, {"model.pt": 2**60}, "bytes, and .* are free at"),
+        ({"a": "", "a/b": ""}, {}, "'a' is a file and a folder there"),
+        ({"a/b": "", "a/b/c/d": ""}, {}, "'a/b' is a file and a folder there"),
+        ({}, {f"checkpoints/{number}": 1 for number in range(100_001)}, "100,002 files, and a run has at most 100,000"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    keys: dict[str, str], sizes: dict[str, int], message: str, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket filled the disk when a run in it was shown, or ended in an error of the file system half way."""
+    place = "kept/runs/x/"
+    everything = {f"{place}config.yaml": CONFIG, **{place + key: text for key, text in keys.items()}}
+    opened = keys_in(monkeypatch, everything, sizes={place + key: size for key, size in sizes.items()})
+    with pytest.raises(ValueError, match=f"s3://kept/runs/x is not copied: .*{message}"):
+        fetched("s3://kept/runs/x")
+    assert opened == []
+
+
+def test_a_store_that_sends_more_than_it_lists_is_stopped(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysplit.runs.remote._MOST_ADDED", 2**21)
+    keys_in(monkeypatch, {"kept/runs/x/config.yaml": CONFIG, "kept/runs/x/model.pt": "endless"})
+    with pytest.raises(ValueError, match=r"model\.pt: the store lists 7 bytes and sends more and more"):
+        fetched("s3://kept/runs/x")
+    assert sum(path.stat().st_size for path in world.rglob("model.pt")) < 2**22
 
 
 def test_a_listing_leaves_such_keys_out_and_says_so(

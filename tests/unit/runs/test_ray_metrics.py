@@ -12,7 +12,7 @@ from support import settings
 from raysplit.cluster.contract import COORDINATOR, LinkTraffic, PartyLoad, PartySpec, current_party
 from raysplit.cluster.load import LoadMeter, merge_loads
 from raysplit.cluster.local.cluster import LocalCluster
-from raysplit.cluster.on_ray.place_log import Labels
+from raysplit.cluster.on_ray.home import Labels
 from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.runs.ray_metrics import MAX_LABELLED, METRICS, RayMetrics, by_link, by_party, measured

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def test_runs_in_an_object_store_are_listed_shown_and_exported(
         source.delete_file(f"{folder}/summary.json")
         listed = command(list_runs, "--root", uri)
         assert [word in listed for word in ("fedavg", "splitnn", "2 of 2", "all rounds done")] == [True] * 4
-        assert f"to go on with a run that is unfinished: raysplit resume {place}/b" in listed
+        way = f"raysplit resume {shlex.quote(f'{place}/b?{options}')}"
+        assert f"to go on with a run that is unfinished: {way}" in listed
         shown = command(show, f"{place}/a?{options}")
         assert f"{place}/a?{options}: fedavg, all rounds done" in shown
         assert "checkpoint round-000002.ckpt: whole, after round 2" in shown

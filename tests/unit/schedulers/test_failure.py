@@ -27,7 +27,8 @@ from raysplit.schedulers.failure import (
     decide,
 )
 from raysplit.training.loop import run
-from raysplit.training.recovery.recovery import RoundOverdue, RunStopped
+from raysplit.training.recovery.failures import RunStopped
+from raysplit.training.recovery.watch import RoundOverdue
 
 FOUR = ("a", "b", "c", "d")
 LOST = LostPlace(place="place-1", reason="it died", parties=("b", "server"))

@@ -25,8 +25,8 @@ from raysplit.config.run import check_config
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.transforms import ToUnit
 from raysplit.models.spec import ModelSpec
+from raysplit.training.controls import majority_accuracies
 from raysplit.training.loop import run
-from raysplit.training.majority import majority_accuracies
 
 OWNERS = 4
 LEARNS: dict[str, Any] = {

@@ -64,7 +64,8 @@ def test_a_full_disk_ends_a_run_that_goes_on_to_the_same_bits(
     reliability: Any, after_round: int, free_bytes: int, file: str, rounds: int, tmp_path: Path
 ) -> None:
     """In round 1 a full disk ended the run, in later ones it was a warning; at the end there was "[Errno 28]" without a
-    path, or "unexpected pos 20992 vs 20880", and a ``best.ckpt.part`` stayed for good."""
+    path, or "unexpected pos 20992 vs 20880", and a ``best.ckpt.part`` stayed for good. A run without checkpoints was
+    told to go on with a plain resume, which refuses it."""
     folder, whole = tmp_path / "run", raysplit.train(config(**reliability))
     with (
         full_disk(resource.getrlimit(resource.RLIMIT_FSIZE)[1]),
@@ -75,7 +76,8 @@ def test_a_full_disk_ends_a_run_that_goes_on_to_the_same_bits(
     ):
         raysplit.train(config(**reliability), folder=folder, callbacks=[Fills(after_round, free_bytes)])
     assert str(caught.value).startswith(f"{folder}/{file} ")
-    assert str(caught.value).endswith(f"make room there, then go on: raysplit resume {folder}")
+    way = f"train again: raysplit resume {folder} --from-start" if reliability else f"go on: raysplit resume {folder}"
+    assert str(caught.value).endswith(f"make room there, then {way}")
     assert left(folder) == []
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["round"] for line in lines] == list(range(1, rounds + 1))

@@ -137,6 +137,23 @@ def test_models_that_return_no_tensor_are_refused(model: type[nn.Module], says: 
         run(model, "fedavg")
 
 
+class Decides(nn.Module):
+    """Returns decisions in the place of logits."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(input_shape[0], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x) > 0
+
+
+def test_a_model_that_decides_is_refused() -> None:
+    """A model with boolean outputs ended in torch's words on a kernel that is not implemented."""
+    with pytest.raises(ValueError, match=r"returns bool numbers, which have no gradient; .* return the logits"):
+        run(Decides, "fedavg")
+
+
 def test_a_model_of_other_inputs_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Images' fails on 2 samples of the inputs x \[10\]: RuntimeError"):
         run(Images, "fedavg")

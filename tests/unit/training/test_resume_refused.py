@@ -166,6 +166,12 @@ def another_shape(content: dict[str, Any]) -> None:
     weights[name] = weights[name].reshape(-1)
 
 
+def groups(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The arguments of an optimizer of the server."""
+    found: list[dict[str, Any]] = next(iter(content["parties"]["server"]["replicas"].values()))["optimizer"]
+    return found["param_groups"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -178,6 +184,9 @@ def another_shape(content: dict[str, Any]) -> None:
         (lambda content: content["parties"].update(aggregator={"current": None}), "does not fit the run"),
         (lambda content: content["parties"]["server"]["replicas"].clear(), "it has no weights of server"),
         (lambda content: content.update(memory={}), "loading it ended with KeyError"),
+        (lambda content: groups(content)[0].update(momentum=0.5), "the optimizer's momentum is 0.5 in the state, 0"),
+        (lambda content: groups(content)[0].update(params=[1, 0, 2]), r"the optimizer's params is \[1, 0, 2\]"),
+        (lambda content: groups(content)[0].pop("weight_decay"), "the optimizer's state lacks weight_decay"),
         (lambda content: content["memory"].update(more=1), "memory of the checkpoint does not fit the run"),
     ],
 )

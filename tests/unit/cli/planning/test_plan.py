@@ -44,6 +44,7 @@ def test_a_table_for_people_and_a_picture(tmp_path: Path) -> None:
     assert "L_fwd 361.28 + L_back 1389.74 = 1751.02 ms per batch" in result.stdout
     assert "12-21" in result.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"figure: {picture}" in result.output  # it was drawn without a word
 
 
 def test_cheapest_nodes_within_a_time() -> None:
@@ -208,3 +209,4 @@ def test_a_front_is_drawn(tmp_path: Path) -> None:
     result = run(*VGG, *node_options("16GiB:1:2", "16GiB:2:1"), "--front", "--picture", str(picture))
     assert result.exit_code == 0, result.output
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"figure: {picture}" in result.output

@@ -50,9 +50,17 @@ def test_settings_are_heeded_and_owners_shown(folder: Path) -> None:
     text = " ".join(shown("mine.npz", *(word for each in sets for word in ("--set", each))).split())
     assert "pixels, divided by 255, one channel added" in text
     assert "float32 [1, 4, 4] │ 0 to 1" in text
-    assert "2 owners of 18 to 18 samples" in text
+    assert "2 owners of 18 samples each" in text
     assert "│ 0 │ 1 │" in text, "class 0 has label 1"
     assert text.endswith("no problems found")
+
+
+def test_one_is_no_plural(folder: Path) -> None:
+    """There were "1 classes" and "1 owners of 10 to 10 samples"."""
+    np.savez("one.npz", x=np.random.default_rng(0).random((12, 3)), y=np.zeros(12, int), owner=np.zeros(12, int))
+    text = shown("one.npz", "--set", "partition.name=natural_id", "--set", "partition.num_owners=1")
+    assert "1 class " in text
+    assert "1 owner of 10 samples" in text
 
 
 def test_a_configuration_and_its_run_say_the_same(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -71,6 +79,14 @@ def test_a_configuration_and_its_run_say_the_same(folder: Path, caplog: pytest.L
         "data mine.npz: the data have no sample of class 0, so that 1 of 4 outputs can never be right",
     ]
     assert json.loads(shown("run", "--json")) == record
+
+
+def test_a_run_is_inspected_by_its_name(folder: Path) -> None:
+    """``show`` takes the name of a run, and ``inspect`` took it for an unknown data set."""
+    run = Path("runs/one")
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("data: {name: mine.npz}\n", encoding="utf-8")
+    assert "mine.npz: 36 train, 9 test samples" in shown("one", "--set", "data.root=.")
 
 
 def test_folders_are_pictures_or_shards(folder: Path) -> None:

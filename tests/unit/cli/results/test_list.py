@@ -52,6 +52,20 @@ def test_a_narrow_terminal_shows_whole_names_too(
     assert lines[5].endswith("minibatch_sfl, 3 of 3, accuracy 0.4167, all rounds done")
 
 
+def test_a_diverged_run_is_not_gone_on_with(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``list`` advised ``resume``, which ends in the same bad loss."""
+    path = here / "runs" / "one" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stopped": "diverged"}), encoding="utf-8")
+    shutil.rmtree(here / "runs" / "demo-1")
+    _, out, _ = shell(capsys, "list")
+    assert "resume" not in out
+    assert "one diverged: train again under another name with a lower training.optimizer.lr" in out
+    _, out, _ = shell(capsys, "show", "one")
+    assert "diverged; train again under another name" in out
+    _, out, _ = shell(capsys, "compare", "one")
+    assert "diverged after 3 of" in out
+
+
 def test_programs_get_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = {run["name"]: run for run in json.loads(shell(capsys, "list", "--json")[1])}
     assert set(found) == {"one", "demo-1/fedavg", CELL}

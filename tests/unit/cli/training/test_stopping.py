@@ -133,3 +133,14 @@ def test_a_mistake_has_no_way_on() -> None:
     with pytest.raises(OSError, match="gone") as failure, going_on(lambda: "outer"), going_on(lambda: "inner"):
         raise OSError("gone")
     assert ways_on(failure.value) == [WayOn("inner")]
+
+
+def test_a_stopped_run_without_checkpoints_says_that_it_has_to_be_trained_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was told to go on with a plain resume, which refuses it."""
+    stop_in(monkeypatch, "round_ended", 1, signal.SIGINT)
+    assert ended("train", "small.yaml", "--name", "one", "--set", "reliability.checkpoint_every=null") == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "kept, without a checkpoint; train it again with: raysplit resume one --from-start"
+    main(["resume", "one", "--from-start"])

@@ -19,6 +19,11 @@ def fake_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         is_initialized=lambda: state["up"],
         cluster_resources=lambda: {"CPU": 2.0},
         job_config=SimpleNamespace(JobConfig=SimpleNamespace),
+        _private=SimpleNamespace(ray_constants=SimpleNamespace(ENABLE_RAY_CLUSTER=True)),
+        _raylet=SimpleNamespace(
+            Config=SimpleNamespace(initialize=lambda _: None),
+            AuthenticationTokenLoader=SimpleNamespace(instance=lambda: SimpleNamespace(reset_cache=lambda: None)),
+        ),
     )
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

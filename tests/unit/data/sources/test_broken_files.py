@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from raysplit.data.datasets import load_dataset
+from raysplit.data.datasets import known_dataset, load_dataset
 from raysplit.data.reading import Reading
 from raysplit.data.record import data_record
 from raysplit.data.sources.image_table import load_image_table
@@ -182,3 +183,76 @@ def test_a_table_may_leave_labels_out_and_has_16_bits(tmp_path: Path) -> None:
     assert {task: y.tolist() for task, y in data.train.y.items()} == {"size": [0, -100], "tone": [0, 1]}
     assert {task: y.tolist() for task, y in data.test.y.items()} == {"size": [1], "tone": [-100]}
     assert [int(x.max()) for x in data.train.x] == [0, 255]
+
+
+def _cifar(folder: Path) -> Path:
+    """A set of CIFAR10's files, with two samples in each."""
+    files = folder / "cifar-10-batches-py"
+    files.mkdir()
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        samples = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}
+        (files / name).write_bytes(pickle.dumps(samples))
+    (files / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    return files
+
+
+def test_the_broken_or_missing_file_of_a_published_set_is_named(tmp_path: Path) -> None:
+    """A missing file of CIFAR was told as "not under ..."; of a broken one, only the folder."""
+    files = _cifar(tmp_path)
+    assert len(load_dataset("CIFAR10", root=str(tmp_path)).train) == 10
+    (files / "data_batch_4").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"^CIFAR10.*/data_batch_4 is not a file of CIFAR"):
+        load_dataset("CIFAR10", root=str(tmp_path))
+    (files / "data_batch_4").unlink()
+    with pytest.raises(ValueError, match=r"^CIFAR10: \S+/data_batch_4 is missing; unpack"):
+        load_dataset("CIFAR10", root=str(tmp_path))
+    (tmp_path / "train_32x32.mat").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"^SVHN: \S+/train_32x32.mat is broken: it is not the published file"):
+        load_dataset("SVHN", root=str(tmp_path))
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{name}-ubyte").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"^MNIST: \S+/train-images-idx3-ubyte is broken"):
+        load_dataset("MNIST", root=str(tmp_path))
+
+
+def test_a_pickle_in_an_archive_is_refused_without_numpy_s_advice(tmp_path: Path) -> None:
+    """``allow_pickle``, which numpy's message names, is no setting here, and would run code out of the file."""
+    np.savez(tmp_path / "own.npz", x=np.array([["a", "b"]] * 4, dtype=object), y=np.arange(4) % 2)
+    with pytest.raises(ValueError, match=r"as a pickle, which may run code\); save it again") as raised:
+        load_dataset("own.npz", root=str(tmp_path))
+    assert "allow_pickle" not in str(raised.value)
+
+
+def test_a_folder_as_the_name_of_a_set_is_told_how_to_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``data.name=FOLDER`` was an unknown data set, for which another name was suggested."""
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("pictures", "./pictures/", str(tmp_path / "pictures")):
+        with pytest.raises(ValueError, match=r"is a folder; .* set data\.name=ImageFolder and data\.root="):
+            known_dataset(name)
+    (tmp_path / "own.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    for name, says in {"own.csv": "is a file of a kind that is not read", "./x/own.csv": "is no file"}.items():
+        with pytest.raises(ValueError, match=rf"{says}; data\.name takes the path of an \.npz"):
+            known_dataset(name)
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        ("image;kind", r"has no column 'image'; its columns are 'image;kind'; divide the columns by commas"),
+        ("image,Kind", r"has no column 'kind'; its columns are 'image', 'Kind'; did you mean 'Kind'"),
+        (" image,kind", r"has no column 'image'; its columns are ' image', 'kind'; did you mean ' image'"),
+    ],
+)
+def test_a_table_with_other_columns_is_told_what_is_near(head: str, says: str, tmp_path: Path) -> None:
+    """Semicolons, capitals and blanks in the head were shown as they are, which looks right."""
+    (tmp_path / "t.csv").write_text(f"{head}\na.png,b\n".replace(",", head[5] if head[0] == "i" else ","))
+    with pytest.raises(ValueError, match=says):
+        load_image_table(tmp_path, table="t.csv", tasks=["kind"], image_size=8)
+
+
+def test_a_task_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tasks names a column twice"):
+        load_image_table(tmp_path, table="t.csv", tasks=["kind", "kind"], image_size=8)

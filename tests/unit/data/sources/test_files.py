@@ -95,7 +95,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"x": X, "y": Y[:5]}, r"y has shape \(5,\) and x has 6 samples"),
     ({"x": np.where(X == 3, np.nan, X), "y": Y}, "x has NaN or infinity in 1 of 6 samples"),
     ({"x": np.where(X == 3, np.inf, X), "y": Y}, "x has NaN or infinity in 1 of 6 samples"),
-    ({"x": X, "y": Y + 0.5}, "labels must be integers 0..C-1"),
+    ({"x": X, "y": Y[:, None]}, r"y has shape \(6, 1\), and without a task .* set task to"),
     ({"x": X, "y": np.where(Y == 1, np.nan, 0)}, "y is nan in row 1, and 2 more like it; give every sample a label"),
     ({"x": X, "y": np.array(list("ababab"))}, "y holds text such as 'a'; set data.renumber_labels: true"),
     ({"x": X, "y": Y - 1}, "y is -1 in row 0, and 2 more like it; .* set data.renumber_labels: true"),

@@ -132,7 +132,7 @@ def test_right_answers_are_counted_task_by_task() -> None:
     assert result.task_losses == pytest.approx({"a": 25.0, "b": 75.0})
     twice = result + result
     assert (twice.num_samples, twice.task_num_correct) == (8, {"a": 6, "b": 2})
-    row = scores.tested([twice])
+    row = scores.tested([twice], None)
     assert row == pytest.approx(
         {
             "test_accuracy": 0.5,
@@ -148,7 +148,7 @@ def test_right_answers_are_counted_task_by_task() -> None:
 
 def test_dense_tasks_have_no_accuracy() -> None:
     dense = Evaluation(num_samples=4, num_correct=None, loss_sum=8.0, task_loss_sums={"d": 8.0})
-    assert scores.tested([dense]) == {"test_loss": 2.0, "test_loss_d": 2.0}
+    assert scores.tested([dense], None) == {"test_loss": 2.0, "test_loss_d": 2.0}
 
 
 def test_the_loss_of_several_tasks_is_their_sum() -> None:

@@ -101,7 +101,7 @@ def test_models_that_take_pictures_refuse_other_inputs() -> None:
     with pytest.raises(ValueError, match=r"'mlp' takes one floating input .* the data have x \(torch.int64, \(6,\)\)"):
         build_model("mlp", input_shape=(), num_classes=3, data_inputs={"x": TOKENS})
     with pytest.raises(ValueError, match="takes one input_shape and the data have the inputs tokens, numbers"):
-        build_model("raysplit.models.small_nets:mlp", input_shape=(), num_classes=3, data_inputs=BOTH)
+        build_model("raysplit.models.nets.small_nets:mlp", input_shape=(), num_classes=3, data_inputs=BOTH)
 
 
 def test_specs_with_inputs_are_keys() -> None:

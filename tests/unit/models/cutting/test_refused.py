@@ -30,9 +30,12 @@ class Tied(nn.Module):
 
 
 def test_state_used_on_both_sides_of_a_cut_is_refused() -> None:
-    traced = trace(Tied(), X4)
+    traced = trace(Tied(), X4, front_end="fx")
     assert [point.name for point in traced.cut_points] == ["before"]
-    with pytest.raises(ValueError, match=r"cannot cut at 'after': 'again.weight' is used before and after it"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot cut at 'after': 'again.weight' is used before it and, as 'after_tied.weight', after it",
+    ):
         traced.resolve("after")
     with pytest.raises(ValueError, match=r"'again.weight' would be in part 0 and in part 1"):
         traced.cut(["after"])
@@ -68,10 +71,9 @@ class MergedBatch(nn.Module):
             "chunk",
             "'chunk' would cross it, which is neither a tensor nor a plain number",
         ),
-        (Masked(), [], "sin", "'gt' would cross it, a tensor of torch.bool that has no gradient"),
         (MergedBatch(), [], "sin", r"'sin' of shape \(4, 2\) would cross it, not one row per sample"),
     ],
-    ids=["tuple", "mask", "merged batch"],
+    ids=["tuple", "merged batch"],
 )
 def test_values_that_cannot_cross(model: nn.Module, legal: list[str], illegal: str, reason: str) -> None:
     traced = trace(model, X4)
@@ -102,7 +104,7 @@ class Gated(nn.Module):
 
 def test_untraceable_model_names_module_line_and_way_out() -> None:
     with pytest.raises(ValueError, match=r"cannot trace module 'block.1': .*test_refused\.py:\d+ .return x if.*leaf"):
-        trace(Gated(Gate()), X4)
+        trace(Gated(Gate()), X4, front_end="fx")
 
 
 def test_leaf_module_stays_whole() -> None:
@@ -162,7 +164,7 @@ class WritesToOut(nn.Module):
 
 
 class TwoInputs(nn.Module):
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return x
 
 
@@ -192,4 +194,4 @@ class Idle(nn.Module):
 )
 def test_models_without_a_graph_are_refused(build: Callable[[], nn.Module], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        trace(build(), X4)
+        trace(build(), X4, front_end="fx")

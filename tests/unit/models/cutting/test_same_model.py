@@ -87,7 +87,7 @@ def test_a_gradient_that_is_traced_away_is_refused(build: Callable[[], nn.Module
     """A gradient reversal trained with the wrong sign once its model was cut, and a layer under no_grad was trained:
     only outputs were compared."""
     with pytest.raises(ValueError, match=says):
-        trace(build(), X)
+        trace(build(), X, front_end="fx")
 
 
 def test_the_way_out_is_one() -> None:
@@ -137,12 +137,12 @@ def test_a_branch_on_a_random_number_is_seen(seed: int) -> None:
     """A trace freezes the branch that it took, which may be the one that the next run takes as well."""
     torch.manual_seed(seed)
     with pytest.raises(ValueError, match=r"draws a random number|something else in eval\(\)"):
-        trace(NowAndThen(), X)
+        trace(NowAndThen(), X, front_end="fx")
 
 
 def test_very_large_models_are_not_compared(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(same_model, "MAX_BYTES", 100)
-    assert trace(Reversing(), X).cut_points
+    assert trace(Reversing(), X, front_end="fx").cut_points
     assert "are not compared: it has" in caplog.text
 
 
@@ -171,7 +171,7 @@ class OwnGenerator(TwoLayers):
 def test_what_a_trace_freezes_from_the_second_batch_on_is_refused(kind: type[nn.Module]) -> None:
     """A counter and a generator of a model's own were constants of the graph, equal to the model in its first batch."""
     with pytest.raises(ValueError, match=f"from its second batch on, the graph of {kind.__name__} .* raysplit.leaf"):
-        trace(kind(), X)
+        trace(kind(), X, front_end="fx")
     assert same_model.keeps_hidden_state(kind(), X)
 
 

@@ -32,6 +32,12 @@ FILES = (*TREES, "traffic.parquet", "model.pt")
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 MANY = settings(FEW, max_examples=3000)
 
+
+def long_one(test: Any) -> Any:
+    """Mark a test as slow, and as one that may take an hour where other work has the processors."""
+    return pytest.mark.slow(pytest.mark.timeout(3_600)(test))
+
+
 _LEAF = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
     st.sampled_from([10**400, -1, "1e999", "sys:exit", "../..", "\x1b[2J", "[/x]", "\u202e", "é" * 300]),
@@ -121,7 +127,7 @@ def test_a_spoilt_file_is_read_or_named(folder: Path, data: st.DataObject) -> No
     with_a_spoilt_file(folder, data, read_all)
 
 
-@pytest.mark.slow
+@long_one
 @MANY
 @given(data=st.data())
 def test_many_spoilt_files_are_read_or_named(folder: Path, data: st.DataObject) -> None:
@@ -144,7 +150,7 @@ def test_commands_on_a_spoilt_file(folder: Path, data: st.DataObject) -> None:
     with_a_spoilt_file(folder, data, ended_well)
 
 
-@pytest.mark.slow
+@long_one
 @settings(FEW, max_examples=300)
 @given(data=st.data())
 def test_many_commands_on_spoilt_files(folder: Path, data: st.DataObject) -> None:
@@ -167,7 +173,7 @@ def test_a_spoilt_configuration_is_refused_with_a_message(folder: Path, data: st
     config_only(folder, data)
 
 
-@pytest.mark.slow
+@long_one
 @MANY
 @given(data=st.data())
 def test_many_spoilt_configurations_are_refused_with_a_message(folder: Path, data: st.DataObject) -> None:

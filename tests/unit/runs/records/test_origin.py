@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from raysplit.api import load, resume, train_config
 from raysplit.cli.main import cli
 from raysplit.cli.trust import allowed
 from raysplit.config.run import check_config
+from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.origin import NotTrusted, effects_of, is_own
+from raysplit.runs.records.read import read_models
 
 CODE = """
 from pathlib import Path
@@ -165,3 +169,11 @@ def test_on_a_terminal_the_user_is_asked(
             allowed(folder, "resume", trust=False)
     assert "imports and runs foreign_code_m:load" in capsys.readouterr().err
     allowed(folder, "resume", trust=True)
+
+
+def test_weights_that_are_a_program_are_no_reason_to_run_it(folder: Path) -> None:
+    """PyTorch's own message advised to read such a file again with ``weights_only=False``, which runs it."""
+    (folder / "model.pt").write_bytes(pickle.dumps(os.system, protocol=2))
+    with pytest.raises(Damaged, match=r"model\.pt is damaged: it is cut short, or holds more than weights") as refused:
+        read_models(folder)
+    assert "weights_only" not in str(refused.value)

@@ -23,7 +23,7 @@ from raysplit.cluster.contract import LinkTraffic
 from raysplit.config.run import check_config
 from raysplit.training.recovery.checkpoint import Checkpoint, CheckpointRefused, Checkpoints, decoded
 
-MAGIC = b"raysplit checkpoint 1\n"
+MAGIC = b"raysplit checkpoint 2\n"
 
 
 def checkpoint(rounds: int = 1, **changes: Any) -> Checkpoint:
@@ -132,6 +132,29 @@ def test_code_in_a_file_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 GOOD = checkpoint().encoded()
 OTHER = checkpoint(7).encoded()
+
+
+@pytest.mark.parametrize(
+    ("change", "entries"),
+    [
+        (lambda c: c["parties"]["server"]["replicas"]["all owners"].update(lr=0.05), "parties.server"),
+        (lambda c: c["parties"].update(server=c["parties"]["owner-0"]), "parties.server"),
+        (lambda c: c["parties"].pop("owner-0"), "parties.owner-0"),
+        (lambda c: c["memory"].update(holder="owner-0"), "memory"),
+        (lambda c: c["rows"][0].update(train_loss=1), "rows"),
+        (lambda c: (c.update(excluded=["owner-0"]), c.update(attempts=1)), "attempts, excluded"),
+        (lambda c: c["digests"].pop("rows"), "rows"),
+        (lambda c: c.pop("digests"), "it lacks the digests"),
+    ],
+)
+def test_content_that_was_changed_under_a_right_sum_is_named(change: Any, entries: str) -> None:
+    """Half the learning rate in a party's state, or the state of another, was gone on from without a word."""
+    content = torch.load(io.BytesIO(GOOD[len(MAGIC) + 32 :]), weights_only=True)
+    change(content)
+    body = io.BytesIO()
+    torch.save(content, body)
+    with pytest.raises(CheckpointRefused, match=f"^x does not contain a checkpoint: {entries}"):
+        decoded(MAGIC + hashlib.sha256(body.getvalue()).digest() + body.getvalue(), "x")
 
 
 @settings(max_examples=60, deadline=None)

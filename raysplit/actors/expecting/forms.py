@@ -1,0 +1,186 @@
+"""The form of what the parties of a cut model expect from one another, derived from its specification.
+
+The tensors that cross a cut are found by two examples without real samples, of two and of three rows: sizes that differ
+depend on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raysplit.actors.parts.leaves import as_tuple
+from raysplit.actors.parts.stage import PartRecipe, Stage
+from raysplit.cluster.arriving.forms import ANY, Expected, Form
+from raysplit.cluster.contract import current_samples
+from raysplit.data.inputs import example_batch, feed
+from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.frozen import trained_state
+from raysplit.models.spec import DTYPES, ModelSpec
+from raysplit.seeding import derive, keyed_draws
+
+_NEVER_NEGATIVE = ("cross_entropy", "mse")
+_ROWS, _LENGTHS = (2, 3), (16, 11)
+
+
+def crossing(recipe: PartRecipe) -> tuple[Form, ...]:
+    """Return the forms of the tensors that a part receives from the part before it."""
+    spec = recipe.spec
+    return _crossing(spec, 0 if isinstance(spec, ClassifierSpec) else recipe.cuts[recipe.index - 1])
+
+
+@lru_cache(maxsize=64)
+def _crossing(spec: ModelSpec, cut: int | str) -> tuple[Form, ...]:
+    before = spec.parts((cut,))[0].eval()
+    one, other = (_outputs(before, spec, rows, _LENGTHS[0]) for rows in _ROWS)
+    is_ragged = any(entry.ragged for entry in dict(spec.inputs).values())
+    shorter = _outputs(before, spec, _ROWS[0], _LENGTHS[1]) if is_ragged else one
+    return tuple(
+        Form(_shape(a.shape, b.shape, c.shape), a.dtype, may_be_infinite=bool(torch.isinf(a).any()))
+        for a, b, c in zip(one, other, shorter, strict=True)
+    )
+
+
+def _outputs(module: nn.Module, spec: ModelSpec, rows: int, length: int) -> tuple[Tensor, ...]:
+    inputs = dict(spec.inputs)
+    batch = example_batch(inputs, rows, lengths=[length] * rows, dtype=DTYPES[spec.dtype])
+    with torch.no_grad(), keyed_draws(derive(spec.seed, "crossing")):
+        return as_tuple(feed(module, batch))
+
+
+def _shape(one: Iterable[int], other: Iterable[int], shorter: Iterable[int]) -> tuple[int, ...]:
+    """Return the sizes that are the same in all examples; those that grow with the rows as a negative factor."""
+    sizes = []
+    for a, b, c in zip(one, other, shorter, strict=True):
+        by_row, rest = divmod(a, _ROWS[0])
+        depends = not rest and by_row * _ROWS[1] == b
+        sizes.append(ANY if a != c else a if a == b else -by_row if depends else ANY)
+    return tuple(sizes)
+
+
+@lru_cache(maxsize=64)
+def weights_of(spec: ModelSpec) -> Mapping[str, Form]:
+    """Return the forms of all weights and buffers of a model, by the names under which parties send them."""
+    return {
+        name: Form(tuple(value.shape), value.dtype, may_be_infinite=bool(torch.isinf(value).any()))
+        for name, value in spec.initial_state().items()
+    }
+
+
+@lru_cache(maxsize=64)
+def infinite_in(spec: ModelSpec) -> frozenset[str]:
+    """Return the names of the weights and buffers that are infinite from the start, such as those of a mask."""
+    return frozenset(name for name, form in weights_of(spec).items() if form.may_be_infinite)
+
+
+@lru_cache(maxsize=64)
+def _trained(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> frozenset[str]:
+    return frozenset(trained_state(spec.parts(cuts)[index]))
+
+
+def trained_names(*recipes: PartRecipe) -> frozenset[str]:
+    """Return the names of the weights and buffers of these parts that parties send."""
+    return frozenset().union(*[_trained(recipe.spec, recipe.cuts, recipe.index) for recipe in recipes])
+
+
+def model_weights(spec: ModelSpec, required: Collection[str] = ()) -> Expected:
+    """Expect weights of a model, among them the required ones."""
+    return Expected(weights=weights_of(spec), required=required, infinite=infinite_in(spec))
+
+
+def whole_model(spec: ModelSpec, num_states: int) -> Expected:
+    """Expect the weights of a whole model in so many states, each with a part of them."""
+    whole = weights_of(spec).keys() - spec.fixed_state().keys() if num_states == 1 else ()
+    return model_weights(spec, whole)
+
+
+def part_weights(*recipes: PartRecipe) -> Expected:
+    """Expect the weights of these parts of a model, with others of the same model or without."""
+    return model_weights(recipes[0].spec, trained_names(*recipes))
+
+
+def of_owner(content: str, stages: Sequence[Stage], recipes: Sequence[PartRecipe], loss: Any) -> Expected:
+    """Return what an owner expects: gradients like the outputs of its first part, smashed data as its last part takes.
+
+    Args:
+        content: what the value is.
+        stages: the parts that the owner holds.
+        recipes: their recipes.
+        loss: name of the loss, or the task.
+    """
+    if "gradients" in content:
+        outputs = stages[0].part.outputs
+        like: Sequence[Form | Tensor] = outputs or _behind(recipes[0])
+        return Expected(tensors=like, rows=None if outputs else _batch_rows(), loss=_sign(loss))
+    if content == "smashed" and recipes[-1].index > 0:
+        return Expected(tensors=crossing(recipes[-1]), rows=_batch_rows())
+    if content == "weights?" or content == "weights":
+        return part_weights(*recipes)
+    return Expected(loss=_sign(loss))
+
+
+def _sign(loss: Any) -> str:
+    """Return the name of a loss that is never negative; empty for any other."""
+    return loss if isinstance(loss, str) and loss in _NEVER_NEGATIVE else ""
+
+
+def _behind(recipe: PartRecipe) -> tuple[Form, ...]:
+    """Return the forms of the tensors that a part sends to the part behind it."""
+    return crossing(replace(recipe, index=recipe.index + 1))
+
+
+def _batch_rows() -> int | None:
+    samples = current_samples.get()
+    return None if samples is None else len(samples)
+
+
+def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: Any, given: Mapping[str, Any]) -> Expected:
+    """Return what a compute node expects: smashed data as its part takes, gradients like its outputs.
+
+    Args:
+        content: what the value is.
+        recipe: the part of the owner whose call it is.
+        stage: the part of that owner, if it is built.
+        loss: name of the loss, or the task.
+        given: the arguments of the call.
+    """
+    if content == "smashed":
+        return Expected(tensors=crossing(recipe), rows=rows_of_labels(given.get("y")), most_rows=recipe.most_rows)
+    if content == "labels":
+        forms = crossing(recipe)
+        return Expected(rows=num_rows(given.get("z"), forms), num_classes=classes_of(recipe, loss))
+    if content.startswith("gradients") and stage is not None and stage.part.outputs:
+        return Expected(tensors=stage.part.outputs)
+    if content == "weights":
+        return part_weights(recipe)
+    return Expected(infinite=infinite_in(recipe.spec) if content == "state" else ())
+
+
+def classes_of(recipe: PartRecipe, loss: Any) -> Mapping[str, int]:
+    """Return the number of classes of the labels by task, where the loss takes class labels."""
+    spec = recipe.spec
+    if loss != "cross_entropy":
+        return {}
+    if isinstance(spec, ClassifierSpec):
+        return {task: len(names) for task, names in spec.classes.items()}
+    return {"": spec.num_classes}
+
+
+def num_rows(z: Any, forms: Iterable[Form]) -> int | None:
+    """Return the number of rows of smashed data; None where it does not show."""
+    for tensor, form in zip(as_tuple(z), forms, strict=False):
+        for size, of in zip(getattr(tensor, "shape", ()), form.shape, strict=False):
+            if of < 0:
+                return int(size) // -of
+    return None
+
+
+def rows_of_labels(y: Any) -> int | None:
+    """Return the number of labels; None for what is no labels."""
+    first = next(iter(y.values()), None) if isinstance(y, Mapping) else y
+    return len(first) if isinstance(first, Tensor) and first.ndim else None

@@ -1,0 +1,99 @@
+"""Targets of raw arrays: which task they are of, and the number of outputs that a model needs for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from raysplit.data.inputs import Values
+from raysplit.data.labels import NO_LABEL, Numbered, numbered
+from raysplit.data.reading import Reading
+from raysplit.tasks import KINDS, inferred_kind
+from raysplit.tasks.checks import likely_kinds
+
+Array = npt.NDArray[Any]
+
+
+def read_targets(
+    sides: Sequence[Array], sizes: Sequence[int], source: str, reading: Reading, owner: Array | None = None
+) -> Numbered:
+    """Check the targets of all sides (training, test) and return them as tensors.
+
+    Where no setting says what they are, whole numbers [N] and text are class labels, and numbers with fractions [N]
+    those of a regression.
+
+    Args:
+        sides: the targets of each side.
+        sizes: number of samples of each side.
+        source: name of the data in messages.
+        reading: the settings, with the kind of the task.
+        owner: owner of each sample of the only side, for messages.
+
+    Raises:
+        ValueError: for another length, and as `numbered` for class labels.
+    """
+    if reading.task == "classification" or (reading.task is None and all(map(may_be_labels, sides))):
+        return numbered(sides, sizes, source, renumber=reading.renumber_labels, owner=owner)
+    if reading.renumber_labels:
+        raise ValueError(
+            f"{source}: data.renumber_labels numbers class labels, and these targets are none; leave it out"
+        )
+    for y, size in zip(sides, sizes, strict=True):
+        if y.dtype.kind not in "uifb":
+            raise ValueError(f"{source}: y holds {y.dtype}, such as {y.reshape(-1)[:1].tolist()}; give numbers")
+        if not y.ndim or len(y) != size:
+            raise ValueError(f"{source}: y has shape {y.shape} and x has {size} samples; give one entry per sample")
+    found = Numbered(sides=tuple(_tensor(y) for y in sides))
+    if reading.task is None and any(inferred_kind(y) is None for y in found.sides):
+        likely = " or ".join(likely_kinds(found.sides[0])) or f"one of {', '.join(KINDS)}"
+        raise ValueError(
+            f"{source}: y has shape {sides[0].shape}, and without a task there is one label or number per sample, or a "
+            f"mask [H, W] of whole numbers; set task to {likely}"
+        )
+    return found
+
+
+def said_of(sides: Sequence[Array], reading: Reading) -> tuple[str, ...]:
+    """Return in words what targets are taken for, where their type leaves it open."""
+    if reading.task is None and all(y.dtype.kind == "f" and may_be_labels(y) for y in sides):
+        return (f"y: {sides[0].dtype} without fractions, class labels; task: regression takes them as numbers",)
+    return ()
+
+
+def may_be_labels(y: Array) -> bool:
+    """Return whether targets are labels unless a task says otherwise: one text or number without fraction each."""
+    if y.ndim != 1:
+        return y.ndim == 0 or y.dtype.kind not in "uifb"
+    return y.dtype.kind != "f" or bool((y[np.isfinite(y)] % 1 == 0).all())
+
+
+def _tensor(y: Array) -> Tensor:
+    if y.dtype.kind == "f":
+        return torch.from_numpy(np.array(y, np.float32))
+    if y.dtype == np.uint8 and y.ndim > 1:
+        return torch.from_numpy(np.array(y))
+    return torch.from_numpy(np.array(y, np.int64))
+
+
+def num_outputs(sides: Sequence[Tensor], kind: str | None, inputs: Sequence[Values] = ()) -> int:
+    """Return the number of outputs that a model needs for these targets: classes, tokens, labels or numbers.
+
+    Args:
+        sides: targets of each side.
+        kind: the kind of task; None decides by type.
+        inputs: inputs of each side, whose tokens belong to the vocabulary of a language model.
+    """
+    first = sides[0]
+    if first.is_floating_point() or kind in ("regression", "multi_label"):
+        return first.shape[1] if first.ndim > 1 else 1
+    ignored = KINDS[kind or inferred_kind(first) or "classification"].usual_ignored
+    known = [y[y.ne(NO_LABEL if ignored is None else ignored)] for y in sides]
+    largest = [int(y.max()) for y in known if len(y)]
+    if kind == "language_model":
+        largest += [int(x.max()) for x in inputs if isinstance(x, Tensor) and not x.is_floating_point()]
+    return max(1, *[one + 1 for one in largest])

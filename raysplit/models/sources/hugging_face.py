@@ -1,0 +1,141 @@
+"""Models of Hugging Face's transformers: ``hf:CLASS`` with new weights, ``hf:FOLDER`` with the weights in a folder.
+
+Further keys of ``model`` are entries of the configuration of the class. What the data know is among them where nothing
+else is said: the number of labels or the vocabulary, and the size and channels of pictures.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from raysplit.models.sources.outputs import require_package, with_main_output
+
+CONFIG = "config.json"
+_VOCABULARY = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForConditionalGeneration")
+_LABELS = ("Classification",)
+
+
+def require() -> None:
+    """Raise ``ValueError`` unless transformers is installed."""
+    require_package("transformers", "hf", "hf")
+
+
+def build(
+    name: str,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    options: Mapping[str, Any],
+    sizes: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a model of transformers, which returns its logits alone.
+
+    Args:
+        name: name of a class of transformers, or a folder with ``config.json`` and ``*.safetensors``.
+        input_shape: shape of one sample; empty where there is no single input of a fixed shape.
+        num_classes: number of labels, or of different tokens.
+        options: entries of the configuration of the class.
+        sizes: further sizes of the data, such as ``vocab_size``.
+
+    Raises:
+        ValueError: for a class or folder that is not there, or entries that its configuration does not have.
+    """
+    if is_folder(name):
+        kind, config = _of_folder(Path(name), input_shape, num_classes, options, sizes or {})
+        model = kind.from_pretrained(str(name), config=config, use_safetensors=True, local_files_only=True)
+    else:
+        kind = model_class(name)
+        model = kind(_config(kind, {}, input_shape, num_classes, options, sizes or {}))
+    return with_main_output(model.train())
+
+
+def is_folder(name: str) -> bool:
+    """Whether the name is that of a folder; a name of a class has neither a slash nor a dot."""
+    return not name.isidentifier() or Path(name).is_dir()
+
+
+def model_class(name: str) -> Any:
+    """Return the class of transformers with this name. Raises ``ValueError`` with the nearest names for another."""
+    require()
+    import transformers
+
+    kind = getattr(transformers, name, None) if name.isidentifier() else None
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        near = difflib.get_close_matches(name, dir(transformers), 3, cutoff=0.4)
+        raise ValueError(
+            f"transformers has no model class {name!r}; the nearest names are {', '.join(near) or 'none'}; write "
+            f"hf:CLASS, such as hf:GPT2LMHeadModel, or hf:FOLDER with {CONFIG}"
+        )
+    return kind
+
+
+def _of_folder(
+    folder: Path,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    options: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+) -> tuple[Any, Any]:
+    if not (folder / CONFIG).is_file():
+        raise ValueError(
+            f"model.name is hf:{folder}, and there is no file {folder / CONFIG}; give the folder of a model"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"the folder {folder} has no *.safetensors; pickled weights are not read, since they may run code; save "
+            f"the model anew with save_pretrained"
+        )
+    found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    given = dict(options)
+    architecture = given.pop("architecture", None) or (found.get("architectures") or [None])[0]
+    if architecture is None:
+        raise ValueError(f"{folder / CONFIG} names no class under architectures; give model.architecture")
+    kind = model_class(str(architecture))
+    return kind, _config(kind, found, input_shape, num_classes, given, sizes)
+
+
+def _config(
+    kind: Any,
+    found: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    options: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+) -> Any:
+    """Return the configuration of a class: what a folder says, what the data know, and the options."""
+    of_class = kind.config_class
+    usual = of_class().to_dict()
+    entries = {*usual, "num_labels", *getattr(of_class, "attribute_map", {})}
+    if unknown := [key for key in options if key not in entries]:
+        near = difflib.get_close_matches(unknown[0], entries, 3, cutoff=0.4)
+        raise ValueError(
+            f"the configuration of {kind.__name__} has no entry {unknown[0]!r}; "
+            f"the nearest are {', '.join(near) or 'none'}"
+        )
+    about: dict[str, Any] = {"use_cache": False} if "use_cache" in entries else {}
+    name = kind.__name__
+    if name.endswith(_LABELS) and num_classes:
+        about["num_labels"] = num_classes
+    tokens = sizes.get("vocab_size", num_classes if name.endswith(_VOCABULARY) else None)
+    if not found and "vocab_size" in entries and tokens is not None:
+        about["vocab_size"] = tokens
+    if not found and len(input_shape) == 3:
+        sizes = {"num_channels": input_shape[0], "image_size": input_shape[1]}
+        about |= {key: value for key, value in sizes.items() if key in entries}
+    merged = {**found, **about, **options}
+    for key in ("num_labels",):
+        if key in merged:  # a folder has names for its labels, whose number would be taken instead
+            merged.pop("id2label", None)
+            merged.pop("label2id", None)
+    if tokens is not None and merged.get("vocab_size", tokens) < tokens:
+        raise ValueError(
+            f"model.vocab_size is {merged['vocab_size']} and the data have {tokens} different tokens; set it to at "
+            f"least {tokens}"
+        )
+    merged = {key: value for key, value in merged.items() if key not in ("architectures", "model_type", "auto_map")}
+    return of_class(**merged)

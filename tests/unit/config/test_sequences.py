@@ -1,0 +1,139 @@
+"""Samples of different lengths from a file to a trained model: padding, masks, and what is refused on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sequence_support import sentences
+
+import raysplit
+from raysplit.config.build import build
+from raysplit.config.run import RunConfig, check_config
+from raysplit.data.datasets import load_dataset
+
+
+def settings(path: str, **sections: Any) -> RunConfig:
+    tree: dict[str, Any] = {
+        "data": {"name": path},
+        "model": {"name": "sequence_support:Reader"},
+        "partition": {"name": "natural_id", "num_owners": 3},
+        "algorithm": {"name": "splitfed_v1", "cut": "inner"},
+        "training": {"rounds": 2, "batch_size": 8, "optimizer": {"name": "adam", "lr": 0.1}},
+        "cluster": {"kind": "local"},
+    }
+    for key, value in sections.items():
+        tree[key] = {**tree[key], **value}
+    return check_config(tree)
+
+
+def test_words_of_different_lengths_train_split_as_unsplit(tmp_path: Path) -> None:
+    path = sentences(tmp_path)
+    split = raysplit.train(settings(path))
+    whole = raysplit.train(check_config(settings(path).model_dump(mode="json") | {"algorithm": {"name": "fedavg"}}))
+    assert split.accuracy > 0.8
+    for key, value in whole.model().state_dict().items():
+        assert torch.equal(value, split.model().state_dict()[key]), key
+
+
+def test_padding_follows_the_settings(tmp_path: Path) -> None:
+    path = sentences(tmp_path)
+    data = load_dataset(path)
+    assert data.sizes == {"vocab_size": 9}
+    assert data.inputs["ids"].shape == (None,)
+    assert data.inputs["attention_mask"].role == "side"
+    longest = build(settings(path)).setting.owners["owner-0"].shard
+    fixed = build(settings(path, data={"pad_to": "max", "pad_multiple": 4})).setting
+    assert longest.take([0]).x["ids"].shape[1] == int(longest.ragged["ids"].lengths[0])  # type: ignore[index]
+    assert fixed.owners["owner-0"].shard.take([0]).x["ids"].shape[1] == 8  # type: ignore[index]
+    assert dict(fixed.spec.inputs)["ids"].shape == (8,)
+    cut = build(settings(path, data={"pad_to": 3, "truncate": True})).setting.owners["owner-1"].shard
+    assert cut.take(range(5)).x["ids"].shape == (5, 3)  # type: ignore[index]
+
+
+def test_methods_that_join_rows_of_owners_get_one_length(tmp_path: Path) -> None:
+    path, joined = sentences(tmp_path), {"name": "minibatch_sfl", "cut": "inner"}
+    assert dict(build(settings(path, algorithm=joined)).setting.spec.inputs)["ids"].shape == (7,)
+    with pytest.raises(ValueError, match=r"minibatch_sfl joins their rows in one forward pass; set data\.pad_to: max"):
+        build(settings(path, algorithm=joined, data={"pad_to": "longest"}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"data": {"pad_to": 3}}, "of owner .* has the length 7 and data.pad_to is 3; set data.truncate: true"),
+        (
+            {"model": {"max_positions": 5}},
+            "ids of .* has the length 7, padding included, and the model .* has 5 positions; set data.truncate: true",
+        ),
+        (
+            {"model": {"vocab_size": 7}},
+            r"ids of train sample \d+ of owner-0, position \d, is the token [78] and the model",
+        ),
+        ({"model": {"name": "sequence_support:Blind"}}, "ids has tokens up to 8 and the model .* fails on that one"),
+        ({"data": {"truncate": True}}, "does not say how many positions it has; set data.pad_to to a number"),
+        ({"data": {"vocabulary": 6}}, r"ids of row \d+ of owner a, position \d, is the token \d; .* has 6, so give"),
+        (
+            {"data": {"vocabulary": 20}, "model": {"vocab_size": 9}},
+            "the data have a vocabulary of 20 tokens and the model .* has 9; set its",
+        ),
+        ({"data": {"targets": ["z"]}}, "and no 'z'; name arrays that are there"),
+    ],
+)
+def test_what_does_not_fit_is_refused(sections: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=says):
+        build(settings(sentences(tmp_path), **sections))
+
+
+def test_samples_are_cut_to_the_positions_of_the_model(tmp_path: Path) -> None:
+    model, data = {"max_positions": 5}, {"truncate": True}
+    shard = build(settings(sentences(tmp_path), model=model, data=data)).setting.owners["owner-0"].shard
+    assert shard.ragged["ids"].longest == 5
+    assert shard.ragged["attention_mask"].longest == 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"ids_offsets": np.array([0, 5, 3])}, "ids_offsets: offsets fall from 5 to 3"),
+        ({"ids_offsets": np.array([0, 5])}, "ids_offsets ends with 5 and ids has"),
+        ({"ids": np.array([1, 2, -4]), "ids_offsets": np.array([0, 1, 3]), "y": np.array([0, 1]), "owner": None},
+         "ids of row 1, position 1, is the token -4"),
+        ({"attention_mask": np.ones((90, 7))}, "attention_mask of .* has the shape .* and ids has the shape"),
+    ],
+)  # fmt: skip
+def test_wrong_files_are_refused(changed: dict[str, Any], says: str, tmp_path: Path) -> None:
+    path = sentences(tmp_path, **changed)
+    if changed.get("owner", "") is None:
+        arrays = {key: value for key, value in np.load(path, allow_pickle=True).items() if key != "owner"}
+        np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=says):
+        load_dataset(path)
+
+
+def text(folder: Path, algorithm: dict[str, Any], **data: Any) -> RunConfig:
+    """A language model of two documents, each an owner's, with dropout in both parts."""
+    for name, words in (("a", "the cat sat on the mat. "), ("b", "a dog ran to the log. ")):
+        (folder / f"{name}.txt").write_text(words * 12)
+    return check_config(
+        {
+            "task": "language_model",
+            "data": {"name": "text:*.txt", "root": str(folder), "length": 8, **data},
+            "model": {"name": "text_transformer", "width": 8, "heads": 2, "dropout": 0.2, "positions": 8},
+            "partition": {"name": "natural_id", "num_owners": 2},
+            "algorithm": algorithm,
+            "training": {"rounds": 2, "batch_size": 8, "optimizer": {"name": "adamw", "lr": 0.01}},
+            "cluster": {"kind": "local"},
+        }
+    )
+
+
+def test_tokens_for_another_model_are_refused(tmp_path: Path) -> None:
+    config = text(tmp_path, {"name": "fedavg"})
+    tree = config.model_dump(mode="json")
+    tree["model"] = {"name": "cnn8"}
+    with pytest.raises(ValueError, match="takes one floating input of a fixed shape and the data have x"):
+        build(check_config(tree))
