@@ -7,13 +7,16 @@ standard deviation 0.5. A fifth of every class is held out as the test set.
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from raysplit.data.failures import call_own, is_there, naming, refuse_too_large
 from raysplit.data.reading import AS_FOUND, Reading
@@ -174,11 +177,24 @@ def _loader(name: str) -> tuple[Callable[..., Any] | None, tuple[str, ...]]:
 
 def load_digits() -> DataSet:
     """Load scikit-learn's handwritten digits: ten classes, inputs of shape (1, 8, 8)."""
-    from sklearn.datasets import load_digits as bundled
+    table = _bundled_digits()
+    x = (table[:, :-1].reshape(-1, 1, 8, 8) / 16).astype(np.float32)  # [N, 1, 8, 8]
+    return data_set_from_arrays(x, table[:, -1].astype(int), "digits", mean=(0.5,), std=(0.5,))
 
-    digits = bundled()
-    x = (digits.images / 16).astype(np.float32)[:, None]  # [N, 1, 8, 8]
-    return data_set_from_arrays(x, digits.target, "digits", mean=(0.5,), std=(0.5,))
+
+def _bundled_digits() -> npt.NDArray[np.float64]:
+    """Read the file beside the installed scikit-learn, whose import loads SciPy and pandas and takes seconds."""
+    found = find_spec("sklearn")
+    assert found is not None, "scikit-learn is a dependency"
+    assert found.origin is not None, "scikit-learn is a package with files"
+    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if not path.exists():  # in a release that keeps it elsewhere
+        from sklearn.datasets import load_digits as bundled
+
+        digits = bundled()
+        return np.column_stack([digits.data, digits.target]).astype(np.float64)
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return np.loadtxt(file, delimiter=",")
 
 
 def load_random(

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from torch import Tensor
 
-from raysplit.data.datasets import dataset_names, load_dataset
+from raysplit.data.datasets import _bundled_digits, dataset_names, load_dataset
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.transforms import Compose, Normalise, RandomCrop, RandomHorizontalFlip, ToUnit
 
@@ -39,6 +40,21 @@ def _cifar_files(root: Path, keys: tuple[str, str] = ("data", "labels")) -> None
     for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
         (folder / name).write_bytes(pickle.dumps({keys[0]: red.reshape(2, 3072), keys[1]: [3, 9]}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+
+
+def test_digits_are_those_of_scikit_learn_to_the_bit() -> None:
+    """The file is read beside the installed package, without its loader, whose import takes seconds."""
+    bundled = sklearn.datasets.load_digits()
+    table = _bundled_digits()
+    assert np.array_equal(table[:, :-1].reshape(-1, 8, 8), bundled.images)
+    assert np.array_equal(table[:, -1].astype(int), bundled.target)
+    assert table.dtype == bundled.images.dtype
+
+
+def test_digits_come_from_the_loader_where_the_file_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = _bundled_digits()
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    assert np.array_equal(_bundled_digits(), read)
 
 
 def test_digits_are_the_offline_default() -> None:
