@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.models.optimizer_step import use_up_gradients, without_compiler
 from raysplit.options import checked_options
 from raysplit.registry import one_of
 
@@ -130,7 +130,8 @@ class OptimizerSpec:
         if not trained:
             return None
         try:
-            return _classes()[self.name](trained, lr=self.lr, **self.options)  # type: ignore[call-arg]
+            with without_compiler():
+                return _classes()[self.name](trained, lr=self.lr, **self.options)  # type: ignore[call-arg]
         except (TypeError, LookupError, RuntimeError, AttributeError) as error:
             raise ValueError(
                 f"optimizer {self.name} does not take {dict(self.options)}: {error}; see torch.optim for its arguments"
