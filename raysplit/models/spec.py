@@ -59,6 +59,8 @@ class ModelSpec:
     Example:
         >>> spec = ModelSpec(name="mlp", input_shape=(1, 8, 8), num_classes=10, seed=0)
         >>> bottom, top = spec.parts([1])
+        >>> top(bottom(torch.zeros(2, 1, 8, 8))).shape
+        torch.Size([2, 10])
     """
 
     name: str

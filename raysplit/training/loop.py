@@ -37,6 +37,7 @@ from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
 from raysplit.training.recovery.recovery import RECOVERABLE, Safety, closed, deployed
 from raysplit.training.recovery.watch import Watch
+from raysplit.training.validating import validated
 from raysplit.training.writing import begin_folder, merged
 
 logger = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ class _Loop:
         models = algorithm.models()
         new_states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         self._tested, self._states = await evaluated(algorithm, models, owners, at_cuts), new_states
-        row = self._controls.row(self._tested)
+        row = self._controls.row(self._tested) | await validated(algorithm, models, at_cuts)
         if at_cuts is not None:
             row |= self._controls.uncoded(await evaluated(algorithm, models, owners))
         return row
