@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from raysplit.claims.claim import Decision
-from raysplit.schedulers.cuts.baselines import careful_split
+from raysplit.schedulers.cuts.baselines import manual_split
 from raysplit.schedulers.cuts.problem import ComputeNodeSpec, CutProblem
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, load_profile
 from raysplit.schedulers.cuts.solve import solve_dp
@@ -54,7 +54,7 @@ def _gains(nodes: Sequence[Sequence[float]]) -> Iterator[float]:
     for profile, units in CHAINS:
         for slowdowns in nodes:
             problem = cut_problem(profile, units, slowdowns)
-            yield 100 * (1 - solve_dp(problem).objective_ms / careful_split(problem).objective_ms)
+            yield 100 * (1 - solve_dp(problem).objective_ms / manual_split(problem).objective_ms)
 
 
 def planner_on_equal_nodes() -> Found:
@@ -92,9 +92,9 @@ MEMORY = (
 def planner_under_memory_limits() -> Found:
     """Count the instances of the authors' solver log in which a careful split by hand does not fit the memories."""
     problems = [cut_problem(VGG, (3, 21), slow, gib, owners=150) for slow, gib in MEMORY]
-    unfit = [not careful_split(problem).fits for problem in problems]
+    unfit = [not manual_split(problem).fits for problem in problems]
     gains = [
-        100 * (1 - solve_dp(problem).objective_ms / careful_split(problem).objective_ms)
+        100 * (1 - solve_dp(problem).objective_ms / manual_split(problem).objective_ms)
         for problem, does_not_fit in zip(problems, unfit, strict=True)
         if not does_not_fit
     ]

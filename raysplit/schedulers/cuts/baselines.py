@@ -18,31 +18,11 @@ from raysplit.schedulers.cuts.time_model import OwnerLoad, Stage
 
 
 def manual_split(problem: CutProblem) -> Plan:
-    """Give all nodes about the same time, in the order offered, as a person would.
-
-    A node takes at least one unit and leaves one for each node behind it. In between it takes units while its own time
-    is at most the mean over the nodes; the last node takes the rest. Memory is ignored: see `Plan.fits`.
-    """
-    first, end = _fixed_units(problem)
-    mean_ms = _unit_ms(problem, problem.nodes[0], first, end) / sum(
-        _unit_ms(problem, problem.nodes[0], first, end) / _unit_ms(problem, node, first, end) for node in problem.nodes
-    )
-    cuts = [first]
-    for index, node in enumerate(problem.nodes[:-1]):
-        last_possible = end - (len(problem.nodes) - 1 - index)
-        cut = cuts[-1] + 1
-        while cut < last_possible and _unit_ms(problem, node, cuts[-1], cut + 1) <= mean_ms:
-            cut += 1
-        cuts.append(cut)
-    return plan_for(problem, [*cuts, end], [node.name for node in problem.nodes])
-
-
-def careful_split(problem: CutProblem) -> Plan:
-    """Return the better of two plans by hand, in the order offered, as a careful person would try them.
+    """Give all nodes about the same time, in the order offered, by the better of two rules of a careful person.
 
     By the first rule a node takes the next unit if that brings its time nearer to the mean over the nodes. By the
-    second the cuts are where the work done so far is nearest to what the nodes so far should do. Memory is ignored, as
-    by `manual_split`: see `Plan.fits`.
+    second the cuts are where the work done so far is nearest to what the nodes so far should do. A node takes at least
+    one unit. Memory is ignored: see `Plan.fits`.
     """
     first, end = _fixed_units(problem)
     rates = [1 / _unit_ms(problem, node, first, end) for node in problem.nodes]
