@@ -227,7 +227,8 @@ def _sent_inputs(spec: ModelSpec) -> list[tuple[str, ...]]:
 @lru_cache(maxsize=64)
 def _check(spec: ModelSpec, front_end: str | None) -> None:
     traced = _traced(spec) if front_end is None else _traced_by(spec, front_end)
-    check_traced(_prototype(spec), traced, _example(spec), _longer(spec))
+    example = spec.example(generator=torch_generator(spec.seed, "model", "example"))
+    check_traced(_prototype(spec), traced, example, _longer(spec))
 
 
 @lru_cache(maxsize=64)
@@ -262,10 +263,6 @@ def _whole_by_graph(spec: ModelSpec) -> bool:
     return True
 
 
-def _example(spec: ModelSpec) -> Values:
-    return spec.example(generator=torch_generator(spec.seed, "model", "example"))
-
-
 def _longer(spec: ModelSpec) -> Values | None:
     drawn = torch_generator(spec.seed, "model", "longer example")
     return longer_example(spec.example_inputs(), DTYPES[spec.dtype], drawn)
@@ -294,7 +291,7 @@ def _traced_by(spec: ModelSpec, front_end: str) -> TracedModel:
     inputs = dict(spec.inputs)
     return traced_model(
         _prototype(spec),
-        _example(spec),
+        spec.example(generator=torch_generator(spec.seed, "model", "example")),
         kept_back=kept_back(inputs),
         side=[name for name, entry in inputs.items() if entry.role == "side"],
         longer=_longer(spec),
