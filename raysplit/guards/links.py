@@ -7,8 +7,11 @@ from dataclasses import replace
 from raysplit.cluster.codecs.codec import Codec
 from raysplit.cluster.codecs.lossless import Chain
 from raysplit.cluster.codecs.subspace import Subspace
+from raysplit.cluster.links.kinds import Kind
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.guards.rules import PrivacyRules
+
+_PROJECTED: tuple[Kind, ...] = ("smashed", "gradients")
 
 
 def guarded_rules(rules: LinkRules, privacy: PrivacyRules) -> LinkRules:
@@ -16,11 +19,15 @@ def guarded_rules(rules: LinkRules, privacy: PrivacyRules) -> LinkRules:
     if privacy.project is None:
         return replace(rules, guarded=True)
     first = Subspace(size_of=privacy.project)
-    codecs = dict(rules.codecs)
-    for kind in ("smashed", "gradients"):
-        after = codecs.get(kind)
-        codecs[kind] = first if after is None else Chain([first, *_links_of(after)])
-    return replace(rules, codecs=codecs, guarded=True)
+    codecs = {**rules.codecs, **{kind: _after(first, rules.codecs.get(kind)) for kind in _PROJECTED}}
+    singles = tuple(
+        replace(rule, codec=_after(first, rule.codec)) if rule.kind in _PROJECTED else rule for rule in rules.singles
+    )
+    return replace(rules, codecs=codecs, singles=singles, guarded=True)
+
+
+def _after(first: Codec, codec: Codec | None) -> Codec:
+    return first if codec is None else Chain([first, *_links_of(codec)])
 
 
 def _links_of(codec: Codec) -> list[Codec]:

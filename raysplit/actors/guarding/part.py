@@ -115,9 +115,8 @@ class GuardedPart(TrainablePart):
 
     def abandon(self) -> None:
         super().abandon()
-        for parameter in self.module.parameters():
-            if hasattr(parameter, "grad_sample"):
-                parameter.grad_sample = None
+        if self._guards.weights is not None:
+            forget_samples(self.module)
 
 
 @contextmanager
@@ -152,6 +151,19 @@ def with_sample_gradients(module: nn.Module) -> None:
             f"privacy.weights needs the gradient of every sample, which Opacus does not have for a layer of this part: "
             f"{str(error).splitlines()[0]}; use layers that it knows"
         ) from None
+
+
+def forget_samples(module: nn.Module) -> None:
+    """Discard what Opacus keeps of a forward pass that no backward pass followed."""
+    for layer in module.modules():
+        if isinstance(kept := getattr(layer, "activations", None), list):
+            kept.clear()
+    for parameter in module.parameters():
+        if hasattr(parameter, "_forward_counter"):
+            parameter._forward_counter = 0
+            parameter.grad_sample = None  # type: ignore[attr-defined]
+        if hasattr(parameter, "_current_grad_sample"):
+            del parameter._current_grad_sample
 
 
 def refuse_coupled(module: nn.Module) -> None:

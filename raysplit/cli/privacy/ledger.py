@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -136,10 +137,10 @@ def _from_traffic(folder: Path) -> list[Account]:
 
 def _print(console: Console, accounts: Sequence[Account], chosen: Account, delta: float) -> None:
     of = f"{chosen.samples} samples, {chosen.rounds} rounds" if chosen.samples else "no ledger"
-    table = Table(title=f"what has left {one_line(chosen.owner)} ({of})", title_justify="left")
+    table = Table(title=f"what has left {one_line(chosen.owner)} ({of}), delta {delta:g}", title_justify="left")
     for name, justify in (("value", "left"), ("bytes", "right"), ("messages", "right"), ("mechanism", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column(f"epsilon ({delta:g})", justify="right")
+    table.add_column("epsilon", justify="right")
     table.add_column("to")
     for sent in chosen.by_value(delta):
         to = sent.to if len(sent.to) < 3 else (*sent.to[:2], "...")
@@ -159,13 +160,13 @@ def _print(console: Console, accounts: Sequence[Account], chosen: Account, delta
     small = min((account.samples for account in accounts if account.samples), default=0)
     if small and delta * small >= 1:
         echo(f"delta {delta:g} is 1/n or more for an owner of {small} samples, and promises it nothing", err=True)
-    echo(COVERS)
+    echo(fill(COVERS, console.width))
 
 
 def _epsilon(sent: Sent) -> str:
     if sent.epsilon is None:
         return "unbounded"
-    return f"{sent.epsilon:.4g}" if sent.epsilon else "0, paid for"
+    return f"{sent.epsilon:.4g}" if sent.epsilon else "no more"
 
 
 def _plain(account: Account, delta: float) -> dict[str, Any]:

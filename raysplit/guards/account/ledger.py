@@ -123,7 +123,8 @@ class Ledger:
 
     def charge(self, *charges: Charge) -> None:
         """Write charges, those that are there already left out; they are on the disk when this returns."""
-        fresh = [charge for charge in charges if not self.has(charge)]
+        by_key = {(charge.value, charge.key): charge for charge in charges}
+        fresh = [charge for charge in by_key.values() if not self.has(charge)]
         for charge in fresh:
             plain = {k: v for k, v in asdict(charge).items() if v not in (None, "", 0.0) or k in ("round", "attempt")}
             self._append(plain, sync=charge is fresh[-1])

@@ -107,7 +107,7 @@ def _divided(
     gap: float, share: float, zeros: float, ones: float, size: int, power: float
 ) -> tuple[float, tuple[tuple[float, float], tuple[float, float]]]:
     """Divide noise of one power so that the divergences are smallest."""
-    evened = max(0.0, zeros - ones), max(0.0, ones - zeros)  # what makes both classes equally wide across the gap
+    evened = max(0.0, ones - zeros), max(0.0, zeros - ones)  # what makes both classes equally wide across the gap
 
     def noise_at(part: float) -> tuple[float, tuple[tuple[float, float], tuple[float, float]]]:
         for_one = part * power / share

@@ -177,10 +177,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "minibatch_sfl": {"cut": 1, "sync_every": 3},
     "mtsl": {"cut": 1},
 }
+MORE: dict[str, dict[str, Any]] = {"splitfed_v1": {"weights": {"clip": 1, "noise": 1}}, "mtsl": {"project": 4}}
 
 
 def changes_of(name: str, folder: Path, ledger: str, **privacy: Any) -> dict[str, Any]:
-    section = {**NOISY, "secret_file": secret_in(folder), "ledger": str(folder / ledger), **privacy}
+    kept = {"secret_file": secret_in(folder), "ledger": str(folder / ledger)}
+    section = {**NOISY, **MORE.get(name, {}), **kept, **privacy}
     return {"algorithm": {"name": name, **METHODS[name]}, "training": TRAINING, "privacy": section}
 
 
