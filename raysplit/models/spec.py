@@ -84,9 +84,7 @@ class ModelSpec:
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
         for kept in ("options", "sizes"):
-            object.__setattr__(
-                self, kept, tuple((k, _hashable(v)) for k, v in sorted(dict(getattr(self, kept)).items()))
-            )
+            object.__setattr__(self, kept, _hashable(sorted(dict(getattr(self, kept)).items())))
 
     def __hash__(self) -> int:
         if "_hash" not in self.__dict__:  # computed once: specifications are the keys of many caches
