@@ -84,14 +84,12 @@ class ModelSpec:
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
         for kept in ("options", "sizes"):
-            pairs = tuple((key, _hashable(value)) for key, value in sorted(dict(getattr(self, kept)).items()))
-            object.__setattr__(self, kept, pairs)
+            object.__setattr__(self, kept, _hashable(sorted(dict(getattr(self, kept)).items())))
 
     def __hash__(self) -> int:
-        known: int | None = self.__dict__.get("_hash")  # computed once: specifications are the keys of many caches
-        if known is None:
-            known = self.__dict__["_hash"] = hash(tuple([getattr(self, each.name) for each in fields(self)]))
-        return known
+        if "_hash" not in self.__dict__:  # computed once: specifications are the keys of many caches
+            self.__dict__["_hash"] = hash(tuple([getattr(self, each.name) for each in fields(self)]))
+        return self.__dict__["_hash"]  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # another in each process
