@@ -25,7 +25,8 @@ from raysplit.kept import resume as resume
 from raysplit.paths import expanded
 from raysplit.prediction.closed_form import closed_form
 from raysplit.prediction.plan_cuts import cut_problem, owner_ms
-from raysplit.prediction.simulate import Simulation
+from raysplit.prediction.reference import Progress
+from raysplit.prediction.simulate import Engine, Simulation
 from raysplit.prediction.simulate import simulate as simulate_experiment
 from raysplit.registry import one_of
 from raysplit.runs.callback import Callback
@@ -126,12 +127,22 @@ def compare(folders: Sequence[str | Path]) -> RunComparison:
     return RunComparison(tuple(runs), left_out)
 
 
-def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Sections]) -> Simulation:
+def simulate(
+    config: Source = None,
+    *,
+    rounds: int = 1,
+    engine: Engine = "auto",
+    progress: Progress | None = None,
+    **sections: Unpack[Sections],
+) -> Simulation:
     """Predict how long rounds take on the machines of a topology, without computing anything.
 
     Args:
         config, sections: as for `train`; a ``topology`` is needed.
         rounds: how many rounds to simulate.
+        engine: ``reference`` runs the coroutines, ``compiled`` a recording of them, which takes a fraction of the time;
+            both give the same events. ``auto`` takes the compiled one for long simulations, where it can run them.
+        progress: function that is told now and then how many events have happened, and of how many if that is known.
 
     Example:
         >>> simulation = raysplit.simulate("examples/mpsl_simulate.yaml", rounds=2)
@@ -141,7 +152,8 @@ def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Secti
     experiment = _without_data(config, sections, planned=True)
 
     def work() -> Simulation:
-        return simulate_experiment(experiment, rounds=rounds).beside(closed_form(experiment))
+        found = simulate_experiment(experiment, rounds=rounds, engine=engine, progress=progress)
+        return found.beside(closed_form(experiment))
 
     return in_a_thread(work) if loop_is_running() else work()
 

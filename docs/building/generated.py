@@ -49,7 +49,7 @@ def _command(command: click.Command, path: str, level: str) -> Iterator[str]:
     yield f"{level} {path}\n\n```text\n{usage}\n```\n"
     yield from map(_paragraph, inspect.cleandoc(command.help or "").split("\n\n"))
     records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
-    yield from (f"`{option}`\n: {escaped(meaning) or '(no text)'}\n" for option, meaning in records)
+    yield from (f"`{option}`\n: {escaped(meaning)}\n" for option, meaning in records if meaning)
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
             yield from _command(inner, f"{path} {name}", level + "#")

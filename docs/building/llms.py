@@ -19,7 +19,12 @@ _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 def trees() -> dict[str, list[str]]:
     """Return the names of the pages by the headings of the navigation."""
     text = (DOCS / "index.md").read_text(encoding="utf-8")
-    return {tree["caption"]: tree["pages"].split() for tree in _TREE.finditer(text)}
+    return {tree["caption"]: [_name(line) for line in tree["pages"].splitlines()] for tree in _TREE.finditer(text)}
+
+
+def _name(entry: str) -> str:
+    """Return the page of a line of the navigation, which may have a title: ``MP-SL <mpsl>``."""
+    return entry.rpartition("<")[2].rstrip(">")
 
 
 def title(page: Path) -> str:
@@ -35,7 +40,7 @@ def first_sentence(page: Path) -> str:
     for paragraph in re.split(r"\n\s*\n", text):
         if re.match(r"[A-Za-z*`\[]", paragraph):
             plain = _LINK.sub(r"\1", " ".join(paragraph.split()))
-            return re.split(r"(?<=[.:])\s(?=[A-Z])", plain, maxsplit=1)[0].rstrip(":")
+            return re.split(r"(?<=[.?])\s(?=[A-Z`*]|raysplit)", plain, maxsplit=1)[0].rstrip(":")
     return ""
 
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "plan": "raysplit.cli.planning.plan:plan",
     "simulate": "raysplit.cli.planning.simulate:simulate_command",
     "profile": "raysplit.cli.planning.profile:profile",
+    "validate": "raysplit.cli.planning.validate:validate",
     "codecs": "raysplit.cli.planning.codecs:codecs",
     "affinity": "raysplit.cli.planning.affinity:affinity",
     "split-cost": "raysplit.cli.planning.split_cost:split_cost",

@@ -30,14 +30,13 @@ from raysplit.seeding import generator
 from raysplit.training.controls import Controls
 from raysplit.training.divergence import measure_divergence, measure_round
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
-from raysplit.training.metrics import is_best, owner_table, stop_reason, task_summary, wanted_targets
+from raysplit.training.metrics import is_best, owner_table, stop_reason, task_summary, validated, wanted_targets
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
 from raysplit.training.recovery.members import Everybody, Members, members_of
 from raysplit.training.recovery.recovery import RECOVERABLE, Safety, closed, deployed
 from raysplit.training.recovery.watch import Watch
-from raysplit.training.validating import validated
 from raysplit.training.writing import begin_folder, merged
 
 logger = logging.getLogger(__name__)

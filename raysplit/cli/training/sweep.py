@@ -18,6 +18,7 @@ from raysplit.cli.progress import IMPORTING, tested_texts
 from raysplit.cli.stopping import going_on
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
+from raysplit.cli.waiting import Waiting
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
@@ -94,8 +95,9 @@ def sweep(
     among = None if choose is None else checked_choice(choose, grid, axes)
     check_target([_metric_of(cell.config) for cell in grid], target)
     folder = local_folder(grid[0].config.output.root) / (name or f"sweep-{config.stem if config else 'defaults'}")
-    progress = _Progress(console, len(grid), folder)
-    with going_on(lambda: f"kept; go on with: {shlex.join(['raysplit', *sys.argv[1:]])}"):
+    way = f"kept; go on with: {shlex.join(['raysplit', *sys.argv[1:]])}"
+    with going_on(lambda: way), Waiting(console, "training", f"of {len(grid)} runs done") as waiting:
+        progress = _Progress(console, waiting, len(grid), folder)
         found = run_sweep(grid, folder, train=train_cell, parallel=parallel, target=target, choose=among, done=progress)
     groups, failed = found.groups, found.failed
     picture = folder / "figure.png"
@@ -123,9 +125,10 @@ _RESULTS = ("worst owner", "by owner", "tested on", "difference")
 class _Progress:
     """Callback that prints a line per finished run to standard error."""
 
-    def __init__(self, console: Console, total: int, folder: Path) -> None:
-        self._console, self._total, self._folder = console, total, folder
+    def __init__(self, console: Console, waiting: Waiting, total: int, folder: Path) -> None:
+        self._console, self._waiting, self._total, self._folder = console, waiting, total, folder
         self._done = 0
+        waiting(0, total)
 
     def __call__(self, cell: Cell, kept: bool) -> None:
         from raysplit.runs.folder import read_metrics
@@ -134,6 +137,7 @@ class _Progress:
         row = read_metrics(self._folder / "cells" / cell.name)[-1]
         result = tested_texts(row, 3)[0].removeprefix("test ")
         was_there = " (kept)" if kept else ""
+        self._waiting(self._done, self._total)
         self._console.print(f"{self._done}/{self._total}  {cell.name}  {result}{was_there}", highlight=False)
 
 

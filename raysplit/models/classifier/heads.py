@@ -282,8 +282,7 @@ def load_backbone(model: MultiTaskClassifier, backbone: str, path: Path) -> None
     ValueError when a weight is missing or has another shape.
     """
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    prefix = backbone_kind(backbone).prefix
-    own = model.backbone.state_dict()
+    prefix, own = backbone_kind(backbone).prefix, model.backbone.state_dict()
     missing = [name for name in own if prefix + name not in stored and name not in stored]
     if missing:
         raise ValueError(f"{path} has no weight {missing[0]!r} of {backbone}; give a state dict of that network")

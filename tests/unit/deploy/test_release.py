@@ -14,6 +14,7 @@ import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def test_the_citation_has_what_its_format_asks_for() -> None:
     assert citation["license"] == PROJECT["project"]["license"]
 
 
+def test_the_image_is_of_the_wheel_and_the_pinned_torch() -> None:
+    """The image installs what `make dist` makes, beside the torch of the lock; nothing names a package index."""
+    text = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    (copied,) = re.findall(r"^COPY (\S+) /tmp/raysplit/$", text, re.MULTILINE)
+    assert fnmatch(f"raysplit-{raysplit.__version__}-py3-none-any.whl", copied)
+    pinned = {pin for pin in LOCK.splitlines() if re.match(r"torch(vision)?==", pin)}
+    assert set(re.findall(r"\btorch(?:vision)?==\S+", text)) == {pin.partition(" ")[0] for pin in pinned}
+    assert "http" not in re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
+
+
 def files_of_the_package() -> set[str]:
     """Everything below raysplit/ that is no cache."""
     paths = (path for path in (ROOT / "raysplit").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
@@ -63,10 +74,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of wheel and sdist, built from a copy of the sources; the wheel is built from the sdist."""
     pytest.importorskip("build")
     folder = tmp_path_factory.mktemp("release")
-    left_out = shutil.ignore_patterns(
-        ".*", "build", "dist", "runs", "_build", "*.egg-info", "__pycache__", "benchmarks"
-    )
-    shutil.copytree(ROOT, folder / "sources", ignore=left_out)
+    (folder / "sources").mkdir()
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder / "sources" / path.name)
+    for name in ("deploy", "docs", "examples", "raysplit", "tests"):
+        left_out = shutil.ignore_patterns("__pycache__", "_build")
+        shutil.copytree(ROOT / name, folder / "sources" / name, ignore=left_out)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", folder / "sources"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -13,7 +14,8 @@ from documented import DOCS, EXAMPLES, page, run_page, sections
 
 from raysplit.cli.main import cli
 
-TESTED_ELSEWHERE = {"python", "own-parts"}  # own-parts are modules, which tests of algorithms and commands write
+TESTED_ELSEWHERE = {"python", "own-parts", "getting-started"}
+"""Pages with tests of their own; `own-parts` are modules, which tests of algorithms and commands write."""
 FRAGMENTS = {"links", "reliability", "run-folder"}
 """Pages whose code is lines out of a program that is not there."""
 
@@ -37,6 +39,24 @@ SLOW = {"notebooks/compare-methods"}
 )
 def test_the_code_of_a_page_runs(name: str) -> None:
     assert run_page(name)
+
+
+def test_one_page_leads_to_a_model_of_ones_own(record_property: Callable[[str, object], None]) -> None:
+    """Who follows "Getting started" has a model of their own, trained on their data, after five blocks and a minute."""
+    start = time.perf_counter()
+    found = run_page("getting-started")
+    record_property("seconds", round(time.perf_counter() - start, 1))
+    blocks = [
+        block for name, found in sections("getting-started").items() if name != "Where to go on" for block in found
+    ]
+    own = [block for block in blocks if "mine" in block or "Net" in block or "data =" in block]
+    assert len(own) <= 5
+    assert sum(block.count("\n") for block in own) < 45  # lines to write, or to copy
+    assert time.perf_counter() - start < 60
+    assert type(found["mine"].model()) is found["Net"]
+    right = found["classes"].numpy() == found["y"][480:]
+    assert right.mean() == pytest.approx(found["mine"].accuracy)
+    assert Path("runs/mine/model.pt").exists()
 
 
 def test_each_method_has_code_that_runs() -> None:
