@@ -81,6 +81,8 @@ class Algorithm(Deployment, ABC):
     """Whether owners meet at every step; then each takes as many steps as the largest data set of the cohort needs."""
     trainings: ClassVar[int] = 1
     """The number of trainings of `Setting.rounds` rounds each that follow one another in a run."""
+    reports_validation: ClassVar[bool] = False
+    """Whether every round reports ``val_loss`` by itself, on validation samples of the data."""
     round_is_report: ClassVar[bool] = False
     """Whether a round only reports: owners continue from their own weights, which nothing replaces at its end. Owners
     then keep their optimizers' states unless the configuration says otherwise."""

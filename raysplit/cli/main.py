@@ -28,6 +28,7 @@ COMMANDS = {
     "resume": "raysplit.cli.training.resume:resume",
     "sweep": "raysplit.cli.training.sweep:sweep",
     "submit": "raysplit.cli.training.submit:submit",
+    "reproduce": "raysplit.cli.claims.reproduce:reproduce",
     "list": "raysplit.cli.results.runs:list_runs",
     "show": "raysplit.cli.results.show:show",
     "inspect": "raysplit.cli.results.inspect:inspect",

@@ -161,7 +161,7 @@ class Timeline:
         )
 
     def write_parquet(self, path: Path | str) -> None:
-        pq.write_table(self.table(), str(path))
+        pq.write_table(self.table(), str(path), write_page_checksum=True)
 
     def write_trace(self, path: Path | str) -> None:
         """Write trace-event JSON for Perfetto (ui.perfetto.dev) and chrome://tracing, with one track per device."""
@@ -199,7 +199,7 @@ def timeline_of(log: EventLog) -> Timeline:
 
 def read_timeline(path: Path | str) -> Timeline:
     """Read a file that `Timeline.write_parquet` wrote."""
-    table = pq.read_table(str(path))
+    table = pq.read_table(str(path), page_checksum_verification=True)
     log = EventLog()
     for row in table.to_pylist():
         log.add(tuple(row[column] for column in COLUMNS))

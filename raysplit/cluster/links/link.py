@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from raysplit.cluster.arriving.check import Due, expected, require_form, require_numbers
+from raysplit.cluster.arriving.check import Due, expected, is_usual, require
 from raysplit.cluster.arriving.forms import Expected
 from raysplit.cluster.arriving.verbs import VERBS as HELD
 from raysplit.cluster.arriving.verbs import Holds, of_own
@@ -88,10 +88,10 @@ class Link:
             self._count(source, destination, kind, num_bytes, num_bytes)
         if due is not None:
             wanted = expected(self.parties.get(destination), source, destination, due)
-            if self._is_known(source, value, due, wanted):
+            if wanted.weights is not None and self._is_known(source, value, due, wanted):
                 return value
-            require_form(value, due, source, destination, wanted)
-            require_numbers(value, due, source, destination, wanted)
+            if not is_usual(value, due, source, wanted):
+                require(value, due, source, destination, wanted)
         return value
 
     def _is_known(self, source: str, value: Any, due: Due, wanted: Expected) -> bool:
@@ -99,7 +99,7 @@ class Link:
 
         What a party sends is not changed afterwards.
         """
-        if wanted.weights is None or not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
             return False
         rest = source, due.content, wanted._replace(weights=None, tell=None, told=None)
         before, self._latest = self._latest, (value, wanted.weights, rest)
