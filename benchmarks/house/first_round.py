@@ -2,9 +2,9 @@
 
     make dist && python benchmarks/house/first_round.py dist/*.whl
 
-Makes an environment in a temporary folder, installs the wheel with pip and no cache, and trains one round on Ray, as the first
-command of the page "Getting started" does. Then everything but torch and what torch needs is removed, and the same is timed
-again. The packages come from the index that pip is set up with: most of the time is its network.
+Makes an environment in a temporary folder, installs the wheel with pip and no cache, and trains one round on Ray, as
+the first command of the page "Getting started" does. Then everything but torch and what torch needs is removed, and the
+same is timed again. The packages come from the index that pip is set up with: most of the time is its network.
 """
 
 from __future__ import annotations

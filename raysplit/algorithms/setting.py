@@ -116,6 +116,7 @@ class Setting:
         tests_at_owners: whether the owners test a model of all owners, each on samples that no evaluator holds, and the
             result is the sum.
         validators: parties that hold validation samples, on which a method may base decisions.
+        own_validators: parties that hold what owners set aside, each owner's samples by themselves.
         rounds: rounds of one training.
         lr_schedule: name in `raysplit.schedulers.learning_rate.SCHEDULES`.
         lr_schedule_per: whether the schedule counts rounds or steps.
@@ -144,6 +145,7 @@ class Setting:
     evaluators: tuple[PartySpec, ...] = ()
     tests_at_owners: bool = False
     validators: tuple[PartySpec, ...] = ()
+    own_validators: tuple[PartySpec, ...] = ()
     rounds: int = 1
     lr_schedule: str = "constant"
     lr_schedule_per: Per = "round"
@@ -165,7 +167,13 @@ class Setting:
 
         if device == self.device:
             return self
-        return replace(self, device=device, evaluators=moved(self.evaluators), validators=moved(self.validators))
+        return replace(
+            self,
+            device=device,
+            evaluators=moved(self.evaluators),
+            validators=moved(self.validators),
+            own_validators=moved(self.own_validators),
+        )
 
     @property
     def task(self) -> Task | None:

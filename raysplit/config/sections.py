@@ -187,6 +187,9 @@ class DataConfig(Named):
     """Number of training samples, drawn with the seed; None takes all."""
     test_samples: int | None = Field(default=None, ge=1)
     """Number of test samples, drawn with the seed; None takes all."""
+    validation: float = Field(default=0.0, ge=0, lt=1)
+    """Share of every owner's training samples that is set aside, drawn with the seed: models are evaluated on them too,
+    each owner's on its own, so that rates and rounds can be chosen without the test samples; 0 sets none aside."""
 
     def reading(self) -> Reading:
         """Return the settings that say what arrays are."""

@@ -25,6 +25,7 @@ _NEWER: dict[str, Any] = {
     "pad_to": None,
     "pad_multiple": 1,
     "truncate": False,
+    "validation": 0.0,
     "by_owner": None,
     "digests": {},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -84,8 +84,17 @@ class ModelSpec:
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
         for kept in ("options", "sizes"):
-            pairs = sorted(dict(getattr(self, kept)).items())
-            object.__setattr__(self, kept, tuple((key, _hashable(value)) for key, value in pairs))
+            pairs = tuple((key, _hashable(value)) for key, value in sorted(dict(getattr(self, kept)).items()))
+            object.__setattr__(self, kept, pairs)
+
+    def __hash__(self) -> int:
+        known: int | None = self.__dict__.get("_hash")  # computed once: specifications are the keys of many caches
+        if known is None:
+            known = self.__dict__["_hash"] = hash(tuple([getattr(self, each.name) for each in fields(self)]))
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # another in each process
 
     def example(
         self, rows: int = 1, *, lengths: Sequence[int] | None = None, generator: torch.Generator | None = None

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,12 @@ def held(path: Path) -> Iterator[None]:
         RunFolderUsed: another process is writing to the folder.
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT):
+            raise
+        raise ValueError(f"output.root: {path} cannot be made ({error.strerror}); set another folder") from error
     lock = FileLock(path / LOCK, blocking=False)
     try:
         lock.acquire()
@@ -265,7 +271,7 @@ class RunFolder:
 
     def _write_parquet(self, name: str, table: pa.Table) -> None:
         with self.written(name) as aside:
-            pq.write_table(table, aside)
+            pq.write_table(table, aside, write_page_checksum=True)
 
 
 def started_at(folder: Path) -> str | None:

@@ -128,7 +128,7 @@ def expected_needs(
 def deployed_parties(algorithm: Algorithm) -> list[PartySpec]:
     """Return all parties that a run deploys at its start: the algorithm's, and those that evaluate."""
     setting = algorithm.setting
-    return [*algorithm.parties(), *setting.evaluators, *setting.validators]
+    return [*algorithm.parties(), *setting.evaluators, *setting.validators, *setting.own_validators]
 
 
 def try_parts(parties: Sequence[PartySpec], learners: Sequence[PartRecipe] = ()) -> None:

@@ -54,7 +54,7 @@ def test_the_citation_has_what_its_format_asks_for() -> None:
 
 
 def test_the_image_is_of_the_wheel_and_the_pinned_torch() -> None:
-    """What `make dist` makes is what the image installs, beside the torch of the lock; nothing names a package index."""
+    """The image installs what `make dist` makes, beside the torch of the lock; nothing names a package index."""
     text = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
     (copied,) = re.findall(r"^COPY (\S+) /tmp/raysplit/$", text, re.MULTILINE)
     assert fnmatch(f"raysplit-{raysplit.__version__}-py3-none-any.whl", copied)

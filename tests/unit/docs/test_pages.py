@@ -46,7 +46,9 @@ def test_one_page_leads_to_a_model_of_ones_own(record_property: Callable[[str, o
     start = time.perf_counter()
     found = run_page("getting-started")
     record_property("seconds", round(time.perf_counter() - start, 1))
-    blocks = [block for name, found in sections("getting-started").items() if name != "Where to go on" for block in found]
+    blocks = [
+        block for name, found in sections("getting-started").items() if name != "Where to go on" for block in found
+    ]
     own = [block for block in blocks if "mine" in block or "Net" in block or "data =" in block]
     assert len(own) <= 5
     assert sum(block.count("\n") for block in own) < 45  # lines to write, or to copy
