@@ -8,7 +8,6 @@ import pkgutil
 import re
 import textwrap
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from pathlib import Path
 
 import click
@@ -33,10 +32,13 @@ def escaped(text: str) -> str:
 
 def commands(argument: str = "") -> str:
     """Return a section for each command, under the headings of ``raysplit --help``."""
+    folders: dict[str, list[str]] = {}
+    for name, target in COMMANDS.items():
+        folders.setdefault(target.split(".")[2], []).append(name)
     parts = []
-    for heading, entries in groupby(COMMANDS, key=lambda name: COMMANDS[name].split(".")[2]):
+    for heading, names in folders.items():
         parts.append(f"## {heading.capitalize()}\n")
-        for name in entries:
+        for name in names:
             command = cli.get_command(click.Context(cli), name)
             assert command is not None
             parts += _command(command, f"raysplit {name}", "###")
