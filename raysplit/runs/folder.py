@@ -45,6 +45,10 @@ if TYPE_CHECKING:  # lists and tables of runs must not wait for torch
 logger = logging.getLogger(__name__)
 
 
+_LOOKED_AT_S = 0.2
+"""Seconds to wait for the lock, which who only looks whether a run goes on has for a moment."""
+
+
 class RunFolderUsed(ValueError):
     """Exception for a run folder that already has a run."""
 
@@ -60,9 +64,9 @@ def held(path: Path) -> Iterator[None]:
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / LOCK, blocking=False)
+    lock = FileLock(path / LOCK, timeout=_LOOKED_AT_S)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=0.01)
     except Timeout:
         raise RunFolderUsed(
             f"another process is writing the run in {path}; wait for it, stop it, or give another name"

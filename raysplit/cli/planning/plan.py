@@ -15,7 +15,7 @@ from rich.table import Table
 
 from raysplit.cli.options import FilePath, NewFile
 from raysplit.cli.planning.quantities import parse_nodes, parse_units
-from raysplit.cli.streams import Console, echo
+from raysplit.cli.streams import Console, doing, echo
 from raysplit.cli.tables import print_figure, print_table
 from raysplit.paths import expanded
 from raysplit.registry import number_of
@@ -194,14 +194,13 @@ def show_plan(
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Solve `problem` with "cbc", "highs" or "dp" and print the plan; draw and compare it where asked.
-
-    `owner_ms` is the owner's time per batch by its cuts, where it is counted.
-    """
+    """Solve `problem` with "cbc", "highs" or "dp" and print the plan; draw and compare it where asked. By its cuts,
+    `owner_ms` gives the owner's time per batch, where it is counted."""
     from raysplit.schedulers.cuts.baselines import alternatives
     from raysplit.schedulers.cuts.solve import solve_dp, solve_ilp
 
-    best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
+    with doing("planning the cuts"):
+        best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
     if owner_ms is not None:
         best = replace(best, owner_ms=owner_ms(best.cuts[0], best.cuts[-1]))
     others = alternatives(problem, best) if baselines else ()

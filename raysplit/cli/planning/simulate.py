@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raysplit.cli.options import FilePath, NewFile
-from raysplit.cli.streams import Console, echo
+from raysplit.cli.streams import Console, doing, echo
 from raysplit.cli.tables import print_table, use_table
 from raysplit.registry import number_of
 
@@ -58,14 +58,15 @@ def simulate_command(
     """
     if timeline is not None and timeline.suffix not in (".parquet", ".json"):
         raise click.BadParameter(f"{timeline} must end in .parquet or .json", param_hint="--timeline")
-    from raysplit.api import simulate
-    from raysplit.config.planned_cuts import with_plans
-    from raysplit.config.run import load_config
+    with doing(f"planning cuts, simulating {number_of(rounds, 'round')}"):
+        from raysplit.api import simulate
+        from raysplit.config.planned_cuts import with_plans
+        from raysplit.config.run import load_config
 
-    changes = [*overrides, *([f"partition.num_owners={owners}"] if owners else [])]
-    checked = with_plans(load_config(config, changes))
-    simulation = simulate(checked, rounds=rounds)
-    events = simulation.timeline
+        changes = [*overrides, *([f"partition.num_owners={owners}"] if owners else [])]
+        checked = with_plans(load_config(config, changes))
+        simulation = simulate(checked, rounds=rounds)
+        events = simulation.timeline
     if timeline is not None:
         (events.write_parquet if timeline.suffix == ".parquet" else events.write_trace)(timeline)
     if picture is not None:

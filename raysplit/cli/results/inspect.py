@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysplit.cli.options import ROOT
-from raysplit.cli.streams import Console, echo
+from raysplit.cli.streams import Console, doing, echo
 from raysplit.paths import expanded
 from raysplit.registry import number_of
 
@@ -43,7 +43,8 @@ def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from raysplit.config.load_data import inspect_data
 
     config, with_owners = _config(source, overrides)
-    record = inspect_data(config, with_owners=with_owners)
+    with doing("loading the data"):
+        record = inspect_data(config, with_owners=with_owners)
     if as_json:
         echo(json.dumps(record, indent=2))
     else:
