@@ -101,7 +101,8 @@ def load(
     Raises ``ValueError`` where there is no run, or one without a finished round.
 
     Example:
-        >>> raysplit.load("runs/mine").metrics.column("test_accuracy")
+        >>> raysplit.load("runs/mine").metrics.column("round").to_pylist()
+        [1]
     """
     local = local_copy(folder)
     read_settings(local)

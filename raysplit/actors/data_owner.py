@@ -21,6 +21,7 @@ from raysplit.actors.parts.round_counts import RoundCounts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
 from raysplit.actors.steps.micro import by_step, step_ids
+from raysplit.actors.steps.own_data import read_at_owner
 from raysplit.actors.steps.whole_shard import whole_gradient
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
@@ -82,11 +83,9 @@ class DataOwner(ExpectsAtOwner):
         device: Device | None = None,
     ) -> None:
         self.name = name
-        self._shard = shard
-        self._test = test
-        self._transform = transform
-        self._eval_transform = eval_transform or transform
         self._recipes = recipes
+        data = read_at_owner(shard, test, transform, eval_transform, recipes[0].spec)
+        self._shard, self._test, self._transform, self._eval_transform = data
         self._training = training
         self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
         self._spec = recipes[0].spec

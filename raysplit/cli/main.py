@@ -29,6 +29,7 @@ COMMANDS = {
     "sweep": "raysplit.cli.training.sweep:sweep",
     "submit": "raysplit.cli.training.submit:submit",
     "schema": "raysplit.cli.training.schema:schema_command",
+    "reproduce": "raysplit.cli.claims.reproduce:reproduce",
     "list": "raysplit.cli.results.runs:list_runs",
     "show": "raysplit.cli.results.show:show",
     "watch": "raysplit.cli.results.watch:watch",
@@ -40,6 +41,7 @@ COMMANDS = {
     "plan": "raysplit.cli.planning.plan:plan",
     "simulate": "raysplit.cli.planning.simulate:simulate_command",
     "profile": "raysplit.cli.planning.profile:profile",
+    "validate": "raysplit.cli.planning.validate:validate",
     "codecs": "raysplit.cli.planning.codecs:codecs",
     "affinity": "raysplit.cli.planning.affinity:affinity",
     "split-cost": "raysplit.cli.planning.split_cost:split_cost",
@@ -52,6 +54,7 @@ COMMANDS = {
 
 HEADINGS = {
     "training": "Train",
+    "claims": "Train",
     "results": "Look",
     "planning": "Plan",
     "privacy": "Privacy",
@@ -92,11 +95,18 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(len(name) for name in COMMANDS)  # one column for all headings
-        for folder, heading in HEADINGS.items():
-            below = [(name, target) for name, target in COMMANDS.items() if target.split(".")[2] == folder]
-            if below:
-                with formatter.section(heading):
-                    formatter.write_dl([(f"{name:<{width}}", summary(target)) for name, target in below])
+        for heading, names in by_purpose().items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:<{width}}", summary(COMMANDS[name])) for name in names])
+
+
+def by_purpose() -> dict[str, list[str]]:
+    """Return the names of the commands below each heading that has some, in the order of ``raysplit --help``."""
+    of_name = {name: HEADINGS[target.split(".")[2]] for name, target in COMMANDS.items()}
+    headings = dict.fromkeys(HEADINGS.values())
+    return {
+        heading: found for heading in headings if (found := [name for name in COMMANDS if of_name[name] == heading])
+    }
 
 
 def summary(target: str) -> str:

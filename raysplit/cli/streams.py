@@ -10,7 +10,6 @@ import codecs
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -38,17 +37,6 @@ def show_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
-
-
-@contextmanager
-def doing(what: str) -> Iterator[None]:
-    """Say on a terminal what the block does, as long as it does it; a pipe or a file gets nothing."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(Text(what), spinner="line"):  # which every encoding has
-        yield
 
 
 def echo(text: str, *, err: bool = False) -> None:

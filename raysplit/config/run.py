@@ -19,6 +19,7 @@ from raysplit.actors.steps.rules import ClipRules
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Options, WeightBy
+from raysplit.config.by_owner.section import with_owners
 from raysplit.config.checks import check_elastic, check_method, check_size, say_left_out, say_without_effect
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
@@ -203,6 +204,11 @@ class RunConfig(Rules):
     topology: Topology | None = None
     reliability: ReliabilityRules = ReliabilityRules()
     output: OutputConfig = OutputConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _owners_of_data(cls, tree: Any) -> Any:
+        return with_owners(tree)
 
     @field_validator("task", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -59,6 +59,8 @@ class ModelSpec:
     Example:
         >>> spec = ModelSpec(name="mlp", input_shape=(1, 8, 8), num_classes=10, seed=0)
         >>> bottom, top = spec.parts([1])
+        >>> top(bottom(torch.zeros(2, 1, 8, 8))).shape
+        torch.Size([2, 10])
     """
 
     name: str
@@ -82,8 +84,17 @@ class ModelSpec:
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
         for kept in ("options", "sizes"):
-            pairs = sorted(dict(getattr(self, kept)).items())
-            object.__setattr__(self, kept, tuple((key, _hashable(value)) for key, value in pairs))
+            pairs = tuple((key, _hashable(value)) for key, value in sorted(dict(getattr(self, kept)).items()))
+            object.__setattr__(self, kept, pairs)
+
+    def __hash__(self) -> int:
+        known: int | None = self.__dict__.get("_hash")  # computed once: specifications are the keys of many caches
+        if known is None:
+            known = self.__dict__["_hash"] = hash(tuple([getattr(self, each.name) for each in fields(self)]))
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # another in each process
 
     def example(
         self, rows: int = 1, *, lengths: Sequence[int] | None = None, generator: torch.Generator | None = None

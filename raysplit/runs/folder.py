@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,6 @@ if TYPE_CHECKING:  # lists and tables of runs must not wait for torch
 logger = logging.getLogger(__name__)
 
 
-_LOOKED_AT_S = 0.2
-"""Seconds to wait for the lock, which who only looks whether a run goes on has for a moment."""
-
-
 class RunFolderUsed(ValueError):
     """Exception for a run folder that already has a run."""
 
@@ -63,8 +60,13 @@ def held(path: Path) -> Iterator[None]:
         RunFolderUsed: another process is writing to the folder.
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / LOCK, timeout=_LOOKED_AT_S)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT):
+            raise
+        raise ValueError(f"output.root: {path} cannot be made ({error.strerror}); set another folder") from error
+    lock = FileLock(path / LOCK, timeout=0.2)  # who only looks whether a run goes on has it for a moment
     try:
         lock.acquire(poll_interval=0.01)
     except Timeout:
@@ -269,7 +271,7 @@ class RunFolder:
 
     def _write_parquet(self, name: str, table: pa.Table) -> None:
         with self.written(name) as aside:
-            pq.write_table(table, aside)
+            pq.write_table(table, aside, write_page_checksum=True)
 
 
 def started_at(folder: Path) -> str | None:

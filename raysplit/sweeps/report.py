@@ -11,9 +11,9 @@ from typing import Any
 
 from raysplit.runs.folder import Row, finished, read_metrics
 from raysplit.runs.metric import ACCURACY, LOSS, Metric, primary, to_targets
-from raysplit.sweeps.sweep import Cell
+from raysplit.sweeps.sweep import SEED, Cell
 
-SEED, METHOD, LOCAL = "seed", "algorithm.name", "local"
+METHOD, LOCAL = "algorithm.name", "local"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import num_bytes
 from raysplit.data.inputs import feed
+from raysplit.data.samples import Samples
 from raysplit.experiment.experiment import Experiment
 
 _MIB = 2**20
@@ -96,7 +97,8 @@ def estimate(
                 codecs += weights[recipe.index]
             if party.role == "owner" and isinstance(rules.codec(party.name, "smashed"), Remembered | Skip):
                 codecs += 2 * len(party.arguments["shard"]) * (sent[0] if recipe.index == 0 else 0)
-        samples += sum(num_bytes(getattr(party.arguments.get(name), "x", ())) for name in ("shard", "samples"))
+        held = [party.arguments.get(name) for name in ("shard", "samples")]
+        samples += sum(num_bytes(each.x) for each in held if isinstance(each, Samples))  # others are read elsewhere
     return Needs(
         models_bytes=models,
         samples_bytes=samples,
@@ -126,7 +128,7 @@ def expected_needs(
 def deployed_parties(algorithm: Algorithm) -> list[PartySpec]:
     """Return all parties that a run deploys at its start: the algorithm's, and those that evaluate."""
     setting = algorithm.setting
-    return [*algorithm.parties(), *setting.evaluators, *setting.validators]
+    return [*algorithm.parties(), *setting.evaluators, *setting.validators, *setting.own_validators]
 
 
 def try_parts(parties: Sequence[PartySpec], learners: Sequence[PartRecipe] = ()) -> None:

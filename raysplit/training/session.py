@@ -180,8 +180,8 @@ def _execute(
             local = LocalCluster(pacing.emulate if pacing else None, links=experiment.link_rules())
             result = run_to_end(work(experiment, local, callbacks=[*kept, *callbacks], meter=waits, checked=True))
             return _with_prediction(result, pacing, local.log)
-        experiment = _checked(make, "cpu", notify)
         with nullcontext() if keep_ray else ray_left_as_found():
+            experiment = _checked(make, "cpu", notify)
             notify.stage_began("connect")
             resources = connect(ray_options(options))
             device = choose_device(options, resources)

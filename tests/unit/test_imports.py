@@ -65,5 +65,15 @@ def test_reading_runs_needs_no_torch(command: list[str], tmp_path: Path) -> None
 def test_a_run_on_built_in_parts_loads_no_package_that_it_does_not_use(tmp_path: Path) -> None:
     """torchvision and torch's compiler were loaded for their lists of names, SciPy's optimizers for one method."""
     code = "from raysplit.api import train; from raysplit.config.run import load_config; load_config(None)"
-    heavy = {"torch._dynamo", "sympy", "scipy.optimize", "torchvision", "sklearn", "matplotlib", "ray"}
+    heavy = {"torch._dynamo", "sympy", "scipy", "torchvision", "sklearn", "matplotlib", "ray"}
+    assert loaded(code, heavy, tmp_path) == "loaded []"
+
+
+@pytest.mark.parametrize("name", ["fedavg", "minibatch_sfl"])
+def test_training_loads_no_compiler_and_no_algebra(name: str, tmp_path: Path) -> None:
+    """Torch's first optimizer loaded its compiler, and the first given gradient SymPy; the digits loaded SciPy."""
+    training = {"rounds": 1, "max_steps": 1, "optimizer": {"name": "adam", "lr": 0.01}}
+    given = {"data": "digits", "algorithm": name, "partition": {"name": "iid", "num_owners": 2}, "training": training}
+    code = f"import raysplit; raysplit.train(**{given}, cluster='local', folder='run')"
+    heavy = {"torch._dynamo", "sympy", "scipy", "torchvision", "sklearn", "matplotlib", "ray"}
     assert loaded(code, heavy, tmp_path) == "loaded []"

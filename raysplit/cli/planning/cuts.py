@@ -13,7 +13,8 @@ import click
 from rich.table import Table
 
 from raysplit.cli.options import FilePath
-from raysplit.cli.streams import Console, doing, echo
+from raysplit.cli.streams import Console, echo
+from raysplit.cli.waiting import Waiting
 
 if TYPE_CHECKING:  # help must not wait for torch
     from raysplit.models.crossing.places import Place
@@ -38,7 +39,7 @@ def cuts(config: Path | None, overrides: tuple[str, ...], show_all: bool, as_jso
       raysplit cuts examples/minibatch_sfl_digits.yaml
       raysplit cuts --set model.name=resnet18_cifar --set "data={name: CIFAR10, root: data}" --all
     """
-    with doing("loading the data, tracing the model"):
+    with Waiting(Console(stderr=True), "loading the data, tracing the model"):
         from raysplit.config.build import model_of
         from raysplit.config.run import load_config
 

@@ -161,7 +161,7 @@ def _cuts(parties: Sequence[PartySpec]) -> tuple[str, ...]:
 
 def _parts(parties: Sequence[PartySpec]) -> list[Part]:
     """Return the different parts of the model, each with the parties that hold it."""
-    from raysplit.prediction.round_bytes import outlines_of
+    from raysplit.prediction.traffic.round_bytes import outlines_of
     from raysplit.training.preflight import recipes_of
 
     held: dict[str, tuple[Any, list[str]]] = {}
@@ -199,7 +199,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 def _round_bytes(experiment: Experiment) -> tuple[dict[str, int] | None, str]:
     from raysplit.experiment.errors import CannotBeSimulated
-    from raysplit.prediction.round_bytes import bytes_of_round
+    from raysplit.prediction.traffic.round_bytes import bytes_of_round
 
     try:
         traffic = bytes_of_round(experiment)

@@ -24,8 +24,9 @@ from raysplit.cli.progress import (
     progress_on,
 )
 from raysplit.cli.stopping import going_on
-from raysplit.cli.streams import Console, doing
+from raysplit.cli.streams import Console
 from raysplit.cli.tables import comparison_table, print_table
+from raysplit.cli.waiting import Waiting
 from raysplit.paths import fresh_name
 from raysplit.runs.callback import Callback
 
@@ -89,7 +90,7 @@ def train(
 def _print_dry_run(config: Path | None, changes: list[str], *, as_json: bool) -> None:
     from raysplit.cli.training.dry_run import echo_json, outline, print_outline
 
-    with doing("reading the settings, loading the data, tracing the model"):
+    with Waiting(Console(stderr=True), "reading the settings, loading the data, tracing the model"):
         from raysplit.config.run import load_config
 
         checked = load_config(config, changes)

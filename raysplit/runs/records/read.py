@@ -118,7 +118,7 @@ def read_traffic(folder: Path) -> tuple[LinkTraffic, ...]:
     except FileNotFoundError:
         return ()
     with reading(path):
-        rows = pq.read_table(pa.BufferReader(content)).to_pylist()
+        rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True).to_pylist()
     _checked(path, TRAFFIC.validate_python, rows)
     return tuple(_link_traffic(row) for row in rows)
 

@@ -20,7 +20,7 @@ from raysplit.actors.records import RoundContext, StepId
 from raysplit.cluster.contract import LinkTraffic, PartySpec
 from raysplit.cluster.emulation.machines import Emulation
 from raysplit.cluster.links.tensors import num_bytes
-from raysplit.cluster.simulated.cluster import SimulatedCluster
+from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.simulated.loop import VirtualClock, run_virtual
 from raysplit.data.inputs import feed
 from raysplit.experiment.errors import CannotBeSimulated
@@ -56,7 +56,7 @@ def bytes_of_round(experiment: Experiment) -> tuple[LinkTraffic, ...]:
         setting.cohort.num_drawn(len(algorithm.available(0)), setting.cohort_size),
         generator(setting.seed, "round", 0, "cohort"),
     )
-    cluster = SimulatedCluster(lambda parties: Emulation({}, VirtualClock()), links=rules)
+    cluster = LocalCluster(lambda parties: Emulation({}, VirtualClock()), links=rules, checks=False)
 
     async def one_round() -> list[LinkTraffic]:
         algorithm.attach(

@@ -10,7 +10,7 @@ import raysplit
 from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.experiment.errors import CannotBeSimulated
-from raysplit.prediction.round_bytes import bytes_of_round
+from raysplit.prediction.traffic.round_bytes import bytes_of_round
 
 BASE: dict[str, Any] = {
     "model": {"name": "cnn8"},
