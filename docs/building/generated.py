@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from raysplit.algorithms import ALGORITHMS
-from raysplit.cli.main import COMMANDS, cli
+from raysplit.cli.main import by_purpose, cli
 from raysplit.config.reference import options_table
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -32,12 +32,9 @@ def escaped(text: str) -> str:
 
 def commands(argument: str = "") -> str:
     """Return a section for each command, under the headings of ``raysplit --help``."""
-    folders: dict[str, list[str]] = {}
-    for name, target in COMMANDS.items():
-        folders.setdefault(target.split(".")[2], []).append(name)
     parts = []
-    for heading, names in folders.items():
-        parts.append(f"## {heading.capitalize()}\n")
+    for heading, names in by_purpose().items():
+        parts.append(f"## {heading}\n")
         for name in names:
             command = cli.get_command(click.Context(cli), name)
             assert command is not None

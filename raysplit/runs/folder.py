@@ -67,9 +67,9 @@ def held(path: Path) -> Iterator[None]:
         if error.errno in (ENOSPC, EDQUOT):
             raise
         raise ValueError(f"output.root: {path} cannot be made ({error.strerror}); set another folder") from error
-    lock = FileLock(path / LOCK, blocking=False)
+    lock = FileLock(path / LOCK, timeout=0.2)  # who only looks whether a run goes on has it for a moment
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=0.01)
     except Timeout:
         raise RunFolderUsed(
             f"another process is writing the run in {path}; wait for it, stop it, or give another name"
