@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from raysplit.config.run import RunConfig, check_config
+
 VOCABULARY = 9
 
 
@@ -63,3 +65,20 @@ def sentences(folder: Path, **changed: Any) -> str:
     }
     np.savez(folder / "sentences.npz", **(arrays | changed))
     return str(folder / "sentences.npz")
+
+
+def text(folder: Path, algorithm: dict[str, Any], **data: Any) -> RunConfig:
+    """A language model of two documents, each an owner's, with dropout in both parts."""
+    for name, words in (("a", "the cat sat on the mat. "), ("b", "a dog ran to the log. ")):
+        (folder / f"{name}.txt").write_text(words * 12)
+    return check_config(
+        {
+            "task": "language_model",
+            "data": {"name": "text:*.txt", "root": str(folder), "length": 8, **data},
+            "model": {"name": "text_transformer", "width": 8, "heads": 2, "dropout": 0.2, "positions": 8},
+            "partition": {"name": "natural_id", "num_owners": 2},
+            "algorithm": algorithm,
+            "training": {"rounds": 2, "batch_size": 8, "optimizer": {"name": "adamw", "lr": 0.01}},
+            "cluster": {"kind": "local"},
+        }
+    )

@@ -24,6 +24,7 @@ from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId
 from raysplit.actors.steps.measured import Batch as Batch
 from raysplit.actors.steps.measured import MeasuringOwner
 from raysplit.actors.steps.micro import by_step, step_ids
+from raysplit.actors.steps.own_data import read_at_owner
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
@@ -67,12 +68,10 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         guard: GuardRecipe | None = None,
     ) -> None:
         self.name = name
-        self._shard = shard
         recipes = self._get_guard(guard, recipes)
-        self._test = test
-        self._transform = transform
-        self._eval_transform = eval_transform or transform
         self._recipes = recipes
+        data = read_at_owner(shard, test, transform, eval_transform, recipes[0].spec)
+        self._shard, self._test, self._transform, self._eval_transform = data
         self._training = training
         may_rest = vars(type(self)).get("may_rest") and all(recipe.guards is None for recipe in recipes)
         self._parts = OwnerParts(recipes, device or Inline(), STORE if may_rest else None)

@@ -157,6 +157,13 @@ class StaleCall(RuntimeError):
     """Raised for a call of an earlier round or attempt, or of a step that is not under way."""
 
 
+def is_ahead(at: StepId | RoundContext, context: RoundContext) -> bool:
+    """Whether a call says that it is of a round or an attempt that has not begun, as no honest call does."""
+    if type(at.round) is not int or type(at.attempt) is not int:
+        return True
+    return (at.round, at.attempt) > (context.round, context.attempt)
+
+
 def note_place(error: Exception, place: str) -> None:
     """Note where an error happened, unless its message says so, or a party that shares the call has noted it."""
     if not isinstance(error, NonFiniteLoss | BadValue) and not hasattr(error, "__notes__"):

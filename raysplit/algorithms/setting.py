@@ -43,11 +43,12 @@ class Options(Rules):
     A subclass is a pydantic model: one annotated field for each option, its meaning in the string below it. Unknown
     options and invalid values raise pydantic's ``ValidationError``, which the command line shows with the key.
 
-    Example::
-
-        class MyOptions(Options):
-            pull: float = Field(default=0.1, ge=0)
-            \"\"\"Weight of the pull towards the mean.\"\"\"
+    Example:
+        >>> class MyOptions(raysplit.Options):
+        ...     pull: float = 0.1
+        ...     "Weight of the pull towards the mean."
+        >>> MyOptions(pull=0.3).pull
+        0.3
     """
 
     def idle(self) -> dict[str, str]:
@@ -118,7 +119,10 @@ class Setting:
         seed: seed from which all random streams are derived.
         device: torch device of all parts, ``cpu`` or ``cuda``.
         evaluators: parties that hold everybody's test samples, and know whose they are where the data say so.
+        tests_at_owners: whether the owners test a model of all owners, each on samples that no evaluator holds, and the
+            result is the sum.
         validators: parties that hold validation samples, on which a method may base decisions.
+        own_validators: parties that hold what owners set aside, each owner's samples by themselves.
         rounds: rounds of one training.
         lr_schedule: name in `raysplit.schedulers.learning_rate.SCHEDULES`.
         lr_schedule_per: whether the schedule counts rounds or steps.
@@ -149,7 +153,9 @@ class Setting:
     seed: int = 0
     device: str = "cpu"
     evaluators: tuple[PartySpec, ...] = ()
+    tests_at_owners: bool = False
     validators: tuple[PartySpec, ...] = ()
+    own_validators: tuple[PartySpec, ...] = ()
     rounds: int = 1
     lr_schedule: str = "constant"
     lr_schedule_per: Per = "round"
@@ -174,7 +180,13 @@ class Setting:
 
         if device == self.device:
             return self
-        return replace(self, device=device, evaluators=moved(self.evaluators), validators=moved(self.validators))
+        return replace(
+            self,
+            device=device,
+            evaluators=moved(self.evaluators),
+            validators=moved(self.validators),
+            own_validators=moved(self.own_validators),
+        )
 
     @property
     def task(self) -> Task | None:

@@ -27,6 +27,7 @@ _DOING = {
     "connect": "starting Ray",
     "deploy": "starting the parties",
 }
+_IN_ROUND = {"train": "training", "evaluate": "evaluating"}
 _BAR = (6, 24)  # the narrowest and the widest bar, in columns
 _ROOM = 3  # columns left free, for the ^C that a terminal prints into the line
 
@@ -101,8 +102,8 @@ class LiveProgress(Callback):
 
     def stage_began(self, stage: Stage) -> None:
         self._clock.stage(stage)
-        if stage in _DOING:
-            self._progress.update(self._task, doing=_DOING[stage])
+        if doing := (_DOING | _IN_ROUND).get(stage):
+            self._progress.update(self._task, doing=doing)
 
     def run_started(self, experiment: Experiment) -> None:
         title, total = experiment.algorithm.title, _num_rounds(experiment)
@@ -130,6 +131,7 @@ class _Line(ProgressColumn):
         if row is None:
             return Text(f"{task.description}: {task.fields['doing']} {passed}")
         times = times_text(self._clock, done, total)
+        times += f", {task.fields['doing']}" * (task.fields["doing"] == "evaluating")
         return Text(progress_line(self._console.width - _ROOM, task.description, done, total, times, row))
 
 

@@ -8,10 +8,10 @@ on the layout.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from raysplit.cluster.contract import PartySpec, Role
+from raysplit.cluster.contract import PartySpec, Role, original
 
 Sharing = Literal["auto", "alone"]
 
@@ -40,6 +40,17 @@ class PlaceSpec:
         """Return the resources of the placement-group bundle."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory_bytes), **self.resources}
         return {name: amount for name, amount in wanted.items() if amount > 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Resources and labels that one party asks of its place, in the terms of `PlaceSpec`."""
+
+    resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.resources or self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +131,36 @@ def lay_out_elastic(
     names = sorted(set(place_of.values()))
     places = tuple(PlaceSpec(name=name, cpus=cpus_per_place, gpus=gpus_per_place) for name in names)
     return Layout(places=places, place_of=place_of)
+
+
+def with_needs(layout: Layout, needs: Mapping[str, Needs]) -> Layout:
+    """Return the layout with a place of its own for every party that has needs, which that place then has.
+
+    The places share the processors of the former ones equally; copies of a party go where it goes.
+    """
+    asking = {party: needs[original(party)] for party in layout.place_of if needs.get(original(party))}
+    place_of = {
+        party: f"place-{original(party)}" if party in asking else place for party, place in layout.place_of.items()
+    }
+    if not asking or not layout.places:
+        return layout
+    former, names = {place.name: place for place in layout.places}, sorted(set(place_of.values()))
+    share = min(1.0, len(former) / len(names)) if len(names) > len(former) else 1.0
+    places = []
+    for name in names:
+        own = former.get(name, layout.places[0])
+        need = next((asking[party] for party, place in place_of.items() if place == name and party in asking), Needs())
+        places.append(
+            replace(
+                own,
+                name=name,
+                cpus=_rounded(own.cpus * share),
+                gpus=_rounded(own.gpus * share),
+                resources={**own.resources, **need.resources},
+                labels={**own.labels, **need.labels},
+            )
+        )
+    return replace(layout, places=tuple(places), place_of=place_of)
 
 
 def _rounded(share: float) -> float:

@@ -155,7 +155,7 @@ def check_elastic(config: RunConfig) -> None:
         )
 
 
-def say_without_effect(config: RunConfig) -> None:
+def say_unused(config: RunConfig) -> None:
     """Warn of settings that have no effect beside the others, which a sweep may set on purpose."""
     rules, owners, options = config.reliability, config.owners, config.algorithm.resolved_options()
     method = resolve_algorithm(config.algorithm.name)
@@ -176,6 +176,12 @@ def say_without_effect(config: RunConfig) -> None:
             _say(f"owners.{key} is {getattr(owners, key):g} and owners.noisy is 0, so no owner has noise")
     if owners.noisy and not (owners.pixel_noise or owners.label_noise):
         _say(f"owners.noisy is {owners.noisy} and the noise is 0; set owners.pixel_noise or owners.label_noise")
+    for key, optimizer in (
+        ("optimizer", config.training.optimizer),
+        ("server_optimizer", config.training.server_optimizer),
+    ):
+        if optimizer is not None and not optimizer.lr and not any(group.lr for group in optimizer.groups):
+            _say(f"training.{key}.lr is 0, so that nothing is trained with it")
     if config.cluster.kind == "local" and (idle := [key for key in _given(config) if key in _ON_RAY_ONLY]):
         _say(f"{', '.join(idle)}: without effect, since cluster.kind is local")
 

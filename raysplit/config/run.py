@@ -19,14 +19,8 @@ from raysplit.actors.steps.rules import ClipRules
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Options, WeightBy
-from raysplit.config.checks import (
-    check_elastic,
-    check_ledgers,
-    check_method,
-    check_size,
-    say_left_out,
-    say_without_effect,
-)
+from raysplit.config.by_owner.section import with_owners
+from raysplit.config.checks import check_elastic, check_ledgers, check_method, check_size, say_left_out, say_unused
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
 from raysplit.data.batches import LastBatch
@@ -213,6 +207,11 @@ class RunConfig(Rules):
     reliability: ReliabilityRules = ReliabilityRules()
     output: OutputConfig = OutputConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _owners_of_data(cls, tree: Any) -> Any:
+        return with_owners(tree)
+
     @field_validator("task", mode="before")
     @classmethod
     def _kind_alone(cls, value: Any) -> Any:
@@ -230,13 +229,9 @@ class RunConfig(Rules):
         if self.links.auto and self.topology is None:
             raise ValueError("links.auto chooses codecs for the links of a topology, and there is none; describe one")
         if self.links.auto and self.cluster.elastic is not None:
-            raise ValueError(
-                "links.auto plans for nodes that stay, and cluster.elastic moves parts; leave one of them out"
-            )
-        if self.owners.noisy > owners:
-            raise ValueError(
-                f"owners.noisy is {self.owners.noisy} and there are {owners} owners; give at most {owners}"
-            )
+            raise ValueError("links.auto plans for nodes that stay, and cluster.elastic moves parts; leave one out")
+        if (noisy := self.owners.noisy) > owners:
+            raise ValueError(f"owners.noisy is {noisy} and there are {owners} owners; give at most {owners}")
         return self
 
 
@@ -282,7 +277,7 @@ def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfi
         raise explained(error, RunConfig, tree) from None
     if foreign := config.algorithm.foreign_options():
         say_left_out(config.algorithm.name, foreign)
-    say_without_effect(config)
+    say_unused(config)
     return config
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from raysplit.actors.steps.rules import Precision
+from raysplit.config.by_owner.section import BY_OWNER, named_by_owner, refuse_options_beside
 from raysplit.data.datasets import checked_data_options, known_dataset
 from raysplit.data.domains import domain_names
 from raysplit.data.partition.laws import checked_parameters, partition_names
@@ -23,6 +24,7 @@ from raysplit.options import MOST_OWNERS, LocationText, PathText, is_recorded, n
 from raysplit.paths import FILE_SUFFIXES, checked_name, expanded
 from raysplit.registry import known, one_of
 from raysplit.schedulers.rules import Rules
+from raysplit.trackers.given import checked_trackers
 
 
 class Named(BaseModel):
@@ -125,6 +127,32 @@ class ModelConfig(Named):
         return checked_model_options(name, options, section="")
 
 
+class OwnSourceConfig(Named):
+    """Data of one owner, which are read at its place; further keys are passed to their loader."""
+
+    name: str
+    """Name, file or import path of the data set, at the owner's place. A function that has a parameter ``owner`` gets
+    the owner's name."""
+    root: str | None = None
+    """Folder of relative file names and of data sets, at the owner's place."""
+    resources: dict[str, float] = Field(default_factory=dict)
+    """Custom Ray resources that the owner's place requires, for example ``{clinic_a: 1}``."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray labels that the owner's machine must have, for example ``{site: clinic-a}``."""
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if value == BY_OWNER:
+            raise ValueError("an owner's own source cannot be by_owner again; name its data set, file or function")
+        is_elsewhere = ":" in value or value.endswith(FILE_SUFFIXES)  # not looked for here
+        return value if is_elsewhere else known_dataset(value)
+
+    @staticmethod
+    def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        return checked_data_options(name, options, section="")
+
+
 class DataConfig(Named):
     """Data set; further keys are passed to its loader."""
 
@@ -154,10 +182,18 @@ class DataConfig(Named):
     """Number that the length of padded batches is rounded up to a multiple of."""
     truncate: bool = False
     """Cut samples that are longer than ``pad_to`` or than the positions of the model."""
+    by_owner: dict[str, OwnSourceConfig] | str | None = None
+    """Data that each owner reads at its own place: the source of each owner by its name (`name`, `root`, options of the
+    loader, `resources`, `labels`), or the import path of a function that gets the name of each owner as ``owner``."""
+    digests: dict[str, str] = Field(default_factory=dict)
+    """Digest of what each owner's own source held when the run began, which raysplit writes into the run folder."""
     train_samples: int | None = Field(default=None, ge=1)
     """Number of training samples, drawn with the seed; None takes all."""
     test_samples: int | None = Field(default=None, ge=1)
     """Number of test samples, drawn with the seed; None takes all."""
+    validation: float = Field(default=0.0, ge=0, lt=1)
+    """Share of every owner's training samples that is set aside, drawn with the seed: models are evaluated on them too,
+    each owner's on its own, so that rates and rounds can be chosen without the test samples; 0 sets none aside."""
 
     def reading(self) -> Reading:
         """Return the settings that say what arrays are."""
@@ -173,15 +209,33 @@ class DataConfig(Named):
         self.reading()
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_owner(cls, values: Any) -> Any:
+        return named_by_owner(values)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.by_owner is not None) != (self.name == BY_OWNER):
+            raise ValueError(
+                f"name is {self.name} and by_owner is {'given' if self.by_owner else 'missing'}; give data.name for "
+                f"one source of all samples, or data.by_owner alone for a source of each owner"
+            )
+        return self
+
     @field_validator("name")
     @classmethod
     def _name(cls, value: str, info: ValidationInfo) -> str:
+        if value == BY_OWNER:
+            return value
         if not value.endswith(FILE_SUFFIXES):
             return known_dataset(value)
         return value if is_recorded(info) else expanded(value)
 
     @staticmethod
     def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        if name == BY_OWNER:
+            return refuse_options_beside(options)
         return checked_data_options(name, options, section="")
 
 
@@ -232,6 +286,11 @@ class OutputConfig(Rules):
     """Name of the run; None takes the name of the configuration file or the algorithm, with date and time."""
     overwrite: bool = False
     """Replace a run of the same name."""
+    trackers: tuple[str | dict[str, Any], ...] = ()
+    """Trackers that get every round: ``tensorboard``, ``mlflow``, ``wandb``, or mappings of a ``name`` and its
+    options."""
+
+    _known_trackers = field_validator("trackers")(lambda cls, value: checked_trackers(value))
 
     @field_validator("name")
     @classmethod

@@ -50,8 +50,14 @@ class Experiment:
         about_data: what the data hold and what is done with them, which ``data.json`` keeps.
 
     Example:
-        >>> experiment = Experiment(algorithm=MyMethod(pull=0.3), setting=setting)
-        >>> raysplit.train(experiment).accuracy
+        >>> from raysplit.config.build import build
+        >>> from raysplit.config.run import load_config
+        >>> settings = ["cluster.kind=local", "training.rounds=1", "training.max_steps=1"]
+        >>> experiment = build(load_config("examples/minibatch_sfl_digits.yaml", settings))
+        >>> experiment.algorithm.title, len(experiment.setting.owners)
+        ('MiniBatch-SFL', 10)
+        >>> raysplit.train(experiment).stopped
+        'all rounds done'
     """
 
     algorithm: Algorithm

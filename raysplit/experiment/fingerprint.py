@@ -18,7 +18,7 @@ _CLUSTER = ("device", "elastic")
 """Settings of ``cluster`` that change the numbers: another device rounds otherwise, and elastic owners come and go."""
 
 
-_NEWER = {
+_NEWER: dict[str, Any] = {
     "values": None,
     "max_value": None,
     "layout": None,
@@ -26,8 +26,13 @@ _NEWER = {
     "pad_to": None,
     "pad_multiple": 1,
     "truncate": False,
+    "validation": 0.0,
+    "by_owner": None,
+    "digests": {},
 }
 """Settings of the data, with their defaults, that run folders may be older than."""
+_PLACING = ("resources", "labels")
+"""Settings of an owner's own source that say at which place it is read."""
 _UNKNOWN = object()
 _NO_NUMBERS = {"ledger", "budget", "secret_file"}
 """Settings of privacy that change no numbers: a place, a limit, and the name of a file whose content does."""
@@ -56,6 +61,15 @@ def _without_newer(training: Mapping[str, Any]) -> dict[str, Any]:
         if kept.get(name):
             kept[name] = {key: value for key, value in kept[name].items() if key != "groups" or value}
     return kept
+
+
+def _read(sources: Any) -> Any:
+    """Return what owners read, without where their places are."""
+    if not isinstance(sources, Mapping):
+        return sources
+    return {
+        owner: {key: value for key, value in source.items() if key not in _PLACING} for owner, source in sources.items()
+    }
 
 
 def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +101,8 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
     if "model" in tree:
         tree["model"] = {k: v for k, v in tree["model"].items() if _NEWER_OF_MODELS.get(k, _UNKNOWN) != v}
     if "data" in tree:
-        tree["data"] = {key: value for key, value in tree["data"].items() if _NEWER.get(key, _UNKNOWN) != value}
+        kept = {key: value for key, value in tree["data"].items() if _NEWER.get(key, _UNKNOWN) != value}
+        tree["data"] = kept | ({"by_owner": _read(kept["by_owner"])} if "by_owner" in kept else {})
     newer = {"metric": None, "target_loss": None, "links": "as_trained", "target": None, "naive": True}
     tree["evaluation"] = {k: v for k, v in tree["evaluation"].items() if k not in newer or v != newer[k]}
     tree["reliability"] = {key: tree["reliability"][key] for key in _RELIABILITY}

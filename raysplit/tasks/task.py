@@ -171,6 +171,11 @@ class Task(ABC):
         """Return the statistic of the targets of all owners, in owner order."""
         return {name: torch.stack([each[name] for each in statistics]).sum(0) for name in statistics[0]}
 
+    @property
+    def takes_statistic(self) -> bool:
+        """Whether `prepared` takes something from the statistic, so that owners have to say it."""
+        return type(self).prepared is not Task.prepared
+
     def prepared(self, statistic: Sums) -> Self:
         """Return the task with what it takes from the statistic of the training targets."""
         return self

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.emulation.machines import Emulate
-from raysplit.cluster.layout import Layout, lay_out, lay_out_elastic
+from raysplit.cluster.layout import Layout, Needs, lay_out, lay_out_elastic, with_needs
 from raysplit.cluster.on_ray.connect import RayOptions
+from raysplit.data.by_owner.sealed import SealedSamples
+from raysplit.data.by_owner.source import OwnSource
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.machines import with_resources
@@ -61,11 +63,20 @@ def ray_layout(experiment: Experiment, resources: dict[str, float]) -> Callable[
             work=known_work(experiment, parties),
         )
 
+    shards: list[Any] = [data.shard for data in experiment.setting.owners.values()]
+    own = needs_of([shard.source for shard in shards if isinstance(shard, SealedSamples)])
+
     def layout(parties: Sequence[PartySpec]) -> Layout:
         plain = plain_layout(parties)
-        return with_resources(plain, experiment.topology, parties) if experiment.topology else plain
+        there = with_resources(plain, experiment.topology, parties) if experiment.topology else plain
+        return with_needs(there, own)
 
     return layout
+
+
+def needs_of(sources: Sequence[OwnSource]) -> dict[str, Needs]:
+    """Return what owners that read their own sources ask of their places."""
+    return {source.party: Needs(resources=source.resources, labels=source.labels) for source in sources}
 
 
 def ray_cluster(

@@ -62,8 +62,9 @@ async def evaluated(
     known = any(testers.values()) and any(data.test is not None for data in owners.values())
     found: list[tuple[Side, tuple[Evaluation, ...], Mapping[str, Evaluation]]] = []
     for label, states in models.items():
+        pooled = algorithm.setting.tests_at_owners and _is_everybodys(algorithm, label)
         if testers[label]:
-            found.append(await _at_owners(algorithm, testers[label], states, given))
+            found.append(await _at_owners(algorithm, testers[label], states, given, pooled=pooled))
         elif not known or _is_everybodys(algorithm, label):
             found.append(await _by_evaluators(algorithm, label, states, list(owners), given))
     by_owner: dict[str, tuple[Evaluation, ...]] = {}
@@ -91,10 +92,21 @@ def _testers(algorithm: Algorithm, label: str) -> list[str]:
 
 
 async def _at_owners(
-    algorithm: Algorithm, names: Sequence[str], states: Sequence[Promise[Weights]], given: Mapping[str, Any]
+    algorithm: Algorithm,
+    names: Sequence[str],
+    states: Sequence[Promise[Weights]],
+    given: Mapping[str, Any],
+    *,
+    pooled: bool = False,
 ) -> tuple[Side, tuple[Evaluation, ...], Mapping[str, Evaluation]]:
     results = await gather(*[algorithm.owner(name).evaluate(*states, **given) for name in names])
-    return "own", tuple(results), dict(zip(names, results, strict=True))
+    own = dict(zip(names, results, strict=True))
+    if not pooled:
+        return "own", tuple(results), own
+    total, *others = results
+    for part in others:
+        total += part
+    return "all", (total,), own
 
 
 async def _by_evaluators(

@@ -31,7 +31,7 @@ from raysplit.seeding import generator
 from raysplit.training.controls import Controls
 from raysplit.training.divergence import measure_divergence, measure_round
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
-from raysplit.training.metrics import is_best, owner_table, stop_reason, task_summary, wanted_targets
+from raysplit.training.metrics import is_best, owner_table, stop_reason, task_summary, validated, wanted_targets
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
@@ -237,7 +237,7 @@ class _Loop:
         models = algorithm.models()
         new_states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         self._tested, self._states = await evaluated(algorithm, models, owners, at_cuts), new_states
-        row = self._controls.row(self._tested)
+        row = self._controls.row(self._tested) | await validated(algorithm, models, at_cuts)
         if at_cuts is not None:
             row |= self._controls.uncoded(await evaluated(algorithm, models, owners))
         return row

@@ -23,6 +23,7 @@ from raysplit.cluster.contract import PartySpec
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import num_bytes
 from raysplit.data.inputs import feed
+from raysplit.data.samples import Samples
 from raysplit.experiment.experiment import Experiment
 
 _MIB = 2**20
@@ -77,7 +78,7 @@ def estimate(
     known: dict[str, tuple[list[int], list[int], list[int]]] = {}
     state_copies: dict[str, int] = {}
     for party in parties:
-        for recipe in [*_recipes(party), *(learners if party.role == "owner" else ())]:
+        for recipe in [*recipes_of(party), *(learners if party.role == "owner" else ())]:
             key = f"{recipe.spec} {recipe.cuts}"
             if key not in known:  # most owners share their recipes
                 known[key] = _sizes(recipe)
@@ -96,7 +97,8 @@ def estimate(
                 codecs += weights[recipe.index]
             if party.role == "owner" and isinstance(rules.codec(party.name, "smashed"), Remembered | Skip):
                 codecs += 2 * len(party.arguments["shard"]) * (sent[0] if recipe.index == 0 else 0)
-        samples += sum(num_bytes(getattr(party.arguments.get(name), "x", ())) for name in ("shard", "samples"))
+        held = [party.arguments.get(name) for name in ("shard", "samples")]
+        samples += sum(num_bytes(each.x) for each in held if isinstance(each, Samples))  # others are read elsewhere
     return Needs(
         models_bytes=models,
         samples_bytes=samples,
@@ -126,7 +128,7 @@ def expected_needs(
 def deployed_parties(algorithm: Algorithm) -> list[PartySpec]:
     """Return all parties that a run deploys at its start: the algorithm's, and those that evaluate."""
     setting = algorithm.setting
-    return [*algorithm.parties(), *setting.evaluators, *setting.validators]
+    return [*algorithm.parties(), *setting.evaluators, *setting.validators, *setting.own_validators]
 
 
 def try_parts(parties: Sequence[PartySpec], learners: Sequence[PartRecipe] = ()) -> None:
@@ -135,7 +137,7 @@ def try_parts(parties: Sequence[PartySpec], learners: Sequence[PartRecipe] = ())
     Raises whatever the model raises, and ``ValueError`` where it cannot be cut as it should be.
     """
     tried: set[str] = set()
-    for recipe in [recipe for party in parties for recipe in _recipes(party)] + list(learners):
+    for recipe in [recipe for party in parties for recipe in recipes_of(party)] + list(learners):
         key = f"{recipe.spec} {recipe.cuts}"
         if key not in tried:
             tried.add(key)
@@ -161,7 +163,8 @@ def refuse_too_little(needs: Needs, resources: Mapping[str, float]) -> None:
         )
 
 
-def _recipes(party: PartySpec) -> list[PartRecipe]:
+def recipes_of(party: PartySpec) -> list[PartRecipe]:
+    """Return the recipes of the parts that a party holds, of like ones by owner one."""
     given: Any = party.arguments.get("recipes", party.arguments.get("recipe", ()))
     if isinstance(given, PartRecipe):
         return [given]

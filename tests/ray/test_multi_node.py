@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -97,3 +98,31 @@ def test_a_part_without_a_machine_of_its_kind_is_told(lab: Lab, tmp_path: Path) 
     assert "after 1 s" in told
     assert "pi_4 lacks the label site=west" in told
     assert "the cluster has no autoscaler" in told
+
+
+def test_owners_open_their_sources_on_the_machines_that_they_ask_for(lab: Lab, tmp_path: Path) -> None:
+    """The source of each owner says so if the place that opens it does not hold the resource that the owner names."""
+
+    def described(name: str) -> str:
+        source = {"name": name} if name.endswith("made") else {"name": name, "resource": "pi_4"}
+        there = {"resources": {"pi_4": 0.1}, "labels": {"site": "north"}}
+        own = {f"clinic-{i}": source | ({} if name.endswith("made") else there) for i in range(2)}
+        return json.dumps(
+            {
+                "model": {"name": "mlp"},
+                "data": {"by_owner": own},
+                "training": {"rounds": 2, "batch_size": 6, "optimizer": {"lr": 0.1}},
+                "cluster": {"places": 2, "placement_timeout_s": 60},
+            }
+        )
+
+    (tmp_path / "own_sources.py").write_text((Path(__file__).parents[1] / "own_sources.py").read_text())
+    (tmp_path / "plain.json").write_text(described("own_sources:made"))
+    (tmp_path / "placed.json").write_text(described("own_sources:at_resource"))
+    for ended in (
+        raysplit(tmp_path, "train", "plain.json", "--name", "local", "--set", "cluster.kind=local"),
+        raysplit(tmp_path, "train", "placed.json", "--name", "placed", address=lab.address),
+    ):
+        assert ended.returncode == 0, ended.stderr
+    there = weights(tmp_path, "placed")
+    assert all(torch.equal(value, there[key]) for key, value in weights(tmp_path, "local").items())

@@ -13,7 +13,10 @@ import raysplit
 METHODS: list[dict[str, Any]] = [{"name": "fedavg"}, {"name": "splitfed_v1", "cut": 3}]
 
 
-@pytest.mark.parametrize("name", ["encoder", "lstm", "randn_like", "numpy", "rrelu"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("lstm", "randn_like", "rrelu")]
+
+
+@pytest.mark.parametrize("name", ["encoder", "numpy", *SLOW])
 def test_ray_and_one_process_draw_the_same(name: str, ray_session: dict[str, float]) -> None:
     for method in METHODS:
         given = {**RUN, "model": net(name), "algorithm": method}

@@ -62,11 +62,14 @@ class Counter:
     async def both(self) -> tuple[str, str]:
         from raysplit.cluster.on_ray import place
 
-        place.TOGETHER = frozenset({"step"})  # as joint steps do; their values are checked
-        first, second = self.other.step(False), self.other.step(True)
-        early = await first
-        await self.other.meet()
-        return early, await second
+        before, place.TOGETHER = place.TOGETHER, frozenset({"step"})  # as joint steps do; their values are checked
+        try:
+            first, second = self.other.step(False), self.other.step(True)
+            early = await first
+            await self.other.meet()
+            return early, await second
+        finally:
+            place.TOGETHER = before
 
     async def die(self) -> None:
         import os
@@ -74,9 +77,9 @@ class Counter:
         os._exit(1)
 
 
-def on(make_cluster: Make, work: Callable[[Any, Any], Any]) -> Any:
+def on(make_cluster: Make, work: Callable[[Any, Any], Any], **options: Any) -> Any:
     async def run() -> Any:
-        cluster = make_cluster(sharing="alone")
+        cluster = make_cluster(**options)
         specs = [PartySpec(name=name, role="node", build=Counter) for name in ("a", "b")]
         try:
             handles = await cluster.deploy(specs)
@@ -156,4 +159,4 @@ def test_a_lost_place_is_told_to_all_of_them(make_cluster: Make) -> None:
                 await promise
         return len(promises)
 
-    assert on(make_cluster, work) == 3
+    assert on(make_cluster, work, sharing="alone") == 3

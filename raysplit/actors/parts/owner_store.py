@@ -44,6 +44,7 @@ class OwnerParts:
         self._store = store
         self._stages: list[Stage] = []
         self._num_busy = 0
+        self._is_live = False  # not packed, of parts in a store
         self.key = next(_KEYS)
         if store is not None:
             weakref.finalize(self, store.forget, self.key).atexit = False
@@ -51,6 +52,8 @@ class OwnerParts:
     @property
     def stages(self) -> list[Stage]:
         """The stages, built or unpacked if necessary. Outside of `busy`, access them again after every await."""
+        if self._num_busy and self._is_live:
+            return self._stages
         if self._store is None:
             if not self._stages:
                 self._stages = [recipe.build(self._device) for recipe in self._recipes]
@@ -79,6 +82,7 @@ class OwnerParts:
 
     def unpack(self, shells: Sequence[nn.Module | None], packed: Sequence[PackedPart] | None) -> None:
         """Build or restore the parts, in modules that other owners released if there are any."""
+        self._is_live = True
         if not self._stages:
             self._stages = [
                 recipe.build(self._device) if shell is None else recipe.build_in(shell, self._device)
@@ -91,6 +95,7 @@ class OwnerParts:
 
     def pack(self) -> tuple[list[nn.Module], list[PackedPart]]:
         """Release the modules, and return them with the packed parts."""
+        self._is_live = False
         modules = [stage.part.module for stage in self._stages]
         return modules, [stage.part.pack() for stage in self._stages]
 

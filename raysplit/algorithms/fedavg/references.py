@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -30,6 +30,9 @@ class LocalOnly(Algorithm):
 
     def parties(self) -> list[PartySpec]:
         return self.owner_parties(self.recipe(0))
+
+    def kind_of(self, owner: str) -> Hashable:
+        return None  # all owners do the same
 
     async def round(self, context: RoundContext) -> RoundReport:
         return RoundReport(owners=await self.run_owners(local_epochs, Team(), context))

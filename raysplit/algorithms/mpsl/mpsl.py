@@ -10,7 +10,7 @@ replicas in place and the aggregator averages the owners' ends: the weights are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -178,6 +178,9 @@ class MPSL(Algorithm):
             await gather(*[node.load_weights(aggregator.current()) for node in nodes])
         team = Team(peers=self.peers(AGGREGATOR, *self.node_names), nodes=nodes)
         return RoundReport(owners=await self.run_owners(self.program(), team, context, aggregator.current()))
+
+    def kind_of(self, owner: str) -> Hashable:
+        return self._routes[owner]
 
     def program(self) -> Program:
         """The owner's round of this method."""

@@ -89,6 +89,7 @@ class MTLSplit(Algorithm):
     can_be_simulated = False
     title = "MTL-Split"
     round_is_report = True
+    reports_validation = True
     unused = {**NO_AVERAGE, **OWN_STATISTICS, **JOINT_STEPS, **SEVERAL_LABELS}
     options_type: ClassVar[type[Options]] = MTLSplitOptions
 

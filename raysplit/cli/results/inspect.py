@@ -43,7 +43,12 @@ def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from raysplit.config.load_data import inspect_data
 
     config, with_owners = _config(source, overrides)
-    record = inspect_data(config, with_owners=with_owners)
+    if config.data.by_owner is not None:
+        from raysplit.config.build import outlined  # asks the owners
+
+        record = outlined(config).record()
+    else:
+        record = inspect_data(config, with_owners=with_owners)
     if as_json:
         echo(json.dumps(record, indent=2))
     else:
@@ -144,9 +149,14 @@ def _owners(owners: dict[str, Any]) -> Table:
     classes = owners.get("classes", {})
     if classes:
         table.add_column("samples by class")
+    sources = owners.get("sources", {})
+    if sources:
+        table.add_column("test", justify="right")
+        table.add_column("its own source")
     for name, count in list(owners.get("samples", {}).items())[:_MAX_ROWS]:
         of_class = [" ".join(f"{label}:{num}" for label, num in classes[name].items())] if classes else []
-        table.add_row(name, f"{count:,}", *of_class)
+        own = [f"{sources[name]['test']:,}", f"{sources[name]['owner']}: {sources[name]['source']}"] if sources else []
+        table.add_row(name, f"{count:,}", *of_class, *map(Text, own))
     if owners["num"] > _MAX_ROWS:
         table.add_row(f"... {owners['num'] - _MAX_ROWS:,} more")
     return table
@@ -154,7 +164,7 @@ def _owners(owners: dict[str, Any]) -> Table:
 
 def _shown(target: dict[str, Any]) -> str:
     ranges = ", ".join(f"{side} {_between(found)}" for side, found in target["range"].items())
-    return f"{target['type']} {target['shape']}, {ranges}"
+    return f"{target['type']} {target['shape']}" + (f", {ranges}" if ranges else "")
 
 
 def _between(found: list[float] | None) -> str:

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +27,9 @@ from raysplit.own_code import VARIABLE, folder, make_reachable
 logger = logging.getLogger(__name__)
 
 _MIB = 2**20
+
+_is_kept: ContextVar[bool] = ContextVar("ray_is_kept", default=False)
+"""Whether a context around this one disconnects from Ray at its end."""
 
 
 class RayUnreachable(ConnectionError):
@@ -102,12 +106,17 @@ def connected() -> bool:
 
 @contextmanager
 def ray_left_as_found() -> Iterator[None]:
-    """Disconnect from Ray at the end, unless this process was already connected at the beginning."""
-    was_connected = connected()
+    """Disconnect from Ray at the end, unless this process was already connected at the beginning.
+
+    Within another such context, Ray stays connected until that one ends.
+    """
+    stays = connected() or _is_kept.get()
+    token = _is_kept.set(True)
     try:
         yield
     finally:
-        if not was_connected:
+        _is_kept.reset(token)
+        if not stays:
             disconnect()
 
 

@@ -200,7 +200,6 @@ class Place:
         make_reachable()
         torch.set_num_threads(1)
         keep_freed_memory()
-        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports modules for a second
         label_logs(name)
         self.name = name
         self._home = Home(place=name)

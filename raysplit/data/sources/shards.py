@@ -6,8 +6,7 @@ test samples names the file of their owner, without its extension. The root is a
 (``s3://``, ``gs://``, ``file://``). The coordinator reads only the footers of the training files, so it never sees a
 training sample. The memory of an owner is bounded by its row groups, not by the size of its shard.
 
-The order of an epoch is drawn in two steps, so that the file is read almost in sequence: the row groups are shuffled,
-and then the rows within every few consecutive groups.
+So that a file is read almost in sequence, an epoch shuffles its row groups, then the rows of every few of them.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ class StreamedShard:
         while len(self._groups) >= 2 * GROUPS_AT_ONCE:  # a batch may span two windows
             self._groups.popitem(last=False)
         if self._file is None:
-            self._file = _parquet(self.uri)
+            self._file = parquet_file(self.uri)
         with reading_of(f"{self.uri}, row group {index}", WRITE_AGAIN):
             rows = self._file.read_row_group(index, ["x", "y"])
         self._groups[index] = _samples(rows, f"{self.uri}, row group {index}", **self._rules)[0]
@@ -198,7 +197,7 @@ def open_shards(
         raise ValueError(f"{root}/train has no .parquet file; put one there for each owner")
     shape = tuple(input_shape) if input_shape is not None else None
     uri = f"{root}/test.parquet"
-    file = _parquet(uri)
+    file = parquet_file(uri)
     with reading_of(uri, WRITE_AGAIN):
         rows = file.read([name for name in ("x", "y", "owner") if name in file.schema_arrow.names])
     if not rows.num_rows:
@@ -207,7 +206,7 @@ def open_shards(
     assert isinstance(test.y, Tensor)
     stems = np.array([name.removesuffix(".parquet") for name in names])
     transform = unit_and_normalise(mean, std)
-    files = {f"{root}/train/{name}": _parquet(f"{root}/train/{name}") for name in names}
+    files = {f"{root}/train/{name}": parquet_file(f"{root}/train/{name}") for name in names}
     largest = max(int(test.y.max()), *(bound for file in files.values() for _, bound in _label_ranges(file)))
     count = num_classes or largest + 1
     rules = _Rules(input_shape=shape, reading=reading, num_classes=count)
@@ -277,10 +276,11 @@ def _opened(uri: str) -> tuple[Any, str]:
     return found, path.rstrip("/")
 
 
-def _parquet(uri: str) -> Any:
+def parquet_file(uri: str) -> Any:
+    """Open a Parquet file with columns ``x`` and ``y``. Raises ``ValueError``."""
     filesystem, path = _opened(uri)
     with reading_of(uri, WRITE_AGAIN):
-        file = pq.ParquetFile(filesystem.open_input_file(path))
+        file = pq.ParquetFile(filesystem.open_input_file(path), page_checksum_verification=True)
         names = file.schema_arrow.names  # pyarrow reads the text of names when it is asked for
     if missing := {"x", "y"} - set(names):
         raise ValueError(f"{uri} has the columns {shown(names)} and lacks {sorted(missing)}; give x and y")

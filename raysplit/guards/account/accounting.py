@@ -15,8 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from scipy.special import log_ndtr, ndtr
-
 DELTA = 1e-5
 """The usual delta."""
 _ORDERS = (*(1 + x / 10 for x in range(1, 100)), *range(12, 64))
@@ -27,6 +25,8 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     """Return delta(epsilon) of mu-GDP."""
     if mu <= 0:
         return 0.0
+    from scipy.special import log_ndtr, ndtr  # imported late, because it takes a second
+
     first = float(ndtr(mu / 2 - epsilon / mu))
     return max(0.0, first - math.exp(min(700.0, epsilon + float(log_ndtr(-mu / 2 - epsilon / mu)))))
 

@@ -124,7 +124,7 @@ def _divided(
         )
         return value, (laws[0], laws[1])
 
-    from scipy.optimize import minimize_scalar  # which takes half a second to load, for this mechanism alone
+    from scipy.optimize import minimize_scalar  # imported late, because it takes a second
 
     best = minimize_scalar(lambda part: noise_at(float(part))[0], bounds=(0.0, 1.0), method="bounded")
     candidates = [noise_at(float(part)) for part in (0.0, share, float(best.x), 1.0)]

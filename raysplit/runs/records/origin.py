@@ -80,9 +80,9 @@ def effects_of(settings: Mapping[str, Any]) -> Effects:
         "cluster.address": "sends code and data to",
         **({"data.root": "writes downloads to"} if downloads else {}),
     }
-    read = {"data.root": "reads"} | (
-        {"data.name": "reads"} if texts.get("data.name", "").endswith(FILE_SUFFIXES) else {}
-    )
+    own = [key for key in texts if key.startswith("data.by_owner.")]
+    named = [key for key in ("data.name", *own) if key.endswith(".name") and texts.get(key, "").endswith(FILE_SUFFIXES)]
+    read = dict.fromkeys(["data.root", *named, *(key for key in own if key.endswith(".root"))], "reads")
     writes, reads = (
         [f"{verb} {texts[key]}  ({key})" for key, verb in kinds.items() if key in texts] for kinds in (written, read)
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sequence_support import sentences
+from sequence_support import sentences, text
 
 import raysplit
 from raysplit.config.build import build
@@ -112,23 +112,6 @@ def test_wrong_files_are_refused(changed: dict[str, Any], says: str, tmp_path: P
         np.savez(path, **arrays)
     with pytest.raises(ValueError, match=says):
         load_dataset(path)
-
-
-def text(folder: Path, algorithm: dict[str, Any], **data: Any) -> RunConfig:
-    """A language model of two documents, each an owner's, with dropout in both parts."""
-    for name, words in (("a", "the cat sat on the mat. "), ("b", "a dog ran to the log. ")):
-        (folder / f"{name}.txt").write_text(words * 12)
-    return check_config(
-        {
-            "task": "language_model",
-            "data": {"name": "text:*.txt", "root": str(folder), "length": 8, **data},
-            "model": {"name": "text_transformer", "width": 8, "heads": 2, "dropout": 0.2, "positions": 8},
-            "partition": {"name": "natural_id", "num_owners": 2},
-            "algorithm": algorithm,
-            "training": {"rounds": 2, "batch_size": 8, "optimizer": {"name": "adamw", "lr": 0.01}},
-            "cluster": {"kind": "local"},
-        }
-    )
 
 
 def test_tokens_for_another_model_are_refused(tmp_path: Path) -> None:

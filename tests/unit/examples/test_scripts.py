@@ -11,6 +11,7 @@ from documented import EXAMPLES
 
 PRINTED = {
     "train": ["after 5 rounds (all rounds done)", "bytes that left the owners:"],
+    "by_owner": ["after 5 rounds (all rounds done)"],
     "resume": ["after 2 rounds (cut short)", "bit for bit"],
     "load": ["'test_accuracy'", "classes of two random pictures:"],
     "compare": ["MiniBatch-SFL  accuracy", "FedAvg         accuracy", "'rounds':"],

@@ -92,6 +92,7 @@ def test_resnet101_mpsl_units_as_published() -> None:
     assert unit_shapes(model)[-1] == (512,)
 
 
+@pytest.mark.slow  # 139 million weights are drawn
 def test_vgg19_mpsl_units_as_published() -> None:
     """Max-pools padded by 1 give sides 32, 17, 9, 5, 3, 2; activations in KiB of a batch of 128."""
     model = traced("vgg19_mpsl", 3, 32, 32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -130,6 +131,26 @@ def test_a_failure_reaches_all_who_await() -> None:
         assert current_party.get() == COORDINATOR
 
     asyncio.run(calls())
+
+
+@pytest.mark.parametrize("ends_first", [True, False])
+def test_a_failure_that_nobody_awaits_is_told_in_a_line(ends_first: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It was a traceback of asyncio's, at some later time."""
+
+    async def calls() -> None:
+        _, server = await deployed()
+        promise = server.broken()
+        if ends_first:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        del promise
+        await server.who()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(calls())
+    gc.collect()
+    assert caplog.messages == ["broken of server failed, and nobody awaits it: ValueError: broken"]
 
 
 def test_who_awaits_may_be_cancelled_with_the_call() -> None:

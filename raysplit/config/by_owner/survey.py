@@ -1,0 +1,150 @@
+"""The exchange before a run: every owner opens its source at its own place, and sends its outline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from raysplit.cluster.contract import PartySpec, gather
+from raysplit.cluster.layout import Layout, lay_out, with_needs
+from raysplit.cluster.on_ray.connect import connect, ray_left_as_found
+from raysplit.config.run import RunConfig
+from raysplit.config.sections import OwnSourceConfig
+from raysplit.data.by_owner.agree import OwnData
+from raysplit.data.by_owner.outline import Outline, outline_of
+from raysplit.data.by_owner.sealed import refuse_changed
+from raysplit.data.by_owner.source import OwnSource
+from raysplit.data.samples import Samples
+from raysplit.data.targets.of_samples import check_targets, statistic_of
+from raysplit.experiment.tasks import TaskConfig, task_of
+from raysplit.prediction.machines import with_resources
+from raysplit.training.cluster import needs_of, ray_options
+from raysplit.training.own_loop import run_to_end
+
+
+class Surveyor:
+    """A party that opens the source of one owner at its place, once, and describes it."""
+
+    def __init__(self, *, name: str, source: OwnSource, task: TaskConfig | None, loss: str) -> None:
+        self.name = name
+        self._asked = (source, task, loss)
+
+    async def outline(self) -> Outline:
+        """Return the outline. Raises ``ValueError``, with the owner and its source."""
+        return await asyncio.to_thread(survey_one, *self._asked)
+
+
+def survey_one(source: OwnSource, section: TaskConfig | None, loss: str) -> Outline:
+    """Open a source, check its targets against the task of the run, and return its outline.
+
+    Raises ``ValueError``, with the owner, its source, the row and the rule.
+    """
+    opened = source.open()
+    try:
+        task = task_of(section, opened.data, loss=loss, source=source.place)
+        if task is None:
+            return outline_of(opened)
+        is_streamed = not isinstance(opened.train, Samples)
+        if is_streamed and task.kind != "classification":
+            raise ValueError(f"task is {task.kind}, and streamed files have class labels; give the data as arrays")
+        if not is_streamed:
+            check_targets(task, opened.train, "y of the training samples")
+        check_targets(task, opened.test, "y of the test samples")
+        return outline_of(opened, statistic_of(task, [opened.train]) if task.takes_statistic else None)
+    except ValueError as error:
+        raise ValueError(f"data of {source}: {error}") from error
+
+
+def sources_of(config: RunConfig) -> list[OwnSource]:
+    """Return the source of each owner in owner order. Raises ``ValueError``."""
+    section = config.data
+    given = section.by_owner
+    for setting, value in (
+        ("data.train_samples", section.train_samples),
+        ("data.test_samples", section.test_samples),
+        ("data.validation", section.validation),
+        ("data.renumber_labels", section.renumber_labels),
+        ("data.download", section.download),
+        ("data.root", section.root),
+        ("owners.domain", config.owners.domain),
+        ("owners.noisy", config.owners.noisy),
+        ("cluster.elastic", config.cluster.elastic and "given"),
+    ):
+        if value:
+            raise ValueError(
+                f"{setting} is {value}, which does not apply where each owner reads its own source (data.by_owner); "
+                f"leave it out"
+            )
+    if given is None or isinstance(given, str):
+        names = [f"owner-{i}" for i in range(config.partition.num_owners)]
+        given = {name: OwnSourceConfig(name=str(section.by_owner)) for name in names}
+    reading = replace(section.reading(), task=config.task.kind if config.task else None)
+    return [
+        OwnSource(
+            party=f"owner-{i}",
+            owner=owner,
+            name=own.name,
+            root=own.root,
+            options=own.options,
+            augment=section.augment,
+            reading=reading,
+            resources=own.resources,
+            labels=own.labels,
+        )
+        for i, (owner, own) in enumerate(given.items())
+    ]
+
+
+def survey(config: RunConfig) -> list[OwnData]:
+    """Have every owner describe its data: in this process, or on Ray at the place that the owner's needs lead to.
+
+    Raises:
+        ValueError: a source cannot be read, does not fit the task, or has changed since the run began.
+        RayUnreachable, PlacementError: there is no cluster, or no room for an owner.
+    """
+    sources = sources_of(config)
+    if config.cluster.kind == "local":
+        outlines = [survey_one(source, config.task, config.training.loss) for source in sources]
+    else:
+        with ray_left_as_found():
+            resources = connect(ray_options(config.cluster))
+            outlines = run_to_end(_on_ray(config, sources, resources))
+    found = [OwnData(source=source, outline=outline) for source, outline in zip(sources, outlines, strict=True)]
+    for own in found:
+        before = config.data.digests.get(own.source.owner)
+        if before is not None and own.outline.digest != before:
+            refuse_changed(own.source, own.outline.digest, before)
+    return found
+
+
+async def _on_ray(config: RunConfig, sources: Sequence[OwnSource], resources: Mapping[str, float]) -> list[Outline]:
+    from raysplit.cluster.on_ray.cluster import RayCluster  # imports ray, after `connect` has prepared its environment
+
+    parties = [
+        PartySpec(
+            name=source.party,
+            role="owner",
+            build=Surveyor,
+            arguments={"source": source, "task": config.task, "loss": config.training.loss},
+        )
+        for source in sources
+    ]
+    options = config.cluster
+
+    def layout(parties: Sequence[PartySpec]) -> Layout:
+        plain = lay_out(
+            parties,
+            num_places=None if options.places == "auto" else options.places,
+            cpus=resources.get("CPU", 1.0),
+            sharing=options.sharing,
+        )
+        there = with_resources(plain, config.topology, parties) if config.topology else plain
+        return with_needs(there, needs_of(sources))
+
+    cluster = RayCluster(layout, strategy=options.strategy, placement_timeout_s=options.placement_timeout_s)
+    try:
+        handles = await cluster.deploy(parties)
+        return list(await gather(*[handles[party.name].outline() for party in parties]))
+    finally:
+        await cluster.close()
