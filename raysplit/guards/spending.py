@@ -47,6 +47,11 @@ class Spending:
         self._recipe = recipe
         self._owner = owner
         self._identity = (secret.stream("tag").bytes(8), recipe.digest)
+        if recipe.rules.budget is not None and recipe.folder is None:
+            raise ValueError(
+                f"privacy.budget is for all that leaves {owner}, and this run keeps its ledger in memory alone; train "
+                f"into a run folder, or set privacy.ledger"
+            )
         path = None if recipe.folder is None else path_in(Path(recipe.folder), owner)
         self.ledger: Ledger = opened(owner, samples, path)
         self.plan: Plan | None = None

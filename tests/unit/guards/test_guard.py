@@ -146,6 +146,12 @@ def test_a_budget_is_kept_before_anything_leaves(tmp_path: Path) -> None:
         assert account.rounds >= 1
 
 
+def test_a_budget_needs_a_ledger_that_stays(tmp_path: Path) -> None:
+    privacy = {**NOISY, "secret_file": secret_in(tmp_path), "budget": {"epsilon": 500}}
+    with pytest.raises(ValueError, match=r"this run keeps its ledger in memory alone; train into a run folder"):
+        guarded(algorithm={"name": "splitnn", "cut": 1}, privacy=privacy)
+
+
 def test_an_owner_without_budget_left_is_dropped_where_the_rules_say_so(tmp_path: Path) -> None:
     privacy = {**NOISY, "secret_file": secret_in(tmp_path), "ledger": str(tmp_path / "ledger")}
     changes = {"training": TRAINING, "algorithm": {"name": "minibatch_sfl", "cut": 1}}
