@@ -45,6 +45,7 @@ COMMANDS = {
     "codecs": "raysplit.cli.planning.codecs:codecs",
     "affinity": "raysplit.cli.planning.affinity:affinity",
     "split-cost": "raysplit.cli.planning.split_cost:split_cost",
+    "ledger": "raysplit.cli.privacy.ledger:ledger",
     "serve": "raysplit.cli.serving.serve:serve",
     "edge": "raysplit.cli.serving.edge:edge",
     "cluster": "raysplit.cli.machines.cluster:cluster",

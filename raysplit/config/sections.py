@@ -78,6 +78,9 @@ class ModelConfig(Named):
     weights: PathText | None = None
     """File of base weights that ends in ``.safetensors``, which every place reads itself; other values are an option of
     models that have one."""
+    init: Literal["seed", "owners"] = "seed"
+    """Where the initial weights of the owners' parts come from: the ``seed`` of the run, which everybody has, or a
+    secret that the ``owners`` share (``privacy.secret_file``)."""
     send_inputs: tuple[str, ...] = ()
     """Inputs that may leave their owners as they are, where a cut would send them; the one unnamed input is ``x``."""
 

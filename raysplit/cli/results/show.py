@@ -48,6 +48,8 @@ def show(run: NamedRun) -> None:
 
 
 def _training(row: Mapping[str, Any]) -> str:
+    if "train_loss" not in row:
+        return "loss not told"
     told_by = row.get("train_loss_told_by")
     return f"loss {row['train_loss']:.4f}" + (f" (as told by {told_by})" if told_by else "")
 
