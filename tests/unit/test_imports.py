@@ -51,7 +51,15 @@ def loaded(code: str, of: set[str], folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [["list"], ["show", "one"], ["compare", "runs/one", "--json"], ["report", "runs/one"]]
+    "command",
+    [
+        ["list"],
+        ["show", "one"],
+        ["compare", "runs/one", "--json"],
+        ["report", "runs/one"],
+        ["report", "runs/one", "--html"],
+        ["watch", "runs/one", "--once"],
+    ],
 )
 def test_reading_runs_needs_no_torch(command: list[str], tmp_path: Path) -> None:
     """`raysplit list` took 6.5 s of processor time and 935 MiB to print a table."""

@@ -177,7 +177,8 @@ def _last(found: View) -> str:
 
 
 def _tested(row: dict[str, Any]) -> str:
-    return "".join(f", {text}" for text in tested_texts(row, 3))
+    shown = {key: value for key, value in row.items() if not key.startswith("owner_") and key != "majority_accuracy"}
+    return "".join(f", {text}" for text in tested_texts(shown, 3))
 
 
 def _details(found: View) -> list[str]:
