@@ -68,10 +68,9 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         guard: GuardRecipe | None = None,
     ) -> None:
         self.name = name
-        recipes = self._get_guard(guard, recipes)
-        self._recipes = recipes
         data = read_at_owner(shard, test, transform, eval_transform, recipes[0].spec)
         self._shard, self._test, self._transform, self._eval_transform = data
+        recipes = self._recipes = self._get_guard(guard, recipes)
         self._training = training
         may_rest = vars(type(self)).get("may_rest") and all(recipe.guards is None for recipe in recipes)
         self._parts = OwnerParts(recipes, device or Inline(), STORE if may_rest else None)

@@ -138,6 +138,7 @@ class Setting:
             durable.
         privacy: guards at the owners.
         ledgers: folder of the owners' ledgers; None keeps them in memory alone.
+        digest: digest of the settings that the numbers of the run depend on, which guards draw by.
         init: where the initial weights of the owners' parts come from: the ``seed`` of the run, or the ``owners``.
     """
 
@@ -170,6 +171,7 @@ class Setting:
     links_keep_state: bool = False
     privacy: PrivacyRules = OFF
     ledgers: str | None = None
+    digest: str = ""
     init: Literal["seed", "owners"] = "seed"
 
     def on(self, device: str) -> Setting:
@@ -213,6 +215,7 @@ class Setting:
         return GuardRecipe(
             rules=self.privacy,
             seed=self.seed,
+            run=self.digest,
             folder=self.ledgers,
             num_classes=self.spec.num_classes,
             sends_smashed=bool(recipes[0].cuts),

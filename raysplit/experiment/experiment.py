@@ -17,6 +17,7 @@ from raysplit.algorithms.unused import RunOutline
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import ConfigError
+from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.link_checks import check_links, check_parties
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import ElasticRules, EvaluationRules, ReliabilityRules
@@ -86,7 +87,8 @@ class Experiment:
         if rules.keeps_state or rules.guarded:
             setting = replace(setting, links_keep_state=True)
         if rules.guarded:
-            setting = replace(setting, ledgers=self.ledgers_in(folder))
+            digest = fingerprint(self.plain) if self.plain else ""
+            setting = replace(setting, ledgers=self.ledgers_in(folder), digest=digest)
         algorithm = self.algorithm.bound(setting)
         check_guards(algorithm)
         check_parties(self.links, algorithm)

@@ -22,6 +22,7 @@ class GuardRecipe:
     Attributes:
         rules: the ``privacy`` section.
         seed: seed of the run.
+        run: digest of the settings that the owner's values depend on; other settings get other noise.
         folder: folder of the ledgers; None keeps them in memory alone.
         num_classes: number of classes of the labels.
         sends_smashed, sends_labels, sends_gradients: what the owner sends in a step.
@@ -31,6 +32,7 @@ class GuardRecipe:
 
     rules: PrivacyRules
     seed: int = 0
+    run: str = ""
     folder: str | None = None
     num_classes: int = 0
     sends_smashed: bool = True
@@ -80,7 +82,7 @@ class Plan:
     to: tuple[str, ...] = ()
 
 
-def charges_of(recipe: GuardRecipe, plan: Plan, base: Charge, key: Key) -> list[Charge]:
+def charges_of(recipe: GuardRecipe, plan: Plan, base: Charge, key: Key, once: Key) -> list[Charge]:
     """Return the charges of a round.
 
     Args:
@@ -88,6 +90,7 @@ def charges_of(recipe: GuardRecipe, plan: Plan, base: Charge, key: Key) -> list[
         plan: what it is going to do.
         base: a charge with the round.
         key: returns the key of messages from what they are.
+        once: the same for messages that are drawn once for all rounds.
     """
 
     def charge(value: str) -> Charge:
@@ -96,7 +99,7 @@ def charges_of(recipe: GuardRecipe, plan: Plan, base: Charge, key: Key) -> list[
 
     found = [_weights(recipe, plan, charge("weights"))] if recipe.rules.weights is not None else []
     found += [_smashed(recipe, plan, charge("z"))] if recipe.sends_smashed else []
-    found += [_labels(recipe, charge("y"), key)] if recipe.sends_labels else []
+    found += [_labels(recipe, charge("y"), once)] if recipe.sends_labels else []
     found += [_gradients(recipe.rules, plan, charge("g"))] if recipe.sends_gradients else []
     return [*found, _report(recipe, plan, charge("report"))]
 
@@ -113,14 +116,13 @@ def _smashed(recipe: GuardRecipe, plan: Plan, charge: Charge) -> Charge:
     return replace(charge, mechanism="gaussian", clip=z.clip, sigma=z.sigma, mu2=plan.uses * mu**2)
 
 
-def _labels(recipe: GuardRecipe, charge: Charge, key: Key) -> Charge:
+def _labels(recipe: GuardRecipe, charge: Charge, once: Key) -> Charge:
     rules = recipe.rules.labels
     if rules is None:
         return charge
     keep = keep_probability(rules.epsilon, recipe.num_classes)
-    once = key("labels", rules.epsilon, recipe.num_classes, since=b"")  # drawn once, for all rounds
     reason = f"kept with probability {keep:.4g}, drawn once for all rounds"
-    return replace(charge, mechanism="rr", epsilon_pure=rules.epsilon, uses=1, key=once, reason=reason)
+    return replace(charge, mechanism="rr", epsilon_pure=rules.epsilon, uses=1, key=once("labels"), reason=reason)
 
 
 def _gradients(rules: PrivacyRules, plan: Plan, charge: Charge) -> Charge:

@@ -44,7 +44,8 @@ class OwnerGuard:
         self.spending = Spending(recipe, owner, samples, self.secret)
         self._labels: Tensor | None = None
         if rules.labels is not None:
-            self._labels = flipped(labels, recipe.num_classes, rules.labels.epsilon, self.secret.stream("labels"))
+            draws = self.secret.stream("labels", transcript=self.spending.start)
+            self._labels = flipped(labels, recipe.num_classes, rules.labels.epsilon, draws)
         self._alarm = Alarm() if rules.alarm else None
         self._released: dict[str, tuple[Any, Any]] = {}
         self._num_noise = 0

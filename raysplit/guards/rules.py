@@ -161,7 +161,7 @@ class PrivacyRules(Rules):
     """DP-SGD on the owners' parts, ``{clip: 1.0, noise: 1.1}``; needs the extra ``privacy``."""
     nopeek: float = Field(default=0.0, ge=0, lt=1)
     """Weight alpha of the distance correlation of inputs and smashed data in the loss of the owner's part, where the
-    task's loss has 1 - alpha; 0 leaves it out. No guarantee."""
+    task's loss has 1 - alpha; 0 leaves it out, and batches of fewer than 8 samples go without. No guarantee."""
     project: int | None = Field(default=None, ge=1)
     """Number of coordinates of the smashed data of a sample that cross, in a fixed random subspace. No guarantee, but
     fewer numbers need less noise."""

@@ -5,8 +5,9 @@ noise, flipped labels and the owners' initial weights come from 32 bytes in a fi
 configuration, a checkpoint, a log or a message.
 
 The stream of a step is keyed by the secret, the owner, the purpose, the round, the step, and a running hash of what the
-owner has received: a step that is repeated with the same inputs sends the same bits and tells nothing new, and one with
-other inputs gets fresh noise. The hash has nothing of the owner's own values: a server could otherwise test them.
+owner has received, the settings first: a step that is repeated with the same inputs sends the same bits and tells
+nothing new, and one with other inputs gets fresh noise. The hash has nothing of the owner's own values: a server could
+otherwise test them.
 """
 
 from __future__ import annotations

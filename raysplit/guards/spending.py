@@ -41,19 +41,28 @@ class Spending:
         round: the latest round.
         step: the step that is under way and its micro-batch; None before the first.
         num_steps: the number of steps of the round so far.
+        start: the hash of the settings, with which all that is received begins.
     """
 
     def __init__(self, recipe: GuardRecipe, owner: str, samples: int, secret: Secret) -> None:
         self._recipe = recipe
         self._owner = owner
-        self._identity = (secret.stream("tag").bytes(8), recipe.digest)
+        self._tag = secret.stream("tag").bytes(8)
+        start = Transcript()
+        start.add("run", recipe.run, recipe.digest)  # what the owner has received first
+        self.start = start.digest
+        if recipe.rules.budget is not None and recipe.folder is None:
+            raise ValueError(
+                f"privacy.budget is for all that leaves {owner}, and this run keeps its ledger in memory alone; train "
+                f"into a run folder, or set privacy.ledger"
+            )
         path = None if recipe.folder is None else path_in(Path(recipe.folder), owner)
         self.ledger: Ledger = opened(owner, samples, path)
         self.plan: Plan | None = None
         self.round = self._attempt = -1
         self.step: tuple[int, int] | None = None
         self.num_steps = self._num_ends = 0
-        self._kept = b""  # the transcript at the end of the last round
+        self._kept = self.start  # the transcript at the end of the last round
         self._transcript: Transcript | None = None
         self._branch = ""
         self._sent: dict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -140,12 +149,19 @@ class Spending:
 
     def _planned(self, plan: Plan) -> list[Charge]:
         base = Charge(value="", round=self.round, attempt=self._attempt, rehearsal=self._recipe.rules.rehearsal)
-        return charges_of(self._recipe, plan, base, self._key)
+        return charges_of(self._recipe, plan, base, self._key, self._once)
 
-    def _key(self, *parts: Any, since: bytes | None = None) -> str:
-        """Return the key of messages: of the secret, the rules, what the owner had received, and what they are."""
-        state = Transcript(self.transcript if since is None else since)
-        state.add(self._identity, *parts)
+    def _key(self, *parts: Any) -> str:
+        """Return the key of messages: of the secret, what the owner had received, and what they are."""
+        return self._keyed(self.transcript, parts)
+
+    def _once(self, *parts: Any) -> str:
+        """Return the key of messages that are the same in all rounds of a run."""
+        return self._keyed(self.start, parts)
+
+    def _keyed(self, received: bytes, parts: Any) -> str:
+        state = Transcript(received)
+        state.add(self._tag, *parts)
         return state.digest.hex()
 
     def _pay(self, charges: Sequence[Charge]) -> None:

@@ -108,6 +108,25 @@ def test_a_server_that_answers_otherwise_in_a_repeat_gets_fresh_noise_that_is_pa
     assert mu2(guard) == 2 * ROUND
 
 
+def test_other_settings_have_other_noise(tmp_path: Path) -> None:
+    """With one noise for two amounts of it, two messages would give the value itself; with one for two values, the
+    difference. So would labels that are flipped by one draw at two odds."""
+    rules = [
+        (PrivacyRules(**{**NOISY, "secret_file": secret_in(tmp_path), **more}), run)
+        for more, run in (({}, "a"), ({}, "b"), ({"z": {"clip": 1, "noise": 0.25}, "labels": {"epsilon": 1}}, "a"))
+    ]
+    guards = [OwnerGuard(GuardRecipe(rules=r, run=run, num_classes=5), "owner-0", LABELS) for r, run in rules]
+    noises = []
+    for guard in guards:
+        z = round_of(guard, context())[0]  # of zeros
+        assert guard.rules.z is not None
+        noises.append(z / guard.rules.z.sigma)
+    assert all(float((noises[i] - noises[j]).abs().max()) > 0.1 for i, j in ((0, 1), (0, 2), (1, 2)))
+    kept = [guard._labels == LABELS for guard in guards]
+    assert not torch.equal(kept[0], kept[1])
+    assert bool((kept[2] & ~kept[0]).any())  # at lower odds, and yet others are kept
+
+
 def test_what_came_before_counts_where_owners_keep_their_weights(tmp_path: Path) -> None:
     """A round that starts from the owner's own weights gets no others: the rounds before are part of its key."""
     guard = guard_of(tmp_path)
@@ -144,6 +163,12 @@ def test_a_budget_is_kept_before_anything_leaves(tmp_path: Path) -> None:
     for account in accounts(tmp_path / "ledger"):
         assert account.total(1e-5).epsilon <= 50
         assert account.rounds >= 1
+
+
+def test_a_budget_needs_a_ledger_that_stays(tmp_path: Path) -> None:
+    privacy = {**NOISY, "secret_file": secret_in(tmp_path), "budget": {"epsilon": 500}}
+    with pytest.raises(ValueError, match=r"this run keeps its ledger in memory alone; train into a run folder"):
+        guarded(algorithm={"name": "splitnn", "cut": 1}, privacy=privacy)
 
 
 def test_an_owner_without_budget_left_is_dropped_where_the_rules_say_so(tmp_path: Path) -> None:
@@ -253,7 +278,7 @@ def test_a_shortened_ledger_is_refused_at_resume(tmp_path: Path) -> None:
 def test_the_seed_of_the_run_has_no_influence_on_noise(tmp_path: Path) -> None:
     """The same secret and transcript: the same noise, whatever the seed."""
     first, second = guard_of(tmp_path), guard_of(tmp_path / "b" if (tmp_path / "b").mkdir() is None else tmp_path)
-    second._recipe = GuardRecipe(rules=second.rules, seed=99, num_classes=5)
+    second._recipe = GuardRecipe(rules=second.rules, seed=99, num_classes=5)  # it gives the subspace alone
     assert all_equal(round_of(first, context()), round_of(second, context())) == [True, True, True]
 
 

@@ -48,9 +48,16 @@ def test_refused_within_the_section(privacy: dict[str, Any], message: str) -> No
 
 WEIGHTS = {"weights": {"clip": 1, "noise": 1}, "rehearsal": True}
 BUDGET = {"z": Z, "budget": {"epsilon": 8}, **SECRET}
+SPLITNN: dict[str, Any] = {"algorithm": {"name": "splitnn", "cut": 1}}
 BESIDE: list[tuple[dict[str, Any], str]] = [
-    ({"privacy": WEIGHTS, "training__accumulate": 2}, "privacy.weights and training.accumulate do not go together"),
-    ({"privacy": WEIGHTS, "training__clip": {"norm": 1, "scope": "part"}}, "privacy.weights and training.clip"),
+    (
+        {"privacy": WEIGHTS, **SPLITNN, "training__accumulate": 2},
+        "privacy.weights and training.accumulate do not go together",
+    ),
+    (
+        {"privacy": WEIGHTS, **SPLITNN, "training__clip": {"norm": 1, "scope": "part"}},
+        "privacy.weights and training.clip",
+    ),
     ({"privacy": BUDGET, "evaluation": {"divergence_every": 1}}, "gradients of whole shards .* no privacy.budget"),
     ({"privacy": {"g": "max_norm", "rehearsal": True}}, "privacy.g is set, and minibatch_sfl does not use it"),
     ({"privacy": {"z": Z, "rehearsal": True}, "algorithm": {"name": "fedavg"}}, "the owners train the whole model"),

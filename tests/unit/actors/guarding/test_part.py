@@ -39,7 +39,7 @@ def test_gradients_of_samples_are_those_of_autograd(name: str, shape: tuple[int,
     plain, hooked = part_of(name, shape, cut), part_of(name, shape, cut)
     with_sample_gradients(hooked)
     x = torch.randn(ROWS, *shape, generator=torch.Generator().manual_seed(1))
-    g = torch.randn(hooked(x).shape, generator=torch.Generator().manual_seed(2))
+    g = torch.randn(plain(x).shape, generator=torch.Generator().manual_seed(2))
     own = [torch.autograd.grad(plain(x[i : i + 1]), list(plain.parameters()), g[i : i + 1]) for i in range(ROWS)]
     with pytest.warns(UserWarning, match="Full backward hook"):
         torch.autograd.backward([hooked(x)], [g])
@@ -88,9 +88,8 @@ def test_noise_is_divided_by_the_batch() -> None:
 
 
 def test_batch_norm_is_refused_with_the_way_out() -> None:
-    for model in ("resnet18_cifar", "resnet101_mpsl"):
-        with pytest.raises(ValueError, match=r"has batch norm .* use group norm"):
-            with_sample_gradients(part_of(model, (3, 32, 32), 1))
+    with pytest.raises(ValueError, match=r"has batch norm .* use group norm"):
+        with_sample_gradients(part_of("resnet18_cifar", (3, 32, 32), 3))
 
 
 @pytest.mark.parametrize(

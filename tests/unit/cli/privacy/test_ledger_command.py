@@ -33,7 +33,7 @@ def test_a_run_with_guards(tmp_path: Path) -> None:
     privacy = {"z": {"clip": 1, "noise": 2}, "labels": {"epsilon": 1}, "secret_file": secret_in(tmp_path)}
     run = trained(tmp_path, **privacy)
     text = shown(str(run))
-    assert "what has left owner-0 (100 samples, 2 rounds)" in text
+    assert "what has left owner-0 (80 samples, 2 rounds)" in text
     assert "gaussian" in text
     assert "owner-2: epsilon" in text
     assert "conditional" in text

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
-from support import distance, same, settings, train
+from guarded import guarded
+from support import distance, same, train
 
 from raysplit.cluster.codecs.codec import Memory, Passage
 from raysplit.cluster.codecs.subspace import Subspace, basis
-from raysplit.config.build import build
-from raysplit.config.run import check_config
 from raysplit.guards.noise.smashed import defend
 from raysplit.guards.rules import PrivacyRules
 
@@ -76,31 +77,21 @@ def test_rows_of_whole_numbers_are_refused() -> None:
 
 def test_training_with_a_projection_sends_k_of_q_numbers_both_ways() -> None:
     """Beside the header of 16 bytes that every coded tensor has."""
-    changes = {"algorithm": {"name": "splitnn", "cut": 1}, "privacy": {"project": 4}}
-    plain, projected = train(**{**changes, "privacy": {}}), train_guarded(**changes)
-    by_kind = [
-        {kind.kind: kind.num_bytes for link in result.links for kind in link.kinds if kind.kind != "other"}
-        for result in (plain, projected)
-    ]
-    messages = 2 * 7  # two rounds of seven batches of each owner
+    changes = {"algorithm": {"name": "splitnn", "cut": 1}}
+    plain, projected = train(**changes), guarded(**changes, privacy={"project": 4})
+    sent = [Counter[str](), Counter[str]()]
+    for found, result in zip(sent, (plain, projected), strict=True):
+        for link in result.links:
+            found.update({kind.kind: kind.num_bytes for kind in link.kinds})
+    messages = 2 * 3 * 5  # two rounds, three owners, five batches each
     for kind in ("smashed", "gradients"):
-        assert by_kind[1][kind] - 16 * messages == by_kind[0][kind] * 4 / 16
+        assert sent[1][kind] - 16 * messages == sent[0][kind] * 4 / 16
     assert distance(plain, projected) > 0
-
-
-def train_guarded(**changes: object) -> object:
-    import asyncio
-
-    from raysplit.cluster.local.cluster import LocalCluster
-    from raysplit.training.loop import run
-
-    experiment = build(check_config(settings(**changes)))
-    return asyncio.run(run(experiment, LocalCluster(links=experiment.link_rules())))
 
 
 def test_the_same_noise_in_every_run_of_a_secret() -> None:
     changes = {"algorithm": {"name": "splitnn", "cut": 1}}
     noisy = {"privacy": {"z": {"clip": 1, "noise": 0.5}, "rehearsal": True}}
-    first, second = train_guarded(**changes, **noisy), train_guarded(**changes, **noisy)
-    assert same(first, second)  # type: ignore[arg-type]
-    assert np.isfinite(first.rows[-1]["test_accuracy"])  # type: ignore[attr-defined]
+    first, second = guarded(**changes, **noisy), guarded(**changes, **noisy)
+    assert same(first, second)
+    assert np.isfinite(first.rows[-1]["test_accuracy"])
