@@ -25,6 +25,7 @@ from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
 from raysplit.models.optimizer_step import load_optimizer, use_up_gradients
 from raysplit.models.state_entries import names_of, parameters_of
+from raysplit.models.tied import add_aside, drop_aside, set_aside
 
 Received = Tensors | Mapping[str, Tensor]
 """The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
@@ -93,6 +94,7 @@ class TrainablePart:
         if pairs:
             with dropout_stream(self._stream), self.passes.backward(self.module):
                 torch.autograd.backward([output for output, _ in pairs], [d for _, d in pairs])
+        add_aside(self.module)
         return self._take_input_gradients()
 
     def loss_gradient(
@@ -106,6 +108,7 @@ class TrainablePart:
         self._compute(z, stream)
         value = loss(self.passes.widened(untuple(self._outputs)), on_device(y, self.device))
         target = value if share == 1.0 else value * share
+        set_aside(self.module)
         with dropout_stream(stream), self.passes.backward(self.module):
             target.backward()  # type: ignore[no-untyped-call]
         return float(value.detach()), self._take_input_gradients()
@@ -282,5 +285,6 @@ class TrainablePart:
         """Discard the batch in flight, gradients that were not applied, and `before_step`."""
         self._inputs = self._outputs = ()
         self.before_step = None
+        drop_aside(self.module)
         for parameter in parameters_of(self.module):
             parameter.grad = None
