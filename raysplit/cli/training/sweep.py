@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.option(
     "--choose",
     metavar="validation_loss",
-    help="Give every method and seed its best round, and its best of the settings of training, by validation.",
+    help="Choose round and swept settings of training.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON only.")
 def sweep(
