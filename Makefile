@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url \
 	--no-annotate --no-header
 LOWEST_EXTRAS := compiled dev hf highs metrics serve shapes3d timm  # of the others the tests skip what needs them
-SOURCES := $(wildcard raysplit tests benchmarks examples)
+SOURCES := $(wildcard raysplit tests benchmarks examples docs deploy)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 
 # python3 where it is new enough, else the newest that is; `make PYTHON=/path/to/python ...` overrides.
@@ -24,7 +24,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if $$p -c '$(SUPPORTED)' 2>/dev/null; then echo $$p; break; fi; done)
 endif
 
-.PHONY: help setup demo test test-all test-lowest lint types format docs lock bench clean
+.PHONY: help setup demo test test-all test-lowest lint types format docs pages notebooks dist lock bench clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1            \2/p' Makefile | sed -E 's/^(.{12}) *(.*)/  make \1\2/'
@@ -74,9 +74,23 @@ bench: $(READY)  ## list the measurements; each is run by itself
 	@for file in $$(find benchmarks -name "*.py" | sort); do \
 		if grep -q __main__ $$file; then echo "$(BIN)/python $$file"; sed -n '1s/"//gp' $$file | sed 's/^/    /'; fi; done
 
-docs: $(READY)  ## write docs/configuration.md and docs/matrix.md from the code
+docs: $(READY)  ## build the site, docs/_build/html; warnings are errors
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+pages: $(READY)  ## write docs/configuration.md, docs/matrix.md and llms.txt from the code and the pages
 	@$(BIN)/python -m raysplit.config.reference > docs/configuration.md
 	@PYTHONPATH=tests $(BIN)/python -m combinations_page > docs/matrix.md.part && mv docs/matrix.md.part docs/matrix.md
+	@$(BIN)/python docs/building/llms.py > llms.txt.part && mv llms.txt.part llms.txt
+
+dist: $(READY)  ## build wheel and sdist into dist, with a list of the pinned packages (CycloneDX)
+	@rm -rf dist build
+	@$(BIN)/python -m build --no-isolation --outdir dist . > dist.log 2>&1 || { tail -n 20 dist.log >&2; exit 1; }
+	@$(BIN)/python deploy/sbom.py > dist/raysplit.cdx.json
+	@rm -rf dist.log build && ls -l dist | awk 'NR > 1 { print "dist/" $$NF, $$5 " bytes" }'
+
+notebooks: $(READY)  ## write docs/notebooks/*.ipynb for Jupyter from the pages, unrun
+	@$(BIN)/python -m jupytext --quiet --to ipynb docs/notebooks/*.md && ls docs/notebooks/*.ipynb
 
 lock: $(READY)  ## pin the newest and the lowest versions that pyproject.toml allows (installs uv into .venv)
 	@$(PIP) install uv
@@ -86,7 +100,7 @@ lock: $(READY)  ## pin the newest and the lowest versions that pyproject.toml al
 	@for lock in $(LOCK) $(LOWEST_LOCK); do echo "$$lock: $$(grep -c == $$lock) packages"; done
 
 clean:  ## remove .venv, .venv-lowest, caches and build products; runs stay
-	@rm -rf $(VENV) $(LOWEST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(LOWEST) build dist docs/_build docs/notebooks/*.ipynb *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): $(LOCK) pyproject.toml

@@ -97,14 +97,25 @@ def speed() -> None:
         )
 
 
+UNEQUAL = ((1.0, 1.0, 2.0), (1.0, 2.0, 4.0), (1.0, 1.0, 2.0, 2.0), (2.0, 1.0, 4.0, 1.0), (1.0, 1.5, 2.0, 3.0, 4.0))
+
+
 def benefit() -> None:
-    head("model, units, nodes", "planned ms", "manual ms", "latency", "planned min", "manual min", "side by side min")
+    head(
+        "model, units, slowdowns",
+        "planned ms",
+        "by hand ms",
+        "latency",
+        "planned min",
+        "by hand min",
+        "side by side min",
+    )
     for name, profile, units in (("ResNet-101", RESNET, (2, 35)), ("VGG-19", VGG, (1, 23)), ("VGG-19", VGG, (3, 21))):
-        for num_nodes in (3, 4, 5):
-            question = problem(profile, units, 100, [(1000, 1)] * num_nodes)
+        for slowdowns in (*((1.0,) * count for count in (3, 4, 5)), *UNEQUAL):
+            question = problem(profile, units, 100, [(1000, slowdown) for slowdown in slowdowns])
             planned, manual = solve_dp(question), manual_split(question)
             row(
-                f"{name}, {units[0]}-{units[1]}, {num_nodes}",
+                f"{name}, {units[0]}-{units[1]}, {' '.join(f'{slowdown:g}' for slowdown in slowdowns)}",
                 f"{planned.objective_ms:.1f}",
                 f"{manual.objective_ms:.1f}",
                 f"{100 * (planned.objective_ms / manual.objective_ms - 1):+.1f} %",
@@ -112,6 +123,19 @@ def benefit() -> None:
                 f"{manual.round_ms / 60_000:.1f}",
                 f"{horizontal_scaling(question).round_ms / 60_000:.1f}",
             )
+
+
+def memory() -> None:
+    head("nodes (GiB, slowdown), 150 owners of VGG-19, 3-21", "planned ms", "by hand ms", "by hand fits")
+    for gib, slowdown in SOLVER_LOG:
+        question = problem(VGG, (3, 21), 150, zip(gib, slowdown, strict=True))
+        planned, manual = solve_dp(question), manual_split(question)
+        row(
+            f"{gib}, {slowdown}",
+            f"{planned.objective_ms:.1f}",
+            f"{manual.objective_ms:.1f}",
+            "yes" if manual.fits else "no",
+        )
 
 
 def price() -> None:
@@ -146,5 +170,6 @@ def whole_replicas() -> None:
 if __name__ == "__main__":
     speed()
     benefit()
+    memory()
     price()
     whole_replicas()

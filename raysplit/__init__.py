@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from raysplit.runs.callback import Callback as Callback
     from raysplit.runs.result import Result as Result
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "train": "api",

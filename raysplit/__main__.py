@@ -1,12 +1,31 @@
-"""``python -m raysplit``: the command where its script is not on the path, as in a Ray job that brings the package."""
+"""The entry of the command, which can be stopped from its first moment; ``python -m raysplit`` runs it too."""
 
+import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
-from raysplit import own_code
 
-own_code.put_last()  # before anything else is imported
+def main() -> NoReturn:
+    """Load the command line and run it. A signal that comes before it is loaded ends it with one line."""
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, _stopped)
+    from raysplit.cli.main import main as run
 
-from raysplit.cli.main import main  # noqa: E402
+    for number in heard:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    sys.exit(run())
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"stopped\n")
+    os._exit(128 + number)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from raysplit import own_code
+
+    own_code.put_last()  # before anything else is imported
+    main()

@@ -25,7 +25,8 @@ from raysplit.kept import resume as resume
 from raysplit.paths import expanded
 from raysplit.prediction.closed_form import closed_form
 from raysplit.prediction.plan_cuts import cut_problem, owner_ms
-from raysplit.prediction.simulate import Simulation
+from raysplit.prediction.reference import Progress
+from raysplit.prediction.simulate import Engine, Simulation
 from raysplit.prediction.simulate import simulate as simulate_experiment
 from raysplit.registry import one_of
 from raysplit.runs.callback import Callback
@@ -35,8 +36,10 @@ from raysplit.runs.report import readable_runs
 from raysplit.runs.result import Result
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.solve import solve_ilp, with_owner_time
+from raysplit.sweeps.choice import checked_choice
 from raysplit.sweeps.run import SweepResult, run_sweep
-from raysplit.sweeps.sweep import Axis, cells, local_folder
+from raysplit.sweeps.sweep import Axis, cells, local_folder, with_seeds
+from raysplit.trackers.given import Given, trackers_of
 from raysplit.training.own_loop import in_a_thread, loop_is_running
 from raysplit.training.session import train_new
 
@@ -73,8 +76,10 @@ def train(
         NonFiniteLoss: training diverged; the folder has what was reached.
 
     Example:
-        >>> result = raysplit.train(model="cnn8", data="digits", training={"rounds": 5}, cluster="local")
-        >>> result.accuracy, result.model()
+        >>> training = {"rounds": 2, "max_steps": 5, "optimizer": {"lr": 0.1}}
+        >>> result = raysplit.train(model="mlp", data="digits", training=training, cluster="local")
+        >>> result.stopped, len(result.metrics), 0 < result.accuracy <= 1
+        ('all rounds done', 2, True)
     """
     if isinstance(config, Experiment):
         _refuse_sections(sections)
@@ -97,23 +102,31 @@ def train_config(
     """Train a checked configuration; ``keep_ray`` stays connected for further runs. Otherwise as `train`."""
     planned = resolved(with_plans(config))
     work = partial(train_new, maker(planned), planned.cluster, planned.reliability, keep_ray=keep_ray)
-    return _recorded(work, folder, overwrite or planned.output.overwrite, callbacks)
+    trackers = planned.output.trackers
+    return _recorded(work, folder, overwrite or planned.output.overwrite, callbacks, trackers)
 
 
 def _recorded(
-    work: Callable[..., Result], folder: str | Path | None, overwrite: bool, callbacks: Sequence[Callback]
+    work: Callable[..., Result],
+    folder: str | Path | None,
+    overwrite: bool,
+    callbacks: Sequence[Callback],
+    trackers: Sequence[Given] = (),
 ) -> Result:
     if folder is None:
-        return work(callbacks=callbacks)
+        return work(callbacks=[*trackers_of(trackers, None), *callbacks])
     with new_folder(expanded(str(folder)), overwrite=overwrite) as (local, copies):
-        return work(callbacks=[*copies, *callbacks], folder=local, overwrite=overwrite)
+        told = [*trackers_of(trackers, local), *copies, *callbacks]
+        return work(callbacks=told, folder=local, overwrite=overwrite)
 
 
 def compare(folders: Sequence[str | Path]) -> RunComparison:
     """Put runs side by side: what each reached, and what it took in rounds, bytes and seconds.
 
     Example:
-        >>> print(raysplit.compare(["runs/a", "runs/b"]))
+        >>> comparison = raysplit.compare(["runs/a", "runs/b"])
+        >>> comparison.table.column("algorithm").to_pylist()
+        ['fedavg', 'fedavg']
     """
     if isinstance(folders, str | Path):
         raise ConfigError(f"compare takes a list of run folders, got {folders!r}; write compare([{str(folders)!r}])")
@@ -121,20 +134,33 @@ def compare(folders: Sequence[str | Path]) -> RunComparison:
     return RunComparison(tuple(runs), left_out)
 
 
-def simulate(config: Source = None, *, rounds: int = 1, **sections: Unpack[Sections]) -> Simulation:
+def simulate(
+    config: Source = None,
+    *,
+    rounds: int = 1,
+    engine: Engine = "auto",
+    progress: Progress | None = None,
+    **sections: Unpack[Sections],
+) -> Simulation:
     """Predict how long rounds take on the machines of a topology, without computing anything.
 
     Args:
         config, sections: as for `train`; a ``topology`` is needed.
         rounds: how many rounds to simulate.
+        engine: ``reference`` runs the coroutines, ``compiled`` a recording of them, which takes a fraction of the time;
+            both give the same events. ``auto`` takes the compiled one for long simulations, where it can run them.
+        progress: function that is told now and then how many events have happened, and of how many if that is known.
 
     Example:
-        >>> raysplit.simulate("examples/mpsl_simulate.yaml").round_s
+        >>> simulation = raysplit.simulate("examples/mpsl_simulate.yaml", rounds=2)
+        >>> len(simulation.round_s), simulation.timeline.bottleneck().device
+        (2, 'node-3')
     """
     experiment = _without_data(config, sections, planned=True)
 
     def work() -> Simulation:
-        return simulate_experiment(experiment, rounds=rounds).beside(closed_form(experiment))
+        found = simulate_experiment(experiment, rounds=rounds, engine=engine, progress=progress)
+        return found.beside(closed_form(experiment))
 
     return in_a_thread(work) if loop_is_running() else work()
 
@@ -147,7 +173,9 @@ def plan(config: Source = None, *, objective: str = "sum_of_max", **sections: Un
         objective: ``sum_of_max`` (the paper's), ``bottleneck`` (the true rate of a full pipeline) or ``price``.
 
     Example:
-        >>> raysplit.plan("examples/mpsl_simulate.yaml").cuts
+        >>> plan = raysplit.plan("examples/mpsl_simulate.yaml", algorithm={"units": [2, 34]})
+        >>> plan.cuts, plan.nodes
+        ((2, 18, 31, 35), ('node-1', 'node-2', 'node-3'))
     """
     experiment = _without_data(config, sections, planned=False)
     one_of("objective", objective, ["sum_of_max", "bottleneck", "price"])
@@ -165,6 +193,9 @@ def sweep(
     folder: str | Path = "runs/sweep",
     parallel: int = 1,
     target: float | None = None,
+    seeds: int | None = None,
+    follow: Sequence[str] = (),
+    choose: str | None = None,
     **sections: Unpack[Sections],
 ) -> SweepResult:
     """Run every combination of some settings' values; runs that have finished are kept.
@@ -175,15 +206,25 @@ def sweep(
         folder: of the sweep; each run has a folder below ``cells`` in it.
         parallel: so many runs at a time, each in one process as a Ray task.
         target: an accuracy, or a loss for tasks without labels; the table tells what it took to reach it.
+        seeds: so many seeds, from 0 on.
+        follow: further settings that take the value of the seed, such as ``data.seed``.
+        choose: ``"validation_loss"`` gives every method and seed the run and the round of its lowest loss on the
+            samples that owners set aside (``data.validation``), over the swept settings of ``training``; the result
+            then has the chosen `SweepResult.methods` and their paired `SweepResult.differences`.
 
     Example:
-        >>> print(raysplit.sweep(data="digits", over={"partition.alpha": [0.1, 1]}))
+        >>> quick = {"model": "mlp", "training": {"rounds": 1, "max_steps": 2}, "cluster": "local"}
+        >>> grid = raysplit.sweep(over={"training.batch_size": [8, 32]}, **quick)
+        >>> len(grid.data), grid.failed
+        (2, {})
     """
-    axes = [Axis(key=key, values=tuple(values)) for key, values in over.items()]
+    axes = with_seeds([Axis(key=key, values=tuple(values)) for key, values in over.items()], seeds)
     with released() as objects:
-        grid = cells(tree_of(config, sections), axes)
+        grid = cells(tree_of(config, sections), axes, follow)
+        among = None if choose is None else checked_choice(choose, grid, axes)
         train_one = partial(train_cell, objects=objects)
-        return run_sweep(grid, local_folder(str(folder)), train=train_one, parallel=parallel, target=target)
+        place = local_folder(str(folder))
+        return run_sweep(grid, place, train=train_one, parallel=parallel, target=target, choose=among)
 
 
 def train_cell(config: RunConfig, folder: Path, objects: Mapping[str, Any] | None = None) -> None:

@@ -36,7 +36,7 @@ _INTRODUCTION = """# What trains with what
 
 Each combination of a method, a kind of data, a cut at either end, one or two servers and owners that differ either
 trains or is refused before anything starts, with the setting and the way out. A test runs all of them; the tables are
-made from it by `make docs`. The numbers are those of the reasons below.
+made from it by `make pages`. The numbers are those of the reasons below.
 
 The kinds of data: one class label per sample, several labels per picture (`model.name: multi_task`), dense tasks such
 as depth (`model.name: mas`), and files that only their owners read (`data.name: shards`).

@@ -29,9 +29,10 @@ def write_module(name: str, folder: Path, *, of: str = "own-parts") -> None:
 
 
 def sections(name: str) -> dict[str, list[str]]:
-    """The code blocks of a page by the heading above them, without sections that have none."""
-    parts = re.split(r"^## (.*)\n", page(name), flags=re.MULTILINE)[1:]
-    found = {title: _BLOCK.findall(text) for title, text in zip(parts[::2], parts[1::2], strict=True)}
+    """The code blocks of a page by the heading above them, "" for the page's title, without sections that have none."""
+    first, *rest = re.split(r"^## (.*)\n", page(name), flags=re.MULTILINE)
+    texts = [("", first), *zip(rest[::2], rest[1::2], strict=True)]
+    found = {title: _BLOCK.findall(text) for title, text in texts}
     return {title: blocks for title, blocks in found.items() if blocks}
 
 

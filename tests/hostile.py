@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from raysplit.cluster.arriving.forms import ANYTHING, Expected
 from raysplit.cluster.arriving.verbs import VERBS, Holds
 from raysplit.cluster.contract import Cluster, Handle, PartySpec
 from raysplit.cluster.faults import FaultyCluster
+from raysplit.cluster.links.coded import Coded, Header
 
 Lie = Callable[[Any], Any]
 
@@ -112,6 +114,28 @@ OF_LABELS: dict[str, Lie] = {
     "a list": lambda y: [y],
 }
 OF_STATES: dict[str, Lie] = {"None": lambda _: None, "text": lambda _: "state", "NaN": lambda state: _with_nan(state)}
+OF_STEPS: dict[str, Lie] = {
+    "of the round before": lambda step: replace(step, round=step.round - 1),
+    "of the next round": lambda step: replace(step, round=step.round + 1),
+    "of another attempt": lambda step: replace(step, attempt=step.attempt + 1),
+    "of a step that is over": lambda step: replace(step, step=0),
+    "of a step that is none": lambda step: replace(step, step=10**6),
+    "in the name of another": lambda step: replace(step, owner="owner-0"),
+    "in a name of nobody": lambda step: replace(step, owner="owner-7"),
+    "of a text": lambda step: replace(step, step="x"),
+    "None": lambda _: None,
+}
+OF_CONTEXTS: dict[str, Lie] = {
+    "of the round before": lambda context: replace(context, round=context.round - 1),
+    "of the next round": lambda context: replace(context, round=context.round + 1),
+    "of another attempt": lambda context: replace(context, attempt=context.attempt + 1),
+    "None": lambda _: None,
+}
+OF_OWNERS: dict[str, Lie] = {
+    "in the name of another": lambda _: "owner-0",
+    "in a name of nobody": lambda _: "owner-7",
+    "None": lambda _: None,
+}
 LIES: Mapping[str, Mapping[str, Lie]] = {
     "smashed": OF_TENSORS,
     "gradients": OF_TENSORS,
@@ -120,7 +144,32 @@ LIES: Mapping[str, Mapping[str, Lie]] = {
     "report": OF_REPORTS,
     "labels": OF_LABELS,
     "state": OF_STATES,
+    "=step_id": OF_STEPS,
+    "=context": OF_CONTEXTS,
+    "=owner": OF_OWNERS,
 }
+"""The lies by what the value is: a content, or ``=`` and the name of a parameter by which a call says whose it is."""
+
+
+_BOMB = Header(1, "gradients", torch.float32, (2**31, 3), 9).packed()
+OF_MESSAGES: dict[str, Lie] = {
+    "a message cut short": lambda _: Coded(b"short", []),
+    "a message without a body": lambda _: Coded(Header(1, "smashed", torch.float32, (16, 8), 128).packed(), []),
+    "gigabytes announced": lambda _: Coded(_BOMB, [torch.zeros(9).numpy()]),
+    "a header of zeros": lambda _: Coded(bytes(64), [torch.zeros(9).numpy()]),
+}
+"""Lies in coded form, which no codec has made."""
+
+
+class Replay:
+    """A lie that sends the first value again and again."""
+
+    def __init__(self) -> None:
+        self._first: list[Any] = []
+
+    def __call__(self, value: Any) -> Any:
+        self._first.append(value)
+        return self._first[0]
 
 
 def _each(y: Any, change: Lie) -> Any:
@@ -195,6 +244,7 @@ class LyingHandle(Handle):
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         holds, plan = VERBS.get(verb, Holds()), self._plan
         sent = [plan.of(holds.content(i, len(args), ()), value) for i, value in enumerate(args)]
+        sent = [plan.of(f"={name}", value) for name, value in zip_longest(holds.names[: len(sent)], sent)]
         return getattr(self._handle, verb)(*sent, **kwargs)
 
 

@@ -25,6 +25,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.references import LocalOnly
 from raysplit.algorithms.mtsl.mtsl import MTSL, MTSLOptions
 from raysplit.algorithms.setting import Options, OwnerData
+from raysplit.api import train_cell
 from raysplit.cluster.contract import gather
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.config.build import build
@@ -129,7 +130,8 @@ def main() -> None:
     started = time.process_time()
     for name, (tree, axes) in experiments(arguments.data_root).items():
         if not arguments.only or name in arguments.only:
-            failed = run_cells(cells(tree, axes), arguments.out / name, done=lambda cell, kept: announce(cell.name))
+            grid, folder = cells(tree, axes), arguments.out / name
+            failed = run_cells(grid, folder, train=train_cell, done=lambda cell, kept: announce(cell.name))
             for cell, reason in failed.items():
                 announce(f"{cell} FAILED: {reason}")
     if not arguments.only or "new_owner" in arguments.only:

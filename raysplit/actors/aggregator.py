@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.actors.aggregation import UpdateRules
-from raysplit.actors.records import RoundContext, StaleCall
+from raysplit.actors.records import RoundContext, StaleCall, is_ahead
 from raysplit.cluster.arriving.forms import ANYTHING, Expected, refused
+from raysplit.cluster.arriving.words import quoted, shown
 from raysplit.cluster.contract import current_caller, original
 from raysplit.models.adapters.gap import Terms, gap_terms
 
@@ -75,8 +76,10 @@ class Aggregator:
             StaleCall: for another round, an owner outside the cohort, or a second submission.
             UpdateRefused: for weights that the rules refuse.
         """
-        context = self._check(context, owner)
+        context = self._check(context, owner or "")
         submitted = self._submitted.setdefault(meeting, {})
+        if owner in submitted and original(current_caller.get()) == owner:
+            raise refused(owner, self.name, "a second update", context)
         if owner in submitted or owner not in context:
             raise StaleCall(
                 f"{self.name} takes one state from each of {list(context.cohort)}, and refuses this one from {owner}: "
@@ -140,14 +143,18 @@ class Aggregator:
                 raise refused(party, self.name, f"weights without {min(missing)!r}", context)
         return update
 
-    def _check(self, context: RoundContext, owner: str = "") -> RoundContext:
+    def _check(self, context: RoundContext, owner: str | None = None) -> RoundContext:
         """Return the present context, which counts instead of the caller's; an owner speaks for itself alone."""
         now, caller = self._context, original(current_caller.get())
+        if not isinstance(context, RoundContext):
+            raise refused(caller, self.name, f"a call with {shown(context)} for its round", now)
+        if now is not None and caller in now and is_ahead(context, now):
+            raise refused(caller, self.name, "a call of a round that has not begun", now)
         if now is None or (now.round, now.attempt) != (context.round, context.attempt):
             raise StaleCall(
                 f"{self.name} is not in round {context.round}, attempt {context.attempt}; call begin with the round's "
                 f"context first"
             )
-        if owner and caller != owner and caller in now:
-            raise refused(caller, self.name, f"an update in the name of {owner}", context)
+        if owner is not None and caller != owner and caller in now:
+            raise refused(caller, self.name, f"an update in the name of {quoted(owner)}", context)
         return now

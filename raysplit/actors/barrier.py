@@ -81,8 +81,12 @@ class Turns:
         self._turn = 0
         self._waiting: dict[int, asyncio.Future[None]] = {}
 
+    def may_come(self, turn: int, num_turns: int) -> bool:
+        """Whether a turn is one of so many, and has not passed."""
+        return self._turn <= turn < num_turns
+
     async def comes(self, turn: int) -> None:
-        """Wait until all earlier turns have passed."""
+        """Wait until all earlier turns have passed; one that has passed does not come again."""
         if turn != self._turn:
             waiting = self._waiting.setdefault(turn, asyncio.get_running_loop().create_future())
             await asyncio.shield(waiting)  # a cancelled caller must not cancel the turn of others

@@ -21,6 +21,7 @@ from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.steps.exchange import NormExchange
 from raysplit.cluster.device import Device, Inline
+from raysplit.guards.noise.labels import FlippedCrossEntropy
 from raysplit.models.adapters.gap import gap_terms
 from raysplit.tasks import Task
 
@@ -45,7 +46,7 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
         name: str,
         recipe: PartRecipe,
         copies: Copies = "shared",
-        loss: str | Task = "cross_entropy",
+        loss: str | Task | FlippedCrossEntropy = "cross_entropy",
         restart_optimizer: bool = False,
         joint: JointRule | None = None,
         rules: UpdateRules | None = None,
@@ -99,7 +100,7 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
     def _abandon(self, reason: str) -> None:
         self._context = None
         self._num_steps = 0
-        self._in_flight.clear()
+        self._forget_batches()
         self._updates.clear()
         self._waiting.clear()
         self._barrier.reset(reason)
@@ -177,7 +178,7 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
     async def shared_step(self, step_id: StepId, turn: int, z: Tensors, y: Any) -> tuple[float, Tensors]:
         """Train the shared part for one step on one owner's batch, after all earlier turns."""
         with self._under_way(step_id):
-            await self._turns.comes(turn)
+            await self._comes(self._turns, turn, step_id)
             stage = self._stage(SHARED)
             loss, g = await stage.loss_gradient(step_id, z, y, self._loss)
             if not self._awaits_factor(step_id, stage, in_turn=True):
@@ -195,9 +196,9 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
         async def work(brought: list[tuple[StepId, Tensors, Any]]) -> dict[str, tuple[float, Tensors]]:
             return await self._joint_work(brought)
 
-        key = ("joint", step_id.round, step_id.attempt, step_id.step)
         with self._under_way(step_id):
-            await self._turns.comes(step_id.step)
+            key = ("joint", step_id.round, step_id.attempt, step_id.step)
+            await self._comes(self._turns, step_id.step, step_id)
             met = self._barrier.meet(key, step_id.owner, (step_id, z, y), self._served(present), work)
             outcome: dict[str, tuple[float, Tensors]] = await met
         return outcome[step_id.owner]
@@ -289,8 +290,7 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
 
     def _stage(self, owner: str) -> Stage:
         key = SHARED if self._copies == "shared" else owner
-        found = self._stages.get(key)
-        if found is None:
+        if (found := self._stages.get(key)) is None:
             build = partial(self._recipe.build_in, self._spare.pop()) if self._spare else self._recipe.build
             found = self._stages[key] = build(self._device)
             if self._state is not None:

@@ -126,11 +126,17 @@ class DomainEvaluator:
         return whole_model(given.get("spec") or self._spec, len(given["states"]))
 
     async def evaluate(
-        self, *states: Mapping[str, Tensor], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None
+        self,
+        *states: Mapping[str, Tensor],
+        spec: ModelSpec | None = None,
+        at_cuts: AtCuts | None = None,
+        owners: Sequence[str] | None = None,
     ) -> Evaluation:
-        """Evaluate as `Evaluator` does, for each owner by itself."""
+        """Evaluate as `Evaluator` does, for each owner by itself: for those of ``owners``, or all."""
         total: Evaluation | None = None
         for domain in self._domains:
+            if owners is not None and domain.owner not in owners:
+                continue
             found = evaluate(
                 spec or self._spec,
                 states,

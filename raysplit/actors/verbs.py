@@ -12,7 +12,7 @@ Everywhere, ``z`` are smashed data [B, ...] and ``g`` the gradient of the loss w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -240,3 +240,16 @@ class EvaluatorHandle(Protocol):
         self, *states: Given[Weights], spec: ModelSpec | None = None, at_cuts: AtCuts | None = None
     ) -> Promise[Evaluation]:
         """Evaluate the model whose weights are the union of ``states``: the run's, or that of ``spec`` if given."""
+
+
+class DomainEvaluatorHandle(Protocol):
+    """The handle of a `DomainEvaluator`."""
+
+    def evaluate(
+        self,
+        *states: Given[Weights],
+        spec: ModelSpec | None = None,
+        at_cuts: AtCuts | None = None,
+        owners: Sequence[str] | None = None,
+    ) -> Promise[Evaluation]:
+        """Evaluate the model for these owners of the party, each on its own samples."""

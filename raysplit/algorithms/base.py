@@ -7,7 +7,7 @@ module-level coroutine ``(owner, team, context)`` that runs at the owner and rea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -81,6 +81,8 @@ class Algorithm(Deployment, ABC):
     """Whether owners meet at every step; then each takes as many steps as the largest data set of the cohort needs."""
     trainings: ClassVar[int] = 1
     """The number of trainings of `Setting.rounds` rounds each that follow one another in a run."""
+    reports_validation: ClassVar[bool] = False
+    """Whether every round reports ``val_loss`` by itself, on validation samples of the data."""
     round_is_report: ClassVar[bool] = False
     """Whether a round only reports: owners continue from their own weights, which nothing replaces at its end. Owners
     then keep their optimizers' states unless the configuration says otherwise."""
@@ -89,6 +91,8 @@ class Algorithm(Deployment, ABC):
     with the reason; a run that sets one is refused. See `raysplit.algorithms.unused`."""
     losses: ClassVar[tuple[str, ...]] = ()
     """The losses that the method can train with; empty for any."""
+    sends_gradients: ClassVar[bool] = False
+    """Whether owners hold the last part too, and send gradients of smashed data."""
     clips_models: ClassVar[bool] = False
     """Whether the parts of a model exchange the norms of their gradients, so that they can be clipped as one. Where the
     owners hold the whole model, nothing needs to be exchanged."""
@@ -154,6 +158,15 @@ class Algorithm(Deployment, ABC):
         """Describe the models that every owner builds beside its parts later in the run, for the memory estimate."""
         return ()
 
+    def kind_of(self, owner: str) -> Hashable:
+        """Return what tells the owner's round from those of others that have as many samples and the same machine.
+
+        The compiled simulator records the rounds of two owners of each kind for all of them. By default every owner is
+        a kind of its own, because nothing is known of the program. Not inherited by methods of your own: a subclass
+        that overrides it promises that its coordinator and its nodes call owners of one kind alike.
+        """
+        return owner
+
     def seen_alone(self, owner: str) -> tuple[ModelSpec, tuple[Cut, ...]]:
         """Return an owner's model, and the cuts before which it sees the owner's batches by themselves.
 
@@ -185,13 +198,14 @@ class Algorithm(Deployment, ABC):
         With `lockstep` every owner takes as many steps as the one with most.
         """
         sizes = [self.setting.num_samples(name) for name in cohort]
+        total = sum(sizes)
         steps = [self.num_steps(name) for name in cohort]
         if self.lockstep:
             steps = [max(steps)] * len(steps)
         return RoundContext(
             round=round,
             cohort=tuple(cohort),
-            weights=tuple(size / sum(sizes) for size in sizes),
+            weights=tuple(size / total for size in sizes),
             num_steps=tuple(steps),
             lr_scale=lr_scale,
             attempt=attempt,

@@ -10,7 +10,7 @@ Thapa et al., "SplitFed: When Federated Learning Meets Split Learning" (2022, ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -131,7 +131,7 @@ class SplitFedV1(Algorithm):
             "restart_optimizer": self.setting.training.restart_optimizer,
         }
         if self.judges_whole_models:
-            rules |= {"recipes": dict.fromkeys(self.setting.owners, recipe), "loss": self.setting.training.loss}
+            rules |= {"recipes": dict.fromkeys(self.setting.owners, recipe), "loss": self.setting.node_loss}
             routed = [
                 PartySpec(name=name, role="node", build=RoutedNode, arguments=rules) for name in self.server_names
             ]
@@ -151,7 +151,7 @@ class SplitFedV1(Algorithm):
         """Describe one server, or several together with the aggregator of their replicas."""
         if self.num_servers == 1:
             return [self.node_party(SERVER, recipe, **arguments)]
-        arguments |= {"recipe": recipe, "loss": self.setting.training.loss}
+        arguments |= {"recipe": recipe, "loss": self.setting.node_loss}
         shards = [
             PartySpec(name=name, role="node", build=ServerShard, arguments=arguments) for name in self.server_names
         ]
@@ -211,6 +211,9 @@ class SplitFedV1(Algorithm):
     def server_names(self) -> list[str]:
         return [SERVER] if self.num_servers == 1 else [f"{SERVER}-{i}" for i in range(self.num_servers)]
 
+    def kind_of(self, owner: str) -> Hashable:
+        return list(self.setting.owners).index(owner) % self.num_servers if self.num_servers > 1 else None
+
     def program(self) -> Program:
         """The owner's round of this method."""
         return v1_round_judged if self.judges_whole_models else v1_round
@@ -257,6 +260,9 @@ class SplitFedV2(SplitFedV1):
     def parties(self) -> list[PartySpec]:
         server = self.node_party(SERVER, self.recipe(1), restart_optimizer=self.setting.restart_server_optimizer)
         return [*self.owner_parties(self.recipe(0)), server, self.aggregator_party(0)]
+
+    def kind_of(self, owner: str) -> Hashable:
+        return owner  # its turns at the server
 
     def program(self) -> Program:
         accumulate = self.setting.training.accumulate

@@ -189,7 +189,7 @@ class Membership:
 class Cluster(Protocol):
     """The interface of clusters: where parties live and how their calls travel.
 
-    `LocalCluster`, `SimulatedCluster`, `RayCluster` and `ElasticRayCluster` implement it. In short::
+    `LocalCluster`, `RayCluster` and `ElasticRayCluster` implement it. In short::
 
         handles = await cluster.deploy([PartySpec(...), ...])
         reply = await handles["owner-3"].verb(argument)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from raysplit.cluster.device import Work, WorkKind
 from raysplit.schedulers.queue import WaitingTask, queue_policy
 
-_TASK_KINDS: dict[WorkKind, Literal["forward", "backward", "update"]] = {
+TaskKind = Literal["forward", "backward", "update"]
+TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
+"""The kinds of work that policies tell apart."""
+
+_TASK_KINDS: dict[WorkKind, TaskKind] = {
     "forward": "forward",
     "loss": "forward",  # the start of a new batch
     "backward": "backward",
@@ -22,6 +26,11 @@ _TASK_KINDS: dict[WorkKind, Literal["forward", "backward", "update"]] = {
     "average": "update",
     "affinity": "forward",  # a measurement before the batch is trained on
 }
+
+
+def task_kind(kind: WorkKind) -> TaskKind:
+    """Return what a kind of work is to the policies of queues."""
+    return _TASK_KINDS.get(kind, "forward")
 
 
 class Turn(Protocol):
@@ -83,7 +92,7 @@ class WorkQueue:
 
     def join(self, work: Work, turn: Turn, ready_s: float) -> None:
         """Add work to its lane. A lane is served in order of arrival, so the policy compares heads only."""
-        kind = _TASK_KINDS.get(work.kind, "forward")
+        kind = task_kind(work.kind)
         lane = f"{kind} {work.owner}" if self._by_owner else kind
         waiting = self._num_arrivals, WaitingTask(work.owner, kind, ready_s), turn
         self._num_arrivals += 1

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
+from raysplit.cluster.contract import PartySpec
 from raysplit.config.by_owner.owners import OwnersData, owners_data
 from raysplit.config.checks import check_task
 from raysplit.config.load_data import about, owner_data, ready, streamed_owners, told, whole
@@ -29,7 +30,7 @@ from raysplit.data.partition.own_tests import named_tests
 from raysplit.data.record import Record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
-from raysplit.experiment.evaluators import Evaluating, evaluating_parties
+from raysplit.experiment.evaluators import Evaluating, evaluating_parties, own_validators, tell_untested
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.tasks import checked_task
 from raysplit.given import held, is_given
@@ -67,23 +68,24 @@ def build(config: RunConfig) -> Experiment:
         return _build_by_owner(config)
     if config.data.name == STREAMED:
         found, shards, parts = streamed_owners(config)
-        data, tests = found.outline, None
+        data, tests, aside = found.outline, None, [part[:0] for part in parts]
         if found.test_owner is not None:
             tests = named_tests(found.names, found.test_owner)
     else:
-        data, parts, tests = ready(config, partial(_model_spec, config))
+        data, parts, aside, tests = ready(config, partial(_model_spec, config))
         shards = [data.train.subset(part) for part in parts]
     names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
         name: owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
     }
-    _tell_untested(owners, tests)
+    tell_untested(owners, tests)
     task = checked_task(
         config.task, data, dict(zip(names, shards, strict=True)), loss=config.training.loss, source=config.data.name
     )
     if task is not None:
         check_task(config, task.kind)
     setting = _setting(config, data, owners, task, dict(zip(names, tests, strict=True)) if tests else None)
+    setting = replace(setting, own_validators=_own_validators(config, data, setting, aside))
     return _experiment(config, setting, parts, about(config, data, parts))
 
 
@@ -219,12 +221,8 @@ def _setting(
         spec = spec.with_front_end()
     loss = task or training.loss
     _check_metric(config, data)
-    parties = partial(
-        evaluating_parties,
-        owners=owners,
-        transform=data.eval_transform,
-        how=Evaluating(spec=spec, loss=loss, seed=config.seed),
-    )
+    how = Evaluating(spec=spec, loss=loss, seed=config.seed)
+    parties = partial(evaluating_parties, owners=owners, transform=data.eval_transform, how=how)
     return Setting(
         spec=spec,
         owners=owners,
@@ -244,7 +242,22 @@ def _setting(
         cohort=config.reliability,
         cohort_size=training.cohort_size,
         weight_by=training.weight_by,
+        privacy=config.privacy,
+        init=config.model.init,
     )
+
+
+def _own_validators(
+    config: RunConfig, data: DataSet, setting: Setting, aside: Sequence[Indices]
+) -> tuple[PartySpec, ...]:
+    """Describe the parties that hold what owners set aside, with the noise and the domain that their samples have."""
+    held = {
+        name: owner_data(config, data, index, data.train.subset(indices), None).shard
+        for index, (name, indices) in enumerate(zip(setting.owners, aside, strict=True))
+        if len(indices)
+    }
+    how = Evaluating(spec=setting.spec, loss=setting.training.loss, seed=config.seed)
+    return own_validators(held, setting.owners, how)
 
 
 def _local_training(config: RunConfig, loss: str | Task) -> LocalTraining:
@@ -285,16 +298,3 @@ def _own_test(config: RunConfig, data: DataSet, tests: Sequence[Indices] | None,
     if tests is not None:
         return data.test.subset(tests[index]) if len(tests[index]) else None
     return data.test if config.owners.has_domains else None
-
-
-def _tell_untested(owners: Mapping[str, OwnerData], tests: Sequence[Indices] | None) -> None:
-    without = [name for name, data in owners.items() if data.test is None]
-    if tests is not None and without:
-        named = f"{', '.join(without[:5])}{' and others' if len(without) > 5 else ''}"
-        logger.warning(
-            "%d of %d owners have no test samples of their own and count in no mean over owners: %s; more test samples "
-            "may help",
-            len(without),
-            len(owners),
-            named,
-        )

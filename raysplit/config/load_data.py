@@ -18,6 +18,7 @@ from raysplit.config.run import RunConfig
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
 from raysplit.data.labels import NO_LABEL
+from raysplit.data.partition.aside import set_aside
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import goes_by_label, partition, partition_test
 from raysplit.data.partition.own_tests import own_tests
@@ -48,6 +49,7 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
     for setting, value in (
         ("data.train_samples", section.train_samples),
         ("data.test_samples", section.test_samples),
+        ("data.validation", section.validation),
         ("owners.label_noise", config.owners.label_noise),
     ):
         if value:
@@ -181,21 +183,34 @@ def prepared(data: DataSet, parts: Sequence[np.ndarray]) -> DataSet:
 def whole(config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]) -> DataSet:
     """Load the data as a model gets them, also where the owners decide what these are."""
     data = within_positions(config, load(config), spec_of)
-    return data if data.prepare is None else prepared(data, divided(config, data)[0])
+    return data if data.prepare is None else prepared(data, _trained_on(config, data, divided(config, data)[0])[0])
+
+
+def _trained_on(config: RunConfig, data: DataSet, parts: list[Indices]) -> tuple[list[Indices], list[Indices]]:
+    """Return the indices of each owner's training samples, and of those that it sets aside. Raises ``ValueError``."""
+    share = config.data.validation
+    if share and data.val is not None:
+        raise ValueError(
+            f"data.validation is {share:g}, and the data {config.data.name!r} have validation samples of their own; "
+            f"leave it out, and set their number by the options of the data"
+        )
+    return set_aside(parts, share, config.seed)
 
 
 def ready(
     config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]
-) -> tuple[DataSet, list[Indices], list[Indices] | None]:
+) -> tuple[DataSet, list[Indices], list[Indices], list[Indices] | None]:
     """Load and divide the data, and return them as a model gets them, with the indices of each owner's samples.
 
-    Raises ``ValueError`` for tokens that the model does not know, and for samples that are longer than it takes.
+    These are its training samples, those that it sets aside, and its test samples where they are known. Raises
+    ``ValueError`` for tokens that the model does not know, and for samples that are longer than it takes.
     """
     data = within_positions(config, load(config), spec_of)
     parts, tests = divided(config, data)
+    parts, aside = _trained_on(config, data, parts)
     data = prepared(data, parts)
     check_tokens(data, spec_of(data), parts)
-    return data, parts, tests
+    return data, parts, aside, tests
 
 
 def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
@@ -212,7 +227,9 @@ def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
         found, _, parts = streamed_owners(config)
         return data_record(found.outline, config.data.name, _by_owner(parts))
     data = load(config)
-    parts = divided(config, data)[0] if with_owners or data.prepare is not None else []
+    parts = []
+    if with_owners or data.prepare is not None:
+        parts, _ = _trained_on(config, data, divided(config, data)[0])
     return data_record(prepared(data, parts), config.data.name, _by_owner(parts) if with_owners else None)
 
 

@@ -137,7 +137,7 @@ def _algorithms() -> str:
     ]
     for name, algorithm in ALGORITHMS.items():
         parts.append(f"### `{name}`: {algorithm.title}\n")
-        parts.append(_options(algorithm) + "\n")
+        parts.append(options_table(algorithm) + "\n")
     return "\n".join(parts)
 
 
@@ -179,7 +179,8 @@ def _keys(section: str) -> list[str]:
     return [f"{section}.{key}" for key in kind.model_fields] if kind else []
 
 
-def _options(algorithm: type[Algorithm]) -> str:
+def options_table(algorithm: type[Algorithm]) -> str:
+    """Return the table of a method's own options, below what its class says of them."""
     kind = algorithm.options_type
     meaning = descriptions(kind)
     rows = [_row(key, field, meaning.get(key, "")) for key, field in kind.model_fields.items()]

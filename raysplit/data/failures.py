@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 _OURS = Path(__file__).parents[1]
 
 
@@ -75,6 +73,8 @@ def naming(source: str) -> Iterator[None]:
 
 def refuse_too_large(what: str, num_values: float, num_bytes: int = 4) -> None:
     """Raise ``ValueError`` for arrays that the memory which is free does not hold."""
+    import psutil  # not for the start of every command
+
     wanted, free = num_values * num_bytes, psutil.virtual_memory().available
     if wanted > free:
         raise ValueError(

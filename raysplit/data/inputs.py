@@ -43,7 +43,8 @@ class Input:
         ValueError: for another dtype, sizes below 1, a pad that the dtype cannot hold, or an unknown role.
 
     Example:
-        >>> Input(dtype=torch.int64, shape=(None,), ragged=True, pad=0)  # tokens, padded with token 0
+        >>> Input(dtype=torch.int64, shape=(None,), ragged=True, pad=0).role  # tokens, padded with token 0
+        'private'
     """
 
     dtype: torch.dtype

@@ -178,9 +178,9 @@ class DataSet:
             match the samples or one another.
 
     Example:
-        >>> train = Samples(x=torch.rand(80, 4), y=torch.arange(80) % 3)
-        >>> test = Samples(x=torch.rand(20, 4), y=torch.arange(20) % 3)
-        >>> DataSet(train=train, test=test, num_classes=3, transform=ToUnit(), eval_transform=ToUnit()).input_shape
+        >>> from raysplit.data.transforms import ToUnit
+        >>> side = Samples(x=torch.rand(80, 4), y=torch.arange(80) % 3)
+        >>> DataSet(train=side, test=side, num_classes=3, transform=ToUnit(), eval_transform=ToUnit()).input_shape
         (4,)
     """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,8 @@ from raysplit.data.transforms import Transform
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import derive
 from raysplit.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 NUM_EVALUATORS = 4
 """Number of evaluators that share the test set; the same for any number of places, so that sums are the same."""
@@ -68,6 +71,34 @@ def evaluating_parties(
         return _evaluators(kind, samples, transform, how, None if drawn else tests)
     seen = {name: (samples, None if tests is None else _mask(tests[name], len(samples))) for name in owners}
     return _domain_evaluators(kind, seen, owners, how)
+
+
+def own_validators(
+    held: Mapping[str, Samples], owners: Mapping[str, OwnerData], how: Evaluating
+) -> tuple[PartySpec, ...]:
+    """Describe the parties that evaluate models on samples that owners set aside, each owner's by itself.
+
+    Args:
+        held: the samples of each owner that set some aside.
+        owners: the data of each owner, whose transforms its samples have.
+        how: the model, the loss and the seed.
+    """
+    seen: dict[str, tuple[Samples, torch.Tensor | None]] = {name: (samples, None) for name, samples in held.items()}
+    return _domain_evaluators("own-validator", seen, owners, how)
+
+
+def tell_untested(owners: Mapping[str, OwnerData], tests: Sequence[Indices] | None) -> None:
+    """Warn of owners without test samples of their own, where it is known whose they are."""
+    without = [name for name, data in owners.items() if data.test is None]
+    if tests is not None and without:
+        named = f"{', '.join(without[:5])}{' and others' if len(without) > 5 else ''}"
+        logger.warning(
+            "%d of %d owners have no test samples of their own and count in no mean over owners: %s; more test samples "
+            "may help",
+            len(without),
+            len(owners),
+            named,
+        )
 
 
 def _evaluators(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -34,6 +36,32 @@ def _update_of(kind: type[torch.optim.Optimizer]) -> Callable[[torch.optim.Optim
     return update
 
 
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Return a context in which optimizers are built, read and loaded without torch's compiler.
+
+    Torch keeps these methods out of what it compiles, and loads the whole compiler to do so: seconds and a hundred MiB
+    in every process, where nothing is compiled. Where something is, the compiler is there already and nothing changes.
+    """
+    told = [] if "torch._dynamo" in sys.modules else [_inner(name) for name in _KEPT_OUT]
+    for function in told:
+        setattr(function, _DISABLED, function)
+    try:
+        yield
+    finally:
+        for function in told:
+            if getattr(function, _DISABLED, None) is function:  # another thread may have been in here as well
+                delattr(function, _DISABLED)
+
+
+_KEPT_OUT = ("add_param_group", "state_dict", "load_state_dict")
+_DISABLED = "__dynamo_disable"  # where torch looks for the function that it calls instead
+
+
+def _inner(name: str) -> Any:
+    return inspect.unwrap(getattr(torch.optim.Optimizer, name))
+
+
 _OF_THE_ROUND = ("lr", "initial_lr")  # the schedule sets them at the beginning of each round
 
 
@@ -44,6 +72,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         ValueError: the state is of an optimizer with other arguments, which torch would take over without a word, or
             of other parameters.
     """
+    with without_compiler():
+        _load(optimizer, state)
+
+
+def _load(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     groups = optimizer.state_dict()["param_groups"]
     for own, kept in zip(groups, state["param_groups"], strict=True):
         for name in [name for name in own if name in kept and name not in _OF_THE_ROUND]:

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, described, example_batch, kept_back, map_values
+from raysplit.models.backward import backward
 from raysplit.models.crossing.raw_inputs import sent_inputs
 from raysplit.models.cutting.split import trace
 from raysplit.models.cutting.tracing import arguments
 from raysplit.models.exporting.blocks import BLOCK_SOURCES
 from raysplit.models.limits import within_positions
-from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.models.optimizer_step import use_up_gradients, without_compiler
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 from raysplit.seeding import torch_generator
 
@@ -74,7 +75,8 @@ def measure_profile(
     parts = traced.cut(range(1, len(units)))
     sent = sent_inputs(traced, taken, torch.float32)
     sends = [bool(sent[position]) for position in traced.unit_ends[1:]]
-    optimizers = [_optimizer(part) for part in parts]
+    with without_compiler():
+        optimizers = [_optimizer(part) for part in parts]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -146,7 +148,7 @@ def _train_batch(
 def _backward(leaving: Tensors, gradients: Tensors) -> None:
     tracked = [(z, g) for z, g in zip(leaving, gradients, strict=True) if z.requires_grad]
     if tracked:  # a unit without weights on the raw input has no backward pass
-        torch.autograd.backward([z for z, _ in tracked], [g for _, g in tracked])
+        backward([z for z, _ in tracked], [g for _, g in tracked])
 
 
 def _optimizer(part: nn.Module) -> torch.optim.Optimizer | None:

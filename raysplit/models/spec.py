@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -63,6 +63,8 @@ class ModelSpec:
     Example:
         >>> spec = ModelSpec(name="mlp", input_shape=(1, 8, 8), num_classes=10, seed=0)
         >>> bottom, top = spec.parts([1])
+        >>> top(bottom(torch.zeros(2, 1, 8, 8))).shape
+        torch.Size([2, 10])
     """
 
     name: str
@@ -87,8 +89,15 @@ class ModelSpec:
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
         for kept in ("options", "sizes"):
-            pairs = sorted(dict(getattr(self, kept)).items())
-            object.__setattr__(self, kept, tuple((key, _hashable(value)) for key, value in pairs))
+            object.__setattr__(self, kept, _hashable(sorted(dict(getattr(self, kept)).items())))
+
+    def __hash__(self) -> int:
+        if "_hash" not in self.__dict__:  # computed once: specifications are the keys of many caches
+            self.__dict__["_hash"] = hash(tuple([getattr(self, each.name) for each in fields(self)]))
+        return self.__dict__["_hash"]  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # another in each process
 
     def example(
         self, rows: int = 1, *, lengths: Sequence[int] | None = None, generator: torch.Generator | None = None
@@ -112,8 +121,7 @@ class ModelSpec:
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
         """Build the ``len(cuts) + 1`` parts of a new model, which share no memory with other calls.
 
-        Without cuts the only part is the whole model, which need not be traceable. Raises ``ValueError`` for cuts that
-        do not exist or are not allowed, see `TracedModel.cut`.
+        Without cuts the only part is the whole model, traceable or not. Raises ValueError as `TracedModel.cut` does.
         """
         return _traced(self).copy().cut(cuts) if cuts or _whole_by_graph(self) else [self._whole()]
 
@@ -172,10 +180,7 @@ class ModelSpec:
         return _traced(self)
 
     def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
-        """Name the values that a cut would send although they hold private inputs that no weight has changed.
-
-        Empty where the inputs stay with their owner. Raises ``ValueError`` for cuts that are not allowed.
-        """
+        """Name what a cut would send of private inputs that no weight has changed. Raises as `parts` does."""
         return _sent_inputs(self)[_traced(self).resolve(cut)]
 
     def first_private_cut(self) -> int | None:
@@ -222,7 +227,8 @@ def _sent_inputs(spec: ModelSpec) -> list[tuple[str, ...]]:
 @lru_cache(maxsize=64)
 def _check(spec: ModelSpec, front_end: str | None) -> None:
     traced = _traced(spec) if front_end is None else _traced_by(spec, front_end)
-    check_traced(_prototype(spec), traced, _example(spec), _longer(spec))
+    example = spec.example(generator=torch_generator(spec.seed, "model", "example"))
+    check_traced(_prototype(spec), traced, example, _longer(spec))
 
 
 @lru_cache(maxsize=64)
@@ -257,10 +263,6 @@ def _whole_by_graph(spec: ModelSpec) -> bool:
     return True
 
 
-def _example(spec: ModelSpec) -> Values:
-    return spec.example(generator=torch_generator(spec.seed, "model", "example"))
-
-
 def _longer(spec: ModelSpec) -> Values | None:
     drawn = torch_generator(spec.seed, "model", "longer example")
     return longer_example(spec.example_inputs(), DTYPES[spec.dtype], drawn)
@@ -269,8 +271,7 @@ def _longer(spec: ModelSpec) -> Values | None:
 @lru_cache(maxsize=64)
 def _example_inputs(spec: ModelSpec) -> Inputs:
     inputs = dict(spec.inputs)
-    is_ragged = any(entry.ragged for entry in inputs.values())
-    return tuple((within_positions(inputs, spec.build()) if is_ragged else inputs).items())
+    return tuple((within_positions(inputs, spec.build()) if any(e.ragged for e in inputs.values()) else inputs).items())
 
 
 def _traced(spec: ModelSpec) -> TracedModel:
@@ -289,7 +290,7 @@ def _traced_by(spec: ModelSpec, front_end: str) -> TracedModel:
     inputs = dict(spec.inputs)
     return traced_model(
         _prototype(spec),
-        _example(spec),
+        spec.example(generator=torch_generator(spec.seed, "model", "example")),
         kept_back=kept_back(inputs),
         side=[name for name, entry in inputs.items() if entry.role == "side"],
         longer=_longer(spec),

@@ -10,13 +10,13 @@ from itertools import pairwise
 from torch import fx, nn
 
 from raysplit.models.crossing.places import near_names
+from raysplit.models.crossing.tied import borrow
 from raysplit.models.cutting.cut_names import PositionNames
 from raysplit.models.cutting.cut_tensors import Crossings
 from raysplit.models.cutting.dropout import SeededDropout
 from raysplit.models.cutting.merging import other_names
 from raysplit.models.cutting.part_graph import CutGraph
 from raysplit.models.exporting.both_modes import objection_of_both, same_position
-from raysplit.models.tied import borrow
 
 ALL_PLACES = "raysplit cuts lists all places"
 

@@ -89,6 +89,8 @@ def build_model(
 
     Example:
         >>> model = build_model("mlp", input_shape=(1, 8, 8), num_classes=10, hidden=(64, 32))
+        >>> model(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
     inputs, input_shape = described(data_inputs or {}, input_shape)
     source, _, rest = name.partition(":")

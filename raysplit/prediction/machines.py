@@ -33,6 +33,7 @@ def emulation(
     processor_of: Mapping[str, str] | None = None,
     rules: LinkRules = PLAIN,
     codec_costs: CodecCosts | None = None,
+    device_of: Mapping[str, str] | None = None,
 ) -> Emulation:
     """Build the emulation of parties on the machines of a topology.
 
@@ -44,11 +45,12 @@ def emulation(
         processor_of: the processor of each party, where several share one; None gives each party its own.
         rules: codecs of the run.
         codec_costs: their seconds; None takes those of ``topology.codecs``.
+        device_of: the device of every owner and node, where ``parties`` are not all of them.
 
     Raises:
         ValueError: a device has no times for the work of its parties.
     """
-    device_of = party_devices(topology, parties)
+    device_of = party_devices(topology, parties) if device_of is None else device_of
     known: dict[tuple[str, tuple[Any, ...], int], Costs] = {}  # there are many owners and few kinds of parts
 
     def costs_of(device: str, recipe: Any) -> Costs:

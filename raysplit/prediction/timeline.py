@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceUse:
     """Use of a device between the first and the last event of the run.
 
@@ -98,19 +100,23 @@ class Timeline:
     def uses(self) -> list[DeviceUse]:
         """Compute the use of every device."""
         work, span_s = self.work, self.span_s
+        order = np.lexsort((work.columns["start_s"], work.columns["device"]))  # stable: equal starts as they were
+        starts, ends = work.columns["start_s"][order], work.columns["end_s"][order]
+        devices, firsts = np.unique(work.columns["device"][order], return_index=True)
+        bounds = dict(zip(devices.tolist(), pairwise([*firsts.tolist(), len(order)]), strict=True))
         uses = []
-        for device in self.device_names():
-            mine = work.columns["device"] == self._number(device)
-            starts, ends = _sorted(work.columns["start_s"][mine], work.columns["end_s"][mine])
-            busy_s = float((ends - starts).sum())
-            gaps = starts[1:] - np.maximum.accumulate(ends)[:-1]
+        for device in self._in_order(devices):
+            first, end = bounds[self._number(device)]
+            begun, ended = starts[first:end], ends[first:end]
+            busy_s = float((ended - begun).sum())
+            gaps = begun[1:] - np.maximum.accumulate(ended)[:-1]
             uses.append(
                 DeviceUse(
                     device=device,
                     busy_s=busy_s,
                     idle_s=max(0.0, span_s - busy_s),
                     longest_idle_s=max(0.0, float(gaps.max(initial=0.0))),
-                    num_tasks=int(mine.sum()),
+                    num_tasks=end - first,
                 )
             )
         return uses
@@ -122,7 +128,7 @@ class Timeline:
             work.columns["party"], work.columns["end_s"] - work.columns["start_s"], minlength=len(self.names)
         )
         parties = self._in_order(np.unique(work.columns["party"]))
-        return {party: float(seconds[self.names.index(party)]) for party in parties}
+        return {party: float(seconds[self._number(party)]) for party in parties}
 
     def bottleneck(self) -> DeviceUse | None:
         """Return the device with the longest time at work; None without work."""
@@ -131,10 +137,14 @@ class Timeline:
     def _in_order(self, numbers: Numbers) -> list[str]:
         # node-10 comes after node-9, and owners come last
         owners = {self.names[number] for number in np.unique(self.columns["owner"])}
-        return sorted((self.names[number] for number in numbers), key=lambda name: (name in owners, *_natural(name)))
+        return sorted((self.names[number] for number in numbers), key=lambda name: (name in owners, *by_number(name)))
 
     def _number(self, name: str) -> int:
-        return self.names.index(name) if name in self.names else -1
+        return self._numbers.get(name, -1)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -151,7 +161,7 @@ class Timeline:
         )
 
     def write_parquet(self, path: Path | str) -> None:
-        pq.write_table(self.table(), str(path))
+        pq.write_table(self.table(), str(path), write_page_checksum=True)
 
     def write_trace(self, path: Path | str) -> None:
         """Write trace-event JSON for Perfetto (ui.perfetto.dev) and chrome://tracing, with one track per device."""
@@ -189,19 +199,15 @@ def timeline_of(log: EventLog) -> Timeline:
 
 def read_timeline(path: Path | str) -> Timeline:
     """Read a file that `Timeline.write_parquet` wrote."""
-    table = pq.read_table(str(path))
+    table = pq.read_table(str(path), page_checksum_verification=True)
     log = EventLog()
     for row in table.to_pylist():
         log.add(tuple(row[column] for column in COLUMNS))
     return timeline_of(log)
 
 
-def _sorted(starts: Floats, ends: Floats) -> tuple[Floats, Floats]:
-    order = np.argsort(starts, kind="stable")
-    return starts[order], ends[order]
-
-
-def _natural(name: str) -> tuple[str, int, str]:
+def by_number(name: str) -> tuple[str, int, str]:
+    """Return a key that sorts names by their number: node-10 after node-9."""
     stem, _, number = name.rpartition("-")
     return stem, int(number) if number.isdigit() else -1, name
 

@@ -28,7 +28,10 @@ class Callback:
         >>> class Best(raysplit.Callback):
         ...     def evaluated(self, row):
         ...         print(f"round {row['round']}: {row['test_accuracy']:.1%}")
-        >>> raysplit.train(data="digits", callbacks=[Best()])
+        >>> training = {"rounds": 2, "max_steps": 2}
+        >>> result = raysplit.train(model="mlp", training=training, cluster="local", callbacks=[Best()])
+        round 1: ...%
+        round 2: ...%
     """
 
     def stage_began(self, stage: Stage) -> None:

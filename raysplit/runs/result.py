@@ -40,8 +40,9 @@ class Result:
         specs: the description of each model by label, or a function that returns these descriptions.
 
     Example:
-        >>> result = raysplit.train(data="digits", cluster="local")
-        >>> result.accuracy, result.metrics.column("train_loss"), result.model()
+        >>> result = raysplit.load("runs/mine")
+        >>> result.labels, result.metrics.num_rows, type(result.model()).__name__
+        (('global',), 1, 'Sequential')
     """
 
     rows: tuple[Row, ...] = field(repr=False)
@@ -94,8 +95,9 @@ class Result:
                 cannot be built in this process.
 
         Example:
-            >>> model = result.model()
-            >>> logits = model(x)  # [B, num_classes], for inputs after the evaluation transform
+            >>> model = raysplit.load("runs/mine").model()
+            >>> model(torch.zeros(5, 1, 8, 8)).shape  # [B, num_classes], for inputs after the evaluation transform
+            torch.Size([5, 10])
         """
         if label is None and len(self.states) == 1:
             (label,) = self.states

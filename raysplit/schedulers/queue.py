@@ -63,7 +63,7 @@ def fair(task: WaitingTask, served: Mapping[str, int]) -> tuple[float, ...]:
     return task.kind != "update", served.get(task.owner, 0), task.ready_s
 
 
-_POLICIES = {
+POLICIES = {
     "fifo": QueuePolicy(fifo),
     "backward_first": QueuePolicy(backward_first),
     "fair": QueuePolicy(fair, by_owner=True),
@@ -72,4 +72,4 @@ _POLICIES = {
 
 def queue_policy(name: str) -> QueuePolicy:
     """Return the policy of this name. Raises ValueError for an unknown one."""
-    return _POLICIES[one_of("queue policy", name, _POLICIES)]
+    return POLICIES[one_of("queue policy", name, POLICIES)]

@@ -28,6 +28,8 @@ from raysplit.training.cluster import ray_options
 
 logger = logging.getLogger(__name__)
 
+SEED = "seed"
+
 Train = Callable[[RunConfig, Path], object]
 """Function that trains a configuration into a folder; it must be picklable by name."""
 
@@ -81,9 +83,26 @@ def parse_axis(text: str) -> Axis:
     return Axis(key=key.strip(), values=tuple(parsed))
 
 
-def cells(tree: Mapping[str, Any], axes: Sequence[Axis]) -> list[Cell]:
-    """Build and check all combinations, with the last axis fastest. Raises `ConfigError` for the first wrong one."""
+def with_seeds(axes: Sequence[Axis], num_seeds: int | None) -> list[Axis]:
+    """Return the axes with one of the seeds from 0 on. Raises `ConfigError` where there is one of seeds already."""
+    if num_seeds is None:
+        return list(axes)
+    if any(axis.key == SEED for axis in axes):
+        raise ConfigError("the seeds are given twice, by --seeds and by --over seed=...; give one of them")
+    return [*axes, Axis(key=SEED, values=tuple(range(num_seeds)))]
+
+
+def cells(tree: Mapping[str, Any], axes: Sequence[Axis], follow: Sequence[str] = ()) -> list[Cell]:
+    """Build and check all combinations, with the last axis fastest. Raises `ConfigError` for the first wrong one.
+
+    Args:
+        tree: the settings that all runs share.
+        axes: the swept settings.
+        follow: further settings that take the value of the seed, such as ``data.seed``.
+    """
     keys = [axis.key for axis in axes]
+    if twice := [key for key in follow if key in keys]:
+        raise ConfigError(f"{twice[0]} follows the seed and is swept as well; do one of them")
     if len(set(keys)) < len(keys):
         raise ConfigError(f"a key can be swept only once, got {', '.join(keys)}; put all its values into one --over")
     found = []
@@ -91,7 +110,9 @@ def cells(tree: Mapping[str, Any], axes: Sequence[Axis]) -> list[Cell]:
         values = dict(zip(keys, combination, strict=True))
         changed = copy.deepcopy(dict(tree))
         for key, value in values.items():
-            _put(changed, key, value)
+            put_setting(changed, key, value)
+        for key in follow:
+            put_setting(changed, key, changed.get(SEED, 0))
         try:
             found.append(Cell(values=values, config=check_config(changed)))
         except ConfigError as error:
@@ -200,7 +221,8 @@ def _in_one_process(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"cluster": config.cluster.model_copy(update={"kind": "local"})})
 
 
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+def put_setting(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value at a key such as ``training.optimizer.lr``; what was no section there becomes one."""
     *sections, leaf = key.split(".")
     for section in sections:
         inner = tree.get(section)

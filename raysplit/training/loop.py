@@ -19,6 +19,7 @@ from raysplit.cluster.links.traffic import IdleCodecs, difference, merge_traffic
 from raysplit.data.transforms import normalisation
 from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
+from raysplit.guards.account.ledger import let_go
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.runs.callback import Callback, Callbacks
@@ -31,7 +32,7 @@ from raysplit.seeding import generator
 from raysplit.training.controls import Controls
 from raysplit.training.divergence import measure_divergence, measure_round
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
-from raysplit.training.metrics import is_best, owner_table, stop_reason, task_summary, wanted_targets
+from raysplit.training.metrics import is_best, owner_table, stop_reason, task_summary, validated, wanted_targets
 from raysplit.training.model_checks import checked_parties
 from raysplit.training.preflight import deployed_parties, expected_needs, refuse_too_little
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints
@@ -74,7 +75,7 @@ async def run(
     try:
         try:
             experiment.require_codecs()
-            algorithm = experiment.begin()
+            algorithm = experiment.begin(folder.path if folder else None)
             parties = deployed_parties(algorithm) if checked else checked_parties(algorithm, experiment.setting.spec)
             log_placed_cuts(algorithm)
             if experiment.reliability.preflight and resources and experiment.elastic is None:
@@ -93,6 +94,7 @@ async def run(
             result = await loop.run(start)
         finally:
             await closed(cluster)
+            let_go(experiment.ledgers_in(folder.path if folder else None))
     except BaseException as error:
         notify.run_failed(error)
         raise
@@ -236,7 +238,7 @@ class _Loop:
         models = algorithm.models()
         new_states = {label: self._whole(label, await merged(states)) for label, states in models.items()}
         self._tested, self._states = await evaluated(algorithm, models, owners, at_cuts), new_states
-        row = self._controls.row(self._tested)
+        row = self._controls.row(self._tested) | await validated(algorithm, models, at_cuts)
         if at_cuts is not None:
             row |= self._controls.uncoded(await evaluated(algorithm, models, owners))
         return row
@@ -272,12 +274,9 @@ class _Loop:
             self._write_models(self._folder)
         summary: Row = {"stopped": stopped, "rounds": len(self._ledger.rows), "algorithm": self._experiment.method}
         evaluation = self._experiment.evaluation
-        summary |= (
-            to_targets(self._ledger.rows, wanted_targets(evaluation), evaluation.metric)
-            | self._algorithm.summary()
-            | task_summary(self._experiment.setting.task)
-            | {"last": self._ledger.rows[-1]}
-        )
+        summary |= to_targets(self._ledger.rows, wanted_targets(evaluation), evaluation.metric)
+        summary |= self._algorithm.summary() | task_summary(self._experiment.setting.task)
+        summary["last"] = self._ledger.rows[-1]
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _tables(self) -> Mapping[str, pa.Table]:

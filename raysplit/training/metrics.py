@@ -1,4 +1,4 @@
-"""Test metrics of a round, and the rules for the best round and for early stopping."""
+"""Metrics of a round on samples for testing and for choosing, the best round, and when a run stops early."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from raysplit.actors.evaluation import Evaluation
+from raysplit.actors.parts.at_cuts import AtCuts
+from raysplit.actors.verbs import DomainEvaluatorHandle, Weights
+from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Setting
+from raysplit.cluster.contract import Promise, gather
 from raysplit.experiment.rules import EvaluationRules
 from raysplit.runs.folder import table_of
 from raysplit.runs.metric import ACCURACY, LOSS, Metric, primary
@@ -152,3 +156,36 @@ def stop_reason(rows: Sequence[Row], rules: EvaluationRules) -> str | None:
     if patience is not None and len(evaluated) > patience and max(evaluated[-patience:]) <= max(evaluated[:-patience]):
         return f"no better {metric.name} in {patience} evaluations"
     return None
+
+
+async def validated(
+    algorithm: Algorithm, models: Mapping[str, Sequence[Promise[Weights]]], at_cuts: AtCuts | None
+) -> Row:
+    """Return the columns ``val_loss``, ``val_accuracy`` and so on; empty where owners set nothing aside.
+
+    Every model is evaluated on the samples of its own owners, and the figures are the means over the owners, alike for
+    models of all owners and of single ones.
+
+    Args:
+        algorithm: the algorithm, attached to its parties.
+        models: the promised states of each model by label, as `Algorithm.models` returns them.
+        at_cuts: codecs at the cuts of the models; None evaluates them without.
+    """
+    setting = algorithm.setting
+    held = {party.name: [domain.owner for domain in party.arguments["domains"]] for party in setting.own_validators}
+    if not held:
+        return {}
+    asked: list[Promise[Evaluation]] = []
+    for label, states in models.items():
+        served = set(algorithm.owners_of(label))
+        for name, owners in held.items():
+            own = [owner for owner in owners if owner in served]
+            handle: DomainEvaluatorHandle = algorithm.handles[name]
+            if own:
+                asked.append(handle.evaluate(*states, spec=algorithm.spec_of(label), at_cuts=at_cuts, owners=own))
+    by_owner: dict[str, list[Evaluation]] = {name: [] for name in setting.owners}
+    for found in await gather(*asked):
+        for owner, evaluation in found.by_domain.items():
+            by_owner[owner].append(evaluation)
+    row = tested([evaluation for own in by_owner.values() for evaluation in own], setting.task)
+    return {f"val_{name.removeprefix('test_')}": row[name] for name in row if name.startswith("test_")}

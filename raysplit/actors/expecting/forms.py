@@ -26,7 +26,7 @@ from raysplit.models.frozen import trained_state
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import derive, keyed_draws
 
-_NEVER_NEGATIVE = ("cross_entropy", "mse")
+_NEVER_NEGATIVE = [(name, LOSSES[name]) for name in ("cross_entropy", "mse")]
 _ROWS = (2, 3)
 
 
@@ -122,65 +122,52 @@ def part_weights(*recipes: PartRecipe) -> Expected:
     return model_weights(recipes[0].spec, trained_names(*recipes))
 
 
-def of_owner(content: str, stages: Sequence[Stage], recipes: Sequence[PartRecipe], loss: Loss) -> Expected:
-    """Return what an owner expects: gradients like the outputs of its first part, smashed data as its last part takes.
+def of_owner(content: str, recipes: Sequence[PartRecipe], loss: Loss) -> Expected:
+    """Return what an owner expects beside gradients: smashed data as its last part takes, weights, losses.
 
     Args:
         content: what the value is.
-        stages: the parts that the owner holds.
-        recipes: their recipes.
+        recipes: the parts that the owner holds.
         loss: the mean loss of a batch.
     """
-    if "gradients" in content:
-        if not _returns(recipes[0]):
-            return Expected(tensors=(), loss=_sign(loss))
-        outputs = stages[0].part.outputs
-        like: Sequence[Form | Tensor] = outputs or _behind(recipes[0])
-        return Expected(tensors=like, rows=None if outputs else _batch_rows(), loss=_sign(loss))
     if content == "smashed" and recipes[-1].index > 0:
-        return Expected(tensors=crossing(recipes[-1]), rows=_batch_rows())
+        return Expected(tensors=crossing(recipes[-1]), rows=batch_rows())
     if content == "weights?" or content == "weights":
         return part_weights(*recipes)
-    return Expected(loss=_sign(loss))
+    return Expected(loss=sign_of(loss))
 
 
-def _returns(recipe: PartRecipe) -> bool:
+def returns(recipe: PartRecipe) -> bool:
     """Whether gradients of a part's outputs are sent: something in it or in front of it is trained."""
     return is_trained_before(recipe.spec, recipe.cuts, recipe.index + 1)
 
 
-def _sign(loss: Loss) -> str:
+def sign_of(loss: Loss) -> str:
     """Return the name of a loss that is never negative; empty for any other."""
-    return next((name for name in _NEVER_NEGATIVE if LOSSES[name] is loss), "")
+    return next((name for name, known in _NEVER_NEGATIVE if known is loss), "")
 
 
-def _behind(recipe: PartRecipe) -> tuple[Form, ...]:
+def behind(recipe: PartRecipe) -> tuple[Form, ...]:
     """Return the forms of the tensors that a part sends to the part behind it."""
     return crossing(replace(recipe, index=recipe.index + 1))
 
 
-def _batch_rows() -> int | None:
+def batch_rows() -> int | None:
+    """Return the number of samples of the batch in flight; None outside of a step."""
     samples = current_samples.get()
     return None if samples is None else len(samples)
 
 
-def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: Loss, given: Mapping[str, Any]) -> Expected:
-    """Return what a compute node expects: smashed data as its part takes, gradients like its outputs.
+def of_node(content: str, recipe: PartRecipe, stage: Stage | None) -> Expected:
+    """Return what a compute node expects beside smashed data and labels: gradients like its outputs, weights.
 
     Args:
         content: what the value is.
         recipe: the part of the owner whose call it is.
         stage: the part of that owner, if it is built.
-        loss: the mean loss of a batch.
-        given: the arguments of the call.
     """
-    if content == "smashed":
-        return Expected(tensors=crossing(recipe), rows=rows_of_labels(given.get("y")), most_rows=recipe.most_rows)
-    if content == "labels":
-        forms = crossing(recipe)
-        return Expected(rows=num_rows(given.get("z"), forms), num_classes=classes_of(recipe, loss))
     if content.startswith("gradients") and stage is not None and stage.part.outputs:
-        return Expected(tensors=stage.part.outputs if _returns(recipe) else ())
+        return Expected(tensors=stage.part.outputs if returns(recipe) else ())
     if content == "weights":
         return part_weights(recipe)
     return Expected(infinite=infinite_in(recipe.spec) if content == "state" else ())
@@ -188,16 +175,20 @@ def of_node(content: str, recipe: PartRecipe, stage: Stage | None, loss: Loss, g
 
 def classes_of(recipe: PartRecipe, loss: Loss) -> Mapping[str, int]:
     """Return the number of classes of the labels by task, where the loss takes class labels."""
-    spec = recipe.spec
-    if loss is not cross_entropy:
-        return {}
+    return _classes(recipe.spec) if loss is cross_entropy else {}
+
+
+@lru_cache(maxsize=64)
+def _classes(spec: ModelSpec) -> Mapping[str, int]:
     if isinstance(spec, ClassifierSpec):
         return {task: len(names) for task, names in spec.classes.items()}
     return {"": spec.num_classes}
 
 
-def num_rows(z: Any, forms: Iterable[Form]) -> int | None:
+def num_rows(z: Any, forms: Sequence[Form]) -> int | None:
     """Return the number of rows of smashed data; None where it does not show."""
+    if isinstance(z, Tensor) and z.ndim and forms and forms[0].shape[:1] == (-1,):
+        return z.shape[0]
     for tensor, form in zip(as_tuple(z), forms, strict=False):
         for size, of in zip(getattr(tensor, "shape", ()), form.shape, strict=False):
             if of < 0:
@@ -207,5 +198,5 @@ def num_rows(z: Any, forms: Iterable[Form]) -> int | None:
 
 def rows_of_labels(y: Any) -> int | None:
     """Return the number of labels; None for what is no labels."""
-    first = next(iter(y.values()), None) if isinstance(y, Mapping) else y
-    return len(first) if isinstance(first, Tensor) and first.ndim else None
+    first = next(iter(y.values()), None) if not isinstance(y, Tensor) and isinstance(y, Mapping) else y
+    return first.shape[0] if isinstance(first, Tensor) and first.ndim else None

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from raysplit.actors.expecting.forms import of_node, of_owner, whole_model
+from raysplit.actors.expecting.forms import (
+    batch_rows,
+    behind,
+    classes_of,
+    crossing,
+    num_rows,
+    of_node,
+    of_owner,
+    returns,
+    rows_of_labels,
+    sign_of,
+    whole_model,
+)
 from raysplit.actors.parts.gradient_record import ReceivedGradient, ReceivedGradients
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.stage import PartRecipe, Stage
-from raysplit.cluster.arriving.forms import Expected
+from raysplit.cluster.arriving.forms import Expected, Form
 
 SHARED = "all owners"
 """The key of a part that all owners share."""
+
+
+class _OfGradients(NamedTuple):
+    """Whether gradients of a part's outputs are sent, and the loss that is never negative: looked up once."""
+
+    recipe: PartRecipe
+    are_sent: bool
+    loss: str
 
 
 class ExpectsAtOwner(ABC):
@@ -23,6 +43,7 @@ class ExpectsAtOwner(ABC):
     _loss: Loss
     _received: ReceivedGradients
     _told_by: set[str]
+    _known: _OfGradients | None = None
 
     @property
     @abstractmethod
@@ -33,13 +54,30 @@ class ExpectsAtOwner(ABC):
         """Return what is expected of a value that another party sends."""
         if content == "weights" and "states" in given:  # a whole model to evaluate
             return whole_model(self._recipes[0].spec, len(given["states"]))
-        stages = self._stages if "gradients" in content else ()  # no parts are built or unpacked for the other checks
-        expected = of_owner(content, stages, self._recipes, self._loss)
-        return expected._replace(tell=self._received.note, told=self._told_by.add)
+        note, told = self._received.note, self._told_by.add
+        if "gradients" not in content:  # no parts are built or unpacked for the other checks
+            return of_owner(content, self._recipes, self._loss)._replace(told=told)
+        known = self._known
+        if known is None or known.recipe is not self._recipes[0]:
+            known = self._known = _OfGradients(self._recipes[0], returns(self._recipes[0]), sign_of(self._loss))
+        if not known.are_sent:
+            return Expected(tensors=(), loss=known.loss, told=told)
+        outputs = self._stages[0].part.outputs
+        if not outputs:
+            return Expected(tensors=behind(known.recipe), rows=batch_rows(), loss=known.loss, tell=note, told=told)
+        return Expected(tensors=outputs, loss=known.loss, tell=note, told=told)
 
     def largest_gradient(self) -> ReceivedGradient | None:
         """Return the one gradient of the round that was out of all proportion, if another party sent one."""
         return self._received.out_of_proportion()
+
+
+class _OfStep(NamedTuple):
+    """The forms of what arrives at a part, and the number of classes by task: looked up once for a recipe."""
+
+    recipe: PartRecipe
+    forms: tuple[Form, ...]
+    num_classes: Mapping[str, int]
 
 
 class ExpectsAtNode:
@@ -49,6 +87,7 @@ class ExpectsAtNode:
     _copies: str
     _stages: dict[str, Stage]
     _loss: Loss
+    _known: _OfStep | None = None
 
     def _recipe_of(self, owner: str) -> PartRecipe:
         return self._recipe
@@ -56,5 +95,12 @@ class ExpectsAtNode:
     def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
         """Return what is expected of a value that another party sends."""
         owner = getattr(given.get("step_id"), "owner", "")
-        stage = self._stages.get(SHARED if self._copies == "shared" else owner)
-        return of_node(content, self._recipe_of(owner), stage, self._loss, given)
+        recipe = self._recipe_of(owner)
+        if content != "smashed" and content != "labels":
+            return of_node(content, recipe, self._stages.get(SHARED if self._copies == "shared" else owner))
+        known = self._known
+        if known is None or known.recipe is not recipe:
+            known = self._known = _OfStep(recipe, crossing(recipe), classes_of(recipe, self._loss))
+        if content == "smashed":  # as the part takes it
+            return Expected(tensors=known.forms, rows=rows_of_labels(given.get("y")), most_rows=recipe.most_rows)
+        return Expected(rows=num_rows(given.get("z"), known.forms), num_classes=known.num_classes)

@@ -6,7 +6,7 @@ Muon takes matrices only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.models.optimizer_step import use_up_gradients, without_compiler
 from raysplit.options import checked_options
 from raysplit.registry import one_of
 
@@ -23,6 +23,16 @@ _UNFIT = {
     "sparseadam": "it takes sparse gradients only",
     "muon": "it takes matrices only, and parts have biases",
 }
+
+
+_SHARES: dict[str, tuple[tuple[str, ...], str, Callable[[float], bool]]] = {
+    "momentum": ((), "at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "dampening": ((), "between 0 and 1", lambda value: 0 <= value <= 1),
+    "alpha": (("rmsprop",), "at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "weight_decay": ((), "at least 0", lambda value: value >= 0),
+    "eps": ((), "at least 0", lambda value: value is None or value >= 0),
+}
+"""The shares of earlier steps and other numbers that have bounds: the optimizers (none are all), the rule, the test."""
 
 
 @cache
@@ -91,10 +101,18 @@ class OptimizerSpec:
             raise ValueError(f"a learning rate must be at least 0, got {self.lr}")
         checked = checked_options(_classes()[self.name], self.options, name=self.name, given=("params", "lr"))
         object.__setattr__(self, "options", checked)
+        self._require_shares()
         if any(group.weight_decay is not None for group in self.groups):
             checked_options(_classes()[self.name], {"weight_decay": 0.0}, name=self.name, given=("params", "lr"))
         if self.options or self.name != "sgd":  # torch's first optimizer takes a second
             self._try()  # wrong options fail here, not in a remote process
+
+    def _require_shares(self) -> None:
+        """Refuse numbers with which torch trains, and that grow from step to step."""
+        for key, (names, rule, fits) in _SHARES.items():
+            value = self.options.get(key)
+            if value is not None and (not names or self.name in names) and not fits(value):
+                raise ValueError(f"{key} of the optimizer {self.name} must be {rule}, got {value}")
 
     def _try(self) -> None:
         parameters = [torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in (2, (2, 2))]
@@ -130,7 +148,8 @@ class OptimizerSpec:
         if not trained:
             return None
         try:
-            return _classes()[self.name](trained, lr=self.lr, **self.options)  # type: ignore[call-arg]
+            with without_compiler():
+                return _classes()[self.name](trained, lr=self.lr, **self.options)  # type: ignore[call-arg]
         except (TypeError, LookupError, RuntimeError, AttributeError) as error:
             raise ValueError(
                 f"optimizer {self.name} does not take {dict(self.options)}: {error}; see torch.optim for its arguments"

@@ -23,7 +23,7 @@ from raysplit.actors.parts.packed import PackedPart
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.cluster.device import Device
 from raysplit.disk import SpillFile
-from raysplit.models.tied import tie
+from raysplit.models.crossing.tied import tie
 
 MAX_AT_HAND = 64
 MAX_PACKED_BYTES = 256 * 2**20
@@ -45,6 +45,7 @@ class OwnerParts:
         self._store = store
         self._stages: list[Stage] = []
         self._num_busy = 0
+        self._is_live = False  # not packed, of parts in a store
         self.key = next(_KEYS)
         if store is not None:
             weakref.finalize(self, store.forget, self.key).atexit = False
@@ -52,6 +53,8 @@ class OwnerParts:
     @property
     def stages(self) -> list[Stage]:
         """The stages, built or unpacked if necessary. Outside of `busy`, access them again after every await."""
+        if self._num_busy and self._is_live:
+            return self._stages
         if self._store is None:
             if not self._stages:
                 self._stages = [recipe.build(self._device) for recipe in self._recipes]
@@ -81,6 +84,7 @@ class OwnerParts:
 
     def unpack(self, shells: Sequence[nn.Module | None], packed: Sequence[PackedPart] | None) -> None:
         """Build or restore the parts, in modules that other owners released if there are any."""
+        self._is_live = True
         if not self._stages:
             self._stages = [
                 recipe.build(self._device) if shell is None else recipe.build_in(shell, self._device)
@@ -98,6 +102,7 @@ class OwnerParts:
 
     def pack(self) -> tuple[list[nn.Module], list[PackedPart]]:
         """Release the modules, and return them with the packed parts."""
+        self._is_live = False
         modules = [stage.part.module for stage in self._stages]
         return modules, [stage.part.pack() for stage in self._stages]
 

@@ -21,11 +21,12 @@ from raysplit.actors.parts.packed import PackedPart, fill, is_on, kept_tensors
 from raysplit.actors.steps.clip import scale_gradients, trained_parameters
 from raysplit.actors.steps.passes import Passes
 from raysplit.actors.steps.rules import StepRules
+from raysplit.models.backward import backward
+from raysplit.models.crossing.tied import add_aside, drop_aside, set_aside
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
-from raysplit.models.optimizer_step import load_optimizer, use_up_gradients
+from raysplit.models.optimizer_step import load_optimizer, use_up_gradients, without_compiler
 from raysplit.models.state_entries import names_of, parameters_of
-from raysplit.models.tied import add_aside, drop_aside, set_aside
 
 Received = Tensors | Mapping[str, Tensor]
 """The inputs of a part: tensors that crossed a cut, or the inputs of the data, which may have names."""
@@ -64,7 +65,7 @@ class TrainablePart:
         rules: StepRules | None = None,
         device: str = "cpu",
     ) -> None:
-        self.module = module.to(device)
+        self.module = module if is_on(module, device) else module.to(device)
         self.passes = Passes(rules or StepRules(), device)
         self.device = device
         self.input_gradients = input_gradients
@@ -93,7 +94,7 @@ class TrainablePart:
         pairs = [(output, d.to(self.device)) for output, d in given if output.requires_grad]
         if pairs:
             with dropout_stream(self._stream), self.passes.backward(self.module):
-                torch.autograd.backward([output for output, _ in pairs], [d for _, d in pairs])
+                backward([output for output, _ in pairs], [d for _, d in pairs])
         add_aside(self.module)
         return self._take_input_gradients()
 
@@ -257,7 +258,8 @@ class TrainablePart:
         self._load_optimizer(state["optimizer"])
 
     def _optimizer_state(self) -> dict[str, Any]:
-        return deepcopy(self._optimizer.state_dict()) if self._optimizer else {}
+        with without_compiler():
+            return deepcopy(self._optimizer.state_dict()) if self._optimizer else {}
 
     def _load_optimizer(self, state: Mapping[str, Any]) -> None:
         if self._optimizer is not None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import ClassVar
 
@@ -61,6 +62,9 @@ class FedAvg(Algorithm):
         return replace(
             party, build=OpenAggregator, arguments={**party.arguments, "cohort_rules": rules, "cohort_size": size}
         )
+
+    def kind_of(self, owner: str) -> Hashable:
+        return None  # all owners do the same
 
     def available(self, round: int) -> list[str]:
         return self._open.idle(super().available(round))

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from raysplit.actors.aggregator import Aggregator
-from raysplit.actors.records import RoundContext, StaleCall
+from raysplit.actors.records import RoundContext, StaleCall, is_ahead
 from raysplit.actors.verbs import AggregatorHandle
 from raysplit.cluster.arriving.forms import refused
+from raysplit.cluster.arriving.words import quoted, shown
 from raysplit.cluster.contract import Promise, current_caller, original
 from raysplit.schedulers.cohort import CohortRules, Gathering
 
@@ -48,9 +49,11 @@ class OpenAggregator(Aggregator):
         self._timer: asyncio.TimerHandle | None = None
         self._updates: dict[str, Mapping[str, Tensor]] = {}
         self._late: dict[str, tuple[float, Mapping[str, Tensor]]] = {}
+        self._weights: dict[str, float] = {}  # of each owner, in the latest round of which it was
 
     def begin(self, context: RoundContext) -> None:
         super().begin(context)
+        self._weights.update(zip(context.cohort, context.weights, strict=True))
         loop = asyncio.get_running_loop()
         self._gathering = Gathering(self._cohort_rules, context.cohort, self._cohort_size)
         self._began_s = loop.time()
@@ -69,16 +72,22 @@ class OpenAggregator(Aggregator):
     async def submit(self, context: RoundContext, owner: str, *states: Mapping[str, Tensor], meeting: int = 0) -> None:
         """Submit an owner's state. A late one raises no error: it is dropped or merged by the rules."""
         caller = original(current_caller.get())
-        if caller != owner and caller in context:
-            raise refused(caller, self.name, f"an update in the name of {owner}", context)
+        if not isinstance(context, RoundContext):
+            raise refused(caller, self.name, f"a call with {shown(context)} for its round", self._context)
+        if caller != owner and caller in self._weights:
+            raise refused(caller, self.name, f"an update in the name of {quoted(owner)}", context)
+        now, closed = self._context, self._closed
+        if owner not in self._weights:
+            raise StaleCall(f"{self.name} has no round with {quoted(owner)}")
+        if now is not None and is_ahead(context, now):
+            raise refused(caller, self.name, "an update of a round that has not begun", now)
         update = self._joined(owner, context, states)
         self._rules.check(owner, context.round, update, self._current)
-        now, closed = self._context, self._closed
         if now is None or closed is None or context.attempt != now.attempt or context.round > now.round:
             raise StaleCall(f"{self.name} is not in round {context.round}, attempt {context.attempt}")
         if context.round < now.round or closed.done():
             if self._cohort_rules.late == "merge":
-                self._late[owner] = context.weight(owner), {key: value.clone() for key, value in update.items()}
+                self._late[owner] = self._weights[owner], {key: value.clone() for key, value in update.items()}
             return
         self._updates[owner] = update
         self._gathering.arrive(owner)

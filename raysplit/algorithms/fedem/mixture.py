@@ -38,6 +38,8 @@ class Mixture(nn.Module):
 class MixtureSpec(ModelSpec):
     """A mixture of ``num_learners``. The first has the plain model's initial weights, so that K = 1 is FedAvg."""
 
+    __hash__ = ModelSpec.__hash__
+
     num_learners: int
 
     @classmethod

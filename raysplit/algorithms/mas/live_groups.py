@@ -151,7 +151,9 @@ class LiveGroups(Algorithm):
         await self.answers({name: self.party(name).load_state_dict({}) for name in owners})
         wanted = [[(tuple(tasks), opened) for tasks, opened in own[kind]] for kind in ("groups", "kept")]
         found = {opening: party for opening in (*wanted[0], *wanted[1]) if (party := self._found(opening))}
-        first = {*self.setting.owners, *(p.name for p in (*self.setting.evaluators, *self.setting.validators))}
+        setting = self.setting
+        held = (*setting.evaluators, *setting.validators, *setting.own_validators)
+        first = {*setting.owners, *(party.name for party in held)}
         staying = first | {party.name for added in found.values() for party in added}
         await self._remove([name for name in self.handles if name not in staying])
         present = {opening: self._group(opening, added) for opening, added in found.items()}

@@ -51,9 +51,9 @@ class MASOptions(MeasuringOptions):
     """Number of groups after the split."""
     mode: Literal["exact", "at-most"] = "exact"
     """Meaning of ``num_groups``: the ``exact`` number, or the largest (``at-most``)."""
-    partition: Literal["affinity", "random", "worst"] = "affinity"
+    partition: Literal["affinity", "random", "worst"] | tuple[tuple[str, ...], ...] = "affinity"
     """Choice of the groups: the best by ``affinity``; for comparison, ``random`` groups of the same sizes, drawn among
-    all but these, or the ``worst`` by affinity."""
+    all but these, the ``worst`` by affinity, or groups by the names of their tasks, such as ``[[s, k], [d, n, t]]``."""
     inherit: Inheritance = "all"
     """Initial weights of a group: ``all`` of its weights in the merged model, only the ``encoder``, or ``nothing``."""
     restart_schedule: bool = True
@@ -65,6 +65,13 @@ class MASOptions(MeasuringOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> MASOptions:
+        if self.named_groups and self.num_groups != len(self.named_groups):
+            if "num_groups" in self.model_fields_set:
+                raise ValueError(
+                    f"partition names {len(self.named_groups)} groups and num_groups is {self.num_groups}; leave "
+                    f"num_groups out"
+                )
+            object.__setattr__(self, "num_groups", len(self.named_groups))
         if self.merged_rounds == "auto" and self.measured_rounds is not None:
             raise ValueError(
                 f"merged_rounds: auto needs the affinities of every merged round, and measured_rounds is "
@@ -75,7 +82,13 @@ class MASOptions(MeasuringOptions):
     def idle(self) -> dict[str, str]:
         fixed = [] if self.merged_rounds == "auto" else self.changed("window", "min_correlation")
         unneeded = [] if self.new_tasks else self.changed("trial_rounds")
-        return dict.fromkeys(fixed, "merged_rounds is a number") | dict.fromkeys(unneeded, "there are no new_tasks")
+        idle = super().idle() | dict.fromkeys(fixed, "merged_rounds is a number")
+        return idle | dict.fromkeys(unneeded, "there are no new_tasks")
+
+    @property
+    def named_groups(self) -> Groups:
+        """The groups that ``partition`` names; empty where it is a rule."""
+        return () if isinstance(self.partition, str) else self.partition
 
     @property
     def split_rule(self) -> SplitRule:
@@ -110,11 +123,23 @@ class MAS(MeasuringTraining):
         super().set_up(setting)
         self.require_tasks(options.num_groups, self.phase.groups[0])
         single = (1, len(self.phase.groups[0])) if options.mode == "exact" else (1,)
-        if options.partition != "affinity" and options.num_groups in single:
+        if options.named_groups:
+            self._check_named(options.named_groups, self.phase.groups[0])
+        elif options.partition != "affinity" and options.num_groups in single:
             raise ValueError(
                 f"partition is {options.partition}, for comparison with the groups by affinity, and "
                 f"{len(self.phase.groups[0])} tasks have a single partition into {options.num_groups} groups; give "
                 f"num_groups 2 to {len(self.phase.groups[0]) - 1}, or leave partition out"
+            )
+
+    @staticmethod
+    def _check_named(groups: Groups, tasks: tuple[str, ...]) -> None:
+        """Raise ``ValueError`` unless every merged task is in one of the groups, once."""
+        named = [task for group in groups for task in group]
+        if sorted(named) != sorted(tasks) or not all(groups):
+            raise ValueError(
+                f"algorithm.partition is {[list(group) for group in groups]}, and it must name each of the merged "
+                f"tasks {', '.join(tasks)} once"
             )
 
     def first_phase(self) -> Phase:
@@ -195,6 +220,9 @@ class MAS(MeasuringTraining):
         return Phase(groups=groups, schedule_from=from_round, schedule_rounds=length, inherit=options.inherit)
 
     def _groups_of(self, decision: SplitDecision) -> Groups:
+        if self.options.named_groups:
+            order = decision.affinity.tasks
+            return tuple(tuple(sorted(group, key=order.index)) for group in self.options.named_groups)
         chosen = decision.chosen.groups
         tasks, control = decision.affinity.tasks, self.options.partition
         if control == "affinity":

@@ -15,7 +15,7 @@ import pyarrow as pa
 from raysplit.actors.data_owner import Program
 from raysplit.actors.records import RoundContext
 from raysplit.algorithms.fedavg.fedavg import train_and_submit
-from raysplit.algorithms.mas.affinity import AffinityRule
+from raysplit.algorithms.mas.affinity import AffinityRule, Measure
 from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
 from raysplit.algorithms.mas.rounds import train_and_measure
 from raysplit.algorithms.setting import Options, Setting
@@ -32,15 +32,23 @@ class MeasuringOptions(GroupOptions):
 
     affinity_every: int = 10
     """Number of batches from one measurement of affinities to the next."""
+    affinity_by: Measure = "lookahead"
+    """Measure of affinities: ``lookahead``, the published one, by the losses after a step for each task;
+    ``inner_product`` of the tasks' gradients, its first order at less than half the cost; or their ``cosine``."""
     normalise_by_lr: bool = True
     """Whether affinities are divided by the learning rate."""
     freeze_running_statistics: bool = True
     """Whether look-ahead passes leave the batch-norm statistics unchanged."""
 
+    def idle(self) -> dict[str, str]:
+        unread = [] if self.affinity_by == "lookahead" else self.changed("normalise_by_lr", "freeze_running_statistics")
+        return super().idle() | dict.fromkeys(unread, f"affinity_by is {self.affinity_by}")
+
     @property
     def rule(self) -> AffinityRule:
         return AffinityRule(
             every=self.affinity_every,
+            by=self.affinity_by,
             normalise_by_lr=self.normalise_by_lr,
             freeze_running_statistics=self.freeze_running_statistics,
         )

@@ -19,7 +19,7 @@ from raysplit.actors.parts.part import on_device
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundContext, StepId
 from raysplit.actors.verbs import PartyHandle, Weights
-from raysplit.algorithms.mas.affinity import AffinityRule, measure
+from raysplit.algorithms.mas.affinity import AffinityRule, measure, measure_gradients
 from raysplit.algorithms.mas.metered_device import MeteredDevice, processor_time
 from raysplit.algorithms.mas.phase import label_of
 from raysplit.cluster.arriving.forms import ANYTHING, Expected
@@ -78,13 +78,18 @@ class GroupLearner(DataOwner):
 
         def look_ahead() -> Affinity:
             self.model.train()
+            x, y = (on_device(values, self._recipe.device) for values in (batch.x, batch.y))
+            decay = optimizer.options.get("weight_decay", 0.0)
+            if rule.by != "lookahead":
+                cosine = rule.by == "cosine"
+                return measure_gradients(self.model, x, y, self._losses, weight_decay=decay, cosine=cosine)
             return measure(
                 self.model,
-                on_device(batch.x, self._recipe.device),
-                on_device(batch.y, self._recipe.device),
+                x,
+                y,
                 self._losses,
                 lr=optimizer.lr * lr_scale,
-                weight_decay=optimizer.options.get("weight_decay", 0.0),
+                weight_decay=decay,
                 normalise_by_lr=rule.normalise_by_lr,
                 freeze_running_statistics=rule.freeze_running_statistics,
             )

@@ -10,7 +10,7 @@ replicas in place and the aggregator averages the owners' ends: the weights are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -27,7 +27,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl.migration import refuse_to_move, whole_state
 from raysplit.algorithms.route import Route, RouteOptions
 from raysplit.algorithms.setting import AGGREGATOR, Cut, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import DIVERGENCE, LABELS, OWN_RULES_AT_NODES, RunOutline
+from raysplit.algorithms.unused import DIVERGENCE, LABELS, OWN_LABELS, OWN_RULES_AT_NODES, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.cluster.device_queue import QueueDevice
 from raysplit.models.frozen import trained_state
@@ -85,7 +85,13 @@ class MPSL(Algorithm):
     comes_and_goes = True
     clips_models = True
     keeps_both_ends = True
-    unused = {**OWN_RULES_AT_NODES, LABELS: "labels stay at their owners"}
+    sends_gradients = True
+    unused = {
+        **OWN_RULES_AT_NODES,
+        **OWN_LABELS,
+        LABELS: "labels stay at their owners",
+        "privacy.project": "smashed data go on from node to node, and each would project them",
+    }
     options_type: ClassVar[type[Options]] = MPSLOptions
 
     @classmethod
@@ -173,6 +179,9 @@ class MPSL(Algorithm):
             await gather(*[node.load_weights(aggregator.current()) for node in nodes])
         team = Team(peers=self.peers(AGGREGATOR, *self.node_names), nodes=nodes)
         return RoundReport(owners=await self.run_owners(self.program(), team, context, aggregator.current()))
+
+    def kind_of(self, owner: str) -> Hashable:
+        return self._routes[owner]
 
     def program(self) -> Program:
         """The owner's round of this method."""

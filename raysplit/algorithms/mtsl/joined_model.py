@@ -29,6 +29,8 @@ class GraftedSpec(ModelSpec):
     Build it with `graft`, which checks that the shapes fit.
     """
 
+    __hash__ = ModelSpec.__hash__
+
     own_cut: int | str
     shared: ModelSpec
     shared_cut: int | str

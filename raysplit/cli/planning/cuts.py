@@ -14,6 +14,7 @@ from rich.table import Table
 
 from raysplit.cli.options import FilePath
 from raysplit.cli.streams import Console, echo
+from raysplit.cli.waiting import Waiting
 
 if TYPE_CHECKING:  # help must not wait for torch
     from raysplit.models.crossing.places import Place
@@ -49,19 +50,20 @@ def cuts(
       raysplit cuts examples/minibatch_sfl_digits.yaml
       raysplit cuts --set model.name=resnet18_cifar --set "data={name: CIFAR10, root: data}" --all
     """
-    from raysplit.config.build import model_and_data
-    from raysplit.config.run import load_config
-    from raysplit.data.sequences.lengths import padded_length
+    with Waiting(Console(stderr=True), "loading the data, tracing the model"):
+        from raysplit.config.build import model_and_data
+        from raysplit.config.run import load_config
+        from raysplit.data.sequences.lengths import padded_length
 
-    began_s = time.perf_counter()
-    checked = load_config(config, overrides)
-    spec, data = model_and_data(checked)
-    if checked.data.by_owner is None:  # whose samples are not here
-        length = padded_length(data, length, batch_size=checked.training.batch_size, seed=checked.seed)
-    spec = spec.with_front_end()
-    spec.check_cuttable()
-    places = spec.places(length)
-    front_end, traced_s = spec.traced().front_end, time.perf_counter() - began_s
+        began_s = time.perf_counter()
+        checked = load_config(config, overrides)
+        spec, data = model_and_data(checked)
+        if checked.data.by_owner is None:  # whose samples are not here
+            length = padded_length(data, length, batch_size=checked.training.batch_size, seed=checked.seed)
+        spec = spec.with_front_end()
+        spec.check_cuttable()
+        places = spec.places(length)
+        front_end, traced_s = spec.traced().front_end, time.perf_counter() - began_s
     if as_json:
         about = {"model": spec.name, "front_end": front_end, "seconds": round(traced_s, 2), "length": length}
         echo(json.dumps({**about, "places": [asdict(place) for place in places]}))

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from raysplit.cli.options import FilePath, NewFile
+from raysplit.cli.planning.plan_tables import comparison, front_table, print_plan
 from raysplit.cli.planning.quantities import parse_nodes, parse_units
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_figure, print_table
+from raysplit.cli.waiting import Waiting
 from raysplit.paths import expanded
-from raysplit.registry import number_of
 
 if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
-    from raysplit.schedulers.cuts.baselines import Alternative
     from raysplit.schedulers.cuts.plan import Plan
     from raysplit.schedulers.cuts.solve import CutProblem
 
@@ -127,10 +126,7 @@ def plan(
       raysplit plan my.yaml --codecs auto
       raysplit plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --node 8GiB:2
     """
-    from raysplit.config.build import build_dry
-    from raysplit.config.run import load_config
-    from raysplit.prediction.plan_cuts import cut_problem, own_units_ms, owner_ms
-    from raysplit.schedulers.cuts.profiles import load_profile
+    from raysplit.schedulers.cuts.profiles import load_profile, own_units_ms
     from raysplit.schedulers.cuts.solve import CutProblem, FreeOwnerCuts, with_owner_time
 
     chosen = nodes_used or ("any" if front or objective == "price" else "all")
@@ -157,6 +153,10 @@ def plan(
                 "CONFIG already has the profile, units, owners and nodes, and the inputs that may be sent; change them "
                 "with --set"
             )
+        from raysplit.config.build import build_dry  # loads torch, which a plan of a profile does without
+        from raysplit.config.run import load_config
+        from raysplit.prediction.plan_cuts import cut_problem, owner_ms
+
         experiment = build_dry(load_config(config, overrides))
         free = replace(cut_problem(experiment), **rules)
         of_owner: Callable[[int, int], float] = partial(owner_ms, experiment, free)
@@ -201,7 +201,8 @@ def show_plan(
     from raysplit.schedulers.cuts.baselines import alternatives
     from raysplit.schedulers.cuts.solve import solve_dp, solve_ilp
 
-    best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
+    with Waiting(Console(stderr=True), "planning"):
+        best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
     if owner_ms is not None:
         best = replace(best, owner_ms=owner_ms(best.cuts[0], best.cuts[-1]))
     others = alternatives(problem, best) if baselines else ()
@@ -213,31 +214,18 @@ def show_plan(
         compared = {"baselines": [asdict(other) for other in others]} if baselines else {}
         echo(json.dumps(best.to_dict() | compared))
     else:
-        _print_plan(best)
+        print_plan(best)
         if others:
-            print_table(Console(), _comparison(best, others))
+            print_table(Console(), comparison(best, others))
         print_figure(Console(), picture)
-
-
-def _comparison(best: Plan, others: Sequence[Alternative]) -> Table:
-    table = Table(title="the plan and other ways to train these owners")
-    for column in ("way", "round min", "the plan saves", "how"):
-        table.add_column(column, justify="right" if column in ("round min", "the plan saves") else "left")
-    table.add_row("this plan", f"{best.round_ms / 60_000:.2f}", "", f"cuts {list(best.cuts)}")
-    for other in others:
-        if other.round_ms is None:
-            table.add_row(other.name, "impossible", "", other.note)
-        else:
-            saved = 1 - best.round_ms / other.round_ms
-            table.add_row(other.name, f"{other.round_ms / 60_000:.2f}", f"{saved:.1%}", other.note)
-    return table
 
 
 def show_front(problem: CutProblem, *, as_json: bool, picture: Path | None = None) -> list[Plan]:
     """Print all trade-offs of time and price, draw them where asked, and return their plans, the fastest first."""
     from raysplit.schedulers.cuts.solve import pareto_front
 
-    plans = pareto_front(problem)
+    with Waiting(Console(stderr=True), "planning"):
+        plans = pareto_front(problem)
     if picture is not None:
         from raysplit.cli.pictures.plan import draw_front
 
@@ -245,56 +233,6 @@ def show_front(problem: CutProblem, *, as_json: bool, picture: Path | None = Non
     if as_json:
         echo(json.dumps({"front": [plan.to_dict() for plan in plans]}))
         return plans
-    table = Table(title=f"{problem.profile.model} for {number_of(problem.owners, 'owner')}: time against price")
-    for column in ("ms per batch", "round min", "price per hour", "price per round"):
-        table.add_column(column, justify="right")
-    table.add_column("nodes and units")
-    for plan in plans:
-        table.add_row(
-            f"{plan.objective_ms:.2f}",
-            f"{plan.round_ms / 60_000:.2f}",
-            f"{plan.price_per_hour:.4g}",
-            f"{plan.price_per_round:.4g}",
-            ", ".join(f"{share.node} {share.first_unit}-{share.last_unit}" for share in plan.shares),
-        )
-    print_table(Console(), table)
+    print_table(Console(), front_table(problem, plans))
     print_figure(Console(), picture)
     return plans
-
-
-def _print_plan(best: Plan) -> None:
-    from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
-
-    table = Table(title=f"{best.model} for {number_of(best.owners, 'owner')}, cuts {list(best.cuts)}")
-    for column in ("node", "kind", "units"):
-        table.add_column(column)
-    for column in ("forward ms", "backward ms", "memory GiB", "of GiB", "price/h"):
-        table.add_column(column, justify="right")
-    for share in best.shares:
-        table.add_row(
-            share.node,
-            share.kind,
-            f"{share.first_unit}-{share.last_unit}",
-            f"{share.forward_ms:.2f}",
-            f"{share.backward_ms:.2f}",
-            f"{share.memory_bytes / BYTES_PER_GIB:.2f}",
-            f"{share.memory_limit_bytes / BYTES_PER_GIB:.2f}",
-            f"{share.price_per_hour:.4g}",
-        )
-    console = Console()
-    print_table(console, table)
-    sum_ms = best.l_fwd_ms + best.l_bwd_ms
-    console.print(
-        f"L_fwd {best.l_fwd_ms:.2f} + L_back {best.l_bwd_ms:.2f} = {sum_ms:.2f} ms per batch; "
-        f"busiest node {best.bottleneck_ms:.2f} ms",
-        soft_wrap=True,
-    )
-    takes = f" and takes {best.owner_ms:.2f} ms per batch" if best.owner_ms else ""
-    console.print(f"each owner holds {best.owner_bytes / BYTES_PER_GIB:.2f} GiB{takes}", soft_wrap=True)
-    console.print(
-        f"a round of {best.batches_per_owner} batches per owner takes {best.round_ms / 60_000:.2f} min and costs "
-        f"{best.price_per_round:.4g} ({best.price_per_hour:.4g} per hour)",
-        soft_wrap=True,
-    )
-    if best.unused:
-        console.print(f"unused: {', '.join(best.unused)}", soft_wrap=True)

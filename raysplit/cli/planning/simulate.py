@@ -12,13 +12,13 @@ import click
 from raysplit.cli.options import FilePath, NewFile
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table, use_table
+from raysplit.cli.waiting import Waiting
 from raysplit.registry import number_of
 
 if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
     from raysplit.prediction.closed_form import ClosedForm
-    from raysplit.prediction.simulate import Simulation
-    from raysplit.prediction.timeline import Timeline
+    from raysplit.prediction.simulate import Engine, Simulation
 
 
 @click.command(name="simulate")
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--rounds", default=1, show_default=True, type=click.IntRange(min=1), metavar="N", help="Rounds to simulate."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "compiled", "reference"]),
+    default="auto",
+    show_default=True,
+    help="Engine: the same events at different speeds.",
 )
 @click.option(
     "--timeline",
@@ -42,6 +49,7 @@ def simulate_command(
     overrides: tuple[str, ...],
     owners: int | None,
     rounds: int,
+    engine: Engine,
     timeline: Path | None,
     picture: Path | None,
     as_json: bool,
@@ -64,41 +72,45 @@ def simulate_command(
 
     changes = [*overrides, *([f"partition.num_owners={owners}"] if owners else [])]
     checked = with_plans(load_config(config, changes))
-    simulation = simulate(checked, rounds=rounds)
-    events = simulation.timeline
+    with Waiting(Console(stderr=True), "simulating", "events") as progress:
+        simulation = simulate(checked, rounds=rounds, engine=engine, progress=progress)
     if timeline is not None:
+        events = simulation.timeline
         (events.write_parquet if timeline.suffix == ".parquet" else events.write_trace)(timeline)
     if picture is not None:
         from raysplit.prediction.timeline_picture import draw_timeline
 
-        draw_timeline(events, picture, title=f"{config.stem}: a round takes {_length(simulation.round_s[0])}")
+        draw_timeline(
+            simulation.timeline, picture, title=f"{config.stem}: a round takes {_length(simulation.round_s[0])}"
+        )
     formulas = simulation.closed_form
     if as_json:
-        echo(json.dumps(_record(checked, simulation, events, formulas)))
+        echo(json.dumps(_record(checked, simulation, formulas)))
     else:
-        _print(checked, simulation, events, formulas)
+        _print(checked, simulation, formulas)
 
 
-def _record(config: RunConfig, simulation: Simulation, events: Timeline, formulas: ClosedForm | None) -> dict[str, Any]:
-    bottleneck = events.bottleneck()
+def _record(config: RunConfig, simulation: Simulation, formulas: ClosedForm | None) -> dict[str, Any]:
+    bottleneck = simulation.bottleneck()
     return {
         "round_s": list(simulation.round_s),
         "bottleneck": bottleneck.device if bottleneck else None,
         "cuts": config.algorithm.options.get("cuts"),
-        "devices": [asdict(use) | {"utilisation": use.utilisation} for use in events.uses()],
-        "num_events": len(events),
+        "devices": [asdict(use) | {"utilisation": use.utilisation} for use in simulation.uses()],
+        "num_events": simulation.num_events,
         "num_bytes": sum(link.num_bytes for link in simulation.traffic),
         "took_s": simulation.took_s,
+        "engine": simulation.engine,
         "closed_form": asdict(formulas) | {"round_s": formulas.round_s} if formulas else None,
     }
 
 
-def _print(config: RunConfig, simulation: Simulation, events: Timeline, formulas: ClosedForm | None) -> None:
+def _print(config: RunConfig, simulation: Simulation, formulas: ClosedForm | None) -> None:
     console = Console()
     lengths = ", ".join(_length(seconds) for seconds in simulation.round_s)
     title = f"{config.algorithm.name}, {number_of(config.partition.num_owners, 'owner')}: a round takes {lengths}"
-    print_table(console, use_table(events.uses(), title))
-    bottleneck = events.bottleneck()
+    print_table(console, use_table(simulation.uses(), title))
+    bottleneck = simulation.bottleneck()
     if bottleneck is not None:
         held_up = (
             f"{bottleneck.device} is the bottleneck"
@@ -112,7 +124,12 @@ def _print(config: RunConfig, simulation: Simulation, events: Timeline, formulas
             f"{_length(formulas.lower_bound_s)}; the pipeline is full from {formulas.saturation_owners:.1f} owners on",
             soft_wrap=True,
         )
-    console.print(f"{len(events)} events simulated in {simulation.took_s:.1f} s", soft_wrap=True)
+    because = f": {simulation.reason}" if simulation.reason else ""
+    console.print(
+        f"{simulation.num_events} events simulated in {simulation.took_s:.1f} s by the {simulation.engine} "
+        f"engine{because}",
+        soft_wrap=True,
+    )
 
 
 def _length(seconds: float) -> str:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +17,7 @@ from raysplit.cli.options import ROOT, NamedRun, runs_in
 from raysplit.cli.progress import tested_texts
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import natural_width, print_table
-from raysplit.paths import expanded
+from raysplit.paths import expanded, is_uri
 from raysplit.registry import one_line
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def list_runs(root: str, as_json: bool) -> None:
     from raysplit.runs.listing import listing
 
     root = expanded(root)
+    if not is_uri(root) and Path(root).exists() and not Path(root).is_dir():
+        raise ValueError(f"--root is {root!r}, which is a file; set it to the folder that holds the runs")
     found = [listing(run.name, run.location, run.folder) for run in runs_in(root)]
     if as_json:
         echo(json.dumps([entry.as_json() for entry in found], indent=2))

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import isfinite
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from raysplit.cluster.arriving.contents import CONTENTS, Content
 from raysplit.cluster.arriving.forms import ANYTHING, SENDER, Expected, NonFiniteValue, at_coordinator, refused
@@ -40,16 +44,22 @@ def promised(due: Due | None) -> Due | None:
 
 def due_answer(holds: Holds | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Due | None:
     """Return what is due as the answer to a call; None where nothing is checked."""
-    return Due(holds.answer, holds.at(args, kwargs)) if holds is not None and holds.answer else None
+    if holds is None or not holds.answer:
+        return None
+    return Due(holds.answer, args[holds.call_at] if holds.call_at < len(args) else kwargs.get("context"))
 
 
 def due_arguments(holds: Holds | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Due | None]:
     """Return what is due as each argument of a call, the keyword arguments last; empty where nothing is checked."""
     if holds is None or not holds.contents:
         return ()
-    at, given, num_args, names = holds.at(args, kwargs), holds.given(args, kwargs), len(args), tuple(kwargs)
-    contents = [holds.content(i, num_args, names) for i in range(num_args + len(names))]
-    return [Due(content, at, given) if content else None for content in contents]
+    at = args[holds.call_at] if holds.call_at < len(args) else kwargs.get("context")
+    given = dict(zip(holds.names, args, strict=False))
+    if holds.rest:
+        given[holds.rest] = args[len(holds.names) :]
+    if kwargs:
+        given.update(kwargs)
+    return [Due(content, at, given) if content else None for content in holds.of_arguments(len(args), kwargs)]
 
 
 def expected(party: Any, source: str, destination: str, due: Due) -> Expected:
@@ -64,25 +74,87 @@ def expected(party: Any, source: str, destination: str, due: Due) -> Expected:
 
 def require_form(value: Any, due: Due, source: str, destination: str, wanted: Expected) -> None:
     """Raise `BadValue` for a value of another type, shape or dtype; a coded tensor is taken at what it announces."""
-    for piece, content in _pieces(value, due, source, destination):
-        if what := content.form(piece, wanted, source):
-            raise refused(source, destination, what, due.at)
+    _require_forms(_pieces(value, due, source, destination), due, source, destination, wanted)
 
 
 def require_numbers(value: Any, due: Due, source: str, destination: str, wanted: Expected) -> None:
     """Raise `BadValue` for numbers that cannot be, and `NonFiniteValue` for those that are not finite."""
-    tell = partial(wanted.tell, source, due.at) if wanted.tell is not None else None
-    if wanted.told is not None and due.content.startswith("loss"):
-        wanted.told(source)
-    for piece, content in _pieces(value, due, source, destination):
-        if what := content.not_finite(piece, wanted, tell):
-            raise refused(source, destination, what, due.at, kind=NonFiniteValue)
-        if what := content.numbers(piece, wanted):
+    _require_numbers(_pieces(value, due, source, destination), due, source, destination, wanted)
+
+
+def require(value: Any, due: Due, source: str, destination: str, wanted: Expected) -> None:
+    """Do both for a value that no codec changes and that is not a usual one."""
+    pieces = _pieces(value, due, source, destination)
+    _require_forms(pieces, due, source, destination, wanted)
+    _require_numbers(pieces, due, source, destination, wanted)
+
+
+def is_usual(value: Any, due: Due, source: str, wanted: Expected) -> bool:
+    """Return whether a value is the usual one of a step: labels, or one tensor as expected, beside a loss or alone.
+
+    It spares what each step sends the way through all checks, which accept whatever is accepted here; they look again
+    at what is not. Much of the time goes into code that the step's computing has driven out of the caches: hence one
+    function.
+    """
+    content, told, tell = due.content, wanted.told, wanted.tell
+    if content == "labels":
+        count = wanted.num_classes.get("")
+        if type(value) is not Tensor or count is None or value.ndim != 1 or value.dtype is not torch.int32:
+            return False
+        if wanted.rows is None or value.shape[0] != wanted.rows or value.layout is not torch.strided:
+            return False
+        labels = value.tolist()
+        return bool(labels) and min(labels) >= 0 and max(labels) < count
+    if content == "loss+gradients":
+        if type(value) is not tuple or len(value) != 2:
+            return False
+        loss, value = value
+        if type(loss) is not float or not isfinite(loss) or (loss < 0 and wanted.loss):
+            return False
+    elif content != "smashed" and content != "gradients":
+        return False
+    forms = wanted.tensors
+    if forms is None or len(forms) != 1 or type(value) is not Tensor or value.layout is not torch.strided:
+        return False
+    form, shape = forms[0], value.shape
+    if value.dtype is not form.dtype or value.dtype is not torch.float32 or not shape:
+        return False
+    if shape != form.shape and (shape[0] != wanted.rows or form.shape[0] != -1 or shape[1:] != form.shape[1:]):
+        return False
+    if not shape[0] or (wanted.most_rows is not None and shape[0] > wanted.most_rows):
+        return False
+    total = (value.sum() if tell is None else torch.linalg.vector_norm(value)).item()
+    if not isfinite(total):  # a sum of finite numbers may overflow too
+        return False
+    if tell is not None:
+        tell(source, due.at, total)
+    if told is not None and content == "loss+gradients":
+        told(source)
+    return True
+
+
+_Pieces = Sequence[tuple[Any, Content]]
+"""The pieces of a value with their checks."""
+
+
+def _require_forms(pieces: _Pieces, due: Due, source: str, destination: str, wanted: Expected) -> None:
+    for piece, content in pieces:
+        if what := content.form(piece, wanted, source):
             raise refused(source, destination, what, due.at)
 
 
-def _pieces(value: Any, due: Due, source: str, destination: str) -> Sequence[tuple[Any, Content]]:
-    """Return the pieces of a value with their checks."""
+def _require_numbers(pieces: _Pieces, due: Due, source: str, destination: str, wanted: Expected) -> None:
+    tell = partial(wanted.tell, source, due.at) if wanted.tell is not None else None
+    if wanted.told is not None and due.content.startswith("loss"):
+        wanted.told(source)
+    for piece, content in pieces:
+        if content.not_finite is not None and (what := content.not_finite(piece, wanted, tell)):
+            raise refused(source, destination, what, due.at, kind=NonFiniteValue)
+        if content.numbers is not None and (what := content.numbers(piece, wanted)):
+            raise refused(source, destination, what, due.at)
+
+
+def _pieces(value: Any, due: Due, source: str, destination: str) -> _Pieces:
     found = _PIECES.get(due.content)
     if found is None:
         found = _PIECES[due.content] = tuple(CONTENTS[name] for name in due.content.rstrip("?").split("+"))

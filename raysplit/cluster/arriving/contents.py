@@ -6,7 +6,7 @@ what is wrong, worded for "server sent owner-0 ...", or None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -41,14 +41,14 @@ class Content(NamedTuple):
     Attributes:
         noun: its name in messages.
         form: check of type, shape and dtype.
-        not_finite: check for numbers that are not finite.
-        numbers: check for other numbers that cannot be.
+        not_finite: check for numbers that are not finite, if there is one.
+        numbers: check for other numbers that cannot be, if there is one.
     """
 
     noun: str
     form: Callable[[Any, Expected, str], str | None]
-    not_finite: Callable[[Any, Expected, Tell], str | None] = lambda value, wanted, tell: None
-    numbers: Callable[[Any, Expected], str | None] = lambda value, wanted: None
+    not_finite: Callable[[Any, Expected, Tell], str | None] | None = None
+    numbers: Callable[[Any, Expected], str | None] | None = None
 
 
 # -- tensors ---------------------------------------------------------------------------------------------------------
@@ -73,12 +73,12 @@ def _announced(value: Any) -> Any:
 
 def _tensors_form(noun: str, value: Any, wanted: Expected, source: str) -> str | None:
     values = value if isinstance(value, tuple) else (value,)
-    found = [_announced(v) for v in values]
-    if not found and wanted.tensors is not None and not wanted.tensors:
+    found = [v if isinstance(v, Tensor) and v.layout is torch.strided else _announced(v) for v in values]
+    forms, rows = wanted.tensors, wanted.rows
+    if not found and forms is not None and not forms:
         return None  # nothing in front is trained
     if not found or any(each is None for each in found):
         return f"{shown(value if len(values) != 1 else values[0])} for {noun}"
-    forms, rows = wanted.tensors, wanted.rows
     if forms is None:
         return None
     if len(found) != len(forms):
@@ -98,6 +98,8 @@ def _tensors_form(noun: str, value: Any, wanted: Expected, source: str) -> str |
 
 def _rows_of(shape: Sequence[int], wanted: Sequence[int], rows: int | None) -> int | None:
     """Return the rows of a tensor, 0 where its shape does not depend on them; None for another shape."""
+    if shape and wanted and wanted[0] == -1 and shape[1:] == wanted[1:]:  # the usual shape: rows, and fixed sizes
+        return shape[0] if shape[0] and (rows is None or shape[0] == rows) else None
     if len(shape) != len(wanted):
         return None
     found = 0
@@ -146,25 +148,29 @@ def _vector_form(noun: str, value: Any, wanted: Expected, source: str) -> str | 
 
 
 def _labels_form(value: Any, wanted: Expected, source: str) -> str | None:
-    by_task: Mapping[Any, Any] = value if isinstance(value, Mapping) else {"": value}
-    for task, y in by_task.items():
+    pairs = _by_task(value)
+    for task, y in pairs:
         if not isinstance(task, str) or not isinstance(y, Tensor) or not y.ndim:
             return f"{shown(y if isinstance(task, str) else task)} for labels"
-        if wanted.rows is not None and len(y) != wanted.rows:
-            return f"labels for {len(y)} samples beside smashed data of {wanted.rows}"
-    return None if by_task else "no labels"
+        if wanted.rows is not None and y.shape[0] != wanted.rows:
+            return f"labels for {y.shape[0]} samples beside smashed data of {wanted.rows}"
+    return None if pairs else "no labels"
+
+
+def _by_task(value: Any) -> Collection[tuple[Any, Any]]:
+    """Return labels by task, or those of the only task under an empty name."""
+    return value.items() if not isinstance(value, Tensor) and isinstance(value, Mapping) else (("", value),)
 
 
 def _labels_not_finite(value: Any, wanted: Expected, tell: Tell) -> str | None:
-    for y in value.values() if isinstance(value, Mapping) else (value,):
+    for _, y in _by_task(value):
         if y.is_floating_point() and not_finite(y) == "infinite values":  # NaN stands for no target
             return "labels with infinite values"
     return None
 
 
 def _labels_numbers(value: Any, wanted: Expected) -> str | None:
-    by_task = value if isinstance(value, Mapping) else {"": value}
-    for task, y in by_task.items():
+    for task, y in _by_task(value):
         count = wanted.num_classes.get(task)
         if count is None or y.is_floating_point() or not y.numel():
             continue

@@ -98,8 +98,16 @@ def _once(value: Tensor) -> Tensor:
 
 def norm_of(value: Tensor) -> float:
     """Return the Euclidean norm of a tensor of real numbers, in one pass; infinite or NaN if a number is so."""
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else None
-    return float(torch.linalg.vector_norm(value, dtype=wide))
+    return float(torch.linalg.vector_norm(value, dtype=_wide(value)))
+
+
+def _wide(value: Tensor) -> torch.dtype | None:
+    return torch.float32 if value.itemsize < 4 else None
+
+
+def _sum_of(value: Tensor) -> float:
+    """Return the sum of a tensor of real numbers; infinite or NaN if a number is so, whatever the others are."""
+    return float(value.sum(dtype=_wide(value)))
 
 
 def not_finite(
@@ -115,8 +123,8 @@ def not_finite(
     if not value.is_floating_point():
         return not_finite(torch.view_as_real(value)) if value.is_complex() else None
     value = _once(value)
-    norm = norm_of(value)
-    if math.isfinite(norm):  # then all numbers are; squares of finite ones may overflow, hence the second test
+    norm = norm_of(value) if tell is not None else _sum_of(value)
+    if math.isfinite(norm):  # then all numbers are; sums of finite ones may overflow, hence the second test
         if tell is not None:
             tell(norm)
         return None

@@ -7,14 +7,17 @@ declared with `carries` are checked for finite numbers, as their form is not kno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from raysplit.cluster.links.kinds import Crossing
 
 _CALL_NAMES = ("step_id", "context")  # parameters that hold the owner's round and step of a call
 
 
-class Holds(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Holds:
     """What a verb carries: the content of its arguments and of its answer; empty where nothing is checked.
 
     Attributes:
@@ -25,23 +28,25 @@ class Holds(NamedTuple):
     """
 
     names: tuple[str, ...] = ()
-    contents: Mapping[str, str] = {}
+    contents: Mapping[str, str] = field(default_factory=dict)
     rest: str = ""
     answer: str = ""
+    _positional: dict[int, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False)
 
-    def at(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Return the `StepId` or `RoundContext` among the arguments of a call, or None."""
-        for name, value in zip(self.names, args, strict=False):
-            if name in _CALL_NAMES:
-                return value
-        return kwargs.get("context") if kwargs else None
+    @cached_property
+    def call_at(self) -> int:
+        """The position of the `StepId` or `RoundContext`, beyond all arguments if there is none."""
+        return next((i for i, name in enumerate(self.names) if name in _CALL_NAMES), 1 << 30)
 
-    def given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a call by name."""
-        found = dict(zip(self.names, args, strict=False))
-        if self.rest:
-            found[self.rest] = args[len(self.names) :]
-        return {**found, **kwargs} if kwargs else found
+    def of_arguments(self, num_args: int, kwargs: Mapping[str, Any]) -> Sequence[str]:
+        """Return the contents of all arguments of a call, the keyword arguments last."""
+        if kwargs:
+            names = tuple(kwargs)
+            return [self.content(i, num_args, names) for i in range(num_args + len(names))]
+        found = self._positional.get(num_args)
+        if found is None:
+            found = self._positional[num_args] = tuple(self.content(i, num_args, ()) for i in range(num_args))
+        return found
 
     def content(self, position: int, num_args: int, names: Sequence[str]) -> str:
         """Return the content of an argument by its position, the keyword arguments last."""

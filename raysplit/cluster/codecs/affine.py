@@ -31,7 +31,8 @@ CHECKED = ConfigDict(extra="forbid", strict=True)
 """The settings of a codec's parameters: checked, and nothing is converted to another type."""
 
 _TILE = 64
-_LEAST_STEP = float(np.finfo(np.float32).tiny)
+_LEAST_STEP = np.finfo(np.float32).tiny
+_NO_FRACTION = 1.5 * 2.0**52
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -68,10 +69,10 @@ class Affine(Codec):
         if self.rounding == "stochastic":
             exact += zero[:, None]
             exact += (torch.from_numpy(_draws(at, groups.numel()).astype(np.float64)).view_as(exact) + 0.5) / 65536
-            levels = exact.floor_().clamp_(0, 2**self.bits - 1)
+            levels = exact.floor_().clamp_(0, 2**self.bits - 1).to(torch.uint8)
         else:  # between 0 and 2**bits - 1, because the step is above the range divided by 2**bits - 1
-            levels = exact.round_().add_(zero[:, None])
-        codes = self._ungrouped(levels.to(torch.uint8).numpy(), tuple(values.shape))
+            levels = _low_bytes(exact).add_(zero.to(torch.uint8)[:, None])
+        codes = self._ungrouped(levels.numpy(), tuple(values.shape))
         return step.numpy().astype("<f4"), zero.numpy().astype(np.uint8), packed(codes, self.bits)
 
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
@@ -127,11 +128,19 @@ class Affine(Codec):
 def ranges(groups: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Return the step (float64 with the value of a float32) and the level of 0 of each group [G, n]."""
     low, high = groups.amin(dim=1), groups.amax(dim=1)  # both together are ten times slower
-    low, high = low.clamp(max=0).double(), high.clamp(min=0).double()
-    wanted = ((high - low) / (2**bits - 1)).float()
-    step = torch.nextafter(wanted, torch.full_like(wanted, torch.inf)).clamp(min=_LEAST_STEP).double()
-    step = torch.where(high > low, step, torch.ones_like(step))
-    return step, torch.round(-low / step)
+    least, most = np.minimum(low.double().numpy(), 0.0), np.maximum(high.double().numpy(), 0.0)
+    wanted = ((most - least) / (2**bits - 1)).astype(np.float32)
+    step = np.maximum(np.nextafter(wanted, np.float32(np.inf)), _LEAST_STEP).astype(np.float64)
+    step = np.where(most > least, step, 1.0)
+    return torch.from_numpy(step), torch.from_numpy(np.rint(-least / step))
+
+
+def _low_bytes(exact: Tensor) -> Tensor:
+    """Round to the nearest integers, ties to even, and return them modulo 256. ``exact`` [G, n], float64, is changed.
+
+    With 1.5 * 2**52 added, a float64 has no bits behind the point, and its last bits are those of the integer.
+    """
+    return exact.add_(_NO_FRACTION).view(torch.int64).to(torch.uint8)
 
 
 def _draws(at: Passage, count: int) -> npt.NDArray[np.uint16]:

@@ -16,8 +16,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-import scipy.linalg
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -52,6 +50,8 @@ class C3(ValueCodec):
         return len(shape) > 1
 
     def encode(self, values: Tensor, at: Passage) -> Arrays:
+        import scipy.fft  # only runs with this codec load it in every place
+
         rows = values.numpy().reshape(len(values), -1)
         rows = np.pad(rows, ((0, -len(rows) % self.rows), (0, 0)))
         grouped = scipy.fft.rfft(rows.reshape(-1, self.rows, rows.shape[1]))  # [G, R, D/2 + 1]
@@ -59,6 +59,8 @@ class C3(ValueCodec):
         return (scipy.fft.irfft(summed, n=rows.shape[1]).astype(rows.dtype, copy=False),)
 
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
+        import scipy.fft
+
         sums = np.array(arrays[0]).reshape(self.most_values(shape))
         back = scipy.fft.rfft(sums)[:, None, :] * np.conj(self._spectra(sums, at))
         rows = scipy.fft.irfft(back, n=sums.shape[1]).astype(sums.dtype, copy=False).reshape(-1, sums.shape[1])
@@ -78,6 +80,8 @@ class C3(ValueCodec):
 
 @lru_cache(maxsize=16)
 def _key_spectra(seed: int, count: int, size: int, unitary: bool) -> npt.NDArray[np.complex128]:
+    import scipy.fft
+
     keys = np.random.default_rng(seed).normal(0, math.sqrt(1 / size), (count, size))
     keys /= np.linalg.norm(keys, axis=1, keepdims=True)
     spectra: npt.NDArray[np.complex128] = scipy.fft.rfft(keys)
@@ -150,6 +154,8 @@ def _hadamard(rows: Floats, size: int) -> Floats:
 
 @lru_cache(maxsize=32)
 def _matrix(size: int, dtype: np.dtype[np.floating]) -> Floats:
+    import scipy.linalg
+
     found: Floats = (scipy.linalg.hadamard(size) / math.sqrt(size)).astype(dtype)
     return found
 

@@ -6,7 +6,7 @@ It holds millions of events: every column is a plain array, and each name is sto
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -95,6 +95,15 @@ class EventLog:
         self._codes = _Codes()
         self._recent: list[Any] = []  # values that are not in the columns yet, event after event
         self._columns = tuple(array(kind) for kind in "iiiiiiddq")
+
+    @classmethod
+    def of_columns(cls, names: Iterable[str], columns: Sequence[Any]) -> EventLog:
+        """Return a log with these events: arrays in the order of `COLUMNS`, with names as indices into ``names``."""
+        log = cls()
+        log._codes.update({name: number for number, name in enumerate(names)})
+        for own, values in zip(log._columns, columns, strict=True):
+            own.frombytes(values.tobytes())
+        return log
 
     @property
     def names(self) -> list[str]:

@@ -99,6 +99,19 @@ class Emulation:
             for party in parties
         ]
 
+    @property
+    def has_hosts(self) -> bool:
+        """Whether devices share the cores of a host."""
+        return any(machine.host is not None for machine in self._machines.values())
+
+    @property
+    def policies(self) -> dict[str, str]:
+        """Names of the queue policies by device."""
+        found: dict[str, str] = {}
+        for machine in self._machines.values():
+            found.setdefault(machine.device, machine.policy)
+        return found
+
     def _own_device(self, party: str) -> Device | None:
         return self.device(party) if original(party) in self._machines else None
 

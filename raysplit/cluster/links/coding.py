@@ -35,7 +35,7 @@ def coded(codec: Codec, leaf: Tensor, at: Passage, *, is_delta: bool = False) ->
     if num_bytes is None:
         return None
     leaf = leaf.detach().cpu()
-    if not all(map(torch.isfinite, torch.aminmax(leaf))):  # unchanged, so that the receiver can report the sender
+    if not _is_finite(leaf):  # unchanged, so that the receiver can report the sender
         return None
     channels_last = leaf.dim() == 4 and not leaf.is_contiguous()
     channels_last = channels_last and leaf.is_contiguous(memory_format=torch.channels_last)
@@ -51,6 +51,11 @@ def coded(codec: Codec, leaf: Tensor, at: Passage, *, is_delta: bool = False) ->
         found = f"{type(codec).__name__}.encode made {payload_bytes} bytes of a tensor of shape {list(shape)}"
         raise ValueError(f"{found} and size gave {codec.size(shape, dtype)}; make them equal")
     return sent
+
+
+def _is_finite(leaf: Tensor) -> bool:
+    """Whether all values are finite. A sum tells at once; if it is not, finite values may have had too large a one."""
+    return bool(leaf.sum().isfinite()) or all(map(torch.isfinite, torch.aminmax(leaf)))
 
 
 def decoded(codec: Codec, sent: Coded, at: Passage) -> Tensor:

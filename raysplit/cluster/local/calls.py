@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,8 @@ from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.kinds import BEGINS, SUBMIT, UNDECLARED, Crossing, Kind
 from raysplit.cluster.links.link import LINKS, Link, arguments_leaving
 from raysplit.cluster.links.tensors import Envelope, num_bytes
+
+logger = logging.getLogger(__name__)
 
 Answer = tuple[Kind, Any, Due | None]
 """What the answer to a call is: the kind of its tensors, the step of the call, and what is due."""
@@ -43,12 +46,18 @@ class LocalPromise:
         self._kind: Kind = kind
         self._step = step
         self._due = due
+        self._is_awaited = False
+
+    def __del__(self) -> None:
+        if not self._is_awaited:
+            tell_failure(self._task)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self.received(self._kind, self._step, self._due)
 
     def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
         """Wait for the value and take it as a value of this kind; a verb takes it as what its parameter is."""
+        self._is_awaited = True
         envelope = yield from self._task.__await__()
         if not envelope.num_bytes and due is None:
             return envelope.value
@@ -62,7 +71,17 @@ class LocalPromise:
 
     async def envelope(self) -> Envelope:
         """Return the value as it was sent, with its source and uncounted, to forward it to another party."""
+        self._is_awaited = True
         return await self._task
+
+
+def tell_failure(task: asyncio.Future[Envelope]) -> None:
+    """Tell the error of a call whose promise is gone, as soon as it has ended; asyncio would print a traceback."""
+    if not task.done():
+        task.add_done_callback(tell_failure)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        name = task.get_name() if isinstance(task, asyncio.Task) else "a call"
+        logger.error("%s failed, and nobody awaits it: %s: %s", name, type(error).__name__, error)
 
 
 class LocalHandle(Handle):
@@ -94,7 +113,7 @@ class LocalHandle(Handle):
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
         answer = self._answer(verb, args, kwargs)
-        task = asyncio.get_running_loop().create_task(self._sent(verb, args, kwargs))
+        task = asyncio.get_running_loop().create_task(self._sent(verb, args, kwargs), name=f"{verb} of {self.name}")
         return LocalPromise(task, self._link, *answer)
 
     def _answer(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
@@ -107,7 +126,7 @@ class LocalHandle(Handle):
         """Return the coroutine of the call, with its arguments encoded now."""
         caller = current_party.get()
         if self._link.codes and (crossing := self.crossings.get(verb)) is not None:
-            args, kwargs = arguments_leaving(self._link, crossing, caller, self.name, args, kwargs)
+            args, kwargs = arguments_leaving(self._link, crossing, verb, (caller, self.name), args, kwargs)
         return self._run(caller, verb, args, kwargs)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
@@ -157,7 +176,7 @@ class LocalHandle(Handle):
         if network is not None and network.coder is not None:
             await network.coder.encode(self.name, caller, crossing.answer, num_bytes(result), step)
         if link.codes and crossing is not UNDECLARED:
-            result = link.leaving(self.name, "", result, crossing.answer, step)
+            result = link.leaving(self.name, "", result, crossing.answer, step, verb)
         return Envelope(self.name, result, network.now_s() if network is not None else 0.0)
 
 

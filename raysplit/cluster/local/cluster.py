@@ -12,7 +12,7 @@ from typing import Any
 from raysplit.cluster.contract import Handle, LinkTraffic, Membership, PartyLoad, PartySpec, Repaired
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation
-from raysplit.cluster.links.coding_link import make_link
+from raysplit.cluster.guarded_link import make_link
 from raysplit.cluster.links.kinds import declared
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.load import with_coding
@@ -26,6 +26,7 @@ class LocalCluster:
     Args:
         emulate: function that describes the machines and links to emulate; without it nothing is paced.
         links: codecs and taps on the values that parties send; by default none.
+        checks: whether values are checked when they arrive; not those of a simulation, which are only sizes.
 
     Example::
 
@@ -35,9 +36,10 @@ class LocalCluster:
         await cluster.close()
     """
 
-    def __init__(self, emulate: Emulate | None = None, *, links: LinkRules = PLAIN) -> None:
+    def __init__(self, emulate: Emulate | None = None, *, links: LinkRules = PLAIN, checks: bool = True) -> None:
         self._rules = links
         self._link = make_link(links)
+        self._link.checks = checks
         self._turn = Turn()
         self._emulate = emulate
         self._handles: dict[str, Handle] = {}

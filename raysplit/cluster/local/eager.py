@@ -19,7 +19,7 @@ from raysplit.cluster.contract import current_caller, current_party
 from raysplit.cluster.links.kinds import Crossing, Kind
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.tensors import Envelope
-from raysplit.cluster.local.calls import LocalHandle
+from raysplit.cluster.local.calls import LocalHandle, tell_failure
 
 _ROW_CALLS = 16  # calls that one caller runs in a row before others have their turn
 _TURN_CALLS = 64  # calls of all callers before the event loop handles timers and signals again
@@ -73,11 +73,12 @@ class Turn:
 class EagerPromise:
     """A call that runs in the first coroutine that awaits it, or as a task if none does in the turn of the call."""
 
-    __slots__ = ("_context", "_due", "_kind", "_link", "_made", "_step", "_turn", "_work")
+    __slots__ = ("_context", "_due", "_is_awaited", "_kind", "_link", "_made", "_name", "_step", "_turn", "_work")
 
     def __init__(
         self,
         work: Coroutine[Any, Any, Envelope],
+        name: str,
         turn: Turn,
         link: Link,
         kind: Kind = "other",
@@ -85,6 +86,8 @@ class EagerPromise:
         due: Due | None = None,
     ) -> None:
         self._work = work
+        self._name = name
+        self._is_awaited = False
         self._kind: Kind = kind
         self._step = step
         self._due = due
@@ -94,11 +97,18 @@ class EagerPromise:
         self._made: asyncio.Future[Envelope] | None = None
         turn.enter(self)
 
+    def __del__(self) -> None:
+        if self._made is None:  # a stop came before its turn
+            self.give_up()
+        elif not self._is_awaited:
+            tell_failure(self._made)
+
     def __await__(self) -> Generator[Any, None, Any]:
         return self.received(self._kind, self._step, self._due)
 
     def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
         """Wait for the value and take it as a value of this kind."""
+        self._is_awaited = True
         if self._made is None and self._turn.begin(self):
             envelope = yield from self._make()
         else:
@@ -131,7 +141,7 @@ class EagerPromise:
         self._work.close()
 
     def make_task(self) -> None:
-        self._made = asyncio.get_running_loop().create_task(self._work, context=self._context)
+        self._made = asyncio.get_running_loop().create_task(self._work, context=self._context, name=self._name)
 
 
 class EagerHandle(LocalHandle):
@@ -143,4 +153,4 @@ class EagerHandle(LocalHandle):
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> EagerPromise:
         answer = self._answer(verb, args, kwargs)
-        return EagerPromise(self._sent(verb, args, kwargs), self._turn, self._link, *answer)
+        return EagerPromise(self._sent(verb, args, kwargs), f"{verb} of {self.name}", self._turn, self._link, *answer)

@@ -1,8 +1,5 @@
-"""The cluster in virtual time.
+"""Virtual time.
 
-* ``cluster``: `SimulatedCluster`, a `LocalCluster` for millions of calls.
-* ``loop``: the event loop of virtual time, `run_virtual` and `VirtualClock`; it does not import torch.
-* ``tasks``: the tasks and futures of that loop.
-
-Others take `SimulatedCluster`, `run_virtual`, `VirtualClock` and `Deadlock`.
+`loop` has the event loop of virtual time, `run_virtual`, `VirtualClock` and `Deadlock`; it does not import torch. With
+a `LocalCluster` whose machines are emulated it is the reference engine of simulations.
 """

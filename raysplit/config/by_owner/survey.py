@@ -63,6 +63,7 @@ def sources_of(config: RunConfig) -> list[OwnSource]:
     for setting, value in (
         ("data.train_samples", section.train_samples),
         ("data.test_samples", section.test_samples),
+        ("data.validation", section.validation),
         ("data.renumber_labels", section.renumber_labels),
         ("data.download", section.download),
         ("data.root", section.root),

@@ -94,7 +94,9 @@ def partition(
             without a sample.
 
     Example:
-        >>> partition("iid", np.array([0, 0, 1, 1]), 2, seed=0)
+        >>> parts = partition("iid", np.array([0, 0, 1, 1]), 2, seed=0)
+        >>> [len(part) for part in parts]
+        [2, 2]
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "ui":

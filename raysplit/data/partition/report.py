@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysplit.data.failures import reading
 from raysplit.data.partition.by_label import Indices
 
 
@@ -55,7 +56,9 @@ def partition_report(parts: Sequence[Indices], labels: npt.NDArray[Any]) -> Part
 def save_partition(path: str | Path, parts: Sequence[Indices]) -> None:
     """Write ``parts`` as Parquet with one row per sample: ``owner`` (int32) and ``index`` (int64)."""
     owner = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
-    pq.write_table(pa.table({"owner": owner, "index": np.concatenate(parts).astype(np.int64)}), path)
+    pq.write_table(
+        pa.table({"owner": owner, "index": np.concatenate(parts).astype(np.int64)}), path, write_page_checksum=True
+    )
 
 
 def load_partition(path: str | Path) -> list[Indices]:
@@ -63,7 +66,8 @@ def load_partition(path: str | Path) -> list[Indices]:
 
     Raises ``ValueError`` if an owner has no rows.
     """
-    table = pq.read_table(path, columns=["owner", "index"])
+    with reading(Path(path), "write it again with save_partition"):
+        table = pq.read_table(path, columns=["owner", "index"], page_checksum_verification=True)
     owner, index = table["owner"].to_numpy(), table["index"].to_numpy()
     sizes = np.bincount(owner)
     if not sizes.all():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from raysplit.data.failures import refuse_too_large
 from raysplit.data.partition.stratify import stratified_split
@@ -17,11 +21,23 @@ from raysplit.seeding import generator
 
 def load_digits() -> DataSet:
     """Load scikit-learn's handwritten digits: ten classes, inputs of shape (1, 8, 8)."""
-    from sklearn.datasets import load_digits as bundled
+    table = _digits()
+    x = (table[:, :-1].reshape(-1, 1, 8, 8) / 16).astype(np.float32)  # [N, 1, 8, 8]
+    return data_set_from_arrays(x, table[:, -1].astype(int), "digits", mean=(0.5,), std=(0.5,))
+
+
+def _digits() -> npt.NDArray[np.float64]:
+    """Read the file beside the installed scikit-learn, whose import loads SciPy and pandas and takes seconds."""
+    found = find_spec("sklearn")
+    if found is not None and found.origin is not None:
+        path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.exists():
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits as bundled  # a release that keeps the file elsewhere
 
     digits = bundled()
-    x = (digits.images / 16).astype(np.float32)[:, None]  # [N, 1, 8, 8]
-    return data_set_from_arrays(x, digits.target, "digits", mean=(0.5,), std=(0.5,))
+    return np.column_stack([digits.data, digits.target]).astype(np.float64)
 
 
 def load_diabetes(*, seed: int = 0) -> DataSet:

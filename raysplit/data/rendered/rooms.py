@@ -144,9 +144,14 @@ def building_pictures(seed: int, building: int, num_images: int, image_size: int
     if not (cache / name).exists():
         cache.mkdir(parents=True, exist_ok=True)
         partial = cache / f".{os.getpid()}-{name}"
-        pq.write_table(_to_table(_render_all(seed, building, num_images, image_size)), partial, compression="zstd")
+        pq.write_table(
+            _to_table(_render_all(seed, building, num_images, image_size)),
+            partial,
+            compression="zstd",
+            write_page_checksum=True,
+        )
         partial.replace(cache / name)  # in one step, so that no other process reads half a file
-    return _from_table(pq.read_table(cache / name), image_size)
+    return _from_table(pq.read_table(cache / name, page_checksum_verification=True), image_size)
 
 
 def _render_all(seed: int, building: int, num_images: int, image_size: int) -> Pictures:

@@ -9,6 +9,7 @@ picture counts for its other tasks alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,10 @@ def load_image_table(
 
 
 def _read(table: Path) -> dict[str, list[Any]]:
-    readers = {".csv": pyarrow.csv.read_csv, ".parquet": pyarrow.parquet.read_table}
+    readers = {
+        ".csv": pyarrow.csv.read_csv,
+        ".parquet": partial(pyarrow.parquet.read_table, page_checksum_verification=True),
+    }
     if table.suffix not in readers or not table.is_file():
         raise ValueError(f"there is no label table {table}; give the path of a .csv or .parquet file")
     with reading(table, "repair the file"):

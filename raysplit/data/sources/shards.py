@@ -280,7 +280,7 @@ def parquet_file(uri: str) -> Any:
     """Open a Parquet file with columns ``x`` and ``y``. Raises ``ValueError``."""
     filesystem, path = _opened(uri)
     with reading_of(uri, WRITE_AGAIN):
-        file = pq.ParquetFile(filesystem.open_input_file(path))
+        file = pq.ParquetFile(filesystem.open_input_file(path), page_checksum_verification=True)
         names = file.schema_arrow.names  # pyarrow reads the text of names when it is asked for
     if missing := {"x", "y"} - set(names):
         raise ValueError(f"{uri} has the columns {shown(names)} and lacks {sorted(missing)}; give x and y")

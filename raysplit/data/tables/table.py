@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -205,7 +206,8 @@ def load_table(
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give the path of a .csv or .parquet file")
-    reader = pyarrow.csv.read_csv if path.suffix == ".csv" else pyarrow.parquet.read_table
+    of_parquet = partial(pyarrow.parquet.read_table, page_checksum_verification=True)
+    reader = pyarrow.csv.read_csv if path.suffix == ".csv" else of_parquet
     with reading_of(path, "write the file again, with a line of column names in front of CSV"):
         table = reader(path)
         names = table.column_names

@@ -14,6 +14,7 @@ import itertools
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,13 +74,17 @@ def _resnet18() -> nn.Sequential:
     return network
 
 
-def _small() -> nn.Sequential:
-    """Build four 3x3 convolutions of stride 2 (16, 32, 64, 128 channels) with ReLU, a backbone for tests."""
+def _small(*, torch_init: bool = False) -> nn.Sequential:
+    """Build four 3x3 convolutions of stride 2 (16, 32, 64, 128 channels) with ReLU, a backbone for tests.
+
+    The initial weights are He's, or with ``torch_init`` those that torch's layers draw by themselves.
+    """
     widths = (3, 16, 32, 64, 128)
     layers: list[nn.Module] = []
     for narrow, wide in itertools.pairwise(widths):
         convolution = nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1)
-        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # torch's default leaves it at chance
+        if not torch_init:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # torch's default leaves it at chance
         layers += [convolution, nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -95,6 +100,7 @@ BACKBONES: Mapping[str, BackboneKind] = {
         build=lambda: _torchvision().efficientnet_b0().features, out_channels=1280, prefix="features."
     ),
     "small": BackboneKind(build=_small, out_channels=128, prefix=""),
+    "small_torch_init": BackboneKind(build=partial(_small, torch_init=True), out_channels=128, prefix=""),
 }
 
 
@@ -276,8 +282,7 @@ def load_backbone(model: MultiTaskClassifier, backbone: str, path: Path) -> None
     ValueError when a weight is missing or has another shape.
     """
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    prefix = backbone_kind(backbone).prefix
-    own = model.backbone.state_dict()
+    prefix, own = backbone_kind(backbone).prefix, model.backbone.state_dict()
     missing = [name for name in own if prefix + name not in stored and name not in stored]
     if missing:
         raise ValueError(f"{path} has no weight {missing[0]!r} of {backbone}; give a state dict of that network")

@@ -22,6 +22,8 @@ from raysplit.models.spec import DTYPES, ModelSpec
 class ClassifierSpec(ModelSpec):
     """A `ModelSpec` whose options are those of `raysplit.models.classifier.build.multi_task`."""
 
+    __hash__ = ModelSpec.__hash__
+
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
         """Class names by task."""

@@ -21,7 +21,10 @@ def merge(states: Sequence[Mapping[str, Tensor]], like: nn.Module) -> dict[str, 
         ValueError: when a key is missing, is in two parts or is not the model's.
 
     Example:
-        >>> model.load_state_dict(merge([first.state_dict(), last.state_dict()], like=model))
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> first, last = raysplit.trace(model, torch.zeros(1, 4)).cut([2])
+        >>> list(merge([first.state_dict(), last.state_dict()], like=model))
+        ['0.weight', '0.bias', '2.weight', '2.bias']
     """
     merged: dict[str, Tensor] = {}
     for number, state in enumerate(states):

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from raysplit.data.inputs import Values, feed, map_values
+from raysplit.models.backward import backward
 from raysplit.models.cutting.dropout import Keyed, seed_dropouts
 from raysplit.models.cutting.rewrite import DROPOUT_FUNCTIONS
 from raysplit.models.cutting.tracing import LEAVE_WHOLE, CannotCut, arguments
@@ -213,7 +214,7 @@ def _run(module: nn.Module, compute: Compute, batch: Values, seed: int) -> _Run:
             if isinstance(value, Tensor)
         ]
         if learned := [value for value in outputs if value.requires_grad]:
-            torch.autograd.backward(learned, [_direction(value, number) for number, value in enumerate(learned)])
+            backward(learned, [_direction(value, number) for number, value in enumerate(learned)])
         gradients = {key: None if value.grad is None else value.grad.clone() for key, value in wanted.items()}
     return _Run(
         outputs=[value.detach() for value in outputs], gradients=gradients, buffers=dict(module.named_buffers())

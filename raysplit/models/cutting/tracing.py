@@ -47,7 +47,9 @@ def leaf(module_class: ModuleType) -> ModuleType:
 
     Example:
         >>> @leaf
-        ... class Router(nn.Module): ...
+        ... class Router(nn.Module):
+        ...     def forward(self, x):
+        ...         return x if x.sum() > 0 else -x
     """
     setattr(module_class, LEAF_MARK, True)
     return module_class

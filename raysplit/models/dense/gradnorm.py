@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from raysplit.data.labels import has_target
+from raysplit.models.backward import backward as backward_from
 from raysplit.models.dense.losses import Loss
 from raysplit.models.dense.net import MultiTaskModel
 
@@ -80,5 +81,5 @@ def backward(
     ):  # a task without targets has no loss to weigh
         state = update(state, values, {task: float(gradient.norm()) for task, gradient in gradients.items()})
     joint = torch.stack([state.weights[task] * gradients[task] for task in model.tasks]).sum(dim=0)
-    z.backward(joint / math.sqrt(len(model.tasks)))
+    backward_from([z], [joint / math.sqrt(len(model.tasks))])
     return values, state

@@ -20,6 +20,8 @@ from raysplit.models.spec import ModelSpec
 class MultiTaskSpec(ModelSpec):
     """A `ModelSpec` whose options have ``tasks``; the model is not cut."""
 
+    __hash__ = ModelSpec.__hash__
+
     @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict(self.options)["tasks"])

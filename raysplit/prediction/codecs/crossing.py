@@ -15,7 +15,9 @@ from raysplit.cluster.links.kinds import Kind
 from raysplit.data.inputs import feed
 from raysplit.data.transforms import transformed
 from raysplit.experiment.experiment import Experiment
+from raysplit.models.backward import backward
 from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.optimizer_step import use_up_gradients
 from raysplit.seeding import derive, generator, keyed_draws
 
 
@@ -65,8 +67,7 @@ def crossings(experiment: Experiment, *, steps: int) -> list[Crossing]:
         with keyed_draws(stream()):
             found = _step(parts, x, wire_labels(samples.y), loss, isinstance(setting.spec, ClassifierSpec))
         for optimizer in optimizers if step < steps else ():
-            optimizer.step()
-            optimizer.zero_grad()
+            use_up_gradients(optimizer)
     after = {key: value for part in parts for key, value in part.state_dict().items()}
     changes = [after[key] - before[key] for key in after if after[key].is_floating_point()]
     return [*found, Crossing(kind="weights", cut=-1, tensors=tuple(changes))]
@@ -90,6 +91,6 @@ def _step(parts: Sequence[nn.Module], x: Any, y: Any, loss: Any, has_heads: bool
     for z, arrived in reversed([*zip(made, sent, strict=True)]):
         pairs = [(t, g) for t, g in zip(as_tuple(z), as_tuple(gradients(arrived)), strict=True) if t.requires_grad]
         if pairs:
-            torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
+            backward([t for t, _ in pairs], [g for _, g in pairs])
     smashed = [Crossing(kind="smashed", cut=i, tensors=tuple(t.detach() for t in z)) for i, z in enumerate(sent)]
     return smashed + [Crossing(kind="gradients", cut=i, tensors=as_tuple(gradients(z))) for i, z in enumerate(sent)]

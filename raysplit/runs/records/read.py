@@ -69,6 +69,11 @@ def read_statements(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def started_at(folder: Path) -> str | None:
+    """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say. Raises `Damaged`."""
+    return read_environment(folder).get("started")
+
+
 def stop_of(folder: Path) -> str:
     """Return why a run ended, or ``cut short``. Raises `Damaged`."""
     return str(read_summary(folder).get("stopped", CUT_SHORT))
@@ -124,7 +129,7 @@ def read_traffic(folder: Path) -> tuple[LinkTraffic, ...]:
     except FileNotFoundError:
         return ()
     with reading(path):
-        rows = pq.read_table(pa.BufferReader(content)).to_pylist()
+        rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True).to_pylist()
     _checked(path, TRAFFIC.validate_python, rows)
     return tuple(_link_traffic(row) for row in rows)
 

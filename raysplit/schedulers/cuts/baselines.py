@@ -18,23 +18,43 @@ from raysplit.schedulers.cuts.time_model import OwnerLoad, Stage
 
 
 def manual_split(problem: CutProblem) -> Plan:
-    """Give all nodes about the same time, in the order offered, as a person would.
+    """Give all nodes about the same time, in the order offered, by the better of two rules of a careful person.
 
-    A node takes at least one unit and leaves one for each node behind it. In between it takes units while its own time
-    is at most the mean over the nodes; the last node takes the rest. Memory is ignored: see `Plan.fits`.
+    By the first rule a node takes the next unit if that brings its time nearer to the mean over the nodes. By the
+    second the cuts are where the work done so far is nearest to what the nodes so far should do. A node takes at least
+    one unit. Memory is ignored: see `Plan.fits`.
     """
     first, end = _fixed_units(problem)
-    mean_ms = _unit_ms(problem, problem.nodes[0], first, end) / sum(
-        _unit_ms(problem, problem.nodes[0], first, end) / _unit_ms(problem, node, first, end) for node in problem.nodes
-    )
+    rates = [1 / _unit_ms(problem, node, first, end) for node in problem.nodes]
+    names = [node.name for node in problem.nodes]
+    found = [rule(problem, first, end, rates) for rule in (_nearest_to_mean, _nearest_to_share)]
+    return min((plan_for(problem, cuts, names) for cuts in found), key=lambda plan: plan.objective_ms)
+
+
+def _nearest_to_mean(problem: CutProblem, first: int, end: int, rates: Sequence[float]) -> list[int]:
+    mean_ms = 1 / sum(rates)
     cuts = [first]
     for index, node in enumerate(problem.nodes[:-1]):
         last_possible = end - (len(problem.nodes) - 1 - index)
         cut = cuts[-1] + 1
-        while cut < last_possible and _unit_ms(problem, node, cuts[-1], cut + 1) <= mean_ms:
+        while cut < last_possible:
+            now, more = (abs(_unit_ms(problem, node, cuts[-1], to) - mean_ms) for to in (cut, cut + 1))
+            if more >= now:
+                break
             cut += 1
         cuts.append(cut)
-    return plan_for(problem, [*cuts, end], [node.name for node in problem.nodes])
+    return [*cuts, end]
+
+
+def _nearest_to_share(problem: CutProblem, first: int, end: int, rates: Sequence[float]) -> list[int]:
+    reference = problem.nodes[0]
+    whole_ms, num_nodes = _unit_ms(problem, reference, first, end), len(problem.nodes)
+    cuts = [first]
+    for index in range(1, num_nodes):
+        wanted_ms = whole_ms * sum(rates[:index]) / sum(rates)
+        possible = range(cuts[-1] + 1, end - (num_nodes - 1 - index))
+        cuts.append(min(possible, key=lambda cut: abs(_unit_ms(problem, reference, first, cut) - wanted_ms)))
+    return [*cuts, end]
 
 
 def one_hop(problem: CutProblem) -> Plan:

@@ -100,7 +100,7 @@ class Profile:
 
     def to_parquet(self, path: Path | str) -> None:
         """Write the same table as a Parquet file."""
-        pq.write_table(pa.Table.from_pylist(self._rows()), str(path))
+        pq.write_table(pa.Table.from_pylist(self._rows()), str(path), write_page_checksum=True)
 
     def _rows(self) -> list[dict[str, str | int | float]]:
         return [
@@ -178,7 +178,11 @@ def load_profile(name_or_path: str | Path) -> Profile:
         return _profile(_read_csv(_DATA.joinpath(f"{name_or_path}.csv")), str(name_or_path))
     path = Path(name_or_path)
     if path.is_file() and path.suffix == ".parquet":
-        return _profile(pq.read_table(str(path)).to_pylist(), str(path))
+        try:
+            rows = pq.read_table(str(path), page_checksum_verification=True).to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"{path} is damaged, or no Parquet file ({error}); write the profile again") from error
+        return _profile(rows, str(path))
     if path.is_file() and path.suffix == ".csv":
         return _profile(_read_csv(path), str(path))
     raise ValueError(
@@ -259,3 +263,9 @@ def _bytes(row: dict[str, str], size: str) -> int:
     if f"{size}_kib" in row:
         return round(float(row[f"{size}_kib"]) * 1024)
     return int(row[f"{size}_bytes"])
+
+
+def own_units_ms(profile: Profile, first: int, end: int) -> float:
+    """Return the time per batch of the units before the first cut and from the last cut on."""
+    units = profile.units[:first] + profile.units[end:]
+    return sum(unit.forward_ms + unit.backward_ms + unit.update_ms for unit in units)

@@ -123,7 +123,10 @@ def read_history(folder: Path) -> tuple[Affinity, ...]:
     path = folder / HISTORY_FILE
     if not path.exists():
         raise ValueError(f"{folder} holds no {HISTORY_FILE}; only runs that measure affinities, such as mas, write one")
-    lines = pq.read_table(path).to_pylist()
+    try:
+        lines = pq.read_table(path, page_checksum_verification=True).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is damaged ({error}); measure the affinities again") from error
     tasks = tuple(dict.fromkeys(line["source"] for line in lines))
     rounds: dict[int, dict[tuple[str, str], float]] = {}
     for line in lines:

@@ -41,6 +41,25 @@ def test_what_is_not_offered_is_not_listed() -> None:
     assert "lbfgs" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("sgd", {"momentum": 1.5}, "momentum of the optimizer sgd must be at least 0 and less than 1, got 1.5"),
+        ("sgd", {"momentum": -0.1}, "must be at least 0 and less than 1, got -0.1"),
+        ("sgd", {"momentum": 0.9, "dampening": 3}, "dampening of the optimizer sgd must be between 0 and 1, got 3"),
+        ("rmsprop", {"alpha": 2}, "alpha of the optimizer rmsprop must be at least 0 and less than 1, got 2"),
+        ("adamw", {"weight_decay": -1}, "weight_decay of the optimizer adamw must be at least 0, got -1"),
+        ("adam", {"eps": -1e-8}, "eps of the optimizer adam must be at least 0, got -1e-08"),
+        ("adam", {"betas": [1.5, 0.9]}, "cannot take a step|Invalid beta"),
+        ("sgd", {"momentum": float("nan")}, "momentum: must be a finite number"),
+    ],
+)
+def test_numbers_that_grow_from_step_to_step_are_refused(name: str, options: dict[str, object], words: str) -> None:
+    """A momentum of 1.5 was taken, and trained until the loss was no number."""
+    with pytest.raises(ValueError, match=words):
+        OptimizerSpec(name=name, lr=0.1, options=options)
+
+
 @pytest.mark.parametrize("options", [{"momentum": "much"}, {"nesterov": True}, {"betas": [1, 2]}])
 def test_options_with_which_no_step_can_be_taken_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"training\.optimizer"):

@@ -76,7 +76,7 @@ def check_all(cells: list[Cell], run: Run) -> Mapping[Cell, str]:
         for cell, entry in entries.items()
         if entry not in (told(cell) - {YES} or {YES})
     }
-    assert wrong == {}, "run: make docs"
+    assert wrong == {}, "run: make pages"
     return entries
 
 
@@ -87,7 +87,7 @@ def test_a_combination_trains_or_is_refused_as_the_page_says(kind: str, run: Run
 
 @pytest.mark.slow
 def test_all_combinations_do_what_the_page_says(run: Run) -> None:
-    assert page(check_all(CELLS, run)) == PAGE, "run: make docs"
+    assert page(check_all(CELLS, run)) == PAGE, "run: make pages"
 
 
 def test_the_combinations_are_of_all_methods() -> None:

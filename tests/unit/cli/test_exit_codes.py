@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from commands import shell
 
 from raysplit.cli.machines import doctor as doctor_module
-from raysplit.cli.machines.doctor import Finding
+from raysplit.cli.machines.doctor import Finding, left_of_ray
 from raysplit.cli.main import cli
 from raysplit.cli.streams import Console
 
@@ -80,6 +81,17 @@ def test_the_doctor_tells_a_pipe_in_lines(monkeypatch: pytest.MonkeyPatch, capsy
     assert code == 1
     assert out.splitlines()[:2] == ["ok      Python: 3.12", "bad     disk: 1 GiB free"]
     assert out.splitlines()[2].startswith("        make room")
+
+
+def test_the_doctor_names_what_is_left_of_a_ray_that_has_ended() -> None:
+    """Agents of Ray lived on when a driver had been killed, and nothing said so."""
+    agent = [sys.executable, "-c", "input()", "site-packages/ray/dashboard/agent.py"]
+    with subprocess.Popen(agent, stdin=subprocess.PIPE) as left:
+        found = left_of_ray()
+        left.communicate(b"\n")
+    assert (found.name, found.state) == ("left of Ray", "warning")
+    assert str(left.pid) in found.advice.partition("kill ")[2].split()
+    assert str(left.pid) not in left_of_ray().advice
 
 
 def test_a_command_that_is_stopped_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,6 +157,14 @@ def test_settings_without_effect_beside_others_are_named(caplog: pytest.LogCaptu
     assert "reliability.late is merge, and without" in told
 
 
+def test_a_learning_rate_of_zero_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """It was taken without a word, and the run ended with the accuracy of a guess."""
+    _say.cache_clear()
+    check_config({"training": {"optimizer": {"lr": 0}}})
+    check_config({"training": {"optimizer": {"lr": 0, "groups": [{"match": "head.*", "lr": 0.1}]}}})
+    assert caplog.messages == ["training.optimizer.lr is 0, so that nothing is trained with it"]
+
+
 def test_settings_that_the_method_or_the_cluster_leaves_unused_are_named(caplog: pytest.LogCaptureFixture) -> None:
     """Codecs for smashed data beside FedAvg, and places beside one process, were taken without a word."""
     _say.cache_clear()  # what another test was told is told again

@@ -16,7 +16,7 @@ def test_every_setting_is_explained() -> None:
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == reference(), "run: make docs"
+    assert PAGE.read_text(encoding="utf-8") == reference(), "run: make pages"
 
 
 def test_rows_show_type_rule_default_and_meaning() -> None:

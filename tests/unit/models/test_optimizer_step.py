@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 from raysplit.actors.parts.optim import OptimizerSpec
-from raysplit.models.optimizer_step import use_up_gradients
+from raysplit.models.optimizer_step import use_up_gradients, without_compiler
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("sgd", {}),
@@ -58,3 +60,29 @@ def test_an_update_is_what_torch_makes_of_it(name: str, options: dict[str, Any])
     start = trained(spec, by_torch=True, steps=0)
     assert not torch.equal(mine[0], start[0])
     assert torch.equal(mine[-1], start[-1])  # the weight that had no gradient
+
+
+def test_torch_is_left_as_it_was_where_an_optimizer_was_built_without_the_compiler() -> None:
+    code = """
+import sys, torch
+from raysplit.models.optimizer_step import without_compiler
+weight = torch.ones(2, requires_grad=True)
+with without_compiler():
+    kept = torch.optim.Adam([weight], lr=0.5).state_dict()
+    torch.optim.Adam([weight]).load_state_dict(kept)
+assert "torch._dynamo" not in sys.modules
+assert not any("__dynamo_disable" in vars(getattr(torch.optim.Optimizer, name).__wrapped__)
+               for name in ("add_param_group", "state_dict", "load_state_dict"))
+assert kept == torch.optim.Adam([weight], lr=0.5).state_dict()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_where_the_compiler_is_there_nothing_changes() -> None:
+    import torch._dynamo  # as a program has it that compiles
+
+    with without_compiler():
+        assert getattr(torch.optim.Optimizer.state_dict.__wrapped__, "__dynamo_disable", None) is not (  # type: ignore[attr-defined]
+            torch.optim.Optimizer.state_dict.__wrapped__  # type: ignore[attr-defined]
+        )

@@ -38,6 +38,13 @@ def test_the_lock_is_there_while_the_folder_is_held_and_no_part_of_the_run(tmp_p
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_told_with_its_setting(tmp_path: Path) -> None:
+    """``output.root=/proc/x`` was "No such file or directory", without the setting."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"output.root: .*file/run cannot be made \(Not a directory\); set another"):
+        held(tmp_path / "file" / "run").__enter__()
+
+
 def test_an_error_lets_the_folder_go(tmp_path: Path) -> None:
     with pytest.raises(KeyError), held(tmp_path):
         raise KeyError

@@ -16,6 +16,7 @@ from support import metrics_row, settings
 from raysplit.api import train_cell
 from raysplit.cli.pictures.sweep import draw_sweep
 from raysplit.cli.training.sweep import _Progress, sweep
+from raysplit.cli.waiting import Waiting
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import dump_config
 from raysplit.experiment.fingerprint import fingerprint
@@ -258,7 +259,8 @@ def test_runs_without_labels_are_shown_by_their_loss(tmp_path: Path, capsys: pyt
     grid = cells(tree(), [Axis(key="algorithm.name", values=("mtsl", "local"))])
     for cell, rows in zip(grid, (dense(3.0, 2.0), dense(3.0, 2.5)), strict=True):
         write(cell, tmp_path / "cells", rows)
-        _Progress(Console(file=sys.stdout), 2, tmp_path)(cell, False)
+        console = Console(file=sys.stdout)
+        _Progress(console, Waiting(console, "training"), 2, tmp_path)(cell, False)
     assert "algorithm.name=mtsl  loss 2.000, by owner 2.000" in capsys.readouterr().out
     found = read_groups(grid, tmp_path / "cells")
     assert table(found, 2.25) == (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raysplit.algorithms.mas.affinity import measure
+from raysplit.algorithms.mas.affinity import measure, measure_gradients
 from raysplit.models.dense.losses import TASKS, Loss, task_losses
 from raysplit.models.dense.net import MultiTaskModel, build_mas_model
 
@@ -125,6 +125,25 @@ def test_small_steps_give_the_product_of_the_gradients() -> None:
         errors.append((torch.tensor(found.values, dtype=torch.float64) - limit).abs().max().item())
     assert errors[0] / errors[1] == pytest.approx(10, rel=0.2)
     assert errors[1] / errors[2] == pytest.approx(10, rel=0.05)
+
+
+def test_the_inner_product_is_the_first_order_of_the_look_ahead() -> None:
+    """With weight decay too, which pulls the encoder towards zero in the look-ahead step as well."""
+    model, (x, targets), losses = toy(), batch(), dict.fromkeys("abc", smooth)
+    before = [p.clone() for p in model.parameters()]
+    found = measure_gradients(model, x, targets, losses, weight_decay=0.3)
+    ahead = measure(model, x, targets, losses, lr=1e-6, weight_decay=0.3)
+    torch.testing.assert_close(torch.tensor(found.values), torch.tensor(ahead.values), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_cosine_of_gradients_is_symmetric_and_one_with_itself() -> None:
+    x, targets = batch()
+    found = torch.tensor(measure_gradients(toy(), x, targets, dict.fromkeys("abc", smooth), cosine=True).values)
+    torch.testing.assert_close(found.diagonal(), torch.ones(3))
+    torch.testing.assert_close(found, found.T)
+    assert (found.abs() <= 1 + 1e-6).all()
 
 
 class Apart(nn.Module):

@@ -63,15 +63,16 @@ def test_the_front() -> None:
 
 
 def test_the_plan_beside_its_baselines() -> None:
-    """VGG-19 on five equal nodes: 747.5 ms a batch planned, 1421.7 by hand."""
-    arguments = ["--profile", "vgg19_mpsl_vm", "--units", "3:21", "--owners", "5", *node_options(*["16GiB:1"] * 5)]
+    """VGG-19 on three fast and two slow nodes: 907.55 ms a batch planned, 983.18 by hand."""
+    nodes = node_options(*["16GiB:1"] * 3, *["8GiB:2"] * 2)
+    arguments = ["--profile", "vgg19_mpsl_vm", "--units", "3:21", "--owners", "5", *nodes]
     answer = json.loads(run(*arguments, "--baselines", "--json").stdout)
     by_hand, one, copies = answer["baselines"]
-    assert by_hand["round_ms"] / answer["round_ms"] == pytest.approx(1421.7 / 747.5, rel=1e-3)
-    assert one["round_ms"] > answer["round_ms"] > copies["round_ms"] > 0
+    assert by_hand["round_ms"] / answer["round_ms"] == pytest.approx(983.18 / 907.55, rel=1e-4)
+    assert one["round_ms"] > copies["round_ms"] > answer["round_ms"] > 0
     assert "baselines" not in json.loads(run(*arguments, "--json").stdout)
     table = run(*arguments, "--baselines").stdout
-    assert all(text in table for text in ("split by hand", "one node", "whole copies", "47.4%"))
+    assert all(text in table for text in ("split by hand", "one node", "whole copies", "7.7%"))
     tight = run(*VGG, *node_options("4GiB:2", "8GiB:2", "16GiB:1", "16GiB:1", "16GiB:1"), "--baselines").stdout
     assert "impossible" in tight
     both = run(*arguments, "--baselines", "--front")

@@ -43,6 +43,13 @@ def test_nested_runs_are_listed_with_whole_names(
         assert shell(capsys, "show", name)[0] == 0
 
 
+def test_a_root_that_is_a_file_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There were "no runs in f", as if it were a folder without any."""
+    (here / "f").touch()
+    code, _, err = shell(capsys, "list", "--root", "f")
+    assert (code, err) == (2, "error: --root is 'f', which is a file; set it to the folder that holds the runs\n")
+
+
 def test_a_narrow_terminal_shows_whole_names_too(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

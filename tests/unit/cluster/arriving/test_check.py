@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from raysplit.actors.expecting.forms import crossing
 from raysplit.actors.parts.gradient_record import ReceivedGradients
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, StepId
-from raysplit.cluster.arriving.check import Due, due_arguments
+from raysplit.cluster.arriving.check import Due, due_arguments, is_usual, require
 from raysplit.cluster.arriving.forms import ANY, BadValue, Expected, Form, NonFiniteValue, norm_of, not_finite
 from raysplit.cluster.arriving.verbs import VERBS, of_own
 from raysplit.cluster.links.coded import Coded, Header
@@ -64,6 +65,64 @@ def told(content: str, value: Any, link: Link | None = None, **expected: Any) ->
 def test_a_gradient_has_the_form_of_what_it_is_of(value: Any, words: str) -> None:
     """A gradient of NaN was told as the owner's loss; one in double was taken, and cost twice the bytes."""
     assert told("gradients", value, tensors=(Z,)) == words
+
+
+_HUGE = torch.full((4, 3), torch.finfo(torch.float32).max)
+_FORMS = (
+    [Form((-1, 3), torch.float32)],
+    [Form((-2, 3), torch.float32)],
+    [Form((4, 3), torch.float32, may_be_infinite=True)],
+    [Z],
+    [Z, Z],
+    [],
+    None,
+)
+_VALUES = (
+    Z,
+    Z * 0,
+    _HUGE,
+    Z * float("inf"),
+    Z * float("nan"),
+    Z[:0],
+    Z[:2],
+    Z.double(),
+    Z.half(),
+    Z.to_sparse(),
+    Z.T,
+    torch.ones(3, 4).T,
+    torch.ones(()),
+    torch.zeros(1, 1).expand(4, 3),
+    torch.nn.Parameter(Z),
+    (Z,),
+    (Z, Z),
+    [Z],
+    None,
+    *(torch.tensor(y, dtype=torch.int32) for y in ([0, 1, 2, 2], [0, 1, 2, 3], [-1, 0, 0, 0], [-100, 0, 0, 0], [])),
+)
+_LOSSES = (0.5, 0.0, -5.0, float("nan"), float("inf"), 1, True, "0.1", None)
+
+
+def test_what_is_accepted_at_once_all_checks_accept() -> None:
+    """The usual values of a step are looked at in one place; nothing may pass there that is refused otherwise."""
+    num_usual = 0
+    pairs = [("loss+gradients", (loss, value)) for loss in _LOSSES for value in _VALUES]
+    for content, value in [*((c, v) for c in ("smashed", "gradients", "labels") for v in _VALUES), *pairs]:
+        for forms, rows, most_rows, classes in product(_FORMS, (None, 0, 2, 4), (None, 3), ({}, {"": 3})):
+            heard: list[list[Any]] = [[], []]
+            wanted = [
+                Expected(forms, rows, most_rows, num_classes=classes, loss="mse", tell=_into(notes), told=notes.append)
+                for notes in heard
+            ]
+            due = Due(content, AT)
+            if is_usual(value, due, "server", wanted[0]):
+                num_usual += 1
+                require(value, due, "server", "owner-0", wanted[1])
+            assert sorted(heard[0], key=str) == sorted(heard[1], key=str)  # nothing is told of others yet
+    assert num_usual > 200
+
+
+def _into(notes: list[Any]) -> Any:
+    return lambda *told: notes.append(told)
 
 
 def test_numbers_of_any_size_are_told_from_those_that_are_not_finite() -> None:

@@ -53,17 +53,6 @@ def test_names_of_columns_that_are_no_utf_8_are_refused(tmp_path: Path, name: st
     assert str(file) in refused(name, tmp_path, **options)
 
 
-def test_a_changed_page_with_a_checksum_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "own.parquet"
-    table = pa.table({"x": [[float(i), 0.5] for i in range(40)], "y": [i % 2 for i in range(40)]})
-    pq.write_table(table, file, compression="none", use_dictionary=False, write_page_checksum=True)
-    content = bytearray(file.read_bytes())
-    at = bytes(content).index(np.float64(7).tobytes())
-    content[at : at + 8] = np.float64(8).tobytes()
-    file.write_bytes(bytes(content))
-    assert "cannot be read" in refused("own.parquet", tmp_path)
-
-
 def test_labels_that_cannot_be_ordered_are_refused(tmp_path: Path) -> None:
     """Labels that are lists ended in "unhashable type: 'list'"."""
     pq.write_table(pa.table({"image": ["a.png"] * 2, "kind": [[1], [2]]}), tmp_path / "t.parquet")
