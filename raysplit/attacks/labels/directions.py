@@ -55,13 +55,12 @@ def nearest(rows: Tensor, known: Tensor, known_y: Tensor) -> Tensor:
         return torch.full((len(rows),), -1)
     means = torch.stack([theirs[theirs_have & (known_y == label)].mean(dim=0) for label in classes])
     guess = classes[(unit @ means.T).argmax(dim=1)]
-    found: Tensor = torch.where(has_direction, guess, -1)
-    return found
+    return torch.where(has_direction, guess, -1)
 
 
 def norms(g: Tensor) -> Tensor:
     """Return the norm of each gradient row [n], which is larger for rarer classes."""
-    return g.detach().flatten(1).double().norm(dim=1)
+    return torch.linalg.vector_norm(g.detach().flatten(1).double(), dim=1)
 
 
 def classes_in(y: Tensor) -> Tensor:
