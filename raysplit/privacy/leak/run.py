@@ -16,15 +16,16 @@ from raysplit.config.build import build
 from raysplit.config.run import RunConfig, load_recorded
 from raysplit.data.sources.shards import STREAMED
 from raysplit.experiment.experiment import Experiment
+from raysplit.guards.account.totals import accounts_in
 from raysplit.privacy.leak.cheap import cheap
 from raysplit.privacy.leak.kept import FOLDER, KeptOutcomes, key_of, write_files
 from raysplit.privacy.leak.outcome import Outcome, rounded
 from raysplit.privacy.leak.trials import ATTACKS, CHEAP, Knows, Material, Misfit, Trial, default_attacks, trials_of
 from raysplit.privacy.measures.score import attack_gain, score
-from raysplit.privacy.seen.defended import changes_gradients, defends_of, described
+from raysplit.privacy.seen.defended import changes_gradients, defence_at, described
 from raysplit.privacy.seen.rows import SAME, sampled
 from raysplit.privacy.seen.subject import Subject
-from raysplit.privacy.seen.views import Sight, sight_of
+from raysplit.privacy.seen.views import sight_of
 from raysplit.registry import one_of
 from raysplit.runs.records.files import CONFIG
 from raysplit.runs.records.read import read_models, read_rows
@@ -121,7 +122,8 @@ def measure_run(
         kept = KeptOutcomes(folder / FOLDER, key_of(about, *contents))
         outcomes = [outcome for trial in trials for outcome in _tried(trial, kept, options.seconds, tell, began)]
         measured = {
-            str(view.cut): cheap(subject, view.cut, "present", given.defends[view.number]) for view in given.sight.views
+            str(view.cut): cheap(subject, view.cut, "present", defence_at(experiment, view))
+            for view in given.sight.views
         }
     page = _page(folder, given, options, outcomes, measured, left_out)
     write_files(folder / FOLDER, page, outcomes)
@@ -191,7 +193,6 @@ def _material(
         owner=owner,
         subject=subject,
         sight=sight,
-        defends=defends_of(experiment, sight),
         guards_gradients=changes_gradients(experiment, owner),
         rounds=options.rounds or (0, LAST),
         knows=options.knows,
@@ -267,14 +268,22 @@ def _page(
             "attacks": rows,
             "left_out": dict(left_out),
             "score": _score(rows, accuracy, undefended, given.subject.spec.num_classes),
-            "ledger": {"guarantee": "none", "epsilon": None, "reason": _no_guarantee(given.sight)},
+            "ledger": _ledger(folder, given),
         }
     )
     return page  # typed above
 
 
-def _no_guarantee(sight: Sight) -> str:
-    return "z leaves without a mechanism" if sight.views else "weights leave without a mechanism"
+def _ledger(folder: Path, given: Material) -> dict[str, Any]:
+    """Return what the owner's ledger promises; without one, nothing is."""
+    where = given.experiment.ledgers_in(folder)
+    accounts = [] if where is None else accounts_in(Path(where))
+    account = next((account for account in accounts if account.owner == given.owner), None)
+    if account is None:
+        what = "z leaves" if given.sight.views else "weights leave"
+        return {"guarantee": "none", "epsilon": None, "reason": f"{what} without a mechanism"}
+    total = account.total(given.experiment.setting.privacy.delta)
+    return {"guarantee": total.guarantee, "epsilon": total.bound, "delta": total.delta, "reason": total.reason}
 
 
 def _score(
