@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from raysplit.cli.options import NewFile
+from raysplit.cli.options import FilePath, NewFile, found_run
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:
     from raysplit.prediction.measured.messages import MessageCosts
-    from raysplit.schedulers.cuts.profiles import Profile
+    from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 
 _MIB = 2**20
 _ROUND_TRIPS = 50  # of each size
@@ -48,6 +48,13 @@ _ROUND_TRIPS = 50  # of each size
     is_flag=True,
     help="Also measure what calls and messages between two processes of a local Ray cost.",
 )
+@click.option(
+    "--leak",
+    type=FilePath(),
+    metavar="CONFIG",
+    help="Measure what cuts tell of the data of CONFIG, for plan --max-leak.",
+)
+@click.option("--weights", metavar="RUN", help="With --leak: take the weights of this run, not the initial ones.")
 @click.option("--output", type=NewFile(), help="Profile to write (.parquet, .csv).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def profile(
@@ -59,6 +66,8 @@ def profile(
     num_classes: int,
     device: str,
     with_messages: bool,
+    leak: Path | None,
+    weights: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -80,6 +89,8 @@ def profile(
         raise click.BadParameter(
             f"{input_shape!r} must be sizes such as 3,32,32", param_hint="--input-shape"
         ) from wrong
+    if weights is not None and leak is None:
+        raise click.UsageError("--weights is for --leak, which measures cuts with them")
     import torch
 
     from raysplit.data.inputs import UNNAMED, Input
@@ -96,6 +107,8 @@ def profile(
         repeats=repeats,
         device=device,
     )
+    if leak is not None:
+        measured = _with_leak(measured, leak, weights)
     if output is not None:
         (measured.to_csv if output.suffix == ".csv" else measured.to_parquet)(output)
     costs = _message_costs() if with_messages else None
@@ -129,18 +142,45 @@ def _message_costs() -> MessageCosts:
         return costs_of(asyncio.run(trips(2)), asyncio.run(trips(1)))
 
 
+def _leaks(unit: UnitProfile) -> list[str]:
+    return ["" if value is None else f"{value:.3f}" for value in (unit.leak_fisher, unit.dcor2_unbiased)]
+
+
+def _with_leak(measured: Profile, config: Path, weights: str | None) -> Profile:
+    """Add what a cut behind each unit tells of samples. Raises ``ValueError`` for a configuration of another model."""
+    from raysplit.config.run import load_config
+    from raysplit.privacy.leak.planned import measure_cuts
+
+    checked = load_config(config)
+    if checked.model.name != measured.model:
+        raise ValueError(
+            f"{config} configures the model {checked.model.name}, and {measured.model} is profiled; name the same"
+        )
+    found = {cut.cut: cut.figures for cut in measure_cuts(checked, weights=found_run(weights) if weights else None)}
+    units = [
+        replace(unit, **{name: found[number][name] for name in ("leak_fisher", "dcor2_unbiased")})
+        if number in found
+        else unit
+        for number, unit in enumerate(measured.units, start=1)
+    ]
+    return replace(measured, units=tuple(units))
+
+
 def _print(measured: Profile, output: Path | None) -> None:
     table = Table(title=f"{measured.model} on {measured.device}, batches of {measured.batch_size}")
     for column in ("", "unit"):
         table.add_column(column)
     for column in ("forward ms", "backward ms", "update ms", "activation MiB", "parameter MiB"):
         table.add_column(column, justify="right")
+    has_leaks = any(unit.leak_fisher is not None for unit in measured.units)
+    for column in ("leak (Fisher)", "dCor2") if has_leaks else ():
+        table.add_column(column, justify="right")
     rows = [
         (unit.forward_ms, unit.backward_ms, unit.update_ms, unit.activation_bytes / _MIB, unit.parameter_bytes / _MIB)
         for unit in measured.units
     ]
     for index, (unit, row) in enumerate(zip(measured.units, rows, strict=True)):
-        table.add_row(str(index), unit.name, *(f"{value:.2f}" for value in row))
+        table.add_row(str(index), unit.name, *(f"{value:.2f}" for value in row), *(_leaks(unit) if has_leaks else ()))
     table.add_section()
     table.add_row("", "sum", *(f"{sum(column):.2f}" for column in zip(*rows, strict=True)))
     console = Console()
