@@ -46,7 +46,7 @@ _ROUND_TRIPS = 50  # of each size
 @click.option(
     "--with-messages",
     is_flag=True,
-    help="Also measure what calls and messages between two processes of a local Ray cost.",
+    help="Also measure calls and messages on a local Ray.",
 )
 @click.option(
     "--leak",

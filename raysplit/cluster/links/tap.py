@@ -55,7 +55,7 @@ class Recorder:
 
     Example:
         >>> recorder = Recorder(lambda source, destination, kind, step: kind == "smashed")
-        >>> cluster = LocalCluster(links=LinkRules(taps=(recorder,)))
+        >>> rules = LinkRules(taps=(recorder,))  # of a cluster: LocalCluster(links=rules)
     """
 
     def __init__(
