@@ -11,6 +11,7 @@ from dataclasses import replace
 import pyarrow as pa
 from torch import Tensor
 
+from raysplit.actors.expecting.forms import whole_state
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import log_placed_cuts
 from raysplit.cluster.contract import Cluster, LinkTraffic
@@ -18,6 +19,7 @@ from raysplit.cluster.links.traffic import IdleCodecs, difference, merge_traffic
 from raysplit.data.transforms import normalisation
 from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
+from raysplit.guards.account.ledger import let_go
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.runs.callback import Callback, Callbacks
@@ -73,7 +75,7 @@ async def run(
     try:
         try:
             experiment.require_codecs()
-            algorithm = experiment.begin()
+            algorithm = experiment.begin(folder.path if folder else None)
             parties = deployed_parties(algorithm) if checked else checked_parties(algorithm, experiment.setting.spec)
             log_placed_cuts(algorithm)
             if experiment.reliability.preflight and resources and experiment.elastic is None:
@@ -92,6 +94,7 @@ async def run(
             result = await loop.run(start)
         finally:
             await closed(cluster)
+            let_go(experiment.ledgers_in(folder.path if folder else None))
     except BaseException as error:
         notify.run_failed(error)
         raise
@@ -241,8 +244,8 @@ class _Loop:
         return row
 
     def _whole(self, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add the frozen weights, which no party sends, to a state."""
-        return {**self._algorithm.spec_of(label).fixed_state(), **state}
+        """Add what no party sends to a state: frozen weights, and further names of tied ones."""
+        return whole_state(self._algorithm.spec_of(label), state)
 
     def _record(self, row: Row, moved: list[LinkTraffic]) -> None:
         self._ledger.record(row, moved)
@@ -271,12 +274,9 @@ class _Loop:
             self._write_models(self._folder)
         summary: Row = {"stopped": stopped, "rounds": len(self._ledger.rows), "algorithm": self._experiment.method}
         evaluation = self._experiment.evaluation
-        summary |= (
-            to_targets(self._ledger.rows, wanted_targets(evaluation), evaluation.metric)
-            | self._algorithm.summary()
-            | task_summary(self._experiment.setting.task)
-            | {"last": self._ledger.rows[-1]}
-        )
+        summary |= to_targets(self._ledger.rows, wanted_targets(evaluation), evaluation.metric)
+        summary |= self._algorithm.summary() | task_summary(self._experiment.setting.task)
+        summary["last"] = self._ledger.rows[-1]
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _tables(self) -> Mapping[str, pa.Table]:
