@@ -45,6 +45,7 @@ COMMANDS = {
     "codecs": "raysplit.cli.planning.codecs:codecs",
     "affinity": "raysplit.cli.planning.affinity:affinity",
     "split-cost": "raysplit.cli.planning.split_cost:split_cost",
+    "leak": "raysplit.cli.privacy.leak:leak",
     "ledger": "raysplit.cli.privacy.ledger:ledger",
     "serve": "raysplit.cli.serving.serve:serve",
     "edge": "raysplit.cli.serving.edge:edge",

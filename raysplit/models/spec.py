@@ -21,7 +21,7 @@ from raysplit.models.cutting.cut_tensors import Ends
 from raysplit.models.cutting.dropout import seed_dropouts
 from raysplit.models.cutting.randomness import may_draw
 from raysplit.models.cutting.rewrite import in_place_modules
-from raysplit.models.cutting.split import FrontEnd, check_traced, front_ends, no_front_end, traced_model
+from raysplit.models.cutting.split import FrontEnd, Units, check_traced, front_ends, no_front_end, traced_model
 from raysplit.models.cutting.tracing import CannotCut
 from raysplit.models.exporting.blocks import BLOCK_SOURCES
 from raysplit.models.frozen import fixed_names, frozen_parameters
@@ -121,7 +121,8 @@ class ModelSpec:
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
         """Build the ``len(cuts) + 1`` parts of a new model, which share no memory with other calls.
 
-        Without cuts the only part is the whole model, traceable or not. Raises ValueError as `TracedModel.cut` does.
+        Without cuts the only part is the whole model, which need not be traceable. Raises ``ValueError`` for cuts that
+        do not exist or are not allowed, see `TracedModel.cut`.
         """
         return _traced(self).copy().cut(cuts) if cuts or _whole_by_graph(self) else [self._whole()]
 
@@ -172,15 +173,18 @@ class ModelSpec:
 
     def places(self, length: int | None = None) -> list[Place]:
         """List all places, also where the model cannot be cut, for samples of a length (None: that of an example)."""
-        example = self.example(lengths=None if length is None else [length])
-        return places_of(_traced(self), _sent_inputs(self), measured_run(_traced(self), example))
+        run = measured_run(_traced(self), self.example(lengths=None if length is None else [length]))
+        return places_of(_traced(self), _sent_inputs(self), run)
 
     def traced(self) -> TracedModel:
         """Return the traced model, for reading only."""
         return _traced(self)
 
     def sent_inputs(self, cut: int | str) -> tuple[str, ...]:
-        """Name what a cut would send of private inputs that no weight has changed. Raises as `parts` does."""
+        """Name the values that a cut would send although they hold private inputs that no weight has changed.
+
+        Empty where the inputs stay with their owner. Raises ``ValueError`` for cuts that are not allowed.
+        """
         return _sent_inputs(self)[_traced(self).resolve(cut)]
 
     def first_private_cut(self) -> int | None:
@@ -271,7 +275,8 @@ def _longer(spec: ModelSpec) -> Values | None:
 @lru_cache(maxsize=64)
 def _example_inputs(spec: ModelSpec) -> Inputs:
     inputs = dict(spec.inputs)
-    return tuple((within_positions(inputs, spec.build()) if any(e.ragged for e in inputs.values()) else inputs).items())
+    is_ragged = any(entry.ragged for entry in inputs.values())
+    return tuple((within_positions(inputs, spec.build()) if is_ragged else inputs).items())
 
 
 def _traced(spec: ModelSpec) -> TracedModel:
@@ -287,14 +292,8 @@ def _traced(spec: ModelSpec) -> TracedModel:
 
 @lru_cache(maxsize=4)
 def _traced_by(spec: ModelSpec, front_end: str) -> TracedModel:
-    inputs = dict(spec.inputs)
-    return traced_model(
-        _prototype(spec),
-        spec.example(generator=torch_generator(spec.seed, "model", "example")),
-        kept_back=kept_back(inputs),
-        side=[name for name, entry in inputs.items() if entry.role == "side"],
-        longer=_longer(spec),
-        front_end=front_end,
-        ends=spec.ends,
-        units="blocks" if spec.name.startswith(BLOCK_SOURCES) else "children",
-    )
+    inputs, example = dict(spec.inputs), spec.example(generator=torch_generator(spec.seed, "model", "example"))
+    side = [name for name, entry in inputs.items() if entry.role == "side"]
+    rules: dict[str, Any] = {"kept_back": kept_back(inputs), "side": side, "ends": spec.ends, "front_end": front_end}
+    units: Units = "blocks" if spec.name.startswith(BLOCK_SOURCES) else "children"
+    return traced_model(_prototype(spec), example, longer=_longer(spec), units=units, **rules)

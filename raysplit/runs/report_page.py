@@ -17,6 +17,7 @@ from urllib.parse import quote
 from raysplit.registry import clipped, one_line
 from raysplit.runs.metric import ACCURACY, LOSS, RATES, Metric, primary
 from raysplit.runs.records.damaged import Damaged
+from raysplit.runs.records.leakage import leak_sentences
 from raysplit.runs.records.read import Row, read_environment, read_metrics, read_statements, read_traffic
 from raysplit.runs.report import RunReport, common_figure, common_metric, differing_settings
 
@@ -95,7 +96,16 @@ def _section(run: RunReport) -> list[str]:
         f"{as_text(run.stopped)}; {', '.join(settings)}",
         markdown_table(*_course(rows)),
     ]
-    return [*parts, *_links(run.folder), *_statements(run.folder), *_environment(run.folder)]
+    return [*parts, *_links(run.folder), *_statements(run.folder), *_leakage(run.folder), *_environment(run.folder)]
+
+
+def _leakage(folder: Path) -> list[str]:
+    """Return a paragraph on what `raysplit leak` has measured; none where nothing was."""
+    try:
+        sentences = leak_sentences(folder)
+    except Damaged as damaged:
+        return [f"What it leaks cannot be read: {as_text(damaged)}."]
+    return [f"What it leaks: {' '.join(map(as_text, sentences))}"] if sentences else []
 
 
 def _course(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

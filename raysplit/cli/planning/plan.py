@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raysplit.cli.options import FilePath, NewFile
-from raysplit.cli.planning.plan_tables import comparison, front_table, print_plan
+from raysplit.cli.planning.plan_tables import comparison, print_plan
 from raysplit.cli.planning.quantities import parse_nodes, parse_units
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_figure, print_table
@@ -21,7 +21,6 @@ from raysplit.cli.waiting import Waiting
 from raysplit.paths import expanded
 
 if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
-    from raysplit.schedulers.cuts.plan import Plan
     from raysplit.schedulers.cuts.solve import CutProblem
 
 
@@ -75,6 +74,14 @@ if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
 @click.option("--send-inputs", is_flag=True, help="Allow cuts at which raw inputs leave the owner.")
 @click.option("--front", is_flag=True, help="Show all trade-offs of time and price.")
 @click.option("--baselines", is_flag=True, help="Compare with a manual split, one node and copies.")
+@click.option("--max-leak", type=click.FloatRange(0, 1), metavar="X", help="Allow first cuts that leak at most X.")
+@click.option(
+    "--leak-metric",
+    type=click.Choice(["leak_fisher", "dcor2_unbiased"]),
+    default="leak_fisher",
+    show_default=True,
+    help="The measure of --max-leak, from raysplit profile --leak.",
+)
 @click.option("--picture", type=NewFile(), help="Figure to write (.png).")
 @click.option(
     "--codecs",
@@ -108,6 +115,8 @@ def plan(
     send_inputs: bool,
     front: bool,
     baselines: bool,
+    max_leak: float | None,
+    leak_metric: str,
     picture: Path | None,
     codecs: str | None,
     budget: str,
@@ -126,6 +135,8 @@ def plan(
       raysplit plan my.yaml --codecs auto
       raysplit plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --node 8GiB:2
     """
+    from raysplit.cli.planning.front import show_front
+    from raysplit.schedulers.cuts.leakage import limited
     from raysplit.schedulers.cuts.profiles import load_profile, own_units_ms
     from raysplit.schedulers.cuts.solve import CutProblem, FreeOwnerCuts, with_owner_time
 
@@ -177,12 +188,16 @@ def plan(
             return (owner_slowdown or 1.0) * own_units_ms(free.profile, first, end)
 
         of_owner = slowed_ms
-    problem = with_owner_time(free, of_owner)
+    if max_leak is not None:
+        free = limited(free, max_leak, leak_metric)  # type: ignore[arg-type]  # click checks the choice
     counted = of_owner if isinstance(free.units, FreeOwnerCuts) else None
     if front:
-        show_front(problem, picture=picture, as_json=as_json)
+        show_front(free, of_owner, leak_metric, picture=picture, as_json=as_json)  # type: ignore[arg-type]
     else:
+        problem = with_owner_time(free, of_owner)
         show_plan(problem, counted, solver=solver, baselines=baselines, picture=picture, as_json=as_json)
+        if max_leak is not None and not as_json:
+            echo("leakage was measured before training; check with raysplit leak RUN")
 
 
 def show_plan(
@@ -218,21 +233,3 @@ def show_plan(
         if others:
             print_table(Console(), comparison(best, others))
         print_figure(Console(), picture)
-
-
-def show_front(problem: CutProblem, *, as_json: bool, picture: Path | None = None) -> list[Plan]:
-    """Print all trade-offs of time and price, draw them where asked, and return their plans, the fastest first."""
-    from raysplit.schedulers.cuts.solve import pareto_front
-
-    with Waiting(Console(stderr=True), "planning"):
-        plans = pareto_front(problem)
-    if picture is not None:
-        from raysplit.cli.pictures.plan import draw_front
-
-        draw_front(problem, plans, picture)
-    if as_json:
-        echo(json.dumps({"front": [plan.to_dict() for plan in plans]}))
-        return plans
-    print_table(Console(), front_table(problem, plans))
-    print_figure(Console(), picture)
-    return plans

@@ -32,18 +32,21 @@ def comparison(best: Plan, others: Sequence[Alternative]) -> Table:
     return table
 
 
-def front_table(problem: CutProblem, plans: Sequence[Plan]) -> Table:
-    """Return the table of plans that trade time for price."""
-    table = Table(title=f"{problem.profile.model} for {number_of(problem.owners, 'owner')}: time against price")
-    for column in ("ms per batch", "round min", "price per hour", "price per round"):
+def front_table(problem: CutProblem, plans: Sequence[tuple[Plan, float | None]]) -> Table:
+    """Return the table of plans that trade time for price, and for leakage where that is known of their first cuts."""
+    has_leaks = any(leak is not None for _, leak in plans)
+    against = "time against price and leakage" if has_leaks else "time against price"
+    table = Table(title=f"{problem.profile.model} for {number_of(problem.owners, 'owner')}: {against}")
+    for column in ("ms per batch", "round min", "price per hour", "price per round", *(["leak"] if has_leaks else [])):
         table.add_column(column, justify="right")
     table.add_column("nodes and units")
-    for plan in plans:
+    for plan, leak in plans:
         table.add_row(
             f"{plan.objective_ms:.2f}",
             f"{plan.round_ms / 60_000:.2f}",
             f"{plan.price_per_hour:.4g}",
             f"{plan.price_per_round:.4g}",
+            *([] if leak is None else [f"{leak:.3f}"]),
             ", ".join(f"{share.node} {share.first_unit}-{share.last_unit}" for share in plan.shares),
         )
     return table

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
-from raysplit.cli.options import NewFile
+from raysplit.cli.options import FilePath, NewFile, found_run
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from raysplit.schedulers.cuts.profiles import Profile
+    from raysplit.prediction.measured.messages import MessageCosts
+    from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 
 _MIB = 2**20
+_ROUND_TRIPS = 50  # of each size
 
 
 @click.command(name="profile")
@@ -39,6 +43,18 @@ _MIB = 2**20
 @click.option(
     "--device", default=platform.node(), metavar="NAME", help="Name of this machine; by default its host name."
 )
+@click.option(
+    "--with-messages",
+    is_flag=True,
+    help="Also measure what calls and messages between two processes of a local Ray cost.",
+)
+@click.option(
+    "--leak",
+    type=FilePath(),
+    metavar="CONFIG",
+    help="Measure what cuts tell of the data of CONFIG, for plan --max-leak.",
+)
+@click.option("--weights", metavar="RUN", help="With --leak: take the weights of this run, not the initial ones.")
 @click.option("--output", type=NewFile(), help="Profile to write (.parquet, .csv).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def profile(
@@ -49,16 +65,21 @@ def profile(
     input_type: str,
     num_classes: int,
     device: str,
+    with_messages: bool,
+    leak: Path | None,
+    weights: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Measure the units of a model on this machine, for `raysplit plan`.
 
     Forward pass, backward pass and update of each unit are timed on one thread, and its bytes are counted.
+    --with-messages adds the settings of a device that the prediction of a run without pacing needs.
 
     \b
-    Example:
+    Examples:
       raysplit profile --model vgg19 --output vgg19.parquet
+      raysplit profile --model cnn8 --input-shape 1,8,8 --with-messages
     """
     if output is not None and output.suffix not in (".parquet", ".csv"):
         raise click.BadParameter(f"{output} must end in .parquet or .csv", param_hint="--output")
@@ -68,6 +89,8 @@ def profile(
         raise click.BadParameter(
             f"{input_shape!r} must be sizes such as 3,32,32", param_hint="--input-shape"
         ) from wrong
+    if weights is not None and leak is None:
+        raise click.UsageError("--weights is for --leak, which measures cuts with them")
     import torch
 
     from raysplit.data.inputs import UNNAMED, Input
@@ -84,12 +107,63 @@ def profile(
         repeats=repeats,
         device=device,
     )
+    if leak is not None:
+        measured = _with_leak(measured, leak, weights)
     if output is not None:
         (measured.to_csv if output.suffix == ".csv" else measured.to_parquet)(output)
+    costs = _message_costs() if with_messages else None
     if as_json:
-        echo(json.dumps(asdict(measured)))
-    else:
-        _print(measured, output)
+        echo(json.dumps(asdict(measured) | ({"messages": asdict(costs)} if costs else {})))
+        return
+    _print(measured, output)
+    if costs is not None:
+        echo("the device in the topology of runs on this machine without pacing (pace: false):")
+        for name, value in asdict(costs).items():
+            echo(f"  {name}: {round(value, 3)}")
+
+
+def _message_costs() -> MessageCosts:
+    """Measure calls within a place of Ray, and messages between two."""
+    from raysplit.cluster.layout import lay_out
+    from raysplit.cluster.on_ray.connect import RayOptions, connect, ray_left_as_found
+    from raysplit.prediction.measured.messages import costs_of, round_trips
+
+    async def trips(num_places: int) -> dict[int, float]:
+        from raysplit.cluster.on_ray.cluster import RayCluster  # imports Ray, which `connect` must configure first
+
+        cluster = RayCluster(partial(lay_out, num_places=num_places, cpus=float(num_places)))
+        try:
+            return await round_trips(cluster, repeats=_ROUND_TRIPS)
+        finally:
+            await cluster.close()
+
+    with ray_left_as_found():
+        connect(RayOptions(address="local", num_cpus=2))
+        return costs_of(asyncio.run(trips(2)), asyncio.run(trips(1)))
+
+
+def _leaks(unit: UnitProfile) -> list[str]:
+    return ["" if value is None else f"{value:.3f}" for value in (unit.leak_fisher, unit.dcor2_unbiased)]
+
+
+def _with_leak(measured: Profile, config: Path, weights: str | None) -> Profile:
+    """Add what a cut behind each unit tells of samples. Raises ``ValueError`` for a configuration of another model."""
+    from raysplit.config.run import load_config
+    from raysplit.privacy.leak.planned import measure_cuts
+
+    checked = load_config(config)
+    if checked.model.name != measured.model:
+        raise ValueError(
+            f"{config} configures the model {checked.model.name}, and {measured.model} is profiled; name the same"
+        )
+    found = {cut.cut: cut.figures for cut in measure_cuts(checked, weights=found_run(weights) if weights else None)}
+    units = [
+        replace(unit, **{name: found[number][name] for name in ("leak_fisher", "dcor2_unbiased")})
+        if number in found
+        else unit
+        for number, unit in enumerate(measured.units, start=1)
+    ]
+    return replace(measured, units=tuple(units))
 
 
 def _print(measured: Profile, output: Path | None) -> None:
@@ -98,12 +172,15 @@ def _print(measured: Profile, output: Path | None) -> None:
         table.add_column(column)
     for column in ("forward ms", "backward ms", "update ms", "activation MiB", "parameter MiB"):
         table.add_column(column, justify="right")
+    has_leaks = any(unit.leak_fisher is not None for unit in measured.units)
+    for column in ("leak (Fisher)", "dCor2") if has_leaks else ():
+        table.add_column(column, justify="right")
     rows = [
         (unit.forward_ms, unit.backward_ms, unit.update_ms, unit.activation_bytes / _MIB, unit.parameter_bytes / _MIB)
         for unit in measured.units
     ]
     for index, (unit, row) in enumerate(zip(measured.units, rows, strict=True)):
-        table.add_row(str(index), unit.name, *(f"{value:.2f}" for value in row))
+        table.add_row(str(index), unit.name, *(f"{value:.2f}" for value in row), *(_leaks(unit) if has_leaks else ()))
     table.add_section()
     table.add_row("", "sum", *(f"{sum(column):.2f}" for column in zip(*rows, strict=True)))
     console = Console()

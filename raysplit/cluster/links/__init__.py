@@ -3,6 +3,7 @@
 * ``link``: `Link`, which counts values and sends them unchanged.
 * ``coding_link``: the link that encodes and decodes values.
 * ``rules``: `LinkRules` and `Tap`.
+* ``tap``: `Recorder`, which keeps what crosses.
 * ``coding``: which tensors are coded, and what is checked before they are decoded.
 * ``at_cut``: a codec in a model, at the place of a cut.
 * ``references``: weights to which differences are coded.

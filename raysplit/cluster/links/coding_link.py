@@ -25,6 +25,7 @@ from raysplit.cluster.links.leaves import is_coded_or_leaf, is_leaf, leaves_of, 
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.references import References
 from raysplit.cluster.links.rules import LinkRules
+from raysplit.cluster.links.tap import Recorder
 from raysplit.cluster.links.tensors import num_bytes as bytes_of
 from raysplit.cluster.memories import Memories
 
@@ -37,6 +38,7 @@ class CodingLink(Link):
     def __init__(self, rules: LinkRules, network: Network | None = None) -> None:
         super().__init__(network)
         self._rules = rules
+        self._recorders = [tap for tap in rules.taps if isinstance(tap, Recorder)]
         self.keeps_state = rules.keeps_state
         self._found: dict[tuple[str, Kind], Codec | None] = {}
         self._sent: Any = WeakTensorKeyDictionary()  # a tensor that is sent to several parties is coded once
@@ -85,6 +87,15 @@ class CodingLink(Link):
         if num_bytes:
             for tap in self._rules.taps:
                 tap.arrived(source, destination, value, num_bytes)
+        value = self._received(source, destination, value, num_bytes, kind, step, due)
+        for recorder in self._recorders if num_bytes else ():
+            recorder.received(source, destination, value, kind, step)
+        return value
+
+    def _received(
+        self, source: str, destination: str, value: Any, num_bytes: int, kind: Kind, step: Any, due: Due | None
+    ) -> Any:
+        """Return the decoded value, counted and checked."""
         if self._rules.is_plain or not num_bytes:
             return super().arriving(source, destination, value, num_bytes, kind, step, due)
         wanted = ANYTHING if due is None else expected(self.parties.get(destination), source, destination, due)

@@ -51,6 +51,10 @@ class LocalCluster:
         """The events of an emulated run; empty if nothing is emulated."""
         return self._emulation.log if self._emulation is not None else EventLog()
 
+    def party(self, name: str) -> Any:
+        """Return a party itself, which lives in this process, to look at it."""
+        return self._link.parties[name]
+
     async def deploy(self, parties: Sequence[PartySpec]) -> dict[str, Handle]:
         if self._emulate is not None:
             self._emulation = self._emulate(parties)

@@ -25,10 +25,11 @@ _FOLDERS = rf"(?:{EARLIER}-\d+/)?"
 _OF_RUN = re.compile(
     _FOLDERS
     + r"(?:(?:config\.yaml|(?:environment|data|summary|prediction|serving|timeline|trackers)\.json|metrics\.jsonl"
-    r"|timeline\.png|(?:model|last)\.pt|[^/]+\.parquet|checkpoints/(?:round-\d+|best)\.ckpt)(?:\.part)?|\.lock"
+    r"|timeline\.png|(?:model|last)\.pt|[^/]+\.parquet|checkpoints/(?:round-\d+|best)\.ckpt"
+    r"|leak/(?:leak\.json|samples\.parquet|(?:reconstructions|labels)\.png|attacks/[^/]+\.npz))(?:\.part)?|\.lock"
     rf"|{EVENTS}/events\.out\.tfevents\.[^/]+)"
 )
-_OWN_FOLDER = re.compile(rf"{_FOLDERS}(?:checkpoints|{EVENTS})/?|{EARLIER}-\d+")
+_OWN_FOLDER = re.compile(rf"{_FOLDERS}(?:(?:checkpoints|{EVENTS})/?|leak(?:/attacks)?)|{EARLIER}-\d+")
 
 
 def is_of_run(name: str) -> bool:
@@ -60,7 +61,7 @@ def put_back(folder: Path, name: str) -> None:
         folder, [each for each in names_in(folder) if is_of_run(each) and each != LOCK and not each.startswith(EARLIER)]
     )
     for each in sorted(names_in(folder / name)):
-        (folder / each).parent.mkdir(exist_ok=True)
+        (folder / each).parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder / name / each, folder / each)
     _remove(folder, ())
 
@@ -84,6 +85,6 @@ def set_aside(folder: Path) -> str:
     shutil.copy2(folder / CONFIG, folder / name / CONFIG)
     for each in sorted(names_in(folder)):
         if is_of_run(each) and each not in (LOCK, CONFIG) and not each.startswith(EARLIER):
-            (folder / name / each).parent.mkdir(exist_ok=True)
+            (folder / name / each).parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder / each, folder / name / each)
     return name

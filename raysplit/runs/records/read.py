@@ -63,15 +63,15 @@ def read_environment(folder: Path) -> dict[str, Any]:
     return _mapping(folder / "environment.json", Environment.model_validate)
 
 
+def started_at(folder: Path) -> str | None:
+    """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say. Raises `Damaged`."""
+    return read_environment(folder).get("started")
+
+
 def read_statements(folder: Path) -> list[dict[str, Any]]:
     """Read what owners have said of their samples before the run, from ``data.json``. Raises `Damaged`."""
     found: list[dict[str, Any]] = _mapping(folder / "data.json", DataStatements.model_validate).get("statements", [])
     return found
-
-
-def started_at(folder: Path) -> str | None:
-    """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say. Raises `Damaged`."""
-    return read_environment(folder).get("started")
 
 
 def stop_of(folder: Path) -> str:

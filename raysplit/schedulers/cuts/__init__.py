@@ -5,6 +5,7 @@
   arrays.
 * ``plan``: the answer (`Plan`, `plan_for`); ``baselines``: what it is compared with.
 * ``profiles``: measured times and sizes of units (`Profile`, `load_profile`), with those published in ``profiles/``.
+* ``leakage``: a limit of what leaves an owner tells, and the trade-offs with it (`limited`, `front_with_leak`).
 * ``time_model``: the time of a round in closed form.
 * ``replan``: whether to move parts when compute nodes join or leave.
 """

@@ -137,6 +137,9 @@ def _bound_owner(
     held = pulp.lpDot(list(head / problem.units.memory_bytes), starts)
     held += pulp.lpDot(list(tail / problem.units.memory_bytes), ends)
     program += held <= 1
+    for position, start in enumerate(starts):
+        if not problem.may_begin_at(segments.offset + position):
+            program += start == 0
 
 
 def _minimize(

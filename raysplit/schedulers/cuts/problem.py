@@ -76,6 +76,7 @@ class CutProblem:
         use_all_nodes: whether each node on offer runs at least one unit (the paper), or some may stay unused.
         batches_per_owner: batches of each owner in one round, in all local epochs together.
         may_send_inputs: whether cuts at which raw inputs leave the owner are allowed.
+        first_cuts: the first cuts that a limit of leakage allows; None allows all.
     """
 
     profile: Profile
@@ -88,6 +89,7 @@ class CutProblem:
     use_all_nodes: bool = True
     batches_per_owner: int = 32
     may_send_inputs: bool = False
+    first_cuts: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         if self.owners < 1 or self.batches_per_owner < 1:
@@ -137,6 +139,10 @@ class CutProblem:
             lowest = 1 if self.may_send_inputs else self.profile.first_private_cut() or 1
             return lowest, len(self.profile.units)
         return self.units[0], self.units[1] + 1
+
+    def may_begin_at(self, cut: int) -> bool:
+        """Return whether a plan may have this first cut."""
+        return self.first_cuts is None or cut in self.first_cuts
 
     def replica_bytes(self, unit: UnitProfile) -> int:
         """Compute the memory of one replica of `unit` under the memory model."""

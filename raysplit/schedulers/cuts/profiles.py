@@ -25,6 +25,7 @@ _DATA = files("raysplit.schedulers.cuts").joinpath("profiles")
 _DEVICES, _OWNERS = "devices", "owners"
 _TIMES = ("forward_ms", "backward_ms", "update_ms")
 _SIZES = ("activation", "parameter")
+_LEAKS = ("leak_fisher", "dcor2_unbiased")
 _SAID = {True: "yes", False: "no", None: ""}
 _HEARD = {text: value for value, text in _SAID.items()}
 
@@ -44,6 +45,7 @@ class UnitProfile:
         parameter_shapes: its weights and buffers by name, such as ``conv.weight 32x3x3x3 float32``, likewise.
         sends_inputs: whether a cut behind this unit would send inputs that no weight has changed; None if the profile
             does not say so.
+        leak_fisher, dcor2_unbiased: what a cut behind this unit tells of the inputs; None if it was not measured.
     """
 
     name: str
@@ -55,6 +57,8 @@ class UnitProfile:
     activation_shapes: tuple[str, ...] = ()
     parameter_shapes: tuple[str, ...] = ()
     sends_inputs: bool | None = None
+    leak_fisher: float | None = None
+    dcor2_unbiased: float | None = None
 
     def __post_init__(self) -> None:
         for field in (*_TIMES, *(f"{size}_bytes" for size in _SIZES)):
@@ -102,7 +106,8 @@ class Profile:
         """Write the same table as a Parquet file."""
         pq.write_table(pa.Table.from_pylist(self._rows()), str(path), write_page_checksum=True)
 
-    def _rows(self) -> list[dict[str, str | int | float]]:
+    def _rows(self) -> list[dict[str, str | int | float | None]]:
+        leaks = [name for name in _LEAKS if any(getattr(unit, name) is not None for unit in self.units)]
         return [
             {
                 "model": self.model,
@@ -117,6 +122,7 @@ class Profile:
                 "activation_shapes": ", ".join(unit.activation_shapes),
                 "parameter_shapes": ", ".join(unit.parameter_shapes),
                 "sends_inputs": _SAID[unit.sends_inputs],
+                **{name: getattr(unit, name) for name in leaks},
             }
             for unit in self.units
         ]
@@ -247,6 +253,7 @@ def _profile(rows: list[dict[str, str]], source: str) -> Profile:
                 activation_shapes=tuple(filter(None, (row.get("activation_shapes") or "").split(", "))),
                 parameter_shapes=tuple(filter(None, (row.get("parameter_shapes") or "").split(", "))),
                 sends_inputs=_HEARD[row.get("sends_inputs") or ""],
+                **{name: float(row[name]) for name in _LEAKS if row.get(name) not in (None, "")},
             )
             for row in rows
         )

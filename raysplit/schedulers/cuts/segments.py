@@ -119,7 +119,9 @@ def _costs(problem: CutProblem, node: ComputeNodeSpec) -> tuple[Floats, Floats, 
 
 def _owner_fits(problem: CutProblem, owner_bytes: Floats) -> Bools:
     if isinstance(problem.units, FreeOwnerCuts):
-        return owner_bytes <= problem.units.memory_bytes
+        low, high = problem.boundaries
+        may_begin = np.array([problem.may_begin_at(cut) for cut in range(low, high + 1)])
+        return may_begin[:, None] & (owner_bytes <= problem.units.memory_bytes)
     whole = np.zeros_like(owner_bytes, dtype=bool)
     whole[0, -1] = True
     return whole

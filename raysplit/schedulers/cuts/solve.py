@@ -101,6 +101,7 @@ def with_owner_time(problem: CutProblem, owner_ms: Callable[[int, int], float]) 
     pairs = [
         (first, end)
         for first in range(lowest, num_units - 1)
+        if problem.may_begin_at(first)
         for end in range(first + 1, num_units)
         if sum(sizes[:first]) + sum(sizes[end:]) <= problem.units.memory_bytes
         and (not problem.use_all_nodes or end - first >= len(problem.nodes))
@@ -122,7 +123,8 @@ def with_owner_time(problem: CutProblem, owner_ms: Callable[[int, int], float]) 
         if max(nodes_ms, own_ms) < best_ms:
             best_ms, best = max(nodes_ms, own_ms), fixed
     if best is None:
-        least = _least(sizes, lowest, len(problem.nodes) if problem.use_all_nodes else 1)
+        firsts = [first for first in range(lowest, num_units) if problem.may_begin_at(first)]
+        least = _least(sizes, firsts, len(problem.nodes) if problem.use_all_nodes else 1)
         raise failure or InfeasibleError(
             f"the data owner has {_size(problem.units.memory_bytes)} and no cuts leave it less than {_size(least)}; "
             f"give it more memory, a smaller batch or fewer nodes"
@@ -130,9 +132,9 @@ def with_owner_time(problem: CutProblem, owner_ms: Callable[[int, int], float]) 
     return best
 
 
-def _least(sizes: Sequence[int], lowest: int, num_between: int) -> int:
+def _least(sizes: Sequence[int], firsts: Sequence[int], num_between: int) -> int:
     """Return what an owner holds at least: the ends of the model, with enough units between them for the nodes."""
-    ends = [(first, end) for first in range(lowest, len(sizes)) for end in range(first + num_between, len(sizes))]
+    ends = [(first, end) for first in firsts for end in range(first + num_between, len(sizes))]
     return min((sum(sizes[:first]) + sum(sizes[end:]) for first, end in ends), default=sum(sizes))
 
 
@@ -159,6 +161,12 @@ def _reason(problem: CutProblem, segments: Segments, best: _Solve) -> str:
     nearest = best(problem, segments, segments.shortages())
     if nearest is None:
         assert isinstance(problem.units, FreeOwnerCuts), "only the owner's memory is left to fail"
+        if problem.first_cuts is not None:
+            allowed = ", ".join(map(str, sorted(problem.first_cuts)))
+            return (
+                f"no first cut within the limit of leakage ({allowed}) fits the "
+                f"owner's memory of {_size(problem.units.memory_bytes)}; allow more leakage or give it more memory"
+            )
         missing = float(segments.owner_bytes[0, -1]) - problem.units.memory_bytes
         return (
             f"the data owner lacks {_size(missing)} for {_kept(segments.offset)}, which it always keeps (it has "

@@ -32,7 +32,7 @@ def test_every_command_says_in_a_line_what_it_does(target: str) -> None:
 def test_help_groups_the_commands_by_purpose() -> None:
     lines = CliRunner().invoke(cli, ["--help"], terminal_width=80).output.splitlines()
     headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
-    assert headings[-5:] == ["Train:", "Look:", "Plan:", "Serve:", "Machines:"]
+    assert headings[-6:] == ["Train:", "Look:", "Plan:", "Privacy:", "Serve:", "Machines:"]
     assert [line.split()[0] for line in lines[lines.index("Train:") :] if line.startswith("  ")] == list(COMMANDS)
 
 

@@ -22,7 +22,7 @@ PRINTED = {
     "own_method": ["pull 1.0: test accuracy", "pull 0.3: test accuracy"],
 }
 WITHOUT_FOLDER = {"plan", "own_method"}
-NOT_SCRIPTS = {"scaffold"}
+NOT_SCRIPTS = {"fsha", "scaffold"}
 """Files that a configuration names."""
 
 

@@ -1,0 +1,1 @@
+"""Privacy: what leaves an owner, what it tells, and what limits it."""
