@@ -39,6 +39,7 @@ from raysplit.schedulers.cuts.solve import solve_ilp, with_owner_time
 from raysplit.sweeps.choice import checked_choice
 from raysplit.sweeps.run import SweepResult, run_sweep
 from raysplit.sweeps.sweep import Axis, cells, local_folder, with_seeds
+from raysplit.trackers.given import Given, trackers_of
 from raysplit.training.own_loop import in_a_thread, loop_is_running
 from raysplit.training.session import train_new
 
@@ -101,16 +102,22 @@ def train_config(
     """Train a checked configuration; ``keep_ray`` stays connected for further runs. Otherwise as `train`."""
     planned = resolved(with_plans(config))
     work = partial(train_new, maker(planned), planned.cluster, planned.reliability, keep_ray=keep_ray)
-    return _recorded(work, folder, overwrite or planned.output.overwrite, callbacks)
+    trackers = planned.output.trackers
+    return _recorded(work, folder, overwrite or planned.output.overwrite, callbacks, trackers)
 
 
 def _recorded(
-    work: Callable[..., Result], folder: str | Path | None, overwrite: bool, callbacks: Sequence[Callback]
+    work: Callable[..., Result],
+    folder: str | Path | None,
+    overwrite: bool,
+    callbacks: Sequence[Callback],
+    trackers: Sequence[Given] = (),
 ) -> Result:
     if folder is None:
-        return work(callbacks=callbacks)
+        return work(callbacks=[*trackers_of(trackers, None), *callbacks])
     with new_folder(expanded(str(folder)), overwrite=overwrite) as (local, copies):
-        return work(callbacks=[*copies, *callbacks], folder=local, overwrite=overwrite)
+        told = [*trackers_of(trackers, local), *copies, *callbacks]
+        return work(callbacks=told, folder=local, overwrite=overwrite)
 
 
 def compare(folders: Sequence[str | Path]) -> RunComparison:

@@ -18,6 +18,7 @@ from raysplit.runs.records.origin import require_own
 from raysplit.runs.records.read import read_metrics, read_models, read_settings, read_traffic, stop_of
 from raysplit.runs.remote import existing_folder, fetched
 from raysplit.runs.result import Result
+from raysplit.trackers.given import trackers_of
 from raysplit.training.session import train_on
 
 Allow = Callable[[Path, str], None]
@@ -74,7 +75,8 @@ def resume_run(
         _given_again(local, **objects)
         config = load_recorded(local)
         work = partial(train_on, maker(config), config.cluster, config.reliability, local, from_start=from_start)
-        return work(callbacks=[*copies, *callbacks])
+        trackers = trackers_of(config.output.trackers, local)
+        return work(callbacks=[*trackers, *copies, *callbacks])
 
 
 def _given_again(folder: Path, **objects: Any) -> None:

@@ -84,7 +84,6 @@ def material(data: str, seed: int, root: str | None, algorithm: str, **training:
         owner="owner-0",
         subject=subject,
         sight=sight,
-        defends=tuple(None for _ in sight.views),
         guards_gradients=False,
         rounds=(0, "last"),
         knows=None,

@@ -8,13 +8,12 @@ import pkgutil
 import re
 import textwrap
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from pathlib import Path
 
 import click
 
 from raysplit.algorithms import ALGORITHMS
-from raysplit.cli.main import COMMANDS, cli
+from raysplit.cli.main import by_purpose, cli
 from raysplit.config.reference import options_table
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -34,9 +33,9 @@ def escaped(text: str) -> str:
 def commands(argument: str = "") -> str:
     """Return a section for each command, under the headings of ``raysplit --help``."""
     parts = []
-    for heading, entries in groupby(COMMANDS, key=lambda name: COMMANDS[name].split(".")[2]):
-        parts.append(f"## {heading.capitalize()}\n")
-        for name in entries:
+    for heading, names in by_purpose().items():
+        parts.append(f"## {heading}\n")
+        for name in names:
             command = cli.get_command(click.Context(cli), name)
             assert command is not None
             parts += _command(command, f"raysplit {name}", "###")

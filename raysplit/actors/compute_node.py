@@ -21,6 +21,7 @@ from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.actors.records import RoundContext, StaleCall, StepId
 from raysplit.actors.steps.exchange import NormExchange
 from raysplit.cluster.device import Device, Inline
+from raysplit.guards.noise.labels import FlippedCrossEntropy
 from raysplit.models.adapters.gap import gap_terms
 from raysplit.tasks import Task
 
@@ -45,7 +46,7 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
         name: str,
         recipe: PartRecipe,
         copies: Copies = "shared",
-        loss: str | Task = "cross_entropy",
+        loss: str | Task | FlippedCrossEntropy = "cross_entropy",
         restart_optimizer: bool = False,
         joint: JointRule | None = None,
         rules: UpdateRules | None = None,
@@ -289,8 +290,7 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
 
     def _stage(self, owner: str) -> Stage:
         key = SHARED if self._copies == "shared" else owner
-        found = self._stages.get(key)
-        if found is None:
+        if (found := self._stages.get(key)) is None:
             build = partial(self._recipe.build_in, self._spare.pop()) if self._spare else self._recipe.build
             found = self._stages[key] = build(self._device)
             if self._state is not None:

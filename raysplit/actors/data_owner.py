@@ -4,67 +4,51 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from raysplit.actors.aggregation import UpdateRefused
 from raysplit.actors.evaluation import AtCuts, Evaluation, evaluate
 from raysplit.actors.expecting.parties import ExpectsAtOwner
+from raysplit.actors.guarding.owner import GuardedOwner
 from raysplit.actors.parts.gradient_record import GradientRecord, ReceivedGradients
 from raysplit.actors.parts.losses import num_counted, resolve_loss, wire_labels
 from raysplit.actors.parts.owner_store import STORE, OwnerParts
 from raysplit.actors.parts.round_counts import RoundCounts
 from raysplit.actors.parts.stage import PartRecipe, Stage, require_finite
 from raysplit.actors.records import OwnerReport, RoundContext, StaleCall, StepId, log_report, note_place
+from raysplit.actors.steps.measured import Batch as Batch
+from raysplit.actors.steps.measured import MeasuringOwner
 from raysplit.actors.steps.micro import by_step, step_ids
 from raysplit.actors.steps.own_data import read_at_owner
-from raysplit.actors.steps.whole_shard import whole_gradient
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
-from raysplit.data.inputs import Values
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform, transformed
-from raysplit.models.frozen import load_trained
-from raysplit.seeding import derive, generator, torch_generator
+from raysplit.guards.costs import GuardRecipe
+from raysplit.guards.spending import BudgetSpent
+from raysplit.seeding import derive, generator
 from raysplit.tasks import Task
 
 if TYPE_CHECKING:
     from raysplit.actors.verbs import NodeHandle
 
 Program = Callable[..., Awaitable[Any]]
-_WHOLE_SHARD_ROWS = 512
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """A mini-batch of B samples.
-
-    Attributes:
-        x: the transformed inputs [B, ...]; a mapping of tensors by name for models with several inputs.
-        y: the labels as they are sent: a tensor [B, ...], or a mapping of tensors by task.
-        indices: the positions [B] of the samples in the owner's shard.
-    """
-
-    x: Values
-    y: Any
-    indices: Tensor
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-class DataOwner(ExpectsAtOwner):
+class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
     """A party that holds one owner's samples and trains on them. `OwnerHandle` describes the calls from elsewhere.
 
     Args:
         shard: the owner's training samples.
         recipes: the parts that it trains: the whole model, the first part, or the first and the last (U-shaped cut).
         test: the owner's own test samples, if any.
+        guard: what limits what leaves the owner, if anything.
     """
 
     may_rest: ClassVar[bool] = True
@@ -81,13 +65,15 @@ class DataOwner(ExpectsAtOwner):
         test: Samples | None = None,
         eval_transform: Transform | None = None,
         device: Device | None = None,
+        guard: GuardRecipe | None = None,
     ) -> None:
         self.name = name
-        self._recipes = recipes
         data = read_at_owner(shard, test, transform, eval_transform, recipes[0].spec)
         self._shard, self._test, self._transform, self._eval_transform = data
+        recipes = self._recipes = self._get_guard(guard, recipes)
         self._training = training
-        self._parts = OwnerParts(recipes, device or Inline(), STORE if vars(type(self)).get("may_rest") else None)
+        may_rest = vars(type(self)).get("may_rest") and all(recipe.guards is None for recipe in recipes)
+        self._parts = OwnerParts(recipes, device or Inline(), STORE if may_rest else None)
         self._spec = recipes[0].spec
         self._spec.require_base()
         self._dtype: torch.dtype = getattr(torch, self._spec.dtype)
@@ -105,6 +91,8 @@ class DataOwner(ExpectsAtOwner):
         self._reset_counts()
         try:
             return await self._run(self._round(program, team, context, state), context)
+        except BudgetSpent as error:
+            raise UpdateRefused(self.name, context.round, str(error)) from error
         except Exception as error:
             note_place(error, f"at {self.name}, round {context.round + 1}, step {self._counts.num_steps + 1}")
             raise
@@ -115,6 +103,7 @@ class DataOwner(ExpectsAtOwner):
         # All of it is one task: an owner that need not wait for others ends its round before the next one's parts,
         # which may then use the same modules, are loaded.
         with self._parts.busy():
+            state = self._guard_begins(team, context, state)
             if state is not None:
                 self.load_weights(state)
             for stage in self._stages:
@@ -126,7 +115,7 @@ class DataOwner(ExpectsAtOwner):
             if record is not None:
                 self._mean_gradient = record.close()
             self._counts.tell_empty(self.name, context)
-            return log_report(context, self._report())
+            return log_report(context, self._guard_ends(self._report()))
 
     async def _run(self, work: Awaitable[OwnerReport], context: RoundContext) -> OwnerReport:
         # The round runs as a task of its own, which `load_state_dict` can cancel while it waits for a lost party.
@@ -161,17 +150,10 @@ class DataOwner(ExpectsAtOwner):
         """Return the number of counted targets of a round's mini-batches: labels, pixels, tokens or numbers."""
         return sum(num_counted(self._loss, self._shard.take(indices).y) for _, indices in self._round_indices(context))
 
-    def whole_shard(self, purpose: str) -> Iterator[Batch]:
-        """Iterate over all samples in stored order, in large batches; ``purpose`` keys the transform's stream."""
-        gen = torch_generator(self._training.seed, self.name, purpose)
-        for indices in torch.split(torch.arange(len(self._shard)), _WHOLE_SHARD_ROWS):
-            samples = self._shard.take(indices)
-            x = self._spec.cast(self._transform(samples.x, gen))
-            yield Batch(x=x, y=wire_labels(samples.y), indices=indices)
-
     def note(self, step_id: StepId, loss: float, num_samples: int) -> None:
         """Add a step's mean loss to the report, by its number of counted elements. Raises `NonFiniteLoss`."""
-        self._counts.add(step_id, require_finite(step_id, loss), num_samples)
+        loss = require_finite(step_id, loss)
+        self._counts.add(step_id, loss if self.guard is None else self.guard.loss(loss), num_samples)
 
     def _epoch(self, round: int, epoch: int) -> list[Tensor]:
         if self._training.shuffle:
@@ -193,7 +175,7 @@ class DataOwner(ExpectsAtOwner):
     @property
     def _stages(self) -> list[Stage]:
         """All parts of this owner; outside of a round they may be packed between two accesses."""
-        return self._parts.stages
+        return self._with_noise(self._parts.stages)
 
     @property
     def first(self) -> Stage:
@@ -219,6 +201,8 @@ class DataOwner(ExpectsAtOwner):
 
     async def first_backward(self, step_id: StepId, g: Any, server: NodeHandle | None = None) -> None:
         """Run the first part backward with the gradient ``g`` of its outputs, and update it as the server's part is."""
+        if self.guard is not None:
+            self.guard.watch(g)
         await self.first.backward(step_id, g)
         factor = None
         if server is not None and step_id.is_last and self.first.exchanges_norms:
@@ -250,7 +234,7 @@ class DataOwner(ExpectsAtOwner):
 
     async def state_dict(self) -> dict[str, Any]:
         """Return the state to resume from after a round; random streams need none, as each round has its own."""
-        return {"parts": [stage.part.state_dict() for stage in self._stages]}
+        return {"parts": [stage.part.state_dict() for stage in self._stages], **self._guard_state()}
 
     async def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Abort a round that is under way and restore a `state_dict`; an empty one leaves the weights as they are."""
@@ -261,6 +245,7 @@ class DataOwner(ExpectsAtOwner):
             stage.part.abandon()
         for stage, part in zip(self._stages, state.get("parts", ()), strict=False):
             stage.part.load_state_dict(part)
+        self._load_guard_state(state)
 
     def progress(self) -> int | None:
         """Return the number of steps done in the present round; None between rounds."""
@@ -273,21 +258,6 @@ class DataOwner(ExpectsAtOwner):
         seed, device = derive(self._training.seed, self.name, "evaluation"), self._recipes[0].device
         test, transform = self._test, self._eval_transform
         return evaluate(self._spec, states, test, transform, self._loss, seed=seed, device=device, at_cuts=at_cuts)
-
-    async def local_gradient(self, *states: Mapping[str, Tensor]) -> Tensor:
-        """Compute the gradient [dim] of the mean loss over the whole shard at these weights, for the first part.
-
-        Batch norm uses batch statistics; dropout is off.
-        """
-        model = self._spec.build()
-        load_trained(model, {key: value for state in states for key, value in state.items()})
-        own = {name for name, p in self.first.part.module.named_parameters() if p.requires_grad}
-        flat = whole_gradient(model, own, partial(self.whole_shard, "divergence"), self._loss)
-        return torch.cat([torch.zeros(0, dtype=self._dtype), *flat])
-
-    async def mean_gradient(self) -> Tensor:
-        """Return the mean [dim] of the first part's mini-batch gradients in the last round that recorded them."""
-        return self._mean_gradient
 
     def _report(self) -> OwnerReport:
         return replace(self._counts.report(self.name), told_by=tuple(sorted(self._told_by)))

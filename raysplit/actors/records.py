@@ -117,6 +117,7 @@ class OwnerReport:
         num_steps: mini-batches trained on.
         values: further numbers as pairs of name and value.
         told_by: names of the other parties that computed its losses; the loss is their word.
+        withheld: whether the owner does not tell its loss, which is 0 then.
     """
 
     owner: str
@@ -125,6 +126,7 @@ class OwnerReport:
     num_steps: int
     values: tuple[tuple[str, float], ...] = ()
     told_by: tuple[str, ...] = ()
+    withheld: bool = False
 
 
 def log_report(context: RoundContext, report: OwnerReport) -> OwnerReport:

@@ -29,6 +29,7 @@ from raysplit.algorithms.mtsl.mtsl import MTSL
 from raysplit.algorithms.splitfed import SplitFedV1, SplitFedV2
 from raysplit.algorithms.splitnn import SplitNN
 from raysplit.algorithms.unused import RunOutline, refuse_unused
+from raysplit.guards.checks import refuse_together
 from raysplit.registry import imported_class, known
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -65,4 +66,5 @@ def resolve_algorithm(name: str) -> type[Algorithm]:
 def check_run(method: type[Algorithm], options: Any, outline: RunOutline) -> None:
     """Raise ``ValueError`` for a run that a method cannot train, or that sets what the method does not use."""
     refuse_unused(method, outline, ALGORITHMS)
+    refuse_together(outline.given)
     method.check(options, outline)

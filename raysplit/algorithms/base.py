@@ -91,6 +91,8 @@ class Algorithm(Deployment, ABC):
     with the reason; a run that sets one is refused. See `raysplit.algorithms.unused`."""
     losses: ClassVar[tuple[str, ...]] = ()
     """The losses that the method can train with; empty for any."""
+    sends_gradients: ClassVar[bool] = False
+    """Whether owners hold the last part too, and send gradients of smashed data."""
     clips_models: ClassVar[bool] = False
     """Whether the parts of a model exchange the norms of their gradients, so that they can be clipped as one. Where the
     owners hold the whole model, nothing needs to be exchanged."""

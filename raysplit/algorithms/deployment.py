@@ -96,7 +96,9 @@ class Deployment(Resumable):
 
     def owner_party(self, name: str, *recipes: PartRecipe) -> PartySpec:
         """Describe one owner with its own samples and these parts."""
-        data = self.setting.owners[name]
+        setting, data = self.setting, self.setting.owners[name]
+        recipes = tuple(setting.guarded(recipe, is_first=i == 0) for i, recipe in enumerate(recipes))
+        guard = setting.guard_of(recipes)
         return PartySpec(
             name=name,
             role="owner",
@@ -108,6 +110,7 @@ class Deployment(Resumable):
                 "eval_transform": data.eval_transform,
                 "recipes": recipes,
                 "training": self.local_training(name),
+                **({} if guard is None else {"guard": guard}),
             },
         )
 
@@ -128,7 +131,7 @@ class Deployment(Resumable):
             build=ComputeNode,
             arguments={
                 "recipe": recipe,
-                "loss": self.setting.training.loss,
+                "loss": self.setting.node_loss,
                 "rules": self.setting.updates,
                 **arguments,
             },

@@ -86,10 +86,11 @@ class MiniBatchSFL(SplitFedV1):
     judges_whole_models = False  # an owner contributes its own part alone
 
     def parties(self) -> list[PartySpec]:
+        guarded = self.setting.privacy.weights is not None  # owners clip the gradients of samples, which have no shares
         rule = JointRule(
             server_forward=self.options.server_forward,
             grad_source=self.options.grad_source,
-            client_grad_scale=self.options.client_grad_scale,
+            client_grad_scale="per_client_mean" if guarded else self.options.client_grad_scale,
         )
         restart = self.setting.restart_server_optimizer
         servers = self.server_parties(self.recipe(1), joint=rule, restart_optimizer=restart)

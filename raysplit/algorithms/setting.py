@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import nan
 from typing import Literal
 
 from raysplit.actors.aggregation import UpdateRules
+from raysplit.actors.guarding.part import PartGuards
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import BufferPolicy
+from raysplit.actors.parts.stage import PartRecipe, has_trained
 from raysplit.actors.records import OwnerReport
 from raysplit.actors.steps.rules import ClipRules, Precision
 from raysplit.actors.verbs import AggregatorHandle, NodeHandle
@@ -16,6 +19,9 @@ from raysplit.cluster.contract import Handle, PartySpec
 from raysplit.data.batches import LocalTraining
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
+from raysplit.guards.costs import GuardRecipe
+from raysplit.guards.noise.labels import FlippedCrossEntropy
+from raysplit.guards.rules import OFF, PrivacyRules
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
 from raysplit.schedulers.learning_rate import Per
@@ -128,7 +134,12 @@ class Setting:
         cohort: rules for how long a round waits and for whom.
         cohort_size: owners drawn per round; None takes all.
         weight_by: what owners' weights in averages are proportional to.
-        links_keep_state: whether codecs keep something at owners and nodes between rounds, so that all are durable.
+        links_keep_state: whether codecs or guards keep something at owners and nodes between rounds, so that all are
+            durable.
+        privacy: guards at the owners.
+        ledgers: folder of the owners' ledgers; None keeps them in memory alone.
+        digest: digest of the settings that the numbers of the run depend on, which guards draw by.
+        init: where the initial weights of the owners' parts come from: the ``seed`` of the run, or the ``owners``.
     """
 
     spec: ModelSpec
@@ -158,6 +169,10 @@ class Setting:
     cohort_size: int | None = None
     weight_by: WeightBy = "samples"
     links_keep_state: bool = False
+    privacy: PrivacyRules = OFF
+    ledgers: str | None = None
+    digest: str = ""
+    init: Literal["seed", "owners"] = "seed"
 
     def on(self, device: str) -> Setting:
         """Return this setting with all computation on another torch device, evaluation too."""
@@ -179,6 +194,44 @@ class Setting:
     def task(self) -> Task | None:
         """The task of the run; None where samples have a target for each of several tasks, or the loss is a name."""
         return self.training.loss if isinstance(self.training.loss, Task) else None
+
+    @property
+    def node_loss(self) -> str | Task | FlippedCrossEntropy:
+        """The loss at compute nodes, which know how the labels that they get were flipped."""
+        labels = self.privacy.labels
+        if labels is None or not labels.corrected:
+            return self.training.loss
+        return FlippedCrossEntropy(epsilon=labels.epsilon, num_classes=self.spec.num_classes)
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether owners have guards."""
+        return self.privacy.is_on or self.init == "owners"
+
+    def guard_of(self, recipes: tuple[PartRecipe, ...]) -> GuardRecipe | None:
+        """Return what the guard of an owner with these parts is made from; None where nothing is guarded."""
+        if not self.is_guarded:
+            return None
+        return GuardRecipe(
+            rules=self.privacy,
+            seed=self.seed,
+            run=self.digest,
+            folder=self.ledgers,
+            num_classes=self.spec.num_classes,
+            sends_smashed=bool(recipes[0].cuts),
+            sends_labels=bool(recipes[0].cuts) and len(recipes) == 1,
+            sends_gradients=len(recipes) > 1,
+            num_trained=sum(map(has_trained, recipes)),
+            init_by_owners=self.init == "owners",
+        )
+
+    def guarded(self, recipe: PartRecipe, *, is_first: bool) -> PartRecipe:
+        """Return the recipe of an owner's part with what its guard asks of it."""
+        rules = self.privacy
+        nopeek = rules.nopeek if is_first else 0.0
+        if rules.weights is None and not nopeek:
+            return recipe
+        return replace(recipe, guards=PartGuards(weights=rules.weights, nopeek=nopeek))
 
     def num_samples(self, owner: str) -> int:
         """The number of training samples of an owner."""
@@ -235,5 +288,7 @@ class RoundReport:
 
     @property
     def loss(self) -> float:
-        """The mean training loss over these samples."""
+        """The mean training loss over these samples; NaN where no owner tells it."""
+        if self.owners and all(report.withheld for report in self.owners):
+            return nan
         return sum(r.loss * r.num_samples for r in self.owners) / max(1, self.num_samples)

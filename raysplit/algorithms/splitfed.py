@@ -131,7 +131,7 @@ class SplitFedV1(Algorithm):
             "restart_optimizer": self.setting.training.restart_optimizer,
         }
         if self.judges_whole_models:
-            rules |= {"recipes": dict.fromkeys(self.setting.owners, recipe), "loss": self.setting.training.loss}
+            rules |= {"recipes": dict.fromkeys(self.setting.owners, recipe), "loss": self.setting.node_loss}
             routed = [
                 PartySpec(name=name, role="node", build=RoutedNode, arguments=rules) for name in self.server_names
             ]
@@ -151,7 +151,7 @@ class SplitFedV1(Algorithm):
         """Describe one server, or several together with the aggregator of their replicas."""
         if self.num_servers == 1:
             return [self.node_party(SERVER, recipe, **arguments)]
-        arguments |= {"recipe": recipe, "loss": self.setting.training.loss}
+        arguments |= {"recipe": recipe, "loss": self.setting.node_loss}
         shards = [
             PartySpec(name=name, role="node", build=ServerShard, arguments=arguments) for name in self.server_names
         ]

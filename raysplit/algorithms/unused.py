@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any, Protocol
 
 from raysplit.actors.aggregation import UpdateRules
+from raysplit.guards.rules import PrivacyRules
 from raysplit.schedulers.cohort import CohortRules
 from raysplit.tasks import KINDS
 
@@ -64,6 +65,7 @@ class Method(Protocol):
     clips_models: bool
     works_apart: bool
     comes_and_goes: bool
+    sends_gradients: bool
 
 
 UPDATE_RULES = ("reliability.aggregation", "reliability.tolerated", "reliability.max_update_norm")
@@ -71,6 +73,13 @@ SERVER_OPTIMIZER = ("training.server_optimizer", "training.server_optimizer_stat
 OPEN_ROUNDS = ("reliability.over_selection", "reliability.round_deadline_s", "reliability.late")
 ELASTIC = "cluster.elastic"
 DIVERGENCE = "evaluation.divergence_every"
+
+PRIVACY = tuple(f"privacy.{key}" for key in PrivacyRules.model_fields)
+INIT, GRADIENT_GUARD, LABEL_GUARD, ALARM = "model.init", "privacy.g", "privacy.labels", "privacy.alarm"
+CUT_GUARDS = ("privacy.z", LABEL_GUARD, "privacy.nopeek", "privacy.project", "privacy.dropout", ALARM)
+NO_GUARDS = dict.fromkeys((*PRIVACY, INIT), "its owners have no guards")
+OWN_LABELS = dict.fromkeys((LABEL_GUARD, ALARM), "labels stay at their owners")
+SEVERAL_LABELS = dict.fromkeys((LABEL_GUARD, ALARM), "samples have a label for each of several tasks")
 
 LINKS, LABELS = "links.", "links.labels"
 CUT_LINKS = ("links.smashed", "links.gradients", LABELS)
@@ -86,7 +95,7 @@ OWN_PHASES = {
     ),
     **dict.fromkeys(("model.freeze", "model.train", "model.lora"), "its groups of tasks train models of their own"),
 }
-NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS), "the owners train the whole model")
+NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS, *CUT_GUARDS), "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")
 NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights", "training.weight_by"), "no updates of owners are averaged")
 BUFFERS = "training.buffers"
@@ -99,7 +108,8 @@ _ALL_OWNERS = {ELASTIC: "it needs all its owners in every round"}
 def unused_by(method: Method) -> dict[str, str]:
     """Return the shared settings that a method does not use, with the reasons."""
     together = {} if method.works_apart else _TOGETHER
-    return {**together, **({} if method.comes_and_goes else _ALL_OWNERS), **method.unused}
+    sent = {} if method.sends_gradients else {GRADIENT_GUARD: "its owners send no gradients of smashed data"}
+    return {**together, **({} if method.comes_and_goes else _ALL_OWNERS), **sent, **method.unused}
 
 
 def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Method]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -10,8 +11,9 @@ from statistics import fmean
 from typing import Any
 
 from raysplit.claims.claim import Claim, Condition, Decision
-from raysplit.claims.protocol import ARM, SEED, Protocol
+from raysplit.claims.protocol import ARM, SEED, Protocol, cells
 from raysplit.claims.records import Record
+from raysplit.registry import number_of
 from raysplit.sweeps.paired import VALIDATION_LOSS, Interval, interval, lowest, paired
 
 CPU_S = "cpu_s"
@@ -42,10 +44,10 @@ def verdicts(protocol: Protocol, records: Sequence[Record]) -> list[Verdict]:
     """Decide every claim of a protocol by its records."""
     good = [record for record in records if record.failed is None]
     failed = len(records) - len(good)
-    found = [_verdict(protocol, claim, good) for claim in protocol.claims]
+    found = [_verdict(protocol, claim, list(records) if claim.choose else good) for claim in protocol.claims]
     if not failed:
         return found
-    note = f" ({failed} runs diverged and are left out)"
+    note = f" (left out: {number_of(failed, 'diverged run')})"
     return [
         Verdict(claim=v.claim, decision=v.decision, ours=v.ours + note, lines=v.lines) if v.lines else v for v in found
     ]
@@ -102,15 +104,25 @@ def overall(claim: Claim, lines: Sequence[Line]) -> Decision:
 def _chosen_side(
     protocol: Protocol, claim: Claim, side: Mapping[str, Any], condition: Condition, records: Sequence[Record]
 ) -> dict[int, list[Record]]:
-    """Return by seed the runs of one side: one, or one for each value of the settings that are chosen."""
+    """Return by seed the runs of one side: one, or one for each value of the settings that are chosen.
+
+    A seed of which not all these values were run is left out, because a choice among fewer is another choice.
+    """
     arm = protocol.arms[side[ARM]]
     wanted = {k: v for k, v in {**condition.set, **side}.items() if k not in arm.ignores}
     found: dict[int, list[Record]] = {}
     for record in records:
-        others = {k: v for k, v in record.values.items() if k != SEED and k not in claim.choose}
-        if others == wanted:
+        if _without(record.values, claim) == wanted:
             found.setdefault(record.values[SEED], []).append(record)
+    if claim.choose:
+        planned = Counter(cell.values[SEED] for cell in cells(protocol) if _without(cell.values, claim) == wanted)
+        found = {seed: runs for seed, runs in found.items() if len(runs) >= planned[seed]}
     return found
+
+
+def _without(values: Mapping[str, Any], claim: Claim) -> dict[str, Any]:
+    """Return the settings of a run without its seed and what is chosen."""
+    return {k: v for k, v in values.items() if k != SEED and k not in claim.choose}
 
 
 def _value(claim: Claim, runs: Sequence[Record]) -> float | None:

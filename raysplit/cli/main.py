@@ -8,7 +8,6 @@ import logging
 import os
 import pkgutil
 import sys
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,17 @@ from raysplit.data.failures import described, exit_text
 from raysplit.registry import nearest
 
 COMMANDS = {
+    "new": "raysplit.cli.training.new:new",
     "demo": "raysplit.cli.training.demo:demo",
     "train": "raysplit.cli.training.train:train",
     "resume": "raysplit.cli.training.resume:resume",
     "sweep": "raysplit.cli.training.sweep:sweep",
     "submit": "raysplit.cli.training.submit:submit",
+    "schema": "raysplit.cli.training.schema:schema_command",
     "reproduce": "raysplit.cli.claims.reproduce:reproduce",
     "list": "raysplit.cli.results.runs:list_runs",
     "show": "raysplit.cli.results.show:show",
+    "watch": "raysplit.cli.results.watch:watch",
     "inspect": "raysplit.cli.results.inspect:inspect",
     "compare": "raysplit.cli.results.compare:compare",
     "report": "raysplit.cli.results.report:report",
@@ -44,12 +46,27 @@ COMMANDS = {
     "affinity": "raysplit.cli.planning.affinity:affinity",
     "split-cost": "raysplit.cli.planning.split_cost:split_cost",
     "leak": "raysplit.cli.privacy.leak:leak",
+    "ledger": "raysplit.cli.privacy.ledger:ledger",
     "serve": "raysplit.cli.serving.serve:serve",
     "edge": "raysplit.cli.serving.edge:edge",
     "cluster": "raysplit.cli.machines.cluster:cluster",
     "doctor": "raysplit.cli.machines.doctor:doctor",
 }
-"""The commands, in the order of ``raysplit --help``; the folder of a command is its heading there."""
+"""The commands, in the order of ``raysplit --help``, each below the heading of its folder."""
+
+HEADINGS = {
+    "training": "Train",
+    "claims": "Train",
+    "results": "Look",
+    "planning": "Plan",
+    "privacy": "Privacy",
+    "serving": "Serve",
+    "machines": "Machines",
+}
+"""The purpose that the commands of a folder have in common, in the order of ``raysplit --help``."""
+
+COMPLETION = "_RAYSPLIT_COMPLETE"
+"""Variable in which a shell asks for completion."""
 
 SERVE_PACKAGES = {"fastapi", "h11", "httpx", "ray.serve", "starlette", "tenacity", "uvicorn"}
 """The packages that the extra ``serve`` installs."""
@@ -80,9 +97,18 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(len(name) for name in COMMANDS)  # one column for all headings
-        for heading, targets in groupby(COMMANDS.items(), key=lambda item: item[1].split(".")[2]):
-            with formatter.section(heading.capitalize()):
-                formatter.write_dl([(f"{name:<{width}}", summary(target)) for name, target in targets])
+        for heading, names in by_purpose().items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:<{width}}", summary(COMMANDS[name])) for name in names])
+
+
+def by_purpose() -> dict[str, list[str]]:
+    """Return the names of the commands below each heading that has some, in the order of ``raysplit --help``."""
+    of_name = {name: HEADINGS[target.split(".")[2]] for name, target in COMMANDS.items()}
+    headings = dict.fromkeys(HEADINGS.values())
+    return {
+        heading: found for heading in headings if (found := [name for name in COMMANDS if of_name[name] == heading])
+    }
 
 
 def summary(target: str) -> str:
@@ -94,7 +120,7 @@ def summary(target: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-@click.group(cls=LazyGroup, context_settings={"max_content_width": 100})
+@click.group(cls=LazyGroup, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.version_option(raysplit.__version__)
 @click.option("-v", "--verbose", is_flag=True, help="Log rounds and decisions to standard error.")
 def cli(verbose: bool) -> None:
@@ -176,6 +202,8 @@ def _run(arguments: list[str] | None, stop: StopSignals) -> Any:
         is_mistake = isinstance(error, ValueError) and not isinstance(error, RuntimeError)  # a wrong answer is both
         sys.exit(2 if is_mistake else 1)
     except SystemExit as ended:  # no command raises it, so that code of the user's does
+        if COMPLETION in os.environ:  # or click, which has answered a shell
+            raise
         if not stop.has_come:
             _print_error(exit_text(ended))
         _print_ways_on(ended)

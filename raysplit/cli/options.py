@@ -66,6 +66,14 @@ class NamedRun:
     name: str = ""
 
 
+def complete_runs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of runs that a shell completes; none where they cannot be listed."""
+    try:
+        return [run.name for run in runs_in(ROOT) if run.name.startswith(incomplete)]
+    except (OSError, ValueError):
+        return []
+
+
 def run_records(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Path, ...]:
     """Click callback: turn runs into folders; of runs at URIs, only the records are copied."""
     return tuple(_records(expanded(value)) if is_uri(value) else found_run(value) for value in values)

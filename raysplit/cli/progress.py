@@ -27,6 +27,7 @@ _DOING = {
     "connect": "starting Ray",
     "deploy": "starting the parties",
 }
+_IN_ROUND = {"train": "training", "evaluate": "evaluating"}
 _BAR = (6, 24)  # the narrowest and the widest bar, in columns
 _ROOM = 3  # columns left free, for the ^C that a terminal prints into the line
 
@@ -101,8 +102,8 @@ class LiveProgress(Callback):
 
     def stage_began(self, stage: Stage) -> None:
         self._clock.stage(stage)
-        if stage in _DOING:
-            self._progress.update(self._task, doing=_DOING[stage])
+        if doing := (_DOING | _IN_ROUND).get(stage):
+            self._progress.update(self._task, doing=doing)
 
     def run_started(self, experiment: Experiment) -> None:
         title, total = experiment.algorithm.title, _num_rounds(experiment)
@@ -130,13 +131,14 @@ class _Line(ProgressColumn):
         if row is None:
             return Text(f"{task.description}: {task.fields['doing']} {passed}")
         times = times_text(self._clock, done, total)
+        times += f", {task.fields['doing']}" * (task.fields["doing"] == "evaluating")
         return Text(progress_line(self._console.width - _ROOM, task.description, done, total, times, row))
 
 
 def progress_line(width: int, title: str, done: int, total: int, times: str, row: Row) -> str:
     """Format a line of progress of at most ``width`` columns; what matters least is left out first."""
     count = f"{done}/{total}".rjust(2 * len(str(total)) + 1)
-    loss = f"loss {loss_number(row['train_loss'], 3)}"
+    loss = f"loss {loss_number(row.get('train_loss'), 3)}"
     for shown in _thinner(row):
         metrics = [loss, *tested_texts(shown, 3)]
         if len(" ".join([title, count, times, *metrics])) <= width:
@@ -245,7 +247,7 @@ class JsonLines(Callback):
 def status_line(row: Row) -> str:
     """Format the metrics of a round in one line."""
     return " ".join(
-        [f"loss {loss_number(row['train_loss'], 3)}", *tested_texts(row, 3), human_bytes(row["bytes_total"])]
+        [f"loss {loss_number(row.get('train_loss'), 3)}", *tested_texts(row, 3), human_bytes(row["bytes_total"])]
     )
 
 
@@ -280,8 +282,10 @@ def accuracy_text(row: Row, digits: int) -> str:
     return f"{row['test_accuracy']:.{digits}f}{_own_text(row, 'owner_accuracy', digits)}{control}"
 
 
-def loss_number(loss: float, digits: int) -> str:
+def loss_number(loss: float | None, digits: int) -> str:
     """Format a loss; one of a million and more, as of a run that diverges, in the short form ``2.07e+23``."""
+    if loss is None:
+        return "not told"
     return f"{loss:.{digits}f}" if abs(loss) < 1e6 else f"{loss:.2e}"
 
 

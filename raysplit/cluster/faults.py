@@ -89,6 +89,11 @@ class Doomed:
         expects: Callable[..., Expected] | None = getattr(self._party, "expects", None)
         return ANYTHING if expects is None else expects(content, given)
 
+    @property
+    def guard(self) -> Any:
+        """The guard of the party, if it has one."""
+        return getattr(self._party, "guard", None)
+
     async def _call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         if self._is_dead:
             raise PlaceLost(self._name, "it has died")

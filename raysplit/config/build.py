@@ -219,12 +219,8 @@ def _setting(
         spec = spec.with_front_end()
     loss = task or training.loss
     _check_metric(config, data)
-    parties = partial(
-        evaluating_parties,
-        owners=owners,
-        transform=data.eval_transform,
-        how=Evaluating(spec=spec, loss=loss, seed=config.seed),
-    )
+    how = Evaluating(spec=spec, loss=loss, seed=config.seed)
+    parties = partial(evaluating_parties, owners=owners, transform=data.eval_transform, how=how)
     return Setting(
         spec=spec,
         owners=owners,
@@ -244,6 +240,8 @@ def _setting(
         cohort=config.reliability,
         cohort_size=training.cohort_size,
         weight_by=training.weight_by,
+        privacy=config.privacy,
+        init=config.model.init,
     )
 
 

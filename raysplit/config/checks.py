@@ -13,6 +13,7 @@ from raysplit.algorithms import ALGORITHMS, check_run, resolve_algorithm
 from raysplit.algorithms.unused import RunOutline, codecs_left_out
 from raysplit.experiment.errors import ConfigError
 from raysplit.given import EXPERIMENT
+from raysplit.paths import is_uri
 from raysplit.tasks import loss_name
 
 if TYPE_CHECKING:
@@ -98,9 +99,13 @@ def outline_of(config: RunConfig) -> RunOutline:
     )
 
 
+_OF_MODELS = {"precision": "full", "recompute": False, "freeze": (), "train": (), "lora": None, "init": "seed"}
+"""Settings of models that methods read, with their defaults."""
+
+
 def _given(config: RunConfig) -> dict[str, Any]:
     """Return the shared settings that differ from their defaults, by key."""
-    names = ("training", "evaluation", "owners", "links", "cluster", "reliability")
+    names = ("training", "evaluation", "owners", "links", "privacy", "cluster", "reliability")
     sections = {name: getattr(config, name) for name in names}
     values = {
         f"{name}.{key}": (getattr(section, key), getattr(type(section)(), key))
@@ -108,11 +113,18 @@ def _given(config: RunConfig) -> dict[str, Any]:
         for key in type(section).model_fields
     }
     by_kind = {f"links.{rule.kind}": rule for rule in config.links.rules}  # a rule sets the codec of its kind
-    values |= {
-        f"model.{key}": (getattr(config.model, key), default)
-        for key, default in (("precision", "full"), ("recompute", False), ("freeze", ()), ("train", ()), ("lora", None))
-    }
+    values |= {f"model.{key}": (getattr(config.model, key), default) for key, default in _OF_MODELS.items()}
     return {**by_kind, **{key: value for key, (value, default) in values.items() if value != default}}
+
+
+def check_ledgers(config: RunConfig) -> None:
+    """Raise ``ValueError`` where the owners' ledgers would be in a copy of a run folder that does not stay."""
+    privacy, root = config.privacy, config.output.root
+    if privacy.drawn and not privacy.rehearsal and privacy.ledger is None and is_uri(root):
+        raise ValueError(
+            f"output.root is {root}, and owners keep their ledgers on their own machines; set privacy.ledger to a "
+            f"folder there"
+        )
 
 
 def check_elastic(config: RunConfig) -> None:
@@ -143,7 +155,7 @@ def check_elastic(config: RunConfig) -> None:
         )
 
 
-def say_without_effect(config: RunConfig) -> None:
+def say_unused(config: RunConfig) -> None:
     """Warn of settings that have no effect beside the others, which a sweep may set on purpose."""
     rules, owners, options = config.reliability, config.owners, config.algorithm.resolved_options()
     method = resolve_algorithm(config.algorithm.name)

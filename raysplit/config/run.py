@@ -20,7 +20,7 @@ from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Options, WeightBy
 from raysplit.config.by_owner.section import with_owners
-from raysplit.config.checks import check_elastic, check_method, check_size, say_left_out, say_without_effect
+from raysplit.config.checks import check_elastic, check_ledgers, check_method, check_size, say_left_out, say_unused
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
 from raysplit.data.batches import LastBatch
@@ -30,6 +30,7 @@ from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import EvaluationRules, ReliabilityRules
 from raysplit.experiment.tasks import TaskConfig
 from raysplit.experiment.topology import Topology
+from raysplit.guards.rules import OFF, PrivacyRules
 from raysplit.options import RECORDED, is_recorded, numbers_of
 from raysplit.plain_yaml import write
 from raysplit.registry import known, one_of
@@ -69,7 +70,7 @@ class AlgorithmConfig(Named):
             raise explained(error, kind, self.options, "algorithm") from None
 
 
-_NEWER_SECTIONS = ("links", "task")
+_NEWER_SECTIONS = ("links", "privacy", "task")
 """Sections that run folders of version 0.1 do not have."""
 
 
@@ -200,6 +201,7 @@ class RunConfig(Rules):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationRules = EvaluationRules()
     links: LinkOptions = LinkOptions()
+    privacy: PrivacyRules = OFF
     cluster: ClusterOptions = ClusterOptions()
     topology: Topology | None = None
     reliability: ReliabilityRules = ReliabilityRules()
@@ -223,16 +225,13 @@ class RunConfig(Rules):
         if cohort is not None and cohort > owners:
             raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; give at most {owners}")
         check_elastic(self)
+        check_ledgers(self)
         if self.links.auto and self.topology is None:
             raise ValueError("links.auto chooses codecs for the links of a topology, and there is none; describe one")
         if self.links.auto and self.cluster.elastic is not None:
-            raise ValueError(
-                "links.auto plans for nodes that stay, and cluster.elastic moves parts; leave one of them out"
-            )
-        if self.owners.noisy > owners:
-            raise ValueError(
-                f"owners.noisy is {self.owners.noisy} and there are {owners} owners; give at most {owners}"
-            )
+            raise ValueError("links.auto plans for nodes that stay, and cluster.elastic moves parts; leave one out")
+        if (noisy := self.owners.noisy) > owners:
+            raise ValueError(f"owners.noisy is {noisy} and there are {owners} owners; give at most {owners}")
         return self
 
 
@@ -278,7 +277,7 @@ def check_config(tree: Mapping[str, Any], *, recorded: bool = False) -> RunConfi
         raise explained(error, RunConfig, tree) from None
     if foreign := config.algorithm.foreign_options():
         say_left_out(config.algorithm.name, foreign)
-    say_without_effect(config)
+    say_unused(config)
     return config
 
 

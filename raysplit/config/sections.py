@@ -24,6 +24,7 @@ from raysplit.options import MOST_OWNERS, LocationText, PathText, is_recorded, n
 from raysplit.paths import FILE_SUFFIXES, checked_name, expanded
 from raysplit.registry import known, one_of
 from raysplit.schedulers.rules import Rules
+from raysplit.trackers.given import checked_trackers
 
 
 class Named(BaseModel):
@@ -77,6 +78,9 @@ class ModelConfig(Named):
     weights: PathText | None = None
     """File of base weights that ends in ``.safetensors``, which every place reads itself; other values are an option of
     models that have one."""
+    init: Literal["seed", "owners"] = "seed"
+    """Where the initial weights of the owners' parts come from: the ``seed`` of the run, which everybody has, or a
+    secret that the ``owners`` share (``privacy.secret_file``)."""
     send_inputs: tuple[str, ...] = ()
     """Inputs that may leave their owners as they are, where a cut would send them; the one unnamed input is ``x``."""
 
@@ -282,6 +286,11 @@ class OutputConfig(Rules):
     """Name of the run; None takes the name of the configuration file or the algorithm, with date and time."""
     overwrite: bool = False
     """Replace a run of the same name."""
+    trackers: tuple[str | dict[str, Any], ...] = ()
+    """Trackers that get every round: ``tensorboard``, ``mlflow``, ``wandb``, or mappings of a ``name`` and its
+    options."""
+
+    _known_trackers = field_validator("trackers")(lambda cls, value: checked_trackers(value))
 
     @field_validator("name")
     @classmethod

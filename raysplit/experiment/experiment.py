@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.algorithms.base import Algorithm
+from raysplit.algorithms.guarding import check_guards
 from raysplit.algorithms.setting import Setting
 from raysplit.algorithms.unused import RunOutline
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.errors import ConfigError
+from raysplit.experiment.fingerprint import fingerprint
 from raysplit.experiment.link_checks import check_links, check_parties
 from raysplit.experiment.links import LinkOptions
 from raysplit.experiment.rules import ElasticRules, EvaluationRules, ReliabilityRules
 from raysplit.experiment.topology import Topology
+from raysplit.guards.account.ledger import FOLDER as LEDGERS
+from raysplit.guards.links import guarded_rules
+from raysplit.guards.rules import PrivacyRules
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.cohort import CohortRules
@@ -66,18 +72,32 @@ class Experiment:
     plain: Mapping[str, Any] = field(default_factory=dict, repr=False)
     about_data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def begin(self) -> Algorithm:
+    def begin(self, folder: Path | None = None) -> Algorithm:
         """Return the algorithm at the start of a run.
 
+        Args:
+            folder: the run folder, where the owners' ledgers are kept unless ``privacy.ledger`` says otherwise.
+
         Raises:
-            ValueError: the algorithm cannot train the setting, or the codecs do not fit it.
+            ValueError: the algorithm cannot train the setting, or the codecs or the guards do not fit it.
         """
         rules = self.link_rules()
         check_links(self.links, self.reliability, self.batch_size)
-        setting = replace(self.setting, links_keep_state=True) if rules.keeps_state else self.setting
+        setting = self.setting
+        if rules.keeps_state or rules.guarded:
+            setting = replace(setting, links_keep_state=True)
+        if rules.guarded:
+            digest = fingerprint(self.plain) if self.plain else ""
+            setting = replace(setting, ledgers=self.ledgers_in(folder), digest=digest)
         algorithm = self.algorithm.bound(setting)
+        check_guards(algorithm)
         check_parties(self.links, algorithm)
         return algorithm
+
+    def ledgers_in(self, folder: Path | None) -> str | None:
+        """Return the folder of the owners' ledgers for a run folder; None where they are kept in memory alone."""
+        within = None if folder is None else str(folder.absolute() / LEDGERS)
+        return self.setting.privacy.ledger or within
 
     def require_codecs(self) -> None:
         """Raise `ConfigError` where the codecs have not been chosen yet."""
@@ -89,7 +109,8 @@ class Experiment:
 
     def link_rules(self) -> LinkRules:
         """Return the processing of the values that parties send."""
-        return self.links.link_rules(seed=self.seed, num_classes=_most_classes(self.setting.spec))
+        rules = self.links.link_rules(seed=self.seed, num_classes=_most_classes(self.setting.spec))
+        return guarded_rules(rules, self.setting.privacy) if self.setting.is_guarded else rules
 
     @property
     def outline(self) -> RunOutline:
@@ -108,6 +129,7 @@ class Experiment:
             "model.freeze": (setting.spec.tuning.freeze, ()),
             "model.train": (setting.spec.tuning.train, ()),
             "model.lora": (setting.spec.tuning.lora, None),
+            "model.init": (setting.init, "seed"),
             "training.weight_by": (setting.weight_by, "samples"),
             "evaluation.divergence_every": (self.evaluation.divergence_every, None),
             "cluster.elastic": (self.elastic, None),
@@ -116,6 +138,7 @@ class Experiment:
             ("reliability", UpdateRules, updates),
             ("reliability", CohortRules, cohort),
             ("links", LinkOptions, self.links),
+            ("privacy", PrivacyRules, setting.privacy),
         ]
         for section, kind, rules in given:
             plain = kind()

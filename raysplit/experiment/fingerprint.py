@@ -10,6 +10,7 @@ from typing import Any
 
 from raysplit.experiment.cluster import ClusterOptions
 from raysplit.experiment.links import LinkOptions
+from raysplit.guards.rules import OFF
 
 _RELIABILITY = ("aggregation", "tolerated", "max_update_norm", "over_selection", "round_deadline_s", "late", "quorum")
 """Rules of ``reliability`` that change the numbers of an undisturbed run."""
@@ -33,6 +34,8 @@ _NEWER: dict[str, Any] = {
 _PLACING = ("resources", "labels")
 """Settings of an owner's own source that say at which place it is read."""
 _UNKNOWN = object()
+_NO_NUMBERS = {"ledger", "budget", "secret_file"}
+"""Settings of privacy that change no numbers: a place, a limit, and the name of a file whose content does."""
 _NEWER_OF_MODELS: Mapping[str, Any] = {
     "freeze": [],
     "train": [],
@@ -40,6 +43,7 @@ _NEWER_OF_MODELS: Mapping[str, Any] = {
     "weights": None,
     "precision": "full",
     "recompute": False,
+    "init": "seed",
 }
 _NEWER_OF_TRAINING: Mapping[str, Any] = {
     "accumulate": 1,
@@ -80,6 +84,9 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         newer_links = {"rules": [], "warmup_rounds": 0, "auto": False, "budget_z": 0.01, "budget_g": 0.1}
         links = tree.get("links", {}).items()
         tree |= {"links": {k: v for k, v in links if newer_links.get(k, _UNKNOWN) != v}} if links else {}
+    privacy = {key: value for key, value in tree.pop("privacy", {}).items() if key not in _NO_NUMBERS}
+    if privacy and privacy != OFF.model_dump(mode="json", exclude=_NO_NUMBERS):
+        tree["privacy"] = privacy
     if tree.get("task") is None:
         tree.pop("task", None)
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys

@@ -84,14 +84,12 @@ class ModelSpec:
         object.__setattr__(self, "inputs", tuple(inputs.items()))
         object.__setattr__(self, "input_shape", input_shape)
         for kept in ("options", "sizes"):
-            pairs = tuple((key, _hashable(value)) for key, value in sorted(dict(getattr(self, kept)).items()))
-            object.__setattr__(self, kept, pairs)
+            object.__setattr__(self, kept, _hashable(sorted(dict(getattr(self, kept)).items())))
 
     def __hash__(self) -> int:
-        known: int | None = self.__dict__.get("_hash")  # computed once: specifications are the keys of many caches
-        if known is None:
-            known = self.__dict__["_hash"] = hash(tuple([getattr(self, each.name) for each in fields(self)]))
-        return known
+        if "_hash" not in self.__dict__:  # computed once: specifications are the keys of many caches
+            self.__dict__["_hash"] = hash(tuple([getattr(self, each.name) for each in fields(self)]))
+        return self.__dict__["_hash"]  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # another in each process
@@ -227,7 +225,8 @@ def _sent_inputs(spec: ModelSpec) -> list[tuple[str, ...]]:
 @lru_cache(maxsize=64)
 def _check(spec: ModelSpec, front_end: str | None) -> None:
     traced = _traced(spec) if front_end is None else _traced_by(spec, front_end)
-    check_traced(_prototype(spec), traced, _example(spec), _longer(spec))
+    example = spec.example(generator=torch_generator(spec.seed, "model", "example"))
+    check_traced(_prototype(spec), traced, example, _longer(spec))
 
 
 @lru_cache(maxsize=64)
@@ -262,10 +261,6 @@ def _whole_by_graph(spec: ModelSpec) -> bool:
     return True
 
 
-def _example(spec: ModelSpec) -> Values:
-    return spec.example(generator=torch_generator(spec.seed, "model", "example"))
-
-
 def _longer(spec: ModelSpec) -> Values | None:
     drawn = torch_generator(spec.seed, "model", "longer example")
     return longer_example(spec.example_inputs(), DTYPES[spec.dtype], drawn)
@@ -294,7 +289,7 @@ def _traced_by(spec: ModelSpec, front_end: str) -> TracedModel:
     inputs = dict(spec.inputs)
     return traced_model(
         _prototype(spec),
-        _example(spec),
+        spec.example(generator=torch_generator(spec.seed, "model", "example")),
         kept_back=kept_back(inputs),
         side=[name for name, entry in inputs.items() if entry.role == "side"],
         longer=_longer(spec),

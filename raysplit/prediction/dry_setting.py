@@ -42,6 +42,11 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
             f"model.{frozen[0]} is set, and a profile counts all weights as trained and sent; leave it out for the "
             f"simulation"
         )
+    if experiment.section("privacy").get("project"):
+        raise CannotBeSimulated(
+            "privacy.project is set, and in a simulation smashed data cross as the profile says; leave it out for the "
+            "simulation"
+        )
     sizes = shard_sizes or [len(data.shard) for data in given.owners.values()]
     training = LocalTraining(
         batch_size=given.training.batch_size,

@@ -39,8 +39,9 @@ class Pacing:
 
     @property
     def predicts(self) -> bool:
-        """Whether the run can be simulated, to compare it with."""
-        return self._experiment.algorithm.can_be_simulated
+        """Whether the run can be simulated, to compare it with; a topology without profiles only places parties."""
+        has_profile = any(device.measured is not None for device in self._topology.devices.values())
+        return has_profile and self._experiment.algorithm.can_be_simulated
 
     def emulate(self, parties: Sequence[PartySpec]) -> Emulation:
         """Build the emulation of a run that starts now."""

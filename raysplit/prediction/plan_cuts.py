@@ -13,7 +13,7 @@ from raysplit.experiment.topology import Topology
 from raysplit.prediction.dry_setting import dry, may_send_inputs, reference_profile
 from raysplit.prediction.machines import interface
 from raysplit.schedulers.cuts.problem import Objective
-from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, Profile
+from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, Profile, own_units_ms
 from raysplit.schedulers.cuts.solve import ComputeNodeSpec, CutProblem, FreeOwnerCuts
 
 
@@ -102,12 +102,6 @@ def owner_ms(experiment: Experiment, problem: CutProblem, first: int, end: int) 
             profile = scaled(device.measured, batch_size=batch_size, slowdown=device.node_kind(name).slowdown)
         times.append(own_units_ms(profile, first, end))
     return max(times)
-
-
-def own_units_ms(profile: Profile, first: int, end: int) -> float:
-    """Return the time per batch of the units before the first cut and from the last cut on."""
-    units = profile.units[:first] + profile.units[end:]
-    return sum(unit.forward_ms + unit.backward_ms + unit.update_ms for unit in units)
 
 
 def _free_ends(topology: Topology, num_owners: int) -> FreeOwnerCuts:

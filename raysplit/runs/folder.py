@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.links.kinds import KINDS
 from raysplit.disk import PART, TRY_AGAIN, append_line, told_where, written
+from raysplit.guards.account.ledger import FOLDER as LEDGERS
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.environment import environment
 from raysplit.runs.records.files import CONFIG, is_of_run, names_in, put_back, remove_earlier, remove_run, set_aside
@@ -34,11 +35,11 @@ from raysplit.runs.records.read import CUT_SHORT as CUT_SHORT
 from raysplit.runs.records.read import DIVERGED as DIVERGED
 from raysplit.runs.records.read import Row as Row
 from raysplit.runs.records.read import finished as finished
-from raysplit.runs.records.read import read_environment
 from raysplit.runs.records.read import read_metrics as read_metrics
 from raysplit.runs.records.read import read_models as read_models
 from raysplit.runs.records.read import read_summary as read_summary
 from raysplit.runs.records.read import read_traffic as read_traffic
+from raysplit.runs.records.read import started_at
 
 if TYPE_CHECKING:  # lists and tables of runs must not wait for torch
     from torch import Tensor
@@ -66,9 +67,9 @@ def held(path: Path) -> Iterator[None]:
         if error.errno in (ENOSPC, EDQUOT):
             raise
         raise ValueError(f"output.root: {path} cannot be made ({error.strerror}); set another folder") from error
-    lock = FileLock(path / LOCK, blocking=False)
+    lock = FileLock(path / LOCK, timeout=0.2)  # who only looks whether a run goes on has it for a moment
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=0.01)
     except Timeout:
         raise RunFolderUsed(
             f"another process is writing the run in {path}; wait for it, stop it, or give another name"
@@ -148,7 +149,8 @@ class RunFolder:
         self._continued: list[Row] | None = None
         self._presence: Presence | None = None
         self._has_config = False
-        refuse_used(path, {entry.name for entry in entries(path)} if path.exists() else set(), overwrite=overwrite)
+        there = {entry.name for entry in entries(path)} if path.exists() else set()
+        refuse_used(path, there - {LEDGERS}, overwrite=overwrite)  # which outlast a run that was discarded
 
     def begin(self) -> None:
         """Make the folder empty for the run that begins now; a run that continues keeps what is there."""
@@ -272,11 +274,6 @@ class RunFolder:
     def _write_parquet(self, name: str, table: pa.Table) -> None:
         with self.written(name) as aside:
             pq.write_table(table, aside, write_page_checksum=True)
-
-
-def started_at(folder: Path) -> str | None:
-    """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say. Raises `Damaged`."""
-    return read_environment(folder).get("started")
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from raysplit.experiment.titles import TRAININGS
 from raysplit.paths import is_uri
-from raysplit.runs.folder import is_held, started_at
+from raysplit.runs.folder import is_held
 from raysplit.runs.records.damaged import Damaged
-from raysplit.runs.records.read import Row, read_outline, read_rows, read_summary, stop_of
+from raysplit.runs.records.read import Row, read_outline, read_rows, read_summary, started_at, stop_of
 
 T = TypeVar("T")
 

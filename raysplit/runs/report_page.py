@@ -118,7 +118,7 @@ def _course(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     head = ["round", "loss", *tested, "owners", "s", "MiB sent"] + (["members", "came", "left"] if elastic else [])
     table = []
     for row in shown:
-        cells = [str(row["round"]), f"{row['train_loss']:.4f}"]
+        cells = [str(row["round"]), f"{row['train_loss']:.4f}" if "train_loss" in row else "not told"]
         cells += [(percent if name in RATES else number)(row.get(f"test_{name}")) for name in measures]
         cells += [str(row["num_owners"]), f"{row['seconds']:.2f}", f"{row['bytes'] / _MIB:,.2f}"]
         if elastic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from raysplit.actors.records import RoundContext
@@ -37,7 +38,7 @@ class Ledger:
         coding_s = {"encode_s": sum(x.encode_s for x in loads), "decode_s": sum(x.decode_s for x in loads)}
         return {
             "round": context.round + 1,
-            "train_loss": report.loss,
+            **({} if isnan(report.loss) else {"train_loss": report.loss}),
             **({TOLD_BY: ", ".join(report.told_by)} if report.told_by else {}),
             "num_owners": len(report.owners),
             "num_samples": report.num_samples,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from raysplit.cluster.contract import LinkTraffic
-from raysplit.cluster.links.coding_link import make_link
+from raysplit.cluster.guarded_link import make_link
 from raysplit.cluster.links.kinds import Kind
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.serving.codec import Content, Limits, Message, decode, encode

@@ -115,6 +115,16 @@ def common_metric(groups: Sequence[Group]) -> Metric:
     return metrics.pop() if len(metrics) == 1 else LOSS if metrics else ACCURACY
 
 
+def task_columns(groups: Sequence[Group], metric: Metric) -> dict[str, str]:
+    """Return the columns of single tasks by task: of accuracies, or of losses; empty where there is a single one."""
+    kind = "accuracy" if metric.is_rate else "loss"
+    prefix = f"test_{kind}_"
+    rows = [run[-1] for group in groups for run in group.runs]
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(prefix))
+    found = {name.removeprefix(prefix): name for name in names if not name.endswith("_uncoded")}
+    return found if len(found) > 1 else {}
+
+
 def _circumstances(group: Group) -> str:
     return repr({key: value for key, value in group.values.items() if not key.startswith("algorithm.")})
 
@@ -122,7 +132,8 @@ def _circumstances(group: Group) -> str:
 def table(groups: Sequence[Group], target: float | None = None) -> tuple[list[str], list[list[str]]]:
     """Return column names and lines of text: swept values, results, baselines, and the cost of the target.
 
-    The result is the primary metric, or the test loss where runs have different ones. Where runs tell whose samples it
+    The result is the primary metric, or the test loss where runs have different ones; behind it are those of single
+    tasks. Where runs tell whose samples it
     is of, there is a column for that, and where a model of all owners is tested on everybody's, one for the mean over
     the owners.
     """
@@ -130,6 +141,8 @@ def table(groups: Sequence[Group], target: float | None = None) -> tuple[list[st
     metric = common_metric(groups)
     text = percent if metric.is_rate else number
     read: dict[str, Callable[[Group], str]] = {metric.name: lambda group: text(group.last(metric.column))}
+    for task, column in task_columns(groups, metric).items():
+        read[task] = lambda group, column=column: text(group.last(column))  # type: ignore[misc]
     if any(group.tested_on == "own" or group.by_owner for group in groups):
         read["tested on"] = lambda group: group.tested_on or "–"
     if any(group.tested_on == "all" and group.by_owner for group in groups):
@@ -159,8 +172,12 @@ def key_titles(keys: Sequence[str]) -> list[str]:
 def as_data(groups: Sequence[Group], target: float | None = None) -> list[dict[str, Any]]:
     """Return the table as plain data, for programs; accuracies are fractions. A value that there is not is None."""
     found = []
+    by_task = task_columns(groups, common_metric(groups))
     for group in groups:
         entry: dict[str, Any] = {"values": dict(group.values), "runs": len(group.runs)}
+        if by_task:
+            spreads = {task: group.last(column) for task, column in by_task.items()}
+            entry["tasks"] = {task: {"mean": s.mean, "sd": s.sd} for task, s in spreads.items() if s is not None}
         entry["tested_on"] = group.tested_on
         for name, spread in (
             ("accuracy", group.accuracy),

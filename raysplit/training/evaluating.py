@@ -19,6 +19,7 @@ from raysplit.algorithms.setting import OwnerData
 from raysplit.cluster.contract import Promise, gather
 from raysplit.cluster.links.at_cut import CodecAtCut
 from raysplit.experiment.experiment import Experiment
+from raysplit.guards.noise.smashed import GuardAtCut
 
 Side = Literal["all", "own"]
 """Whose test samples a model is evaluated on: everybody's, or those of its own owners."""
@@ -132,7 +133,7 @@ async def _by_evaluators(
 
 
 def codecs_at_cuts(experiment: Experiment, algorithm: Algorithm) -> AtCuts | None:
-    """Return the codecs at the cuts of the evaluated model; None where none of them changes values."""
+    """Return the codecs and guards at the cuts of the evaluated model; None where none of them changes values."""
     cuts = algorithm.placed_cuts
     if not cuts or experiment.evaluation.links == "none":
         return None
@@ -140,7 +141,11 @@ def codecs_at_cuts(experiment: Experiment, algorithm: Algorithm) -> AtCuts | Non
     codecs = [rules.codec(maker, "smashed") for maker in _makers(algorithm)]
     seed = experiment.seed
     used = tuple(CodecAtCut(codec=codec, seed=seed) if codec is not None and codec.lossy else None for codec in codecs)
-    return AtCuts(cuts=cuts, codecs=used, batch_size=experiment.batch_size) if any(used) else None
+    privacy = experiment.setting.privacy
+    guard = GuardAtCut(rules=privacy, seed=seed) if privacy.guards_smashed else None
+    if guard is None and not any(used):
+        return None
+    return AtCuts(cuts=cuts, codecs=used, batch_size=experiment.batch_size, guard=guard)
 
 
 def _makers(algorithm: Algorithm) -> list[str]:

@@ -18,6 +18,7 @@ from raysplit.cluster.links.traffic import IdleCodecs, difference, merge_traffic
 from raysplit.data.transforms import normalisation
 from raysplit.disk import NotWritten
 from raysplit.experiment.experiment import Experiment
+from raysplit.guards.account.ledger import let_go
 from raysplit.models.classifier.export import export_trained
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.runs.callback import Callback, Callbacks
@@ -73,7 +74,7 @@ async def run(
     try:
         try:
             experiment.require_codecs()
-            algorithm = experiment.begin()
+            algorithm = experiment.begin(folder.path if folder else None)
             parties = deployed_parties(algorithm) if checked else checked_parties(algorithm, experiment.setting.spec)
             log_placed_cuts(algorithm)
             if experiment.reliability.preflight and resources and experiment.elastic is None:
@@ -92,6 +93,7 @@ async def run(
             result = await loop.run(start)
         finally:
             await closed(cluster)
+            let_go(experiment.ledgers_in(folder.path if folder else None))
     except BaseException as error:
         notify.run_failed(error)
         raise
@@ -271,12 +273,9 @@ class _Loop:
             self._write_models(self._folder)
         summary: Row = {"stopped": stopped, "rounds": len(self._ledger.rows), "algorithm": self._experiment.method}
         evaluation = self._experiment.evaluation
-        summary |= (
-            to_targets(self._ledger.rows, wanted_targets(evaluation), evaluation.metric)
-            | self._algorithm.summary()
-            | task_summary(self._experiment.setting.task)
-            | {"last": self._ledger.rows[-1]}
-        )
+        summary |= to_targets(self._ledger.rows, wanted_targets(evaluation), evaluation.metric)
+        summary |= self._algorithm.summary() | task_summary(self._experiment.setting.task)
+        summary["last"] = self._ledger.rows[-1]
         self._folder.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _tables(self) -> Mapping[str, pa.Table]:

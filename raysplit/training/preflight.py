@@ -78,7 +78,7 @@ def estimate(
     known: dict[str, tuple[list[int], list[int], list[int]]] = {}
     state_copies: dict[str, int] = {}
     for party in parties:
-        for recipe in [*_recipes(party), *(learners if party.role == "owner" else ())]:
+        for recipe in [*recipes_of(party), *(learners if party.role == "owner" else ())]:
             key = f"{recipe.spec} {recipe.cuts}"
             if key not in known:  # most owners share their recipes
                 known[key] = _sizes(recipe)
@@ -137,7 +137,7 @@ def try_parts(parties: Sequence[PartySpec], learners: Sequence[PartRecipe] = ())
     Raises whatever the model raises, and ``ValueError`` where it cannot be cut as it should be.
     """
     tried: set[str] = set()
-    for recipe in [recipe for party in parties for recipe in _recipes(party)] + list(learners):
+    for recipe in [recipe for party in parties for recipe in recipes_of(party)] + list(learners):
         key = f"{recipe.spec} {recipe.cuts}"
         if key not in tried:
             tried.add(key)
@@ -163,7 +163,8 @@ def refuse_too_little(needs: Needs, resources: Mapping[str, float]) -> None:
         )
 
 
-def _recipes(party: PartySpec) -> list[PartRecipe]:
+def recipes_of(party: PartySpec) -> list[PartRecipe]:
+    """Return the recipes of the parts that a party holds, of like ones by owner one."""
     given: Any = party.arguments.get("recipes", party.arguments.get("recipe", ()))
     if isinstance(given, PartRecipe):
         return [given]

@@ -28,6 +28,7 @@ from raysplit.prediction.pacing import Pacing, write_timeline
 from raysplit.runs.callback import Callback, Callbacks
 from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
+from raysplit.runs.records.waits import Meters, Waits
 from raysplit.runs.result import Result
 from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options, tell_shared_memory
 from raysplit.training.loop import run
@@ -81,7 +82,7 @@ def train_new(
         _refuse_used(checkpoints, overwrite=overwrite)
         to_end = partial(run, folder=written, checkpoints=checkpoints)
         try:
-            return _execute(make, options, to_end, callbacks, keep_ray)
+            return _execute(make, options, to_end, callbacks, keep_ray, Waits(folder))
         except (PlaceLost, RoundOverdue, RunStopped, OSError):
             raise
         except Exception:  # a mistake, which a resumed run would end with again
@@ -129,7 +130,7 @@ def train_on(
             written.has_checkpoint = partial(_any_of, checkpoints)
             return await run(experiment, *given, folder=written, checkpoints=checkpoints, start=start, **more)
 
-        return _execute(checked, options, rest, callbacks, keep_ray)
+        return _execute(checked, options, rest, callbacks, keep_ray, Waits(folder))
 
 
 def _refuse_used(checkpoints: Checkpoints, *, overwrite: bool) -> None:
@@ -163,19 +164,21 @@ def _execute(
     work: Callable[..., Coroutine[Any, Any, Result]],
     callbacks: Sequence[Callback],
     keep_ray: bool,
+    waits: Waits | None = None,
 ) -> Result:
     """Make the experiment, connect to the cluster, run ``work(experiment, cluster, ...)`` and disconnect.
 
     What is wrong with the settings, the data or the model is found before Ray is started.
     """
     notify = Callbacks(callbacks)
+    kept = [waits] if waits else []
     with _one_thread(), exits_are_errors():
         if options.kind == "local":
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
             experiment = _checked(make, "cuda" if has_cuda else "cpu", notify)
             pacing = Pacing(experiment) if experiment.topology and not options.elastic else None
             local = LocalCluster(pacing.emulate if pacing else None, links=experiment.link_rules())
-            result = run_to_end(work(experiment, local, callbacks=callbacks, checked=True))
+            result = run_to_end(work(experiment, local, callbacks=[*kept, *callbacks], meter=waits, checked=True))
             return _with_prediction(result, pacing, local.log)
         with nullcontext() if keep_ray else ray_left_as_found():
             experiment = _checked(make, "cpu", notify)
@@ -187,8 +190,8 @@ def _execute(
             pacing = Pacing(experiment, layout) if experiment.topology and not options.elastic else None
             cluster = ray_cluster(experiment, layout, pacing.emulate if pacing else None)
             metrics = RayMetrics(_publisher(experiment))
-            told = [*callbacks, metrics]
-            running = work(experiment, cluster, callbacks=told, meter=metrics, resources=resources, checked=True)
+            told, meter = [*kept, *callbacks, metrics], Meters(metrics, *kept)
+            running = work(experiment, cluster, callbacks=told, meter=meter, resources=resources, checked=True)
             return _with_prediction(run_to_end(running), pacing, cluster.log)
 
 

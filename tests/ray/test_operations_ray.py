@@ -57,9 +57,9 @@ def test_metrics_are_scraped_and_logs_are_labelled(tmp_path: Path) -> None:
     wanted = [
         rf"ray_raysplit_round{{.*{labels}.*}} 2\.0",
         rf"ray_raysplit_samples_per_s{{.*{labels}.*}} \d",
-        r'ray_raysplit_link_bytes(_total)?{.*destination="server".*source="owner-2".*} \d',
+        r'ray_raysplit_link_bytes_total{.*destination="server".*source="owner-2".*} \d',
         r'ray_raysplit_queue_depth{.*party="server".*} [1-9]',
-        r'ray_raysplit_wait_seconds(_total)?{.*party="owner-0".*} \d',
+        r'ray_raysplit_wait_seconds_total{.*party="owner-0".*} \d',
     ]
     printed = printed_apart(script, port, *wanted, cwd=tmp_path, timeout_s=200)
     assert "missing []" in printed, printed[-3000:]

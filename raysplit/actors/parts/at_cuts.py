@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Protocol
 
 import torch
@@ -27,8 +28,11 @@ class AtCut(Protocol):
         """Whether the result of a row depends on the others of its batch."""
         ...
 
-    def __call__(self, z: Tensor, number: int) -> Tensor:
-        """Return a tensor as it arrives behind the cut; ``number`` counts the tensors that cross it."""
+    def __call__(self, z: Any, number: int) -> Any:
+        """Return a tensor as it arrives behind the cut; ``number`` counts the tensors that cross it.
+
+        A guard gets all tensors at once, and the number of the batch.
+        """
         ...
 
 
@@ -39,12 +43,14 @@ class AtCuts:
     Attributes:
         cuts: cuts of the model, as in training.
         codecs: codec at each cut; None for a cut without.
+        guard: what the owners' guards make of all that crosses the first cut; None without.
         batch_size: samples of a batch in training, in which codecs that mix rows are evaluated.
     """
 
     cuts: tuple[int | str, ...]
     codecs: tuple[AtCut | None, ...]
     batch_size: int
+    guard: AtCut | None = None
 
     def model(self, spec: ModelSpec, state: Mapping[str, Tensor], device: str) -> nn.Module:
         """Build the model with these weights, in eval mode."""
@@ -54,8 +60,10 @@ class AtCuts:
         kind = _Heads if isinstance(spec, ClassifierSpec) else _Chain
         return kind(parts, self).eval().to(device)
 
-    def passed(self, z: Any, cut: int) -> Any:
-        """Return smashed data as they arrive behind a cut."""
+    def passed(self, z: Any, cut: int, batch: int) -> Any:
+        """Return smashed data as they arrive behind a cut; ``batch`` is the number of their batch."""
+        if self.guard is not None and cut == 0:
+            z = self.guard(z, batch)
         codec = self.codecs[cut]
         if codec is None:
             return z
@@ -71,11 +79,12 @@ class _Chain(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self._at_cuts = at_cuts
+        self._batches = count()
 
     def forward(self, x: Any = None, **named: Any) -> Any:
-        z = feed(self.parts[0], named if x is None else x)
+        z, batch = feed(self.parts[0], named if x is None else x), next(self._batches)
         for cut, part in enumerate(self.parts[1:]):
-            z = self._at_cuts.passed(z, cut)
+            z = self._at_cuts.passed(z, cut, batch)
             z = part(*z) if isinstance(z, tuple) else part(z)
         return z
 
@@ -84,7 +93,7 @@ class _Heads(_Chain):
     """A trunk whose features go to several groups of heads."""
 
     def forward(self, x: Values | None = None, **named: Any) -> Any:
-        z = self._at_cuts.passed(feed(self.parts[0], named if x is None else x), 0)
+        z = self._at_cuts.passed(feed(self.parts[0], named if x is None else x), 0, next(self._batches))
         outputs: dict[str, Tensor] = {}
         for heads in self.parts[1:]:
             outputs |= heads(z)
@@ -93,7 +102,8 @@ class _Heads(_Chain):
 
 def rows_per_batch(at_cuts: AtCuts | None, usual: int) -> int:
     """Return the number of samples that are evaluated together."""
-    mixes = at_cuts is not None and any(codec is not None and codec.mixes_rows for codec in at_cuts.codecs)
+    here = () if at_cuts is None else (*at_cuts.codecs, at_cuts.guard)
+    mixes = any(each is not None and each.mixes_rows for each in here)
     return at_cuts.batch_size if at_cuts is not None and mixes else usual
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raysplit.actors.parts.own_loss import own_loss
 from raysplit.data.labels import NO_LABEL
+from raysplit.guards.noise.labels import FlippedCrossEntropy
 from raysplit.models.classifier import losses as joint
 from raysplit.models.dense.losses import TASKS, task_losses
 from raysplit.registry import a_function, resolve
@@ -117,13 +118,13 @@ def _require_single(name: str, output: Any, y: Any) -> None:
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "task_sum": task_sum}
 
 
-def resolve_loss(name: str | Task) -> Loss:
+def resolve_loss(name: str | Task | FlippedCrossEntropy) -> Loss:
     """Return a loss function by its name or import path; a task is its own. Raises ``ValueError`` if there is none.
 
     A loss of one's own receives class labels and other whole numbers as int64, which torch's functions take, and what
     it returns is checked.
     """
-    if isinstance(name, Task):
+    if isinstance(name, Task | FlippedCrossEntropy):
         return name
     loss: Loss = resolve("loss", name, LOSSES)
     if name in LOSSES:

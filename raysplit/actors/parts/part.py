@@ -64,7 +64,7 @@ class TrainablePart:
         rules: StepRules | None = None,
         device: str = "cpu",
     ) -> None:
-        self.module = module.to(device)
+        self.module = module if is_on(module, device) else module.to(device)
         self.passes = Passes(rules or StepRules(), device)
         self.device = device
         self.input_gradients = input_gradients

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from raysplit.actors.guarding.part import GuardedPart, PartGuards
 from raysplit.actors.parts.leaves import Tensors
 from raysplit.actors.parts.losses import Loss, num_counted
 from raysplit.actors.parts.optim import OptimizerSpec
@@ -41,6 +42,7 @@ class PartRecipe:
         rules: further rules of its steps.
         device: torch device, ``cpu`` or ``cuda``.
         most_rows: the largest number of samples of a batch; None sets no limit.
+        guards: what an owner's guard asks of its steps; None where nothing.
     """
 
     spec: ModelSpec
@@ -53,6 +55,7 @@ class PartRecipe:
     rules: StepRules = field(default_factory=StepRules)
     device: str = "cpu"
     most_rows: int | None = None
+    guards: PartGuards | None = None
 
     def module(self) -> nn.Module:
         """Build a module of this part, with the run's initial weights; frozen ones are those of the process."""
@@ -70,7 +73,8 @@ class PartRecipe:
         return self._stage(module, device)
 
     def _stage(self, module: nn.Module, device: Device) -> Stage:
-        part = TrainablePart(
+        kind = TrainablePart if self.guards is None else partial(GuardedPart, guards=self.guards)
+        part = kind(
             module,
             self.optimizer,
             input_gradients=is_trained_before(self.spec, self.cuts, self.index),
@@ -91,6 +95,12 @@ def initial_tensors(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) ->
 def is_trained_before(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> bool:
     """Whether any part in front of a part is trained, so that the gradient of its inputs is needed."""
     return any(p.requires_grad for part in spec.parts(cuts)[:index] for p in part.parameters())
+
+
+def has_trained(recipe: PartRecipe) -> bool:
+    """Whether a part has weights that are trained."""
+    part = recipe.spec.parts(recipe.cuts)[recipe.index]
+    return any(p.requires_grad for p in part.parameters())
 
 
 class Stage:

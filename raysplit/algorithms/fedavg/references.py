@@ -15,7 +15,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import local_epochs
 from raysplit.algorithms.fedavg.pooled_owner import PooledOwner
 from raysplit.algorithms.setting import Options, OwnerData, RoundReport, Setting, Team
-from raysplit.algorithms.unused import NO_AVERAGE, NO_COMMON_MODEL, NO_NODE, OWN_STATISTICS
+from raysplit.algorithms.unused import NO_AVERAGE, NO_COMMON_MODEL, NO_GUARDS, NO_NODE, OWN_STATISTICS
 from raysplit.cluster.contract import PartySpec, Promise
 
 
@@ -26,7 +26,7 @@ class LocalOnly(Algorithm):
     title = "Local only"
     round_is_report = True
     clips_models = True
-    unused = {**NO_NODE, **NO_AVERAGE, **OWN_STATISTICS, **NO_COMMON_MODEL}
+    unused = {**NO_NODE, **NO_AVERAGE, **OWN_STATISTICS, **NO_COMMON_MODEL, **NO_GUARDS}
 
     def parties(self) -> list[PartySpec]:
         return self.owner_parties(self.recipe(0))
@@ -53,7 +53,13 @@ class Centralised(LocalOnly):
 
     name = "centralised"
     title = "Centralized"
-    unused = {**NO_NODE, **NO_AVERAGE, **OWN_STATISTICS, "training.cohort_size": "one owner holds the samples of all"}
+    unused = {
+        **NO_NODE,
+        **NO_AVERAGE,
+        **OWN_STATISTICS,
+        **NO_GUARDS,
+        "training.cohort_size": "one owner holds the samples of all",
+    }
     options_type: ClassVar[type[Options]] = CentralisedOptions
 
     def set_up(self, setting: Setting) -> None:

@@ -28,7 +28,7 @@ from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE, OWN_PASSES
+from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_GUARDS, NO_NODE, OWN_PASSES
 from raysplit.cluster.arriving.forms import Expected
 from raysplit.cluster.contract import PartySpec, Promise
 from raysplit.data.inputs import feed
@@ -106,7 +106,7 @@ class FedEM(Algorithm):
     name = "fedem"
     can_be_simulated = False
     title = "FedEM"
-    unused = {**NO_NODE, **NO_COMMON_MODEL, **OWN_PASSES}
+    unused = {**NO_NODE, **NO_COMMON_MODEL, **OWN_PASSES, **NO_GUARDS}
     owner_type = MixtureOwner
     losses = ("cross_entropy",)  # samples are weighted by their likelihood
     options_type: ClassVar[type[Options]] = FedEMOptions

@@ -27,7 +27,7 @@ from raysplit.algorithms.mas.costs import Ledger, watts_of
 from raysplit.algorithms.mas.live_groups import LiveGroups
 from raysplit.algorithms.mas.phase import Phase, TaskGroup, inherit, label_of, plain_phase
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_NODE, OWN_PASSES, OWN_PHASES
+from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_GUARDS, NO_NODE, OWN_PASSES, OWN_PHASES
 from raysplit.cluster.contract import Promise, gather
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
@@ -61,7 +61,7 @@ class GroupTraining(LiveGroups):
 
     options_type: ClassVar[type[Options]] = GroupOptions
     losses = ("task_sum",)
-    unused = {**NO_NODE, **NO_COMMON_MODEL, **OWN_PASSES, **OWN_PHASES}
+    unused = {**NO_NODE, **NO_COMMON_MODEL, **OWN_PASSES, **OWN_PHASES, **NO_GUARDS}
 
     def set_up(self, setting: Setting) -> None:
         options: GroupOptions = self.options

@@ -27,7 +27,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mpsl.migration import refuse_to_move, whole_state
 from raysplit.algorithms.route import Route, RouteOptions
 from raysplit.algorithms.setting import AGGREGATOR, Cut, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import DIVERGENCE, LABELS, OWN_RULES_AT_NODES, RunOutline
+from raysplit.algorithms.unused import DIVERGENCE, LABELS, OWN_LABELS, OWN_RULES_AT_NODES, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.cluster.device_queue import QueueDevice
 from raysplit.models.frozen import trained_state
@@ -84,7 +84,13 @@ class MPSL(Algorithm):
     title = "MP-SL"
     comes_and_goes = True
     clips_models = True
-    unused = {**OWN_RULES_AT_NODES, LABELS: "labels stay at their owners"}
+    sends_gradients = True
+    unused = {
+        **OWN_RULES_AT_NODES,
+        **OWN_LABELS,
+        LABELS: "labels stay at their owners",
+        "privacy.project": "smashed data go on from node to node, and each would project them",
+    }
     options_type: ClassVar[type[Options]] = MPSLOptions
 
     @classmethod

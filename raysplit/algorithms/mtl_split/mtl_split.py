@@ -27,7 +27,7 @@ from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtl_split.heads_node import HeadsHandle, HeadsNode
 from raysplit.algorithms.setting import Cut, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import JOINT_STEPS, NO_AVERAGE, OWN_STATISTICS, RunOutline
+from raysplit.algorithms.unused import JOINT_STEPS, NO_AVERAGE, OWN_STATISTICS, SEVERAL_LABELS, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.classifier.spec import ClassifierSpec
 
@@ -90,7 +90,7 @@ class MTLSplit(Algorithm):
     title = "MTL-Split"
     round_is_report = True
     reports_validation = True
-    unused = {**NO_AVERAGE, **OWN_STATISTICS, **JOINT_STEPS}
+    unused = {**NO_AVERAGE, **OWN_STATISTICS, **JOINT_STEPS, **SEVERAL_LABELS}
     options_type: ClassVar[type[Options]] = MTLSplitOptions
 
     @classmethod

@@ -8,7 +8,7 @@ trains only its own bottom.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,9 @@ from raysplit.actors.aggregation import weighted_mean
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.records import RoundContext
 from raysplit.actors.verbs import OwnerHandle
+from raysplit.algorithms.mtsl.learning_rates import AutoRates
 from raysplit.algorithms.setting import Options, Team
+from raysplit.algorithms.unused import RunOutline
 
 FirstBottom = Literal["random", "mean"]
 """The initial bottom of an owner that joins: its random initial weights, or the mean of the present owners' bottoms."""
@@ -56,3 +58,20 @@ async def take_mean_bottom(owner: DataOwner, team: Team, context: RoundContext) 
     peers: Mapping[str, OwnerHandle] = team.peers
     states = [await peer.weights() for peer in peers.values()]
     owner.load_weights(weighted_mean(states, [1 / len(states)] * len(states)))
+
+
+def refuse_unguarded(options: Any, outline: RunOutline) -> None:
+    """Raise ``ValueError`` where owners send more than their guards know of, or than a budget covers."""
+    given = outline.given
+    if isinstance(options.learning_rates, AutoRates):
+        for key in ("privacy.z", "privacy.project", "privacy.dropout", "privacy.budget"):
+            if key in given:
+                raise ValueError(
+                    f"algorithm.learning_rates are measured with derivatives of smashed data, which {key} does not "
+                    f"cover; give the rates as numbers, or leave {key} out"
+                )
+    if "privacy.budget" in given and any(member.bottom == "mean" for member in options.members.values()):
+        raise ValueError(
+            "an owner in algorithm.members joins with bottom: mean, for which others send it their weights as they "
+            "are, and no privacy.budget covers that; set bottom to random, or leave the budget out"
+        )

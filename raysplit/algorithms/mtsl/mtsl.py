@@ -23,7 +23,13 @@ from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtsl.curvature import CurvatureHandle, CurvatureNode
 from raysplit.algorithms.mtsl.learning_rates import AutoRates, FixedRates, MeasuredRates, Reduction
-from raysplit.algorithms.mtsl.membership import Membership, members, take_mean_bottom, taking_mean_bottom
+from raysplit.algorithms.mtsl.membership import (
+    Membership,
+    members,
+    refuse_unguarded,
+    take_mean_bottom,
+    taking_mean_bottom,
+)
 from raysplit.algorithms.mtsl.own_bottoms import Bottom, bottoms_of
 from raysplit.algorithms.setting import SERVER, Cut, Options, RoundReport, Setting, SplitOptions, Team
 from raysplit.algorithms.unused import BUFFERS, JOINT_STEPS, NO_AVERAGE, NO_COMMON_MODEL, RunOutline
@@ -107,6 +113,7 @@ class MTSL(Algorithm):
                 f"{BUFFERS} is {outline.given[BUFFERS]!r}, and in mtsl owners keep their own statistics, unless they "
                 f"join with the mean bottom of others (algorithm.members); leave it out"
             )
+        refuse_unguarded(options, outline)
         if isinstance(options.learning_rates, FixedRates):
             options.learning_rates.of_owners(outline.owners, 0.0)
         if isinstance(options.bottoms, Mapping):

@@ -60,7 +60,8 @@ def nearest(rows: Tensor, known: Tensor, known_y: Tensor) -> Tensor:
 
 def norms(g: Tensor) -> Tensor:
     """Return the norm of each gradient row [n], which is larger for rarer classes."""
-    return torch.linalg.vector_norm(g.detach().flatten(1).double(), dim=1)
+    length: Tensor = torch.linalg.vector_norm(g.detach().flatten(1).double(), dim=1)
+    return length
 
 
 def classes_in(y: Tensor) -> Tensor:

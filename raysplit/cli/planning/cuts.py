@@ -14,6 +14,7 @@ from rich.table import Table
 
 from raysplit.cli.options import FilePath
 from raysplit.cli.streams import Console, echo
+from raysplit.cli.waiting import Waiting
 
 if TYPE_CHECKING:  # help must not wait for torch
     from raysplit.models.crossing.places import Place
@@ -38,14 +39,15 @@ def cuts(config: Path | None, overrides: tuple[str, ...], show_all: bool, as_jso
       raysplit cuts examples/minibatch_sfl_digits.yaml
       raysplit cuts --set model.name=resnet18_cifar --set "data={name: CIFAR10, root: data}" --all
     """
-    from raysplit.config.build import model_of
-    from raysplit.config.run import load_config
+    with Waiting(Console(stderr=True), "loading the data, tracing the model"):
+        from raysplit.config.build import model_of
+        from raysplit.config.run import load_config
 
-    began_s = time.perf_counter()
-    spec = model_of(load_config(config, overrides)).with_front_end()
-    spec.check_cuttable()
-    places = spec.places()
-    front_end, traced_s = spec.traced().front_end, time.perf_counter() - began_s
+        began_s = time.perf_counter()
+        spec = model_of(load_config(config, overrides)).with_front_end()
+        spec.check_cuttable()
+        places = spec.places()
+        front_end, traced_s = spec.traced().front_end, time.perf_counter() - began_s
     if as_json:
         listed = [asdict(place) for place in places]
         echo(json.dumps({"model": spec.name, "front_end": front_end, "seconds": round(traced_s, 2), "places": listed}))

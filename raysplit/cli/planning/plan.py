@@ -136,11 +136,8 @@ def plan(
       raysplit plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --node 8GiB:2
     """
     from raysplit.cli.planning.front import show_front
-    from raysplit.config.build import build_dry
-    from raysplit.config.run import load_config
-    from raysplit.prediction.plan_cuts import cut_problem, own_units_ms, owner_ms
     from raysplit.schedulers.cuts.leakage import limited
-    from raysplit.schedulers.cuts.profiles import load_profile
+    from raysplit.schedulers.cuts.profiles import load_profile, own_units_ms
     from raysplit.schedulers.cuts.solve import CutProblem, FreeOwnerCuts, with_owner_time
 
     chosen = nodes_used or ("any" if front or objective == "price" else "all")
@@ -167,6 +164,10 @@ def plan(
                 "CONFIG already has the profile, units, owners and nodes, and the inputs that may be sent; change them "
                 "with --set"
             )
+        from raysplit.config.build import build_dry  # loads torch, which a plan of a profile does without
+        from raysplit.config.run import load_config
+        from raysplit.prediction.plan_cuts import cut_problem, owner_ms
+
         experiment = build_dry(load_config(config, overrides))
         free = replace(cut_problem(experiment), **rules)
         of_owner: Callable[[int, int], float] = partial(owner_ms, experiment, free)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,9 @@ from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:
     from raysplit.privacy.leak.planned import CutLeak
+
+
+_ABOUT = ("attack", "cut", "observer", "knows")
 
 
 def cuts_table(cuts: Sequence[CutLeak], title: str) -> Table:
@@ -80,41 +84,39 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"{row['name']}{batch}{'*' if row.get('truncated') else ''}"
 
 
+def _table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in texts:
+        table.add_column(column, no_wrap=column == texts[0])
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
 def _inversions(rows: Sequence[Mapping[str, Any]]) -> Table:
     has_ssim = any("ssim" in row for row in rows)
-    table = Table(title="samples reconstructed, beside chance (the mean sample)")
-    for column in ("attack", "cut", "observer", "knows"):
-        table.add_column(column)
-    columns = [("SSIM", "ssim", 2)] if has_ssim else []
-    columns += [("nmse", "nmse", 2), ("PSNR", "psnr", 1)]
-    for title, *_ in columns:
-        table.add_column(title, justify="right")
-    table.add_column("gain", justify="right")
+    figures = ["SSIM", "nmse"] if has_ssim else ["nmse", "PSNR"]
+    table = _table("samples reconstructed (chance: the mean sample)", _ABOUT, [*figures, "gain"])
     for row in rows:
-        figures = [_beside(row, key, digits) for _, key, digits in columns]
         about = (_name(row), "" if row["cut"] is None else str(row["cut"]), row["observer"], _knows(row))
-        table.add_row(*about, *figures, f"{row['gain']:.0%}")
+        first = _beside(row, "ssim", 2) if has_ssim else f"{row['nmse']:.2f}"
+        second = f"{row['nmse']:.2f}" if has_ssim else _beside(row, "psnr", 1)
+        table.add_row(*about, first, second, f"{row['gain']:.0%}")
     return table
 
 
 def _labels(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title="labels guessed from gradients, beside chance")
-    for column in ("attack", "cut", "observer", "knows", "round"):
-        table.add_column(column)
-    for column in ("right", "AUC", "gain"):
-        table.add_column(column, justify="right")
+    title = f"labels guessed by {rows[0]['observer']}, cut {rows[0]['cut']} (chance)"
+    table = _table(title, ("attack", "knows", "round"), ("right", "gain"))
     for row in rows:
-        about = (_name(row), str(row["cut"]), row["observer"], _knows(row), str(row["round"]))
-        table.add_row(*about, _beside(row, "label_accuracy", 2), _beside(row, "auc", 2), f"{row['gain']:.0%}")
+        right = f"AUC {_beside(row, 'auc', 2)}" if "auc" in row else _beside(row, "label_accuracy", 2)
+        table.add_row(_name(row), _knows(row), str(row["round"]), right, f"{row['gain']:.0%}")
     return table
 
 
 def _membership(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title="members of the training set told from others")
-    for column in ("attack", "observer", "knows"):
-        table.add_column(column)
-    for column in ("AUC", "advantage", "TPR at 1% FPR", "gain"):
-        table.add_column(column, justify="right")
+    title = "members of the training set told from others (chance)"
+    table = _table(title, ("attack", "observer", "knows"), ("AUC", "advantage", "TPR at 1% FPR", "gain"))
     for row in rows:
         advantage = f"{row['advantage']:.2f} ({row['advantage_by_luck']:.2f})"
         about = (f"{_name(row)} ({row['score']})", row["observer"], _knows(row))

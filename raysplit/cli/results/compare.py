@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 
 from raysplit.cli.files import chosen
-from raysplit.cli.options import FilePath, run_records
+from raysplit.cli.options import FilePath, complete_runs, run_records
 from raysplit.cli.progress import human_bytes
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
@@ -25,7 +25,7 @@ _NOTHING = "–"
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, callback=run_records)
+@click.argument("runs", nargs=-1, required=True, callback=run_records, shell_complete=complete_runs)
 @click.option(
     "--target",
     type=click.FloatRange(0, min_open=True),

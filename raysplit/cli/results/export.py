@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raysplit.cli.options import NamedRun, NewFile, whole_run
+from raysplit.cli.options import NamedRun, NewFile, complete_runs, whole_run
 from raysplit.cli.results.runs import existing
 from raysplit.cli.streams import echo
 from raysplit.cli.trust import allowed
@@ -24,7 +24,7 @@ WHOLE = "global"
 
 
 @click.command()
-@click.argument("run", callback=whole_run)
+@click.argument("run", callback=whole_run, shell_complete=complete_runs)
 @click.argument("file", type=NewFile())
 @click.option("--model", metavar="NAME", help="Which model, where there are many: an owner or a group of tasks.")
 @click.option("--trust", is_flag=True, help="Import and run the code that RUN names, which .pt2 and adapters need.")

@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from raysplit.cli.options import NamedRun, whole_run
+from raysplit.cli.options import NamedRun, complete_runs, whole_run
 from raysplit.cli.results.runs import AFTER_DIVERGENCE, existing, result_of, result_text
 from raysplit.cli.streams import echo
 from raysplit.registry import one_line
 
 
 @click.command()
-@click.argument("run", callback=whole_run)
+@click.argument("run", callback=whole_run, shell_complete=complete_runs)
 def show(run: NamedRun) -> None:
     """Show the result and the checkpoints of RUN.
 
@@ -48,6 +48,8 @@ def show(run: NamedRun) -> None:
 
 
 def _training(row: Mapping[str, Any]) -> str:
+    if "train_loss" not in row:
+        return "loss not told"
     told_by = row.get("train_loss_told_by")
     return f"loss {row['train_loss']:.4f}" + (f" (as told by {told_by})" if told_by else "")
 

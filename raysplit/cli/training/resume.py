@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from raysplit.cli.options import run_location
+from raysplit.cli.options import complete_runs, run_location
 from raysplit.cli.stopping import going_on
 from raysplit.cli.training.train import kept_text, shown
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary only.")
 @click.option("--from-start", is_flag=True, help="Train from the first round; what is there is kept in earlier-1.")

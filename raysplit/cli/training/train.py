@@ -26,6 +26,7 @@ from raysplit.cli.progress import (
 from raysplit.cli.stopping import going_on
 from raysplit.cli.streams import Console
 from raysplit.cli.tables import comparison_table, print_table
+from raysplit.cli.waiting import Waiting
 from raysplit.paths import fresh_name
 from raysplit.runs.callback import Callback
 
@@ -45,8 +46,15 @@ NOTHING_KEPT = "stopped before the first round; nothing is kept"
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per round and a summary only.")
+@click.option("--dry-run", is_flag=True, help="Print what would run where; train, start and write nothing.")
 def train(
-    config: Path | None, overrides: tuple[str, ...], name: str | None, overwrite: bool, quiet: bool, as_json: bool
+    config: Path | None,
+    overrides: tuple[str, ...],
+    name: str | None,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    dry_run: bool,
 ) -> None:
     """Train a model as CONFIG, a YAML file, says.
 
@@ -59,10 +67,14 @@ def train(
       raysplit train examples/minibatch_sfl_digits.yaml
       raysplit train --set algorithm.name=fedavg --set partition.name=dirichlet --set partition.alpha=0.3
       raysplit train my.yaml --set training.rounds=50 --set cluster.kind=local --json
+      raysplit train my.yaml --dry-run
     """
     changes = list(overrides)
     changes += [f"output.name='{name}'"] if name is not None else []
     changes += ["output.overwrite=true"] if overwrite else []
+    if dry_run:
+        _print_dry_run(config, changes, as_json=as_json)
+        return
     with shown(quiet=quiet, as_json=as_json) as show:
         from raysplit.api import train as train_model
         from raysplit.config.run import load_config
@@ -73,6 +85,17 @@ def train(
         with going_on(show.way_on(location), NOTHING_KEPT):
             result = train_model(checked, folder=location, overwrite=overwrite, callbacks=show.callbacks)
     show.result(result, location)
+
+
+def _print_dry_run(config: Path | None, changes: list[str], *, as_json: bool) -> None:
+    from raysplit.cli.training.dry_run import echo_json, outline, print_outline
+
+    with Waiting(Console(stderr=True), "reading the settings, loading the data, tracing the model"):
+        from raysplit.config.run import load_config
+
+        checked = load_config(config, changes)
+        found = outline(checked, run_location(checked, config))
+    (echo_json if as_json else print_outline)(found)
 
 
 class Shown:

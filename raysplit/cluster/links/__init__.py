@@ -1,7 +1,7 @@
 """The link through which all values between parties pass, on every cluster and in serving.
 
 * ``link``: `Link`, which counts values and sends them unchanged.
-* ``coding_link``: the link that encodes and decodes values, and `make_link`.
+* ``coding_link``: the link that encodes and decodes values.
 * ``rules``: `LinkRules` and `Tap`.
 * ``tap``: `Recorder`, which keeps what crosses.
 * ``coding``: which tensors are coded, and what is checked before they are decoded.
@@ -13,6 +13,6 @@
 * ``tensors``: serialization of values between processes, and their size in bytes.
 * ``traffic``: sums and differences of traffic tables.
 
-Others take `LinkRules` from ``rules``, `make_link` from ``coding_link``, `carries` and `Kind` from ``kinds``,
-`difference` from ``traffic``, and `map_tensors` and `num_bytes` from ``tensors``.
+Others take `LinkRules` from ``rules``, `make_link` from `raysplit.cluster.guarded_link`, `carries` and `Kind` from
+``kinds``, `difference` from ``traffic``, and `map_tensors` and `num_bytes` from ``tensors``.
 """

@@ -48,7 +48,7 @@ class CodingLink(Link):
         self._begun: dict[str, Any] = {}  # the latest round of each party, for calls that do not say theirs
         self._has_differences = any(kind == "weights" and codec.lossy for kind, codec in rules.all_codecs)
 
-    def leaving(self, source: str, destination: str, value: Any, kind: Kind, step: Any = None) -> Any:
+    def leaving(self, source: str, destination: str, value: Any, kind: Kind, step: Any = None, verb: str = "") -> Any:
         if source == destination:
             return value
         if kind == "labels" and self._rules.narrow_labels:
@@ -268,11 +268,6 @@ class CodingLink(Link):
             return narrowed(leaf, self._rules.num_classes)
         dtype = label_type(self._rules.num_classes)
         return leaf if dtype is None else CodedSize(leaf, leaf.num_rows * dtype.itemsize)
-
-
-def make_link(rules: LinkRules, network: Network | None = None) -> Link:
-    """Return the link for these rules: a plain `Link` if they have no codecs and no taps."""
-    return Link(network) if rules.is_plain and not rules.taps else CodingLink(rules, network)
 
 
 def _fits(leaf: Any, reference: Any) -> bool:

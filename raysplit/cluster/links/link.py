@@ -60,8 +60,8 @@ class Link:
             return {}
         return {**HELD, **{verb: of_own(crossing) for verb, crossing in own.items()}} if own else HELD
 
-    def leaving(self, source: str, destination: str, value: Any, kind: Kind, step: Any = None) -> Any:
-        """Return what is sent for a value; ``destination`` is empty for an answer."""
+    def leaving(self, source: str, destination: str, value: Any, kind: Kind, step: Any = None, verb: str = "") -> Any:
+        """Return what is sent for a value with a call of ``verb``; ``destination`` is empty for an answer."""
         return value
 
     def arriving(
@@ -152,11 +152,11 @@ class Link:
 
 
 def arguments_leaving(
-    link: Link, crossing: Crossing, caller: str, party: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    link: Link, crossing: Crossing, verb: str, ends: tuple[str, str], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Encode the arguments of a call; promises among them are encoded by the party that computes their values."""
+    """Encode the arguments of a call between two ends; promises are encoded by the party that computes their values."""
     step = crossing.step_of(args, kwargs)
     return (
-        tuple([link.leaving(caller, party, v, crossing.positional(i), step) for i, v in enumerate(args)]),
-        {name: link.leaving(caller, party, v, crossing.named(name), step) for name, v in kwargs.items()},
+        tuple([link.leaving(*ends, v, crossing.positional(i), step, verb) for i, v in enumerate(args)]),
+        {name: link.leaving(*ends, v, crossing.named(name), step, verb) for name, v in kwargs.items()},
     )

@@ -51,6 +51,7 @@ class LinkRules:
         warmup_rounds: number of rounds at the start whose values no codec changes.
         expected: bytes of coded values in proportion to the largest size that the codec may have, by kind; for the
             simulation of codecs whose sizes depend on values.
+        guarded: whether owners have guards, which see all that leaves them and arrives at them.
 
     Raises:
         ValueError: for a codec that may not be used for its kind.
@@ -64,6 +65,7 @@ class LinkRules:
     seed: int = 0
     warmup_rounds: int = 0
     expected: Mapping[Kind, float] = field(default_factory=dict)
+    guarded: bool = False
 
     def __post_init__(self) -> None:
         for kind, codec in self.codecs.items():

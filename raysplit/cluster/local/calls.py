@@ -126,7 +126,7 @@ class LocalHandle(Handle):
         """Return the coroutine of the call, with its arguments encoded now."""
         caller = current_party.get()
         if self._link.codes and (crossing := self.crossings.get(verb)) is not None:
-            args, kwargs = arguments_leaving(self._link, crossing, caller, self.name, args, kwargs)
+            args, kwargs = arguments_leaving(self._link, crossing, verb, (caller, self.name), args, kwargs)
         return self._run(caller, verb, args, kwargs)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
@@ -176,7 +176,7 @@ class LocalHandle(Handle):
         if network is not None and network.coder is not None:
             await network.coder.encode(self.name, caller, crossing.answer, num_bytes(result), step)
         if link.codes and crossing is not UNDECLARED:
-            result = link.leaving(self.name, "", result, crossing.answer, step)
+            result = link.leaving(self.name, "", result, crossing.answer, step, verb)
         return Envelope(self.name, result, network.now_s() if network is not None else 0.0)
 
 

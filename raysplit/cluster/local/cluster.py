@@ -12,7 +12,7 @@ from typing import Any
 from raysplit.cluster.contract import Handle, LinkTraffic, Membership, PartyLoad, PartySpec, Repaired
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation
-from raysplit.cluster.links.coding_link import make_link
+from raysplit.cluster.guarded_link import make_link
 from raysplit.cluster.links.kinds import declared
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.load import with_coding

@@ -18,8 +18,8 @@ from typing import Any
 from raysplit.cluster.contract import Handle, LinkTraffic, Membership, PartyLoad, PartySpec, PlaceLost, Repaired
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulate, Emulation
+from raysplit.cluster.guarded_link import make_link
 from raysplit.cluster.layout import Layout
-from raysplit.cluster.links.coding_link import make_link
 from raysplit.cluster.links.kinds import Crossing, declared
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.traffic import difference, merge_traffic

@@ -23,7 +23,7 @@ from typing import Any
 from raysplit.cluster.arriving.check import Due
 from raysplit.cluster.contract import COORDINATOR, PartyLoad, Promise, are_answered_together, current_party
 from raysplit.cluster.emulation.network import Network
-from raysplit.cluster.links.coding_link import make_link
+from raysplit.cluster.guarded_link import make_link
 from raysplit.cluster.links.kinds import UNDECLARED, Crossing, Kind
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.rules import LinkRules

@@ -117,7 +117,8 @@ class RayHandle(Handle):
             if home.link.network is not None and home.link.network.coder is not None:
                 encoded = self._call_after_encoding(home.link.network.coder, home, crossing, verb, args, kwargs)
                 return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step, due)
-            args, kwargs = arguments_leaving(home.link, crossing, current_party.get(), self.name, args, kwargs)
+            ends = current_party.get(), self.name
+            args, kwargs = arguments_leaving(home.link, crossing, verb, ends, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
                 made_here = self._call_with_local_promises(home, verb, args, kwargs)
@@ -129,10 +130,7 @@ class RayHandle(Handle):
         return RayPromise(ref, self._place, home, (crossing.answer, step, due), submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Submit the actor call with all values in one argument, since each argument costs time.
-
-        Promises are separate arguments, which Ray replaces by their answers.
-        """
+        """Submit the actor call; promises are separate arguments, which Ray replaces by their answers."""
         if (waiting := home.together.get(self._place)) is not None:
             waiting.send()
         request, answers = self._request(home, verb, args, kwargs)
@@ -165,7 +163,7 @@ class RayHandle(Handle):
     ) -> Envelope:
         caller = current_party.get()
         await time_of_encoding(coder, crossing, caller, self.name, args, kwargs)
-        args, kwargs = arguments_leaving(home.link, crossing, caller, self.name, args, kwargs)
+        args, kwargs = arguments_leaving(home.link, crossing, verb, (caller, self.name), args, kwargs)
         return await self._call_with_local_promises(home, verb, args, kwargs)
 
     async def _call_with_local_promises(
@@ -271,7 +269,8 @@ class Place:
         if link.network is not None and link.network.coder is not None:
             await link.network.coder.encode(party, "", crossing.answer, num_bytes(result), step)
         if link.codes and crossing is not UNDECLARED:
-            result = link.leaving(party, "", result, crossing.answer, step or crossing.step_of(values[:first], named))
+            step = step or crossing.step_of(values[:first], named)
+            result = link.leaving(party, "", result, crossing.answer, step, verb)
         return sealed(party, result, home.now_s())
 
     async def calls(self, requests: Sequence[Request], *answers: Sealed) -> list[Any]:

@@ -18,16 +18,16 @@ from raysplit.data.sources.shards import STREAMED
 from raysplit.experiment.experiment import Experiment
 from raysplit.privacy.leak.cheap import cheap
 from raysplit.privacy.leak.kept import FOLDER, KeptOutcomes, key_of, write_files
-from raysplit.privacy.leak.outcome import Outcome, rounded
+from raysplit.privacy.leak.outcome import Outcome
+from raysplit.privacy.leak.page import page_of
 from raysplit.privacy.leak.trials import ATTACKS, CHEAP, Knows, Material, Misfit, Trial, default_attacks, trials_of
-from raysplit.privacy.measures.score import attack_gain, score
-from raysplit.privacy.seen.defended import changes_gradients, defends_of, described
+from raysplit.privacy.seen.defended import changes_gradients, defence_at
 from raysplit.privacy.seen.rows import SAME, sampled
 from raysplit.privacy.seen.subject import Subject
-from raysplit.privacy.seen.views import Sight, sight_of
+from raysplit.privacy.seen.views import sight_of
 from raysplit.registry import one_of
 from raysplit.runs.records.files import CONFIG
-from raysplit.runs.records.read import read_models, read_rows
+from raysplit.runs.records.read import read_models
 
 ALL = "all"
 LAST = "last"
@@ -121,9 +121,10 @@ def measure_run(
         kept = KeptOutcomes(folder / FOLDER, key_of(about, *contents))
         outcomes = [outcome for trial in trials for outcome in _tried(trial, kept, options.seconds, tell, began)]
         measured = {
-            str(view.cut): cheap(subject, view.cut, "present", given.defends[view.number]) for view in given.sight.views
+            str(view.cut): cheap(subject, view.cut, "present", defence_at(experiment, view))
+            for view in given.sight.views
         }
-    page = _page(folder, given, options, outcomes, measured, left_out)
+    page = page_of(folder, given, options.undefended, outcomes, measured, left_out)
     write_files(folder / FOLDER, page, outcomes)
     return Leak(page=page, outcomes=tuple(outcomes), folder=folder / FOLDER)
 
@@ -191,7 +192,6 @@ def _material(
         owner=owner,
         subject=subject,
         sight=sight,
-        defends=defends_of(experiment, sight),
         guards_gradients=changes_gradients(experiment, owner),
         rounds=options.rounds or (0, LAST),
         knows=options.knows,
@@ -239,56 +239,3 @@ def _tried(
     if not any(outcome.row.get("truncated") for outcome in found):
         kept.save(trial.slug, found)
     return found
-
-
-def _page(
-    folder: Path,
-    given: Material,
-    options: LeakOptions,
-    outcomes: Sequence[Outcome],
-    measured: Mapping[str, Any],
-    left_out: Mapping[str, str],
-) -> dict[str, Any]:
-    accuracy = next((row["test_accuracy"] for row in reversed(read_rows(folder)) if "test_accuracy" in row), None)
-    defence = described(given.experiment)
-    undefended = options.undefended if defence else accuracy
-    samples = given.subject.samples
-    rows = [dict(outcome.row) for outcome in outcomes]
-    page: dict[str, Any] = rounded(
-        {
-            "run": str(folder),
-            "algorithm": given.experiment.method,
-            "owner": given.owner,
-            "cuts": [view.cut for view in given.sight.views],
-            "samples": {"attacked": len(samples.victims), "aux": len(samples.aux), "aux_from": samples.aux_name},
-            "defence": defence,
-            "task": {"accuracy": accuracy, "undefended": undefended},
-            "cheap": measured,
-            "attacks": rows,
-            "left_out": dict(left_out),
-            "score": _score(rows, accuracy, undefended, given.subject.spec.num_classes),
-            "ledger": {"guarantee": "none", "epsilon": None, "reason": _no_guarantee(given.sight)},
-        }
-    )
-    return page  # typed above
-
-
-def _no_guarantee(sight: Sight) -> str:
-    return "z leaves without a mechanism" if sight.views else "weights leave without a mechanism"
-
-
-def _score(
-    rows: Sequence[Mapping[str, Any]], accuracy: float | None, undefended: float | None, num_classes: int
-) -> dict[str, Any] | None:
-    """Score the strongest attack of each kind; None where there is no attack or no figure to compare the task with."""
-    by_kind: dict[str, list[float]] = {}
-    for row in rows:
-        by_kind.setdefault(row["kind"], []).append(row["gain"])
-    if not by_kind or accuracy is None or undefended is None:
-        return None
-    attack = attack_gain({kind: [max(gains)] for kind, gains in by_kind.items()})
-    chance = 1 / num_classes
-    lost = undefended - accuracy
-    task = 1.0 if lost <= 0 else (accuracy - chance) / (undefended - chance) if undefended > chance else 0.0
-    found = score(attack, task)
-    return {"value": found.value, "AP": found.attack, "MP": found.task, "beta": found.beta}

@@ -18,6 +18,7 @@ from raysplit.experiment.experiment import Experiment
 from raysplit.privacy.leak import guessing, inversions, whole_model
 from raysplit.privacy.leak.inversions import Scene
 from raysplit.privacy.leak.outcome import Outcome
+from raysplit.privacy.seen.defended import defence_at
 from raysplit.privacy.seen.replay import replayed
 from raysplit.privacy.seen.subject import Subject, Weights
 from raysplit.privacy.seen.views import Sight, View
@@ -63,7 +64,6 @@ class Material:
         owner: the owner that is attacked.
         subject: its model and samples.
         sight: who sees what of it.
-        defends: what is done to the smashed data of each view before they leave, in the order of the views.
         guards_gradients: whether gradients that leave the owner are changed.
         rounds: the rounds of records, counted from 0, or ``last``.
         knows: what attackers have of the model; None for what is usual for each attack.
@@ -75,15 +75,19 @@ class Material:
     owner: str
     subject: Subject
     sight: Sight
-    defends: tuple[Callable[[Tensor], Tensor] | None, ...]
     guards_gradients: bool
     rounds: tuple[int | str, ...]
     knows: Knows | None
     tell: Callable[[int, int], None] | None = None
 
+    @property
+    def usual(self) -> tuple[Weights, ...]:
+        """The initial weights where they are public, and other ones."""
+        return ("unknown",) if self.experiment.setting.init == "owners" else ("initial", "unknown")
+
     def scene(self, view: View) -> Scene:
         """Return what an attack at a cut is about."""
-        return Scene(subject=self.subject, sight=self.sight, view=view, defend=self.defends[view.number])
+        return Scene(subject=self.subject, sight=self.sight, view=view, defend=defence_at(self.experiment, view))
 
     @property
     def replay_rounds(self) -> list[int]:
@@ -112,7 +116,11 @@ def default_attacks(given: Material) -> tuple[str, ...]:
 def _inversions(attack: str, usual: Sequence[Weights], run: Callable[..., Outcome], given: Material) -> list[Trial]:
     if not given.sight.views:
         raise Misfit("no smashed data leave an owner that holds the whole model")
-    levels = usual if given.knows is None else (KNOWS[given.knows],)
+    levels: Sequence[Weights] = usual if given.knows is None else (KNOWS[given.knows],)
+    if "initial" in levels and given.usual == ("unknown",):
+        if given.knows is not None:
+            raise Misfit("the initial weights come from a secret of the owners (model.init: owners)")
+        levels = list(dict.fromkeys("unknown" if level == "initial" else level for level in levels))
     return [
         Trial(
             attack=attack,
@@ -135,7 +143,7 @@ def _imitations(attack: str, given: Material) -> list[Trial]:
     views = [view for view in given.sight.views if view.number == 0 and not given.sight.keeps_labels]
     if not views:
         raise Misfit("it needs a server that holds the rest of the model, up to the loss")
-    levels: Sequence[Weights] = ("initial", "unknown") if given.knows is None else (KNOWS[given.knows],)
+    levels = given.usual if given.knows is None else (KNOWS[given.knows],)
     rounds = given.replay_rounds or list(range(given.algorithm.num_rounds))
     record = _Record(given, rounds)
     return [

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 
 from torch import Tensor
 
 from raysplit.cluster.links.at_cut import CodecAtCut
 from raysplit.cluster.links.kinds import Kind
 from raysplit.experiment.experiment import Experiment
-from raysplit.privacy.seen.views import Sight, View
+from raysplit.guards.noise.smashed import defend
+from raysplit.guards.rules import PrivacyRules
+from raysplit.privacy.seen.views import View
+
+Defend = Callable[[Tensor], Tensor]
+"""What smashed data [n, ...] go through, drawn anew with every call."""
 
 
-def defends_of(experiment: Experiment, sight: Sight) -> tuple[Callable[[Tensor], Tensor] | None, ...]:
-    """Return what each view's smashed data go through; None where they leave as the part made them."""
-    return tuple(_coded(experiment, view) for view in sight.views)
+def defence_at(experiment: Experiment, view: View) -> Defend | None:
+    """Return what the smashed data of a view go through, guards and then a codec; None where they leave as made.
 
-
-def _coded(experiment: Experiment, view: View) -> Callable[[Tensor], Tensor] | None:
+    Every function that is returned draws the same numbers; a batch that it is called with later draws others.
+    """
     codec = experiment.link_rules().codec(view.maker, "smashed")
-    if codec is None or not codec.lossy:
+    at_cut = None if codec is None or not codec.lossy else CodecAtCut(codec=codec, seed=experiment.seed)
+    rules = experiment.setting.privacy
+    is_guarded = view.number == 0 and rules.guards_smashed
+    if at_cut is None and not is_guarded:
         return None
-    at_cut = CodecAtCut(codec=codec, seed=experiment.seed)
-    return lambda z: at_cut(z, 0)
+    numbers = count()
+
+    def released(z: Tensor) -> Tensor:
+        if is_guarded:
+            guarded = defend(rules, z, seed=experiment.seed, number=next(numbers))
+            assert isinstance(guarded, Tensor)
+            z = guarded.to(z.dtype)
+        return z if at_cut is None else at_cut(z, 0)
+
+    return released
 
 
 def changes_gradients(experiment: Experiment, owner: str) -> bool:
-    """Return whether a codec changes the gradients that an owner sends."""
+    """Return whether a codec or a guard changes the gradients that an owner sends."""
     codec = experiment.link_rules().codec(owner, "gradients")
-    return codec is not None and codec.lossy
+    return experiment.setting.privacy.g is not None or (codec is not None and codec.lossy)
 
 
 def described(experiment: Experiment) -> dict[str, object]:
@@ -38,4 +55,19 @@ def described(experiment: Experiment) -> dict[str, object]:
     found: dict[str, object] = {kind: links[kind] for kind in kinds if links.get(kind, "identity") != "identity"}
     if links.get("rules"):
         found["rules"] = links["rules"]
+    rules, usual = experiment.setting.privacy, PrivacyRules()
+    not_guards = ("secret_file", "ledger", "budget", "rehearsal", "alarm")
+    changed = {key: value for key, value in rules if value != getattr(usual, key) and key not in not_guards}
+    if changed:
+        plain = rules.model_dump(mode="json")
+        found["privacy"] = {key: plain[key] for key in changed}
     return found
+
+
+def without_ledger(experiment: Experiment) -> Experiment:
+    """Return the experiment for a replay, which charges nothing to the owners' ledgers."""
+    privacy = experiment.setting.privacy
+    if privacy.ledger is None:
+        return experiment
+    privacy = privacy.model_copy(update={"ledger": None})
+    return replace(experiment, setting=replace(experiment.setting, privacy=privacy))

@@ -17,6 +17,7 @@ from raysplit.cluster.links.kinds import Kind
 from raysplit.cluster.links.tap import Message, Recorder
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.experiment.experiment import Experiment
+from raysplit.privacy.seen.defended import without_ledger
 from raysplit.schedulers.cohort import choose_cohort
 from raysplit.seeding import generator
 from raysplit.training.preflight import deployed_parties
@@ -61,7 +62,7 @@ def replayed(
         ValueError: as `refuse_replay`.
     """
     refuse_replay(experiment)
-    return asyncio.run(_replayed(experiment, sorted(set(rounds)), wanted, beside, tell))
+    return asyncio.run(_replayed(without_ledger(experiment), sorted(set(rounds)), wanted, beside, tell))
 
 
 async def _replayed(

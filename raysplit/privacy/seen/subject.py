@@ -14,13 +14,12 @@ from raysplit.actors.parts.leaves import as_tuple
 from raysplit.attacks.networks import Encode
 from raysplit.models.frozen import load_trained
 from raysplit.models.spec import ModelSpec
+from raysplit.privacy.seen.defended import Defend as Defend
 from raysplit.privacy.seen.rows import Samplings, UnitRange
 
 Cut = int | str
 Weights = Literal["present", "initial", "unknown"]
 """Weights of a part: those at the end of the run, those that all parties draw from the seed, or others."""
-Defend = Callable[[Tensor], Tensor]
-"""What is done to smashed data [n, ...] before they leave, drawn anew with every call."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,14 +16,20 @@ CONFIG = "config.yaml"
 EARLIER = "earlier"
 """Beginning of the folders with the rounds that a run started anew has set aside."""
 
+TRACKED = "trackers.json"
+"""Name of the file in which trackers note which of their runs this is."""
+EVENTS = "tensorboard"
+"""Name of the folder of TensorBoard's event files."""
+
 _FOLDERS = rf"(?:{EARLIER}-\d+/)?"
 _OF_RUN = re.compile(
     _FOLDERS
-    + r"(?:(?:config\.yaml|(?:environment|data|summary|prediction|serving|timeline)\.json|metrics\.jsonl|timeline\.png"
-    r"|(?:model|last)\.pt|[^/]+\.parquet|checkpoints/(?:round-\d+|best)\.ckpt"
-    r"|leak/(?:leak\.json|samples\.parquet|(?:reconstructions|labels)\.png|attacks/[^/]+\.npz))(?:\.part)?|\.lock)"
+    + r"(?:(?:config\.yaml|(?:environment|data|summary|prediction|serving|timeline|trackers)\.json|metrics\.jsonl"
+    r"|timeline\.png|(?:model|last)\.pt|[^/]+\.parquet|checkpoints/(?:round-\d+|best)\.ckpt"
+    r"|leak/(?:leak\.json|samples\.parquet|(?:reconstructions|labels)\.png|attacks/[^/]+\.npz))(?:\.part)?|\.lock"
+    rf"|{EVENTS}/events\.out\.tfevents\.[^/]+)"
 )
-_OWN_FOLDER = re.compile(rf"{_FOLDERS}(?:checkpoints/?|leak(?:/attacks)?)|{EARLIER}-\d+")
+_OWN_FOLDER = re.compile(rf"{_FOLDERS}(?:(?:checkpoints|{EVENTS})/?|leak(?:/attacks)?)|{EARLIER}-\d+")
 
 
 def is_of_run(name: str) -> bool:

@@ -83,7 +83,7 @@ class MetricsRow(_Kind):
     """Line of ``metrics.jsonl``."""
 
     round: _Positive
-    train_loss: _Number
+    train_loss: _Number = nan
     num_owners: _Count
     num_samples: _Count
     seconds: Annotated[_Number, Field(gt=0)]

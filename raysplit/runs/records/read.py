@@ -63,6 +63,11 @@ def read_environment(folder: Path) -> dict[str, Any]:
     return _mapping(folder / "environment.json", Environment.model_validate)
 
 
+def started_at(folder: Path) -> str | None:
+    """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say. Raises `Damaged`."""
+    return read_environment(folder).get("started")
+
+
 def stop_of(folder: Path) -> str:
     """Return why a run ended, or ``cut short``. Raises `Damaged`."""
     return str(read_summary(folder).get("stopped", CUT_SHORT))

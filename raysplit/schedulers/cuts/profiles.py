@@ -270,3 +270,9 @@ def _bytes(row: dict[str, str], size: str) -> int:
     if f"{size}_kib" in row:
         return round(float(row[f"{size}_kib"]) * 1024)
     return int(row[f"{size}_bytes"])
+
+
+def own_units_ms(profile: Profile, first: int, end: int) -> float:
+    """Return the time per batch of the units before the first cut and from the last cut on."""
+    units = profile.units[:first] + profile.units[end:]
+    return sum(unit.forward_ms + unit.backward_ms + unit.update_ms for unit in units)

@@ -233,6 +233,23 @@ def test_rate_and_round_are_chosen_on_validation_samples() -> None:
     assert found.lines[0].found.mean == pytest.approx(10)
 
 
+def test_a_seed_is_compared_when_all_that_is_to_be_chosen_was_run() -> None:
+    """With one of two cuts run, the better one may be missing; a diverged run was run."""
+    chosen = protocol(claim(at="chosen", choose=("algorithm.cut",)))
+    records = [record("b", 0, 0.5, val_loss=[0.3]), record("a", 0, 0.6, values={"algorithm.cut": 1}, val_loss=[0.3])]
+    assert verdicts(chosen, records)[0].decision == "not run"
+    dead = Record(
+        values={"arm": "a", "partition.ratio": 1.0, "algorithm.cut": 3, "seed": 0},
+        digest="",
+        columns={},
+        cpu_s=1.0,
+        versions={},
+        failed="the loss is nan",
+    )
+    (found,) = verdicts(chosen, [*records, dead])
+    assert found.ours == "r 1: +10 points (1 seed) (left out: 1 diverged run)"
+
+
 def test_equal_arms_are_equal_to_the_last_digit() -> None:
     equal = protocol(claim(kind="equal"))
     assert verdicts(equal, [record("a", 0, 0.5, 0.6), record("b", 0, 0.5, 0.6)])[0].decision == "shown"

@@ -13,6 +13,7 @@ import pytest
 from documented import DOCS, page
 
 import raysplit
+from raysplit.cli.main import COMMANDS
 
 pytest.importorskip("sphinx", reason="the extra docs is not installed")
 sys.path.append(str(DOCS / "building"))
@@ -59,7 +60,7 @@ def test_the_page_of_commands_has_every_option() -> None:
     assert "### raysplit train\n" in text
     assert "#### raysplit cluster up\n" in text
     assert "`--set KEY=VALUE`\n: Override one setting; repeatable.\n" in text
-    assert text.count("\n### raysplit ") == len(generated.COMMANDS)
+    assert text.count("\n### raysplit ") == len(COMMANDS)
 
 
 def test_links_out_of_the_pages_stay_on_the_site() -> None:

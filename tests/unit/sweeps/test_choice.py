@@ -15,6 +15,7 @@ from raysplit.cli.training.sweep import sweep
 from raysplit.config.errors import ConfigError
 from raysplit.config.run import dump_config
 from raysplit.sweeps.choice import ChosenRun, Method, checked_choice, differences, method_table, read_methods
+from raysplit.sweeps.report import Group, as_data, table
 from raysplit.sweeps.sweep import Axis, Cell, cells, with_seeds
 
 RATE = Axis(key="training.optimizer.lr", values=(0.1, 0.01))
@@ -114,3 +115,17 @@ def test_python_chooses_too(tmp_path: Path) -> None:
     )
     assert [m.values["algorithm.name"] for m in found.methods] == ["fedavg", "local"]
     assert len(found.differences) == 1
+
+
+def test_a_table_has_the_figures_of_single_tasks() -> None:
+    """A network of one task has no figure of the other; single-task sweeps have no columns of tasks."""
+    pair = {"test_accuracy": 0.7, "test_accuracy_a": 0.6, "test_accuracy_b": 0.8}
+    groups = [
+        Group(values={"model.tasks": ["a", "b"]}, runs=((pair,),)),
+        Group(values={"model.tasks": ["a"]}, runs=(({"test_accuracy": 0.5, "test_accuracy_a": 0.5},),)),
+    ]
+    columns, lines = table(groups)
+    assert columns == ["tasks", "accuracy", "a", "b", "worst owner"]
+    assert lines == [['["a", "b"]', "70.0", "60.0", "80.0", "–"], ['["a"]', "50.0", "50.0", "–", "–"]]
+    assert as_data(groups)[1]["tasks"] == {"a": {"mean": 0.5, "sd": 0.0}}
+    assert table(groups[1:])[0] == ["tasks", "accuracy", "worst owner"]

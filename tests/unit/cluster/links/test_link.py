@@ -17,8 +17,9 @@ from torch import Tensor
 from raysplit.cluster.codecs.casts import Float16
 from raysplit.cluster.codecs.codec import Arrays, Passage
 from raysplit.cluster.contract import LinkTraffic, PartySpec
+from raysplit.cluster.guarded_link import make_link
 from raysplit.cluster.links.coded import Coded, unpacked
-from raysplit.cluster.links.coding_link import CodingLink, make_link
+from raysplit.cluster.links.coding_link import CodingLink
 from raysplit.cluster.links.kinds import carries
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.rules import PLAIN, LinkRules

@@ -83,6 +83,21 @@ def test_the_command_prints_each_attack_beside_chance_and_draws_pictures(picture
     assert all(row["truncated"] for row in written["attacks"] if row["name"] == "inverse")
 
 
+def test_attackers_adapt_to_guards_and_the_ledger_is_asked(tmp_path: Path) -> None:
+    """The decoder is trained on what a guard lets pass, and gets less through much noise."""
+    guard = {"z": {"clip": 1.0, "noise": 2.0}, "rehearsal": True}
+    run = trained(tmp_path / "guarded", **PICTURES, privacy=guard)
+    measured = measure_run(run, LeakOptions(attacks=("inverse_affine",), rows=40)).page
+    (row,) = measured["attacks"]
+    assert row["ssim"] < 0.7
+    assert measured["defence"]["privacy"]["z"]["clip"] == 1.0
+    assert measured["ledger"]["guarantee"] == "rehearsal"
+    assert measured["score"] is None  # nobody has said what the task reaches without
+    again = measure_run(run, LeakOptions(attacks=("inverse_affine",), rows=40, undefended=0.9)).page
+    assert again["attacks"] == measured["attacks"]
+    assert again["score"]["MP"] < 1
+
+
 def test_a_report_says_what_was_measured(pictures: Path, tmp_path: Path) -> None:
     measure_run(pictures, LeakOptions(attacks=("inverse_affine",), rows=40))
     sentences = leak_sentences(pictures)

@@ -1,0 +1,109 @@
+"""What stands between an owner's part and the link: dropout, projection, clipping and noise on smashed data.
+
+In this order: values are dropped, rows are projected onto a subspace, clipped there and given noise there, so that the
+noise has as many numbers as the subspace. The result has the form of the smashed data and lies in the subspace; the
+link sends its coordinates (`raysplit.cluster.codecs.subspace`). Gradients pass straight through, projected likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from raysplit.cluster.codecs.subspace import basis
+from raysplit.guards.noise.mechanisms import (
+    Draws,
+    dropped,
+    joined,
+    parted,
+    with_gaussian,
+    with_laplace,
+    with_relative_noise,
+)
+from raysplit.guards.rules import PrivacyRules, SmashedNoise
+from raysplit.guards.secret import Secret, rehearsal_secret
+
+Tensors = Tensor | tuple[Tensor, ...]
+
+
+def released(rules: PrivacyRules, z: Tensors, draws: Callable[[str], Draws], seed: int) -> Tensors:
+    """Return smashed data [B, ...] as they leave an owner.
+
+    Args:
+        rules: the guards.
+        z: a tensor, or all that cross the cut.
+        draws: function that returns the random numbers of a purpose, ``"dropout"`` or ``"z"``.
+        seed: seed of the run, for the subspace.
+
+    Raises:
+        ValueError: tensors cross that are no real numbers, or have no row for each sample.
+    """
+    if not rules.guards_smashed:
+        return z
+    tensors = z if isinstance(z, tuple) else (z,)
+    _require_rows(tensors)
+    rows = joined(tensors)
+    if rules.dropout:
+        rows = dropped(rows, rules.dropout, draws("dropout"))
+    if rules.project is not None:
+        subspace = basis(seed, rows.shape[1], rules.project)
+        rows = rows @ subspace.T
+        rows = _noisy(rules.z, rows, draws) @ subspace
+    else:
+        rows = _noisy(rules.z, rows, draws)
+    made = parted(rows, tensors)
+    return made if isinstance(z, tuple) else made[0]
+
+
+def _noisy(rules: SmashedNoise | None, rows: Tensor, draws: Callable[[str], Draws]) -> Tensor:
+    if rules is None:
+        return rows
+    if rules.clip is None:
+        return with_relative_noise(rows, rules.noise or 0.0, draws("z"))
+    add = with_laplace if rules.mechanism == "laplace" else with_gaussian
+    return add(rows, rules.clip, rules.sigma, draws("z"))
+
+
+def _require_rows(tensors: tuple[Tensor, ...]) -> None:
+    for tensor in tensors:
+        if not tensor.is_floating_point() or tensor.ndim < 2 or len(tensor) != len(tensors[0]):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"privacy guards rows of real numbers, one for each sample, and a {kind} tensor of shape "
+                f"{list(tensor.shape)} crosses the cut; cut the model where only such rows cross"
+            )
+
+
+def defend(rules: PrivacyRules, z: Tensors, *, seed: int = 0, number: int = 0, secret: Secret | None = None) -> Tensors:
+    """Return a batch of smashed data as an owner with these guards releases it, for attackers that adapt to them.
+
+    Args:
+        rules: the ``privacy`` section, such as ``PrivacyRules(z={"mechanism": "gaussian", "clip": 1, "noise": 0.5})``.
+        z: smashed data [B, ...], a tensor or all tensors that cross the cut; gradients do not pass.
+        seed: seed of the run. It also gives the random numbers, unless ``secret`` does.
+        number: number of the batch; equal numbers draw equal noise.
+        secret: where random numbers come from instead.
+    """
+    source = secret or rehearsal_secret(seed, "attacker")
+    return released(rules, z, lambda purpose: source.stream(f"defend {purpose}", 0, number), seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardAtCut:
+    """The guards of smashed data at the cut of an evaluated model; their noise has the seed of the run."""
+
+    rules: PrivacyRules
+    seed: int = 0
+
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether the noise depends on all rows of a batch."""
+        return self.rules.z is not None and self.rules.z.clip is None
+
+    def __call__(self, z: Any, number: int) -> Any:
+        """Return smashed data as they arrive behind the cut; ``number`` counts the batches of an evaluation."""
+        source = rehearsal_secret(self.seed, "evaluation")
+        return released(self.rules, z, lambda purpose: source.stream(f"evaluate {purpose}", 0, number), self.seed)

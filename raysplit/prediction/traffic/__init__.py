@@ -1,0 +1,1 @@
+"""The traffic of a run before it starts."""
