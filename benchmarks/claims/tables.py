@@ -38,7 +38,7 @@ def section(protocol: Protocol, found: list[Verdict], progress: Progress, has_pi
     """Everything about one paper."""
     total = len(progress.records) + len(progress.waiting)
     cpu_min = sum(record.cpu_s for record in progress.records) / 60
-    parts = [f"## {protocol.title}", f"{as_text(protocol.paper)}. {as_text(protocol.about.strip())}"]
+    parts = [f"## {protocol.title}", f"{protocol.paper}. {protocol.about.strip()}"]
     if total:
         command = f"`raysplit reproduce {protocol.name}`"
         parts.append(f"{len(progress.records)} of {total} runs, {cpu_min:.0f} CPU minutes; {command} goes on.")

@@ -5,7 +5,7 @@ round of each in turn, so that whatever else the machine does hits all three ali
 of all processes together. Printed: samples/s relative to plain, and CPU efficiency (plain CPU seconds per sample over
 those of the cluster), medians with the lowest and highest round.
 
-    python benchmarks/foundation/overhead.py [--case resnet18|cnn4|cnn] [--cut 4] [--servers 2] [--steps 12]
+    python benchmarks/foundation/overhead.py [--case resnet18|cnn4|cnn|vit|text_lm] [--cut 4] [--servers 2] [--steps 12]
 """
 
 from __future__ import annotations
@@ -41,24 +41,48 @@ CASES: dict[str, dict[str, Any]] = {
     "resnet18": {"model": "resnet18_cifar", "shape": [3, 32, 32], "owners": 4, "steps": 12, "cuts": [1, 2, 3, 4]},
     "cnn": {"model": "cnn", "shape": [1, 28, 28], "owners": 10, "steps": 20, "cuts": [1, 2]},
     "cnn4": {"model": "cnn4", "shape": [1, 28, 28], "owners": 10, "steps": 20, "cuts": [1, 2, 3]},
+    "vit": {
+        "model": "vit_b_16",
+        "shape": [3, 224, 224],
+        "owners": 2,
+        "steps": 1,
+        "batch": 8,
+        "cuts": ["encoder.layers.encoder_layer_3"],
+    },
+    "text_lm": {
+        "model": "text_transformer",
+        "owners": 4,
+        "steps": 20,
+        "batch": 16,
+        "cuts": ["block1"],
+        "settings": {
+            "task": "language_model",
+            "data": {"name": "text:python_topics", "length": 64, "owners": 4},
+            "partition": {"name": "natural_id", "num_owners": 4},
+        },
+    },
 }
 Round = Callable[[int], Awaitable[int]]
 
 
-def configure(case: dict[str, Any], algorithm: str, cut: int, servers: int) -> RunConfig:
+def configure(case: dict[str, Any], algorithm: str, cut: int | str, servers: int) -> RunConfig:
     options = {"name": algorithm, "cut": cut, "num_servers": servers}
+    batch = case.get("batch", 32)
+    drawn = {
+        "data": {
+            "name": "random",
+            "num_classes": 10,
+            "num_samples": case["owners"] * case["steps"] * batch * 5 // 4,  # a fifth is kept for testing
+            "input_shape": case.get("shape"),
+        },
+        "partition": {"name": "iid", "num_owners": case["owners"]},
+    }
     return check_config(
         {
             "model": {"name": case["model"]},
-            "data": {
-                "name": "random",
-                "num_classes": 10,
-                "num_samples": case["owners"] * case["steps"] * 32 * 5 // 4,  # a fifth is kept for testing
-                "input_shape": case["shape"],
-            },
-            "partition": {"name": "iid", "num_owners": case["owners"]},
             "algorithm": options,
-            "training": {"batch_size": 32, "optimizer": {"lr": 0.01}},
+            "training": {"batch_size": batch, "max_steps": case["steps"], "optimizer": {"lr": 0.01}},
+            **case.get("settings", drawn),
         }
     )
 
@@ -68,6 +92,8 @@ class Plain:
 
     def __init__(self, setting: Setting, algorithm: Algorithm) -> None:
         self._setting = setting
+        self._batch_size, self._num_steps = setting.training.batch_size, setting.max_steps
+        self._loss = setting.training.loss if callable(setting.training.loss) else cross_entropy
         self._joined = algorithm.lockstep
         parts = [setting.spec.parts(algorithm.cuts) for _ in setting.owners]
         self._fronts = [p[0] for p in parts]
@@ -83,7 +109,7 @@ class Plain:
                 self._joint_step(list(batches), front_sgd, back_sgd[0])
             else:
                 for i, (x, y) in enumerate(batches):
-                    loss = cross_entropy(self._backs[i](self._fronts[i](x)), y)
+                    loss = self._loss(self._backs[i](self._fronts[i](x)), y)
                     loss.backward()
                     for sgd in (front_sgd[i], back_sgd[i]):
                         _step(sgd)
@@ -94,7 +120,7 @@ class Plain:
     def _joint_step(self, batches: list[Any], front_sgd: list[Any], back_sgd: Any) -> None:
         outputs = [front(x) for front, (x, _) in zip(self._fronts, batches, strict=True)]
         z = torch.cat([o.detach() for o in outputs]).requires_grad_()
-        cross_entropy(self._backs[0](z), torch.cat([y for _, y in batches])).backward()
+        self._loss(self._backs[0](z), torch.cat([y for _, y in batches])).backward()
         _step(back_sgd)
         assert z.grad is not None
         for output, g, sgd in zip(outputs, z.grad.split([len(o) for o in outputs]), front_sgd, strict=True):
@@ -105,9 +131,9 @@ class Plain:
         """Each fetched when it is needed, as any training loop does."""
         data, gen = self._setting.owners[name], torch.Generator().manual_seed(0)
         order = torch.from_numpy(generator(0, name, number).permutation(len(data.shard)))
-        for indices in order.split(32):
+        for indices in order.split(self._batch_size)[: self._num_steps]:
             samples = data.shard.take(indices)
-            yield data.transform(samples.x, gen), samples.y  # type: ignore[misc]
+            yield self._setting.spec.cast(data.transform(samples.x, gen)), samples.y  # type: ignore[misc]
 
 
 def _sgd(module: nn.Module) -> torch.optim.Optimizer | None:

@@ -158,10 +158,14 @@ class StaleCall(RuntimeError):
 
 
 def is_ahead(at: StepId | RoundContext, context: RoundContext) -> bool:
-    """Whether a call says that it is of a round or an attempt that has not begun, as no honest call does."""
+    """Whether a call says that it is of a round or an attempt that has not begun, as no honest call does.
+
+    After a return to an earlier round, a late call may be of a later round, but of an earlier attempt.
+    """
     if type(at.round) is not int or type(at.attempt) is not int:
         return True
-    return (at.round, at.attempt) > (context.round, context.attempt)
+    is_later = at.round > context.round or at.attempt > context.attempt
+    return is_later and at.round >= context.round and at.attempt >= context.attempt
 
 
 def note_place(error: Exception, place: str) -> None:

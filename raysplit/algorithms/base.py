@@ -96,6 +96,8 @@ class Algorithm(Deployment, ABC):
     clips_models: ClassVar[bool] = False
     """Whether the parts of a model exchange the norms of their gradients, so that they can be clipped as one. Where the
     owners hold the whole model, nothing needs to be exchanged."""
+    keeps_both_ends: ClassVar[bool] = False
+    """Whether the first and the last part of the model are the owner's, which may then have tied weights in both."""
     can_be_simulated: ClassVar[bool] = True
     """Whether a round runs the same calls whatever the tensors' values, so that sizes suffice to simulate it."""
 

@@ -105,13 +105,14 @@ def outlined(config: RunConfig) -> OwnersData:
     return owners_data(config, partial(_model_spec, config))
 
 
-def model_of(config: RunConfig) -> ModelSpec:
-    """Load the data and describe the model that a checked configuration names. Raises ``ValueError`` as `build`."""
-    if config.data.by_owner is not None:
-        return _model_spec(config, outlined(config).data)
-    is_streamed = config.data.name == STREAMED
+def model_and_data(config: RunConfig) -> tuple[ModelSpec, DataSet]:
+    """Load the data, and return the model that a checked configuration names beside them. Raises as `build`."""
     spec_of = partial(_model_spec, config)
-    return spec_of(streamed_owners(config)[0].outline if is_streamed else whole(config, spec_of))
+    if config.data.by_owner is not None:
+        data = outlined(config).data
+    else:
+        data = whole(config, spec_of) if config.data.name != STREAMED else streamed_owners(config)[0].outline
+    return spec_of(data), data
 
 
 def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Experiment:
@@ -176,6 +177,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         "dtype": config.model.dtype,
         "front_end": config.model.front_end,
         "tuning": config.model.tuning(),
+        "ends": "together" if resolve_algorithm(config.algorithm.name).keeps_both_ends else "apart",
         "given": GivenModel(held(config.model.name)) if is_given(config.model.name) else None,
     }
     if isinstance(data.train.y, Tensor):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raysplit.models.cutting.merging import other_names
 from raysplit.models.state_entries import entries_of
 
 
@@ -41,6 +42,8 @@ def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     fixed = fixed_names(module)
     found = module.load_state_dict({name: value for name, value in state.items() if name not in fixed}, strict=False)
     missing = sorted(set(found.missing_keys) - fixed)
+    if missing:  # tied weights have a name more than a part sends
+        missing = sorted(set(missing) - other_names(module).keys())
     if missing or found.unexpected_keys:
         text = f"lacks {missing[0]!r}" if missing else f"has {found.unexpected_keys[0]!r}, which the module has not"
         raise KeyError(f"the state for a {type(module).__name__} {text}; load the state of the same part")

@@ -20,6 +20,7 @@ from raysplit.models.backward import backward
 from raysplit.models.crossing.raw_inputs import sent_inputs
 from raysplit.models.cutting.split import trace
 from raysplit.models.cutting.tracing import arguments
+from raysplit.models.exporting.blocks import BLOCK_SOURCES
 from raysplit.models.limits import within_positions
 from raysplit.models.optimizer_step import use_up_gradients, without_compiler
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
@@ -34,6 +35,7 @@ def measure_profile(
     name: str,
     input_shape: tuple[int, ...] = (),
     inputs: Mapping[str, Input] | None = None,
+    length: int | None = None,
     batch_size: int = 128,
     repeats: int = 5,
     device: str = "this machine",
@@ -45,6 +47,7 @@ def measure_profile(
         name: name of the model in the profile.
         input_shape: shape of one sample, if the model takes one unnamed floating input.
         inputs: records of the model's inputs by name, in all other cases.
+        length: length of the samples, where they differ in length; None takes that of an example.
         batch_size: samples per batch.
         repeats: number of measured batches, after one for warming up.
         device: name of this machine in the profile.
@@ -59,8 +62,15 @@ def measure_profile(
     if repeats < 1 or batch_size < 1:
         raise ValueError(f"repeats is {repeats} and batch_size is {batch_size}; both must be at least 1")
     taken = within_positions(described(inputs or {}, input_shape)[0], model)
-    x = example_batch(taken, batch_size, generator=torch_generator(0, "profile", "input"))
-    traced = trace(model, map_values(lambda value: value[:1], x), kept_back=kept_back(taken))
+    lengths = None if length is None else [length] * batch_size
+    x = example_batch(taken, batch_size, lengths=lengths, generator=torch_generator(0, "profile", "input"))
+    traced = trace(
+        model,
+        map_values(lambda value: value[:1], x),
+        kept_back=kept_back(taken),
+        side=[key for key, entry in taken.items() if entry.role == "side"],
+        units="blocks" if name.startswith(BLOCK_SOURCES) else "children",
+    )
     units = [_Unit(name=unit) for unit in traced.units]
     parts = traced.cut(range(1, len(units)))
     sent = sent_inputs(traced, taken, torch.float32)

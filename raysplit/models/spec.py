@@ -14,13 +14,16 @@ from torch import Tensor, nn
 
 from raysplit.data.inputs import Input, Inputs, Values, cast, described, example_batch, kept_back, longer_example
 from raysplit.models.adapters.tuning import Tuning
+from raysplit.models.crossing.measured_run import measured_run
 from raysplit.models.crossing.places import Place, first_private_cut, places_of
 from raysplit.models.crossing.raw_inputs import sent_inputs
+from raysplit.models.cutting.cut_tensors import Ends
 from raysplit.models.cutting.dropout import seed_dropouts
 from raysplit.models.cutting.randomness import may_draw
 from raysplit.models.cutting.rewrite import in_place_modules
-from raysplit.models.cutting.split import FrontEnd, check_traced, front_ends, no_front_end, traced_model
+from raysplit.models.cutting.split import FrontEnd, Units, check_traced, front_ends, no_front_end, traced_model
 from raysplit.models.cutting.tracing import CannotCut
+from raysplit.models.exporting.blocks import BLOCK_SOURCES
 from raysplit.models.frozen import fixed_names, frozen_parameters
 from raysplit.models.given_model import GivenModel, check_built
 from raysplit.models.limits import within_positions
@@ -52,6 +55,7 @@ class ModelSpec:
         front_end: how the model is traced: ``fx``, ``export``, or ``auto`` for the first of them that can.
         given: the model itself, where a Python program passed an object instead of a name.
         tuning: which of its weights are trained, adapters among them, and the file that they begin from.
+        ends: whether its first and last parts are one party's, and may have tied weights.
 
     Raises:
         ValueError: for fewer than one class, an unknown dtype, and inputs that disagree with ``input_shape``.
@@ -74,6 +78,7 @@ class ModelSpec:
     front_end: FrontEnd = "auto"
     given: GivenModel | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    ends: Ends = "apart"
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
@@ -166,9 +171,10 @@ class ModelSpec:
         """Names of the inputs that stay with their owners."""
         return tuple(name for name, entry in dict(self.inputs).items() if entry.role == "private")
 
-    def places(self) -> list[Place]:
-        """List all places of this model, also those where it cannot be cut."""
-        return places_of(_traced(self), _sent_inputs(self))
+    def places(self, length: int | None = None) -> list[Place]:
+        """List all places, also where the model cannot be cut, for samples of a length (None: that of an example)."""
+        run = measured_run(_traced(self), self.example(lengths=None if length is None else [length]))
+        return places_of(_traced(self), _sent_inputs(self), run)
 
     def traced(self) -> TracedModel:
         """Return the traced model, for reading only."""
@@ -286,12 +292,8 @@ def _traced(spec: ModelSpec) -> TracedModel:
 
 @lru_cache(maxsize=4)
 def _traced_by(spec: ModelSpec, front_end: str) -> TracedModel:
-    inputs = dict(spec.inputs)
-    return traced_model(
-        _prototype(spec),
-        spec.example(generator=torch_generator(spec.seed, "model", "example")),
-        kept_back=kept_back(inputs),
-        side=[name for name, entry in inputs.items() if entry.role == "side"],
-        longer=_longer(spec),
-        front_end=front_end,
-    )
+    inputs, example = dict(spec.inputs), spec.example(generator=torch_generator(spec.seed, "model", "example"))
+    side = [name for name, entry in inputs.items() if entry.role == "side"]
+    rules: dict[str, Any] = {"kept_back": kept_back(inputs), "side": side, "ends": spec.ends, "front_end": front_end}
+    units: Units = "blocks" if spec.name.startswith(BLOCK_SOURCES) else "children"
+    return traced_model(_prototype(spec), example, longer=_longer(spec), units=units, **rules)

@@ -10,6 +10,7 @@ from itertools import pairwise
 from torch import fx, nn
 
 from raysplit.models.crossing.places import near_names
+from raysplit.models.crossing.tied import borrow
 from raysplit.models.cutting.cut_names import PositionNames
 from raysplit.models.cutting.cut_tensors import Crossings
 from raysplit.models.cutting.dropout import SeededDropout
@@ -111,7 +112,8 @@ class TracedModel:
         Returns:
             The parts in order. A part takes the tensors that cross into it as positional arguments and returns those
             that leave it, a Tensor or a tuple; the last part returns the output of the model. Parts keep the names of
-            the model in their state dicts, and share their parameters and buffers with `root`.
+            the model in their state dicts, and share their parameters and buffers with `root`. Tied weights that may
+            be in the first and in the last part are in the state of the first.
 
         Raises:
             ValueError: for a place where the model cannot be cut, and for cuts that are not in order.
@@ -131,6 +133,8 @@ class TracedModel:
             assert lo is not None
             held = frozenset(key for part in parts for key in part.state_dict())
             parts.append(self._part(root, lo, hi, held))
+        if len(parts) > 1:
+            borrow(parts[-1], parts[0])
         return parts
 
     def _part(self, root: nn.Module, lo: int, hi: int | None, held: frozenset[str]) -> nn.Module:

@@ -18,7 +18,7 @@ from raysplit.registry import clipped, one_line
 from raysplit.runs.metric import ACCURACY, LOSS, RATES, Metric, primary
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.leakage import leak_sentences
-from raysplit.runs.records.read import Row, read_environment, read_metrics, read_traffic
+from raysplit.runs.records.read import Row, read_environment, read_metrics, read_statements, read_traffic
 from raysplit.runs.report import RunReport, common_figure, common_metric, differing_settings
 
 MAX_ROUNDS = 20
@@ -96,7 +96,7 @@ def _section(run: RunReport) -> list[str]:
         f"{as_text(run.stopped)}; {', '.join(settings)}",
         markdown_table(*_course(rows)),
     ]
-    return [*parts, *_links(run.folder), *_leakage(run.folder), *_environment(run.folder)]
+    return [*parts, *_links(run.folder), *_statements(run.folder), *_leakage(run.folder), *_environment(run.folder)]
 
 
 def _leakage(folder: Path) -> list[str]:
@@ -144,6 +144,27 @@ def _links(folder: Path) -> list[str]:
         messages[key] += link.num_messages
     rows = [[*map(as_text, key), f"{sizes[key] / _MIB:,.2f}", f"{messages[key]:,}"] for key in sorted(sizes)]
     return ["Tensor bytes by kind of link:", markdown_table(["from", "to", "MiB", "messages"], rows)] if rows else []
+
+
+def _statements(folder: Path) -> list[str]:
+    """Return what owners have said of their rows, which has left them for the encoder of a table."""
+    try:
+        said = read_statements(folder)
+    except Damaged as damaged:
+        return [f"{as_text(damaged)}."]
+    if not said:
+        return []
+    rows = [
+        [
+            as_text(each["owner"]),
+            as_text(", ".join(each["numeric"]) or "-"),
+            as_text(", ".join(f"{column} ({len(names)})" for column, names in each["categories"].items()) or "-"),
+            f"{each['bytes']:,}",
+        ]
+        for each in said
+    ]
+    head = ["owner", "count, mean and squares of", "names of categories of", "bytes"]
+    return ["Statistics that owners have sent for the encoder, before round 1:", markdown_table(head, rows)]
 
 
 def _environment(folder: Path) -> list[str]:

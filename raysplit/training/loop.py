@@ -11,6 +11,7 @@ from dataclasses import replace
 import pyarrow as pa
 from torch import Tensor
 
+from raysplit.actors.expecting.forms import whole_state
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import log_placed_cuts
 from raysplit.cluster.contract import Cluster, LinkTraffic
@@ -243,8 +244,8 @@ class _Loop:
         return row
 
     def _whole(self, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add the frozen weights, which no party sends, to a state."""
-        return {**self._algorithm.spec_of(label).fixed_state(), **state}
+        """Add what no party sends to a state: frozen weights, and further names of tied ones."""
+        return whole_state(self._algorithm.spec_of(label), state)
 
     def _record(self, row: Row, moved: list[LinkTraffic]) -> None:
         self._ledger.record(row, moved)

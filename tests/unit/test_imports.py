@@ -51,7 +51,15 @@ def loaded(code: str, of: set[str], folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [["list"], ["show", "one"], ["compare", "runs/one", "--json"], ["report", "runs/one"]]
+    "command",
+    [
+        ["list"],
+        ["show", "one"],
+        ["compare", "runs/one", "--json"],
+        ["report", "runs/one"],
+        ["report", "runs/one", "--html"],
+        ["watch", "runs/one", "--once"],
+    ],
 )
 def test_reading_runs_needs_no_torch(command: list[str], tmp_path: Path) -> None:
     """`raysplit list` took 6.5 s of processor time and 935 MiB to print a table."""
@@ -65,7 +73,7 @@ def test_reading_runs_needs_no_torch(command: list[str], tmp_path: Path) -> None
 
 def test_planning_for_a_profile_needs_no_torch(tmp_path: Path) -> None:
     """It took 3 s of processor time and 582 MiB to solve for three nodes, most of them for torch."""
-    plan = "plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --solver dp"
+    plan = "plan --profile vgg19_mpsl_vm --units 3:21 --owners 150 --node 16GiB:1 --node 8GiB:2 --node 8GiB:2"
     command = shlex.split(plan)
     code = f"from raysplit.cli.main import main; main({command!r})"
     assert loaded(code, {"torch", "ray", "scipy", "matplotlib", "pandas"}, tmp_path) == "loaded []"

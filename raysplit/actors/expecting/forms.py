@@ -21,6 +21,7 @@ from raysplit.cluster.arriving.forms import ANY, Expected, Form
 from raysplit.cluster.contract import current_samples
 from raysplit.data.inputs import example_length, feed
 from raysplit.models.classifier.spec import ClassifierSpec
+from raysplit.models.cutting.merging import other_names
 from raysplit.models.frozen import trained_state
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import derive, keyed_draws
@@ -99,8 +100,21 @@ def model_weights(spec: ModelSpec, required: Collection[str] = ()) -> Expected:
 
 def whole_model(spec: ModelSpec, num_states: int) -> Expected:
     """Expect the weights of a whole model in so many states, each with a part of them."""
-    whole = weights_of(spec).keys() - spec.fixed_state().keys() if num_states == 1 else ()
-    return model_weights(spec, whole)
+    if num_states != 1:
+        return model_weights(spec)
+    return model_weights(spec, weights_of(spec).keys() - spec.fixed_state().keys() - tied_names(spec).keys())
+
+
+@lru_cache(maxsize=64)
+def tied_names(spec: ModelSpec) -> Mapping[str, str]:
+    """Return the further names of tied weights, under which parties need not send them, each with the first name."""
+    return other_names(spec.build())
+
+
+def whole_state(spec: ModelSpec, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what parties have sent of a model with what they need not send: frozen weights, and tied ones by name."""
+    whole = {**spec.fixed_state(), **state}
+    return whole | {name: whole[first] for name, first in tied_names(spec).items() if name not in whole}
 
 
 def part_weights(*recipes: PartRecipe) -> Expected:

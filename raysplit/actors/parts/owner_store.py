@@ -23,6 +23,7 @@ from raysplit.actors.parts.packed import PackedPart
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.cluster.device import Device
 from raysplit.disk import SpillFile
+from raysplit.models.crossing.tied import tie
 
 MAX_AT_HAND = 64
 MAX_PACKED_BYTES = 256 * 2**20
@@ -57,6 +58,7 @@ class OwnerParts:
         if self._store is None:
             if not self._stages:
                 self._stages = [recipe.build(self._device) for recipe in self._recipes]
+                self._tie()
         else:
             self._store.bring(self)
         return self._stages
@@ -88,10 +90,15 @@ class OwnerParts:
                 recipe.build(self._device) if shell is None else recipe.build_in(shell, self._device)
                 for recipe, shell in zip(self._recipes, shells, strict=True)
             ]
+            self._tie()
             return
         assert packed is not None
         for stage, recipe, shell, content in zip(self._stages, self._recipes, shells, packed, strict=True):
             stage.part.unpack(recipe.module() if shell is None else shell, content)
+        self._tie()
+
+    def _tie(self) -> None:
+        tie([stage.part.module for stage in self._stages])
 
     def pack(self) -> tuple[list[nn.Module], list[PackedPart]]:
         """Release the modules, and return them with the packed parts."""

@@ -22,6 +22,7 @@ from raysplit.actors.steps.clip import scale_gradients, trained_parameters
 from raysplit.actors.steps.passes import Passes
 from raysplit.actors.steps.rules import StepRules
 from raysplit.models.backward import backward
+from raysplit.models.crossing.tied import add_aside, drop_aside, set_aside
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import load_trained, train_mode, trained_state
 from raysplit.models.optimizer_step import load_optimizer, use_up_gradients, without_compiler
@@ -94,6 +95,7 @@ class TrainablePart:
         if pairs:
             with dropout_stream(self._stream), self.passes.backward(self.module):
                 backward([output for output, _ in pairs], [d for _, d in pairs])
+        add_aside(self.module)
         return self._take_input_gradients()
 
     def loss_gradient(
@@ -107,6 +109,7 @@ class TrainablePart:
         self._compute(z, stream)
         value = loss(self.passes.widened(untuple(self._outputs)), on_device(y, self.device))
         target = value if share == 1.0 else value * share
+        set_aside(self.module)
         with dropout_stream(stream), self.passes.backward(self.module):
             target.backward()  # type: ignore[no-untyped-call]
         return float(value.detach()), self._take_input_gradients()
@@ -284,5 +287,6 @@ class TrainablePart:
         """Discard the batch in flight, gradients that were not applied, and `before_step`."""
         self._inputs = self._outputs = ()
         self.before_step = None
+        drop_aside(self.module)
         for parameter in parameters_of(self.module):
             parameter.grad = None

@@ -84,6 +84,7 @@ class MPSL(Algorithm):
     title = "MP-SL"
     comes_and_goes = True
     clips_models = True
+    keeps_both_ends = True
     sends_gradients = True
     unused = {
         **OWN_RULES_AT_NODES,

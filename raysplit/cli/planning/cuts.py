@@ -26,13 +26,24 @@ if TYPE_CHECKING:  # help must not wait for torch
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting; repeatable.")
 @click.option("--all", "show_all", is_flag=True, help="Show places that cannot be cut too, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+@click.option(
+    "--length", type=click.IntRange(min=1), metavar="N", help="Length of a sample, where samples differ in it."
+)
 @click.option("--why", metavar="NAME", help="Say what crosses one place, or why it cannot be cut.")
-def cuts(config: Path | None, overrides: tuple[str, ...], show_all: bool, as_json: bool, why: str | None) -> None:
+def cuts(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    show_all: bool,
+    as_json: bool,
+    length: int | None,
+    why: str | None,
+) -> None:
     """List the places where a model can be cut.
 
     The model and its data come from CONFIG, a YAML file, and from --set. For each place: the number of units in front
-    of it and its name, either of which is a cut; the tensors that would cross and their bytes for one sample; the
-    weights before and after it; and whether raw inputs would leave their owner there.
+    of it and its name, either of which is a cut; the tensors that would cross; the bytes of one sample forward and
+    those of the gradients that return; the weights before and after it; the share of the operations of a forward pass
+    before it; and whether raw inputs would leave their owner there.
 
     \b
     Examples:
@@ -40,17 +51,22 @@ def cuts(config: Path | None, overrides: tuple[str, ...], show_all: bool, as_jso
       raysplit cuts --set model.name=resnet18_cifar --set "data={name: CIFAR10, root: data}" --all
     """
     with Waiting(Console(stderr=True), "loading the data, tracing the model"):
-        from raysplit.config.build import model_of
+        from raysplit.config.build import model_and_data
         from raysplit.config.run import load_config
+        from raysplit.data.sequences.lengths import padded_length
 
         began_s = time.perf_counter()
-        spec = model_of(load_config(config, overrides)).with_front_end()
+        checked = load_config(config, overrides)
+        spec, data = model_and_data(checked)
+        if checked.data.by_owner is None:  # whose samples are not here
+            length = padded_length(data, length, batch_size=checked.training.batch_size, seed=checked.seed)
+        spec = spec.with_front_end()
         spec.check_cuttable()
-        places = spec.places()
+        places = spec.places(length)
         front_end, traced_s = spec.traced().front_end, time.perf_counter() - began_s
     if as_json:
-        listed = [asdict(place) for place in places]
-        echo(json.dumps({"model": spec.name, "front_end": front_end, "seconds": round(traced_s, 2), "places": listed}))
+        about = {"model": spec.name, "front_end": front_end, "seconds": round(traced_s, 2), "length": length}
+        echo(json.dumps({**about, "places": [asdict(place) for place in places]}))
         return
     if why is not None:
         echo(_explained(spec, why, places))
@@ -58,7 +74,9 @@ def cuts(config: Path | None, overrides: tuple[str, ...], show_all: bool, as_jso
     shown = [place for place in places if show_all or place.objection is None]
     console = Console()
     console.print(_table(spec.name, shown))
-    console.print(f"front end {front_end}, {traced_s:.1f} s to load the data and to trace and check the model")
+    console.print("bytes forward, and below them of the gradients; weights before a place, and below them after it")
+    said = "" if length is None else f"; samples of {length}, which differ in length"
+    console.print(f"front end {front_end}, {traced_s:.1f} s to load the data and to trace and check the model{said}")
     if hidden := len(places) - len(shown):
         console.print(f"left out because they cannot be cut: {hidden}; --all shows them and says why", soft_wrap=True)
     first = spec.first_private_cut()
@@ -78,11 +96,19 @@ def _explained(spec: ModelSpec, name: str, places: Sequence[Place]) -> str:
         return str(reason)
     place = places[position]
     sent = f"raw inputs among it: {', '.join(place.sent_inputs)}" if place.sent_inputs else "no raw inputs among it"
+    side = f", {place.num_bytes_side_per_sample:,} of them side inputs" if place.num_bytes_side_per_sample else ""
     return (
         f"the model can be cut at {name}, after {place.name or '(the inputs)'}\n"
-        f"crosses, one sample: {', '.join(place.tensors)}; {place.num_bytes_per_sample:,} bytes; {sent}\n"
-        f"weights before {place.parameters_before:,}, after {place.parameters_after:,}"
+        f"crosses, one sample: {', '.join(place.tensors)}; {place.num_bytes_per_sample:,} bytes{side}; {sent}\n"
+        f"returns: {place.num_bytes_back_per_sample:,} bytes of gradients\n"
+        f"weights before {place.parameters_before:,}, after {place.parameters_after:,}; trained before "
+        f"{place.trained_before:,}, after {place.trained_after:,}\n"
+        f"operations before: {_share(place.flops_before)} of a forward pass"
     )
+
+
+def _share(flops_before: float | None) -> str:
+    return "-" if flops_before is None else f"{100 * flops_before:.0f} %"
 
 
 def _table(model: str, places: Sequence[Place]) -> Table:
@@ -90,18 +116,23 @@ def _table(model: str, places: Sequence[Place]) -> Table:
     table.add_column("unit", justify="right")
     table.add_column("after", overflow="fold")
     table.add_column("crosses, one sample", overflow="fold")
-    for column in ("bytes", "before", "after"):
-        table.add_column(column if column == "bytes" else f"weights\n{column}", justify="right", no_wrap=True)
+    are_frozen = any(p.trained_before + p.trained_after < p.parameters_before + p.parameters_after for p in places)
+    for column in ("bytes\nback", f"{'trained' if are_frozen else 'weights'}\nafter", "flops"):
+        table.add_column(column, justify="right", no_wrap=True)
     for place in places:
         unit = "" if place.unit is None else str(place.unit)
         name = place.name if place.name else "(the inputs)"
-        weights = f"{place.parameters_before:,}", f"{place.parameters_after:,}"
+        weights = (place.trained_before, place.trained_after)
+        if not are_frozen:
+            weights = (place.parameters_before, place.parameters_after)
+        lying = f"{weights[0]:,}\n{weights[1]:,}", _share(place.flops_before)
         if place.objection is not None:
-            table.add_row(unit, name, f"no: {place.objection}", "", *weights, style="dim")
+            table.add_row(unit, name, f"no: {place.objection}", "", *lying, style="dim")
             continue
         crossing = ", ".join(tensor.removesuffix(" float32") for tensor in place.tensors)
         if place.sent_inputs:
             crossing += f"\nraw inputs: {', '.join(place.sent_inputs)}"
         style = "yellow" if place.sent_inputs else ""
-        table.add_row(unit, name, crossing, f"{place.num_bytes_per_sample:,}", *weights, style=style)
+        carried = f"{place.num_bytes_per_sample:,}\n{place.num_bytes_back_per_sample:,}"
+        table.add_row(unit, name, crossing, carried, *lying, style=style)
     return table

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import platform
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,11 @@ from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:
+    from raysplit.prediction.measured.messages import MessageCosts
     from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
 
 _MIB = 2**20
+_ROUND_TRIPS = 50  # of each size
 
 
 @click.command(name="profile")
@@ -40,6 +44,11 @@ _MIB = 2**20
     "--device", default=platform.node(), metavar="NAME", help="Name of this machine; by default its host name."
 )
 @click.option(
+    "--with-messages",
+    is_flag=True,
+    help="Also measure what calls and messages between two processes of a local Ray cost.",
+)
+@click.option(
     "--leak",
     type=FilePath(),
     metavar="CONFIG",
@@ -56,6 +65,7 @@ def profile(
     input_type: str,
     num_classes: int,
     device: str,
+    with_messages: bool,
     leak: Path | None,
     weights: str | None,
     output: Path | None,
@@ -64,10 +74,12 @@ def profile(
     """Measure the units of a model on this machine, for `raysplit plan`.
 
     Forward pass, backward pass and update of each unit are timed on one thread, and its bytes are counted.
+    --with-messages adds the settings of a device that the prediction of a run without pacing needs.
 
     \b
-    Example:
+    Examples:
       raysplit profile --model vgg19 --output vgg19.parquet
+      raysplit profile --model cnn8 --input-shape 1,8,8 --with-messages
     """
     if output is not None and output.suffix not in (".parquet", ".csv"):
         raise click.BadParameter(f"{output} must end in .parquet or .csv", param_hint="--output")
@@ -99,10 +111,35 @@ def profile(
         measured = _with_leak(measured, leak, weights)
     if output is not None:
         (measured.to_csv if output.suffix == ".csv" else measured.to_parquet)(output)
+    costs = _message_costs() if with_messages else None
     if as_json:
-        echo(json.dumps(asdict(measured)))
-    else:
-        _print(measured, output)
+        echo(json.dumps(asdict(measured) | ({"messages": asdict(costs)} if costs else {})))
+        return
+    _print(measured, output)
+    if costs is not None:
+        echo("the device in the topology of runs on this machine without pacing (pace: false):")
+        for name, value in asdict(costs).items():
+            echo(f"  {name}: {round(value, 3)}")
+
+
+def _message_costs() -> MessageCosts:
+    """Measure calls within a place of Ray, and messages between two."""
+    from raysplit.cluster.layout import lay_out
+    from raysplit.cluster.on_ray.connect import RayOptions, connect, ray_left_as_found
+    from raysplit.prediction.measured.messages import costs_of, round_trips
+
+    async def trips(num_places: int) -> dict[int, float]:
+        from raysplit.cluster.on_ray.cluster import RayCluster  # imports Ray, which `connect` must configure first
+
+        cluster = RayCluster(partial(lay_out, num_places=num_places, cpus=float(num_places)))
+        try:
+            return await round_trips(cluster, repeats=_ROUND_TRIPS)
+        finally:
+            await cluster.close()
+
+    with ray_left_as_found():
+        connect(RayOptions(address="local", num_cpus=2))
+        return costs_of(asyncio.run(trips(2)), asyncio.run(trips(1)))
 
 
 def _leaks(unit: UnitProfile) -> list[str]:

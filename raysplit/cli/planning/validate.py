@@ -15,7 +15,7 @@ from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from raysplit.prediction.validation import Validated, Validation
+    from raysplit.prediction.measured.validation import Validated, Validation
 
 
 @click.command()
@@ -40,7 +40,7 @@ def validate(configs: tuple[Path, ...], overrides: tuple[str, ...], output: Path
         raise click.BadParameter(f"{twice} is given twice", param_hint="CONFIG")
     from raysplit.config.planned_cuts import with_plans
     from raysplit.config.run import load_config
-    from raysplit.prediction.validation import Validation
+    from raysplit.prediction.measured.validation import Validation
 
     checked = {str(config): with_plans(load_config(config, overrides)) for config in configs}
     for name, config in checked.items():  # before the first of them runs
@@ -70,7 +70,7 @@ def _refuse_unpredicted(name: str, config: Any) -> None:
 def _validated(name: str, config: Any) -> Validated:
     from raysplit.api import train
     from raysplit.config.errors import ConfigError
-    from raysplit.prediction.validation import Validated
+    from raysplit.prediction.measured.validation import Validated
 
     comparison = train(config).comparison
     if comparison is None:  # the log has said why

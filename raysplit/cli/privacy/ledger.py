@@ -32,7 +32,12 @@ _MOST_OWNERS = 12
 @click.command()
 @click.argument("run", callback=whole_run)
 @click.option("--owner", metavar="NAME", help="Owner to show; by default the one that has given away most.")
-@click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Delta of the account.")
+@click.option(
+    "--delta",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="DELTA",
+    help="Delta of the account, above 0 and below 1.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def ledger(run: NamedRun, owner: str | None, delta: float | None, as_json: bool) -> None:
     """Show what has left each owner of RUN, and what it promises.

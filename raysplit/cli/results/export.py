@@ -85,10 +85,10 @@ def _endings(merge: bool) -> str:
 
 
 def _spec(folder: Path) -> ModelSpec:
-    from raysplit.config.build import model_of
+    from raysplit.config.build import model_and_data
     from raysplit.config.run import load_recorded
 
-    return model_of(load_recorded(folder))
+    return model_and_data(load_recorded(folder))[0]
 
 
 def _chosen(folder: Path, location: str, model: str | None) -> dict[str, Tensor]:

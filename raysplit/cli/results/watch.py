@@ -163,6 +163,8 @@ def _progress(found: View) -> str:
     count = f"round {found.rounds} of {found.rounds_planned or '?'}"
     if found.state == "waiting":
         return "no round yet" if found.title else "waiting for the run to begin"
+    if found.state == "running" and not found.rounds:
+        return f"no round of {found.rounds_planned} yet, running" if found.title else "starting"
     if found.state == "running":
         left = f", about {clock_text(found.left_s)} left" if found.left_s is not None else ""
         return f"{count}, running{left}"
@@ -177,7 +179,8 @@ def _last(found: View) -> str:
 
 
 def _tested(row: dict[str, Any]) -> str:
-    return "".join(f", {text}" for text in tested_texts(row, 3))
+    shown = {key: value for key, value in row.items() if not key.startswith("owner_") and key != "majority_accuracy"}
+    return "".join(f", {text}" for text in tested_texts(shown, 3))
 
 
 def _details(found: View) -> list[str]:

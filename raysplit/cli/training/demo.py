@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from raysplit.cli.options import FilePath
-from raysplit.cli.progress import progress_on
+from raysplit.cli.progress import human_bytes, progress_on
 from raysplit.cli.results.compare import print_runs
 from raysplit.cli.stopping import going_on
 from raysplit.cli.streams import Console
@@ -62,6 +62,7 @@ def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -
     console.print(f"Ten data owners, each with the images of one handwritten digit, train a classifier {where}.")
     from raysplit.cli.pictures.compare import draw_runs
     from raysplit.cluster.on_ray.connect import ray_left_as_found
+    from raysplit.runs.html.page import html_page
     from raysplit.runs.report import read_runs
 
     configs = demo_configs(seed=seed, rounds=rounds, cluster=cluster)
@@ -69,11 +70,14 @@ def demo(seed: int, rounds: int, cluster: Literal["ray", "local"], root: Path) -
         for name, config in configs.items():
             train_shown(console, config, folder / name)
     runs = read_runs([folder / name for name in configs])
-    picture = folder / "comparison.png"
-    draw_runs(runs, picture, title=f"handwritten digits, {runs[0].partition}", target=TARGET)
+    picture, page = folder / "comparison.png", folder / "report.html"
+    title = f"handwritten digits, {runs[0].partition}"
+    draw_runs(runs, picture, title=title, target=TARGET)
+    lines = [*verdict(runs, TARGET).splitlines(), bytes_text(runs)]
+    page.write_text(html_page(runs, title=title, target=TARGET, notes=lines), encoding="utf-8")
     print_runs(console, runs, TARGET)
-    console.print(f"runs:    {folder}\npicture: {picture}", highlight=False, soft_wrap=True)
-    console.print(verdict(runs, TARGET), style="bold", highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), style="bold", highlight=False, soft_wrap=True)
+    console.print(f"runs:    {folder}\npicture: {picture}\npage:    {page}", highlight=False, soft_wrap=True)
 
 
 def demo_configs(*, seed: int, rounds: int, cluster: Literal["ray", "local"]) -> dict[str, RunConfig]:
@@ -95,6 +99,18 @@ def verdict(runs: Sequence[RunReport], target: float) -> str:
         f"{ranked[0].label} leads by {100 * lead:.1f} points.\n"
         f"Rounds to {target:.0%}: {rounds}."
     )
+
+
+def bytes_text(runs: Sequence[RunReport]) -> str:
+    """Format what each run sent and, where its links are compressed, what the same values are without codecs."""
+    from raysplit.runs.records.read import read_traffic
+
+    texts = []
+    for run in runs:
+        raw = sum(link.raw_bytes for link in read_traffic(run.folder))
+        beside = f" with compressed links, {human_bytes(raw)} without" if raw > run.num_bytes else ""
+        texts.append(f"{run.label} {human_bytes(run.num_bytes)}{beside}")
+    return f"Sent: {'; '.join(texts)}."
 
 
 def train_shown(console: Console, config: RunConfig, folder: Path) -> None:

@@ -46,11 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Number of seeds, from 0 on.")
 @click.option("--follow", multiple=True, metavar="KEY", help="Setting that takes the seed, such as data.seed.")
-@click.option(
-    "--choose",
-    metavar="validation_loss",
-    help="Give every method and seed its best round, and its best of the settings of training, by validation.",
-)
+@click.option("--choose", metavar="METRIC", help="Choose rates and rounds for each seed, by validation_loss.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON only.")
 def sweep(
     config: Path | None,

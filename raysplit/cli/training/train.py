@@ -59,8 +59,9 @@ def train(
     """Train a model as CONFIG, a YAML file, says.
 
     Without CONFIG, MiniBatch-SFL trains a small CNN on scikit-learn's handwritten digits with ten data owners. The
-    sections of CONFIG are model, task, data, partition, owners, algorithm, training, evaluation, links, cluster,
-    topology, reliability and output. The folder of a run has its metrics, traffic, partition, configuration and model.
+    sections of CONFIG are model, task, data, partition, owners, algorithm, training, evaluation, links, privacy,
+    cluster, topology, reliability and output. The folder of a run has its metrics, traffic, partition, configuration
+    and model.
 
     \b
     Examples:

@@ -98,7 +98,9 @@ class EagerPromise:
         turn.enter(self)
 
     def __del__(self) -> None:
-        if not self._is_awaited and self._made is not None:
+        if self._made is None:  # a stop came before its turn
+            self.give_up()
+        elif not self._is_awaited:
             tell_failure(self._made)
 
     def __await__(self) -> Generator[Any, None, Any]:

@@ -20,7 +20,7 @@ from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.stratify import TEST_FRACTION
 from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.sequences.masks import IDS, MASK, with_mask
+from raysplit.data.sequences.masks import IDS, MASK, check_masks, with_mask
 from raysplit.data.sequences.ragged import Ragged
 from raysplit.data.sequences.tokens import next_tokens, stored_ids
 from raysplit.data.sources.arrays import check_owners, split_by_class, split_sides
@@ -205,6 +205,7 @@ def _samples(
         return Samples(x=x[UNNAMED], y=target, ragged=ragged), tuple(done)
     if rules.mask and (names := [name for name in (*IDS, *inputs) if name in inputs and name in ragged]):
         x, ragged = with_mask(x, ragged, names[0])
+    check_masks(x, ragged, "row", side.owner)
     return Samples(x=x, y=target, ragged=ragged), tuple(done)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,28 +32,35 @@ def with_mask(x: Values, ragged: Mapping[str, Ragged], name: str) -> tuple[dict[
     return {**values, MASK: is_row}, {**ragged, MASK: own}
 
 
-def check_masks(x: Values, ragged: Mapping[str, Ragged], who: str) -> None:
+def check_masks(
+    x: Values, ragged: Mapping[str, Ragged], who: str, owner: npt.NDArray[np.generic] | None = None
+) -> None:
     """Raise ``ValueError`` for a mask of another shape than the ids, of other values than 0 and 1, or of nothing.
 
     Args:
         x: the inputs; without `MASK` among them there is nothing to check.
         ragged: where samples of different lengths begin, by name.
         who: what a sample is called in messages, before its row.
+        owner: the owner of each sample, for messages.
     """
     if isinstance(x, Tensor) or MASK not in x:
         return
     mask, name = x[MASK], _ids_of(x)
+
+    def said(row: int) -> str:
+        return f"{MASK} of {who} {row}" + ("" if owner is None else f" of owner {owner[row]}")
+
     if name is not None:
-        _check_shapes(mask, x[name], ragged, name, who)
+        _check_shapes(mask, x[name], ragged, name, said)
     known = (mask == 0) | (mask == 1)
     if not known.all():
         row = _row(~known, ragged.get(MASK))
         value = mask[~known][0].item()
-        raise ValueError(f"{MASK} of {who} {row} has the value {value}; it must be 1 for a token and 0 for padding")
+        raise ValueError(f"{said(row)} has the value {value}; it must be 1 for a token and 0 for padding")
     valid = _valid_by_row(mask, ragged.get(MASK))
     if not valid.all():
         raise ValueError(
-            f"{MASK} of {who} {int((~valid).int().argmax())} has no 1, so that the sample has no token; drop it, or "
+            f"{said(int((~valid).int().argmax()))} has no 1, so that the sample has no token; drop it, or "
             f"repair its mask"
         )
 
@@ -61,20 +70,22 @@ def _ids_of(x: Mapping[str, Tensor]) -> str | None:
     return next((name for name in (*IDS, *whole) if name in x), None)
 
 
-def _check_shapes(mask: Tensor, ids: Tensor, ragged: Mapping[str, Ragged], name: str, who: str) -> None:
+def _check_shapes(
+    mask: Tensor, ids: Tensor, ragged: Mapping[str, Ragged], name: str, said: Callable[[int], str]
+) -> None:
     of_mask, of_ids = ragged.get(MASK), ragged.get(name)
     if of_mask is not None and of_ids is not None:
         differ = of_mask.lengths != of_ids.lengths
         if differ.any():
             row = int(differ.int().argmax())
             raise ValueError(
-                f"{MASK} of {who} {row} has the length {int(of_mask.lengths[row])} and {name} has the length "
+                f"{said(row)} has the length {int(of_mask.lengths[row])} and {name} has the length "
                 f"{int(of_ids.lengths[row])}; give the mask one entry per token"
             )
     elif (of_mask is None) != (of_ids is None) or mask.shape[1:2] != ids.shape[1:2]:
         shapes = [list(v.shape[1:]) if r is None else "of its own" for v, r in ((mask, of_mask), (ids, of_ids))]
         raise ValueError(
-            f"{MASK} of {who} 0 has the shape {shapes[0]} and {name} has the shape {shapes[1]}; give the mask one "
+            f"{said(0)} has the shape {shapes[0]} and {name} has the shape {shapes[1]}; give the mask one "
             f"entry per token"
         )
 

@@ -176,6 +176,9 @@ def _plain(column: Any) -> Any:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def place(source: str, name: str, row: int, owner: Sequence[Any] | None) -> str:
-    """Name the column, the row and its owner."""
-    return f"{source}: column {name!r}, row {row}" + (f" (owner {owner[row]})" if owner is not None else "")
+def place(
+    source: str, name: str, row: int, owner: Sequence[Any] | None, rows: npt.NDArray[np.int64] | None = None
+) -> str:
+    """Name the column, the row and its owner; ``rows`` has where each row stands in the file, if not in its place."""
+    at = row if rows is None else rows[row]
+    return f"{source}: column {name!r}, row {at}" + (f" (owner {owner[row]})" if owner is not None else "")

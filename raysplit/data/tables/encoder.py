@@ -30,12 +30,14 @@ class Raw:
         binary: 0 and 1 [N, b].
         categorical: the columns of categories, by name.
         owner: owner of each row, for messages.
+        rows: where each row stands in the file, for messages.
     """
 
     numeric: Numbers
     binary: Numbers
     categorical: Mapping[str, Coded]
     owner: Sequence[Any] | None
+    rows: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,9 +87,10 @@ class Code:
             row = int((codes == 0).argmax())
             value = "missing" if column.codes[row] < 0 else repr(column.names[column.codes[row]])
             near = sorted(known, key=lambda other: _distance(other, value.strip("'")))[:_MOST_NAMED]
+            at = place(source, name, row, raw.owner, raw.rows)
             raise ValueError(
-                f"{place(source, name, row, raw.owner)} is {value}, which is not among the {len(known)} known "
-                f"categories ({', '.join(near)}{', ...' if len(known) > len(near) else ''}); repair it, or set "
+                f"{at} is {value}, which is not among the {len(known)} known categories "
+                f"({', '.join(near)}{', ...' if len(known) > len(near) else ''}); repair it, or set "
                 f"data.unseen: other to give all such rows one code"
             )
         return codes

@@ -64,6 +64,7 @@ class TableRules:
                 for i, name in enumerate(self.columns.categorical)
             },
             owner=owner,
+            rows=found["rows"],
         )
 
     def encoded(self, data: DataSet, code: Code, said: str, statements: tuple[Statement, ...] = ()) -> DataSet:
@@ -160,11 +161,13 @@ def load_table(
         binary=_stacked([bits(table, c, found.rules.get(c), source, whose) for c in found.binary], table),
         categorical={name: coded(table, name) for name in found.categorical},
         owner=whose,
+        rows=np.arange(table.num_rows),
     )
     targets = _targets(table, found, source, reading, owner)
     y = targets.sides[0]
     x = {"numbers": raw.numeric, "bits": raw.binary}
     tensors = {name: torch.from_numpy(value) for name, value in x.items() if value.shape[1]}
+    tensors["rows"] = torch.from_numpy(raw.rows)
     if raw.categorical:
         tensors["codes"] = torch.from_numpy(np.stack([each.codes for each in raw.categorical.values()], axis=1))
     samples = Samples(x=tensors, y=y)

@@ -64,7 +64,7 @@ class ClassifierSpec(ModelSpec):
     def check_cuttable(self) -> None:
         """Do nothing: the parts are modules of the model, which is not traced."""
 
-    def places(self) -> list[Place]:
+    def places(self, length: int | None = None) -> list[Place]:
         """Raise ``ValueError``: this model has no graph to list."""
         raise ValueError(
             f"a multi-task classifier is cut after its backbone, at 0, and in front of the heads 1 to "

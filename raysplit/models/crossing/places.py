@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raysplit.models.cutting.cut_tensors import Crossings, Sample, Unsendable
+from raysplit.models.cutting.cut_tensors import Crossings, Unsendable
 
 if TYPE_CHECKING:
+    from torch import fx
+
+    from raysplit.models.crossing.measured_run import MeasuredRun
     from raysplit.models.traced_model import TracedModel
 
 NUM_NEAR = 3
@@ -24,7 +27,12 @@ class Place:
         unit: number of whole units before it, or None inside a unit.
         tensors: the tensors that cross, such as ``16x8x8 float32``.
         num_bytes_per_sample: bytes of these tensors for one sample.
+        num_bytes_back_per_sample: bytes of the gradients that return for one sample.
+        num_bytes_side_per_sample: bytes of the side inputs, such as masks, among the tensors that cross.
         parameters_before, parameters_after: numbers of weights in front of it and behind it.
+        trained_before, trained_after: numbers of those that are trained.
+        flops_before: share of the operations of a forward pass in front of it, counting matrix products and
+            convolutions; None for a model without any.
         sent_inputs: names of the values that hold raw inputs and cross it.
         objection: why the model cannot be cut here; None where it can.
     """
@@ -33,36 +41,48 @@ class Place:
     unit: int | None
     tensors: tuple[str, ...]
     num_bytes_per_sample: int
+    num_bytes_back_per_sample: int
+    num_bytes_side_per_sample: int
     parameters_before: int
     parameters_after: int
+    trained_before: int
+    trained_after: int
+    flops_before: float | None
     sent_inputs: tuple[str, ...]
     objection: str | None
 
 
-def places_of(traced: TracedModel, sent: Sequence[tuple[str, ...]]) -> list[Place]:
+def places_of(traced: TracedModel, sent: Sequence[tuple[str, ...]], run: MeasuredRun) -> list[Place]:
     """List all places of a traced model, from the inputs to the outputs.
 
     Args:
         traced: the traced model.
         sent: for each position, the values that hold raw inputs and cross it.
+        run: what a run of its graph showed.
     """
-    root, crossings, names, unit_ends = traced.root, traced.crossings, traced.names.names, traced.unit_ends
-    sizes = {name: parameter.numel() for name, parameter in root.named_parameters()}
-    total = sum(sizes.values())
-    units = {position: number for number, position in enumerate(unit_ends)}
+    crossings, names = traced.crossings, traced.names.names
+    sizes = {name: parameter.numel() for name, parameter in traced.root.named_parameters()}
+    trained = {name: sizes[name] for name, p in traced.root.named_parameters() if p.requires_grad}
+    units = {position: number for number, position in enumerate(traced.unit_ends)}
     found = []
     for position in range(crossings.end + 1):
         objection = traced.objection(position) if position else None
-        samples = [] if objection else _samples(crossings, position)
-        before = sum(sizes.get(name, 0) for name in crossings.state_before(position))
+        nodes = [] if objection else _crossing(crossings, position)
+        before = crossings.state_before(position)
+        num_before, num_trained = (sum(of.get(name, 0) for name in before) for of in (sizes, trained))
         found.append(
             Place(
                 name=names[position - 1] if position else "",
                 unit=units.get(position),
-                tensors=tuple(map(_described, samples)),
-                num_bytes_per_sample=sum(sample.num_bytes for sample in samples),
-                parameters_before=before,
-                parameters_after=total - before,
+                tensors=tuple(_described(node, run) for node in nodes),
+                num_bytes_per_sample=_num_bytes(nodes, run),
+                num_bytes_back_per_sample=_num_bytes([node for node in nodes if node in run.with_gradient], run),
+                num_bytes_side_per_sample=_num_bytes([n for n in nodes if n.target in crossings.side], run),
+                parameters_before=num_before,
+                parameters_after=sum(sizes.values()) - num_before,
+                trained_before=num_trained,
+                trained_after=sum(trained.values()) - num_trained,
+                flops_before=run.share_before(position),
                 sent_inputs=sent[position],
                 objection=objection,
             )
@@ -79,14 +99,20 @@ def near_names(wanted: str, names: Sequence[str]) -> str:
     return f"; did you mean {', '.join(others)} or {last}?" if others else f"; did you mean {last}?"
 
 
-def _samples(crossings: Crossings, position: int) -> list[Sample]:
+def _crossing(crossings: Crossings, position: int) -> list[fx.Node]:
     try:
-        return crossings.samples(position)
+        crossings.samples(position)
     except Unsendable:  # in front of the model, where the inputs need not have a row per sample
         return []
+    return crossings.tensors(position)
 
 
-def _described(sample: Sample) -> str:
+def _num_bytes(nodes: Sequence[fx.Node], run: MeasuredRun) -> int:
+    return sum(run.samples[node].num_bytes for node in nodes)
+
+
+def _described(node: fx.Node, run: MeasuredRun) -> str:
+    sample = run.samples[node]
     return f"{'x'.join(map(str, sample.shape)) or '1'} {str(sample.dtype).removeprefix('torch.')}"
 
 

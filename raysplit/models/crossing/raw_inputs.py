@@ -165,6 +165,13 @@ def _with_other_weights(root: nn.Module, kept: set[int]) -> list[nn.Module]:
     return modules
 
 
+def on_main_device(arguments: Any) -> Any:
+    """Return the arguments of a node with the main device in the place of the one on which a model was traced."""
+    return fx.node.map_aggregate(
+        arguments, lambda v: torch.device("cpu") if isinstance(v, torch.device) and v == TRACE_DEVICE else v
+    )
+
+
 class _Kept(fx.Interpreter):
     """An interpreter that keeps the tensors of some nodes."""
 
@@ -175,10 +182,7 @@ class _Kept(fx.Interpreter):
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
         """Put the main device in the place of the one on which the model was traced."""
-        found = super().fetch_args_kwargs_from_env(n)
-        return fx.node.map_aggregate(
-            found, lambda v: torch.device("cpu") if isinstance(v, torch.device) and v == TRACE_DEVICE else v
-        )
+        return on_main_device(super().fetch_args_kwargs_from_env(n))
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)

@@ -11,15 +11,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 
-from raysplit.models.cutting.graph_state import is_weight, read_only_buffers, spans_of_state
+from raysplit.models.cutting.graph_state import is_weight, read_only_buffers, uses_of_state
 from raysplit.models.cutting.merging import other_names
 from raysplit.models.cutting.numbers import BATCH, Numbers, Seen, Size, SizeKey, Unsendable
 from raysplit.models.cutting.randomness import node_draws
 
+Ends = Literal["apart", "together"]
+"""Whether the first and the last part of a model are one party's, which may then have tied weights in both."""
 VALUE_OPS = ("placeholder", "call_module", "call_function", "call_method")
 
 __all__ = ["Crossings", "GraphFacts", "Sample", "Unsendable"]
@@ -75,10 +78,12 @@ class Crossings:
         facts: what is known of its nodes.
         kept_back: inputs that may not cross any position after the first node.
         side: inputs that may be sent as they are.
+        ends: whether the first and the last part are one party's.
 
     Attributes:
         nodes: the computing nodes in order.
         end: the last position, after all nodes.
+        side: inputs that may be sent as they are.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Crossings:
         facts: GraphFacts,
         kept_back: Collection[str] = frozenset(),
         side: Collection[str] = frozenset(),
+        ends: Ends = "apart",
     ) -> None:
         self.nodes = [node for node in graph.nodes if node.op in VALUE_OPS and node.op != "placeholder"]
         self.end = len(self.nodes)
@@ -95,6 +101,8 @@ class Crossings:
         self._position = {node: number for number, node in enumerate(self.nodes, start=1)}
         self._inputs: list[fx.Node] = list(graph.find_nodes(op="placeholder"))
         self._kept_back = kept_back
+        self.side = side
+        self._ends = ends
         (output,) = graph.find_nodes(op="output")
         self._position |= {**dict.fromkeys(self._inputs, 0), output: self.end + 1}
         self._last_use = {
@@ -102,7 +110,7 @@ class Crossings:
         }
         self._read_only = frozenset(read_only_buffers(root, graph, facts.written))
         self._again = self._repeatable(side)
-        self._state_spans = dict(spans_of_state(root, graph, self._position, self._read_only))
+        self._state_uses = dict(uses_of_state(root, graph, self._position, self._read_only))
         self._of_private = self._computed_from(root, kept_back)
         self._other_names = other_names(root)
         self._trained = {name for name, parameter in root.named_parameters() if parameter.requires_grad}
@@ -152,7 +160,7 @@ class Crossings:
             return f"{name!r} is used before and after it"
         return (
             f"{name!r} is used before it and, as {tied[0]!r}, after it; untie them (Hugging Face: "
-            f"model.tie_word_embeddings: false)"
+            f"model.tie_word_embeddings: false), or give both ends to the owner (algorithm.name: mpsl)"
         )
 
     def _objection_without_gradient(self, position: int) -> str | None:
@@ -164,19 +172,25 @@ class Crossings:
     @property
     def state(self) -> list[str]:
         """Names of the parameters and buffers that the graph uses."""
-        return list(self._state_spans)
+        return list(self._state_uses)
 
     def state_before(self, position: int) -> list[str]:
         """Return the names of the parameters and buffers that are used in front of a position alone."""
-        return [name for name, (_, last) in self._state_spans.items() if last <= position]
+        return [name for name, uses in self._state_uses.items() if uses[-1] <= position]
 
     def shared_state(self, positions: Sequence[int]) -> tuple[str, int, int] | None:
-        """Return a parameter or buffer that these cuts would put into two parts, with the two parts, or None."""
-        for name, (first, last) in self._state_spans.items():
-            parts = bisect_left(positions, first), bisect_left(positions, last)
-            if parts[0] != parts[1]:
-                return name, *parts
+        """Return a parameter or buffer that these cuts would put into two parts, with the two parts, or None.
+
+        Tied weights may be in the first and in the last part where these are one party's.
+        """
+        for name, uses in self._state_uses.items():
+            parts = sorted({bisect_left(positions, use) for use in uses})
+            if len(parts) > 1 and not (parts == [0, len(positions)] and self._may_be_at_ends(name)):
+                return name, parts[0], parts[-1]
         return None
+
+    def _may_be_at_ends(self, name: str) -> bool:
+        return self._ends == "together" and name in self._other_names.values()
 
     def _is_old(self, node: fx.Node) -> bool:
         return node in self._again or not self.facts.seen[node].is_tensor

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 
-def spans_of_state(
+def uses_of_state(
     root: nn.Module, graph: fx.Graph, position: Mapping[fx.Node, int], read_only: Collection[str]
-) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Return each parameter and buffer but the read-only ones, tied ones once, with the first and last use of each."""
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Return each parameter and buffer but the read-only ones, tied ones once, with the uses of each in order."""
     names: dict[int, str] = {}
     uses: dict[int, list[int]] = {}
     for node in graph.nodes:
@@ -30,7 +30,7 @@ def spans_of_state(
             uses.setdefault(id(tensor), []).extend(used_at)
     for key, positions in uses.items():
         if positions:
-            yield names[key], (min(positions), max(positions))
+            yield names[key], tuple(sorted(set(positions)))
 
 
 def read_only_buffers(root: nn.Module, graph: fx.Graph, written: Collection[str] | None) -> Iterator[str]:

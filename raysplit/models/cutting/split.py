@@ -13,17 +13,17 @@ can trace can be cut, at almost any node; inside a residual block several tensor
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from raysplit.data.inputs import Values, feed
 from raysplit.models.cutting.cut_names import name_positions
-from raysplit.models.cutting.cut_tensors import Crossings, GraphFacts
+from raysplit.models.cutting.cut_tensors import Crossings, Ends, GraphFacts
 from raysplit.models.cutting.merging import merge, other_names, some
 from raysplit.models.cutting.numbers import seen_in_runs
 from raysplit.models.cutting.part_graph import CutGraph
@@ -32,6 +32,7 @@ from raysplit.models.cutting.tracing import CannotCut, arguments, leaf, trace_gr
 from raysplit.models.traced_model import CutPoint, TracedModel
 
 FrontEnd = Literal["auto", "fx", "export"]
+Units = Literal["children", "blocks"]
 __all__ = ["CutPoint", "TracedModel", "leaf", "merge", "trace"]
 
 
@@ -43,6 +44,7 @@ def trace(
     side: Collection[str] = frozenset(),
     longer: Values | None = None,
     front_end: FrontEnd = "auto",
+    units: Units = "children",
 ) -> TracedModel:
     """Trace a model and find the places where it can be cut.
 
@@ -54,6 +56,8 @@ def trace(
         side: names of inputs that may be sent to any part, such as masks.
         longer: a batch with longer samples, for data whose samples differ in length.
         front_end: ``fx`` traces with torch.fx, ``export`` with torch.export; ``auto`` tries them in this order.
+        units: what torch.fx takes for the units of a model that is no ``nn.Sequential``: ``children`` are the steps
+            between two places, ``blocks`` the blocks of its list, as ``export`` takes them.
 
     Returns:
         The traced model, whose method ``cut`` makes the parts.
@@ -71,7 +75,9 @@ def trace(
     reasons = []
     for name in front_ends(front_end):
         try:
-            found = traced_model(model, example, kept_back=kept_back, side=side, longer=longer, front_end=name)
+            found = traced_model(
+                model, example, kept_back=kept_back, side=side, longer=longer, front_end=name, units=units
+            )
             check_traced(model, found, example, longer)
         except CannotCut as reason:
             reasons.append((name, reason))
@@ -108,9 +114,18 @@ def traced_model(
     side: Collection[str] = frozenset(),
     longer: Values | None = None,
     front_end: str = "fx",
+    units: Units = "children",
+    ends: Ends = "apart",
 ) -> TracedModel:
-    """Trace a model as `trace` does with one front end, without the comparison of gradients."""
-    found = (_traced_by_fx if front_end == "fx" else _traced_by_export)(model, example, kept_back, side, longer)
+    """Trace a model as `trace` does with one front end, without the comparison of gradients.
+
+    Where the `ends` of the model are one party's ``together``, tied weights may be in both.
+    """
+    rules = {"kept_back": kept_back, "side": side, "ends": ends}
+    if front_end == "fx":
+        found = _traced_by_fx(model, example, longer, units, rules)
+    else:
+        found = _traced_by_export(model, example, longer, rules)
     (whole,) = found.cut([])
     if idle := model.state_dict().keys() - whole.state_dict().keys() - other_names(model).keys():
         raise CannotCut(f"{some(idle)} of {type(model).__name__} are never used in its forward; remove them")
@@ -118,7 +133,7 @@ def traced_model(
 
 
 def _traced_by_fx(
-    model: nn.Module, example: Values, kept_back: Collection[str], side: Collection[str], longer: Values | None
+    model: nn.Module, example: Values, longer: Values | None, units: Units, rules: Mapping[str, Any]
 ) -> TracedModel:
     traced = trace_graph(model, example)
     root, graph = traced.root, traced.graph
@@ -129,14 +144,17 @@ def _traced_by_fx(
         batches = [small, tuple(torch.cat([value, value[:1]]) for value in small)]
         if longer is not None:
             batches.append(arguments(graph, longer))
-        crossings = Crossings(root, graph, GraphFacts(seen=seen_in_runs(root, graph, batches)), kept_back, side)
+        crossings = Crossings(root, graph, GraphFacts(seen=seen_in_runs(root, graph, batches)), **rules)
     found = CutGraph(graph=graph, crossings=crossings, names=name_positions(crossings.nodes))
-    units = [(name, crossings.position(node)) for name, node in traced.unit_ends]
-    return _with_places(root, found, None, units)
+    if units == "blocks":
+        from raysplit.models.exporting.blocks import block_ends
+
+        return _with_places(root, found, None, block_ends(model, found))
+    return _with_places(root, found, None, [(name, crossings.position(node)) for name, node in traced.unit_ends])
 
 
 def _traced_by_export(
-    model: nn.Module, example: Values, kept_back: Collection[str], side: Collection[str], longer: Values | None
+    model: nn.Module, example: Values, longer: Values | None, rules: Mapping[str, Any]
 ) -> TracedModel:
     from raysplit.models.exporting.blocks import block_ends
     from raysplit.models.exporting.graphs import export_graphs
@@ -144,7 +162,7 @@ def _traced_by_export(
     exported = export_graphs(model, example, longer)
     both = []
     for graph, facts in (exported.training, exported.evaluation):
-        crossings = Crossings(exported.root, graph, facts, kept_back, side)
+        crossings = Crossings(exported.root, graph, facts, **rules)
         both.append(CutGraph(graph=graph, crossings=crossings, names=name_positions(crossings.nodes, by_module=True)))
     return _with_places(exported.root, both[0], both[1], block_ends(model, both[0]))
 

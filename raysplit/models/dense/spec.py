@@ -46,7 +46,7 @@ class MultiTaskSpec(ModelSpec):
             f"{', '.join(map(str, cuts))}; set algorithm.name to one that does not cut, such as mas or fedavg"
         )
 
-    def places(self) -> list[Place]:
+    def places(self, length: int | None = None) -> list[Place]:
         """Raise ``ValueError``: this model is not cut."""
         raise ValueError("a multi-task model stays whole; take an algorithm without cuts")
 

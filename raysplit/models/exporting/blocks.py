@@ -1,4 +1,4 @@
-"""Units of an exported model: the blocks of its longest list of like modules."""
+"""The blocks of a model, which are its units where it has a list of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from torch import nn
 
 from raysplit.models.cutting.part_graph import CutGraph
 
+BLOCK_SOURCES = ("timm:", "hf:")
+"""Beginnings of the names of models whose units are blocks also where torch.fx traces them."""
+
 
 def block_ends(model: nn.Module, graph: CutGraph) -> list[tuple[str, int]]:
     """Return the name of each block and the position after it; the last one ends with the graph.
 
-    The blocks are the children of the ``nn.ModuleList`` or ``nn.Sequential`` of like modules that holds most
+    The blocks are the children of those ``nn.ModuleList`` and ``nn.Sequential`` of like modules that together hold most
     parameters. An ``nn.Sequential`` has its own children as units. Empty for a model with neither.
     """
-    if type(model).forward is nn.Sequential.forward:
-        paths = list(model._modules)
-    else:
-        path = _longest(model)
-        paths = [] if path is None else [f"{path}.{name}".lstrip(".") for name in model.get_submodule(path)._modules]
+    is_chain = type(model).forward is nn.Sequential.forward
+    paths = list(model._modules) if is_chain else _block_paths(model)
     ends = [(name, graph.names.module_ends[name]) for name in paths if name in graph.names.module_ends]
     positions = [position for _, position in ends]
     if len(ends) < 2 or positions != sorted(set(positions)):
@@ -25,14 +25,16 @@ def block_ends(model: nn.Module, graph: CutGraph) -> list[tuple[str, int]]:
     return [*ends[:-1], (ends[-1][0], graph.crossings.end)]
 
 
-def _longest(model: nn.Module) -> str | None:
-    best: tuple[int, str] | None = None
+def _block_paths(model: nn.Module) -> list[str]:
+    """Return the paths of the blocks; those of a residual network stand in a list for each size of its pictures."""
+    paths: dict[type[nn.Module], list[str]] = {}
+    sizes: dict[type[nn.Module], int] = {}
     for path, module in model.named_modules():
-        children = list(module.children())
-        if not isinstance(module, nn.ModuleList | nn.Sequential) or len(children) < 2:
-            continue
-        if len({type(child) for child in children}) == 1:
-            size = sum(parameter.numel() for parameter in module.parameters())
-            if best is None or size > best[0]:
-                best = size, path
-    return None if best is None else best[1]
+        children = dict(module.named_children())
+        kinds = {type(child) for child in children.values()}
+        if isinstance(module, nn.ModuleList | nn.Sequential) and len(kinds) == 1:
+            (kind,) = kinds
+            paths.setdefault(kind, []).extend(f"{path}.{name}".lstrip(".") for name in children)
+            sizes[kind] = sizes.get(kind, 0) + sum(parameter.numel() for parameter in module.parameters())
+    several = [kind for kind, found in paths.items() if len(found) > 1]
+    return paths[max(several, key=lambda kind: sizes[kind])] if several else []

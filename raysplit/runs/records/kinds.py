@@ -79,6 +79,21 @@ class Environment(_Kind):
     cluster: dict[_Text, Any] = {}
 
 
+class OwnerStatement(_Kind):
+    """What one owner has said of its samples before a run, in ``data.json``."""
+
+    owner: _Text
+    bytes: _Count
+    numeric: list[_Text] = []
+    categories: dict[_Text, list[_Text]] = {}
+
+
+class DataStatements(_Kind):
+    """The part of ``data.json`` that has left the owners."""
+
+    statements: list[OwnerStatement] = []
+
+
 class MetricsRow(_Kind):
     """Line of ``metrics.jsonl``."""
 

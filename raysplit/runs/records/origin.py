@@ -19,6 +19,7 @@ from typing import Any
 
 from raysplit.given import is_given
 from raysplit.paths import FILE_SUFFIXES, own_folder
+from raysplit.registry import one_line
 from raysplit.runs.records.damaged import bytes_of
 from raysplit.runs.records.files import CONFIG
 from raysplit.runs.records.read import read_environment, read_settings
@@ -86,7 +87,19 @@ def effects_of(settings: Mapping[str, Any]) -> Effects:
     writes, reads = (
         [f"{verb} {texts[key]}  ({key})" for key, verb in kinds.items() if key in texts] for kinds in (written, read)
     )
-    return Effects(tuple(imports), tuple(writes), tuple(reads))
+    return Effects(tuple(imports), (*writes, *_tracked(settings)), tuple(reads))
+
+
+def _tracked(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where trackers would send the metrics of a run, but for event files in its own folder."""
+    output = settings.get("output")
+    given = output.get("trackers") if isinstance(output, Mapping) else None
+    for each in given if isinstance(given, list | tuple) else ():
+        options = dict(each) if isinstance(each, Mapping) else {"name": each}
+        name = options.pop("name", None)
+        if options or name != "tensorboard":
+            where = f" ({', '.join(f'{key} {value}' for key, value in options.items())})" if options else ""
+            yield f"sends settings and metrics to {one_line(f'{name}{where}')}  (output.trackers)"
 
 
 def require_own(folder: Path, what: str) -> None:

@@ -14,7 +14,7 @@ from raysplit.cluster.links.kinds import KINDS
 from raysplit.plain_yaml import NotYaml, read
 from raysplit.runs.records.damaged import Damaged, bytes_of, reading, text_of
 from raysplit.runs.records.files import CONFIG
-from raysplit.runs.records.kinds import TRAFFIC, ConfigOutline, Environment, Summary, checked_rows
+from raysplit.runs.records.kinds import TRAFFIC, ConfigOutline, DataStatements, Environment, Summary, checked_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +66,12 @@ def read_environment(folder: Path) -> dict[str, Any]:
 def started_at(folder: Path) -> str | None:
     """Return when the run in a folder began, as ISO 8601 text; None for folders that do not say. Raises `Damaged`."""
     return read_environment(folder).get("started")
+
+
+def read_statements(folder: Path) -> list[dict[str, Any]]:
+    """Read what owners have said of their samples before the run, from ``data.json``. Raises `Damaged`."""
+    found: list[dict[str, Any]] = _mapping(folder / "data.json", DataStatements.model_validate).get("statements", [])
+    return found
 
 
 def stop_of(folder: Path) -> str:

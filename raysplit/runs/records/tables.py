@@ -87,7 +87,7 @@ def read_waits(folder: Path) -> list[Wait]:
     except FileNotFoundError:
         return []
     with reading(path):
-        rows = pq.read_table(pa.BufferReader(content)).to_pylist()
+        rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True).to_pylist()
     return list(_checked(path, _WAITS.validate_python, rows))
 
 

@@ -45,6 +45,8 @@ class Waits(Callback):
             self._write()
 
     def _write(self) -> None:
+        if not self._waited:  # parties of one process take turns, and none waits
+            return
         parties = sorted(self._waited)
         table = pa.table(
             {
@@ -54,7 +56,7 @@ class Waits(Callback):
             }
         )
         with written(self._folder / WAITS) as aside:
-            pq.write_table(table, aside)
+            pq.write_table(table, aside, write_page_checksum=True)
 
 
 class Meters:

@@ -15,10 +15,17 @@ import raysplit
 from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.compute_node import ComputeNode
 from raysplit.actors.data_owner import DataOwner
-from raysplit.actors.evaluator import Evaluator
+from raysplit.actors.evaluator import DomainEvaluator, Evaluator
 from raysplit.actors.routed_node import RoutedNode, RoutedNodeHandle
 from raysplit.actors.server_shard import ServerShard, ShardHandle
-from raysplit.actors.verbs import AggregatorHandle, EvaluatorHandle, NodeHandle, OwnerHandle, PartyHandle
+from raysplit.actors.verbs import (
+    AggregatorHandle,
+    DomainEvaluatorHandle,
+    EvaluatorHandle,
+    NodeHandle,
+    OwnerHandle,
+    PartyHandle,
+)
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator, OpenAggregatorHandle
 from raysplit.algorithms.mas.aggregator import GroupAggregator, GroupAggregatorHandle
 from raysplit.algorithms.mas.owner import GroupLearner, MultiTaskOwner, MultiTaskOwnerHandle
@@ -34,6 +41,7 @@ ANSWERED_BY: dict[type, tuple[type, ...]] = {
     NodeHandle: (ComputeNode, DryNode),
     AggregatorHandle: (Aggregator,),
     EvaluatorHandle: (Evaluator,),
+    DomainEvaluatorHandle: (DomainEvaluator,),
     ShardHandle: (ServerShard,),
     OpenAggregatorHandle: (OpenAggregator,),
     RoutedNodeHandle: (RoutedNode,),

@@ -40,7 +40,9 @@ def test_what_a_run_folder_keeps_is_valid(checked: Draft202012Validator, name: s
     """With all options of the algorithm."""
     tree: dict[str, Any] = {"algorithm": {"name": name, **({"cuts": [1, 3]} if name == "mpsl" else {})}}
     if name in OF_TASKS:
-        tree |= {"training": {"loss": "task_sum"}, "model": {"name": "multi_task" if name == "mtl_split" else "mas"}}
+        model, owners = ("multi_task", 1) if name == "mtl_split" else ("mas", 10)
+        tree |= {"training": {"loss": "task_sum", "rounds": 40}, "model": {"name": model}}
+        tree |= {"partition": {"num_owners": owners}}
     config = resolved(check_config(tree))
     checked.validate(json.loads(json.dumps(config.model_dump(mode="json"))))
 

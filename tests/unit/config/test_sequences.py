@@ -114,6 +114,17 @@ def test_wrong_files_are_refused(changed: dict[str, Any], says: str, tmp_path: P
         load_dataset(path)
 
 
+def test_a_wrong_mask_is_named_by_its_row_in_the_file_and_its_owner(tmp_path: Path) -> None:
+    """A row was counted among the training samples, and its owner was not said."""
+    path = tmp_path / "masked.npz"
+    mask = np.ones((20, 4), bool)
+    mask[17] = False
+    arrays = {"ids": np.ones((20, 4), np.int64), "attention_mask": mask, "y": np.arange(20) % 2}
+    np.savez(path, owner=np.repeat(["a", "b"], 10), **arrays)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="attention_mask of row 17 of owner b has no 1"):
+        load_dataset(str(path))
+
+
 def test_tokens_for_another_model_are_refused(tmp_path: Path) -> None:
     config = text(tmp_path, {"name": "fedavg"})
     tree = config.model_dump(mode="json")

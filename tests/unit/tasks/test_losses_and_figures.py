@@ -147,6 +147,25 @@ def test_sums_do_not_depend_on_batches(kind: str) -> None:
                 assert torch.equal(found[name], value)
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_sums_over_owners_are_those_of_all_rows(kind: str) -> None:
+    """Figures depend neither on how many owners have the rows nor on batches, and not at all on their places."""
+    task, output, y = example(kind, rows=63)
+    whole = sums_by(task, output, y, len(y))
+    for num_owners in (1, 2, 7):
+        shares = [range(i, len(y), num_owners) for i in range(num_owners)]
+        for batch in (1, 32, 500):
+            own = [sums_by(task, output[list(rows)], y[list(rows)], batch) for rows in shares]
+            total: dict[str, Tensor] = {}
+            for sums in own:
+                total = added(total, sums)
+            for name, value in whole.items():
+                exact = not value.is_floating_point()
+                assert torch.equal(total[name], value) if exact else torch.allclose(total[name], value, rtol=1e-12)
+            for name, figure in task.figures(whole).items():
+                assert task.figures(total)[name] == pytest.approx(figure, rel=1e-9, nan_ok=True)
+
+
 def test_masks_of_another_size_are_compared_at_their_own() -> None:
     task = make_task("segmentation", 2)
     small, y = torch.randn(2, 2, 4, 4), torch.randint(0, 2, (2, 8, 8))

@@ -57,7 +57,7 @@ def left(folder: Path) -> list[str]:
         ({}, 2, 100, "checkpoints/round-000003.ckpt", 2),
         ({"checkpoint_every": None}, 2, 100, "metrics.jsonl", 2),
         ({"checkpoint_every": None}, 2, 3000, "metrics.parquet", 3),
-        ({"checkpoint_every": None}, 3, 5000, "model.pt", 3),
+        ({"checkpoint_every": None}, 3, 6600, "model.pt", 3),
     ],
 )
 def test_a_full_disk_ends_a_run_that_goes_on_to_the_same_bits(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ def test_bottoms_of_strangers_are_refused() -> None:
 def test_a_grafted_model_is_its_parts_in_a_row() -> None:
     config = check_config(settings())
     spec = build(config).setting.spec
-    own = type(spec)(**{**vars(spec), "options": {"hidden": [20, 16]}})
+    own = replace(spec, options={"hidden": [20, 16]})
     grafted = graft(own, 2, spec, 1, owner="owner-0")
     bottom, top = grafted.parts((1,))
     whole = grafted.build()

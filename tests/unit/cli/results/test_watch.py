@@ -41,8 +41,11 @@ def test_a_run_goes_from_nothing_to_its_end(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert look(folder).state == "waiting"
     configured(folder)
+    with held(tmp_path / "starting"):
+        assert "starting" in _text(look(tmp_path / "starting"), 80).plain
     with held(folder):
         assert (look(folder).state, look(folder).title) == ("running", "FedAvg")
+        assert "no round of 4 yet, running" in _text(look(folder), 80).plain
         with_rows(folder, 2)
         found = look(folder)
         assert (found.state, found.rounds, found.rounds_planned, found.members) == ("running", 2, 4, 2)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from raysplit.cli.results.runs import list_runs
 from raysplit.cli.training.demo import LEARNING_RATES, demo, demo_configs, verdict
 from raysplit.config.run import load_config
 from raysplit.runs.report import Point, RunReport
@@ -33,13 +34,20 @@ def test_the_demo_ends_with_table_picture_and_verdict(tmp_path: Path) -> None:
     result = CliRunner().invoke(demo, arguments, env={"COLUMNS": "120"}, catch_exceptions=False)
     assert result.exit_code == 0
     (folder,) = tmp_path.iterdir()
-    assert {path.name for path in folder.iterdir()} == {*LEARNING_RATES, "comparison.png"}
+    assert {path.name for path in folder.iterdir()} == {*LEARNING_RATES, "comparison.png", "report.html"}
     partitions = {(folder / name / "partition.parquet").read_bytes() for name in LEARNING_RATES}
     assert len(partitions) == 1
     seeds = {yaml.safe_load((folder / name / "config.yaml").read_text())["seed"] for name in LEARNING_RATES}
     assert seeds == {0}
     assert f"picture: {folder / 'comparison.png'}" in result.output
-    assert result.output.splitlines()[-2].startswith("Test accuracy after 1 round: ")
+    lines = result.output.splitlines()
+    assert lines[-6].startswith("Test accuracy after 1 round: ")
+    assert " with compressed links, " in lines[-4]
+    assert lines[-1] == f"page:    {folder / 'report.html'}"
+    page = (folder / "report.html").read_text()
+    assert all(name in page for name in ("MiniBatch-SFL", "FedAvg", "SplitFed V2", " with compressed links, "))
+    listed = CliRunner().invoke(list_runs, ["--root", str(tmp_path)]).output
+    assert all(f"{folder.name}/{name}" in listed for name in LEARNING_RATES)
 
 
 def reported(label: str, accuracy: float) -> RunReport:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from raysplit.cluster.contract import COORDINATOR, Handle, PartySpec, current_party
+from raysplit.cluster.links.link import Link
+from raysplit.cluster.links.tensors import Envelope
 from raysplit.cluster.local import eager
 from raysplit.cluster.local.cluster import LocalCluster
 
@@ -151,6 +153,22 @@ def test_a_failure_that_nobody_awaits_is_told_in_a_line(ends_first: bool, caplog
     asyncio.run(calls())
     gc.collect()
     assert caplog.messages == ["broken of server failed, and nobody awaits it: ValueError: broken"]
+
+
+def test_a_call_that_a_stop_keeps_from_its_turn_leaves_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    """Ctrl-C could end with "coroutine was never awaited" as its last line."""
+
+    async def work() -> Envelope:
+        raise AssertionError("its turn did not come")
+
+    async def stopped() -> None:
+        turn = eager.Turn()
+        eager.EagerPromise(work(), "work of server", turn, Link())
+        turn._calls.clear()
+
+    asyncio.run(stopped())
+    gc.collect()
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_who_awaits_may_be_cancelled_with_the_call() -> None:

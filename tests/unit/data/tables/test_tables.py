@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import raysplit
-from raysplit.config.build import build, model_of
+from raysplit.config.build import build, model_and_data
 from raysplit.config.run import check_config
 from raysplit.data.datasets import load_dataset
 from raysplit.data.samples import DataSet
 from raysplit.data.tables.statistics import Moments
+from raysplit.runs.report import read_runs
+from raysplit.runs.report_page import page
 
 HEADER = "age,city,sick,clinic,side,y\n"
 ROWS = [
@@ -150,12 +152,14 @@ def test_owners_say_what_they_hold_and_no_more(tmp_path: Path) -> None:
         "numeric": ["age"],
         "categories": both,
     }
-    assert model_of(settings(path)).input_shape == (5,)
+    assert model_and_data(settings(path))[0].input_shape == (5,)
 
 
-def test_what_owners_say_counts_in_the_traffic(tmp_path: Path) -> None:
+def test_what_owners_say_counts_in_the_traffic_and_is_reported(tmp_path: Path) -> None:
     """Round 1 has a message more each way, of the bytes in the record."""
-    found = raysplit.train(settings(people(tmp_path)))
+    found = raysplit.train(settings(people(tmp_path)), folder=tmp_path / "run")
+    said = [line for line in page(read_runs([tmp_path / "run"]), None).splitlines() if line.startswith("| owner-")]
+    assert said[:2] == ["| owner-0 | age | city (1) | 27 |", "| owner-1 | age | city (2) | 31 |"]
     links = {(each["source"], each["destination"]): each for each in found.traffic.to_pylist()}
     assert links["owner-1", "aggregator"]["other_bytes"] == 24 + len("BonnUlm")
     assert links["aggregator", "owner-1"]["other_bytes"] == 16 + len("BonnUlm")
@@ -178,3 +182,10 @@ def test_the_target_may_be_a_number(tmp_path: Path) -> None:
     rows = [f"{i},Ulm,true,a,{'test' if i > 7 else 'train'},{i / 4 + 0.1}" for i in range(10)]
     data = load(tmp_path, rows)
     assert data.train.y.dtype == torch.float32  # type: ignore[union-attr]
+
+
+def test_an_unseen_category_is_named_by_its_row_in_the_file(tmp_path: Path) -> None:
+    """The row was counted within the test side, so that a user looked at another line of the file."""
+    rows = [*ROWS[:-1], "40,Bohn,false,b,test,1"]
+    with pytest.raises(ValueError, match=rf"column 'city', row {len(rows) - 1} \(owner b\) is 'Bohn', .* \(Bonn, "):
+        load(tmp_path, rows)

@@ -102,6 +102,38 @@ def test_no_part_receives_the_tokens() -> None:
                 assert value.shape != inputs["input_ids"].shape or not torch.equal(value, inputs["input_ids"])
 
 
+@pytest.mark.parametrize("name", ["GPT-2", "Llama", "BERT"])
+def test_what_padding_is_filled_with_does_not_matter(name: str) -> None:
+    """Behind a mask, the outputs of the valid positions are the same in bits for padding with token 0 and token 7."""
+    spec = token_spec(name)
+    inputs = dict(batch(spec, 3, 12))  # type: ignore[arg-type]
+    mask = torch.ones(3, 12, dtype=torch.int64)
+    mask[1, 5:], mask[2, 9:] = 0, 0
+    given = {key: mask for key in inputs if key == "attention_mask"}
+    parts = [part.eval() for part in spec.parts([1])]
+    found = []
+    for pad in (0, 7):
+        ids = inputs["input_ids"].masked_fill(mask == 0, pad)
+        crossing = parts[0](input_ids=ids, **given)
+        output = parts[1](*(crossing if isinstance(crossing, tuple) else (crossing,)))
+        found.append(output if output.ndim == 2 else output[mask == 1])
+    assert torch.equal(*found)
+
+
+def test_masks_and_numbers_cross_with_their_own_types() -> None:
+    """The mask is sent as the owner has it, with no gradient, and its bytes are those of its elements."""
+    spec = token_spec("BERT")
+    first, _ = spec.parts([1])
+    mask = torch.ones(2, 7, dtype=torch.int64)
+    crossing = first(input_ids=torch.ones(2, 7, dtype=torch.int64), attention_mask=mask)
+    (sent,) = [value for value in crossing if not value.is_floating_point()]
+    assert torch.equal(sent, mask)
+    assert sent.dtype == torch.int64
+    (point,) = [point for point in spec.cut_points() if point.unit == 1]
+    length = spec.traced().crossings.samples(spec.traced().resolve(1))[0].shape[0]
+    assert point.num_bytes_per_sample == length * (16 * 4 + 8)
+
+
 def test_units_are_the_blocks() -> None:
     spec = token_spec("GPT-2")
     assert _traced(spec).units == ("transformer.h.0", "transformer.h.1")

@@ -17,10 +17,12 @@ from commands import shell
 from support import metrics_row
 
 import raysplit
+from raysplit.cluster.contract import PartyLoad
 from raysplit.runs.html.charts import Series, line_chart, short
 from raysplit.runs.html.content import naive_of, run_page
 from raysplit.runs.html.page import html_page
 from raysplit.runs.records.tables import WAITS, read_waits
+from raysplit.runs.records.waits import Waits
 from raysplit.runs.report import read_runs, readable_runs
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -162,7 +164,7 @@ def test_one_map_of_owners_is_shown_once(tmp_path: Path) -> None:
     assert "The same as with FedAvg (a)." in text_of(page)
 
 
-def test_a_real_run_has_waits_and_links(tmp_path: Path) -> None:
+def test_a_real_run_has_links_and_owners(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     raysplit.train(
         model={"name": "mlp", "hidden": [8]},
@@ -173,9 +175,7 @@ def test_a_real_run_has_waits_and_links(tmp_path: Path) -> None:
         cluster="local",
         folder=folder,
     )
-    waits = read_waits(folder)
-    assert {"owner-0", "owner-1"} <= {wait.party for wait in waits}
-    assert {wait.rounds for wait in waits} == {2}
+    assert read_waits(folder) == [], "in one process nobody waits"
     (run,) = read_runs([folder])
     page = run_page(0, run)
     assert [bar.label for bar in page.links][:2] == ["owner → server", "server → owner"]
@@ -183,6 +183,19 @@ def test_a_real_run_has_waits_and_links(tmp_path: Path) -> None:
     assert page.owners is not None
     assert naive_of([run]) is not None
     assert page.damage == ()
+
+
+def test_waits_add_up_over_rounds(tmp_path: Path) -> None:
+    """Those of the Ray cluster, which measures them in every process."""
+    waits = Waits(tmp_path)
+    for wait_s in (1.0, 0.5):
+        waits.round_measured([], [PartyLoad(party="owner-0", wait_s=wait_s, peak_calls=1)])
+    waits.run_failed(KeyboardInterrupt())
+    assert read_waits(tmp_path) == [], "a run without a round keeps nothing"
+    (tmp_path / "metrics.jsonl").write_text("")
+    waits.run_failed(KeyboardInterrupt())
+    (found,) = read_waits(tmp_path)
+    assert (found.party, found.wait_s, found.rounds) == ("owner-0", 1.5, 2)
 
 
 def test_ticks_are_round_numbers_and_points_are_where_they_should_be() -> None:

@@ -177,3 +177,18 @@ def test_weights_that_are_a_program_are_no_reason_to_run_it(folder: Path) -> Non
     with pytest.raises(Damaged, match=r"model\.pt is damaged: it is cut short, or holds more than weights") as refused:
         read_models(folder)
     assert "weights_only" not in str(refused.value)
+
+
+def test_where_trackers_send_metrics_is_an_effect() -> None:
+    """Somebody else's run would send what its resumption computes to their server."""
+
+    def written(*trackers: object) -> tuple[str, ...]:
+        return effects_of({"output": {"trackers": list(trackers)}}).writes
+
+    assert written("tensorboard") == ()
+    assert written("wandb") == ("sends settings and metrics to wandb  (output.trackers)",)
+    assert written({"name": "mlflow", "uri": "http://elsewhere:5000"}) == (
+        "sends settings and metrics to mlflow (uri http://elsewhere:5000)  (output.trackers)",
+    )
+    assert len(written({"name": "tensorboard", "log_dir": "/home"}, 3)) == 2
+    assert effects_of({"output": 3}).writes == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raysplit.prediction.validation import Validated, Validation, kendall_tau
+from raysplit.prediction.measured.validation import Validated, Validation, kendall_tau
 
 
 def test_rank_correlation_by_hand() -> None:

@@ -1,0 +1,1 @@
+"""Predictions beside measurements: how far they are off, and what messages cost on this machine."""
