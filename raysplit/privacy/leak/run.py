@@ -16,19 +16,18 @@ from raysplit.config.build import build
 from raysplit.config.run import RunConfig, load_recorded
 from raysplit.data.sources.shards import STREAMED
 from raysplit.experiment.experiment import Experiment
-from raysplit.guards.account.totals import accounts_in
 from raysplit.privacy.leak.cheap import cheap
 from raysplit.privacy.leak.kept import FOLDER, KeptOutcomes, key_of, write_files
-from raysplit.privacy.leak.outcome import Outcome, rounded
+from raysplit.privacy.leak.outcome import Outcome
+from raysplit.privacy.leak.page import page_of
 from raysplit.privacy.leak.trials import ATTACKS, CHEAP, Knows, Material, Misfit, Trial, default_attacks, trials_of
-from raysplit.privacy.measures.score import attack_gain, score
-from raysplit.privacy.seen.defended import changes_gradients, defence_at, described
+from raysplit.privacy.seen.defended import changes_gradients, defence_at
 from raysplit.privacy.seen.rows import SAME, sampled
 from raysplit.privacy.seen.subject import Subject
 from raysplit.privacy.seen.views import sight_of
 from raysplit.registry import one_of
 from raysplit.runs.records.files import CONFIG
-from raysplit.runs.records.read import read_models, read_rows
+from raysplit.runs.records.read import read_models
 
 ALL = "all"
 LAST = "last"
@@ -125,7 +124,7 @@ def measure_run(
             str(view.cut): cheap(subject, view.cut, "present", defence_at(experiment, view))
             for view in given.sight.views
         }
-    page = _page(folder, given, options, outcomes, measured, left_out)
+    page = page_of(folder, given, options.undefended, outcomes, measured, left_out)
     write_files(folder / FOLDER, page, outcomes)
     return Leak(page=page, outcomes=tuple(outcomes), folder=folder / FOLDER)
 
@@ -240,61 +239,3 @@ def _tried(
     if not any(outcome.row.get("truncated") for outcome in found):
         kept.save(trial.slug, found)
     return found
-
-
-def _page(
-    folder: Path,
-    given: Material,
-    options: LeakOptions,
-    outcomes: Sequence[Outcome],
-    measured: Mapping[str, Any],
-    left_out: Mapping[str, str],
-) -> dict[str, Any]:
-    accuracy = next((row["test_accuracy"] for row in reversed(read_rows(folder)) if "test_accuracy" in row), None)
-    defence, samples = described(given.experiment), given.subject.samples
-    undefended = options.undefended if defence else accuracy
-    rows = [dict(outcome.row) for outcome in outcomes]
-    page: dict[str, Any] = rounded(  # typed here, as what is rounded is not
-        {
-            "run": str(folder),
-            "algorithm": given.experiment.method,
-            "owner": given.owner,
-            "cuts": [view.cut for view in given.sight.views],
-            "samples": {"attacked": len(samples.victims), "aux": len(samples.aux), "aux_from": samples.aux_name},
-            "defence": defence,
-            "task": {"accuracy": accuracy, "undefended": undefended},
-            "cheap": measured,
-            "attacks": rows,
-            "left_out": dict(left_out),
-            "score": _score(rows, accuracy, undefended, given.subject.spec.num_classes),
-            "ledger": _ledger(folder, given),
-        }
-    )
-    return page
-
-
-def _ledger(folder: Path, given: Material) -> dict[str, Any]:
-    """Return what the owner's ledger promises; without one, nothing is."""
-    accounts = [] if (where := given.experiment.ledgers_in(folder)) is None else accounts_in(Path(where))
-    account = next((account for account in accounts if account.owner == given.owner), None)
-    if account is None:
-        what = "z leaves" if given.sight.views else "weights leave"
-        return {"guarantee": "none", "epsilon": None, "reason": f"{what} without a mechanism"}
-    total = account.total(given.experiment.setting.privacy.delta)
-    return {"guarantee": total.guarantee, "epsilon": total.bound, "delta": total.delta, "reason": total.reason}
-
-
-def _score(
-    rows: Sequence[Mapping[str, Any]], accuracy: float | None, undefended: float | None, num_classes: int
-) -> dict[str, Any] | None:
-    """Score the strongest attack of each kind; None where there is no attack or no figure to compare the task with."""
-    by_kind: dict[str, list[float]] = {}
-    for row in rows:
-        by_kind.setdefault(row["kind"], []).append(row["gain"])
-    if not by_kind or accuracy is None or undefended is None:
-        return None
-    attack = attack_gain({kind: [max(gains)] for kind, gains in by_kind.items()})
-    chance, lost = 1 / num_classes, undefended - accuracy
-    task = 1.0 if lost <= 0 else (accuracy - chance) / (undefended - chance) if undefended > chance else 0.0
-    found = score(attack, task)
-    return {"value": found.value, "AP": found.attack, "MP": found.task, "beta": found.beta}
