@@ -53,9 +53,10 @@ class Recorder:
         wanted: says of a message's source, destination, kind and step whether to keep it.
         beside: function whose value for the name of the receiver, at the moment of arrival, is kept with a message.
 
-    Example:
-        >>> recorder = Recorder(lambda source, destination, kind, step: kind == "smashed")
-        >>> cluster = LocalCluster(links=LinkRules(taps=(recorder,)))
+    Example::
+
+        recorder = Recorder(lambda source, destination, kind, step: kind == "smashed")
+        cluster = LocalCluster(links=LinkRules(taps=(recorder,)))
     """
 
     def __init__(
