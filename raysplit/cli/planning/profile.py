@@ -52,7 +52,7 @@ _ROUND_TRIPS = 50  # of each size
     "--leak",
     type=FilePath(),
     metavar="CONFIG",
-    help="Measure what cuts tell of the data of CONFIG, for plan --max-leak.",
+    help="Measure what cuts tell of the data of CONFIG.",
 )
 @click.option("--weights", metavar="RUN", help="With --leak: the weights of this run, not initial ones.")
 @click.option("--output", type=NewFile(), help="Profile to write (.parquet, .csv).")
