@@ -52,9 +52,9 @@ _ROUND_TRIPS = 50  # of each size
     "--leak",
     type=FilePath(),
     metavar="CONFIG",
-    help="Measure what cuts tell of the data of CONFIG, for plan --max-leak.",
+    help="Measure what cuts tell of the data of CONFIG.",
 )
-@click.option("--weights", metavar="RUN", help="With --leak: take the weights of this run, not the initial ones.")
+@click.option("--weights", metavar="RUN", help="With --leak: the weights of this run, not initial ones.")
 @click.option("--output", type=NewFile(), help="Profile to write (.parquet, .csv).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def profile(

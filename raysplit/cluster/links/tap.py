@@ -55,7 +55,8 @@ class Recorder:
 
     Example:
         >>> recorder = Recorder(lambda source, destination, kind, step: kind == "smashed")
-        >>> rules = LinkRules(taps=(recorder,))  # of a cluster: LocalCluster(links=rules)
+        >>> recorder.messages  # those of a cluster that was made with links=LinkRules(taps=(recorder,))
+        []
     """
 
     def __init__(
