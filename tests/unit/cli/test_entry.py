@@ -9,8 +9,10 @@ import sys
 import pytest
 
 STOPPED_WHILE_LOADING = """
-import builtins, os
+import builtins, os, signal
 from raysplit.__main__ import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with another
 
 load = builtins.__import__
 
