@@ -80,6 +80,7 @@ def test_mtsl_networks_start_he_normal(name: str) -> None:
             assert weight.std().item() == pytest.approx((2 / weight[0].numel()) ** 0.5, rel=0.2), key
 
 
+@pytest.mark.slow
 def test_resnet101_mpsl_units_as_published() -> None:
     """Sizes follow the published profile of activations (KiB of a batch of 128) and parameters of each unit."""
     model = traced("resnet101_mpsl", 3, 32, 32)

@@ -153,7 +153,7 @@ def test_small_zoo_model_cut_at_every_point(name: str) -> None:
         checker.check([cut])
 
 
-@pytest.mark.parametrize("name", BIG)
+@pytest.mark.parametrize("name", ["resnet18_cifar", "mobilenet_v3_small"])
 def test_big_zoo_model_cut_at_some_points(name: str) -> None:
     checker = Checker(zoo(name, (3, 32, 32)), inputs(3, 32, 32))
     for cut in sample(checker.names(), 5):
