@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 
+from raysplit.registry import number_of
 from raysplit.schedulers.cuts.dp import SAME_TIME, best_by_dp, cheapest_by_dp
 from raysplit.schedulers.cuts.ilp import Solver, best_by_ilp, cheapest_by_ilp
 from raysplit.schedulers.cuts.plan import Plan, plan_for
@@ -124,7 +125,15 @@ def with_owner_time(problem: CutProblem, owner_ms: Callable[[int, int], float]) 
             best_ms, best = max(nodes_ms, own_ms), fixed
     if best is None:
         firsts = [first for first in range(lowest, num_units) if problem.may_begin_at(first)]
-        least = _least(sizes, firsts, len(problem.nodes) if problem.use_all_nodes else 1)
+        num_between = len(problem.nodes) if problem.use_all_nodes else 1
+        earliest = min(firsts, default=num_units)
+        if failure is None and (between := max(0, num_units - 1 - earliest)) < num_between:
+            raise InfeasibleError(
+                f"{number_of(num_between, 'node')} must get {number_of(num_between, 'unit')} or more between the "
+                f"owner's cuts, and there are {between}: the first cut is {earliest} at the earliest, and the last "
+                f"unit stays with the owner; use fewer nodes, or allow an earlier first cut"
+            )
+        least = _least(sizes, firsts, num_between)
         raise failure or InfeasibleError(
             f"the data owner has {_size(problem.units.memory_bytes)} and no cuts leave it less than {_size(least)}; "
             f"give it more memory, a smaller batch or fewer nodes"

@@ -92,6 +92,12 @@ def test_the_owners_time_keeps_to_allowed_cuts() -> None:
     assert fixed.units[0] in {2, 4, 5}
 
 
+def test_too_few_units_between_an_allowed_cut_and_the_end_are_told() -> None:
+    """It said that the owner's 1 GiB were too small for 0.3 MiB."""
+    with pytest.raises(InfeasibleError, match=r"2 nodes must get 2 units or more .* there are 1: the first cut is 4"):
+        with_owner_time(limited(problem(), 0.1), lambda first, end: 1.0)
+
+
 def test_no_allowed_cut_fits_the_owners_memory() -> None:
     small = problem(units=FreeOwnerCuts(memory_bytes=BYTES_PER_GIB), use_all_nodes=False)
     with pytest.raises(InfeasibleError, match="limit of leakage"):
