@@ -55,6 +55,7 @@ def test_a_ledger_alone_changes_no_bit(make_cluster: Any) -> None:
     assert watched.links == plain.links
 
 
+@pytest.mark.slow
 def test_a_lost_owner_comes_back_with_its_secret_and_pays_nothing_twice(make_cluster: Any, tmp_path: Path) -> None:
     guards: dict[str, Any] = {"z": Z, "labels": {"epsilon": 2}}
     changes = {"algorithm": {"name": "splitnn", "cut": 1}, "training": TRAINING}

@@ -13,6 +13,7 @@ import raysplit
 pytest.importorskip("transformers")
 
 
+@pytest.mark.slow  # `test_language_model_ray` trains a small one
 def test_ray_trains_the_language_model_of_one_process(tmp_path: Path, ray_session: dict[str, float]) -> None:
     given = tiny_run("gpt2", tmp_path)
     there = raysplit.train(**{**given, "cluster": {"kind": "ray", "places": 2}})
