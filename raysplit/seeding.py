@@ -79,3 +79,14 @@ def _set_draws(states: tuple[Any, ...], device: torch.device | str) -> None:
     random.setstate(of_python)
     if on_cuda is not None:
         torch.cuda.set_rng_state(on_cuda, torch.device(device))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one torch thread, as every place does: bits are equal only at equal numbers of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

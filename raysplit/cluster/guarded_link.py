@@ -58,18 +58,11 @@ class GuardedLink(CodingLink):
             guard.count(recorded, size)
         return sent
 
-    def arriving(
-        self,
-        source: str,
-        destination: str,
-        value: Any,
-        num_bytes: int,
-        kind: Kind = "other",
-        step: Any = None,
-        due: Due | None = None,
+    def _received(
+        self, source: str, destination: str, value: Any, num_bytes: int, kind: Kind, step: Any, due: Due | None
     ) -> Any:
-        value = super().arriving(source, destination, value, num_bytes, kind, step, due)
-        guard = self._guard(destination) if num_bytes and source != destination else None
+        value = super()._received(source, destination, value, num_bytes, kind, step, due)
+        guard = self._guard(destination) if num_bytes else None
         if guard is not None:
             guard.received(value)
         return value

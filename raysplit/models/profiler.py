@@ -24,7 +24,7 @@ from raysplit.models.exporting.blocks import BLOCK_SOURCES
 from raysplit.models.limits import within_positions
 from raysplit.models.optimizer_step import use_up_gradients, without_compiler
 from raysplit.schedulers.cuts.profiles import Profile, UnitProfile
-from raysplit.seeding import torch_generator
+from raysplit.seeding import one_thread, torch_generator
 
 Tensors = tuple[Tensor, ...]
 
@@ -77,14 +77,9 @@ def measure_profile(
     sends = [bool(sent[position]) for position in traced.unit_ends[1:]]
     with without_compiler():
         optimizers = [_optimizer(part) for part in parts]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            for _ in range(1 + repeats):
-                _train_batch(parts, optimizers, units, arguments(traced.graph, x))
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        for _ in range(1 + repeats):
+            _train_batch(parts, optimizers, units, arguments(traced.graph, x))
     return Profile(
         model=name,
         device=device,

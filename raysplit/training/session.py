@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from raysplit.runs.folder import RunFolder, RunFolderUsed, finished, held
 from raysplit.runs.ray_metrics import METRICS, Publish, RayMetrics
 from raysplit.runs.records.waits import Meters, Waits
 from raysplit.runs.result import Result
+from raysplit.seeding import one_thread
 from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options, tell_shared_memory
 from raysplit.training.loop import run
 from raysplit.training.model_checks import checked_parties
@@ -172,7 +173,7 @@ def _execute(
     """
     notify = Callbacks(callbacks)
     kept = [waits] if waits else []
-    with _one_thread(), exits_are_errors():
+    with one_thread(), exits_are_errors():
         if options.kind == "local":
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
             experiment = _checked(make, "cuda" if has_cuda else "cpu", notify)
@@ -211,17 +212,6 @@ def _checked(make: Make, device: str, notify: Callbacks) -> Experiment:
     try_parts(checked_parties(algorithm, experiment.setting.spec), algorithm.learners())
     tell_shared_memory(experiment)
     return experiment
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # as in every place, because results are bitwise equal only at equal thread counts
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _publisher(experiment: Experiment) -> Publish:

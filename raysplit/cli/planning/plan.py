@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -21,6 +21,8 @@ from raysplit.cli.waiting import Waiting
 from raysplit.paths import expanded
 
 if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
+    from raysplit.schedulers.cuts.ilp import Solver
+    from raysplit.schedulers.cuts.leakage import LeakMetric
     from raysplit.schedulers.cuts.solve import CutProblem
 
 
@@ -111,12 +113,12 @@ def plan(
     memory_model: str,
     nodes_used: str | None,
     batches: int,
-    solver: str,
+    solver: Solver | Literal["dp"],
     send_inputs: bool,
     front: bool,
     baselines: bool,
     max_leak: float | None,
-    leak_metric: str,
+    leak_metric: LeakMetric,
     picture: Path | None,
     codecs: str | None,
     budget: str,
@@ -189,10 +191,10 @@ def plan(
 
         of_owner = slowed_ms
     if max_leak is not None:
-        free = limited(free, max_leak, leak_metric)  # type: ignore[arg-type]  # click checks the choice
+        free = limited(free, max_leak, leak_metric)
     counted = of_owner if isinstance(free.units, FreeOwnerCuts) else None
     if front:
-        show_front(free, of_owner, leak_metric, picture=picture, as_json=as_json)  # type: ignore[arg-type]
+        show_front(free, of_owner, leak_metric, picture=picture, as_json=as_json)
     else:
         problem = with_owner_time(free, of_owner)
         show_plan(problem, counted, solver=solver, baselines=baselines, picture=picture, as_json=as_json)
@@ -204,7 +206,7 @@ def show_plan(
     problem: CutProblem,
     owner_ms: Callable[[int, int], float] | None = None,
     *,
-    solver: str,
+    solver: Solver | Literal["dp"],
     baselines: bool,
     picture: Path | None,
     as_json: bool,
@@ -217,7 +219,7 @@ def show_plan(
     from raysplit.schedulers.cuts.solve import solve_dp, solve_ilp
 
     with Waiting(Console(stderr=True), "planning"):
-        best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)  # type: ignore[arg-type]
+        best = solve_dp(problem) if solver == "dp" else solve_ilp(problem, solver)
     if owner_ms is not None:
         best = replace(best, owner_ms=owner_ms(best.cuts[0], best.cuts[-1]))
     others = alternatives(problem, best) if baselines else ()

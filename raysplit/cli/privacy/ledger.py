@@ -143,8 +143,8 @@ def _from_traffic(folder: Path) -> list[Account]:
 def _print(console: Console, accounts: Sequence[Account], chosen: Account, delta: float) -> None:
     of = f"{chosen.samples} samples, {chosen.rounds} rounds" if chosen.samples else "no ledger"
     table = Table(title=f"what has left {one_line(chosen.owner)} ({of}), delta {delta:g}", title_justify="left")
-    for name, justify in (("value", "left"), ("bytes", "right"), ("messages", "right"), ("mechanism", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("value", "bytes", "messages", "mechanism"):
+        table.add_column(name, justify="right" if name in ("bytes", "messages") else "left")
     table.add_column("epsilon", justify="right")
     table.add_column("to")
     for sent in chosen.by_value(delta):

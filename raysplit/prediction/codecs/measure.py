@@ -21,6 +21,7 @@ from raysplit.cluster.links.kinds import Kind
 from raysplit.experiment.codec_costs import CodecCost, CodecCosts
 from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.codecs.crossing import Crossing, crossings
+from raysplit.seeding import one_thread
 
 _BATCHES = (
     "float16",
@@ -69,17 +70,13 @@ def measure_codecs(
     Raises:
         ValueError: for an experiment that cannot be built.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         found = crossings(experiment, steps=steps)
         costs = [
             _cost(crossing, text, codec, experiment.seed, repeats)
             for crossing in found
             for text, codec in _codecs(experiment, crossing)
         ]
-    finally:
-        torch.set_num_threads(threads)
     return CodecCosts(
         device=device or platform.node(),
         model=experiment.setting.spec.name,

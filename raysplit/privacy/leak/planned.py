@@ -13,10 +13,11 @@ from raysplit.config.run import RunConfig
 from raysplit.experiment.experiment import Experiment
 from raysplit.models.crossing.places import Place
 from raysplit.privacy.leak.cheap import cheap
-from raysplit.privacy.leak.run import built, one_thread
+from raysplit.privacy.leak.run import built
 from raysplit.privacy.seen.rows import SAME, require_rows, sampled
 from raysplit.privacy.seen.subject import Cut, Subject, Weights
 from raysplit.runs.records.read import read_models
+from raysplit.seeding import one_thread
 
 PLAN_ROWS = 256
 METRICS = ("leak_fisher", "dcor2_unbiased")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.attacks.pace import Pace, Tell
@@ -28,6 +25,7 @@ from raysplit.privacy.seen.views import sight_of
 from raysplit.registry import one_of
 from raysplit.runs.records.files import CONFIG
 from raysplit.runs.records.read import read_models
+from raysplit.seeding import one_thread
 
 ALL = "all"
 LAST = "last"
@@ -153,17 +151,6 @@ def one_of_owners(owner: str, owners: Sequence[str]) -> str:
     """Return the message for an unknown owner."""
     shown = ", ".join(owners[:5]) + (f" ... {owners[-1]}" if len(owners) > 5 else "")
     return f"there is no owner {owner!r}; the owners are {shown}"
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, so that equal measurements are equal in bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _label(algorithm: Algorithm, owner: str, labels: Sequence[str]) -> str:
