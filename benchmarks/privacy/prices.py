@@ -22,7 +22,6 @@ from raysplit.attacks.pace import Pace
 from raysplit.config.run import check_config
 from raysplit.guards.account.totals import accounts_in
 from raysplit.privacy.leak import inversions
-from raysplit.privacy.leak.cheap import cheap
 from raysplit.privacy.leak.outcome import rounded
 from raysplit.privacy.leak.run import one_thread
 

@@ -191,13 +191,12 @@ class _Record:
             )
         return self._found
 
-
     def _every(self) -> int:
         """Return of how many steps one is kept, so that the weights of all take no more than `_RECORD_BYTES`."""
         setting = self._given.experiment.setting
         batches = -(-len(setting.owners[self._given.owner].shard) // self._given.subject.batch_size)
         steps = batches * setting.local_epochs * len(self._rounds)
-        weights = sum(value.nbytes for value in self._given.subject.state.values())
+        weights: int = sum(value.nbytes for value in (self._given.subject.state or {}).values())
         return max(1, -(-steps // max(_LEAST_STEPS, _RECORD_BYTES // max(1, weights))))
 
 
