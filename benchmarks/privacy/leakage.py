@@ -72,7 +72,7 @@ def material(data: str, seed: int, root: str | None, algorithm: str, **training:
     return given, result.accuracy
 
 
-def attackable(config: RunConfig) -> tuple[Material, raysplit.RunResult]:
+def attackable(config: RunConfig) -> tuple[Material, raysplit.Result]:
     """Train, and return what attacks on the first owner are about, with the result."""
     result = raysplit.train(config)
     experiment = built(config, None)
