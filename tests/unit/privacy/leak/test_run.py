@@ -110,6 +110,8 @@ def test_attackers_adapt_to_guards_and_the_ledger_is_asked(tmp_path: Path) -> No
     (row,) = measured["attacks"]
     assert row["ssim"] < 0.7
     assert measured["defence"]["privacy"]["z"]["clip"] == 1.0
+    assert (measured["cheap"]["2"]["sigma"], measured["cheap"]["2"]["rho"]) == (2.0, None)  # that of the guard
+    assert measured["cheap"]["2"]["fisher_bound"] > 0.9
     assert measured["ledger"]["guarantee"] == "rehearsal"
     assert measured["score"] is None  # nobody has said what the task reaches without
     again = measure_run(run, LeakOptions(attacks=("inverse_affine",), rows=40, undefended=0.9)).page
