@@ -15,6 +15,7 @@ from raysplit.cluster.arriving.errors import BadValue
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
 from raysplit.models.adapters.weights import digest
 from raysplit.models.spec import ModelSpec
+from raysplit.registry import shown
 from raysplit.runs.records.files import set_aside
 from raysplit.runs.records.read import read_rows
 from raysplit.training.recovery.checkpoint import Checkpoint, CheckpointRefused, Checkpoints
@@ -141,7 +142,10 @@ def require_weights(state: Any, model: Mapping[str, Tensor], where: str = "parti
 
 
 def require_same_form(kept: Any, loaded: Any, where: str) -> None:
-    """Raise `CheckpointRefused` where a state has other keys, types or shapes than what became of it when loaded."""
+    """Raise `CheckpointRefused` where a state is not what became of it when loaded.
+
+    Keys, types and shapes are compared, and plain values, which may have been cast on the way.
+    """
     if isinstance(kept, Mapping) and isinstance(loaded, Mapping):
         if kept.keys() != loaded.keys():
             keys = sorted(map(str, kept.keys() ^ loaded.keys()))
@@ -154,6 +158,10 @@ def require_same_form(kept: Any, loaded: Any, where: str) -> None:
     elif _form(kept) != _form(loaded):
         raise CheckpointRefused(
             f"{where} of the checkpoint does not fit the run: it is {_form(kept)}, and the run needs {_form(loaded)}"
+        )
+    elif not isinstance(kept, Tensor) and kept != loaded and repr(kept) != repr(loaded):  # NaN is not equal to itself
+        raise CheckpointRefused(
+            f"{where} of the checkpoint does not fit the run: {shown(kept)} is there, and became {shown(loaded)} here"
         )
 
 
