@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from leakage import attackable
+from leakage import attackable, read
 
 from raysplit.attacks.pace import Pace
 from raysplit.config.run import check_config
@@ -91,12 +91,6 @@ def measure(guard: str, seed: int, folder: Path) -> dict[str, Any]:
         "ssim_chance": decoder["ssim_chance"],
         "nmse": decoder["nmse"],
     }
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs that are there, without a last line that was cut short."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def report(rows: list[dict[str, Any]]) -> str:
