@@ -190,6 +190,8 @@ class CodingLink(Link):
         assert used is not None
         if not isinstance(leaf, Tensor):
             return CodedSize(leaf, self._expected_bytes(used, leaf, at))
+        if leaf.layout is not torch.strided:  # codecs take rows of numbers; the receiver says what it expects
+            return leaf
         if is_delta:
             return self._encoded(used, leaf.detach().cpu() - reference.detach().cpu(), at, is_delta=True) or leaf
         return self._coded(used, leaf, at)
