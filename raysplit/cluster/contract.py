@@ -149,6 +149,7 @@ class PartyLoad:
         wait_s: seconds during which the party waited for at least one answer of another party.
         peak_calls: largest number of calls that the party had received and not yet answered.
         encode_s, decode_s: seconds in which codecs encoded and decoded its values, as measured.
+        errors: kind, squared error and square of the values that codecs changed, where that is measured.
     """
 
     party: str
@@ -156,6 +157,7 @@ class PartyLoad:
     peak_calls: int
     encode_s: float = 0.0
     decode_s: float = 0.0
+    errors: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,10 +223,7 @@ class Cluster(Protocol):
         ...
 
     async def party_loads(self) -> list[PartyLoad]:
-        """Return the load of each party since the previous call, sorted by party.
-
-        If all share one process, it has only what codecs took.
-        """
+        """Return the load of each party since the previous call, by party; in one process only that of codecs."""
         ...
 
     async def watch(self, silence_s: float) -> None:
