@@ -77,7 +77,7 @@ def _check(y: Array, num_samples: int, source: str, renumber: bool, owner: Array
     if y.dtype.kind in "OUS":
         missing = np.array([label is None or label != label or label == "" for label in y.tolist()], bool)
         _refuse(missing, y, source, owner, "give every sample a label")
-        if not renumber:
+        if not renumber and y.size:
             raise ValueError(f"{source}: y holds text such as {y.tolist()[0]!r}; {RENUMBER}, or give integers 0..C-1")
         return
     if y.dtype.kind not in "uifb":

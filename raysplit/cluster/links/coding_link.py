@@ -24,10 +24,10 @@ from raysplit.cluster.links.leaves import is_coded_or_leaf, is_leaf, leaves_of, 
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.references import References
 from raysplit.cluster.links.rules import LinkRules
-from raysplit.cluster.links.spent import Coding, Spent, copy_of, error_of
 from raysplit.cluster.links.tap import Recorder
 from raysplit.cluster.links.tensors import num_bytes as bytes_of
 from raysplit.cluster.memories import Memories
+from raysplit.cluster.spent import Coding, Spent, copy_of, error_of
 
 
 class CodingLink(Link):
@@ -188,6 +188,8 @@ class CodingLink(Link):
         assert used is not None
         if not isinstance(leaf, Tensor):
             return CodedSize(leaf, self._expected_bytes(used, leaf, at))
+        if leaf.layout is not torch.strided:  # codecs take rows of numbers; the receiver says what it expects
+            return leaf
         if is_delta:
             return self._encoded(used, leaf.detach().cpu() - reference.detach().cpu(), at, is_delta=True) or leaf
         return self._coded(used, leaf, at)

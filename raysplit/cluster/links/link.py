@@ -22,7 +22,7 @@ from raysplit.cluster.arriving.verbs import Holds, of_own
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.kinds import KINDS, VERBS, Crossing, Kind
-from raysplit.cluster.links.spent import Coding
+from raysplit.cluster.spent import Coding
 
 LINKS = "links"
 """The key of what codecs keep, in the state of a party."""

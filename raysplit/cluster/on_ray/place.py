@@ -47,9 +47,9 @@ PULSE = "pulse"
 class RayPromise:
     """The promise of an actor call; awaiting it fetches the value over the link."""
 
-    def __init__(self, ref: Any, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
-        self.ref = ref
-        self.place = place
+    def __init__(self, ref: Any, party: str, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
+        self.ref, self.place = ref, place
+        self._party = party  # the one that was called
         self._home = home
         self._answer = answer
         self._submits = submits  # the receiver has taken what codecs have put aside
@@ -61,7 +61,7 @@ class RayPromise:
         """Wait for the value and take it as a value of this kind."""
         party, link = current_party.get(), self._home.link
         try:
-            with self._home.load.waiting(party):
+            with self._home.load.waiting(party, self._party):
                 source, made_s, size_bytes, value = yield from self.ref.__await__()
         except RayTaskError as error:
             raise cause_of(error) from None
@@ -116,18 +116,18 @@ class RayHandle(Handle):
             step = crossing.step_of(args, kwargs)
             if home.link.network is not None and home.link.network.coder is not None:
                 encoded = self._call_after_encoding(home.link.network.coder, home, crossing, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step, due)
+                return HomePromise(asyncio.ensure_future(encoded), home, self.name, (crossing.answer, step, due))
             ends = current_party.get(), self.name
             args, kwargs = arguments_leaving(home.link, crossing, verb, ends, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
                 made_here = self._call_with_local_promises(home, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(made_here), home.link, home.load, crossing.answer, step, due)
+                return HomePromise(asyncio.ensure_future(made_here), home, self.name, (crossing.answer, step, due))
         if home.link.network is None and (verb in TOGETHER or are_answered_together.get()):
             made = self._collected(home, verb, args, kwargs)
-            return HomePromise(made, home.link, home.load, crossing.answer, step, due)
+            return HomePromise(made, home, self.name, (crossing.answer, step, due))
         ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
-        return RayPromise(ref, self._place, home, (crossing.answer, step, due), submits=submits)
+        return RayPromise(ref, self.name, self._place, home, (crossing.answer, step, due), submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Submit the actor call; promises are separate arguments, which Ray replaces by their answers."""

@@ -55,7 +55,7 @@ class Spent:
     def erring(self, party: str, error: CodingError) -> None:
         """Add the error of a tensor."""
         before = self._found[party]
-        self._found[party] = before._replace(errors=added(before.errors, (error,)))
+        self._found[party] = before._replace(errors=errors_of_both(before.errors, (error,)))
 
     def taken(self) -> dict[str, Coding]:
         """Return what was added since the previous call, by party."""
@@ -64,7 +64,7 @@ class Spent:
         return found
 
 
-def added(errors: Errors, others: Errors) -> Errors:
+def errors_of_both(errors: Errors, others: Errors) -> Errors:
     """Return the sums of errors by kind, in the order of their first appearance."""
     total: dict[str, CodingError] = {}
     for kind, error, square in (*errors, *others):
