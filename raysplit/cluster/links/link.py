@@ -22,6 +22,7 @@ from raysplit.cluster.arriving.verbs import Holds, of_own
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.kinds import KINDS, VERBS, Crossing, Kind
+from raysplit.cluster.spent import Coding
 
 LINKS = "links"
 """The key of what codecs keep, in the state of a party."""
@@ -131,8 +132,8 @@ class Link:
             for (source, destination), (num_bytes, num_messages, by_kind) in sorted(self._carried.items())
         ]
 
-    def coding_s(self) -> dict[str, tuple[float, float]]:
-        """Return the seconds in which each party has encoded and decoded since the previous call."""
+    def coding(self) -> dict[str, Coding]:
+        """Return what the coding of each party took and changed since the previous call."""
         return {}
 
     # -- what codecs keep ----------------------------------------------------------------------------------------

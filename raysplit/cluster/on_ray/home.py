@@ -71,7 +71,7 @@ class Home:
 
     def loads(self) -> list[PartyLoad]:
         """Return the loads of the parties here since the previous call."""
-        return with_coding(self.load.taken(), self.link.coding_s())
+        return with_coding(self.load.taken(), self.link.coding())
 
     def crossing(self, verb: str, party: str) -> Crossing:
         """Return the kinds of values of a verb of a party in this process."""
