@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raysplit.actors.aggregation import UpdateRules, weighted_mean
 from raysplit.actors.records import RoundContext, StaleCall, is_ahead
-from raysplit.cluster.arriving.forms import ANYTHING, Expected, NonFiniteValue, not_finite, refused
+from raysplit.cluster.arriving.forms import ANYTHING, SENDER, Expected, NonFiniteValue, not_finite, refused
 from raysplit.cluster.arriving.words import quoted, shown
 from raysplit.cluster.contract import current_caller, original
 from raysplit.cluster.sums.tree import Node
@@ -49,11 +49,14 @@ class Aggregator:
         self._means: dict[int, asyncio.Future[dict[str, Tensor]]] = {}
 
     def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
-        """Expect weights like the latest average; those of an update are checked when all its pieces are there."""
+        """Expect weights like the latest average; a piece of an update has all that its party holds."""
         if content != "weights":
             return ANYTHING
+        owner, sender = given.get("owner"), given.get(SENDER, "")
+        pieces = self._pieces.get(owner, {}) if isinstance(owner, str) else {}
+        required = self._current if "state" in given else pieces.get(sender, ())
         summed = self._context is not None and self._context.adds_up and "states" in given
-        return Expected(weights=self._current, required=self._current if "state" in given else (), summed=summed)
+        return Expected(weights=self._current, required=required, summed=summed)
 
     def begin(self, context: RoundContext) -> None:
         """Begin a round; from now on submissions to any other raise `StaleCall`."""
@@ -192,11 +195,11 @@ class Aggregator:
         return self._means[meeting]
 
     def _joined(self, owner: str, context: RoundContext, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Join the pieces of an update; a piece of another party than the owner must be whole."""
+        """Join the pieces of an update; those of other parties are whole, but an owner may withhold one."""
         update = {key: value for state in states for key, value in state.items()}
         for party, names in self._pieces.get(owner, {}).items():
             if missing := [name for name in names if name not in update]:
-                raise refused(party, self.name, f"weights without {min(missing)!r}", context)
+                raise refused(owner, self.name, f"weights without {min(missing)!r}, which {party} holds", context)
         return update
 
     def _check(self, context: RoundContext, owner: str | None = None) -> RoundContext:

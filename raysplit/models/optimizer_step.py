@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from raysplit.registry import shown
 
@@ -82,9 +83,15 @@ def _load(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
         for name in [name for name in own if name in kept and name not in _OF_THE_ROUND]:
             if _plain(own[name]) != _plain(kept[name]):
                 raise ValueError(f"the optimizer's {name} is {shown(kept[name])} in the state, {own[name]} in the run")
+        for name in [name for name in _OF_THE_ROUND if name in kept]:
+            if isinstance(kept[name], bool) or not isinstance(kept[name], int | float | Tensor):
+                raise ValueError(f"the optimizer's {name} is {shown(kept[name])} in the state, which is no number")
     strangers = state["state"].keys() - {number for group in groups for number in group["params"]}
     if strangers:
         raise ValueError(f"the optimizer's state has an entry {min(map(str, strangers))}, which is no parameter's")
+    for number, entry in state["state"].items():  # torch takes anything, and fails at the next step or starts anew
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"the optimizer's state of parameter {number} is {shown(entry)}, not entries by name")
     optimizer.load_state_dict(deepcopy(dict(state)))  # without the copy, torch aliases the tensors
     for own, loaded in zip(groups, optimizer.param_groups, strict=True):  # torch adds what it has had since
         if lacking := sorted(own.keys() - loaded.keys()):

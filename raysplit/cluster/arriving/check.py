@@ -63,10 +63,12 @@ def due_arguments(holds: Holds | None, args: Sequence[Any], kwargs: Mapping[str,
 
 
 def expected(party: Any, source: str, destination: str, due: Due) -> Expected:
-    """Return what the receiver expects of a value; the coordinator's expectation depends on who sends it."""
+    """Return what the receiver expects of a value; of weights, and at the coordinator, it depends on who sends it."""
     given = due.given
     if destination == COORDINATOR:
         party, given = at_coordinator.get(), {SENDER: source}
+    elif due.content == "weights":
+        given = {**given, SENDER: source}
     expects = getattr(party, "expects", None)
     found: Expected = ANYTHING if expects is None else expects(due.content, given)
     return found

@@ -29,7 +29,7 @@ from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.cluster.links.tensors import Envelope, Sealed, sealed, unpack
 from raysplit.cluster.load import LoadMeter, with_coding
-from raysplit.cluster.local.calls import LocalHandle, LocalPromise, received
+from raysplit.cluster.local.calls import Answer, LocalHandle, LocalPromise, received
 from raysplit.cluster.on_ray.answers import GONE, RayTaskError, cause_of, first_line
 from raysplit.registry import printable
 
@@ -39,9 +39,6 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # from malloc.h
 _KEPT_BYTES = 256 * 2**20
 _LARGEST_IN_HEAP_BYTES = 32 * 2**20  # the largest value that glibc accepts
 _OWN_SETTINGS = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
-
-
-Answer = tuple[Kind, Any, Due | None]
 
 
 @dataclass(kw_only=True)
@@ -88,31 +85,31 @@ here: ContextVar[Home] = ContextVar("here")
 
 
 class HomePromise(LocalPromise):
-    """The promise of a call within a place, whose waits are measured."""
+    """The promise of a call that is made in this process, whose waits are measured.
 
-    def __init__(
-        self,
-        task: asyncio.Future[Envelope],
-        link: Link,
-        load: LoadMeter,
-        kind: Kind = "other",
-        step: Any = None,
-        due: Due | None = None,
-    ) -> None:
-        super().__init__(task, link, kind, step, due)
-        self._load = load
+    Args:
+        task: the call, or the future of its answer.
+        home: this process.
+        party: name of the party that is called.
+        answer: what the answer is.
+    """
+
+    def __init__(self, task: asyncio.Future[Envelope], home: Home, party: str, answer: Answer) -> None:
+        super().__init__(task, home.link, *answer)
+        self._load = home.load
+        self._party = party
 
     def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
-        with self._load.waiting(current_party.get()):
+        with self._load.waiting(current_party.get(), self._party):
             return (yield from super().received(kind, step, due))
 
 
 class RayPromise:
     """The promise of an actor call; awaiting it fetches the value over the link."""
 
-    def __init__(self, ref: Any, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
-        self.ref = ref
-        self.place = place
+    def __init__(self, ref: Any, party: str, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
+        self.ref, self.place = ref, place
+        self._party = party  # the one that was called
         self._home = home
         self._answer = answer
         self._submits = submits  # the receiver has taken what codecs have put aside
@@ -124,7 +121,7 @@ class RayPromise:
         """Wait for the value and take it as a value of this kind."""
         party, link = current_party.get(), self._home.link
         try:
-            with self._home.load.waiting(party):
+            with self._home.load.waiting(party, self._party):
                 source, made_s, size_bytes, value = yield from self.ref.__await__()
         except RayTaskError as error:
             raise cause_of(error) from None
@@ -145,16 +142,16 @@ class HomeHandle(LocalHandle):
 
     def __init__(self, name: str, party: Any, home: Home, own: Mapping[str, Crossing]) -> None:
         super().__init__(name, party, home.link, own)
-        self._load = home.load
+        self._home = home
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
         answer = self._answer(verb, args, kwargs)
         task = asyncio.ensure_future(self._sent(verb, args, kwargs))
-        return HomePromise(task, self._link, self._load, *answer)
+        return HomePromise(task, self._home, self.name, answer)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         are_answered_together.set(False)  # what the caller says of its calls is not said of those of this party
-        with self._load.answering(self.name):
+        with self._home.load.answering(self.name):
             return await super()._run(caller, verb, args, kwargs)
 
 

@@ -92,18 +92,18 @@ class RayHandle(Handle):
             step = crossing.step_of(args, kwargs)
             if home.link.network is not None and home.link.network.coder is not None:
                 encoded = self._call_after_encoding(home.link.network.coder, home, crossing, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step, due)
+                return HomePromise(asyncio.ensure_future(encoded), home, self.name, (crossing.answer, step, due))
             ends = current_party.get(), self.name
             args, kwargs = arguments_leaving(home.link, crossing, verb, ends, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
                 encoded = self._call_with_local_promises(home, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step, due)
+                return HomePromise(asyncio.ensure_future(encoded), home, self.name, (crossing.answer, step, due))
         if home.link.network is None and (verb in TOGETHER or are_answered_together.get()):
             made = self._collected(home, verb, args, kwargs)
-            return HomePromise(made, home.link, home.load, crossing.answer, step, due)
+            return HomePromise(made, home, self.name, (crossing.answer, step, due))
         ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
-        return RayPromise(ref, self._place, home, (crossing.answer, step, due), submits=submits)
+        return RayPromise(ref, self.name, self._place, home, (crossing.answer, step, due), submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Submit the actor call; promises are separate arguments, which Ray replaces by their answers."""

@@ -81,7 +81,7 @@ def defend(rules: PrivacyRules, z: Tensors, *, seed: int = 0, number: int = 0, s
     """Return a batch of smashed data as an owner with these guards releases it, for attackers that adapt to them.
 
     Args:
-        rules: the ``privacy`` section, such as ``PrivacyRules(z={"mechanism": "gaussian", "clip": 1, "noise": 0.5})``.
+        rules: the ``privacy`` section, such as ``PrivacyRules(z={"clip": 1, "noise": 0.5}, rehearsal=True)``.
         z: smashed data [B, ...], a tensor or all tensors that cross the cut; gradients do not pass.
         seed: seed of the run. It also gives the random numbers, unless ``secret`` does.
         number: number of the batch; equal numbers draw equal noise.

@@ -10,11 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
+from raysplit.actors.guarding.owner import GUARD
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.arriving.errors import BadValue
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
 from raysplit.models.adapters.weights import digest
 from raysplit.models.spec import ModelSpec
+from raysplit.registry import shown
 from raysplit.runs.records.files import set_aside
 from raysplit.runs.records.read import read_rows
 from raysplit.training.recovery.checkpoint import Checkpoint, CheckpointRefused, Checkpoints
@@ -140,20 +142,28 @@ def require_weights(state: Any, model: Mapping[str, Tensor], where: str = "parti
             require_weights(value, model, f"{where}.{index}")
 
 
-def require_same_form(kept: Any, loaded: Any, where: str) -> None:
-    """Raise `CheckpointRefused` where a state has other keys, types or shapes than what became of it when loaded."""
+def require_same_form(kept: Any, loaded: Any, where: str, *, plain: bool = True) -> None:
+    """Raise `CheckpointRefused` where a state is not what became of it when loaded.
+
+    Keys, types and shapes are compared, and ``plain`` values, which may have been cast on the way; but not those of a
+    guard, whose ledger may have grown since.
+    """
     if isinstance(kept, Mapping) and isinstance(loaded, Mapping):
         if kept.keys() != loaded.keys():
             keys = sorted(map(str, kept.keys() ^ loaded.keys()))
             raise CheckpointRefused(f"{where} of the checkpoint does not fit the run: it has other keys, {keys[0]!r}")
         for key in kept:
-            require_same_form(kept[key], loaded[key], f"{where}.{key}")
+            require_same_form(kept[key], loaded[key], f"{where}.{key}", plain=plain and key != GUARD)
     elif isinstance(kept, list | tuple) and isinstance(loaded, list | tuple) and len(kept) == len(loaded):
         for index, (one, other) in enumerate(zip(kept, loaded, strict=True)):
-            require_same_form(one, other, f"{where}.{index}")
+            require_same_form(one, other, f"{where}.{index}", plain=plain)
     elif _form(kept) != _form(loaded):
         raise CheckpointRefused(
             f"{where} of the checkpoint does not fit the run: it is {_form(kept)}, and the run needs {_form(loaded)}"
+        )
+    elif plain and not isinstance(kept, Tensor) and kept != loaded and repr(kept) != repr(loaded):  # NaN is not itself
+        raise CheckpointRefused(
+            f"{where} of the checkpoint does not fit the run: {shown(kept)} is there, and became {shown(loaded)} here"
         )
 
 

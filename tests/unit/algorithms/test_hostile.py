@@ -81,6 +81,7 @@ SAMPLE = [
     ("mpsl", "owner-1", "gradients", "a list"),
     ("mpsl with routes", "node-1", "weights", "a missing name"),
     ("mpsl with routes", "node-1", "weights", "nothing"),
+    ("mpsl with routes", "owner-1", "weights", "nothing"),  # in the place of what node-1 sends for it
     ("mtsl", "server", "gradients", "all NaN, once in memory"),
     ("mtl_split on two nodes", "heads-1", "gradients", "transposed"),
     ("fedavg", "aggregator", "weights", "NaN"),

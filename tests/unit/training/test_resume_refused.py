@@ -166,10 +166,18 @@ def another_shape(content: dict[str, Any]) -> None:
     weights[name] = weights[name].reshape(-1)
 
 
+def optimizer(content: dict[str, Any]) -> dict[str, Any]:
+    """The state of an optimizer of the server."""
+    return dict(next(iter(content["parties"]["server"]["replicas"].values()))["optimizer"])
+
+
 def groups(content: dict[str, Any]) -> list[dict[str, Any]]:
     """The arguments of an optimizer of the server."""
-    found: list[dict[str, Any]] = next(iter(content["parties"]["server"]["replicas"].values()))["optimizer"]
-    return found["param_groups"]
+    return list(optimizer(content)["param_groups"])
+
+
+def kept_of_a_weight(value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: optimizer(content)["state"].update({0: value})
 
 
 @pytest.mark.parametrize(
@@ -187,13 +195,19 @@ def groups(content: dict[str, Any]) -> list[dict[str, Any]]:
         (lambda content: groups(content)[0].update(momentum=0.5), "the optimizer's momentum is 0.5 in the state, 0"),
         (lambda content: groups(content)[0].update(params=[1, 0, 2]), r"the optimizer's params is \[1, 0, 2\]"),
         (lambda content: groups(content)[0].pop("weight_decay"), "the optimizer's state lacks weight_decay"),
+        (lambda content: groups(content)[0].update(lr={}), r"the optimizer's lr is \{\} in the state, which is no"),
+        (kept_of_a_weight("abc"), "state of parameter 0 is 'abc', not entries by name"),
+        (kept_of_a_weight({"note": "abc"}), r"server\.replicas\..*\.optimizer\.state\.0\.note .* and became '<gen"),
         (lambda content: content["memory"].update(more=1), "memory of the checkpoint does not fit the run"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_not_gone_on_from(
     change: Callable[[dict[str, Any]], None], message: str, folder: Path
 ) -> None:
-    """A weight as int64 was cast, and a checkpoint without parties left their first weights, without a word."""
+    """A weight as int64 was cast, and a checkpoint without parties left their first weights, without a word.
+
+    A text in an optimizer's state became ``<generator object ...>``, as torch makes sequences anew by their type.
+    """
     put_back(folder, change)
     before = contents(folder)["metrics.jsonl"]
     with pytest.raises(CheckpointRefused, match=message):

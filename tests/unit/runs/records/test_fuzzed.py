@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from fuzzing import amounts, fuzz
 from hypothesis import strategies as st
 
 from raysplit.cli.main import cli
@@ -29,14 +29,6 @@ from raysplit.runs.report_page import page
 OLD = Path(__file__).parents[3] / "data" / "runs_0_1"
 TREES = ("config.yaml", "summary.json", "environment.json", "metrics.jsonl")
 FILES = (*TREES, "traffic.parquet", "model.pt")
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(FEW, max_examples=3000)
-
-
-def long_one(test: Any) -> Any:
-    """Mark a test as slow, and as one that may take an hour where other work has the processors."""
-    return pytest.mark.slow(pytest.mark.timeout(3_600)(test))
-
 
 _LEAF = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
@@ -121,17 +113,12 @@ def with_a_spoilt_file(folder: Path, data: st.DataObject, work: Callable[[Path],
         path.write_bytes(before)
 
 
-@FEW
-@given(data=st.data())
-def test_a_spoilt_file_is_read_or_named(folder: Path, data: st.DataObject) -> None:
-    with_a_spoilt_file(folder, data, read_all)
+@amounts
+def test_a_spoilt_file_is_read_or_named(folder: Path, share: float, record_property: Any) -> None:
+    def check(data: st.DataObject) -> None:
+        with_a_spoilt_file(folder, data, read_all)
 
-
-@long_one
-@MANY
-@given(data=st.data())
-def test_many_spoilt_files_are_read_or_named(folder: Path, data: st.DataObject) -> None:
-    with_a_spoilt_file(folder, data, read_all)
+    fuzz(st.data(), check, inputs=round(3_000 * share), record=record_property)
 
 
 def ended_well(folder: Path) -> None:
@@ -144,17 +131,12 @@ def ended_well(folder: Path) -> None:
         assert command[0] in ("compare", "report", "show") or found.exit_code == 0
 
 
-@settings(FEW, max_examples=5)
-@given(data=st.data())
-def test_commands_on_a_spoilt_file(folder: Path, data: st.DataObject) -> None:
-    with_a_spoilt_file(folder, data, ended_well)
+@amounts
+def test_commands_on_a_spoilt_file(folder: Path, share: float, record_property: Any) -> None:
+    def check(data: st.DataObject) -> None:
+        with_a_spoilt_file(folder, data, ended_well)
 
-
-@long_one
-@settings(FEW, max_examples=300)
-@given(data=st.data())
-def test_many_commands_on_spoilt_files(folder: Path, data: st.DataObject) -> None:
-    with_a_spoilt_file(folder, data, ended_well)
+    fuzz(st.data(), check, inputs=round(300 * share), record=record_property)
 
 
 def config_only(folder: Path, data: st.DataObject) -> None:
@@ -167,17 +149,12 @@ def config_only(folder: Path, data: st.DataObject) -> None:
         path.write_bytes(before)
 
 
-@FEW
-@given(data=st.data())
-def test_a_spoilt_configuration_is_refused_with_a_message(folder: Path, data: st.DataObject) -> None:
-    config_only(folder, data)
+@amounts
+def test_a_spoilt_configuration_is_refused_with_a_message(folder: Path, share: float, record_property: Any) -> None:
+    def check(data: st.DataObject) -> None:
+        config_only(folder, data)
 
-
-@long_one
-@MANY
-@given(data=st.data())
-def test_many_spoilt_configurations_are_refused_with_a_message(folder: Path, data: st.DataObject) -> None:
-    config_only(folder, data)
+    fuzz(st.data(), check, inputs=round(3_000 * share), record=record_property)
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
