@@ -171,7 +171,8 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         else:
             order = torch.arange(len(self._shard))
         sizes = self._training.batch_sizes(len(order))
-        return list(torch.split(order[: sum(sizes)], sizes))
+        order = order[: sum(sizes)]
+        return [order] if len(sizes) == 1 else list(torch.split(order, sizes))
 
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
