@@ -1,6 +1,6 @@
 """The state of a process beside its parties: its link, its load meter, the handles of its parties, allocator and log.
 
-A call within a process is a plain call, whose waits are measured.
+A call within a process is a plain call, and any other a call of an actor; the waits for both are measured.
 
 In the first thread of a process, glibc adapts and keeps the memory of freed tensors. A place works in another thread,
 where larger tensors are unmapped at once, and each batch waits for the system to map and clear the same pages again
@@ -27,9 +27,10 @@ from raysplit.cluster.guarded_link import make_link
 from raysplit.cluster.links.kinds import UNDECLARED, Crossing, Kind
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.rules import LinkRules
-from raysplit.cluster.links.tensors import Envelope
+from raysplit.cluster.links.tensors import Envelope, unpack
 from raysplit.cluster.load import LoadMeter, with_coding
-from raysplit.cluster.local.calls import LocalHandle, LocalPromise
+from raysplit.cluster.local.calls import LocalHandle, LocalPromise, received
+from raysplit.cluster.on_ray.answers import tell_failure, unwrapped
 from raysplit.registry import printable
 
 FORMAT = "%(asctime)s %(levelname)s [%(place)s %(party)s] %(name)s: %(message)s"
@@ -101,6 +102,55 @@ class HomePromise(LocalPromise):
     def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
         with self._load.waiting(current_party.get()):
             return (yield from super().received(kind, step, due))
+
+
+class RayPromise:
+    """The promise of a call to another place; awaiting it fetches the value over the link.
+
+    Args:
+        ref: Ray's reference to the answer.
+        ends: what was called, such as ``"submit of aggregator"``, and the place.
+        home: the calling process.
+        answer: kind of the tensors in the answer, step of the call, and what is due.
+        submits: whether the receiver has taken what codecs have put aside once the answer is there.
+    """
+
+    def __init__(
+        self, ref: Any, ends: tuple[str, str], home: Home, answer: tuple[Kind, Any, Due | None], *, submits: bool
+    ) -> None:
+        self.ref = ref
+        self._call, self._place = ends
+        self._home = home
+        self._answer = answer
+        self._submits = submits
+        self._is_awaited = False
+
+    def __del__(self) -> None:
+        if not self._is_awaited:
+            tell_failure(self.ref, self._call)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.received(*self._answer)
+
+    def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
+        """Wait for the value and take it as a value of this kind."""
+        self._is_awaited = True
+        party, link = current_party.get(), self._home.link
+        with self._home.load.waiting(party):
+            source, made_s, size_bytes, value = yield from unwrapped(self.ref, self._place).__await__()
+        if self._submits:
+            link.taken(party)
+        if not size_bytes and due is None:
+            return value
+        value = link.arriving(source, party, unpack(value) if size_bytes else value, size_bytes, kind, step, due)
+        if size_bytes and link.network is not None:
+            yield from received(link.network, source, party, size_bytes, made_s, kind, value, step).__await__()
+        return value
+
+    def passed_on(self) -> Any:
+        """Return the reference for another call, whose party takes the value, or fails with it."""
+        self._is_awaited = True
+        return self.ref
 
 
 class HomeHandle(LocalHandle):

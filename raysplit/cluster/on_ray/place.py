@@ -1,4 +1,4 @@
-"""A place and the calls to it: the actor in which parties live, their handles, and the promises of their answers.
+"""A place and the calls to it: the actor in which parties live, and their handles.
 
 A call to a party in the same process is a plain call; any other is an actor call whose promise is an ``ObjectRef``.
 """
@@ -6,21 +6,19 @@ A call to a party in the same process is a plain call; any other is an actor cal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
 
-from raysplit.cluster.arriving.check import Due, due_answer, due_arguments, promised
+from raysplit.cluster.arriving.check import due_answer, due_arguments, promised
 from raysplit.cluster.contract import (
     Handle,
     LinkTraffic,
     PartyLoad,
     PartySpec,
-    PlaceLost,
     Promise,
     are_answered_together,
     current_caller,
@@ -29,52 +27,18 @@ from raysplit.cluster.contract import (
 from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
-from raysplit.cluster.links.kinds import BEGINS, SUBMIT, TOGETHER, UNDECLARED, Crossing, Kind, declared
+from raysplit.cluster.links.kinds import BEGINS, SUBMIT, TOGETHER, UNDECLARED, Crossing, declared
 from raysplit.cluster.links.link import arguments_leaving
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import Envelope, Sealed, content_of, num_bytes, opened, sealed, unpack
 from raysplit.cluster.local.calls import LocalPromise, kind_of, received, restore_links, time_of_encoding, with_links
-from raysplit.cluster.on_ray.answers import GONE, Outcomes, Request, Together, cause_of, first_line, unwrapped
-from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here, keep_freed_memory, label_logs
+from raysplit.cluster.on_ray.answers import Outcomes, Request, Together, unwrapped
+from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, RayPromise, here, keep_freed_memory, label_logs
 from raysplit.cluster.processors import processor
 from raysplit.own_code import make_reachable
 
-Answer = tuple[Kind, Any, Due | None]
 PULSE = "pulse"
 """The concurrency group of the call that a place answers in parallel to all work."""
-
-
-class RayPromise:
-    """The promise of an actor call; awaiting it fetches the value over the link."""
-
-    def __init__(self, ref: Any, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
-        self.ref = ref
-        self.place = place
-        self._home = home
-        self._answer = answer
-        self._submits = submits  # the receiver has taken what codecs have put aside
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self.received(*self._answer)
-
-    def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
-        """Wait for the value and take it as a value of this kind."""
-        party, link = current_party.get(), self._home.link
-        try:
-            with self._home.load.waiting(party):
-                source, made_s, size_bytes, value = yield from self.ref.__await__()
-        except RayTaskError as error:
-            raise cause_of(error) from None
-        except GONE as error:
-            raise PlaceLost(self.place, first_line(error)) from None
-        if self._submits:
-            link.taken(party)
-        if not size_bytes and due is None:
-            return value
-        value = link.arriving(source, party, unpack(value) if size_bytes else value, size_bytes, kind, step, due)
-        if size_bytes and link.network is not None:
-            yield from received(link.network, source, party, size_bytes, made_s, kind, value, step).__await__()
-        return value
 
 
 class RayHandle(Handle):
@@ -127,7 +91,8 @@ class RayHandle(Handle):
             made = self._collected(home, verb, args, kwargs)
             return HomePromise(made, home.link, home.load, crossing.answer, step, due)
         ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
-        return RayPromise(ref, self._place, home, (crossing.answer, step, due), submits=submits)
+        ends = f"{verb} of {self.name}", self._place
+        return RayPromise(ref, ends, home, (crossing.answer, step, due), submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Submit the actor call; promises are separate arguments, which Ray replaces by their answers."""
@@ -142,7 +107,7 @@ class RayHandle(Handle):
         caller, now_s = current_party.get(), home.now_s()
         values = [*args, *kwargs.values()]
         sent = [None if isinstance(value, RayPromise) else _outgoing(caller, value, now_s) for value in values]
-        answers = [value.ref for value in values if isinstance(value, RayPromise)]
+        answers = [value.passed_on() for value in values if isinstance(value, RayPromise)]
         return (self.name, verb, sent, tuple(kwargs)), answers
 
     def _collected(
