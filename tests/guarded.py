@@ -25,6 +25,9 @@ from raysplit.runs.folder import RunFolder
 from raysplit.runs.result import Result
 from raysplit.training.loop import run
 
+NOISY: dict[str, Any] = {"z": {"clip": 1, "noise": 0.5}, "labels": {"epsilon": 2}}
+TRAINING: dict[str, Any] = {"rounds": 3, "batch_size": 16, "optimizer": {"lr": 0.1}}
+
 
 class Critic(ComputeNode):
     """A server that returns the gradient of a critic of smashed data, whatever the labels are."""

@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 
 import raysplit
 from raysplit.attacks.pace import Pace
-from raysplit.config.run import check_config
+from raysplit.config.run import RunConfig, check_config
 from raysplit.privacy.leak import inversions, trials
 from raysplit.privacy.leak.cheap import cheap
 from raysplit.privacy.leak.outcome import rounded
@@ -68,27 +68,31 @@ def settings(data: str, seed: int, root: str | None, algorithm: dict[str, Any], 
 @cache
 def material(data: str, seed: int, root: str | None, algorithm: str, **training: Any) -> tuple[Material, float]:
     """A trained run and its accuracy; ``algorithm`` is JSON."""
-    config = check_config(settings(data, seed, root, json.loads(algorithm), **training))
+    given, result = attackable(check_config(settings(data, seed, root, json.loads(algorithm), **training)))
+    return given, result.accuracy
+
+
+def attackable(config: RunConfig) -> tuple[Material, raysplit.Result]:
+    """Train, and return what attacks on the first owner are about, with the result."""
     result = raysplit.train(config)
     experiment = built(config, None)
     bound = experiment.begin()
     spec = bound.spec_of("global")
-    samples = sampled(experiment, config, "owner-0", spec, rows=256, aux=SAME, seed=seed)
+    samples = sampled(experiment, config, "owner-0", spec, rows=256, aux=SAME, seed=config.seed)
     subject = Subject(
-        spec=spec, state=result.states["global"], samples=samples, batch_size=experiment.batch_size, seed=seed
+        spec=spec, state=result.states["global"], samples=samples, batch_size=experiment.batch_size, seed=config.seed
     )
-    sight = sight_of(bound, "owner-0")
     given = Material(
         experiment=experiment,
         algorithm=bound,
         owner="owner-0",
         subject=subject,
-        sight=sight,
+        sight=sight_of(bound, "owner-0"),
         guards_gradients=False,
         rounds=(0, "last"),
         knows=None,
     )
-    return given, result.accuracy
+    return given, result
 
 
 def at_cut(given: Material, cut: int) -> inversions.Scene:

@@ -1,10 +1,11 @@
-"""Accuracy, bytes and seconds of training with guards: one line for each run, appended as it ends.
+"""Accuracy, bytes and seconds of training with guards, and what an attack gets: one line for each run.
 
     python benchmarks/privacy/prices.py --output prices.jsonl
     python benchmarks/privacy/prices.py --output prices.jsonl --report
 
 Started again, it goes on with what is missing. All runs of a seed have the same data, weights and batches. Guards
-draw from the seed (``privacy.rehearsal``), so that anybody can repeat a run.
+draw from the seed (``privacy.rehearsal``), so that anybody can repeat a run. The attack is the decoder of the present
+weights, trained on what the guard lets through, and ridge regression where that is better.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from raysplit.api import train_config
+from leakage import attackable, read
+
+import raysplit
+from raysplit.attacks.pace import Pace
 from raysplit.config.run import check_config
 from raysplit.guards.account.totals import accounts_in
+from raysplit.privacy.leak import inversions
+from raysplit.privacy.leak.outcome import rounded
+from raysplit.privacy.leak.run import one_thread
 
 NONE = "none"
 
@@ -39,6 +46,7 @@ GUARDS: dict[str, dict[str, Any]] = {
     **{f"labels, epsilon {e:g}, uncorrected": {"labels": {"epsilon": e, "corrected": False}} for e in (4, 2, 1)},
     **{f"DP-SGD, noise {n:g}": {"weights": {"clip": 0.5, "noise": n}} for n in (0.5, 1, 4)},
 }
+CODECS: dict[str, Any] = {"int8": "int8", "int4": "int4", "int2": {"codec": "int2"}}
 
 
 def settings(seed: int) -> dict[str, Any]:
@@ -57,9 +65,18 @@ def settings(seed: int) -> dict[str, Any]:
 
 
 def measure(guard: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Train once."""
-    privacy = GUARDS[guard] and {**GUARDS[guard], "rehearsal": True, "ledger": str(folder / f"{guard}-{seed}")}
-    result = train_config(check_config(settings(seed) | {"privacy": privacy}))
+    """Train once, and attack."""
+    rules = GUARDS.get(guard, {})
+    privacy = rules and {**rules, "rehearsal": True, "ledger": str(folder / f"{guard}-{seed}")}
+    links = {"smashed": CODECS[guard]} if guard in CODECS else {}
+    try:
+        given, result = attackable(check_config(settings(seed) | {"privacy": privacy, "links": links}))
+    except (raysplit.BadValue, raysplit.NonFiniteLoss) as error:
+        return {"guard": guard, "seed": seed, "diverged": str(error).splitlines()[0]}
+    scene = given.scene(given.sight.views[0])
+    with one_thread():
+        decoder = inversions.inverted(scene, "present", Pace()).row
+        ridge = inversions.inverted_affinely(scene, "present", Pace()).row
     accounts = accounts_in(Path(privacy["ledger"])) if privacy else []
     row, kinds = result.rows[-1], {}
     for link in result.links:
@@ -73,32 +90,34 @@ def measure(guard: str, seed: int, folder: Path) -> dict[str, Any]:
         "bytes_at_cut": kinds.get("smashed", 0) + kinds.get("gradients", 0),
         "seconds": sum(each["seconds"] for each in result.rows),
         "epsilon": max((account.total(1e-5).epsilon for account in accounts), default=0.0),
+        "ssim": decoder["ssim"],
+        "ssim_ridge": ridge["ssim"],
+        "ssim_chance": decoder["ssim_chance"],
+        "nmse": decoder["nmse"],
     }
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs that are there, without a last line that was cut short."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def report(rows: list[dict[str, Any]]) -> str:
     """A Markdown table: medians over seeds."""
     plain = {row["seed"]: row for row in rows if row["guard"] == NONE}
     text = [
-        "| guard | accuracy | without it in evaluation | bytes x | seconds x | epsilon |",
-        "|---|---|---|---|---|---|",
+        "| guard | accuracy | without it in evaluation | decoder's ssim | ridge | bytes x | seconds x | epsilon |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for guard in dict.fromkeys(row["guard"] for row in rows):
-        runs = [row for row in rows if row["guard"] == guard and row["seed"] in plain]
+        of_guard = [row for row in rows if row["guard"] == guard and row["seed"] in plain]
+        runs = [row for row in of_guard if "diverged" not in row]
+        lost = f" ({len(of_guard) - len(runs)} diverged)" if len(of_guard) > len(runs) else ""
         if not runs:
+            text.append(f"| {guard}{lost} | | | | | | | |")
             continue
         without = [row["accuracy_without"] for row in runs if row["accuracy_without"] is not None]
         ratios = [median(row[key] / plain[row["seed"]][key] for row in runs) for key in ("bytes_at_cut", "seconds")]
         epsilon = median(row["epsilon"] for row in runs)
         text.append(
-            f"| {guard} | {median(row['accuracy'] for row in runs):.3f} | "
+            f"| {guard}{lost} | {median(row['accuracy'] for row in runs):.3f} | "
             f"{f'{median(without):.3f}' if without else ''} | "
+            f"{median(row['ssim'] for row in runs):.3f} | {median(row['ssim_ridge'] for row in runs):.3f} | "
             f"{ratios[0]:.3f} | {ratios[1]:.2f} | {f'{epsilon:.3g}' if epsilon else ''} |"
         )
     return "\n".join(text)
@@ -109,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--guards", nargs="+", choices=[*GUARDS], default=[*GUARDS])
+    parser.add_argument("--guards", nargs="+", choices=[*GUARDS, *CODECS], default=[*GUARDS, *CODECS])
     parser.add_argument("--report", action="store_true")
     given = parser.parse_args()
     if given.report:
@@ -121,7 +140,7 @@ def main() -> None:
         for guard in given.guards:
             if (guard, seed) not in done:
                 with given.output.open("a") as file:
-                    file.write(f"{json.dumps(measure(guard, seed, ledgers))}\n")
+                    file.write(f"{json.dumps(rounded(measure(guard, seed, ledgers)))}\n")
 
 
 if __name__ == "__main__":

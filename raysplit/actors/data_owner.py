@@ -28,7 +28,9 @@ from raysplit.actors.steps.own_data import read_at_owner
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
+from raysplit.data.inputs import Values
 from raysplit.data.samples import Samples
+from raysplit.data.sequences.masking import learned, makes_targets
 from raysplit.data.transforms import Transform, transformed
 from raysplit.guards.costs import GuardRecipe
 from raysplit.guards.spending import BudgetSpent
@@ -148,7 +150,14 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
 
     def num_targets(self, context: RoundContext) -> int:
         """Return the number of counted targets of a round's mini-batches: labels, pixels, tokens or numbers."""
-        return sum(num_counted(self._loss, self._shard.take(indices).y) for _, indices in self._round_indices(context))
+        return sum(num_counted(self._loss, self._targets(*each)) for each in self._round_indices(context))
+
+    def _targets(self, step_id: StepId, indices: Tensor) -> Any:
+        samples = self._shard.take(indices)
+        return learned(self._transformed(step_id, samples), samples.y) if makes_targets(self._transform) else samples.y
+
+    def _transformed(self, step_id: StepId, samples: Samples) -> Values:
+        return transformed(samples.x, self._transform, lambda: step_id.stream(self._training.seed, "transform"))
 
     def note(self, step_id: StepId, loss: float, num_samples: int) -> None:
         """Add a step's mean loss to the report, by its number of counted elements. Raises `NonFiniteLoss`."""
@@ -162,13 +171,15 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         else:
             order = torch.arange(len(self._shard))
         sizes = self._training.batch_sizes(len(order))
-        return list(torch.split(order[: sum(sizes)], sizes))
+        order = order[: sum(sizes)]
+        return [order] if len(sizes) == 1 else list(torch.split(order, sizes))
 
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
-        x = transformed(samples.x, self._transform, lambda: step_id.stream(self._training.seed, "transform"))
-        self._counts.expect(step_id, samples.y)
-        return Batch(x=self._spec.cast(x), y=wire_labels(samples.y), indices=indices)
+        x = self._transformed(step_id, samples)
+        y = learned(x, samples.y)
+        self._counts.expect(step_id, y)
+        return Batch(x=self._spec.cast(x), y=wire_labels(y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------
 
@@ -203,11 +214,15 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         """Run the first part backward with the gradient ``g`` of its outputs, and update it as the server's part is."""
         if self.guard is not None:
             self.guard.watch(g)
-        await self.first.backward(step_id, g)
+        await self.pull_back(step_id, g)
         factor = None
         if server is not None and step_id.is_last and self.first.exchanges_norms:
             factor = await server.clip(step_id.untold, {0: await self.first.norms(step_id)})
         await self.first.update(step_id, factor)
+
+    async def pull_back(self, step_id: StepId, g: Any) -> None:
+        """Run the first part backward with the gradient ``g`` of what it has sent, through what a guard did to it."""
+        await self.first.backward(step_id, g if self.guard is None else self.guard.through(step_id, g))
 
     # -- state ---------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from raysplit.cli.streams import Console
 
@@ -17,13 +19,40 @@ _UNBOUNDED = 10_000  # columns
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table with whole words: a terminal folds long ones, and a file or a pipe gets lines as long as needed."""
+    """Print a table with whole words: a terminal folds cells, and a file or a pipe gets lines as long as needed.
+
+    On a terminal that is too narrow for the words, each row is printed as lines of its own.
+    """
+    if is_too_narrow(console, table):
+        print_records(console, table)
+        return
     for column in table.columns:
         column.overflow = "fold"
     wide = (
         console if console.is_terminal else Console(file=console.file, width=max(natural_width(table), console.width))
     )
     wide.print(table)
+
+
+def is_too_narrow(console: Console, table: Table) -> bool:
+    """Whether a table has words that have to be cut on this terminal."""
+    return console.is_terminal and Console(width=_UNBOUNDED).measure(table).minimum > console.width
+
+
+def print_records(console: Console, table: Table) -> None:
+    """Print each row of a table as lines: its first cell, and below it the others, all with their headings."""
+    if table.title:
+        console.print(table.title, style="bold", highlight=False)
+    headings = [_one_line(column.header) for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        told = [(heading, _one_line(cell)) for heading, cell in zip(headings, row, strict=True) if str(cell)]
+        for i, (heading, cell) in enumerate(told):
+            line = Text(f"{heading}: {cell}" if heading else cell, style="" if i else "bold")
+            console.print(Padding(line, (0, 0, 0, 2 if i else 0), expand=False))
+
+
+def _one_line(cell: object) -> str:
+    return ", ".join(str(cell).split("\n"))
 
 
 def print_figure(console: Console, path: Path | None) -> None:

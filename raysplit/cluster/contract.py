@@ -4,8 +4,7 @@ A party is a plain object whose verbs are methods, most of them coroutines. A pa
 ``handle.verb(...)`` starts the call at once and returns a *promise*. Awaiting the promise fetches the value; passing it
 as an argument of another call sends the value from the party that computes it directly to the party that needs it.
 
-The cluster decides how a call is carried out: as a plain call on one event loop (`LocalCluster`), as a Ray actor call
-(`RayCluster`), or as one of these paced like described hardware.
+The cluster carries calls out on one event loop (`LocalCluster`) or by Ray's actors (`RayCluster`), paced or not.
 """
 
 from __future__ import annotations
@@ -146,9 +145,10 @@ class PartyLoad:
     """Load of a party since the previous measurement.
 
     Attributes:
-        wait_s: seconds during which the party waited for at least one answer of another party.
+        wait_s: seconds during which the party waited for at least one answer; in `wait_s_for` by whose, overlapping.
         peak_calls: largest number of calls that the party had received and not yet answered.
         encode_s, decode_s: seconds in which codecs encoded and decoded its values, as measured.
+        errors: kind, squared error and square of the values that codecs changed, where that is measured.
     """
 
     party: str
@@ -156,6 +156,8 @@ class PartyLoad:
     peak_calls: int
     encode_s: float = 0.0
     decode_s: float = 0.0
+    errors: tuple[tuple[str, float, float], ...] = ()
+    wait_s_for: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,10 +223,7 @@ class Cluster(Protocol):
         ...
 
     async def party_loads(self) -> list[PartyLoad]:
-        """Return the load of each party since the previous call, sorted by party.
-
-        If all share one process, it has only what codecs took.
-        """
+        """Return the load of each party since the previous call, by party; in one process only that of codecs."""
         ...
 
     async def watch(self, silence_s: float) -> None:

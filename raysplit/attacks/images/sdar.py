@@ -68,7 +68,6 @@ def sdar(
         steps: of training.
     """
     z_shape, x_shape = tuple(z.shape[1:]), tuple(aux.shape[1:])
-    scale = Scale.of(z)
     network = built(lambda: decoder(z_shape, x_shape), seed, "sdar", "decoder")
     of_z = built(lambda: critic(z_shape), seed, "sdar", "critic of z")
     of_x = built(lambda: critic(x_shape), seed, "sdar", "critic of x")
@@ -84,19 +83,26 @@ def sdar(
         made = copy(x)
         loss = F.cross_entropy(at.top(made), y)
         if strengths.of_z:
-            loss = loss + strengths.of_z * _judged(of_z(scale(made)), 1.0)
+            loss = loss + strengths.of_z * _judged(of_z(_standard(made)), 1.0)
         descend(for_copy, loss)
-        made = made.detach()
+        made = _standard(made.detach())
+        sent = _standard(at.z)
         if strengths.of_z:
-            _improved(of_z, for_z, real=scale(at.z), fake=scale(made))
-        loss = F.mse_loss(network(scale(made)), x)
+            _improved(of_z, for_z, real=sent, fake=made)
+        loss = F.mse_loss(network(made), x)
         if strengths.of_x:
-            shown = network(scale(at.z))
+            shown = network(sent)
             loss = loss + strengths.of_x * _judged(of_x(shown), 1.0)
         descend(for_network, loss)
         if strengths.of_x:
             _improved(of_x, for_x, real=x, fake=shown.detach())
-    return applied(network, scale(z))
+    return applied(network, _standard(z))
+
+
+def _standard(z: Tensor) -> Tensor:
+    # each side by its own mean and deviation: the copy's smashed data drift in scale, and a decoder of them would not
+    # know the owner's
+    return Scale.of(z)(z)
 
 
 def _judged(logits: Tensor, wanted: float) -> Tensor:

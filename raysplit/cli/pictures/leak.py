@@ -16,13 +16,16 @@ MOST_ROWS = 12
 """Attacks that are drawn; of more, those with the most to show."""
 
 
-def draw_leak(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
-    """Draw ``reconstructions.png`` and ``labels.png`` where there is something to draw, and return their paths."""
+def draw_leak(outcomes: Sequence[Outcome], mean: Tensor, folder: Path) -> list[Path]:
+    """Draw ``reconstructions.png`` and ``labels.png`` where there is something to draw, and return their paths.
+
+    ``mean`` is the mean sample [...] of the attackers' own, the last row of the reconstructions.
+    """
     drawn = []
     shown = [o for o in outcomes if o.shown is not None and o.shown.ndim == 4 and o.shown.shape[1] in (1, 3)]
     if shown:
         path = folder / "reconstructions.png"
-        _reconstructions(shown[:MOST_ROWS], path)
+        _reconstructions(shown[:MOST_ROWS], mean, path)
         drawn.append(path)
     labels = [o for o in outcomes if o.row["kind"] == "labels" and "label_accuracy" in o.row]
     if labels:
@@ -32,10 +35,11 @@ def draw_leak(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
     return drawn
 
 
-def _reconstructions(outcomes: Sequence[Outcome], path: Path) -> None:
+def _reconstructions(outcomes: Sequence[Outcome], mean: Tensor, path: Path) -> None:
     originals = max((o.original for o in outcomes if o.original is not None), key=len)
     rows: list[tuple[str, Tensor]] = [("original", originals)]
     rows += [(_caption(o), o.shown) for o in outcomes if o.shown is not None]
+    rows.append(("chance:\nthe mean sample", mean.expand(len(originals), *mean.shape)))
     figure = Figure(figsize=(10.4, 0.78 * len(rows) + 0.5), layout="constrained")
     grid = figure.add_gridspec(len(rows), NUM_SHOWN + 4, wspace=0.05, hspace=0.08)
     for line, (caption, pictures) in enumerate(rows):

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from raysplit.cli.options import FilePath
 from raysplit.cli.streams import Console, echo
+from raysplit.cli.tables import is_too_narrow, print_records
 from raysplit.cli.waiting import Waiting
 
 if TYPE_CHECKING:  # help must not wait for torch
@@ -73,7 +74,11 @@ def cuts(
         return
     shown = [place for place in places if show_all or place.objection is None]
     console = Console()
-    console.print(_table(spec.name, shown))
+    table = _table(spec.name, shown)
+    if is_too_narrow(console, table):
+        print_records(console, table)
+    else:
+        console.print(table)
     console.print("bytes forward, and below them of the gradients; weights before a place, and below them after it")
     said = "" if length is None else f"; samples of {length}, which differ in length"
     console.print(f"front end {front_end}, {traced_s:.1f} s to load the data and to trace and check the model{said}")

@@ -115,7 +115,7 @@ def leak(
         from raysplit.cli.pictures.leak import draw_leak
 
         print_page(found.page)
-        for path in draw_leak(found.outcomes, found.folder):
+        for path in draw_leak(found.outcomes, found.mean, found.folder):
             print_figure(Console(), path)
         echo(f"written to {found.folder}: leak.json, samples.parquet")
 

@@ -1,6 +1,6 @@
 """The state of a process beside its parties: its link, its load meter, the handles of its parties, allocator and log.
 
-A call within a process is a plain call, and any other a call of an actor; the waits for both are measured.
+A call within a process is a plain call, whose waits are measured.
 
 In the first thread of a process, glibc adapts and keeps the memory of freed tensors. A place works in another thread,
 where larger tensors are unmapped at once, and each batch waits for the system to map and clear the same pages again
@@ -21,16 +21,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raysplit.cluster.arriving.check import Due
-from raysplit.cluster.contract import COORDINATOR, PartyLoad, Promise, are_answered_together, current_party
+from raysplit.cluster.contract import COORDINATOR, PartyLoad, PlaceLost, Promise, are_answered_together, current_party
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.guarded_link import make_link
 from raysplit.cluster.links.kinds import UNDECLARED, Crossing, Kind
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.rules import LinkRules
-from raysplit.cluster.links.tensors import Envelope, unpack
+from raysplit.cluster.links.tensors import Envelope, Sealed, sealed, unpack
 from raysplit.cluster.load import LoadMeter, with_coding
-from raysplit.cluster.local.calls import LocalHandle, LocalPromise, received
-from raysplit.cluster.on_ray.answers import tell_failure, unwrapped
+from raysplit.cluster.local.calls import Answer, LocalHandle, LocalPromise, received
+from raysplit.cluster.on_ray.answers import GONE, RayTaskError, cause_of, first_line, tell_failure
 from raysplit.registry import printable
 
 FORMAT = "%(asctime)s %(levelname)s [%(place)s %(party)s] %(name)s: %(message)s"
@@ -72,7 +72,7 @@ class Home:
 
     def loads(self) -> list[PartyLoad]:
         """Return the loads of the parties here since the previous call."""
-        return with_coding(self.load.taken(), self.link.coding_s())
+        return with_coding(self.load.taken(), self.link.coding())
 
     def crossing(self, verb: str, party: str) -> Crossing:
         """Return the kinds of values of a verb of a party in this process."""
@@ -85,41 +85,39 @@ here: ContextVar[Home] = ContextVar("here")
 
 
 class HomePromise(LocalPromise):
-    """The promise of a call within a place, whose waits are measured."""
+    """The promise of a call that is made in this process, whose waits are measured.
 
-    def __init__(
-        self,
-        task: asyncio.Future[Envelope],
-        link: Link,
-        load: LoadMeter,
-        kind: Kind = "other",
-        step: Any = None,
-        due: Due | None = None,
-    ) -> None:
-        super().__init__(task, link, kind, step, due)
-        self._load = load
+    Args:
+        task: the call, or the future of its answer.
+        home: this process.
+        party: name of the party that is called.
+        answer: what the answer is.
+    """
+
+    def __init__(self, task: asyncio.Future[Envelope], home: Home, party: str, answer: Answer) -> None:
+        super().__init__(task, home.link, *answer)
+        self._load = home.load
+        self._party = party
 
     def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
-        with self._load.waiting(current_party.get()):
+        with self._load.waiting(current_party.get(), self._party):
             return (yield from super().received(kind, step, due))
 
 
 class RayPromise:
-    """The promise of a call to another place; awaiting it fetches the value over the link.
+    """The promise of an actor call; awaiting it fetches the value over the link.
 
     Args:
         ref: Ray's reference to the answer.
-        ends: what was called, such as ``"submit of aggregator"``, and the place.
-        home: the calling process.
-        answer: kind of the tensors in the answer, step of the call, and what is due.
+        ends: the verb, the name of the party that is called, and its place.
+        home: this process.
+        answer: what the answer is.
         submits: whether the receiver has taken what codecs have put aside once the answer is there.
     """
 
-    def __init__(
-        self, ref: Any, ends: tuple[str, str], home: Home, answer: tuple[Kind, Any, Due | None], *, submits: bool
-    ) -> None:
-        self.ref = ref
-        self._call, self._place = ends
+    def __init__(self, ref: Any, ends: tuple[str, str, str], home: Home, answer: Answer, *, submits: bool) -> None:
+        self._ref = ref
+        self._verb, self._party, self.place = ends
         self._home = home
         self._answer = answer
         self._submits = submits
@@ -127,7 +125,12 @@ class RayPromise:
 
     def __del__(self) -> None:
         if not self._is_awaited:
-            tell_failure(self.ref, self._call)
+            tell_failure(self._ref, f"{self._verb} of {self._party}")
+
+    def passed_on(self) -> Any:
+        """Return the reference for another call, whose party takes the value, or fails with it."""
+        self._is_awaited = True
+        return self._ref
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self.received(*self._answer)
@@ -136,8 +139,13 @@ class RayPromise:
         """Wait for the value and take it as a value of this kind."""
         self._is_awaited = True
         party, link = current_party.get(), self._home.link
-        with self._home.load.waiting(party):
-            source, made_s, size_bytes, value = yield from unwrapped(self.ref, self._place).__await__()
+        try:
+            with self._home.load.waiting(party, self._party):
+                source, made_s, size_bytes, value = yield from self._ref.__await__()
+        except RayTaskError as error:
+            raise cause_of(error) from None
+        except GONE as error:
+            raise PlaceLost(self.place, first_line(error)) from None
         if self._submits:
             link.taken(party)
         if not size_bytes and due is None:
@@ -147,28 +155,39 @@ class RayPromise:
             yield from received(link.network, source, party, size_bytes, made_s, kind, value, step).__await__()
         return value
 
-    def passed_on(self) -> Any:
-        """Return the reference for another call, whose party takes the value, or fails with it."""
-        self._is_awaited = True
-        return self.ref
-
 
 class HomeHandle(LocalHandle):
     """The handle of a party in the same place, whose load is measured."""
 
     def __init__(self, name: str, party: Any, home: Home, own: Mapping[str, Crossing]) -> None:
         super().__init__(name, party, home.link, own)
-        self._load = home.load
+        self._home = home
 
     def _call(self, verb: str, *args: Any, **kwargs: Any) -> Promise[Any]:
         answer = self._answer(verb, args, kwargs)
         task = asyncio.ensure_future(self._sent(verb, args, kwargs))
-        return HomePromise(task, self._link, self._load, *answer)
+        return HomePromise(task, self._home, self.name, answer)
 
     async def _run(self, caller: str, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Envelope:
         are_answered_together.set(False)  # what the caller says of its calls is not said of those of this party
-        with self._load.answering(self.name):
+        with self._home.load.answering(self.name):
             return await super()._run(caller, verb, args, kwargs)
+
+
+async def made_here(value: Any) -> Any:
+    """Return the envelope of a call within this process, or another value as it is."""
+    return await value.envelope() if isinstance(value, LocalPromise) else value
+
+
+def taken(home: Home, caller: str, made: asyncio.Future[Envelope]) -> None:
+    """Note that the receiver has taken what codecs have put aside."""
+    if not made.cancelled() and made.exception() is None:
+        home.link.taken(caller)
+
+
+def outgoing(caller: str, value: Any, now_s: float) -> Sealed:
+    """Return an argument in the form that is sent to another process."""
+    return value.sealed() if isinstance(value, Envelope) else sealed(caller, value, now_s)
 
 
 def keep_freed_memory() -> bool:

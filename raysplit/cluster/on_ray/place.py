@@ -1,4 +1,4 @@
-"""A place and the calls to it: the actor in which parties live, and their handles.
+"""A place and the calls to it: the actor in which parties live, their handles, and the promises of their answers.
 
 A call to a party in the same process is a plain call; any other is an actor call whose promise is an ``ObjectRef``.
 """
@@ -27,14 +27,26 @@ from raysplit.cluster.contract import (
 from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
-from raysplit.cluster.links.kinds import BEGINS, SUBMIT, TOGETHER, UNDECLARED, Crossing, declared
+from raysplit.cluster.links.kinds import BEGINS, SUBMIT, SUBMIT_SUM, TOGETHER, UNDECLARED, Crossing, declared
 from raysplit.cluster.links.link import arguments_leaving
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import Envelope, Sealed, content_of, num_bytes, opened, sealed, unpack
 from raysplit.cluster.local.calls import LocalPromise, kind_of, received, restore_links, time_of_encoding, with_links
 from raysplit.cluster.on_ray.answers import Outcomes, Request, Together, unwrapped
-from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, RayPromise, here, keep_freed_memory, label_logs
+from raysplit.cluster.on_ray.home import (
+    Home,
+    HomeHandle,
+    HomePromise,
+    RayPromise,
+    here,
+    keep_freed_memory,
+    label_logs,
+    made_here,
+    outgoing,
+    taken,
+)
 from raysplit.cluster.processors import processor
+from raysplit.cluster.sums.leaving import Sum, as_update
 from raysplit.own_code import make_reachable
 
 PULSE = "pulse"
@@ -80,18 +92,18 @@ class RayHandle(Handle):
             step = crossing.step_of(args, kwargs)
             if home.link.network is not None and home.link.network.coder is not None:
                 encoded = self._call_after_encoding(home.link.network.coder, home, crossing, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(encoded), home.link, home.load, crossing.answer, step, due)
+                return HomePromise(asyncio.ensure_future(encoded), home, self.name, (crossing.answer, step, due))
             ends = current_party.get(), self.name
             args, kwargs = arguments_leaving(home.link, crossing, verb, ends, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
-                made_here = self._call_with_local_promises(home, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(made_here), home.link, home.load, crossing.answer, step, due)
+                encoded = self._call_with_local_promises(home, verb, args, kwargs)
+                return HomePromise(asyncio.ensure_future(encoded), home, self.name, (crossing.answer, step, due))
         if home.link.network is None and (verb in TOGETHER or are_answered_together.get()):
             made = self._collected(home, verb, args, kwargs)
-            return HomePromise(made, home.link, home.load, crossing.answer, step, due)
+            return HomePromise(made, home, self.name, (crossing.answer, step, due))
         ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
-        ends = f"{verb} of {self.name}", self._place
+        ends = verb, self.name, self._place
         return RayPromise(ref, ends, home, (crossing.answer, step, due), submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -106,7 +118,7 @@ class RayHandle(Handle):
     ) -> tuple[tuple[Any, ...], list[Any]]:
         caller, now_s = current_party.get(), home.now_s()
         values = [*args, *kwargs.values()]
-        sent = [None if isinstance(value, RayPromise) else _outgoing(caller, value, now_s) for value in values]
+        sent = [None if isinstance(value, RayPromise) else outgoing(caller, value, now_s) for value in values]
         answers = [value.passed_on() for value in values if isinstance(value, RayPromise)]
         return (self.name, verb, sent, tuple(kwargs)), answers
 
@@ -117,10 +129,12 @@ class RayHandle(Handle):
         together = home.together.get(self._place)
         if together is None or together.actor is not self._actor:
             together = home.together[self._place] = Together(place=self._place, actor=self._actor)
-        request, answers = self._request(home, verb, args, kwargs)
-        made = together.add(Request(*request)._replace(waits=are_answered_together.get()), answers)
+        made_request, answers = self._request(home, verb, args, kwargs)
+        request = Request(*made_request)._replace(waits=are_answered_together.get())
+        update = as_update(self.name, args, kwargs) if verb == SUBMIT and home.link.adds else None
+        made = together.add(request, answers) if update is None else together.add_update(update, request)
         if home.link.keeps_state and verb == SUBMIT:
-            made.add_done_callback(partial(_taken, home, current_party.get()))
+            made.add_done_callback(partial(taken, home, current_party.get()))
         return made
 
     async def _call_after_encoding(
@@ -136,26 +150,12 @@ class RayHandle(Handle):
     ) -> Envelope:
         """Send the values of this process's promises, which Ray cannot resolve, with their sources."""
         caller = current_party.get()
-        args = [await _made_here(value) for value in args]
-        kwargs = {key: await _made_here(value) for key, value in kwargs.items()}
+        args = [await made_here(value) for value in args]
+        kwargs = {key: await made_here(value) for key, value in kwargs.items()}
         answer = opened(await unwrapped(self._submit(home, verb, args, kwargs), self._place))
         if verb == SUBMIT:
             home.link.taken(caller)
         return answer
-
-
-async def _made_here(value: Any) -> Any:
-    return await value.envelope() if isinstance(value, LocalPromise) else value
-
-
-def _taken(home: Home, caller: str, made: asyncio.Future[Envelope]) -> None:
-    """Note that the receiver has taken what codecs have put aside."""
-    if not made.cancelled() and made.exception() is None:
-        home.link.taken(caller)
-
-
-def _outgoing(caller: str, value: Any, now_s: float) -> Sealed:
-    return value.sealed() if isinstance(value, Envelope) else sealed(caller, value, now_s)
 
 
 class Place:
@@ -241,8 +241,25 @@ class Place:
     async def calls(self, requests: Sequence[Request], *answers: Sealed) -> list[Any]:
         """Carry out calls that came together, in their order, and return their outcomes."""
         shared = [(*seal[:3], unpack(seal[3]) if seal[2] else seal[3]) for seal in answers]
-        tasks = [asyncio.ensure_future(self.call(each[:4], *[shared[i] for i in each.later])) for each in requests]
+        tasks = [
+            asyncio.ensure_future(
+                self.take_sum(each.party, *map(content_of, each.sent))  # type: ignore[arg-type]  # none is another's
+                if each.verb == SUBMIT_SUM
+                else self.call(each[:4], *[shared[i] for i in each.later])
+            )
+            for each in requests
+        ]
         return await self._outcomes.of(tasks, all_at_once=all(each.waits for each in requests))
+
+    async def take_sum(self, party: str, context: Any, total: Sum) -> Sealed:
+        """Hand an aggregator the sum of several updates, which count as so many."""
+        current_party.set(party)
+        current_caller.set(total.owners[0])
+        here.set(self._home)
+        with self._home.load.answering(party):
+            self._home.link.count_sum(total.owners, party, total.each_bytes)
+            await self.parties[party].submit_sum(context, total.node, total.total)
+        return sealed(party, None)
 
     async def rest(self, key: int) -> Sealed:
         """Return the answer of a call that was unfinished when others that came with it were answered."""

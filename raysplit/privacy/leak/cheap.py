@@ -8,6 +8,7 @@ import torch
 
 from raysplit.privacy.measures.distance_correlation import dependence
 from raysplit.privacy.measures.fisher import fisher_bound
+from raysplit.privacy.seen.defended import KnownNoise
 from raysplit.privacy.seen.subject import Cut, Defend, Subject, Weights
 
 FISHER_ROWS = 32
@@ -16,7 +17,7 @@ RHO = 1.0
 
 
 def cheap(
-    subject: Subject, cut: Cut, weights: Weights, defend: Defend | None = None, sigma: float | None = None
+    subject: Subject, cut: Cut, weights: Weights, defend: Defend | None = None, noise: KnownNoise | None = None
 ) -> dict[str, Any]:
     """Measure a cut.
 
@@ -25,12 +26,15 @@ def cheap(
         cut: the cut.
         weights: of the part in front of it.
         defend: what is done to the smashed data before they leave.
-        sigma: standard deviation of the noise of the defence; None takes the reference noise.
+        noise: that of the defence; None takes the reference noise.
     """
     x = subject.samples.victims.x
     found = dependence(x, subject.encoder(cut, weights, defend)(x), subject.seed)
+    part = subject.part(cut, weights)
+    sent = part if noise is None else lambda x: noise.clipped(part(x))
+    rho, sigma = (RHO, None) if noise is None else (noise.rho, noise.sigma)
     with torch.enable_grad():
-        bound = fisher_bound(subject.part(cut, weights), x[:FISHER_ROWS], seed=subject.seed, rho=RHO, sigma=sigma)
+        bound = fisher_bound(sent, x[:FISHER_ROWS], seed=subject.seed, rho=rho, sigma=sigma)
     return {
         "dcor2_unbiased": found.dcor2_unbiased,
         "dcor_biased": found.dcor_biased,

@@ -14,7 +14,6 @@ from raysplit.attacks.images.sdar import PSEUDO_CLIENT, SDAR, ServerStep, sdar
 from raysplit.attacks.images.unsplit import unsplit
 from raysplit.attacks.pace import Pace
 from raysplit.cluster.links.tap import Message
-from raysplit.models.frozen import load_trained
 from raysplit.privacy.leak.outcome import Outcome, ended, first, of_pictures
 from raysplit.privacy.seen.subject import Defend, Subject, UnitPart, Weights, as_one, joined, use_batch_statistics
 from raysplit.privacy.seen.views import Sight, View
@@ -85,11 +84,10 @@ def imitated(
     _, top = subject.halves(scene.view.cut, "initial")
     top = top.requires_grad_(False)
     behind = as_one(top)
-    state = top.state_dict()
 
     def at(message: Message) -> Callable[[Tensor], Tensor]:
         def run(z: Tensor) -> Tensor:
-            load_trained(top, {key: message.beside[key] for key in state if key in message.beside})
+            top.load_state_dict(message.beside)
             return behind(subject.spec.cast(z))  # type: ignore[arg-type]
 
         return run

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from raysplit.algorithms.base import Algorithm
 from raysplit.attacks.pace import Pace, Tell
 from raysplit.config.build import build
@@ -18,7 +20,7 @@ from raysplit.privacy.leak.kept import FOLDER, KeptOutcomes, key_of, write_files
 from raysplit.privacy.leak.outcome import Outcome
 from raysplit.privacy.leak.page import page_of
 from raysplit.privacy.leak.trials import ATTACKS, CHEAP, Knows, Material, Misfit, Trial, default_attacks, trials_of
-from raysplit.privacy.seen.defended import changes_gradients, defence_at
+from raysplit.privacy.seen.defended import changes_gradients, defence_at, noise_at
 from raysplit.privacy.seen.rows import SAME, sampled
 from raysplit.privacy.seen.subject import Subject
 from raysplit.privacy.seen.views import sight_of
@@ -71,11 +73,13 @@ class Leak:
     Attributes:
         page: what ``leak.json`` holds.
         outcomes: of all attacks, with the samples that pictures show.
+        mean: the mean sample [...] of the attackers' own, which is what chance is.
         folder: where the files are.
     """
 
     page: Mapping[str, Any]
     outcomes: tuple[Outcome, ...]
+    mean: Tensor
     folder: Path
 
 
@@ -119,12 +123,12 @@ def measure_run(
         kept = KeptOutcomes(folder / FOLDER, key_of(about, *contents))
         outcomes = [outcome for trial in trials for outcome in _tried(trial, kept, options.seconds, tell, began)]
         measured = {
-            str(view.cut): cheap(subject, view.cut, "present", defence_at(experiment, view))
+            str(view.cut): cheap(subject, view.cut, "present", defence_at(experiment, view), noise_at(experiment, view))
             for view in given.sight.views
         }
     page = page_of(folder, given, options.undefended, outcomes, measured, left_out)
     write_files(folder / FOLDER, page, outcomes)
-    return Leak(page=page, outcomes=tuple(outcomes), folder=folder / FOLDER)
+    return Leak(page=page, outcomes=tuple(outcomes), mean=samples.aux.x.mean(dim=0), folder=folder / FOLDER)
 
 
 def built(config: RunConfig, owner: str | None) -> Experiment:

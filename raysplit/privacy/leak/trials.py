@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ Knows = Literal["weights", "initial", "architecture"]
 KNOWS: dict[Knows, Weights] = {"weights": "present", "initial": "initial", "architecture": "unknown"}
 CHEAP = "cheap"
 ATTACKS = ("inverse", "inverse_affine", "unsplit", "pseudo_client", "sdar", "labels", "gradient", "membership")
+_RECORD_BYTES = 2**30
+_LEAST_STEPS = 16
 ONLY_BY_NAME = ("inverse_affine", "unsplit", "pseudo_client", "sdar")
 """Attacks that are tried only where they are named, or with ``all``."""
 BATCHES = (1, 4)
@@ -90,8 +93,10 @@ class Material:
         return Scene(subject=self.subject, sight=self.sight, view=view, defend=defence_at(self.experiment, view))
 
     @property
-    def replay_rounds(self) -> list[int]:
-        return [r for r in self.rounds if isinstance(r, int)]
+    def watched(self) -> list[int]:
+        """The rounds that an attack of many steps watches: all of them where the last weights are attacked."""
+        numbers = [r for r in self.rounds if isinstance(r, int)]
+        return numbers if numbers and "last" not in self.rounds else list(range(self.algorithm.num_rounds))
 
     @property
     def has_classes(self) -> bool:
@@ -144,12 +149,11 @@ def _imitations(attack: str, given: Material) -> list[Trial]:
     if not views:
         raise Misfit("it needs a server that holds the rest of the model, up to the loss")
     levels = given.usual if given.knows is None else (KNOWS[given.knows],)
-    rounds = given.replay_rounds or list(range(given.algorithm.num_rounds))
-    record = _Record(given, rounds)
+    record = _Record(given, given.watched)
     return [
         Trial(
             attack=attack,
-            slug=f"{attack}-{view.cut}-{weights}-{rounds[0]}-{rounds[-1]}",
+            slug=f"{attack}-{view.cut}-{weights}-{given.watched[0]}-{given.watched[-1]}",
             observers=(view.observer,),
             run=partial(_imitation, attack, given.scene(view), weights, record),
         )
@@ -173,9 +177,10 @@ class _Record:
         """Return the messages of all rounds."""
         if self._found is None:
             owner = self._given.owner
+            every, seen = self._every(), count()
 
             def wanted(source: str, destination: str, kind: Kind, step: Any) -> bool:
-                return source == owner and kind == "smashed"
+                return source == owner and kind == "smashed" and next(seen) % every == 0
 
             self._found = replayed(
                 self._given.experiment,
@@ -185,6 +190,14 @@ class _Record:
                 tell=self._given.tell,
             )
         return self._found
+
+    def _every(self) -> int:
+        """Return of how many steps one is kept, so that the weights of all take no more than `_RECORD_BYTES`."""
+        setting = self._given.experiment.setting
+        batches = -(-len(setting.owners[self._given.owner].shard) // self._given.subject.batch_size)
+        steps = batches * setting.local_epochs * len(self._rounds)
+        weights: int = sum(value.nbytes for value in (self._given.subject.state or {}).values())
+        return max(1, -(-steps // max(_LEAST_STEPS, _RECORD_BYTES // max(1, weights))))
 
 
 def _weights_for(owner: str, node: Any) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from raysplit.cluster.links.at_cut import CodecAtCut
 from raysplit.cluster.links.kinds import Kind
 from raysplit.experiment.experiment import Experiment
+from raysplit.guards.noise.mechanisms import clipped
 from raysplit.guards.noise.smashed import defend
 from raysplit.guards.rules import PrivacyRules
 from raysplit.privacy.seen.views import View
@@ -40,6 +41,39 @@ def defence_at(experiment: Experiment, view: View) -> Defend | None:
         return z if at_cut is None else at_cut(z, 0)
 
     return released
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownNoise:
+    """Normal noise that a guard adds to smashed data.
+
+    Attributes:
+        clip: norm to which each row is clipped before; None does not clip.
+        sigma: its standard deviation; None where it is in proportion to that of the batch.
+        rho: that proportion.
+    """
+
+    clip: float | None
+    sigma: float | None
+    rho: float = 1.0
+
+    def clipped(self, z: Tensor) -> Tensor:
+        """Return the rows [n, ...] as they are before the noise."""
+        return z if self.clip is None else clipped(z.flatten(1), self.clip).reshape(z.shape)
+
+
+def noise_at(experiment: Experiment, view: View) -> KnownNoise | None:
+    """Return the noise on the smashed data of a view; None without noise of a known derivative.
+
+    Laplace noise, and noise behind a projection or dropout, have no bound of this kind.
+    """
+    rules = experiment.setting.privacy
+    z = rules.z
+    if view.number != 0 or z is None or z.mechanism != "gaussian" or rules.project or rules.dropout:
+        return None
+    if z.clip is None:
+        return KnownNoise(clip=None, sigma=None, rho=z.noise) if z.noise else None
+    return KnownNoise(clip=z.clip, sigma=z.sigma) if z.sigma > 0 else None
 
 
 def changes_gradients(experiment: Experiment, owner: str) -> bool:

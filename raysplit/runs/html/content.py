@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raysplit.cluster.contract import LinkTraffic
+from raysplit.runs.html.bars import MOST_OWNERS, Bar, bars_of_waits
 from raysplit.runs.html.charts import Chart, Series, line_chart
 from raysplit.runs.metric import ACCURACY, LOSS
 from raysplit.runs.records.damaged import Damaged
@@ -19,20 +20,9 @@ from raysplit.runs.report import Point, RunReport, common_metric
 from raysplit.runs.report_page import formatted
 
 T = TypeVar("T")
-MOST_OWNERS = 60
-"""Rows of a map of owners, and bars of parties; the others are counted."""
 MOST_CLASSES = 40
 _KINDS = ("smashed", "gradients", "weights", "labels", "other")
 _MIB = 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bar:
-    """A bar: its label, its text, and the width of each of its pieces in percent, by kind."""
-
-    label: str
-    text: str
-    pieces: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +107,7 @@ def run_page(number: int, report: RunReport) -> RunPage:
     none: tuple[LinkTraffic, ...] = ()
     traffic = found(read_traffic, none)
     kinds, links, raw = _links(traffic)
-    waits, waits_of = _waits(found(read_waits, []))
+    waits, waits_of = bars_of_waits(found(read_waits, []))
     about = found(read_about_data, None)
     prediction = found(read_prediction, None)
     rows: list[Row] = found(read_metrics, [])
@@ -245,20 +235,6 @@ def _link_of_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], t
     total = sum(row["bytes"] for row in rows)
     bar = Bar(label="all links", text=f"{size(total)}; by link once the run has ended", pieces=(("other", 100.0),))
     return (), (bar,) if total else (), sum(row.get("raw_bytes", row["bytes"]) for row in rows)
-
-
-def _waits(waits: Sequence[Any]) -> tuple[tuple[Bar, ...], str]:
-    """Return a bar for each party that waited, longest first, and the rounds that they are of."""
-    told = [wait for wait in waits if wait.wait_s > 0]
-    most = max((wait.wait_s for wait in told), default=0.0) or 1.0
-    ranked = sorted(told, key=lambda wait: -wait.wait_s)
-    bars = [
-        Bar(label=wait.party, text=f"{wait.wait_s:,.2f} s", pieces=(("wait", 100 * wait.wait_s / most),))
-        for wait in ranked[:MOST_OWNERS]
-    ]
-    if len(ranked) > MOST_OWNERS:
-        bars.append(Bar(label=f"and {len(ranked) - MOST_OWNERS:,} more", text="", pieces=()))
-    return tuple(bars), str(told[0].rounds) if told else ""
 
 
 def _map(owners: Any) -> OwnerMap | None:

@@ -53,12 +53,20 @@ class Prediction(_Kind):
     pace: str | None = None
 
 
+class WaitFor(_Kind):
+    """Who was waited for, and how long."""
+
+    party: str
+    wait_s: _Seconds
+
+
 class Wait(_Kind):
-    """A line of ``waits.parquet``."""
+    """A line of ``waits.parquet``; runs of earlier versions do not say who was waited for."""
 
     party: str
     wait_s: _Seconds
     rounds: _Count
+    waited_for: list[WaitFor] = []
 
 
 _WAITS = TypeAdapter(list[Wait])

@@ -1,4 +1,4 @@
-"""The seconds that each party has waited for the answers of others, kept in the run folder at the end."""
+"""The seconds that each party has waited for the answers of others, and of whom, kept in the run folder at the end."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysplit.cluster.contract import LinkTraffic, PartyLoad, PartySpec
+from raysplit.cluster.load import added
 from raysplit.disk import written
 from raysplit.runs.callback import Callback
 from raysplit.runs.records.tables import WAITS
 from raysplit.runs.result import Meter, Result
+
+_WAITED_FOR = pa.list_(pa.struct([("party", pa.string()), ("wait_s", pa.float64())]))
 
 
 class Waits(Callback):
@@ -26,6 +29,7 @@ class Waits(Callback):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._waited: defaultdict[str, float] = defaultdict(float)
+        self._waited_for: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self._rounds = 0
 
     def deployed(self, parties: Sequence[PartySpec]) -> None:
@@ -36,6 +40,7 @@ class Waits(Callback):
         self._rounds += 1
         for load in loads:
             self._waited[load.party] += load.wait_s
+            self._waited_for[load.party] = added(self._waited_for[load.party], load.wait_s_for)
 
     def run_ended(self, result: Result) -> None:
         self._write()
@@ -53,10 +58,15 @@ class Waits(Callback):
                 "party": pa.array(parties, pa.string()),
                 "wait_s": pa.array([self._waited[party] for party in parties], pa.float64()),
                 "rounds": pa.array([self._rounds] * len(parties), pa.int64()),
+                "waited_for": pa.array([self._longest_first(party) for party in parties], _WAITED_FOR),
             }
         )
         with written(self._folder / WAITS) as aside:
             pq.write_table(table, aside, write_page_checksum=True)
+
+    def _longest_first(self, party: str) -> list[dict[str, str | float]]:
+        ranked = sorted(self._waited_for[party].items(), key=lambda waited: (-waited[1], waited[0]))
+        return [{"party": other, "wait_s": wait_s} for other, wait_s in ranked]
 
 
 class Meters:

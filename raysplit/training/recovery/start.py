@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from raysplit.actors.guarding.owner import GUARD
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.arriving.errors import BadValue
 from raysplit.experiment.fingerprint import fingerprint, numbers_depend_on
@@ -141,25 +142,26 @@ def require_weights(state: Any, model: Mapping[str, Tensor], where: str = "parti
             require_weights(value, model, f"{where}.{index}")
 
 
-def require_same_form(kept: Any, loaded: Any, where: str) -> None:
+def require_same_form(kept: Any, loaded: Any, where: str, *, plain: bool = True) -> None:
     """Raise `CheckpointRefused` where a state is not what became of it when loaded.
 
-    Keys, types and shapes are compared, and plain values, which may have been cast on the way.
+    Keys, types and shapes are compared, and ``plain`` values, which may have been cast on the way; but not those of a
+    guard, whose ledger may have grown since.
     """
     if isinstance(kept, Mapping) and isinstance(loaded, Mapping):
         if kept.keys() != loaded.keys():
             keys = sorted(map(str, kept.keys() ^ loaded.keys()))
             raise CheckpointRefused(f"{where} of the checkpoint does not fit the run: it has other keys, {keys[0]!r}")
         for key in kept:
-            require_same_form(kept[key], loaded[key], f"{where}.{key}")
+            require_same_form(kept[key], loaded[key], f"{where}.{key}", plain=plain and key != GUARD)
     elif isinstance(kept, list | tuple) and isinstance(loaded, list | tuple) and len(kept) == len(loaded):
         for index, (one, other) in enumerate(zip(kept, loaded, strict=True)):
-            require_same_form(one, other, f"{where}.{index}")
+            require_same_form(one, other, f"{where}.{index}", plain=plain)
     elif _form(kept) != _form(loaded):
         raise CheckpointRefused(
             f"{where} of the checkpoint does not fit the run: it is {_form(kept)}, and the run needs {_form(loaded)}"
         )
-    elif not isinstance(kept, Tensor) and kept != loaded and repr(kept) != repr(loaded):  # NaN is not equal to itself
+    elif plain and not isinstance(kept, Tensor) and kept != loaded and repr(kept) != repr(loaded):  # NaN is not itself
         raise CheckpointRefused(
             f"{where} of the checkpoint does not fit the run: {shown(kept)} is there, and became {shown(loaded)} here"
         )

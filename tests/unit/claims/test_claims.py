@@ -7,69 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from claims_support import protocol, record
 from click.testing import CliRunner
 
-from raysplit.claims.claim import Claim, Condition
-from raysplit.claims.protocol import Arm, Protocol, Step, cells, load_protocol, protocol_names
-from raysplit.claims.records import Record, append_record, kept_columns, read_records
+from raysplit.claims.protocol import cells, load_protocol, protocol_names
+from raysplit.claims.records import append_record, kept_columns, read_records
 from raysplit.claims.running import progress_of, run_cells
-from raysplit.claims.verdict import verdicts
 from raysplit.cli.claims.reproduce import reproduce
 from raysplit.config.run import RunConfig, check_config
-
-
-def claim(**changes: Any) -> Claim:
-    given: dict[str, Any] = {
-        "name": "better",
-        "text": "A is better than B",
-        "paper": "+10",
-        "place": "abstract",
-        "takes": "a minute",
-        "kind": "difference",
-        "this": {"arm": "a"},
-        "that": {"arm": "b"},
-        "where": (Condition(label="r 1", set={"partition.ratio": 1.0}),),
-        "column": "test_accuracy",
-    }
-    return Claim(**(given | changes))
-
-
-def protocol(*claims: Claim, **changes: Any) -> Protocol:
-    given: dict[str, Any] = {
-        "name": "tried",
-        "title": "Tried",
-        "paper": "nobody",
-        "about": "",
-        "settings": {"training": {"rounds": 2}, "data": {"root": "here"}, "partition": {"name": "noniid_ratio"}},
-        "arms": {
-            "a": Arm(title="A", set={"algorithm.name": "minibatch_sfl"}),
-            "b": Arm(title="B", set={"algorithm.name": "fedavg"}, ignores=("algorithm.cut",)),
-        },
-        "steps": (
-            Step(
-                title="first",
-                arms=("a", "b"),
-                set={"partition.ratio": 1.0},
-                over={"algorithm.cut": (1, 3)},
-                seeds=(0, 1, 2),
-                cost_s=10,
-            ),
-        ),
-        "keep": ("test_*",),
-        "claims": claims or (claim(),),
-    }
-    return Protocol(**(given | changes))
-
-
-def record(arm: str, seed: int, *accuracies: float, **more: Any) -> Record:
-    values = {"arm": arm, "partition.ratio": 1.0, **more.pop("values", {}), "seed": seed}
-    columns = {"test_accuracy": list(accuracies), **more}
-    return Record(values=values, digest="", columns=columns, cpu_s=1.0, versions={})
-
-
-def three(arm: str, *of_seeds: float) -> list[Record]:
-    return [record(arm, seed, 0.5, value) for seed, value in enumerate(of_seeds)]
-
 
 # -- what is run ---------------------------------------------------------------------------------------------------
 
@@ -174,86 +119,6 @@ def test_columns_are_kept_by_name_and_by_beginning() -> None:
         "test_loss": [1.0, None],
         "test_loss_a": [None, 3],
     }
-
-
-# -- verdicts ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("these", "decision", "ours"),
-    [
-        ((0.71, 0.72, 0.73), "shown", "r 1: +12 ± 2.5 points (3 seeds)"),
-        ((0.51, 0.50, 0.49), "refuted", "r 1: -10 ± 2.5 points (3 seeds)"),
-        ((0.50, 0.60, 0.90), "not decided", None),
-        ((0.71, 0.72), "not decided", None),
-        ((), "not run", "–"),
-    ],
-)
-def test_an_interval_decides_and_few_seeds_do_not(these: tuple[float, ...], decision: str, ours: str | None) -> None:
-    (found,) = verdicts(protocol(), [*three("a", *these), *three("b", 0.60, 0.60, 0.60)])
-    assert found.decision == decision
-    assert ours is None or found.ours == ours
-
-
-def test_all_conditions_or_any_must_be_shown() -> None:
-    where = (claim().where[0], Condition(label="r 0", set={"partition.ratio": 0.0}))
-    records = [*three("a", 0.71, 0.72, 0.73), *three("b", 0.6, 0.6, 0.6)]
-    for need, decision in (("all", "not decided"), ("any", "shown")):
-        (found,) = verdicts(protocol(claim(where=where, need=need)), records)
-        assert [line.decision for line in found.lines] == ["shown", "not run"]
-        assert found.decision == decision
-
-
-def test_lower_can_be_better_and_in_percent() -> None:
-    (found,) = verdicts(
-        protocol(claim(better="lower", unit="percent")), [*three("a", 0.45, 0.45, 0.45), *three("b", 0.5, 0.5, 0.5)]
-    )
-    assert found.ours == "r 1: +10 ± 0 % (3 seeds)"
-
-
-def test_the_widest_gap_is_that_of_a_round() -> None:
-    records = [
-        record(arm, seed, *values) for seed in range(3) for arm, values in (("a", (0.5, 0.7)), ("b", (0.2, 0.6)))
-    ]
-    (found,) = verdicts(protocol(claim(kind="widest", least=20)), records)
-    assert found.decision == "shown"
-    assert found.ours == "r 1, round 1: +30 ± 0 points (3 seeds); largest of one seed +30"
-
-
-def test_rate_and_round_are_chosen_on_validation_samples() -> None:
-    """A's second rate has the lowest validation loss in its first round; the test accuracies do not matter."""
-    chosen = claim(at="chosen", choose=("lr",))
-    records = [
-        record("a", 0, 0.9, 0.8, values={"lr": 0.1}, val_loss=[0.5, 0.4]),
-        record("a", 0, 0.6, 0.7, values={"lr": 0.2}, val_loss=[0.1, 0.2]),
-        record("b", 0, 0.5, 0.9, values={"lr": 0.1}, val_loss=[0.3, 0.4]),
-    ]
-    (found,) = verdicts(protocol(chosen), records)
-    assert found.lines[0].found is not None
-    assert found.lines[0].found.mean == pytest.approx(10)
-
-
-def test_a_seed_is_compared_when_all_that_is_to_be_chosen_was_run() -> None:
-    """With one of two cuts run, the better one may be missing; a diverged run was run."""
-    chosen = protocol(claim(at="chosen", choose=("algorithm.cut",)))
-    records = [record("b", 0, 0.5, val_loss=[0.3]), record("a", 0, 0.6, values={"algorithm.cut": 1}, val_loss=[0.3])]
-    assert verdicts(chosen, records)[0].decision == "not run"
-    dead = Record(
-        values={"arm": "a", "partition.ratio": 1.0, "algorithm.cut": 3, "seed": 0},
-        digest="",
-        columns={},
-        cpu_s=1.0,
-        versions={},
-        failed="the loss is nan",
-    )
-    (found,) = verdicts(chosen, [*records, dead])
-    assert found.ours == "r 1: +10 points (1 seed) (left out: 1 diverged run)"
-
-
-def test_equal_arms_are_equal_to_the_last_digit() -> None:
-    equal = protocol(claim(kind="equal"))
-    assert verdicts(equal, [record("a", 0, 0.5, 0.6), record("b", 0, 0.5, 0.6)])[0].decision == "shown"
-    assert verdicts(equal, [record("a", 0, 0.5, 0.6), record("b", 0, 0.5, 0.60001)])[0].decision == "refuted"
 
 
 # -- the command ---------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_waits_that_overlap_count_once_and_calls_at_once_are_counted() -> None:
     """
     clock = Clock()
     meter = LoadMeter(clock)
-    one, two, three = (meter.waiting("a") for _ in range(3))
+    one, two, three = (meter.waiting("a", other) for other in "bcc")
     calls = [meter.answering("b") for _ in range(3)]
     one.__enter__()
     for call in calls:
@@ -123,17 +123,19 @@ def test_waits_that_overlap_count_once_and_calls_at_once_are_counted() -> None:
     three.__enter__()
     clock.now = 7.0
     assert meter.taken() == [
-        PartyLoad(party="a", wait_s=5.0, peak_calls=0),
+        PartyLoad(party="a", wait_s=5.0, peak_calls=0, wait_s_for={"b": 2.0, "c": 4.0}),
         PartyLoad(party="b", wait_s=0.0, peak_calls=3),
     ]
     clock.now = 8.0
     three.__exit__(None, None, None)
     assert meter.taken() == [
-        PartyLoad(party="a", wait_s=1.0, peak_calls=0),
+        PartyLoad(party="a", wait_s=1.0, peak_calls=0, wait_s_for={"c": 1.0}),
         PartyLoad(party="b", wait_s=0.0, peak_calls=1),
     ]
-    assert merge_loads([[PartyLoad(party="a", wait_s=1.0, peak_calls=2)], meter.taken()]) == [
-        PartyLoad(party="a", wait_s=1.0, peak_calls=2),
+    one_place, another = ({"b": 1.0}, 2), ({"b": 0.5, "c": 3.0}, 1)
+    parts = [[PartyLoad(party="a", wait_s=1.0, peak_calls=n, wait_s_for=waits)] for waits, n in (one_place, another)]
+    assert merge_loads([*parts, meter.taken()]) == [
+        PartyLoad(party="a", wait_s=2.0, peak_calls=3, wait_s_for={"b": 1.5, "c": 3.0}),
         PartyLoad(party="b", wait_s=0.0, peak_calls=1),
     ]
 

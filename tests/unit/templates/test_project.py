@@ -12,7 +12,13 @@ import pytest
 from commands import shell
 
 from raysplit.cli.training.new import TEMPLATES as NAMED
+from raysplit.cluster.lab.machines import Lab, read_lab
+from raysplit.cluster.layout import Layout
+from raysplit.config.build import build
+from raysplit.config.run import load_config
 from raysplit.templates.project import TEMPLATES, write_project
+from raysplit.training.cluster import ray_layout
+from raysplit.training.preflight import deployed_parties
 
 OWN = ("mydata", "mymodel", "myalgorithm")
 """The modules of a project."""
@@ -48,6 +54,33 @@ def test_its_configuration_trains(project: Path, capsys: pytest.CaptureFixture[s
     code, out, _ = shell(capsys, "train", "config.yaml", *settings)
     assert (code, "run folder: runs/first" in out) == (0, True)
     assert (project / "runs" / "first" / "model.pt").exists()
+
+
+def rooms(layout: Layout, lab: Lab) -> dict[str, list[str]]:
+    """The places on each machine of a lab, dealt out as Ray's SPREAD does: to the machine that has the fewest."""
+    free = {machine.name: {"CPU": machine.cpus, **machine.resources} for machine in lab.machines}
+    found: dict[str, list[str]] = {name: [] for name in free}
+    for place in layout.places:
+        wanted = place.bundle()
+        fitting = [name for name in free if all(free[name].get(key, 0) >= amount for key, amount in wanted.items())]
+        assert fitting, f"no machine has room for {place}"
+        machine = min(fitting, key=lambda name: len(found[name]))
+        found[machine].append(place.name)
+        for key, amount in wanted.items():
+            free[machine][key] -= amount
+    return found
+
+
+@pytest.mark.parametrize("project", ["cluster"], indirect=True)
+def test_the_lab_has_room_for_its_run(project: Path) -> None:
+    """The README was followed word by word: after a minute there was no room for 9 places on the lab's 4 CPUs."""
+    experiment, lab = build(load_config(project / "config.yaml")), read_lab(project / "lab.yaml")
+    cpus = float(sum(machine.cpus for machine in lab.machines))
+    experiment.algorithm.set_up(experiment.setting)
+    parties = deployed_parties(experiment.algorithm)
+    found = rooms(ray_layout(experiment, {"CPU": cpus})(parties), lab)
+    assert [len(found[name]) for name in ("edge_box-1", "edge_box-2")] == [1, 1]
+    assert "place-1-server" in found["server"]
 
 
 def test_the_command_names_the_templates_that_there_are() -> None:

@@ -10,74 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
+from by_owner_support import SIZES, arrays, config, equal, one_source, tree
 from sequence_support import text
 
 import raysplit
 from raysplit.config.build import build, outlined
-from raysplit.config.run import RunConfig, check_config
-from raysplit.data.by_owner.agree import UNCHANGED
+from raysplit.config.run import check_config
 from raysplit.data.by_owner.sealed import SealedSamples
-from raysplit.experiment.errors import ConfigError
 from raysplit.experiment.fingerprint import fingerprint
 from raysplit.runs.records.origin import effects_of
 from raysplit.sweeps.sweep import is_finished
-
-SIZES = ((18, 5), (12, 4), (9, 6))  # training and test samples of each owner
-
-
-def arrays(index: int, *, classes: int = 3, width: int = 6) -> dict[str, Any]:
-    """The samples of one owner; every class occurs on both sides."""
-    rng = np.random.default_rng(index)
-    train, test = SIZES[index]
-    y = np.concatenate([np.arange(train) % classes, np.arange(test) % classes])
-    x = rng.normal(size=(train + test, width)).astype(np.float32) + y[:, None]
-    return {"x": x, "y": y, "split": np.array(["train"] * train + ["test"] * test)}
-
-
-def own_clinic(owner: str, width: int = 6) -> tuple[Any, Any]:
-    """A function that returns an owner's data by the owner's name."""
-    found = arrays(int(owner.rpartition("-")[2]), width=width)
-    is_train = found["split"] == "train"
-    return (found["x"][is_train], found["y"][is_train]), (found["x"][~is_train], found["y"][~is_train])
-
-
-@pytest.fixture
-def clinics(tmp_path: Path) -> Path:
-    """A file for each owner, and one with the samples of all."""
-    own = [arrays(index) for index in range(len(SIZES))]
-    for index, found in enumerate(own):
-        np.savez(tmp_path / f"clinic-{index}.npz", **found)
-    owner = np.concatenate([[f"clinic-{index}"] * len(found["y"]) for index, found in enumerate(own)])
-    joined: dict[str, Any] = {key: np.concatenate([found[key] for found in own]) for key in own[0]}
-    np.savez(tmp_path / "all.npz", owner=owner, **joined)
-    return tmp_path
-
-
-def tree(folder: Path, **changes: Any) -> dict[str, Any]:
-    sources = {f"clinic-{i}": {"name": f"clinic-{i}.npz", "root": str(folder)} for i in range(len(SIZES))}
-    return {
-        "model": {"name": "mlp"},
-        "data": {"by_owner": sources},
-        "algorithm": {"name": "fedavg"},
-        "training": {"rounds": 2, "batch_size": 4, "optimizer": {"name": "sgd", "lr": 0.05}},
-        "cluster": {"kind": "local"},
-        **changes,
-    }
-
-
-def config(folder: Path, **changes: Any) -> RunConfig:
-    return check_config(tree(folder, **changes))
-
-
-def one_source(folder: Path, **changes: Any) -> dict[str, Any]:
-    partition = {"name": "natural_id", "num_owners": len(SIZES)}
-    return tree(folder, **changes) | {"data": {"name": "all.npz", "root": str(folder)}, "partition": partition}
-
-
-def equal(one: raysplit.Result, other: raysplit.Result) -> bool:
-    mine, theirs = one.states["global"], other.states["global"]
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 @pytest.mark.parametrize("method", ["fedavg", "minibatch_sfl"])
@@ -89,7 +31,7 @@ def test_owners_files_train_to_the_bits_of_one_file_with_a_partition(clinics: Pa
 
 
 def test_a_function_is_told_the_owner(clinics: Path) -> None:
-    own = f"{__name__}:own_clinic"
+    own = "by_owner_support:own_clinic"
     named = {f"clinic-{i}": own for i in range(len(SIZES))}
     by_name = raysplit.train(tree(clinics, data={"by_owner": named}))
     assert equal(by_name, raysplit.train(tree(clinics)))
@@ -113,62 +55,6 @@ def test_the_coordinator_has_no_samples(clinics: Path) -> None:
     for read in readers:
         with pytest.raises(ValueError, match=r"owner-0 \(clinic-0, .*read by their owner alone"):
             read(shards[0])
-
-
-def test_a_method_that_pools_the_samples_is_refused(clinics: Path) -> None:
-    with pytest.raises(ValueError, match="read by their owner alone"):
-        raysplit.train(tree(clinics, algorithm={"name": "centralised"}))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"width": 7}, r"owners disagree about input x as it is stored: owner-0 .*float32 \[6\] and owner-2 .*\[7\]"),
-        ({"y": "float"}, r"owners disagree about target y: owner-0 .*int64 \[\] and owner-2 .*float32 \[\]"),
-    ],
-)
-def test_owners_that_disagree_are_named_with_both_values(clinics: Path, change: dict[str, Any], message: str) -> None:
-    found = arrays(2, width=change.get("width", 6))
-    if change.get("y"):
-        found["y"] = found["y"].astype(np.float32) + 0.5
-    np.savez(clinics / "clinic-2.npz", **found)
-    with pytest.raises(ValueError, match=message):
-        build(config(clinics))
-
-
-def in_some_order(owner: str) -> raysplit.DataSet:
-    """Samples with class names, which one owner has in another order."""
-    names = ("ill", "well") if owner == "clinic-1" else ("well", "ill")
-    samples = raysplit.Samples(x=torch.ones(4, 3), y=torch.tensor([0, 1, 0, 1]))
-    return raysplit.DataSet(
-        train=samples,
-        test=samples,
-        num_classes=2,
-        transform=UNCHANGED,
-        eval_transform=UNCHANGED,
-        label_names=names,
-    )
-
-
-def test_owners_whose_classes_have_other_names_are_named(clinics: Path) -> None:
-    sources = {f"clinic-{i}": f"{__name__}:in_some_order" for i in range(2)}
-    said = r"the names of the classes: owner-0 \(clinic-0.*has well, ill and owner-1 \(clinic-1.*has ill, well; number"
-    with pytest.raises(ValueError, match=said):
-        build(check_config(tree(clinics, data={"by_owner": sources})))
-
-
-def test_owners_whose_vocabularies_differ_are_named(tmp_path: Path) -> None:
-    for name, alphabet in (("a", "abc"), ("b", "abcd")):
-        (tmp_path / f"{name}.txt").write_text(alphabet * 40)
-    sources = {
-        name: {"name": f"text:{tmp_path}/{name}.txt", "tokens": "characters", "alphabet": alphabet, "length": 8}
-        for name, alphabet in (("a", "abc"), ("b", "abcd"))
-    }
-    described = {"data": {"by_owner": sources}, "task": "language_model", "model": {"name": "text_transformer"}}
-    with pytest.raises(
-        ValueError, match=r"owners disagree about the size vocab_size: owner-0 \(a, .*has 3 and owner-1"
-    ):
-        build(check_config(described | {"cluster": {"kind": "local"}}))
 
 
 @pytest.mark.parametrize("lengths", [{"tail": "keep"}, {"tail": "keep", "truncate": True}])
@@ -226,59 +112,6 @@ def test_an_owner_with_fewer_classes_is_told_of(clinics: Path, caplog: pytest.Lo
     np.savez(clinics / "clinic-1.npz", **arrays(1, classes=2))
     assert build(config(clinics)).setting.spec.num_classes == 3
     assert "owner-1 (clinic-1) up to 1" in caplog.text
-
-
-def test_errors_name_owner_file_and_row(clinics: Path) -> None:
-    found = arrays(1)
-    found["x"][3, 0] = np.nan
-    found["y"] = found["y"].astype(np.float64)
-    found["y"][4] = 0.5
-    np.savez(clinics / "clinic-1.npz", **found)
-    with pytest.raises(ValueError, match=r"data of owner-1 \(clinic-1, .*clinic-1.npz\): .*"):
-        build(config(clinics, task="classification"))
-    (clinics / "clinic-2.npz").unlink()
-    np.savez(clinics / "clinic-1.npz", **arrays(1))
-    with pytest.raises(ValueError, match=r"owner-2 \(clinic-2, .*clinic-2.npz\).*there is no file"):
-        build(config(clinics))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"partition": {"num_owners": 4}}, "data.by_owner has 3 owners and the partition is natural_id over 4"),
-        ({"partition": {"name": "dirichlet", "alpha": 1}}, "the partition is dirichlet; nothing is divided"),
-        ({"partition": {"name": "iid"}}, "the partition is iid; nothing is divided where each owner has its own data"),
-        ({"partition": {"name": "iid", "num_owners": 3}}, "iid over 3; .* leave it out"),
-        (
-            {"cluster": {"kind": "ray", "places": 2, "elastic": {"min_places": 1}}},
-            "cluster.elastic is given, which does",
-        ),
-        ({"owners": {"domain": "rotation"}}, "owners.domain is rotation, which does not apply"),
-        ({"owners": {"noisy": 1, "pixel_noise": 1}}, "owners.noisy is 1, which does not apply"),
-    ],
-)
-def test_settings_that_owners_sources_do_not_heed_are_refused(
-    clinics: Path, changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        build(config(clinics, **changes))
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"by_owner": {}}, "names no owner"),
-        ({"by_owner": "clinics"}, "module:function"),
-        ({"by_owner": {"a": "digits"}, "name": "digits"}, "by_owner is given"),
-        ({"name": "by_owner"}, "by_owner is missing"),
-        ({"by_owner": {"a": "digits"}, "num_classes": 3}, "belongs into the source of an owner"),
-        ({"by_owner": {"a": "digitz"}}, "did you mean 'digits'"),
-        ({"by_owner": {"a": {"name": "random", "dym": 3}}}, "dim"),
-    ],
-)
-def test_mistakes_in_the_setting_are_found_before_anything_is_read(data: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        check_config({"data": data})
 
 
 def test_a_source_that_changes_during_a_run_is_noticed(clinics: Path) -> None:

@@ -70,6 +70,25 @@ def test_a_run_is_measured_twice_with_the_same_numbers_and_goes_on_where_it_was_
     assert unseconded(measure_run(pictures, options).page) == unseconded(first.page)
 
 
+def test_a_copy_learns_from_the_servers_part_of_each_step_of_the_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy once learned from the server's first weights alone, so that it got far less than there is to get."""
+    seen: list[torch.Tensor] = []
+
+    def watched(record: Any, copy: Any, z: torch.Tensor, aux: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        seen.extend(step.top(z[:4]).detach() for step in record)
+        return aux[: len(z)]
+
+    monkeypatch.setattr("raysplit.privacy.leak.inversions.sdar", watched)
+    monkeypatch.setattr("raysplit.privacy.leak.trials._RECORD_BYTES", 0)
+    run = trained(tmp_path / "run", **PICTURES | {"training": {"rounds": 3, "batch_size": 4}})
+    measure_run(run, LeakOptions(attacks=("pseudo_client",), knows="initial", rows=16))
+    steps = 3 * 13  # one of three is kept where the record has no room
+    assert len(seen) == steps // 3
+    assert len({tuple(logits.flatten().tolist()) for logits in seen}) == len(seen)
+
+
 def test_the_command_prints_each_attack_beside_chance_and_draws_pictures(pictures: Path) -> None:
     given = [str(pictures), "--attacks", "inverse,unsplit,membership", "--rows", "32", "--seconds", "0.2"]
     result = CliRunner().invoke(leak, given, env={"COLUMNS": "100"}, catch_exceptions=False)
@@ -91,6 +110,8 @@ def test_attackers_adapt_to_guards_and_the_ledger_is_asked(tmp_path: Path) -> No
     (row,) = measured["attacks"]
     assert row["ssim"] < 0.7
     assert measured["defence"]["privacy"]["z"]["clip"] == 1.0
+    assert (measured["cheap"]["2"]["sigma"], measured["cheap"]["2"]["rho"]) == (2.0, None)  # that of the guard
+    assert measured["cheap"]["2"]["fisher_bound"] > 0.9
     assert measured["ledger"]["guarantee"] == "rehearsal"
     assert measured["score"] is None  # nobody has said what the task reaches without
     again = measure_run(run, LeakOptions(attacks=("inverse_affine",), rows=40, undefended=0.9)).page

@@ -18,6 +18,7 @@ from support import metrics_row
 
 import raysplit
 from raysplit.cluster.contract import PartyLoad
+from raysplit.runs.html.bars import bars_of_waits
 from raysplit.runs.html.charts import Series, line_chart, short
 from raysplit.runs.html.content import naive_of, run_page
 from raysplit.runs.html.page import html_page
@@ -189,13 +190,19 @@ def test_waits_add_up_over_rounds(tmp_path: Path) -> None:
     """Those of the Ray cluster, which measures them in every process."""
     waits = Waits(tmp_path)
     for wait_s in (1.0, 0.5):
-        waits.round_measured([], [PartyLoad(party="owner-0", wait_s=wait_s, peak_calls=1)])
+        load = PartyLoad(
+            party="owner-0", wait_s=wait_s, peak_calls=1, wait_s_for={"aggregator": 0.25, "server": wait_s}
+        )
+        waits.round_measured([], [load])
     waits.run_failed(KeyboardInterrupt())
     assert read_waits(tmp_path) == [], "a run without a round keeps nothing"
     (tmp_path / "metrics.jsonl").write_text("")
     waits.run_failed(KeyboardInterrupt())
     (found,) = read_waits(tmp_path)
     assert (found.party, found.wait_s, found.rounds) == ("owner-0", 1.5, 2)
+    assert [(each.party, each.wait_s) for each in found.waited_for] == [("server", 1.5), ("aggregator", 0.5)]
+    (bar,) = bars_of_waits([found])[0]
+    assert bar.text == "1.50 s: for server 1.50 s, aggregator 0.50 s"
 
 
 def test_ticks_are_round_numbers_and_points_are_where_they_should_be() -> None:
