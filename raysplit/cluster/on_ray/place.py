@@ -103,8 +103,8 @@ class RayHandle(Handle):
             made = self._collected(home, verb, args, kwargs)
             return HomePromise(made, home, self.name, (crossing.answer, step, due))
         ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
-        ends = verb, self.name, self._place
-        return RayPromise(ref, ends, home, (crossing.answer, step, due), submits=submits)
+        called = verb, self.name, self._place
+        return RayPromise(ref, called, home, (crossing.answer, step, due), submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Submit the actor call; promises are separate arguments, which Ray replaces by their answers."""
