@@ -128,6 +128,30 @@ def test_a_failure_is_told_while_others_wait_for_the_one_that_failed(make_cluste
     assert on(make_cluster, work) == "met"
 
 
+@pytest.mark.parametrize("is_passed_on", [False, True])
+def test_a_failure_that_nobody_awaits_is_told_in_a_line(
+    is_passed_on: bool, make_cluster: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A round that forgot an ``await`` went on with one update less on Ray, and nothing told it.
+
+    Where the answer is an argument of another call, that call fails, and whoever awaits it is told.
+    """
+
+    async def work(a: Any, b: Any) -> None:
+        promise = a.fail("no room")
+        if is_passed_on:
+            with pytest.raises(ValueError, match="no room"):
+                await b.note(promise)
+        else:
+            del promise
+            while not caplog.messages:
+                await a.order()
+
+    on(make_cluster, work)
+    told = [message for message in caplog.messages if "nobody awaits" in message]
+    assert told == [] if is_passed_on else ["fail of a failed, and nobody awaits it: ValueError: no room"]
+
+
 def test_an_answer_does_not_wait_for_a_call_that_waits_for_its_reader(make_cluster: Make) -> None:
     """Owners of a place that were absent for a step shared its message with a later step, and all waited for ever."""
 

@@ -9,12 +9,16 @@ one, so that whoever waits for the one that failed hears of it at once.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
+import ray
 from ray import cloudpickle
 from ray.exceptions import (
     LocalRayletDiedError,
@@ -31,6 +35,8 @@ from raysplit.cluster.contract import PlaceLost
 from raysplit.cluster.links.kinds import SUBMIT_SUM
 from raysplit.cluster.links.tensors import Envelope, Sealed, opened, sealed
 from raysplit.cluster.sums.leaving import Sum, Update, Updates
+
+logger = logging.getLogger(__name__)
 
 # Ray's errors for a process or a machine that is gone, with the objects that it held.
 GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
@@ -238,6 +244,18 @@ async def unwrapped(ref: Any, place: str) -> Any:
         raise cause_of(error) from None
     except GONE as error:
         raise PlaceLost(place, first_line(error)) from None
+
+
+def tell_failure(ref: Any, call: str) -> None:
+    """Tell the error of a call that nobody awaits, as soon as it has ended; that a place is lost is told elsewhere."""
+
+    def ended(answer: Future[Any]) -> None:
+        if isinstance(wrapped := answer.exception(), RayTaskError):
+            error = cause_of(wrapped)
+            logger.error("%s failed, and nobody awaits it: %s: %s", call, type(error).__name__, error)
+
+    if not sys.is_finalizing() and ray.is_initialized():
+        ref.future().add_done_callback(ended)
 
 
 def cause_of(error: RayTaskError) -> BaseException:

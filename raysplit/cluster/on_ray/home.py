@@ -30,7 +30,7 @@ from raysplit.cluster.links.rules import LinkRules
 from raysplit.cluster.links.tensors import Envelope, Sealed, sealed, unpack
 from raysplit.cluster.load import LoadMeter, with_coding
 from raysplit.cluster.local.calls import Answer, LocalHandle, LocalPromise, received
-from raysplit.cluster.on_ray.answers import GONE, RayTaskError, cause_of, first_line
+from raysplit.cluster.on_ray.answers import GONE, RayTaskError, cause_of, first_line, tell_failure
 from raysplit.registry import printable
 
 FORMAT = "%(asctime)s %(levelname)s [%(place)s %(party)s] %(name)s: %(message)s"
@@ -105,24 +105,43 @@ class HomePromise(LocalPromise):
 
 
 class RayPromise:
-    """The promise of an actor call; awaiting it fetches the value over the link."""
+    """The promise of an actor call; awaiting it fetches the value over the link.
 
-    def __init__(self, ref: Any, party: str, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
-        self.ref, self.place = ref, place
-        self._party = party  # the one that was called
+    Args:
+        ref: Ray's reference to the answer.
+        ends: the verb, the name of the party that is called, and its place.
+        home: this process.
+        answer: what the answer is.
+        submits: whether the receiver has taken what codecs have put aside once the answer is there.
+    """
+
+    def __init__(self, ref: Any, ends: tuple[str, str, str], home: Home, answer: Answer, *, submits: bool) -> None:
+        self._ref = ref
+        self._verb, self._party, self.place = ends
         self._home = home
         self._answer = answer
-        self._submits = submits  # the receiver has taken what codecs have put aside
+        self._submits = submits
+        self._is_awaited = False
+
+    def __del__(self) -> None:
+        if not self._is_awaited:
+            tell_failure(self._ref, f"{self._verb} of {self._party}")
+
+    def passed_on(self) -> Any:
+        """Return the reference for another call, whose party takes the value, or fails with it."""
+        self._is_awaited = True
+        return self._ref
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self.received(*self._answer)
 
     def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
         """Wait for the value and take it as a value of this kind."""
+        self._is_awaited = True
         party, link = current_party.get(), self._home.link
         try:
             with self._home.load.waiting(party, self._party):
-                source, made_s, size_bytes, value = yield from self.ref.__await__()
+                source, made_s, size_bytes, value = yield from self._ref.__await__()
         except RayTaskError as error:
             raise cause_of(error) from None
         except GONE as error:

@@ -103,7 +103,8 @@ class RayHandle(Handle):
             made = self._collected(home, verb, args, kwargs)
             return HomePromise(made, home, self.name, (crossing.answer, step, due))
         ref, submits = self._submit(home, verb, args, kwargs), home.link.keeps_state and verb == SUBMIT
-        return RayPromise(ref, self.name, self._place, home, (crossing.answer, step, due), submits=submits)
+        called = verb, self.name, self._place
+        return RayPromise(ref, called, home, (crossing.answer, step, due), submits=submits)
 
     def _submit(self, home: Home, verb: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Submit the actor call; promises are separate arguments, which Ray replaces by their answers."""
@@ -118,7 +119,7 @@ class RayHandle(Handle):
         caller, now_s = current_party.get(), home.now_s()
         values = [*args, *kwargs.values()]
         sent = [None if isinstance(value, RayPromise) else outgoing(caller, value, now_s) for value in values]
-        answers = [value.ref for value in values if isinstance(value, RayPromise)]
+        answers = [value.passed_on() for value in values if isinstance(value, RayPromise)]
         return (self.name, verb, sent, tuple(kwargs)), answers
 
     def _collected(
