@@ -20,7 +20,7 @@ ROWS: list[Any] = [
     "bitmap",
 ]
 TOGETHER: list[Any] = [
-    {"codec": "int8", "by": "tensor"}, {"codec": "int4", "by": "channel"},  "c3", "product_quantization",
+    {"codec": "int8", "by": "tensor"}, {"codec": "int4", "by": "channel"}, "c3", "product_quantization",
 ]  # fmt: skip
 
 
