@@ -19,6 +19,7 @@ from statistics import mean, median
 from typing import Any
 
 from raysplit.api import train_config
+from raysplit.cli.training.demo import LEARNING_RATES, ROUNDS
 from raysplit.config.run import check_config
 
 CODECS: dict[str, dict[str, Any]] = {
@@ -66,13 +67,13 @@ def settings(name: str, seed: int, root: str, every: int = 1) -> dict[str, Any]:
     base: dict[str, Any] = {"seed": seed, "cluster": {"kind": "local"}, "evaluation": {"every": every}}
     if name in ("demo", "demo fedavg", "demo splitfed_v2"):
         algorithm = name.partition(" ")[2] or "minibatch_sfl"
-        rates = {"minibatch_sfl": 0.1, "fedavg": 0.8, "splitfed_v2": 0.1}
+        rate = LEARNING_RATES[algorithm]
         return base | {
             "model": {"name": "cnn8"},
             "data": {"name": "digits"},
             "partition": {"name": "noniid_ratio", "num_owners": 10, "ratio": 1.0},
             "algorithm": {"name": algorithm} | ({} if algorithm == "fedavg" else {"cut": 1}),
-            "training": {"rounds": 6, "batch_size": 32, "local_epochs": 5, "optimizer": {"lr": rates[algorithm]}},
+            "training": {"rounds": ROUNDS, "batch_size": 32, "local_epochs": 5, "optimizer": {"lr": rate}},
         }
     if name == "weights":
         return base | {

@@ -28,7 +28,9 @@ from raysplit.actors.steps.own_data import read_at_owner
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
+from raysplit.data.inputs import Values
 from raysplit.data.samples import Samples
+from raysplit.data.sequences.masking import learned, makes_targets
 from raysplit.data.transforms import Transform, transformed
 from raysplit.guards.costs import GuardRecipe
 from raysplit.guards.spending import BudgetSpent
@@ -148,7 +150,14 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
 
     def num_targets(self, context: RoundContext) -> int:
         """Return the number of counted targets of a round's mini-batches: labels, pixels, tokens or numbers."""
-        return sum(num_counted(self._loss, self._shard.take(indices).y) for _, indices in self._round_indices(context))
+        return sum(num_counted(self._loss, self._targets(*each)) for each in self._round_indices(context))
+
+    def _targets(self, step_id: StepId, indices: Tensor) -> Any:
+        samples = self._shard.take(indices)
+        return learned(self._transformed(step_id, samples), samples.y) if makes_targets(self._transform) else samples.y
+
+    def _transformed(self, step_id: StepId, samples: Samples) -> Values:
+        return transformed(samples.x, self._transform, lambda: step_id.stream(self._training.seed, "transform"))
 
     def note(self, step_id: StepId, loss: float, num_samples: int) -> None:
         """Add a step's mean loss to the report, by its number of counted elements. Raises `NonFiniteLoss`."""
@@ -162,13 +171,15 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         else:
             order = torch.arange(len(self._shard))
         sizes = self._training.batch_sizes(len(order))
-        return list(torch.split(order[: sum(sizes)], sizes))
+        order = order[: sum(sizes)]
+        return [order] if len(sizes) == 1 else list(torch.split(order, sizes))
 
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
-        x = transformed(samples.x, self._transform, lambda: step_id.stream(self._training.seed, "transform"))
-        self._counts.expect(step_id, samples.y)
-        return Batch(x=self._spec.cast(x), y=wire_labels(samples.y), indices=indices)
+        x = self._transformed(step_id, samples)
+        y = learned(x, samples.y)
+        self._counts.expect(step_id, y)
+        return Batch(x=self._spec.cast(x), y=wire_labels(y), indices=indices)
 
     # -- computing on its parts ----------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ The code that trains, predicts or records reads the experiment, never the config
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -37,11 +36,10 @@ from raysplit.given import held, is_given
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.given_model import GivenModel
+from raysplit.models.sources.hugging_face import found_weights, resolved
 from raysplit.models.spec import ModelSpec
 from raysplit.prediction.dry_setting import dry, no_data
 from raysplit.tasks import Task
-
-logger = logging.getLogger(__name__)
 
 
 def maker(config: RunConfig) -> Callable[[str], Experiment]:
@@ -126,6 +124,7 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
     Raises:
         ConfigError: the configuration has no topology, or its algorithm cannot be simulated.
     """
+    spec = ModelSpec(name=config.model.name, input_shape=(1,), num_classes=1, seed=config.seed)
     if config.topology is None or not resolve_algorithm(config.algorithm.name).can_be_simulated:
         sizes: Sequence[int] = (1,)  # refused below
     elif shard_sizes:
@@ -133,15 +132,15 @@ def build_dry(config: RunConfig, shard_sizes: Sequence[int] | None = None) -> Ex
     elif config.topology.samples_per_owner is not None:
         sizes = [config.topology.samples_per_owner] * config.partition.num_owners
     else:
-        sizes = [len(data.shard) for data in build(config).setting.owners.values()]
-    training = config.training
+        found = build(config).setting
+        spec, sizes = found.spec, [len(data.shard) for data in found.owners.values()]
     setting = Setting(
-        spec=ModelSpec(name=config.model.name, input_shape=(1,), num_classes=1, seed=config.seed),
+        spec=spec,
         owners={f"owner-{i}": no_data() for i in range(len(sizes))},
-        training=_local_training(config, training.loss),
+        training=_local_training(config, config.training.loss),
         **_steps(config),
         seed=config.seed,
-        cohort_size=training.cohort_size,
+        cohort_size=config.training.cohort_size,
     )
     return dry(_experiment(config, setting, ()), sizes)
 
@@ -168,7 +167,7 @@ def _experiment(
 def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
     """Describe the model for the data; where samples have a target per task, it has one head or decoder per task."""
     fields: dict[str, Any] = {
-        "name": config.model.name,
+        "name": resolved(config.model.name),
         "inputs": with_sent(data.inputs, config.model.send_inputs),
         "num_classes": data.num_classes,
         "sizes": data.sizes,
@@ -176,7 +175,7 @@ def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
         "seed": config.seed,
         "dtype": config.model.dtype,
         "front_end": config.model.front_end,
-        "tuning": config.model.tuning(),
+        "tuning": replace(config.model.tuning(), folder=found_weights(config.model.name)),
         "ends": "together" if resolve_algorithm(config.algorithm.name).keeps_both_ends else "apart",
         "given": GivenModel(held(config.model.name)) if is_given(config.model.name) else None,
     }

@@ -24,6 +24,7 @@ from raysplit.data.partition.laws import goes_by_label, partition, partition_tes
 from raysplit.data.partition.own_tests import own_tests
 from raysplit.data.record import Record, data_record
 from raysplit.data.samples import DataSet, Samples
+from raysplit.data.sequences.masking import makes_targets
 from raysplit.data.sequences.padding import Padding, padded
 from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
 from raysplit.data.targets.of_samples import kind_of
@@ -189,6 +190,11 @@ def whole(config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]) -> DataSet
 def _trained_on(config: RunConfig, data: DataSet, parts: list[Indices]) -> tuple[list[Indices], list[Indices]]:
     """Return the indices of each owner's training samples, and of those that it sets aside. Raises ``ValueError``."""
     share = config.data.validation
+    if share and makes_targets(data.transform):
+        raise ValueError(
+            f"data.validation is {share:g}, and with data.masked training samples have other targets in every step; "
+            f"leave one of them out"
+        )
     if share and data.val is not None:
         raise ValueError(
             f"data.validation is {share:g}, and the data {config.data.name!r} have validation samples of their own; "

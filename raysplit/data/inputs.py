@@ -210,7 +210,7 @@ def cast(
             f"data set must return every input of DataSet.inputs"
         )
     taken = {name: named[name].to(device=device, dtype=entry.in_dtype(dtype)) for name, entry in inputs.items()}
-    return taken[UNNAMED] if isinstance(batch, Tensor) else taken
+    return taken[UNNAMED] if tuple(taken) == (UNNAMED,) else taken
 
 
 def map_values(function: Callable[[Tensor], Tensor], values: Values) -> Values:

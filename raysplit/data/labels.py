@@ -78,6 +78,9 @@ def _check(y: Array, num_samples: int, source: str, renumber: bool, owner: Array
         missing = np.array([label is None or label != label or label == "" for label in y.tolist()], bool)
         _refuse(missing, y, source, owner, "give every sample a label")
         if not renumber and y.size:
+            words = np.array([not _is_whole(label) for label in y.tolist()], bool)
+            if words.any() and not words.all():  # a wrong one among labels, rather than labels that are words
+                _refuse(words, y, source, owner, f"give integers 0..C-1, or {RENUMBER}")
             raise ValueError(f"{source}: y holds text such as {y.tolist()[0]!r}; {RENUMBER}, or give integers 0..C-1")
         return
     if y.dtype.kind not in "uifb":
@@ -91,13 +94,20 @@ def _check(y: Array, num_samples: int, source: str, renumber: bool, owner: Array
         _refuse(far, y, source, owner, f"that many classes are more than the samples can have, so {RENUMBER}")
 
 
+def _is_whole(label: Any) -> bool:
+    try:
+        return float(label) % 1 == 0
+    except (TypeError, ValueError):
+        return False
+
+
 def _refuse(bad: npt.NDArray[np.bool_], y: Array, source: str, owner: Array | None, rule: str) -> None:
     if not bad.any():
         return
     row = int(bad.argmax())
     of_owner = f" (owner {owner[row]})" if owner is not None and owner.shape == y.shape else ""
     others = f", and {bad.sum() - 1} more like it" if bad.sum() > 1 else ""
-    raise ValueError(f"{source}: y is {y[row].item()!r} in row {row}{of_owner}{others}; {rule}")
+    raise ValueError(f"{source}: y is {y.tolist()[row]!r} in row {row}{of_owner}{others}; {rule}")
 
 
 def check_targets(y: Tensor) -> None:

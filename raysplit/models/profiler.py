@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from raysplit.data.inputs import Input, described, example_batch, kept_back, map_values
+from raysplit.data.inputs import Input, described, example_batch, example_length, kept_back, map_values
 from raysplit.models.backward import backward
 from raysplit.models.crossing.raw_inputs import sent_inputs
 from raysplit.models.cutting.split import trace
@@ -47,7 +47,8 @@ def measure_profile(
         name: name of the model in the profile.
         input_shape: shape of one sample, if the model takes one unnamed floating input.
         inputs: records of the model's inputs by name, in all other cases.
-        length: length of the samples, where they differ in length; None takes that of an example.
+        length: length of the samples, where they differ in length; None takes that of an example, and the profile says
+            which it was.
         batch_size: samples per batch.
         repeats: number of measured batches, after one for warming up.
         device: name of this machine in the profile.
@@ -57,11 +58,13 @@ def measure_profile(
         of the tensors that leave each unit for one batch, and of its parameters and buffers.
 
     Raises:
-        ValueError: for fewer than one repeat or sample, or a model that cannot be cut.
+        ValueError: for fewer than one repeat or sample, a length where all samples have one shape, or that the model
+            does not take, and a model that cannot be cut.
     """
     if repeats < 1 or batch_size < 1:
         raise ValueError(f"repeats is {repeats} and batch_size is {batch_size}; both must be at least 1")
     taken = within_positions(described(inputs or {}, input_shape)[0], model)
+    length = _length(taken, length)
     lengths = None if length is None else [length] * batch_size
     x = example_batch(taken, batch_size, lengths=lengths, generator=torch_generator(0, "profile", "input"))
     traced = trace(
@@ -85,7 +88,20 @@ def measure_profile(
         device=device,
         batch_size=batch_size,
         units=tuple(unit.profile(part, sent) for unit, part, sent in zip(units, parts, sends, strict=True)),
+        length=length,
     )
+
+
+def _length(inputs: Mapping[str, Input], given: int | None) -> int | None:
+    """Return the length of the samples of a batch; None where all samples have one shape."""
+    if not any(entry.ragged for entry in inputs.values()):
+        if given is not None:
+            raise ValueError(f"the length is {given}, and all samples of these inputs have one shape; leave it out")
+        return None
+    longest = min((entry.longest for entry in inputs.values() if entry.longest is not None), default=None)
+    if given is not None and longest is not None and given > longest:
+        raise ValueError(f"the length is {given}, and the model has {longest} positions; give a length up to that")
+    return example_length(inputs) if given is None else given
 
 
 @dataclass(kw_only=True)

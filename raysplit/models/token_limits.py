@@ -47,7 +47,7 @@ def check_tokens(data: DataSet, spec: ModelSpec, parts: Sequence[npt.NDArray[np.
             )
         if limits.vocabulary is None:
             _try(spec, name, largest, None)
-        longest = _longest(data, name)
+        longest = _longest(data, name, parts)
         if limits.positions is not None and longest[0] > limits.positions:
             raise ValueError(
                 f"{name} of {longest[1]} has the length {longest[0]}, padding included, and the model {spec.name!r} "
@@ -81,8 +81,7 @@ def _check_known(
     position = first[1] if ragged is None and len(first) > 1 else None
     if ragged is not None:
         position = first[0] - int(ragged.offsets[row])
-    owner = next((i for i, part in enumerate(parts) if row in part), None) if side == "train" else None
-    place = f"{side} sample {row}" + (f" of owner-{owner}" if owner is not None else "")
+    place = _place(side, row, parts)
     place += f", position {position}," if position is not None else ""
     value = int(ids[tuple(first)])
     if value < 0:
@@ -93,16 +92,22 @@ def _check_known(
     )
 
 
-def _longest(data: DataSet, name: str) -> tuple[int, str]:
+def _longest(data: DataSet, name: str, parts: Sequence[npt.NDArray[np.int64]]) -> tuple[int, str]:
     """Return the length of the longest sample as a batch has it, and which it is."""
     length = data.inputs[name].shape[0] if data.inputs[name].shape else 1
     if length is not None:
         return length, "every sample"
     sides = (("train", data.train), ("test", data.test))
     return max(
-        (r.padded_length(r.lengths), f"{side} sample {int(r.lengths.argmax())}")
+        (r.padded_length(r.lengths), _place(side, int(r.lengths.argmax()), parts))
         for side, r in ((side, samples.ragged[name]) for side, samples in sides)
     )
+
+
+def _place(side: str, row: int, parts: Sequence[npt.NDArray[np.int64]]) -> str:
+    """Name a sample, with its owner where it is a training sample of one."""
+    owner = next((i for i, part in enumerate(parts) if row in part), None) if side == "train" else None
+    return f"{side} sample {row}" + (f" of owner-{owner}" if owner is not None else "")
 
 
 def _try(spec: ModelSpec, name: str, token: int, longest: tuple[int, str] | None) -> None:

@@ -104,6 +104,12 @@ class DryModelSpec:
         bounds = [0, *unit_counts(cuts, len(self.units)), len(self.units)]
         return [DryPart(self, first, end) for first, end in pairwise(bounds)]
 
+    part_outlines = parts
+
+    def part(self, cuts: Sequence[int | str], index: int, device: str = "cpu") -> DryPart:
+        """Return one of the parts between the cuts."""
+        return self.parts(cuts)[index]
+
     def row_bytes(self, cut: int) -> float:
         """Return the bytes per sample that cross a cut: the output of the unit before it."""
         return self.units[cut - 1].activation_bytes / self.batch_size if cut > 0 else 0.0

@@ -37,6 +37,7 @@ def dry(experiment: Experiment, shard_sizes: Sequence[int] | None = None) -> Exp
         )
     given = experiment.setting
     _refuse_unmeasured(given)
+    _refuse_other_lengths(experiment.required_topology, given)
     if frozen := [key for key in ("freeze", "train", "lora") if experiment.section("model").get(key)]:
         raise CannotBeSimulated(
             f"model.{frozen[0]} is set, and a profile counts all weights as trained and sent; leave it out for the "
@@ -78,6 +79,29 @@ def _refuse_unmeasured(setting: Setting) -> None:
     for applies, what, why in reasons:
         if applies:
             raise CannotBeSimulated(f"{what}, and {why}; leave it out for the simulation")
+
+
+def _refuse_other_lengths(topology: Topology, setting: Setting) -> None:
+    """Raise `CannotBeSimulated` where the profiles are of samples of other lengths than the batches of the run."""
+    found = {device.measured.length: name for name, device in topology.devices.items() if device.measured is not None}
+    if len(found) > 1:
+        (one, first), (other, second) = list(found.items())[:2]
+        raise CannotBeSimulated(
+            f"the profile of {first} was measured {_with_length(one)}, and that of {second} {_with_length(other)}; "
+            f"measure both alike (raysplit profile CONFIG --length N)"
+        )
+    inputs = dict(getattr(setting.spec, "inputs", ()))
+    length = next(iter(found), None)
+    if inputs and found and any(entry.ragged for entry in inputs.values()) == (length is None):
+        kind = "differ in length from batch to batch" if length is None else "have one shape"
+        raise CannotBeSimulated(
+            f"the samples {kind}, and the profile was measured {_with_length(length)}; measure the model with these "
+            f"data: raysplit profile CONFIG (--length N for another length than that of the mean batch)"
+        )
+
+
+def _with_length(length: int | None) -> str:
+    return "with samples of one shape" if length is None else f"with samples of length {length}"
 
 
 def may_send_inputs(experiment: Experiment) -> bool:

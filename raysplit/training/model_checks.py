@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.sent_inputs import recipes_of, refuse_sent_inputs
 from raysplit.cluster.contract import PartySpec
-from raysplit.data.inputs import feed
+from raysplit.data.inputs import UNNAMED, feed
 from raysplit.models.adapters.lora import adapters_of
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.cutting.same_model import keeps_hidden_state
@@ -132,7 +133,7 @@ def _outputs(spec: ModelSpec) -> Any:
         shapes = ", ".join(f"{name} {list(entry.shape)}" for name, entry in dict(spec.inputs).items())
         raise ValueError(
             f"the model {spec.name!r} fails on {NUM_ROWS} samples of the inputs {shapes}: {type(error).__name__}: "
-            f"{error}"
+            f"{error}{_takes(model, dict(spec.inputs))}"
         ) from error
     if idle := [path for path in adapters if path not in called]:
         raise ValueError(
@@ -140,6 +141,16 @@ def _outputs(spec: ModelSpec) -> Any:
             f"layers in model.lora.targets"
         )
     return outputs
+
+
+def _takes(model: nn.Module, inputs: Collection[str]) -> str:
+    """Say what a model takes that has no parameter of the name of an input."""
+    parameters = inspect.signature(type(model).forward).parameters.values()
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)][1:]
+    strange = [name for name in inputs if name not in (UNNAMED, *named)]
+    if not strange:
+        return ""
+    return f"; its forward has no {strange[0]!r} and takes {', '.join(named[:6])}, so give a model for these inputs"
 
 
 def _content(outputs: Any) -> str:

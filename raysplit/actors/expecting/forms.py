@@ -20,6 +20,7 @@ from raysplit.actors.parts.stage import PartRecipe, Stage, is_trained_before
 from raysplit.cluster.arriving.forms import ANY, Expected, Form
 from raysplit.cluster.contract import current_samples
 from raysplit.data.inputs import example_length, feed
+from raysplit.models.building.prototypes import filled_with_zeros, infinite_names, state_forms
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.cutting.merging import other_names
 from raysplit.models.frozen import trained_state
@@ -40,7 +41,7 @@ def crossing(recipe: PartRecipe) -> tuple[Form, ...]:
 
 @lru_cache(maxsize=64)
 def _crossing(spec: ModelSpec, cut: int | str, device: str, in_bf16: bool) -> tuple[Form, ...]:
-    before = spec.parts((cut,))[0].eval().to(device)
+    before = filled_with_zeros(spec.part_outlines((cut,))[0]).eval().to(device)
     inputs = spec.example_inputs()
     length = example_length(inputs)
     is_ragged = any(entry.ragged for entry in inputs.values())
@@ -71,9 +72,10 @@ def _shape(one: Iterable[int], other: Iterable[int], shorter: Iterable[int]) -> 
 @lru_cache(maxsize=64)
 def weights_of(spec: ModelSpec) -> Mapping[str, Form]:
     """Return the forms of all weights and buffers of a model, by the names under which parties send them."""
+    infinite = infinite_names(spec)
     return {
-        name: Form(tuple(value.shape), value.dtype, may_be_infinite=bool(torch.isinf(value).any()))
-        for name, value in spec.initial_state().items()
+        name: Form(tuple(value.shape), value.dtype, may_be_infinite=name in infinite)
+        for name, value in state_forms(spec).items()
     }
 
 
@@ -85,7 +87,7 @@ def infinite_in(spec: ModelSpec) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _trained(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> frozenset[str]:
-    return frozenset(trained_state(spec.parts(cuts)[index]))
+    return frozenset(trained_state(spec.part_outlines(cuts)[index]))
 
 
 def trained_names(*recipes: PartRecipe) -> frozenset[str]:
@@ -108,7 +110,7 @@ def whole_model(spec: ModelSpec, num_states: int) -> Expected:
 @lru_cache(maxsize=64)
 def tied_names(spec: ModelSpec) -> Mapping[str, str]:
     """Return the further names of tied weights, under which parties need not send them, each with the first name."""
-    return other_names(spec.build())
+    return other_names(spec.outlined())
 
 
 def whole_state(spec: ModelSpec, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -185,10 +187,17 @@ def _classes(spec: ModelSpec) -> Mapping[str, int]:
     return {"": spec.num_classes}
 
 
+def of_rows(forms: tuple[Form, ...], rows: int | None) -> tuple[Form, ...]:
+    """Return forms with the sizes that they have for batches of so many rows, if that is known."""
+    if not rows:
+        return forms
+    return tuple(
+        form._replace(shape=tuple(-size * rows if size < 0 else size for size in form.shape)) for form in forms
+    )
+
+
 def num_rows(z: Any, forms: Sequence[Form]) -> int | None:
     """Return the number of rows of smashed data; None where it does not show."""
-    if isinstance(z, Tensor) and z.ndim and forms and forms[0].shape[:1] == (-1,):
-        return z.shape[0]
     for tensor, form in zip(as_tuple(z), forms, strict=False):
         for size, of in zip(getattr(tensor, "shape", ()), form.shape, strict=False):
             if of < 0:
@@ -198,5 +207,7 @@ def num_rows(z: Any, forms: Sequence[Form]) -> int | None:
 
 def rows_of_labels(y: Any) -> int | None:
     """Return the number of labels; None for what is no labels."""
-    first = next(iter(y.values()), None) if not isinstance(y, Tensor) and isinstance(y, Mapping) else y
+    if type(y) is Tensor:  # the usual ones
+        return y.shape[0] if y.ndim else None
+    first = next(iter(y.values()), None) if isinstance(y, Mapping) else y
     return first.shape[0] if isinstance(first, Tensor) and first.ndim else None

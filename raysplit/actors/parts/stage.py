@@ -22,7 +22,6 @@ from raysplit.actors.steps.rules import StepRules
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
-from raysplit.models.frozen import share_frozen
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
 
@@ -59,9 +58,7 @@ class PartRecipe:
 
     def module(self) -> nn.Module:
         """Build a module of this part, with the run's initial weights; frozen ones are those of the process."""
-        module = self.spec.parts(self.cuts)[self.index]
-        share_frozen(module, self.spec.frozen_parameters(self.device))
-        return module
+        return self.spec.part(self.cuts, self.index, self.device)
 
     def build(self, device: Device) -> Stage:
         """Build the part on a device that orders its work."""
@@ -88,18 +85,18 @@ class PartRecipe:
 @lru_cache(maxsize=8)
 def initial_tensors(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> list[Tensor]:
     """Return the initial trained parameters and the buffers of a part. They are cached: never write to them."""
-    return [tensor.detach() for tensor in kept_tensors(spec.parts(cuts)[index])]
+    return [tensor.detach() for tensor in kept_tensors(spec.part(cuts, index))]
 
 
 @lru_cache(maxsize=64)
 def is_trained_before(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> bool:
     """Whether any part in front of a part is trained, so that the gradient of its inputs is needed."""
-    return any(p.requires_grad for part in spec.parts(cuts)[:index] for p in part.parameters())
+    return any(p.requires_grad for part in spec.part_outlines(cuts)[:index] for p in part.parameters())
 
 
 def has_trained(recipe: PartRecipe) -> bool:
     """Whether a part has weights that are trained."""
-    part = recipe.spec.parts(recipe.cuts)[recipe.index]
+    part = recipe.spec.part_outlines(recipe.cuts)[recipe.index]
     return any(p.requires_grad for p in part.parameters())
 
 

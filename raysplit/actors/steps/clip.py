@@ -67,7 +67,7 @@ def in_model_order(spec: ModelSpec, cuts: tuple[int | str, ...], norms: Mapping[
 @lru_cache(maxsize=8)
 def _order(spec: ModelSpec, cuts: tuple[int | str, ...]) -> Tensor:
     """Return, for each trained weight of the uncut model in its order, its place among those of the parts joined."""
-    (whole,) = spec.parts(())
-    names = [name for part in spec.parts(cuts) for name, p in part.named_parameters() if p.requires_grad]
+    (whole,) = spec.part_outlines(())
+    names = [name for part in spec.part_outlines(cuts) for name, p in part.named_parameters() if p.requires_grad]
     place = {name: number for number, name in enumerate(names)}
     return torch.tensor([place[name] for name, p in whole.named_parameters() if p.requires_grad], dtype=torch.long)

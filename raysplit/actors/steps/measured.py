@@ -17,6 +17,7 @@ from raysplit.actors.steps.whole_shard import whole_gradient
 from raysplit.data.batches import LocalTraining
 from raysplit.data.inputs import Values
 from raysplit.data.samples import Samples
+from raysplit.data.sequences.masking import learned
 from raysplit.data.transforms import Transform
 from raysplit.models.frozen import load_trained
 from raysplit.models.spec import ModelSpec
@@ -65,8 +66,9 @@ class MeasuringOwner(ABC):
         gen = torch_generator(self._training.seed, self.name, purpose)
         for indices in torch.split(torch.arange(len(self._shard)), _WHOLE_SHARD_ROWS):
             samples = self._shard.take(indices)
-            x = self._spec.cast(self._transform(samples.x, gen))
-            yield Batch(x=x, y=wire_labels(samples.y), indices=indices)
+            made = self._transform(samples.x, gen)
+            x, y = self._spec.cast(made), learned(made, samples.y)
+            yield Batch(x=x, y=wire_labels(y), indices=indices)
 
     async def local_gradient(self, *states: Mapping[str, Tensor]) -> Tensor:
         """Compute the gradient [dim] of the mean loss over the whole shard at these weights, for the first part.

@@ -14,6 +14,7 @@ from raysplit.actors.data_owner import Batch, DataOwner
 from raysplit.actors.parts.losses import wire_labels
 from raysplit.actors.records import StepId
 from raysplit.data.inputs import Values, concatenated, map_values
+from raysplit.data.sequences.masking import learned
 from raysplit.data.transforms import Transform, transformed
 from raysplit.seeding import derive
 
@@ -38,12 +39,14 @@ class PooledOwner(DataOwner):
         for batch in super().whole_shard(purpose):
             first = int(batch.indices[0])
             stream = partial(derive, self._training.seed, self.name, purpose, first)
-            yield replace(batch, x=self._inputs(self._shard.take(batch.indices).x, batch.indices, stream))
+            x = self._inputs(self._shard.take(batch.indices).x, batch.indices, stream)
+            yield replace(batch, x=self._spec.cast(x), y=learned(x, batch.y))
 
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
         stream = partial(step_id.stream, self._training.seed, "transform")
-        return Batch(x=self._inputs(samples.x, indices, stream), y=wire_labels(samples.y), indices=indices)
+        x = self._inputs(samples.x, indices, stream)
+        return Batch(x=self._spec.cast(x), y=wire_labels(learned(x, samples.y)), indices=indices)
 
     def _inputs(self, x: Values, indices: Tensor, stream: Callable[[], int]) -> Values:
         """Transform each row of ``x`` [B, ...] as its owner does, with a random stream of that owner."""
@@ -58,4 +61,4 @@ class PooledOwner(DataOwner):
             for origin, at in rows.items()
         ]
         order = torch.argsort(torch.cat(list(rows.values())))
-        return self._spec.cast(map_values(partial(torch.index_select, dim=0, index=order), concatenated(pieces)))
+        return map_values(partial(torch.index_select, dim=0, index=order), concatenated(pieces))

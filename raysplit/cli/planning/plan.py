@@ -229,9 +229,11 @@ def show_plan(
         draw_plan(problem, best, picture)
     if as_json:
         compared = {"baselines": [asdict(other) for other in others]} if baselines else {}
-        echo(json.dumps(best.to_dict() | compared))
+        echo(json.dumps(best.to_dict() | compared | {"length": problem.profile.length}))
     else:
         print_plan(best)
+        if problem.profile.length is not None:
+            echo(f"for samples of length {problem.profile.length}, as in the profile; those of the data differ")
         if others:
             print_table(Console(), comparison(best, others))
         print_figure(Console(), picture)

@@ -8,7 +8,7 @@ import platform
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -16,6 +16,7 @@ from rich.table import Table
 from raysplit.cli.options import FilePath, NewFile, found_run
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
+from raysplit.cli.waiting import Waiting
 
 if TYPE_CHECKING:
     from raysplit.prediction.measured.messages import MessageCosts
@@ -26,8 +27,21 @@ _ROUND_TRIPS = 50  # of each size
 
 
 @click.command(name="profile")
-@click.option("--model", required=True, metavar="NAME", help="Name of a model, or package.module:callable.")
-@click.option("--batch-size", default=128, show_default=True, metavar="N", help="Samples in a batch.")
+@click.argument("config", required=False, type=FilePath())
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one setting of CONFIG.")
+@click.option("--model", metavar="NAME", help="Instead of CONFIG: a model, or package.module:callable.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Samples in a batch, by default 128 or those of CONFIG.",
+)
+@click.option(
+    "--length",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Length of samples that differ in it; by default of the mean batch.",
+)
 @click.option(
     "--repeats", default=5, show_default=True, metavar="N", help="Timed batches, of which the median is taken."
 )
@@ -58,8 +72,11 @@ _ROUND_TRIPS = 50  # of each size
 @click.option("--output", type=NewFile(), help="Profile to write (.parquet, .csv).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def profile(
-    model: str,
-    batch_size: int,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    model: str | None,
+    batch_size: int | None,
+    length: int | None,
     repeats: int,
     input_shape: str,
     input_type: str,
@@ -73,11 +90,13 @@ def profile(
 ) -> None:
     """Measure the units of a model on this machine, for `raysplit plan`.
 
-    Forward pass, backward pass and update of each unit are timed on one thread, and its bytes are counted.
+    The model and its inputs come from CONFIG, a YAML file, or from --model with --input-shape. Forward pass, backward
+    pass and update of each unit are timed on one thread, and its bytes are counted.
     --with-messages adds the settings of a device that the prediction of a run without pacing needs.
 
     \b
     Examples:
+      raysplit profile my.yaml --output mine.parquet
       raysplit profile --model vgg19 --output vgg19.parquet
       raysplit profile --model cnn8 --input-shape 1,8,8 --with-messages
     """
@@ -91,22 +110,23 @@ def profile(
         ) from wrong
     if weights is not None and leak is None:
         raise click.UsageError("--weights is for --leak, which measures cuts with them")
+    if (config is None) == (model is None):
+        raise click.UsageError("give either CONFIG or --model NAME")
     import torch
 
     from raysplit.data.inputs import UNNAMED, Input
     from raysplit.models.profiler import measure_profile
     from raysplit.models.zoo import build_model
 
-    torch.manual_seed(0)
-    inputs = {UNNAMED: Input(dtype=getattr(torch, input_type), shape=shape)}
-    measured = measure_profile(
-        build_model(model, input_shape=shape, num_classes=num_classes, data_inputs=inputs),
-        name=model,
-        inputs=inputs,
-        batch_size=batch_size,
-        repeats=repeats,
-        device=device,
-    )
+    how: dict[str, Any] = {"repeats": repeats, "device": device, "length": length}
+    if config is not None:
+        measured = _of_config(config, overrides, batch_size, how)
+    else:
+        assert model is not None
+        torch.manual_seed(0)
+        inputs = {UNNAMED: Input(dtype=getattr(torch, input_type), shape=shape)}
+        built = build_model(model, input_shape=shape, num_classes=num_classes, data_inputs=inputs)
+        measured = measure_profile(built, name=model, inputs=inputs, batch_size=batch_size or 128, **how)
     if leak is not None:
         measured = _with_leak(measured, leak, weights)
     if output is not None:
@@ -120,6 +140,22 @@ def profile(
         echo("the device in the topology of runs on this machine without pacing (pace: false):")
         for name, value in asdict(costs).items():
             echo(f"  {name}: {round(value, 3)}")
+
+
+def _of_config(config: Path, overrides: tuple[str, ...], batch_size: int | None, how: dict[str, Any]) -> Profile:
+    """Measure the model of a configuration on batches as its data have them."""
+    from raysplit.config.build import model_and_data
+    from raysplit.config.run import load_config
+    from raysplit.data.sequences.lengths import padded_length
+    from raysplit.models.profiler import measure_profile
+
+    checked = load_config(config, overrides)
+    with Waiting(Console(stderr=True), "loading the data"):
+        spec, data = model_and_data(checked)
+        batch_size = batch_size or checked.training.batch_size
+        length = padded_length(data, how["length"], batch_size=batch_size, seed=checked.seed)
+    how = {**how, "batch_size": batch_size, "length": length}
+    return measure_profile(spec.build(), name=checked.model.name, inputs=dict(spec.inputs), **how)
 
 
 def _message_costs() -> MessageCosts:
@@ -167,7 +203,10 @@ def _with_leak(measured: Profile, config: Path, weights: str | None) -> Profile:
 
 
 def _print(measured: Profile, output: Path | None) -> None:
-    table = Table(title=f"{measured.model} on {measured.device}, batches of {measured.batch_size}")
+    rows_of = f"batches of {measured.batch_size}"
+    if measured.length is not None:
+        rows_of += f" samples of length {measured.length}, which differ in length"
+    table = Table(title=f"{measured.model} on {measured.device}, {rows_of}")
     for column in ("", "unit"):
         table.add_column(column)
     for column in ("forward ms", "backward ms", "update ms", "activation MiB", "parameter MiB"):

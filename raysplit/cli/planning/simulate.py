@@ -91,10 +91,13 @@ def simulate_command(
 
 
 def _record(config: RunConfig, simulation: Simulation, formulas: ClosedForm | None) -> dict[str, Any]:
+    from raysplit.prediction.dry_setting import reference_profile
+
     bottleneck = simulation.bottleneck()
     return {
         "round_s": list(simulation.round_s),
         "bottleneck": bottleneck.device if bottleneck else None,
+        "length": None if config.topology is None else reference_profile(config.topology).length,
         "cuts": config.algorithm.options.get("cuts"),
         "devices": [asdict(use) | {"utilisation": use.utilisation} for use in simulation.uses()],
         "num_events": simulation.num_events,
@@ -106,6 +109,8 @@ def _record(config: RunConfig, simulation: Simulation, formulas: ClosedForm | No
 
 
 def _print(config: RunConfig, simulation: Simulation, formulas: ClosedForm | None) -> None:
+    from raysplit.prediction.dry_setting import reference_profile
+
     console = Console()
     lengths = ", ".join(_length(seconds) for seconds in simulation.round_s)
     title = f"{config.algorithm.name}, {number_of(config.partition.num_owners, 'owner')}: a round takes {lengths}"
@@ -124,6 +129,9 @@ def _print(config: RunConfig, simulation: Simulation, formulas: ClosedForm | Non
             f"{_length(formulas.lower_bound_s)}; the pipeline is full from {formulas.saturation_owners:.1f} owners on",
             soft_wrap=True,
         )
+    assert config.topology is not None
+    if (length := reference_profile(config.topology).length) is not None:
+        console.print(f"for samples of length {length}, as in the profile; those of the data differ", soft_wrap=True)
     because = f": {simulation.reason}" if simulation.reason else ""
     console.print(
         f"{simulation.num_events} events simulated in {simulation.took_s:.1f} s by the {simulation.engine} "

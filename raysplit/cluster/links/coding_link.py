@@ -34,6 +34,7 @@ class CodingLink(Link):
     """A link that applies codecs and taps."""
 
     codes = True
+    adds = False
 
     def __init__(self, rules: LinkRules, network: Network | None = None) -> None:
         super().__init__(network)

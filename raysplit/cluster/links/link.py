@@ -37,12 +37,14 @@ class Link:
     Attributes:
         codes: whether `leaving` and `arriving` may change the form of a value.
         keeps_state: whether parties have a state on this link.
+        adds: whether updates may be summed where they are, as nothing looks at each of them on its way.
         parties: the parties of this process by name, which say what they expect.
         checks: whether values are checked when they arrive; not those that are only sizes.
     """
 
     codes = False
     keeps_state = False
+    adds = True
 
     def __init__(self, network: Network | None = None) -> None:
         self.network = network
@@ -118,6 +120,11 @@ class Link:
             by_kind = carried[2][kind] = [0, 0]
         by_kind[0] += num_bytes
         by_kind[1] += raw_bytes
+
+    def count_sum(self, sources: Sequence[str], destination: str, num_bytes: int) -> None:
+        """Count updates of so many bytes each, of which the sum has arrived."""
+        for source in sources:
+            self._count(source, destination, "weights", num_bytes, num_bytes)
 
     def traffic(self) -> list[LinkTraffic]:
         """Return the traffic that has arrived here so far, sorted by source and destination."""

@@ -211,9 +211,10 @@ def _samples(
 
 
 def _is_ids(array: Array, name: str, rules: ArrayRules, reading: Reading) -> bool:
+    is_predicted = rules.next_token and name in (*IDS, UNNAMED)
     if name == MASK or array.dtype.kind not in "ui":
-        return False
-    return name in IDS or reading.values == "ids" or (rules.next_token and name == UNNAMED)
+        return is_predicted  # so that numbers with fractions are refused as tokens
+    return name in IDS or reading.values == "ids" or is_predicted
 
 
 def _input(side: _Side, name: str, rules: ArrayRules, source: str, reading: Reading) -> tuple[Tensor, str]:

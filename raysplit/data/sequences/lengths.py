@@ -18,7 +18,7 @@ def padded_length(data: DataSet, given: int | None, *, batch_size: int, seed: in
         seed: seed of the order of the samples.
 
     Raises:
-        ValueError: a length is given, and all samples have one shape.
+        ValueError: a length is given, and all samples have one shape; none is given, and the samples are elsewhere.
     """
     if not any(entry.ragged for entry in data.inputs.values()):
         if given is not None:
@@ -26,6 +26,11 @@ def padded_length(data: DataSet, given: int | None, *, batch_size: int, seed: in
         return None
     if given is not None:
         return given
+    if not data.train.ragged:
+        raise ValueError(
+            "samples differ in length and are at their owners, so that the length of a batch is not known here; give "
+            "one with --length"
+        )
     ragged = next(iter(data.train.ragged.values()))
     order = torch.randperm(len(ragged), generator=torch_generator(seed, "padded length"))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -23,6 +23,7 @@ from raysplit.data.named.arrays import ArrayRules, data_set_from_named, is_named
 from raysplit.data.partition.stratify import TEST_FRACTION
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import DataSet
+from raysplit.data.sequences.masking import refuse_idle, tokens_of, with_hidden_if_asked
 from raysplit.data.sources.arrays import data_set_from_arrays
 from raysplit.options import Count
 from raysplit.registry import shown
@@ -42,6 +43,8 @@ def load_file(
     vocabulary: Count | None = None,
     pad: int = 0,
     mask: bool = True,
+    masked: Annotated[float, Field(gt=0, lt=1)] | None = None,
+    mask_token: Annotated[int, Field(ge=0)] | None = None,
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = TEST_FRACTION,
     reading: Reading = AS_FOUND,
 ) -> DataSet:
@@ -59,6 +62,8 @@ def load_file(
         vocabulary: number of tokens.
         pad: token that fills up shorter samples.
         mask: give samples of different lengths the input ``attention_mask``.
+        masked: share of the tokens that are hidden and learned.
+        mask_token: token that hides; None takes a new one behind the vocabulary.
         test_fraction: share of every class that is held out where the file has no test side.
         reading: what the arrays are, where their types do not say it.
 
@@ -71,10 +76,14 @@ def load_file(
     if not path.exists():
         raise ValueError(f"there is no file {path}; give the path of an .npz or .parquet file with x and y")
     columns = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
+    refuse_idle(masked, mask_token)
+    if masked is not None and (next_token or targets):
+        other = "data.next_token is true" if next_token else f"data.targets is {', '.join(targets or ())}"
+        raise ValueError(f"data.masked is {masked:g} and {other}, and a batch has one kind of target; give one of them")
     rules = ArrayRules(
         inputs=inputs,
         targets=targets,
-        next_token=next_token,
+        next_token=next_token or masked is not None,
         vocabulary=vocabulary,
         pad=pad,
         mask=mask,
@@ -84,7 +93,8 @@ def load_file(
         for key, value in (("input_shape", input_shape), ("mean", mean), ("std", std)):
             if value is not None:
                 raise ValueError(f"data.{key} is {value}, which is for files with one input x alone; leave it out")
-        return data_set_from_named(columns, str(path), rules, reading)
+        data = data_set_from_named(columns, str(path), rules, reading)
+        return with_hidden_if_asked(data, tokens_of(data), masked, mask_token)
     if "y" not in columns:
         raise ValueError(f"{path} has {shown(sorted(columns))} and no 'y'; give x and y, and owner and split if wanted")
     x = columns["x"]

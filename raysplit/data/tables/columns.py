@@ -121,7 +121,7 @@ def numbers(table: pa.Table, name: str, source: str, owner: Sequence[Any] | None
         bad |= np.isnan(found)
     if bad.any():
         row = int(bad.argmax())
-        value = "missing" if not wrong[row] and np.isnan(found[row]) else repr(values[row])
+        value = "missing" if not wrong[row] and np.isnan(found[row]) else repr(np.asarray(values)[row].item())
         way = "repair it, or declare the column categorical or ignore"
         if not wrong[row]:
             way = "repair or drop the row, or set data.missing: mean" if np.isnan(found[row]) else "repair the row"

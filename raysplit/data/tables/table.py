@@ -28,7 +28,7 @@ from raysplit.data.partition.stratify import TEST_FRACTION
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.arrays import check_owners, split_by_class, split_sides
-from raysplit.data.tables.columns import Coded, ColumnRules, Columns, Kind, bits, coded, columns_of, numbers
+from raysplit.data.tables.columns import Coded, ColumnRules, Columns, Kind, bits, coded, columns_of, numbers, place
 from raysplit.data.tables.encoder import Code, Encode, Missing, Raw, Unseen
 from raysplit.data.tables.statistics import Moments, Statement, frequent, merged
 from raysplit.data.targets.arrays import num_outputs, read_targets
@@ -228,14 +228,16 @@ def _targets(table: Any, columns: Columns, source: str, reading: Reading, owner:
     for name in columns.target:
         rules = columns.rules[name]
         if rules.categories is None:
-            found.append(_target(table, name, source))
+            found.append(_target(table, name, source, owner))
             continue
         own = coded(table, name)
         number = {category: code for code, category in enumerate(rules.categories)}
-        missing = ["a missing value"] * bool((own.codes < 0).any())
-        if strange := [repr(each) for each in own.names if each not in number] + missing:
+        strange = np.array([*(each not in number for each in own.names), True])[own.codes]  # the last is a missing one
+        if strange.any():
+            row = int(strange.argmax())
+            value = "missing" if own.codes[row] < 0 else repr(own.names[own.codes[row]])
             raise ValueError(
-                f"{source}: column {name!r} has {strange[0]}, which is not among its declared categories "
+                f"{place(source, name, row, owner)} is {value}, which is not among its declared categories "
                 f"{', '.join(rules.categories)}; add it, or repair the row"
             )
         found.append(np.array([number[each] for each in own.names], np.int64)[own.codes])
@@ -246,7 +248,7 @@ def _targets(table: Any, columns: Columns, source: str, reading: Reading, owner:
     return replace(read, names=read.names or names)
 
 
-def _target(table: Any, name: str, source: str) -> npt.NDArray[Any]:
+def _target(table: Any, name: str, source: str, owner: Any) -> npt.NDArray[Any]:
     column = table[name].combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks)
@@ -254,7 +256,7 @@ def _target(table: Any, name: str, source: str) -> npt.NDArray[Any]:
         column = column.dictionary_decode()
     if column.null_count:
         row = column.to_pylist().index(None)
-        raise ValueError(f"{source}: column {name!r}, row {row} is missing; give every row a target, or drop it")
+        raise ValueError(f"{place(source, name, row, owner)} is missing; give every row a target, or drop it")
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 

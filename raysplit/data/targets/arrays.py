@@ -89,7 +89,7 @@ def num_outputs(sides: Sequence[Tensor], kind: str | None, inputs: Sequence[Valu
         inputs: inputs of each side, whose tokens belong to the vocabulary of a language model.
     """
     first = sides[0]
-    if first.is_floating_point() or kind in ("regression", "multi_label"):
+    if first.is_floating_point() or kind == "regression" or (kind == "multi_label" and first.ndim > 1):
         return first.shape[1] if first.ndim > 1 else 1
     ignored = KINDS[kind or inferred_kind(first) or "classification"].usual_ignored
     known = [y[y.ne(NO_LABEL if ignored is None else ignored)] for y in sides]

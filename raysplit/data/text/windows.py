@@ -15,8 +15,10 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
+from raysplit.data.inputs import UNNAMED
 from raysplit.data.labels import NO_LABEL
 from raysplit.data.samples import DataSet, Samples
+from raysplit.data.sequences.masking import with_hidden_if_asked
 from raysplit.data.sequences.ragged import Ragged, offsets_of
 from raysplit.data.sequences.tokens import next_tokens, stored_ids
 from raysplit.data.text.documents import Document, documents_of
@@ -38,8 +40,10 @@ def load_text(
     tail: Tail = "drop",
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
     owners: Count | None = None,
+    masked: Annotated[float, Field(gt=0, lt=1)] | None = None,
+    mask_token: Annotated[int, Field(ge=0)] | None = None,
 ) -> DataSet:
-    """Load a text as windows of tokens, each with the tokens that follow.
+    """Load a text as windows of tokens, each with the tokens that follow, or with those that are hidden.
 
     Args:
         place: the documents, see `raysplit.data.text.documents.documents_of`.
@@ -52,6 +56,8 @@ def load_text(
         test_fraction: share of each document, at its end, that is its test side.
         owners: number of owners, among whom documents are dealt out: the longest first, each to the owner with the
             fewest tokens so far. None makes each document an owner.
+        masked: share of the tokens that are hidden and learned, instead of those that follow.
+        mask_token: token that hides; None takes a new one behind the vocabulary.
 
     Raises:
         ValueError: for missing or empty documents, text that the tokens do not have, and documents that are too short
@@ -77,7 +83,7 @@ def load_text(
     (train, train_owner, left), (test, test_owner, test_left) = sides
     total = sum(map(len, ids))
     behind = "" if tail == "keep" else f"; {left + test_left:,} tokens behind the last whole window left out"
-    return DataSet(
+    data = DataSet(
         train=train,
         test=test,
         num_classes=encode.vocabulary,
@@ -92,6 +98,7 @@ def load_text(
             f"y: the token that follows each token, {NO_LABEL} after the last of a window",
         ),
     )
+    return with_hidden_if_asked(data, UNNAMED, masked, mask_token)
 
 
 def _windows(

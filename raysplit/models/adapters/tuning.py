@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from raysplit.models.adapters.lora import LoraRules, adapt
 from raysplit.models.adapters.weights import WeightsFile
+from raysplit.models.sources.own_keys import FolderWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class Tuning:
             trained as well.
         lora: adapters to train; None for none.
         weights: a file with the weights to begin from; None draws them from the seed.
+        folder: what the folder of the model must hold, which parties compare with what they read; None where nobody
+            has said it.
 
     Raises:
         ValueError: for ``freeze`` beside one of the others, which freeze the rest already.
@@ -31,6 +34,7 @@ class Tuning:
     train: tuple[str, ...] = ()
     lora: LoraRules | None = None
     weights: WeightsFile | None = None
+    folder: FolderWeights | None = None
 
     def __post_init__(self) -> None:
         if self.freeze and (self.train or self.lora is not None):
@@ -40,7 +44,7 @@ class Tuning:
     @property
     def is_plain(self) -> bool:
         """Whether all weights of the model as built are trained, as far as it says itself."""
-        return self == Tuning()
+        return replace(self, folder=None) == Tuning()
 
     def applied(self, model: nn.Module, seed: int) -> nn.Module:
         """Change a new model in place, and return it.

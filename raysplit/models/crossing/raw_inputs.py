@@ -62,12 +62,18 @@ def sent_inputs(traced: TracedModel, inputs: Mapping[str, Input], dtype: torch.d
 
 
 def example_pair(inputs: Mapping[str, Input], dtype: torch.dtype) -> tuple[Values, Values]:
-    """Make two batches of a row that differ in every number: integers are 0 and 1, masks true and false."""
+    """Make two batches of a row that differ in every number of a private input: integers are 0 and 1.
+
+    Side inputs are the same in both, so that a module which passes them on beside what it computes sends nothing raw.
+    """
     first, second = (
         example_batch(inputs, 1, dtype=dtype, generator=torch_generator(0, "raw inputs", "example", number))
         for number in range(2)
     )
-    return first, map_values(_other, second)
+    if isinstance(first, Tensor) or isinstance(second, Tensor):
+        return first, map_values(_other, second)
+    changed = {name: _other(value) for name, value in second.items()}
+    return first, {name: first[name] if inputs[name].role == "side" else value for name, value in changed.items()}
 
 
 def raw_values(

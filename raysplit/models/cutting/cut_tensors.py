@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, fx, nn
 
-from raysplit.models.cutting.graph_state import is_weight, read_only_buffers, uses_of_state
+from raysplit.models.cutting.graph_state import has_weights, read_only_buffers, uses_of_state
 from raysplit.models.cutting.merging import other_names
 from raysplit.models.cutting.numbers import BATCH, Numbers, Seen, Size, SizeKey, Unsendable
 from raysplit.models.cutting.randomness import node_draws
@@ -252,10 +252,10 @@ class Crossings:
         """Return the nodes that are computed from these inputs without any weight."""
         found = {node for node in self._inputs if node.target in names}
         for node in self.nodes:
-            has_weights = any(is_weight(root, source) for source in node.all_input_nodes) or (
+            is_mixed = any(has_weights(root, source) for source in node.all_input_nodes) or (
                 node.op == "call_module" and any(True for _ in root.get_submodule(str(node.target)).parameters())
             )
-            if not has_weights and not found.isdisjoint(node.all_input_nodes):
+            if not is_mixed and not found.isdisjoint(node.all_input_nodes):
                 found.add(node)
         return found
 

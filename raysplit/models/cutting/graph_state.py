@@ -18,10 +18,11 @@ def uses_of_state(
     for node in graph.nodes:
         if node.op == "call_module":
             module = root.get_submodule(node.target)
-            state = [(f"{node.target}.{n}", t) for n, t in chain(module.named_parameters(), module.named_buffers())]
+            state = _state_of(node.target, module)
             used_at = [position[node]]
         elif node.op == "get_attr" and node.target not in read_only:
-            state = [(node.target, attribute(root, node.target))]
+            value = attribute(root, node.target)
+            state = _state_of(node.target, value) if isinstance(value, nn.Module) else [(node.target, value)]
             used_at = [position[user] for user in node.users]
         else:
             continue
@@ -31,6 +32,10 @@ def uses_of_state(
     for key, positions in uses.items():
         if positions:
             yield names[key], tuple(sorted(set(positions)))
+
+
+def _state_of(path: str, module: nn.Module) -> list[tuple[str, Any]]:
+    return [(f"{path}.{name}", value) for name, value in chain(module.named_parameters(), module.named_buffers())]
 
 
 def read_only_buffers(root: nn.Module, graph: fx.Graph, written: Collection[str] | None) -> Iterator[str]:
@@ -63,6 +68,14 @@ def attribute(root: nn.Module, path: str) -> Any:
     """Return the attribute of a module at this path."""
     owner, _, name = path.rpartition(".")
     return getattr(root.get_submodule(owner), name)
+
+
+def has_weights(root: nn.Module, node: fx.Node) -> bool:
+    """Whether a node stands for a parameter of the model, or for a module with parameters."""
+    if node.op != "get_attr":
+        return False
+    value = attribute(root, str(node.target))
+    return any(True for _ in value.parameters()) if isinstance(value, nn.Module) else isinstance(value, nn.Parameter)
 
 
 def is_weight(root: nn.Module, node: fx.Node) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import fx
@@ -18,11 +18,12 @@ TRACE_DEVICE = torch.device("meta")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CutGraph:
-    """A graph with the values that cross each of its positions, and the names of these."""
+    """A graph with the values that cross each of its positions, the names of these, and how it was found."""
 
     graph: fx.Graph
     crossings: Crossings
     names: PositionNames
+    front_end: Literal["fx", "export", "chain"] = "fx"
 
     def part(self, lo: int, hi: int | None) -> fx.Graph:
         """Make the graph of a part, see `part_graph`."""

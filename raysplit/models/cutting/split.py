@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from raysplit.data.inputs import Values, feed
 from raysplit.models.cutting.cut_names import name_positions
@@ -31,7 +31,7 @@ from raysplit.models.cutting.same_model import check_same_model, check_same_outp
 from raysplit.models.cutting.tracing import CannotCut, arguments, leaf, trace_graph, unchanged
 from raysplit.models.traced_model import CutPoint, TracedModel
 
-FrontEnd = Literal["auto", "fx", "export"]
+FrontEnd = Literal["auto", "fx", "export", "chain"]
 Units = Literal["children", "blocks"]
 __all__ = ["CutPoint", "TracedModel", "leaf", "merge", "trace"]
 
@@ -55,7 +55,8 @@ def trace(
         kept_back: names of inputs that must stay in the first part; the model is not cut where one would cross.
         side: names of inputs that may be sent to any part, such as masks.
         longer: a batch with longer samples, for data whose samples differ in length.
-        front_end: ``fx`` traces with torch.fx, ``export`` with torch.export; ``auto`` tries them in this order.
+        front_end: ``fx`` traces with torch.fx, ``export`` with torch.export; ``auto`` tries them in this order;
+            ``chain`` takes the units that the model says itself.
         units: what torch.fx takes for the units of a model that is no ``nn.Sequential``: ``children`` are the steps
             between two places, ``blocks`` the blocks of its list, as ``export`` takes them.
 
@@ -94,7 +95,10 @@ def front_ends(front_end: FrontEnd) -> tuple[str, ...]:
 def no_front_end(model: str, reasons: Sequence[tuple[str, CannotCut]]) -> CannotCut:
     """Return the exception for a model that no front end can trace, with the reason of each."""
     listed = "".join(f"\n  {name}: {reason}" for name, reason in reasons)
-    return CannotCut(f"the model {model} cannot be cut, as no front end can trace it:{listed}")
+    return CannotCut(
+        f"the model {model} cannot be cut, as no front end can trace it:{listed}\n  "
+        f"a model that says its own units needs no trace: model.front_end: chain"
+    )
 
 
 def check_traced(model: nn.Module, traced: TracedModel, example: Values, longer: Values | None) -> None:
@@ -124,6 +128,8 @@ def traced_model(
     rules = {"kept_back": kept_back, "side": side, "ends": ends}
     if front_end == "fx":
         found = _traced_by_fx(model, example, longer, units, rules)
+    elif front_end == "chain":
+        found = _traced_by_chain(model, example, longer, rules)
     else:
         found = _traced_by_export(model, example, longer, rules)
     (whole,) = found.cut([])
@@ -138,19 +144,38 @@ def _traced_by_fx(
     traced = trace_graph(model, example)
     root, graph = traced.root, traced.graph
     check_same_output(model, root, partial(interpreted, graph), example)
-    with unchanged(root):
-        root.eval()
-        small = arguments(graph, example)
-        batches = [small, tuple(torch.cat([value, value[:1]]) for value in small)]
-        if longer is not None:
-            batches.append(arguments(graph, longer))
-        crossings = Crossings(root, graph, GraphFacts(seen=seen_in_runs(root, graph, batches)), **rules)
+    crossings = _crossings(root, graph, example, longer, rules)
     found = CutGraph(graph=graph, crossings=crossings, names=name_positions(crossings.nodes))
     if units == "blocks":
         from raysplit.models.exporting.blocks import block_ends
 
         return _with_places(root, found, None, block_ends(model, found))
     return _with_places(root, found, None, [(name, crossings.position(node)) for name, node in traced.unit_ends])
+
+
+def _traced_by_chain(model: nn.Module, example: Values, longer: Values | None, rules: Mapping[str, Any]) -> TracedModel:
+    from raysplit.models.chains.chain import chain_graph
+
+    chain = chain_graph(model, example)
+    check_same_output(model, chain.root, partial(interpreted, chain.graph), example)
+    crossings = _crossings(chain.root, chain.graph, example, longer, rules)
+    found = CutGraph(
+        graph=chain.graph, crossings=crossings, names=name_positions(crossings.nodes, by_module=True), front_end="chain"
+    )
+    return _with_places(chain.root, found, None, [(name, crossings.position(end)) for name, end in chain.unit_ends])
+
+
+def _crossings(
+    root: nn.Module, graph: fx.Graph, example: Values, longer: Values | None, rules: Mapping[str, Any]
+) -> Crossings:
+    """Run a graph on batches of other sizes, and return what crosses its positions."""
+    with unchanged(root):
+        root.eval()
+        small = arguments(graph, example)
+        batches = [small, tuple(torch.cat([value, value[:1]]) for value in small)]
+        if longer is not None:
+            batches.append(arguments(graph, longer))
+        return Crossings(root, graph, GraphFacts(seen=seen_in_runs(root, graph, batches)), **rules)
 
 
 def _traced_by_export(

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from raysplit.models.adapters.weights import SUFFIX
 from raysplit.models.sources.outputs import require_package, with_main_output
+from raysplit.models.sources.own_keys import FolderWeights, Outline, Place, form_of, keys_of
 
+logger = logging.getLogger(__name__)
+
+PREFIX = "hf:"
 CONFIG = "config.json"
 _VOCABULARY = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForConditionalGeneration")
 _LABELS = ("Classification",)
@@ -47,16 +54,95 @@ def build(
     """
     if is_folder(name):
         kind, config = _of_folder(Path(name), input_shape, num_classes, options, sizes or {})
-        model = kind.from_pretrained(str(name), config=config, use_safetensors=True, local_files_only=True)
+        how = {"config": config, "use_safetensors": True, "local_files_only": True, "dtype": _dtype(config)}
+        model = kind.from_pretrained(str(name), **how)
     else:
         kind = model_class(name)
         model = kind(_config(kind, {}, input_shape, num_classes, options, sizes or {}))
     return with_main_output(model.train())
 
 
+def outline(
+    name: str,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    options: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+    described: FolderWeights | None,
+) -> Outline | None:
+    """Build the model of a folder as `build` does, but without what its files hold; None where a key of the files is
+    no tensor of the model, as where the library joins several."""
+    folder = Path(name if described is None else described.path)
+    kind, config = _of_folder(folder, input_shape, num_classes, options, sizes)
+    files = keys_of(folder)
+    forms = {key: form_of(file, key) for key, file in files.items()}
+    how = {"config": config, "state_dict": forms, "dtype": _dtype(config), "output_loading_info": True}
+    model, info = kind.from_pretrained(None, **how)
+    places = _places(model, forms, files, info["missing_keys"])
+    if places is None:
+        logger.info("every party reads all weights of %s: they have other names or shapes in the files", folder)
+        return None
+    emptied: dict[int, Any] = {}
+    for path, child in model.named_modules(remove_duplicate=False):
+        for held in (child._parameters, child._buffers):
+            for key, own in held.items():
+                if own is not None and f"{path}.{key}".lstrip(".") in places:
+                    held[key] = emptied.setdefault(id(own), _on_meta(own))
+    return Outline(with_main_output(model.train()), places, described)
+
+
+def _on_meta(tensor: Any) -> Any:
+    empty = torch.empty_like(tensor, device="meta", memory_format=torch.contiguous_format)
+    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _places(
+    model: Any, forms: Mapping[str, torch.Tensor], files: Mapping[str, str], missing: Collection[str]
+) -> dict[str, Place] | None:
+    """Say where each tensor of a model lies, tied ones by every name; None where it is not clear for one."""
+    prefix = f"{model.base_model_prefix}."
+    state = model.state_dict(keep_vars=True)
+    names: dict[int, list[str]] = {}
+    for name, value in state.items():
+        names.setdefault(id(value), []).append(name)
+    places = {}
+    for name, value in state.items():
+        tied = names[id(value)]
+        if any(each in missing for each in tied):
+            continue
+        likely = [key for each in tied for key in (each, each.removeprefix(prefix), f"{prefix}{each}") if key in files]
+        if not likely or forms[likely[0]].shape != value.shape:
+            return None
+        places[name] = Place(files[likely[0]], likely[0], value.dtype)
+    return places
+
+
+def _dtype(config: Any) -> Any:
+    """Return the type in which a folder is loaded: its own, or single precision where its own has half."""
+    half = ("float16", "bfloat16", torch.float16, torch.bfloat16)
+    return torch.float32 if getattr(config, "dtype", None) in half else "auto"
+
+
 def is_folder(name: str) -> bool:
     """Whether the name is that of a folder; a name of a class has neither a slash nor a dot."""
     return not name.isidentifier() or Path(name).is_dir()
+
+
+def resolved(name: str) -> str:
+    """Return the name of a model, where it is that of a folder with the whole path: places have other working folders.
+
+    Other names, also those of other sources, stay as they are.
+    """
+    source, _, folder = name.partition(":")
+    return f"{PREFIX}{Path(folder).resolve()}" if f"{source}:" == PREFIX and is_folder(folder) else name
+
+
+def found_weights(name: str) -> FolderWeights | None:
+    """Describe the weights in the folder of a model; None for other models, and where a folder has none to read."""
+    folder = resolved(name).removeprefix(PREFIX)
+    if folder == resolved(name) or not is_folder(folder) or not any(Path(folder).glob(f"*{SUFFIX}")):
+        return None
+    return FolderWeights.of(folder)
 
 
 def model_class(name: str) -> Any:
@@ -85,7 +171,7 @@ def _of_folder(
         raise ValueError(
             f"model.name is hf:{folder}, and there is no file {folder / CONFIG}; give the folder of a model"
         )
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob(f"*{SUFFIX}")):
         raise ValueError(
             f"the folder {folder} has no *.safetensors; pickled weights are not read, since they may run code; save "
             f"the model anew with save_pretrained"

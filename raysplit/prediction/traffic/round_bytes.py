@@ -116,7 +116,11 @@ class _SizedSpec:
 
     def __init__(self, spec: Any) -> None:
         self._spec = spec
-        self.parts = cache(self._parts)
+        self.parts = self.part_outlines = cache(self._parts)
+
+    def part(self, cuts: Sequence[int | str], index: int, device: str = "cpu") -> _SizedPart:
+        """Return one of the parts between the cuts."""
+        return self.parts(cuts)[index]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._spec, name)

@@ -69,14 +69,25 @@ class UnitProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """The units of `model` in chain order, measured on `device` with batches of `batch_size` samples."""
+    """The units of a model in chain order, measured on a device.
+
+    Attributes:
+        model: name of the model.
+        device: name of the machine.
+        batch_size: samples of a measured batch.
+        units: the units.
+        length: length of the samples, for a model whose samples differ in length; None for any other.
+    """
 
     model: str
     device: str
     batch_size: int
     units: tuple[UnitProfile, ...]
+    length: int | None = None
 
     def __post_init__(self) -> None:
+        if self.length is not None and self.length < 1:
+            raise ValueError(f"length is {self.length}; a sample has at least one entry")
         if not self.units:
             raise ValueError(f"the profile of {self.model!r} has no units; measure one with `raysplit profile`")
         if self.batch_size < 1:
@@ -113,6 +124,7 @@ class Profile:
                 "model": self.model,
                 "device": self.device,
                 "batch_size": self.batch_size,
+                **({} if self.length is None else {"length": self.length}),
                 "unit": unit.name,
                 "forward_ms": unit.forward_ms,
                 "backward_ms": unit.backward_ms,
@@ -258,7 +270,9 @@ def _profile(rows: list[dict[str, str]], source: str) -> Profile:
             for row in rows
         )
         first = rows[0]
-        return Profile(model=first["model"], device=first["device"], batch_size=int(first["batch_size"]), units=units)
+        length = int(first["length"]) if first.get("length") else None
+        batch_size = int(first["batch_size"])
+        return Profile(model=first["model"], device=first["device"], batch_size=batch_size, units=units, length=length)
     except (KeyError, IndexError) as missing:
         raise ValueError(
             f"{source} is not a profile: {missing}; it needs rows with the columns model, device, batch_size, unit, "

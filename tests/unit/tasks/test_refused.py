@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from raysplit.data.datasets import load_dataset
+from raysplit.data.reading import Reading
 from raysplit.tasks import make_task
 
 
@@ -66,3 +70,13 @@ def test_options_that_do_not_fit_are_refused(kind: str, options: dict[str, Any],
 def test_targets_that_do_not_fit_are_named(kind: str, y: Tensor, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make_task(kind, 4).check(y, "y of owner-3")
+
+
+def test_one_label_for_each_sample_is_named_where_several_are_wanted(tmp_path: Path) -> None:
+    """It was taken for labels of one class: "y of training sample 7 is 1 and there are 1 classes"."""
+    y = np.arange(20) % 2
+    np.savez(tmp_path / "one.npz", x=np.zeros((20, 3), np.float32), y=y)
+    data = load_dataset(str(tmp_path / "one.npz"), reading=Reading(task="multi_label"))
+    assert isinstance(data.train.y, Tensor)
+    with pytest.raises(ValueError, match=r"multi_label takes 0 or 1 for each label .*; task: classification would fit"):
+        make_task("multi_label", data.num_classes).check(data.train.y, "y of owner-0")

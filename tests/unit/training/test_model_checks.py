@@ -10,7 +10,10 @@ import torch
 from support import same, train
 from torch import Tensor, nn
 
+from raysplit.data.inputs import Input
 from raysplit.models.cutting.tracing import leaf
+from raysplit.models.spec import ModelSpec
+from raysplit.training.model_checks import check_outputs
 
 ME = "unit.training.test_model_checks"
 
@@ -206,3 +209,11 @@ def test_a_buffer_that_gets_another_type_is_told(caplog: pytest.LogCaptureFixtur
     run(half_buffer, "fedavg")
     assert "the buffer 'small' of the model" in caplog.text
     assert "is float16 and becomes float32" in caplog.text
+
+
+def test_a_model_for_other_inputs_says_what_it_takes() -> None:
+    """A model of pictures that got tokens said: 'NoneType' object has no attribute 'dtype'."""
+    words = {"words": Input(dtype=torch.int64, shape=(4,))}
+    spec = ModelSpec(name="sequence_support:Reader", inputs=words, num_classes=2, seed=0)
+    with pytest.raises(ValueError, match=r"its forward has no 'words' and takes ids, attention_mask, so give a model"):
+        check_outputs(spec)

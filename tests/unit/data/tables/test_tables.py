@@ -103,7 +103,13 @@ def test_missing_numbers_are_the_mean_and_marked(tmp_path: Path) -> None:
         ("inf,Ulm,true,a,train,0", {}, r"column 'age', row 0 .owner a. is .*inf"),
         ("1,Ulma,true,a,train,0", {}, r"column 'city', row 0 .owner a. is 'Ulma', .* known categories \(Ulm, .*other"),
         ("1,Ulm,yes,a,train,0", {"columns": {**COLUMNS, "sick": "binary"}}, r"column 'sick', row 0 .owner a. is 'yes'"),
-        ("1,Ulm,true,a,train,", {}, "column 'y', row 0 is missing; give every row a target"),
+        ("1,Ulm,true,a,train,", {}, r"column 'y', row 0 .owner a. is missing; give every row a target"),
+        ("1,Ulm,true,a,train,often", {}, r"y is 'often' in row 0 .owner a.; give integers 0\.\.C-1"),
+        (
+            "1,Ulm,true,a,train,often",
+            {"columns": {**COLUMNS, "y": {"kind": "target", "categories": ["0", "1"]}}},
+            r"column 'y', row 0 .owner a. is 'often', which is not among its declared categories 0, 1",
+        ),
         (ROWS[0], {"columns": {**COLUMNS, "aged": "numeric"}}, "names 'aged', no column there; did you mean"),
         (
             ROWS[0],

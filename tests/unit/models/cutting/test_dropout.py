@@ -56,6 +56,14 @@ def test_grain_is_dropped_or_kept_as_a_whole(grain: Grain, whole: tuple[int, ...
     assert abs(out.mean().item() - 1.0) < 0.35
 
 
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_the_share_that_is_kept_is_that_of_a_fair_draw(p: float) -> None:
+    """Of a million draws at most four standard deviations away; one of 16,000 seeds would be by chance."""
+    num = 10**6
+    kept = (draw(SeededDropout("here", p, "element"), 1, (1000, 1000)) != 0).sum().item()
+    assert abs(kept - (1 - p) * num) <= 4 * (p * (1 - p) * num) ** 0.5
+
+
 @pytest.mark.parametrize(
     ("build", "grain", "shape"),
     [

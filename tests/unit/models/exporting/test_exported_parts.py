@@ -10,7 +10,7 @@ import torch
 from exported_models import TOKENS, batch, picture_spec, step_of, token_spec, without_dropout
 
 from raysplit.models.cutting.dropout import dropout_stream
-from raysplit.models.spec import ModelSpec, _traced
+from raysplit.models.spec import ModelSpec
 
 pytest.importorskip("transformers")
 SIZES = [(5, 23), (2, 7), (1, 16)]
@@ -136,7 +136,7 @@ def test_masks_and_numbers_cross_with_their_own_types() -> None:
 
 def test_units_are_the_blocks() -> None:
     spec = token_spec("GPT-2")
-    assert _traced(spec).units == ("transformer.h.0", "transformer.h.1")
+    assert spec.traced().units == ("transformer.h.0", "transformer.h.1")
     assert [len(list(part.parameters())) for part in spec.parts([1])] == [14, 15]
 
 

@@ -10,6 +10,7 @@ from support import same
 from tiny_transformers import VOCABULARY, tiny_run
 
 import raysplit
+from raysplit.actors.parts.at_cuts import evaluated_model
 
 transformers = pytest.importorskip("transformers")
 
@@ -24,3 +25,5 @@ def test_a_split_transformer_is_the_unsplit_one_and_loads_into_its_class(name: s
     original.load_state_dict(torch.load(tmp_path / "split" / "model.pt", weights_only=True), strict=True)
     x = torch.rand(2, 1, 8, 8) if name == "vit" else torch.arange(2 * 6).view(2, 6) % VOCABULARY
     assert torch.equal(original.eval()(x).logits, trained(x))
+    specs = split.specs() if callable(split.specs) else split.specs
+    assert torch.equal(evaluated_model(specs["global"], [split.states["global"]], None, "cpu")(x), trained(x))
