@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from raysplit.api import train_config
@@ -170,7 +170,7 @@ def factor(row: dict[str, Any], kinds: Iterable[str]) -> float:
 
 
 def report(rows: list[dict[str, Any]], *, seconds: bool) -> str:
-    """A Markdown table for each setting: medians over seeds, with the range of the differences to no codec."""
+    """A Markdown table for each setting: means over seeds, with the range of the differences to no codec."""
     times = " seconds x |" if seconds else ""
     text = []
     for name in dict.fromkeys(row["setting"] for row in rows):
@@ -190,14 +190,40 @@ def report(rows: list[dict[str, Any]], *, seconds: bool) -> str:
             slower = median(row["seconds"] / plain[row["seed"]]["seconds"] for row in runs)
             low, high = min(differences), max(differences)
             text.append(
-                f"| {codec} | {len(runs)} | {100 * median(row['accuracy'] for row in runs):.1f} | "
+                f"| {codec} | {len(runs)} | {100 * mean(row['accuracy'] for row in runs):.1f} | "
                 f"{f'{low:+.1f}' if len(runs) == 1 else f'{low:+.1f} to {high:+.1f}'} | "
-                f"{f'{100 * median(uncoded):.1f}' if uncoded else ''} | "
+                f"{f'{100 * mean(uncoded):.1f}' if uncoded else ''} | "
                 f"{median(factor(row, ('smashed', 'gradients')) for row in runs):.2f} | "
                 f"{median(row['raw_bytes'] / row['bytes'] for row in runs):.2f} |"
                 f"{f' {slower:.2f} |' if seconds else ''}"
             )
     return "\n".join(text)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy against bytes: one seed over its rounds, and the mean over seeds with its range."""
+    from matplotlib import pyplot as plt
+
+    names = [name for name in SETTINGS if sum(row["setting"] == name for row in rows) > 1]
+    figure, grid = plt.subplots((len(names) + 1) // 2, 2, figsize=(11, 4 * ((len(names) + 1) // 2)), squeeze=False)
+    colors = {codec: plt.get_cmap("tab10")(i % 10) for i, codec in enumerate(dict.fromkeys(r["codec"] for r in rows))}
+    for axes, name in zip(grid.flat, names, strict=False):
+        for codec, color in colors.items():
+            runs = [row for row in rows if (row["setting"], row["codec"]) == (name, codec)]
+            if not runs:
+                continue
+            longest = max(runs, key=lambda row: len(row["curve"]))["curve"]
+            axes.plot([x / 2**20 for x, _ in longest], [100 * y for _, y in longest], color=color, alpha=0.4)
+            found = [100 * row["accuracy"] for row in runs]
+            middle = mean(found)
+            ends = [[middle - min(found)], [max(found) - middle]]
+            axes.errorbar(runs[0]["bytes"] / 2**20, middle, ends, color=color, marker="o", capsize=3, label=codec)
+        axes.set(title=name, xlabel="MiB of the run", ylabel="test accuracy, %", xscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    print(f"\nfigure: {path}")
 
 
 def main() -> None:
@@ -210,6 +236,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="rounds between evaluations, which change nothing else")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--seconds", action="store_true", help="tell times too, of a machine that did nothing else")
+    parser.add_argument("--figure", type=Path, help="draw accuracy against bytes")
     given = parser.parse_args()
     done = {(row["setting"], row["codec"], row["seed"]) for row in read(given.output)}
     for name in () if given.report else given.setting:
@@ -223,6 +250,8 @@ def main() -> None:
                     f"{name}, {codec}, seed {seed}: {row['accuracy']:.3f}, {row['bytes'] / 2**20:.1f} MiB", flush=True
                 )
     print(report(read(given.output), seconds=given.seconds))
+    if given.figure:
+        draw(read(given.output), given.figure)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,12 @@ def test_lossless_codecs_change_no_bit(name: str) -> None:
     assert sum(t.raw_bytes for t in coded.links) == sum(t.num_bytes for t in plain.links)
 
 
+def test_methods_that_train_the_whole_model_still_do_with_lossless_codecs() -> None:
+    whole = train(**changes("splitfed_v1", algorithm={"name": "fedavg"}, links={"weights": "zstd"}))
+    assert same(train(**changes("splitfed_v1", links=LOSSLESS)), whole)
+    assert same(train(**changes("splitfed_v1", algorithm={"name": "mpsl", "cuts": [1, 2]}, links=LOSSLESS)), whole)
+
+
 @pytest.mark.parametrize(
     ("codec", "gradient"),
     [
