@@ -320,7 +320,7 @@ SENDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "all_in_one": {"owner-1": ("weights", "report"), "aggregator-s+d+k@0": ("weights", "state")},
     "one_by_one in turn": {"owner-1": ("weights", "report"), "aggregator-d@0": ("weights",)},
     "tag": {"owner-1": ("weights",), "aggregator-s+d+k@0": ("weights",)},
-    "hoa": {"aggregator-s+d+k@0": ("weights",)},
+    "hoa": {"aggregator-d+k@0": ("weights",)},
     "mas": {"owner-1": ("weights", "report"), "aggregator-s+d+k@0": ("weights",)},
 }
 """What each party of a method sends, as contents."""

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from raysplit.api import train_config
+from raysplit.cli.training.demo import LEARNING_RATES, ROUNDS
 from raysplit.config.run import check_config
 
 CODECS: dict[str, dict[str, Any]] = {
@@ -43,6 +45,8 @@ CODECS: dict[str, dict[str, Any]] = {
     "c3 8": {k: {"codec": "c3", "rows": 8} for k in ("smashed", "gradients")},
     "delta int4": {"smashed": ["delta", "int4"], "gradients": "int8"},
     "skip": {"smashed": "skip", "gradients": "int8"},
+    "product_quantization 16": {"smashed": {"codec": "product_quantization", "words": 16}, "gradients": "int8"},
+    "product_quantization 64": {"smashed": {"codec": "product_quantization", "words": 64}, "gradients": "int8"},
 }
 WEIGHTS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -58,18 +62,18 @@ for _name in ("power_sgd", "stc", "top_k"):
         }
 
 
-def settings(name: str, seed: int, root: str) -> dict[str, Any]:
-    """The settings of a run without codecs."""
-    base: dict[str, Any] = {"seed": seed, "cluster": {"kind": "local"}, "evaluation": {"every": 1}}
+def settings(name: str, seed: int, root: str, every: int = 1) -> dict[str, Any]:
+    """The settings of a run without codecs, evaluated after so many rounds."""
+    base: dict[str, Any] = {"seed": seed, "cluster": {"kind": "local"}, "evaluation": {"every": every}}
     if name in ("demo", "demo fedavg", "demo splitfed_v2"):
         algorithm = name.partition(" ")[2] or "minibatch_sfl"
-        rates = {"minibatch_sfl": 0.1, "fedavg": 0.8, "splitfed_v2": 0.1}
+        rate = LEARNING_RATES[algorithm]
         return base | {
             "model": {"name": "cnn8"},
             "data": {"name": "digits"},
             "partition": {"name": "noniid_ratio", "num_owners": 10, "ratio": 1.0},
             "algorithm": {"name": algorithm} | ({} if algorithm == "fedavg" else {"cut": 1}),
-            "training": {"rounds": 6, "batch_size": 32, "local_epochs": 5, "optimizer": {"lr": rates[algorithm]}},
+            "training": {"rounds": ROUNDS, "batch_size": 32, "local_epochs": 5, "optimizer": {"lr": rate}},
         }
     if name == "weights":
         return base | {
@@ -80,7 +84,7 @@ def settings(name: str, seed: int, root: str) -> dict[str, Any]:
             "training": {"rounds": 40, "batch_size": 32, "optimizer": {"lr": 0.3}},
         }
     method, data, where = name.split()
-    cuts = {"cnn4": {"early": 1, "late": 3}, "resnet18_cifar": {"early": 2, "late": 8}}
+    cuts = {"cnn4": {"early": 1, "late": 3}, "resnet18_cifar": {"early": 1, "late": 3}}
     model = "cnn4" if data == "fashion" else "resnet18_cifar"
     sets = {"fashion": ("FashionMNIST", 5000), "cifar": ("CIFAR10", 10_000)}
     return base | {
@@ -111,10 +115,12 @@ def codecs_of(name: str) -> dict[str, dict[str, Any]]:
     return WEIGHTS if name in ("weights", "demo fedavg") else CODECS
 
 
-def measure(name: str, codec: str, seed: int, root: str) -> dict[str, Any]:
+def measure(name: str, codec: str, seed: int, root: str, every: int = 1) -> dict[str, Any]:
     """Train once; the accuracy is the mean of the last evaluations, five where there are more than ten."""
-    config = check_config(settings(name, seed, root) | {"links": codecs_of(name)[codec]})
+    config = check_config(settings(name, seed, root, every) | {"links": codecs_of(name)[codec]})
+    began_s = time.process_time()
     result = train_config(config)
+    cpu_s = time.process_time() - began_s
     rows = [row for row in result.rows if "test_accuracy" in row]
     last = rows[-5:] if len(rows) > 10 else rows[-1:]
     kinds: dict[str, list[int]] = {}
@@ -139,6 +145,7 @@ def measure(name: str, codec: str, seed: int, root: str) -> dict[str, Any]:
         "raw_bytes": sum(record.raw_bytes for record in result.links),
         "by_kind": kinds,
         "seconds": sum(row["seconds"] for row in result.rows),
+        "cpu_s": cpu_s,
     }
 
 
@@ -200,6 +207,7 @@ def main() -> None:
     parser.add_argument("--setting", nargs="+", choices=SETTINGS, default=SETTINGS)
     parser.add_argument("--codec", nargs="+", default=None)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--every", type=int, default=1, help="rounds between evaluations, which change nothing else")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--seconds", action="store_true", help="tell times too, of a machine that did nothing else")
     given = parser.parse_args()
@@ -209,7 +217,7 @@ def main() -> None:
             for codec in codecs_of(name):
                 if (name, codec, seed) in done or (given.codec and codec not in given.codec):
                     continue
-                row = measure(name, codec, seed, given.root)
+                row = measure(name, codec, seed, given.root, given.every)
                 append(given.output, row)
                 print(
                     f"{name}, {codec}, seed {seed}: {row['accuracy']:.3f}, {row['bytes'] / 2**20:.1f} MiB", flush=True

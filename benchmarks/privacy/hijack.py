@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from leakage import read
+
 import raysplit
 from raysplit.config.run import check_config, load_config
 from raysplit.guards.alarm import AlarmRaised
@@ -66,12 +68,6 @@ def measure(cell: dict[str, Any]) -> dict[str, Any]:
             return {**cell, "stopped": str(error).splitlines()[0]}
     figures = {name: row[name] for name in row if name.startswith("hijack_")}
     return rounded({**cell, **figures, "accuracy": row["test_accuracy"]})
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs that are there, without a last line that was cut short."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def report(rows: list[dict[str, Any]]) -> str:

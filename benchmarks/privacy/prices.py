@@ -16,8 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from leakage import attackable
+from leakage import attackable, read
 
+import raysplit
 from raysplit.attacks.pace import Pace
 from raysplit.config.run import check_config
 from raysplit.guards.account.totals import accounts_in
@@ -68,7 +69,10 @@ def measure(guard: str, seed: int, folder: Path) -> dict[str, Any]:
     rules = GUARDS.get(guard, {})
     privacy = rules and {**rules, "rehearsal": True, "ledger": str(folder / f"{guard}-{seed}")}
     links = {"smashed": CODECS[guard]} if guard in CODECS else {}
-    given, result = attackable(check_config(settings(seed) | {"privacy": privacy, "links": links}))
+    try:
+        given, result = attackable(check_config(settings(seed) | {"privacy": privacy, "links": links}))
+    except (raysplit.BadValue, raysplit.NonFiniteLoss) as error:
+        return {"guard": guard, "seed": seed, "diverged": str(error).splitlines()[0]}
     scene = given.scene(given.sight.views[0])
     with one_thread():
         decoder = inversions.inverted(scene, "present", Pace()).row
@@ -93,12 +97,6 @@ def measure(guard: str, seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs that are there, without a last line that was cut short."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
 def report(rows: list[dict[str, Any]]) -> str:
     """A Markdown table: medians over seeds."""
     plain = {row["seed"]: row for row in rows if row["guard"] == NONE}
@@ -107,14 +105,17 @@ def report(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for guard in dict.fromkeys(row["guard"] for row in rows):
-        runs = [row for row in rows if row["guard"] == guard and row["seed"] in plain]
+        of_guard = [row for row in rows if row["guard"] == guard and row["seed"] in plain]
+        runs = [row for row in of_guard if "diverged" not in row]
+        lost = f" ({len(of_guard) - len(runs)} diverged)" if len(of_guard) > len(runs) else ""
         if not runs:
+            text.append(f"| {guard}{lost} | | | | | | | |")
             continue
         without = [row["accuracy_without"] for row in runs if row["accuracy_without"] is not None]
         ratios = [median(row[key] / plain[row["seed"]][key] for row in runs) for key in ("bytes_at_cut", "seconds")]
         epsilon = median(row["epsilon"] for row in runs)
         text.append(
-            f"| {guard} | {median(row['accuracy'] for row in runs):.3f} | "
+            f"| {guard}{lost} | {median(row['accuracy'] for row in runs):.3f} | "
             f"{f'{median(without):.3f}' if without else ''} | "
             f"{median(row['ssim'] for row in runs):.3f} | {median(row['ssim_ridge'] for row in runs):.3f} | "
             f"{ratios[0]:.3f} | {ratios[1]:.2f} | {f'{epsilon:.3g}' if epsilon else ''} |"

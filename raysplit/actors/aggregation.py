@@ -17,9 +17,8 @@ from pydantic import Field
 from torch import Tensor
 
 from raysplit.cluster.arriving.forms import not_finite
+from raysplit.cluster.sums.tree import Node, State, weighted_sum
 from raysplit.schedulers.rules import Rules
-
-State = Mapping[str, Tensor]
 
 
 class UpdateRefused(ValueError):
@@ -51,6 +50,11 @@ class UpdateRules(Rules):
         return self.aggregation == "krum" or self.max_update_norm is not None
 
     @property
+    def adds_up(self) -> bool:
+        """Whether the updates are only summed, so that sums of several may take their place."""
+        return self.aggregation == "mean" and self.max_update_norm is None
+
+    @property
     def num_needed(self) -> int:
         """The smallest number of updates that the rules can combine."""
         return {"trimmed_mean": 2 * self.tolerated + 1, "krum": 2 * self.tolerated + 3}.get(self.aggregation, 1)
@@ -68,18 +72,21 @@ class UpdateRules(Rules):
         if reason is not None:
             raise UpdateRefused(owner, round, reason)
 
-    def combine(self, states: Sequence[State], weights: Sequence[float]) -> dict[str, Tensor]:
-        """Combine the states of a cohort to one, summing in the given order.
+    def combine(
+        self, states: Sequence[State], weights: Sequence[float], numbers: Sequence[int] = ()
+    ) -> dict[str, Tensor]:
+        """Combine the states of a cohort to one, the same whichever process the owners are in.
 
         Args:
             states: states of the owners, in owner order.
             weights: their weights in the mean, which sum to 1; the robust rules ignore them.
+            numbers: the owners' numbers; by default the positions of the states.
 
         Raises:
             ValueError: if there are too few states for the rule.
         """
         if self.aggregation == "mean":
-            return weighted_mean(states, weights)
+            return weighted_mean(states, weights, numbers)
         if self.aggregation == "median":
             return trimmed_mean(states, (len(states) - 1) // 2)
         if self.aggregation == "trimmed_mean":
@@ -146,21 +153,24 @@ def _by_coordinate(states: Sequence[State], reduce: Callable[[Tensor], Tensor]) 
     }
 
 
-def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
-    """Compute the weighted mean of state dicts, summed in the given order in double precision.
+def weighted_mean(
+    states: Sequence[State | None],
+    weights: Sequence[float],
+    numbers: Sequence[int] = (),
+    *,
+    sums: Mapping[Node, State] | None = None,
+    like: State | None = None,
+) -> dict[str, Tensor]:
+    """Compute the weighted mean of state dicts, summed in double precision along a tree (`raysplit.cluster.sums.tree`).
 
     Args:
         states: state dicts with the same entries. Integer entries (batch counters) are copied from the first.
         weights: one weight for each state, which should sum to 1.
+        numbers: the owners' numbers, which give the tree its shape; by default the positions of the states.
+        sums: sums of nodes of the tree that were formed elsewhere; the states of their owners may be None.
+        like: tensors of the types that the mean has; by default those of the first state.
     """
-    first = states[0]
-    mean: dict[str, Tensor] = {}
-    for key, value in first.items():
-        if not value.is_floating_point():
-            mean[key] = value.clone()
-            continue
-        total = value.double() * weights[0]
-        for state, weight in zip(states[1:], weights[1:], strict=True):
-            total.add_(state[key], alpha=weight)
-        mean[key] = total.to(value.dtype)
-    return mean
+    like = states[0] if like is None else like
+    assert like is not None, "a mean of sums alone needs its types"
+    total = weighted_sum(states, weights, numbers or range(len(states)), sums=sums)
+    return {key: value if value.dtype == like[key].dtype else value.to(like[key].dtype) for key, value in total.items()}

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from raysplit.actors.aggregation import UpdateRules
+from raysplit.actors.aggregation import UpdateRules, weighted_mean
 from raysplit.actors.records import RoundContext, StaleCall, is_ahead
-from raysplit.cluster.arriving.forms import ANYTHING, SENDER, Expected, refused
+from raysplit.cluster.arriving.forms import ANYTHING, SENDER, Expected, NonFiniteValue, not_finite, refused
 from raysplit.cluster.arriving.words import quoted, shown
 from raysplit.cluster.contract import current_caller, original
+from raysplit.cluster.sums.tree import Node
 from raysplit.models.adapters.gap import Terms, gap_terms
 
 
@@ -43,6 +44,8 @@ class Aggregator:
         self._context: RoundContext | None = None
         self._lora_gap: Terms | None = None
         self._submitted: dict[int, dict[str, Mapping[str, Tensor]]] = {}
+        self._of_nodes: dict[Node, Mapping[str, Tensor]] = {}
+        self._summed: dict[str, Node] = {}  # owners whose updates are in sums
         self._means: dict[int, asyncio.Future[dict[str, Tensor]]] = {}
 
     def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
@@ -51,7 +54,9 @@ class Aggregator:
             return ANYTHING
         owner, sender = given.get("owner"), given.get(SENDER, "")
         pieces = self._pieces.get(owner, {}) if isinstance(owner, str) else {}
-        return Expected(weights=self._current, required=self._current if "state" in given else pieces.get(sender, ()))
+        required = self._current if "state" in given else pieces.get(sender, ())
+        summed = self._context is not None and self._context.adds_up and "states" in given
+        return Expected(weights=self._current, required=required, summed=summed)
 
     def begin(self, context: RoundContext) -> None:
         """Begin a round; from now on submissions to any other raise `StaleCall`."""
@@ -61,6 +66,8 @@ class Aggregator:
     def _abandon(self) -> None:
         self._context = None
         self._submitted.clear()
+        self._of_nodes.clear()
+        self._summed.clear()
         for mean in self._means.values():
             mean.cancel()
         self._means.clear()
@@ -88,18 +95,65 @@ class Aggregator:
                 f"it is its second, or {owner} is not in the cohort"
             )
         update = self._joined(owner, context, states)
-        self._rules.check(owner, context.round, update, self._current)
+        if not context.adds_up or update.keys() != self._current.keys():  # else the link has looked at its form
+            self._rules.check(owner, context.round, update, self._current)
         submitted[owner] = update
-        if len(submitted) == len(context.cohort):
-            self._current = self.combine(context, submitted)
+        self._combine_if_all(context, meeting)
+
+    async def submit_sum(self, context: RoundContext, node: Node, total: Mapping[str, Tensor]) -> None:
+        """Submit the weighted sum of the weights of all owners of a node, in a round whose updates add up.
+
+        Args:
+            context: the instruction of the present round.
+            node: the owners of the cohort that are in the sum.
+            total: the sum, in double precision (`raysplit.cluster.sums.tree.weighted_sum`).
+        """
+        context = self._check(context)
+        owners = [name for name in context.cohort if node.has(context.number(name))]
+        submitted = self._submitted.setdefault(0, {})
+        if not context.adds_up or not owners or any(name in submitted or name in self._summed for name in owners):
+            raise StaleCall(f"{self.name} takes no sum of the updates of {owners} in round {context.round}")
+        wide = {key: value.double() if value.is_floating_point() else value for key, value in self._current.items()}
+        self._rules.check(owners[0], context.round, total, wide)
+        self._of_nodes[node] = total
+        self._summed.update(dict.fromkeys(owners, node))
+        self._combine_if_all(context, 0)
+
+    def _combine_if_all(self, context: RoundContext, meeting: int) -> None:
+        """Combine the updates of an average once those of the whole cohort are here."""
+        submitted, summed = self._submitted[meeting], self._summed if meeting == 0 else {}
+        if len(submitted) + len(summed) < len(context.cohort):
+            return
+        if summed:
+            states = [submitted.get(name) for name in context.cohort]
+            numbers = [context.number(name) for name in context.cohort]
+            mean = weighted_mean(states, context.weights, numbers, sums=self._of_nodes, like=self._current)
+            self._of_nodes, self._summed = {}, {}
+        else:
+            mean = self.combine(context, submitted)
             cohort = [submitted[name] for name in context.cohort]
-            self._lora_gap = gap_terms(cohort, context.weights, self._current)
-            self._mean(meeting).set_result(self._current)
-            del self._submitted[meeting]
+            self._lora_gap = gap_terms(cohort, context.weights, mean)
+        if context.adds_up:
+            self._require_finite(context, submitted, mean)
+        self._current = mean
+        self._mean(meeting).set_result(mean)
+        del self._submitted[meeting]
+
+    def _require_finite(
+        self, context: RoundContext, submitted: Mapping[str, Mapping[str, Tensor]], mean: Mapping[str, Tensor]
+    ) -> None:
+        """Name the owner of an update whose numbers are not finite; then those of the mean are not."""
+        if not any(value.is_floating_point() and not_finite(value) for value in mean.values()):
+            return
+        for owner, update in submitted.items():
+            for name, value in update.items():
+                if kind := not_finite(value):
+                    what = f"weights with {kind} in {quoted(name)}"
+                    raise refused(owner, self.name, what, context, kind=NonFiniteValue)
 
     def combine(self, context: RoundContext, submitted: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Compute the next weights from those that the cohort submitted, by owner. A subclass may override it."""
-        return self._rules.combine([submitted[name] for name in context.cohort], context.weights)
+        return self._rules.combine([submitted[name] for name in context.cohort], context.weights, context.numbers)
 
     async def mean(self, context: RoundContext, *, meeting: int = 0) -> dict[str, Tensor]:
         """Wait until the whole cohort has submitted, and return the average by name of weight."""
@@ -130,7 +184,10 @@ class Aggregator:
     def absent(self) -> list[str]:
         """Names of the owners for which others wait here."""
         cohort = self._context.cohort if self._context else ()
-        return [name for name in cohort if any(name not in came for came in self._submitted.values())]
+        summed = self._summed
+        return [
+            name for name in cohort if any(name not in came and name not in summed for came in self._submitted.values())
+        ]
 
     def _mean(self, meeting: int) -> asyncio.Future[dict[str, Tensor]]:
         if meeting not in self._means:

@@ -165,7 +165,7 @@ class ComputeNode(NormExchange, ExpectsAtNode, InRound):
         before = await self.weights()
         for name, state in zip(owners, states, strict=True):
             self._rules.check(name, context.round, state, before)
-        mean = self._rules.combine(states, context.weights)
+        mean = self._rules.combine(states, context.weights, [context.number(name) for name in owners])
         self._lora_gap = gap_terms(states, context.weights, mean)
         return mean
 

@@ -171,7 +171,8 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         else:
             order = torch.arange(len(self._shard))
         sizes = self._training.batch_sizes(len(order))
-        return list(torch.split(order[: sum(sizes)], sizes))
+        order = order[: sum(sizes)]
+        return [order] if len(sizes) == 1 else list(torch.split(order, sizes))
 
     def _batch(self, step_id: StepId, indices: Tensor) -> Batch:
         samples = self._shard.take(indices)
@@ -213,11 +214,15 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         """Run the first part backward with the gradient ``g`` of its outputs, and update it as the server's part is."""
         if self.guard is not None:
             self.guard.watch(g)
-        await self.first.backward(step_id, g)
+        await self.pull_back(step_id, g)
         factor = None
         if server is not None and step_id.is_last and self.first.exchanges_norms:
             factor = await server.clip(step_id.untold, {0: await self.first.norms(step_id)})
         await self.first.update(step_id, factor)
+
+    async def pull_back(self, step_id: StepId, g: Any) -> None:
+        """Run the first part backward with the gradient ``g`` of what it has sent, through what a guard did to it."""
+        await self.first.backward(step_id, g if self.guard is None else self.guard.through(step_id, g))
 
     # -- state ---------------------------------------------------------------------------------------------------
 

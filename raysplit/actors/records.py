@@ -72,6 +72,10 @@ class RoundContext:
         lr_scale: the schedule's factor on every learning rate in this round.
         attempt: how often the round has been repeated after a lost place.
         record_gradients: whether owners keep the mean of the mini-batch gradients of their first part.
+        numbers: the owners' numbers among all owners, which give sums over them their order; empty for those that the
+            cohort gives them.
+        adds_up: whether all that becomes of the owners' updates is one weighted sum, so that sums of several may be
+            submitted in their place.
     """
 
     num_bytes: ClassVar[int] = 0
@@ -84,6 +88,8 @@ class RoundContext:
     lr_scale: float = 1.0
     attempt: int = 0
     record_gradients: bool = False
+    numbers: tuple[int, ...] = ()
+    adds_up: bool = False
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -96,6 +102,11 @@ class RoundContext:
     def weight(self, owner: str) -> float:
         """The owner's weight in every average of this round."""
         return self.weights[self._places[owner]]
+
+    def number(self, owner: str) -> int:
+        """The owner's number among all owners."""
+        place = self._places[owner]
+        return self.numbers[place] if self.numbers else place
 
     def row_weight(self, owner: str) -> float:
         """The weight of each of the owner's rows in a joint step."""

@@ -209,7 +209,17 @@ class Algorithm(Deployment, ABC):
             num_steps=tuple(steps),
             lr_scale=lr_scale,
             attempt=attempt,
+            numbers=self._numbers(cohort),
         )
+
+    def _numbers(self, cohort: Sequence[str]) -> tuple[int, ...]:
+        """Return the numbers of owners among all owners; empty for all of them, which are in their order."""
+        owners = self.setting.owners
+        if len(cohort) == len(owners):
+            return ()
+        wanted = set(cohort)
+        found = {name: number for number, name in enumerate(owners) if name in wanted}
+        return tuple(found[name] for name in cohort)
 
     async def weighted(self, context: RoundContext) -> RoundContext:
         """Return the instruction with the weights that `Setting.weight_by` asks for; by samples they are there."""

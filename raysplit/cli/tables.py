@@ -43,12 +43,16 @@ def print_records(console: Console, table: Table) -> None:
     """Print each row of a table as lines: its first cell, and below it the others, all with their headings."""
     if table.title:
         console.print(table.title, style="bold", highlight=False)
-    headings = [str(column.header).replace("\n", " ") for column in table.columns]
+    headings = [_one_line(column.header) for column in table.columns]
     for row in zip(*(column.cells for column in table.columns), strict=True):
-        for i, (heading, cell) in enumerate(zip(headings, row, strict=True)):
-            if str(cell):
-                line = Text.assemble(f"{heading}: " if heading else "", cell, style="" if i else "bold")
-                console.print(Padding(line, (0, 0, 0, 2 if i else 0), expand=False))
+        told = [(heading, _one_line(cell)) for heading, cell in zip(headings, row, strict=True) if str(cell)]
+        for i, (heading, cell) in enumerate(told):
+            line = Text(f"{heading}: {cell}" if heading else cell, style="" if i else "bold")
+            console.print(Padding(line, (0, 0, 0, 2 if i else 0), expand=False))
+
+
+def _one_line(cell: object) -> str:
+    return ", ".join(str(cell).split("\n"))
 
 
 def print_figure(console: Console, path: Path | None) -> None:

@@ -7,11 +7,11 @@
 * ``faults``: a cluster with injected faults, for tests.
 * ``links``: the link that encodes, counts and decodes values; ``codecs``: the encodings; ``memories``: what they keep;
   ``processors``: the kinds of processors, on which the bits of some depend.
-* ``arriving``: what parties expect of values that arrive, and the check of each.
+* ``arriving``: what parties expect of values that arrive, and the check of each; ``sums``: sums over owners.
 * ``local``, ``on_ray``, ``simulated``: the implementations of `Cluster`.
 * ``emulation``: described machines and networks, which pace or simulate a run.
 * ``lab``: several Ray machines on this machine.
 
-Parties and algorithms import ``contract``, ``arriving``, ``clock``, ``device`` and ``device_queue`` only. Nothing is
-exported here, so that the light modules (``lab``, ``on_ray.connect``) can be imported alone.
+Parties and algorithms import ``contract``, ``arriving``, ``sums``, ``clock``, ``device`` and ``device_queue`` only.
+Nothing is exported here, so that the light modules (``lab``, ``on_ray.connect``) can be imported alone.
 """

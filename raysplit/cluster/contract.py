@@ -148,6 +148,7 @@ class PartyLoad:
         wait_s: seconds during which the party waited for at least one answer; in `wait_s_for` by whose, overlapping.
         peak_calls: largest number of calls that the party had received and not yet answered.
         encode_s, decode_s: seconds in which codecs encoded and decoded its values, as measured.
+        errors: kind, squared error and square of the values that codecs changed, where that is measured.
     """
 
     party: str
@@ -155,6 +156,7 @@ class PartyLoad:
     peak_calls: int
     encode_s: float = 0.0
     decode_s: float = 0.0
+    errors: tuple[tuple[str, float, float], ...] = ()
     wait_s_for: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -221,10 +223,7 @@ class Cluster(Protocol):
         ...
 
     async def party_loads(self) -> list[PartyLoad]:
-        """Return the load of each party since the previous call, sorted by party.
-
-        If all share one process, it has only what codecs took.
-        """
+        """Return the load of each party since the previous call, by party; in one process only that of codecs."""
         ...
 
     async def watch(self, silence_s: float) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from raysplit.cluster.contract import PartyLoad
+from raysplit.cluster.spent import Coding, errors_of_both
 
 K = TypeVar("K", bound=Hashable)
 
@@ -115,12 +116,12 @@ class LoadMeter:
         return found
 
 
-def with_coding(loads: Sequence[PartyLoad], coding_s: Mapping[str, tuple[float, float]]) -> list[PartyLoad]:
-    """Add the seconds in which parties have encoded and decoded to their loads, sorted by party."""
+def with_coding(loads: Sequence[PartyLoad], coding: Mapping[str, Coding]) -> list[PartyLoad]:
+    """Add what the coding of parties took and changed to their loads, sorted by party."""
     found = {load.party: load for load in loads}
-    for party, (encode_s, decode_s) in coding_s.items():
+    for party, took in coding.items():
         load = found.get(party, PartyLoad(party=party, wait_s=0.0, peak_calls=0))
-        found[party] = replace(load, encode_s=encode_s, decode_s=decode_s)
+        found[party] = replace(load, **took._asdict())
     return [found[party] for party in sorted(found)]
 
 
@@ -135,6 +136,7 @@ def merge_loads(parts: Iterable[Sequence[PartyLoad]]) -> list[PartyLoad]:
             peak_calls=before.peak_calls + load.peak_calls,
             encode_s=before.encode_s + load.encode_s,
             decode_s=before.decode_s + load.decode_s,
+            errors=errors_of_both(before.errors, load.errors),
             wait_s_for=added(before.wait_s_for, load.wait_s_for),
         )
     return [total[party] for party in sorted(total)]

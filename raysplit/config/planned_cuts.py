@@ -38,7 +38,10 @@ def with_plans(config: RunConfig) -> RunConfig:
     if not chosen and not links.rules and links.weights == LinkOptions().weights:
         given["warmup_rounds"] = 0  # there is no codec to wait for
     rules = [*[rule.model_dump() for rule in links.rules], *chosen.pop("rules", [])]
-    return cut.model_copy(update={"links": LinkOptions.model_validate({**given, **chosen, "rules": rules})})
+    taken = LinkOptions.model_validate({**given, **chosen, "rules": rules})
+    if any(codec.lossy for _, codec in taken.link_rules().all_codecs):  # otherwise there are no errors to report
+        taken = taken.model_copy(update={"report_every": links.report_every})
+    return cut.model_copy(update={"links": taken})
 
 
 def plan_codecs(config: RunConfig, *, budget_z: float, budget_g: float) -> tuple[RunConfig, CodecPlan]:

@@ -77,7 +77,7 @@ def _check(y: Array, num_samples: int, source: str, renumber: bool, owner: Array
     if y.dtype.kind in "OUS":
         missing = np.array([label is None or label != label or label == "" for label in y.tolist()], bool)
         _refuse(missing, y, source, owner, "give every sample a label")
-        if not renumber:
+        if not renumber and y.size:
             words = np.array([not _is_whole(label) for label in y.tolist()], bool)
             if words.any() and not words.all():  # a wrong one among labels, rather than labels that are words
                 _refuse(words, y, source, owner, f"give integers 0..C-1, or {RENUMBER}")

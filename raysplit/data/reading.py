@@ -125,12 +125,19 @@ def _whole(x: Array, source: str, name: str) -> npt.NDArray[np.int64]:
         raise ValueError(
             f"{source}: {name} holds {x.dtype} with fractions or NaN, and data.values is ids; store integers"
         )
-    if x.dtype == np.uint64 and x.size and x.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{source}: {name} holds ids up to {x.max()}; number them from 0, in less than 64 bits")
     if x.size and x.min() < 0:
         row = _first_row(x < 0)
         raise ValueError(f"{source}: {name} holds the id {x[row].min()} in row {row}; ids are integers from 0 on")
-    return np.array(x, np.int64)
+    return as_int64(x, source, name)
+
+
+def as_int64(array: Array, source: str, name: str) -> npt.NDArray[np.int64]:
+    """Return whole numbers as int64. Raises ``ValueError`` for those that it does not hold, which numpy wraps."""
+    if array.dtype.kind in "uf" and array.size:
+        limits = np.iinfo(np.int64)
+        if far := [end for end in map(int, (array.max(), array.min())) if not limits.min <= end <= limits.max]:
+            raise ValueError(f"{source}: {name} holds {far[0]}, which does not fit in 64 bits; number them from 0")
+    return np.array(array, np.int64)
 
 
 def _pixels(x: Array, source: str, reading: Reading, name: str) -> tuple[Tensor, str]:

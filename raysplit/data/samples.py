@@ -94,7 +94,7 @@ class Samples:
 
     def __len__(self) -> int:
         name, value = (UNNAMED, self.x) if isinstance(self.x, Tensor) else next(iter(self.x.items()))
-        return len(self.ragged.get(name, value))
+        return len(self.ragged[name]) if name in self.ragged else value.shape[0]
 
     def take(self, indices: Sequence[int] | Indices | Tensor) -> Samples:
         """Return the samples at ``indices`` as a batch in that order, which shares no memory with these samples.

@@ -82,7 +82,7 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
         del tree["links"]
     else:
         newer_links = {"rules": [], "warmup_rounds": 0, "auto": False, "budget_z": 0.01, "budget_g": 0.1}
-        links = tree.get("links", {}).items()
+        links = [(key, value) for key, value in tree.get("links", {}).items() if key != "report_every"]
         tree |= {"links": {k: v for k, v in links if newer_links.get(k, _UNKNOWN) != v}} if links else {}
     privacy = {key: value for key, value in tree.pop("privacy", {}).items() if key not in _NO_NUMBERS}
     if privacy and privacy != OFF.model_dump(mode="json", exclude=_NO_NUMBERS):

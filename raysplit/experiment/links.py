@@ -63,6 +63,10 @@ class LinkOptions(Rules):
     warmup_rounds: int = Field(default=0, ge=0)
     """Number of rounds at the start in which all values but labels are sent unchanged."""
 
+    report_every: int | None = Field(default=None, ge=1)
+    """Number of rounds between rounds whose metrics have the relative squared error of the codecs for each kind of
+    value, such as ``smashed_rel_mse``, and for the weights that owners send; null never measures it."""
+
     auto: bool = False
     """Whether the codecs of smashed data and gradients are chosen for the links of the topology, as by ``raysplit plan
     --codecs auto``; ``links: auto`` is short for it."""
@@ -128,6 +132,11 @@ class LinkOptions(Rules):
                 f"warmup_rounds is {self.warmup_rounds} and no codec comes after them; leave warmup_rounds out, or set "
                 f"a codec such as smashed: int8"
             )
+        if self.report_every and not self.auto and not any(codec.lossy for _, codec in self.link_rules().all_codecs):
+            raise ValueError(
+                f"report_every is {self.report_every} and no codec changes a value, so there are no errors to report; "
+                f"leave report_every out, or set a codec such as smashed: int8"
+            )
         return self
 
     def _chosen_twice(self) -> str | None:
@@ -153,6 +162,7 @@ class LinkOptions(Rules):
             num_classes=num_classes,
             seed=seed,
             warmup_rounds=self.warmup_rounds,
+            report_every=self.report_every or 0,
         )
 
     def _with_chain_rule(self, codecs: dict[Kind, Codec]) -> dict[Kind, Codec]:

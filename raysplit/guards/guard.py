@@ -16,7 +16,7 @@ from raysplit.guards.costs import GuardRecipe, Plan, report_scale
 from raysplit.guards.noise.gradients import averaged, with_marvell, with_max_norm
 from raysplit.guards.noise.labels import flipped
 from raysplit.guards.noise.mechanisms import Draws, joined, laplace_noise, parted, with_gaussian
-from raysplit.guards.noise.smashed import released
+from raysplit.guards.noise.smashed import Back, released
 from raysplit.guards.secret import Secret, read_secret, rehearsal_secret
 from raysplit.guards.spending import END, Spending
 
@@ -48,6 +48,7 @@ class OwnerGuard:
             self._labels = flipped(labels, recipe.num_classes, rules.labels.epsilon, draws)
         self._alarm = Alarm() if rules.alarm else None
         self._released: dict[str, tuple[Any, Any]] = {}
+        self._back: dict[tuple[int, int], Back] = {}
         self._num_noise = 0
 
     def _read_secret(self) -> Secret:
@@ -96,6 +97,7 @@ class OwnerGuard:
 
     def _forget(self) -> None:
         self._released.clear()
+        self._back.clear()
         self._num_noise = 0
         if self._alarm is not None:
             self._alarm.give_up()
@@ -123,7 +125,7 @@ class OwnerGuard:
         if at is not None and spending.enter(at):
             self._released.clear()
         if value == "z" and rules.guards_smashed:
-            return self._once(value, content, lambda: released(rules, content, self._draws, self._recipe.seed))
+            return self._once(value, content, lambda: self._noisy_smashed(content))
         if value == "y" and self._labels is not None:
             return self._labels[self._samples(len(content))].to(content.dtype)
         if value == "g" and rules.g is not None:
@@ -171,6 +173,12 @@ class OwnerGuard:
             raise ValueError(f"{self.owner} sends {num_rows} rows, and does not know of which samples they are")
         return found
 
+    def _noisy_smashed(self, z: Any) -> Any:
+        made, back = released(self.rules, z, self._draws, self._recipe.seed)
+        if back is not None and self.spending.step is not None:
+            self._back[self.spending.step] = back
+        return made
+
     def _noisy_gradient(self, g: Any) -> Any:
         rules = self.rules.g
         assert rules is not None
@@ -211,6 +219,11 @@ class OwnerGuard:
             return loss
         draws = self.secret.stream("report", spending.round, 0, spending.transcript)
         return loss + float(laplace_noise((1,), report_scale(noise, spending.plan), draws)[0])
+
+    def through(self, step: Any, g: Any) -> Any:
+        """Return the gradient of what the first part computed, from that of what left in this step (a `StepId`)."""
+        back = self._back.pop((step.step, step.micro), None)
+        return g if back is None else back(g)
 
     def watch(self, g: Any) -> None:
         """Look at a gradient that the owner got for its smashed data.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.models.cutting.merging import other_names
-from raysplit.models.state_entries import entries_of
+from raysplit.models.state_entries import copy_all, entries_of
 
 
 def fixed_names(module: nn.Module) -> frozenset[str]:
@@ -54,8 +54,7 @@ def _load_at_once(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> boo
     if own.keys() != state.keys() or any(t.shape != getattr(state[name], "shape", None) for name, t in own.items()):
         return False
     with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(state[name])
+        copy_all([*own.values()], [state[name] for name in own])
     return True
 
 

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 _TORCHS = ("state_dict", "load_state_dict", "_save_to_state_dict", "_load_from_state_dict", "get_extra_state")
@@ -119,6 +120,12 @@ def names_of(module: nn.Module) -> list[str]:
     """Return ``[*module.state_dict()]``."""
     entries = entries_of(module)
     return entries.names if entries is not None else [*module.state_dict()]
+
+
+def copy_all(own: list[Tensor], values: list[Tensor]) -> None:
+    """Copy values into as many tensors of the same shapes, in one call of torch instead of one for each."""
+    if own:
+        torch._foreach_copy_(own, values)
 
 
 def _is_torchs(module: nn.Module) -> bool:

@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
+from raysplit.cluster.contract import LinkTraffic
+from raysplit.cluster.links.kinds import KINDS
 from raysplit.registry import clipped, one_line
 from raysplit.runs.metric import ACCURACY, LOSS, RATES, Metric, primary
 from raysplit.runs.records.damaged import Damaged
@@ -96,7 +98,13 @@ def _section(run: RunReport) -> list[str]:
         f"{as_text(run.stopped)}; {', '.join(settings)}",
         markdown_table(*_course(rows)),
     ]
-    return [*parts, *_links(run.folder), *_statements(run.folder), *_leakage(run.folder), *_environment(run.folder)]
+    return [
+        *parts,
+        *_links(run.folder, rows),
+        *_statements(run.folder),
+        *_leakage(run.folder),
+        *_environment(run.folder),
+    ]
 
 
 def _leakage(folder: Path) -> list[str]:
@@ -131,7 +139,7 @@ def _some(names: Sequence[str]) -> str:
     return as_text(", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more")
 
 
-def _links(folder: Path) -> list[str]:
+def _links(folder: Path, metrics: Sequence[Row]) -> list[str]:
     try:
         traffic = read_traffic(folder)
     except Damaged as damaged:
@@ -143,7 +151,36 @@ def _links(folder: Path) -> list[str]:
         sizes[key] += link.num_bytes
         messages[key] += link.num_messages
     rows = [[*map(as_text, key), f"{sizes[key] / _MIB:,.2f}", f"{messages[key]:,}"] for key in sorted(sizes)]
-    return ["Tensor bytes by kind of link:", markdown_table(["from", "to", "MiB", "messages"], rows)] if rows else []
+    if not rows:
+        return []
+    table = markdown_table(["from", "to", "MiB", "messages"], rows)
+    return [
+        "Tensor bytes by kind of link:",
+        table,
+        *_values(traffic, sum(row.get("num_samples", 0) for row in metrics)),
+    ]
+
+
+def _values(traffic: Sequence[LinkTraffic], num_samples: int) -> list[str]:
+    """Return what each kind of value takes, in all and for each sample that was trained on."""
+    sent: Counter[str] = Counter()
+    raw: Counter[str] = Counter()
+    for kind, num_bytes, raw_bytes in (each for link in traffic for each in link.kinds):
+        sent[kind] += num_bytes
+        raw[kind] += raw_bytes
+    total = sum(sent.values())
+    if not total or not num_samples:
+        return []
+    rows = [
+        [
+            *[kind, f"{sent[kind] / _MIB:,.2f}", f"{sent[kind] / total:.1%}", f"{sent[kind] / num_samples:,.1f}"],
+            *[f"{raw[kind] / num_samples:,.1f}", f"{raw[kind] / sent[kind]:.2f}"],
+        ]
+        for kind in KINDS
+        if sent[kind]
+    ]
+    head = ["value", "MiB", "share", "bytes a sample", "without codecs", "times fewer"]
+    return ["Tensor bytes by kind of value (a batch takes those of its samples):", markdown_table(head, rows)]
 
 
 def _statements(folder: Path) -> list[str]:

@@ -51,6 +51,7 @@ class Ledger:
             "bytes_total": before.get("bytes_total", 0) + num_bytes,
             **({"raw_bytes": raw_bytes} if raw_bytes != num_bytes else {}),
             **(coding_s if any(coding_s.values()) else {}),
+            **relative_errors(loads),
             **report.values,
         }
 
@@ -61,6 +62,15 @@ class Ledger:
     def go_back(self, rows: Sequence[Row], traffic: Sequence[LinkTraffic]) -> None:
         """Restore the metrics and the traffic of an earlier round."""
         self.rows, self.traffic = list(rows), list(traffic)
+
+
+def relative_errors(loads: Sequence[PartyLoad]) -> dict[str, float]:
+    """Return the squared error of codecs in proportion to the square of the values that they changed, by kind."""
+    total: dict[str, tuple[float, float]] = {}
+    for kind, error, square in (each for load in loads for each in load.errors):
+        before = total.get(kind, (0.0, 0.0))
+        total[kind] = before[0] + error, before[1] + square
+    return {f"{kind}_rel_mse": error / square for kind, (error, square) in total.items() if square}
 
 
 def with_statements(moved: list[LinkTraffic], round: int, about_data: Mapping[str, Any]) -> list[LinkTraffic]:

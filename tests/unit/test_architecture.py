@@ -15,8 +15,8 @@ import raysplit
 ROOT = Path(raysplit.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
 
-# Of the cluster's files, parties and algorithms see the contract, the forms of what they expect, the clock and devices.
-SEEN_BY_PARTIES = {"contract", "arriving", "clock", "device", "device_queue"}
+# Of the cluster, parties and algorithms see the contract, the forms of what they expect, sums, the clock and devices.
+SEEN_BY_PARTIES = {"contract", "arriving", "sums", "clock", "device", "device_queue"}
 MAY_IMPORT_RAY = {
     "cluster/on_ray/places.py",
     "cluster/on_ray/place.py",

@@ -187,10 +187,17 @@ def _classes(spec: ModelSpec) -> Mapping[str, int]:
     return {"": spec.num_classes}
 
 
+def of_rows(forms: tuple[Form, ...], rows: int | None) -> tuple[Form, ...]:
+    """Return forms with the sizes that they have for batches of so many rows, if that is known."""
+    if not rows:
+        return forms
+    return tuple(
+        form._replace(shape=tuple(-size * rows if size < 0 else size for size in form.shape)) for form in forms
+    )
+
+
 def num_rows(z: Any, forms: Sequence[Form]) -> int | None:
     """Return the number of rows of smashed data; None where it does not show."""
-    if isinstance(z, Tensor) and z.ndim and forms and forms[0].shape[:1] == (-1,):
-        return z.shape[0]
     for tensor, form in zip(as_tuple(z), forms, strict=False):
         for size, of in zip(getattr(tensor, "shape", ()), form.shape, strict=False):
             if of < 0:
@@ -200,5 +207,7 @@ def num_rows(z: Any, forms: Sequence[Form]) -> int | None:
 
 def rows_of_labels(y: Any) -> int | None:
     """Return the number of labels; None for what is no labels."""
-    first = next(iter(y.values()), None) if not isinstance(y, Tensor) and isinstance(y, Mapping) else y
+    if type(y) is Tensor:  # the usual ones
+        return y.shape[0] if y.ndim else None
+    first = next(iter(y.values()), None) if isinstance(y, Mapping) else y
     return first.shape[0] if isinstance(first, Tensor) and first.ndim else None

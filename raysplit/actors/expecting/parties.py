@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from raysplit.actors.expecting.forms import (
     batch_rows,
     behind,
@@ -14,6 +16,7 @@ from raysplit.actors.expecting.forms import (
     num_rows,
     of_node,
     of_owner,
+    of_rows,
     returns,
     rows_of_labels,
     sign_of,
@@ -22,7 +25,7 @@ from raysplit.actors.expecting.forms import (
 from raysplit.actors.parts.gradient_record import ReceivedGradient, ReceivedGradients
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.stage import PartRecipe, Stage
-from raysplit.cluster.arriving.forms import Expected, Form
+from raysplit.cluster.arriving.forms import ANYTHING, Expected
 
 SHARED = "all owners"
 """The key of a part that all owners share."""
@@ -72,12 +75,31 @@ class ExpectsAtOwner(ABC):
         return self._received.out_of_proportion()
 
 
-class _OfStep(NamedTuple):
-    """The forms of what arrives at a part, and the number of classes by task: looked up once for a recipe."""
+class _OfStep:
+    """What arrives at a part in a step: looked up once for a recipe, and once for batches of a size."""
 
-    recipe: PartRecipe
-    forms: tuple[Form, ...]
-    num_classes: Mapping[str, int]
+    def __init__(self, recipe: PartRecipe, loss: Loss) -> None:
+        self.recipe = recipe
+        self._forms = crossing(recipe)
+        self._is_by_row = self._forms[:1] != () and self._forms[0].shape[:1] == (-1,)
+        self._num_classes = classes_of(recipe, loss)
+        self._smashed = self._labels = ANYTHING
+
+    def smashed(self, y: Any) -> Expected:
+        """Expect smashed data beside these labels, as the part takes it."""
+        rows, found = rows_of_labels(y), self._smashed
+        if found is ANYTHING or found.rows != rows:
+            forms = of_rows(self._forms, rows)
+            found = self._smashed = Expected(tensors=forms, rows=rows, most_rows=self.recipe.most_rows)
+        return found
+
+    def labels(self, z: Any) -> Expected:
+        """Expect labels beside this smashed data."""
+        rows = z.shape[0] if self._is_by_row and type(z) is Tensor and z.ndim else num_rows(z, self._forms)
+        found = self._labels
+        if found is ANYTHING or found.rows != rows:
+            found = self._labels = Expected(rows=rows, num_classes=self._num_classes)
+        return found
 
 
 class ExpectsAtNode:
@@ -100,7 +122,5 @@ class ExpectsAtNode:
             return of_node(content, recipe, self._stages.get(SHARED if self._copies == "shared" else owner))
         known = self._known
         if known is None or known.recipe is not recipe:
-            known = self._known = _OfStep(recipe, crossing(recipe), classes_of(recipe, self._loss))
-        if content == "smashed":  # as the part takes it
-            return Expected(tensors=known.forms, rows=rows_of_labels(given.get("y")), most_rows=recipe.most_rows)
-        return Expected(rows=num_rows(given.get("z"), known.forms), num_classes=known.num_classes)
+            known = self._known = _OfStep(recipe, self._loss)
+        return known.smashed(given.get("y")) if content == "smashed" else known.labels(given.get("z"))

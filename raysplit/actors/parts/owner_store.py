@@ -14,7 +14,7 @@ import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from torch import nn
@@ -159,9 +159,9 @@ class OwnerStore:
         excess = len(self._at_hand) - self.max_at_hand
         if excess <= 0:
             return
-        present = [(key, ref()) for key, ref in self._at_hand.items()]
-        idle = [(key, parts) for key, parts in present if parts is not None and not parts.is_busy]
-        for key, parts in idle[-1 - excess : -1]:  # the caller may be using the latest
+        latest_first = ((key, ref()) for key, ref in reversed(self._at_hand.items()))
+        idle = ((key, parts) for key, parts in latest_first if parts is not None and not parts.is_busy)
+        for key, parts in reversed([*islice(idle, 1, 1 + excess)]):  # the caller may be using the latest
             del self._at_hand[key]
             self._pack(key, parts)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from raysplit.models.state_entries import tensors_of
+from raysplit.models.state_entries import copy_all, tensors_of
 
 
 class PackedPart(NamedTuple):
@@ -38,11 +38,18 @@ def kept_tensors(module: nn.Module) -> list[Tensor]:
     return [tensor for tensor in tensors_of(module) if tensor.requires_grad or not isinstance(tensor, nn.Parameter)]
 
 
+def copied(tensor: Tensor) -> Tensor:
+    """Copy a tensor without a graph to main memory."""
+    return tensor.clone() if tensor.is_cpu else tensor.cpu()
+
+
 def fill(module: nn.Module, tensors: Sequence[Tensor]) -> None:
     """Copy values into all `kept_tensors` of a module, in its order."""
+    own = kept_tensors(module)
+    if len(own) != len(tensors):
+        raise ValueError(f"{len(tensors)} tensors for a {type(module).__name__} that keeps {len(own)}")
     with torch.no_grad():
-        for own, value in zip(kept_tensors(module), tensors, strict=True):
-            own.copy_(value)
+        copy_all(own, [*tensors])
 
 
 def is_on(module: nn.Module, device: str) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from raysplit.actors.parts.leaves import Tensors, as_tuple, gradients, leaves, untuple
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OWN_RATE, OptimizerSpec
-from raysplit.actors.parts.packed import PackedPart, fill, is_on, kept_tensors
+from raysplit.actors.parts.packed import PackedPart, copied, fill, is_on, kept_tensors
 from raysplit.actors.steps.clip import scale_gradients, trained_parameters
 from raysplit.actors.steps.passes import Passes
 from raysplit.actors.steps.rules import StepRules
@@ -196,7 +196,7 @@ class TrainablePart:
 
     def weights(self) -> dict[str, Tensor]:
         """Copy what is trained, and buffers, to main memory, under the names of the whole model."""
-        return {key: value.detach().to("cpu", copy=True) for key, value in trained_state(self.module).items()}
+        return {key: copied(value) for key, value in trained_state(self.module).items()}
 
     def load_weights(self, state: Mapping[str, Tensor], *, buffers: BufferPolicy = "average") -> None:
         """Load a copy of these weights, except frozen ones that they lack; ``buffers="local"`` keeps own statistics."""
@@ -268,7 +268,7 @@ class TrainablePart:
     def pack(self) -> PackedPart:
         """Release the module, between rounds only; call `unpack` before any other use."""
         optimizer = self._optimizer_state() if self.has_optimizer_state else None
-        tensors = [tensor.detach().to("cpu", copy=True) for tensor in kept_tensors(self.module)]
+        tensors = [copied(tensor.detach()) for tensor in kept_tensors(self.module)]
         self.abandon()
         del self.module, self._optimizer
         return PackedPart(tensors=tensors, optimizer=optimizer)

@@ -19,6 +19,8 @@ from raysplit.actors.steps.rules import StepRules
 from raysplit.models.cutting.randomness import may_draw
 from raysplit.seeding import draws_from, present_draws
 
+_NOTHING = nullcontext()
+
 
 class Passes:
     """The forward and backward passes of a part by the rules of its steps."""
@@ -61,12 +63,12 @@ class Passes:
             return tuple(self.widened(output) for output in outputs)
         return outputs.float() if isinstance(outputs, Tensor) and outputs.dtype == torch.bfloat16 else outputs
 
-    @contextmanager
-    def backward(self, module: nn.Module) -> Iterator[None]:
+    def backward(self, module: nn.Module) -> AbstractContextManager[None]:
         """Return a context for the backward pass: running statistics move once, although forward runs twice."""
-        if not self._recompute:
-            yield
-            return
+        return self._again(module) if self._recompute else _NOTHING
+
+    @contextmanager
+    def _again(self, module: nn.Module) -> Iterator[None]:
         after = [buffer.clone() for buffer in _buffers(module)]
         _load(module, self._before)
         try:

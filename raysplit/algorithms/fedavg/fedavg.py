@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from raysplit.actors.aggregator import Aggregator
 from raysplit.actors.data_owner import DataOwner
 from raysplit.actors.records import RoundContext
 from raysplit.actors.verbs import Weights
@@ -50,6 +51,7 @@ class FedAvg(Algorithm):
     def set_up(self, setting: Setting) -> None:
         super().set_up(setting)
         self._open = OpenRounds(setting.cohort)
+        self._adds_up = False
 
     def parties(self) -> list[PartySpec]:
         return [*self.owner_parties(self.recipe(0)), self.averaging_party()]
@@ -58,6 +60,9 @@ class FedAvg(Algorithm):
         """Describe the aggregator; an `OpenAggregator` if the rules let a round end without some owners."""
         party, rules, size = self.aggregator_party(0), self.setting.cohort, self.setting.cohort_size
         if not rules.is_open:
+            has_adapters = any(name.endswith(".lora_b") for name in party.arguments["state"])  # their gap is measured
+            is_plain = self.aggregator_type is Aggregator and not has_adapters
+            self._adds_up = is_plain and self.setting.updates.adds_up
             return party
         return replace(
             party, build=OpenAggregator, arguments={**party.arguments, "cohort_rules": rules, "cohort_size": size}
@@ -70,7 +75,7 @@ class FedAvg(Algorithm):
         return self._open.idle(super().available(round))
 
     async def round(self, context: RoundContext) -> RoundReport:
-        aggregator = self.aggregator()
+        aggregator, context = self.aggregator(), replace(context, adds_up=self._adds_up)
         await aggregator.begin(context)
         team = Team(peers=self.peers(AGGREGATOR))
         if not self.setting.cohort.is_open:

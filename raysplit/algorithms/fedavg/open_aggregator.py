@@ -123,10 +123,11 @@ class OpenAggregator(Aggregator):
         if context is None or closed is None or closed.done() or not self._gathering.is_over(elapsed_s):
             return
         came = self._gathering.came
-        merged = [pair for owner, pair in sorted(self._late.items()) if owner not in came]
-        weights = [*(context.weight(name) for name in came), *(weight for weight, _ in merged)]
-        updates = [*(self._updates[name] for name in came), *(update for _, update in merged)]
-        self._current = self._rules.combine(updates, [weight / sum(weights) for weight in weights])
+        late = sorted(owner for owner in self._late if owner not in came)
+        weights = [*(context.weight(name) for name in came), *(self._late[name][0] for name in late)]
+        updates = [*(self._updates[name] for name in came), *(self._late[name][1] for name in late)]
+        numbers = [*(context.number(name) for name in came), *(0 for _ in late)]  # theirs are not in checkpoints
+        self._current = self._rules.combine(updates, [weight / sum(weights) for weight in weights], numbers)
         self._late.clear()
         self._updates.clear()
         closed.set_result(came)

@@ -36,7 +36,8 @@ def draw_runs(runs: Sequence[RunReport], path: Path, *, title: str, target: floa
     panels[0].set_ylabel(f"test {shown}")
     if metric.is_rate:
         panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        panels[0].set_ylim(0, 1.02 if max(run.best or 0 for run in runs) > 0.6 else None)
+        highest = max([run.best or 0 for run in runs] + [target or 0])
+        panels[0].set_ylim(0, 1.02 if highest > 0.6 else 1.05 * highest or None)  # a target above all runs is in sight
     for axes in panels:
         axes.set_xlim(left=0)
     if min(num_bytes) > 0 and max(num_bytes) > _LOG_FROM * min(num_bytes):

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from raysplit.config.run import RunConfig
     from raysplit.runs.report import RunReport
 
-LEARNING_RATES = {"minibatch_sfl": 0.1, "fedavg": 0.8, "splitfed_v2": 0.1}
-TARGET = 0.5
+LEARNING_RATES = {"minibatch_sfl": 0.2, "fedavg": 0.8, "splitfed_v2": 0.1}
+ROUNDS = 20
+TARGET = 0.9
 
 
 @click.command()
@@ -35,7 +36,12 @@ TARGET = 0.5
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Seed of all random numbers."
 )
 @click.option(
-    "--rounds", type=click.IntRange(min=1), default=6, show_default=True, metavar="N", help="Rounds of each method."
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=ROUNDS,
+    show_default=True,
+    metavar="N",
+    help="Rounds of each method.",
 )
 @click.option(
     "--cluster",

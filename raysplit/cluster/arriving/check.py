@@ -22,6 +22,8 @@ from raysplit.cluster.arriving.verbs import Holds
 from raysplit.cluster.arriving.words import shown
 from raysplit.cluster.contract import COORDINATOR
 
+_NOTHING_GIVEN: Mapping[str, Any] = {}
+
 
 class Due(NamedTuple):
     """A value that is due to arrive.
@@ -34,7 +36,11 @@ class Due(NamedTuple):
 
     content: str
     at: Any
-    given: Mapping[str, Any] = {}
+    given: Mapping[str, Any] = _NOTHING_GIVEN
+
+
+_made = tuple.__new__
+"""Makes a named tuple of its fields; its own constructor is a Python function that costs as much as a check."""
 
 
 def promised(due: Due | None) -> Due | None:
@@ -46,7 +52,8 @@ def due_answer(holds: Holds | None, args: Sequence[Any], kwargs: Mapping[str, An
     """Return what is due as the answer to a call; None where nothing is checked."""
     if holds is None or not holds.answer:
         return None
-    return Due(holds.answer, args[holds.call_at] if holds.call_at < len(args) else kwargs.get("context"))
+    at = args[holds.call_at] if holds.call_at < len(args) else kwargs.get("context")
+    return _made(Due, (holds.answer, at, _NOTHING_GIVEN))
 
 
 def due_arguments(holds: Holds | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Due | None]:
@@ -54,12 +61,12 @@ def due_arguments(holds: Holds | None, args: Sequence[Any], kwargs: Mapping[str,
     if holds is None or not holds.contents:
         return ()
     at = args[holds.call_at] if holds.call_at < len(args) else kwargs.get("context")
-    given = dict(zip(holds.names, args, strict=False))
+    given = dict(zip(holds.names, args))  # noqa: B905  # there may be fewer of either; to say so takes longer
     if holds.rest:
         given[holds.rest] = args[len(holds.names) :]
     if kwargs:
         given.update(kwargs)
-    return [Due(content, at, given) if content else None for content in holds.of_arguments(len(args), kwargs)]
+    return [_made(Due, (content, at, given)) if content else None for content in holds.of_arguments(len(args), kwargs)]
 
 
 def expected(party: Any, source: str, destination: str, due: Due) -> Expected:
@@ -91,6 +98,9 @@ def require(value: Any, due: Due, source: str, destination: str, wanted: Expecte
     _require_numbers(pieces, due, source, destination, wanted)
 
 
+_SINGLE, _INT32, _STRIDED = torch.float32, torch.int32, torch.strided
+
+
 def is_usual(value: Any, due: Due, source: str, wanted: Expected) -> bool:
     """Return whether a value is the usual one of a step: labels, or one tensor as expected, beside a loss or alone.
 
@@ -101,9 +111,9 @@ def is_usual(value: Any, due: Due, source: str, wanted: Expected) -> bool:
     content, told, tell = due.content, wanted.told, wanted.tell
     if content == "labels":
         count = wanted.num_classes.get("")
-        if type(value) is not Tensor or count is None or value.ndim != 1 or value.dtype is not torch.int32:
+        if type(value) is not Tensor or count is None or value.ndim != 1 or value.dtype is not _INT32:
             return False
-        if wanted.rows is None or value.shape[0] != wanted.rows or value.layout is not torch.strided:
+        if wanted.rows is None or value.shape[0] != wanted.rows or value.layout is not _STRIDED:
             return False
         labels = value.tolist()
         return bool(labels) and min(labels) >= 0 and max(labels) < count
@@ -116,10 +126,10 @@ def is_usual(value: Any, due: Due, source: str, wanted: Expected) -> bool:
     elif content != "smashed" and content != "gradients":
         return False
     forms = wanted.tensors
-    if forms is None or len(forms) != 1 or type(value) is not Tensor or value.layout is not torch.strided:
+    if forms is None or len(forms) != 1 or type(value) is not Tensor or value.layout is not _STRIDED:
         return False
-    form, shape = forms[0], value.shape
-    if value.dtype is not form.dtype or value.dtype is not torch.float32 or not shape:
+    form, shape, dtype = forms[0], value.shape, value.dtype
+    if dtype is not _SINGLE or form.dtype is not dtype or not shape:
         return False
     if shape != form.shape and (shape[0] != wanted.rows or form.shape[0] != -1 or shape[1:] != form.shape[1:]):
         return False

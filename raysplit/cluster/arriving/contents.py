@@ -210,6 +210,8 @@ def _weights_form(value: Any, wanted: Expected, source: str) -> str | None:
 
 
 def _weights_not_finite(value: Mapping[str, Tensor], wanted: Expected, tell: Tell) -> str | None:
+    if wanted.summed:
+        return None
     for name, weight in value.items():
         kind = not_finite(weight, may_be_infinite=name in wanted.infinite)
         if kind:

@@ -51,6 +51,7 @@ class Expected(NamedTuple):
         loss: name of a loss that is never negative; empty for any other.
         tell: receives the sender of a gradient, the step, and the norm.
         told: receives the sender of a loss, which is that party's word.
+        summed: whether the party looks at the numbers of weights itself, all at once, when it has summed them.
     """
 
     tensors: Sequence[Form | Tensor] | None = None
@@ -64,6 +65,7 @@ class Expected(NamedTuple):
     loss: str = ""
     tell: Callable[[str, Any, float], None] | None = None
     told: Callable[[str], None] | None = None
+    summed: bool = False
 
 
 ANYTHING = Expected()

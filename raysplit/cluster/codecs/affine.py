@@ -14,6 +14,7 @@ sent as float32 and uint8 for each group. With stochastic rounding (as in Alista
 from __future__ import annotations
 
 import math
+import threading
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -24,15 +25,18 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from raysplit.cluster.codecs.codec import Arrays, Codec, Passage, num_rows
-from raysplit.cluster.codecs.packing import packed, packed_bytes, unpacked
+from raysplit.cluster.codecs.packing import Bytes, packed, packed_bytes, unpacked
 from raysplit.cluster.links.kinds import Kind
 
+Floats = npt.NDArray[np.floating]
 CHECKED = ConfigDict(extra="forbid", strict=True)
 """The settings of a codec's parameters: checked, and nothing is converted to another type."""
 
 _TILE = 64
 _LEAST_STEP = np.finfo(np.float32).tiny
 _NO_FRACTION = 1.5 * 2.0**52
+_SHORT_FRACTION = 1.5 * 2.0**22
+_BLOCK = 2**14
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -63,17 +67,17 @@ class Affine(Codec):
         return 5 * self._num_groups(shape) + packed_bytes(math.prod(shape), self.bits)
 
     def encode(self, values: Tensor, at: Passage) -> Arrays:
-        groups = self._grouped(values)  # [G, n]
+        groups = self._grouped(values).numpy()  # [G, n]
         step, zero = ranges(groups, self.bits)
-        exact = groups.to(torch.float64, copy=True).div_(step[:, None])
         if self.rounding == "stochastic":
+            exact = groups / step[:, None]  # float64, as the steps are
             exact += zero[:, None]
-            exact += (torch.from_numpy(_draws(at, groups.numel()).astype(np.float64)).view_as(exact) + 0.5) / 65536
-            levels = exact.floor_().clamp_(0, 2**self.bits - 1).to(torch.uint8)
+            exact += (_draws(at, groups.size).astype(np.float64).reshape(exact.shape) + 0.5) / 65536
+            levels = np.floor(exact, out=exact).clip(0, 2**self.bits - 1).astype(np.uint8)
         else:  # between 0 and 2**bits - 1, because the step is above the range divided by 2**bits - 1
-            levels = _low_bytes(exact).add_(zero.to(torch.uint8)[:, None])
-        codes = self._ungrouped(levels.numpy(), tuple(values.shape))
-        return step.numpy().astype("<f4"), zero.numpy().astype(np.uint8), packed(codes, self.bits)
+            levels = nearest(groups, step, zero.astype(np.uint8))
+        codes = self._ungrouped(levels, tuple(values.shape))
+        return step.astype("<f4"), zero.astype(np.uint8), packed(codes, self.bits)
 
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
         step, zero, codes = arrays
@@ -125,22 +129,54 @@ class Affine(Codec):
         return group_values[None, :, None]
 
 
-def ranges(groups: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Return the step (float64 with the value of a float32) and the level of 0 of each group [G, n]."""
-    low, high = groups.amin(dim=1), groups.amax(dim=1)  # both together are ten times slower
-    least, most = np.minimum(low.double().numpy(), 0.0), np.maximum(high.double().numpy(), 0.0)
+def ranges(groups: Floats, bits: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the step, with the value of a float32, and the level of 0 of each group [G, n]."""
+    least = np.minimum(groups.min(axis=1), 0.0, dtype=np.float64)
+    most = np.maximum(groups.max(axis=1), 0.0, dtype=np.float64)
     wanted = ((most - least) / (2**bits - 1)).astype(np.float32)
     step = np.maximum(np.nextafter(wanted, np.float32(np.inf)), _LEAST_STEP).astype(np.float64)
-    step = np.where(most > least, step, 1.0)
-    return torch.from_numpy(step), torch.from_numpy(np.rint(-least / step))
+    step[most == least] = 1.0
+    return step, np.rint(-least / step)
 
 
-def _low_bytes(exact: Tensor) -> Tensor:
-    """Round to the nearest integers, ties to even, and return them modulo 256. ``exact`` [G, n], float64, is changed.
+def nearest(groups: Floats, step: npt.NDArray[np.float64], zero: Bytes) -> Bytes:
+    """Return the groups [G, n] divided by their steps and rounded to the nearest integers, ties to even, plus ``zero``.
 
-    With 1.5 * 2**52 added, a float64 has no bits behind the point, and its last bits are those of the integer.
+    With 1.5 * 2**52 added, a float64 has no bits behind the point, and its last bits are those of the integer. A
+    division takes longest of all. The quotient of two float32 that is not halfway between two integers is more than
+    2**-26 away from there, so the product with the inverse has the same nearest integer once it has only 30 bits behind
+    the point. Blocks stay in the cache, in memory that is used again; new memory would cost as much as the computing.
     """
-    return exact.add_(_NO_FRACTION).view(torch.int64).to(torch.uint8)
+    levels = np.empty(groups.shape, np.uint8)
+    columns = max(1, min(groups.shape[1], _BLOCK))
+    rows = _BLOCK // columns
+    is_short = groups.dtype != np.float64
+    factor, zero = (1 / step if is_short else step)[:, None], zero[:, None]
+    for i in range(0, len(groups), rows):
+        for j in range(0, groups.shape[1], columns):
+            block, out = groups[i : i + rows, j : j + columns], levels[i : i + rows, j : j + columns]
+            exact = _scratch.values[: block.size].reshape(block.shape)
+            np.copyto(exact, block)
+            if is_short:
+                exact *= factor[i : i + rows]
+                exact += _SHORT_FRACTION
+                exact += _NO_FRACTION - _SHORT_FRACTION
+            else:
+                exact /= factor[i : i + rows]
+                exact += _NO_FRACTION
+            np.copyto(out, exact.view(np.int64), casting="unsafe")
+            out += zero[i : i + rows]
+    return levels
+
+
+class _Scratch(threading.local):
+    """Memory of each thread for a block of values."""
+
+    def __init__(self) -> None:
+        self.values = np.empty(_BLOCK, np.float64)
+
+
+_scratch = _Scratch()
 
 
 def _draws(at: Passage, count: int) -> npt.NDArray[np.uint16]:

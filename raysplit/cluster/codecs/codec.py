@@ -87,8 +87,8 @@ class Codec(ABC):
     """Encodes a floating-point tensor as arrays of fewer bytes, and decodes it.
 
     Both ends of a link have a codec of the same configuration. A link encodes finite floating-point tensors of at least
-    64 values, and only if that makes them smaller; it sends all others unchanged. The keys beside ``codec`` in YAML are
-    the keyword arguments of the class.
+    64 values, and only if that makes them smaller; it sends all others unchanged. It gives tensors in half
+    precision to the codec as float32. The keys beside ``codec`` in YAML are the keyword arguments of the class.
 
     Attributes:
         number: number of the codec in the header of a coded tensor; codecs outside of raysplit keep 255.

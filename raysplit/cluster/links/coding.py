@@ -20,12 +20,18 @@ def coded_bytes(codec: Codec, shape: tuple[int, ...], dtype: torch.dtype) -> int
 
     For a codec whose sizes depend on the values it is the largest size.
     """
-    if dtype not in DTYPES or prod(shape) < MIN_VALUES or not codec.takes(shape, dtype):
+    used = coding_type(dtype)
+    if dtype not in DTYPES or prod(shape) < MIN_VALUES or not codec.takes(shape, used):
         return None
-    payload_bytes = codec.size(shape, dtype)
+    payload_bytes = codec.size(shape, used)
     num_bytes = header_bytes(len(shape)) + payload_bytes
     fits = num_bytes < raw_bytes(shape, dtype) or codec.size_depends_on_values
     return num_bytes if fits and payload_bytes <= MAX_PAYLOAD_BYTES else None
+
+
+def coding_type(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which codecs get and give values of a type: half precision as float32, which holds it."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def coded(codec: Codec, leaf: Tensor, at: Passage, *, is_delta: bool = False) -> Coded | None:
@@ -39,7 +45,7 @@ def coded(codec: Codec, leaf: Tensor, at: Passage, *, is_delta: bool = False) ->
         return None
     channels_last = leaf.dim() == 4 and not leaf.is_contiguous()
     channels_last = channels_last and leaf.is_contiguous(memory_format=torch.channels_last)
-    arrays = codec.encode(leaf.contiguous(), at)
+    arrays = codec.encode(leaf.contiguous().to(coding_type(dtype)), at)
     if arrays is None:
         return None
     payload_bytes = sum(array.nbytes for array in arrays)
@@ -49,7 +55,7 @@ def coded(codec: Codec, leaf: Tensor, at: Passage, *, is_delta: bool = False) ->
         return sent if sent.num_bytes < raw_bytes(shape, dtype) else None
     if sent.num_bytes != num_bytes:
         found = f"{type(codec).__name__}.encode made {payload_bytes} bytes of a tensor of shape {list(shape)}"
-        raise ValueError(f"{found} and size gave {codec.size(shape, dtype)}; make them equal")
+        raise ValueError(f"{found} and size gave {codec.size(shape, coding_type(dtype))}; make them equal")
     return sent
 
 
@@ -78,7 +84,7 @@ def decoded(codec: Codec, sent: Coded, at: Passage) -> Tensor:
             f"{list(shape)} has {exact}{most}: the message was truncated or changed"
         )
     try:
-        leaf = codec.decode(sent.arrays, shape, dtype, at)
+        leaf = codec.decode(sent.arrays, shape, coding_type(dtype), at).to(dtype)
     except (ValueError, IndexError, TypeError, RuntimeError) as error:
         raise ValueError(f"{type(codec).__name__} cannot decode the message: {error}") from error
     return leaf.contiguous(memory_format=torch.channels_last) if header.channels_last else leaf

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from itertools import count
 from math import ceil
@@ -28,12 +27,14 @@ from raysplit.cluster.links.rules import LinkRules
 from raysplit.cluster.links.tap import Recorder
 from raysplit.cluster.links.tensors import num_bytes as bytes_of
 from raysplit.cluster.memories import Memories
+from raysplit.cluster.spent import Coding, Spent, copy_of, error_of
 
 
 class CodingLink(Link):
     """A link that applies codecs and taps."""
 
     codes = True
+    adds = False
 
     def __init__(self, rules: LinkRules, network: Network | None = None) -> None:
         super().__init__(network)
@@ -44,7 +45,7 @@ class CodingLink(Link):
         self._sent: Any = WeakTensorKeyDictionary()  # a tensor that is sent to several parties is coded once
         self._memories = Memories()
         self._references = References()
-        self._spent_s: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._spent = Spent()
         self._begun: dict[str, Any] = {}  # the latest round of each party, for calls that do not say theirs
         self._has_differences = any(kind == "weights" and codec.lossy for kind, codec in rules.all_codecs)
 
@@ -131,10 +132,8 @@ class CodingLink(Link):
             value = map_leaves(_widened, value, is_leaf)
         return value
 
-    def coding_s(self) -> dict[str, tuple[float, float]]:
-        found = {party: (encode_s, decode_s) for party, (encode_s, decode_s) in self._spent_s.items()}
-        self._spent_s.clear()
-        return found
+    def coding(self) -> dict[str, Coding]:
+        return self._spent.taken()
 
     def begin(self, party: str, step: Any = None) -> None:
         self._references.forget(party)
@@ -190,14 +189,20 @@ class CodingLink(Link):
         assert used is not None
         if not isinstance(leaf, Tensor):
             return CodedSize(leaf, self._expected_bytes(used, leaf, at))
+        if leaf.layout is not torch.strided:  # codecs take rows of numbers; the receiver says what it expects
+            return leaf
         if is_delta:
             return self._encoded(used, leaf.detach().cpu() - reference.detach().cpu(), at, is_delta=True) or leaf
         return self._coded(used, leaf, at)
 
     def _encoded(self, codec: Codec, leaf: Tensor, at: Passage, *, is_delta: bool = False) -> Coded | None:
+        is_reported = self._rules.is_reported(at.step)
+        before = at._replace(memory=copy_of(at.memory)) if is_reported else at
         began_s = time.perf_counter()
         sent = coded(codec, leaf, at, is_delta=is_delta)
-        self._spent_s[at.source][0] += time.perf_counter() - began_s
+        self._spent.encoding(at.source, time.perf_counter() - began_s)
+        if sent is not None and is_reported:
+            self._spent.erring(at.source, error_of(codec, leaf, sent, before))
         return sent
 
     def _coded(self, codec: Codec, leaf: Tensor, at: Passage) -> Coded | Tensor:
@@ -223,7 +228,7 @@ class CodingLink(Link):
         try:
             began_s = time.perf_counter()
             values = decoded(codec, leaf, at._replace(kind=header.kind))
-            self._spent_s[at.destination or at.source][1] += time.perf_counter() - began_s
+            self._spent.decoding(at.destination or at.source, time.perf_counter() - began_s)
             if not header.is_delta:
                 return values
             reference = self._references.of_receiver(at.destination, at.leaf)

@@ -72,6 +72,8 @@ BEGINS = ("run_round", "begin")
 """The verbs with which the round of an owner, a node or an aggregator begins."""
 SUBMIT = "submit"
 """The verb with which an owner's weights are taken."""
+SUBMIT_SUM = "submit_sum"
+"""The verb with which the sum of several owners' weights is taken."""
 TOGETHER = frozenset({SUBMIT, "joint_step"})
 """The verbs that owners of one place call at about the same time, and that are answered at about the same time."""
 

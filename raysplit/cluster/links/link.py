@@ -22,6 +22,7 @@ from raysplit.cluster.arriving.verbs import Holds, of_own
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.links.kinds import KINDS, VERBS, Crossing, Kind
+from raysplit.cluster.spent import Coding
 
 LINKS = "links"
 """The key of what codecs keep, in the state of a party."""
@@ -36,12 +37,14 @@ class Link:
     Attributes:
         codes: whether `leaving` and `arriving` may change the form of a value.
         keeps_state: whether parties have a state on this link.
+        adds: whether updates may be summed where they are, as nothing looks at each of them on its way.
         parties: the parties of this process by name, which say what they expect.
         checks: whether values are checked when they arrive; not those that are only sizes.
     """
 
     codes = False
     keeps_state = False
+    adds = True
 
     def __init__(self, network: Network | None = None) -> None:
         self.network = network
@@ -118,6 +121,11 @@ class Link:
         by_kind[0] += num_bytes
         by_kind[1] += raw_bytes
 
+    def count_sum(self, sources: Sequence[str], destination: str, num_bytes: int) -> None:
+        """Count updates of so many bytes each, of which the sum has arrived."""
+        for source in sources:
+            self._count(source, destination, "weights", num_bytes, num_bytes)
+
     def traffic(self) -> list[LinkTraffic]:
         """Return the traffic that has arrived here so far, sorted by source and destination."""
         return [
@@ -131,8 +139,8 @@ class Link:
             for (source, destination), (num_bytes, num_messages, by_kind) in sorted(self._carried.items())
         ]
 
-    def coding_s(self) -> dict[str, tuple[float, float]]:
-        """Return the seconds in which each party has encoded and decoded since the previous call."""
+    def coding(self) -> dict[str, Coding]:
+        """Return what the coding of each party took and changed since the previous call."""
         return {}
 
     # -- what codecs keep ----------------------------------------------------------------------------------------

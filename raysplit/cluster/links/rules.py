@@ -49,6 +49,7 @@ class LinkRules:
         num_classes: number of classes, for ``narrow_labels``.
         seed: seed of the random streams of codecs.
         warmup_rounds: number of rounds at the start whose values no codec changes.
+        report_every: number of rounds between rounds in which the errors of codecs are measured; 0 never measures them.
         expected: bytes of coded values in proportion to the largest size that the codec may have, by kind; for the
             simulation of codecs whose sizes depend on values.
         guarded: whether owners have guards, which see all that leaves them and arrives at them.
@@ -64,6 +65,7 @@ class LinkRules:
     num_classes: int = 0
     seed: int = 0
     warmup_rounds: int = 0
+    report_every: int = 0
     expected: Mapping[Kind, float] = field(default_factory=dict)
     guarded: bool = False
 
@@ -84,6 +86,11 @@ class LinkRules:
     def is_warmup(self, step: Any) -> bool:
         """Return whether the step of a call is in a round whose values are sent without codecs."""
         return self.warmup_rounds > 0 and 0 <= getattr(step, "round", -1) < self.warmup_rounds
+
+    def is_reported(self, step: Any) -> bool:
+        """Return whether the step of a call is in a round whose errors are measured: the N-th, 2N-th and so on."""
+        number = getattr(step, "round", -1) + 1  # counted from 1; 0 for a call without a step
+        return self.report_every > 0 and number > 0 and number % self.report_every == 0
 
     def expected_share(self, source: str, kind: Kind) -> float:
         """Return the bytes of what a party sends in proportion to the largest size that its codec may have."""

@@ -90,7 +90,7 @@ class LocalCluster:
         return EagerHandle(spec.name, party, self._link, own, self._turn)
 
     async def party_loads(self) -> list[PartyLoad]:
-        return with_coding([], self._link.coding_s())
+        return with_coding([], self._link.coding())
 
     async def watch(self, silence_s: float) -> None:
         """Wait until canceled: this process cannot be lost while it runs."""

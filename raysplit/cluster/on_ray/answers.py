@@ -23,12 +23,14 @@ from ray.exceptions import (
     OutOfMemoryError,
     RayActorError,
     RayError,
-    RayTaskError,
     WorkerCrashedError,
 )
+from ray.exceptions import RayTaskError as RayTaskError
 
 from raysplit.cluster.contract import PlaceLost
-from raysplit.cluster.links.tensors import Envelope, Sealed, opened
+from raysplit.cluster.links.kinds import SUBMIT_SUM
+from raysplit.cluster.links.tensors import Envelope, Sealed, opened, sealed
+from raysplit.cluster.sums.leaving import Sum, Update, Updates
 
 # Ray's errors for a process or a machine that is gone, with the objects that it held.
 GONE = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError, LocalRayletDiedError, OutOfMemoryError)
@@ -80,24 +82,38 @@ class Together:
     _requests: list[Request] = field(default_factory=list)
     _answers: list[Any] = field(default_factory=list)
     _made: list[asyncio.Future[Envelope]] = field(default_factory=list)
+    _updates: Updates[Request] = field(default_factory=Updates)
     _num_bytes: int = 0
     _loop: asyncio.AbstractEventLoop | None = None
     _receiving: set[asyncio.Task[None]] = field(default_factory=set)
 
     def add(self, request: Request, answers: Sequence[Any]) -> asyncio.Future[Envelope]:
         """Collect a call, and return the future of its answer."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:  # what another loop has left when it ended has no reader
-            self._loop = loop
-            self._clear()
-        if not self._requests:
-            loop.call_soon(self.send)
+        loop = self._will_send()
         for answer in answers:
             if answer not in self._answers:
                 self._answers.append(answer)
         made: asyncio.Future[Envelope] = loop.create_future()
         self._requests.append(request._replace(later=tuple(self._answers.index(answer) for answer in answers)))
         self._made.append(made)
+        return self._sent_if_much(request, made)
+
+    def add_update(self, update: Update, request: Request) -> asyncio.Future[Envelope]:
+        """Collect an update, which leaves in a sum or as this request, and return the future of its answer."""
+        made: asyncio.Future[Envelope] = self._will_send().create_future()
+        self._updates.add(update, request, made)
+        return self._sent_if_much(request, made)
+
+    def _will_send(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # what another loop has left when it ended has no reader
+            self._loop = loop
+            self._clear()
+        if not self._requests and not self._updates:
+            loop.call_soon(self.send)
+        return loop
+
+    def _sent_if_much(self, request: Request, made: asyncio.Future[Envelope]) -> asyncio.Future[Envelope]:
         self._num_bytes += sum(seal[2] for seal in request.sent if seal is not None)
         if self._num_bytes > MAX_BYTES:
             self.send()
@@ -105,6 +121,9 @@ class Together:
 
     def send(self) -> None:
         """Send what is collected. Call this before another call to the place, which must not overtake these."""
+        for request, made in self._updates.taken(_sum_request):
+            self._requests.append(request)
+            self._made.append(made)
         if not self._requests:
             return
         ref = self.actor.calls.remote(self._requests, *self._answers)
@@ -115,6 +134,7 @@ class Together:
 
     def _clear(self) -> None:
         self._requests, self._answers, self._made, self._num_bytes = [], [], [], 0
+        self._updates = Updates()
 
     async def _receive(self, ref: Any, made: Sequence[asyncio.Future[Envelope]]) -> None:
         try:
@@ -141,6 +161,11 @@ class Together:
         else:
             if not future.done():
                 future.set_result(answer)
+
+
+def _sum_request(request: Request, update: Update, total: Sum) -> Request:
+    """Return the request of a sum in place of those of its updates, of which these are the first one's."""
+    return Request(request.party, SUBMIT_SUM, [sealed(update.owner, value) for value in (update.context, total)], ())
 
 
 def _set_error(future: asyncio.Future[Any], error: BaseException) -> None:

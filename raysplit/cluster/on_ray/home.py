@@ -21,15 +21,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raysplit.cluster.arriving.check import Due
-from raysplit.cluster.contract import COORDINATOR, PartyLoad, Promise, are_answered_together, current_party
+from raysplit.cluster.contract import COORDINATOR, PartyLoad, PlaceLost, Promise, are_answered_together, current_party
 from raysplit.cluster.emulation.network import Network
 from raysplit.cluster.guarded_link import make_link
 from raysplit.cluster.links.kinds import UNDECLARED, Crossing, Kind
 from raysplit.cluster.links.link import Link
 from raysplit.cluster.links.rules import LinkRules
-from raysplit.cluster.links.tensors import Envelope
+from raysplit.cluster.links.tensors import Envelope, Sealed, sealed, unpack
 from raysplit.cluster.load import LoadMeter, with_coding
-from raysplit.cluster.local.calls import Answer, LocalHandle, LocalPromise
+from raysplit.cluster.local.calls import Answer, LocalHandle, LocalPromise, received
+from raysplit.cluster.on_ray.answers import GONE, RayTaskError, cause_of, first_line
 from raysplit.registry import printable
 
 FORMAT = "%(asctime)s %(levelname)s [%(place)s %(party)s] %(name)s: %(message)s"
@@ -71,7 +72,7 @@ class Home:
 
     def loads(self) -> list[PartyLoad]:
         """Return the loads of the parties here since the previous call."""
-        return with_coding(self.load.taken(), self.link.coding_s())
+        return with_coding(self.load.taken(), self.link.coding())
 
     def crossing(self, verb: str, party: str) -> Crossing:
         """Return the kinds of values of a verb of a party in this process."""
@@ -103,6 +104,39 @@ class HomePromise(LocalPromise):
             return (yield from super().received(kind, step, due))
 
 
+class RayPromise:
+    """The promise of an actor call; awaiting it fetches the value over the link."""
+
+    def __init__(self, ref: Any, party: str, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
+        self.ref, self.place = ref, place
+        self._party = party  # the one that was called
+        self._home = home
+        self._answer = answer
+        self._submits = submits  # the receiver has taken what codecs have put aside
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.received(*self._answer)
+
+    def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
+        """Wait for the value and take it as a value of this kind."""
+        party, link = current_party.get(), self._home.link
+        try:
+            with self._home.load.waiting(party, self._party):
+                source, made_s, size_bytes, value = yield from self.ref.__await__()
+        except RayTaskError as error:
+            raise cause_of(error) from None
+        except GONE as error:
+            raise PlaceLost(self.place, first_line(error)) from None
+        if self._submits:
+            link.taken(party)
+        if not size_bytes and due is None:
+            return value
+        value = link.arriving(source, party, unpack(value) if size_bytes else value, size_bytes, kind, step, due)
+        if size_bytes and link.network is not None:
+            yield from received(link.network, source, party, size_bytes, made_s, kind, value, step).__await__()
+        return value
+
+
 class HomeHandle(LocalHandle):
     """The handle of a party in the same place, whose load is measured."""
 
@@ -119,6 +153,22 @@ class HomeHandle(LocalHandle):
         are_answered_together.set(False)  # what the caller says of its calls is not said of those of this party
         with self._home.load.answering(self.name):
             return await super()._run(caller, verb, args, kwargs)
+
+
+async def made_here(value: Any) -> Any:
+    """Return the envelope of a call within this process, or another value as it is."""
+    return await value.envelope() if isinstance(value, LocalPromise) else value
+
+
+def taken(home: Home, caller: str, made: asyncio.Future[Envelope]) -> None:
+    """Note that the receiver has taken what codecs have put aside."""
+    if not made.cancelled() and made.exception() is None:
+        home.link.taken(caller)
+
+
+def outgoing(caller: str, value: Any, now_s: float) -> Sealed:
+    """Return an argument in the form that is sent to another process."""
+    return value.sealed() if isinstance(value, Envelope) else sealed(caller, value, now_s)
 
 
 def keep_freed_memory() -> bool:

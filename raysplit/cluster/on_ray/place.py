@@ -6,21 +6,19 @@ A call to a party in the same process is a plain call; any other is an actor cal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
 
-from raysplit.cluster.arriving.check import Due, due_answer, due_arguments, promised
+from raysplit.cluster.arriving.check import due_answer, due_arguments, promised
 from raysplit.cluster.contract import (
     Handle,
     LinkTraffic,
     PartyLoad,
     PartySpec,
-    PlaceLost,
     Promise,
     are_answered_together,
     current_caller,
@@ -29,52 +27,30 @@ from raysplit.cluster.contract import (
 from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.events import EventLog
 from raysplit.cluster.emulation.machines import Emulation
-from raysplit.cluster.links.kinds import BEGINS, SUBMIT, TOGETHER, UNDECLARED, Crossing, Kind, declared
+from raysplit.cluster.links.kinds import BEGINS, SUBMIT, SUBMIT_SUM, TOGETHER, UNDECLARED, Crossing, declared
 from raysplit.cluster.links.link import arguments_leaving
 from raysplit.cluster.links.rules import PLAIN, LinkRules
 from raysplit.cluster.links.tensors import Envelope, Sealed, content_of, num_bytes, opened, sealed, unpack
 from raysplit.cluster.local.calls import LocalPromise, kind_of, received, restore_links, time_of_encoding, with_links
-from raysplit.cluster.on_ray.answers import GONE, Outcomes, Request, Together, cause_of, first_line, unwrapped
-from raysplit.cluster.on_ray.home import Home, HomeHandle, HomePromise, here, keep_freed_memory, label_logs
+from raysplit.cluster.on_ray.answers import Outcomes, Request, Together, unwrapped
+from raysplit.cluster.on_ray.home import (
+    Home,
+    HomeHandle,
+    HomePromise,
+    RayPromise,
+    here,
+    keep_freed_memory,
+    label_logs,
+    made_here,
+    outgoing,
+    taken,
+)
 from raysplit.cluster.processors import processor
+from raysplit.cluster.sums.leaving import Sum, as_update
 from raysplit.own_code import make_reachable
 
-Answer = tuple[Kind, Any, Due | None]
 PULSE = "pulse"
 """The concurrency group of the call that a place answers in parallel to all work."""
-
-
-class RayPromise:
-    """The promise of an actor call; awaiting it fetches the value over the link."""
-
-    def __init__(self, ref: Any, party: str, place: str, home: Home, answer: Answer, *, submits: bool = False) -> None:
-        self.ref, self.place = ref, place
-        self._party = party  # the one that was called
-        self._home = home
-        self._answer = answer
-        self._submits = submits  # the receiver has taken what codecs have put aside
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self.received(*self._answer)
-
-    def received(self, kind: Kind, step: Any, due: Due | None) -> Generator[Any, None, Any]:
-        """Wait for the value and take it as a value of this kind."""
-        party, link = current_party.get(), self._home.link
-        try:
-            with self._home.load.waiting(party, self._party):
-                source, made_s, size_bytes, value = yield from self.ref.__await__()
-        except RayTaskError as error:
-            raise cause_of(error) from None
-        except GONE as error:
-            raise PlaceLost(self.place, first_line(error)) from None
-        if self._submits:
-            link.taken(party)
-        if not size_bytes and due is None:
-            return value
-        value = link.arriving(source, party, unpack(value) if size_bytes else value, size_bytes, kind, step, due)
-        if size_bytes and link.network is not None:
-            yield from received(link.network, source, party, size_bytes, made_s, kind, value, step).__await__()
-        return value
 
 
 class RayHandle(Handle):
@@ -121,8 +97,8 @@ class RayHandle(Handle):
             args, kwargs = arguments_leaving(home.link, crossing, verb, ends, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, LocalPromise):
-                made_here = self._call_with_local_promises(home, verb, args, kwargs)
-                return HomePromise(asyncio.ensure_future(made_here), home, self.name, (crossing.answer, step, due))
+                encoded = self._call_with_local_promises(home, verb, args, kwargs)
+                return HomePromise(asyncio.ensure_future(encoded), home, self.name, (crossing.answer, step, due))
         if home.link.network is None and (verb in TOGETHER or are_answered_together.get()):
             made = self._collected(home, verb, args, kwargs)
             return HomePromise(made, home, self.name, (crossing.answer, step, due))
@@ -141,7 +117,7 @@ class RayHandle(Handle):
     ) -> tuple[tuple[Any, ...], list[Any]]:
         caller, now_s = current_party.get(), home.now_s()
         values = [*args, *kwargs.values()]
-        sent = [None if isinstance(value, RayPromise) else _outgoing(caller, value, now_s) for value in values]
+        sent = [None if isinstance(value, RayPromise) else outgoing(caller, value, now_s) for value in values]
         answers = [value.ref for value in values if isinstance(value, RayPromise)]
         return (self.name, verb, sent, tuple(kwargs)), answers
 
@@ -152,10 +128,12 @@ class RayHandle(Handle):
         together = home.together.get(self._place)
         if together is None or together.actor is not self._actor:
             together = home.together[self._place] = Together(place=self._place, actor=self._actor)
-        request, answers = self._request(home, verb, args, kwargs)
-        made = together.add(Request(*request)._replace(waits=are_answered_together.get()), answers)
+        made_request, answers = self._request(home, verb, args, kwargs)
+        request = Request(*made_request)._replace(waits=are_answered_together.get())
+        update = as_update(self.name, args, kwargs) if verb == SUBMIT and home.link.adds else None
+        made = together.add(request, answers) if update is None else together.add_update(update, request)
         if home.link.keeps_state and verb == SUBMIT:
-            made.add_done_callback(partial(_taken, home, current_party.get()))
+            made.add_done_callback(partial(taken, home, current_party.get()))
         return made
 
     async def _call_after_encoding(
@@ -171,26 +149,12 @@ class RayHandle(Handle):
     ) -> Envelope:
         """Send the values of this process's promises, which Ray cannot resolve, with their sources."""
         caller = current_party.get()
-        args = [await _made_here(value) for value in args]
-        kwargs = {key: await _made_here(value) for key, value in kwargs.items()}
+        args = [await made_here(value) for value in args]
+        kwargs = {key: await made_here(value) for key, value in kwargs.items()}
         answer = opened(await unwrapped(self._submit(home, verb, args, kwargs), self._place))
         if verb == SUBMIT:
             home.link.taken(caller)
         return answer
-
-
-async def _made_here(value: Any) -> Any:
-    return await value.envelope() if isinstance(value, LocalPromise) else value
-
-
-def _taken(home: Home, caller: str, made: asyncio.Future[Envelope]) -> None:
-    """Note that the receiver has taken what codecs have put aside."""
-    if not made.cancelled() and made.exception() is None:
-        home.link.taken(caller)
-
-
-def _outgoing(caller: str, value: Any, now_s: float) -> Sealed:
-    return value.sealed() if isinstance(value, Envelope) else sealed(caller, value, now_s)
 
 
 class Place:
@@ -276,8 +240,25 @@ class Place:
     async def calls(self, requests: Sequence[Request], *answers: Sealed) -> list[Any]:
         """Carry out calls that came together, in their order, and return their outcomes."""
         shared = [(*seal[:3], unpack(seal[3]) if seal[2] else seal[3]) for seal in answers]
-        tasks = [asyncio.ensure_future(self.call(each[:4], *[shared[i] for i in each.later])) for each in requests]
+        tasks = [
+            asyncio.ensure_future(
+                self.take_sum(each.party, *map(content_of, each.sent))  # type: ignore[arg-type]  # none is another's
+                if each.verb == SUBMIT_SUM
+                else self.call(each[:4], *[shared[i] for i in each.later])
+            )
+            for each in requests
+        ]
         return await self._outcomes.of(tasks, all_at_once=all(each.waits for each in requests))
+
+    async def take_sum(self, party: str, context: Any, total: Sum) -> Sealed:
+        """Hand an aggregator the sum of several updates, which count as so many."""
+        current_party.set(party)
+        current_caller.set(total.owners[0])
+        here.set(self._home)
+        with self._home.load.answering(party):
+            self._home.link.count_sum(total.owners, party, total.each_bytes)
+            await self.parties[party].submit_sum(context, total.node, total.total)
+        return sealed(party, None)
 
     async def rest(self, key: int) -> Sealed:
         """Return the answer of a call that was unfinished when others that came with it were answered."""

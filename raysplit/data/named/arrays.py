@@ -18,7 +18,7 @@ from torch import Tensor
 from raysplit.data.inputs import UNNAMED
 from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.stratify import TEST_FRACTION
-from raysplit.data.reading import AS_FOUND, Reading, read_inputs
+from raysplit.data.reading import AS_FOUND, Reading, as_int64, read_inputs
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.masks import IDS, MASK, check_masks, with_mask
 from raysplit.data.sequences.ragged import Ragged
@@ -135,8 +135,9 @@ def _side(arrays: Mapping[str, Array], source: str) -> _Side:
                 f"{source}: {name} is {offsets.dtype} of shape {offsets.shape}; give whole numbers [N + 1], the first "
                 f"row of each sample and the number of all rows"
             )
+        rows = torch.from_numpy(as_int64(offsets, source, name))
         try:
-            ragged[of] = Ragged(offsets=torch.from_numpy(offsets.astype(np.int64)))
+            ragged[of] = Ragged(offsets=rows)
         except ValueError as error:
             raise ValueError(f"{source}: {name}: {error}") from error
         if int(ragged[of].offsets[-1]) != len(values[of]):
@@ -225,7 +226,7 @@ def _input(side: _Side, name: str, rules: ArrayRules, source: str, reading: Read
     if array.dtype.kind == "b" and name != UNNAMED:
         return torch.from_numpy(array.copy()), f"{shape}, a mask, kept as it is"
     if array.dtype.kind in "ui" and array.dtype != np.uint8 and name != UNNAMED:
-        return torch.from_numpy(array.astype(np.int64)), f"{shape}, whole numbers, kept as int64"
+        return torch.from_numpy(as_int64(array, source, name)), f"{shape}, whole numbers, kept as int64"
     if array.ndim == 1:  # numbers, one for each sample or row
         array = array[:, None]
         found = read_inputs(array, source, replace(reading, values=reading.values or "numbers"), name=name)
@@ -258,7 +259,7 @@ def _target_of_rows(array: Array, name: str, source: str) -> Tensor:
         return torch.from_numpy(array.astype(np.float32))
     if array.dtype.kind not in "uib":
         raise ValueError(f"{source}: {name} holds {array.dtype} values; targets are numbers")
-    return torch.from_numpy(array.astype(np.int64))
+    return torch.from_numpy(as_int64(array, source, name))
 
 
 def _divided(samples: Samples, split: Array | None, rules: ArrayRules, source: str) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from raysplit.data.labels import NO_LABEL
+from raysplit.data.reading import as_int64
 from raysplit.data.sequences.ragged import Ragged
 from raysplit.tasks import next_tokens as next_of_rows
 
@@ -42,9 +43,7 @@ def stored_ids(
     whole = ids.dtype.kind in "uib" or (ids.dtype.kind == "f" and np.isfinite(ids).all() and (ids % 1 == 0).all())
     if not whole:
         raise ValueError(f"{source}: {name} holds {ids.dtype} values, and tokens are whole numbers; store integers")
-    if ids.dtype == np.uint64 and ids.size and ids.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{source}: {name} holds ids up to {ids.max()}; number them from 0, in less than 64 bits")
-    numbers = torch.from_numpy(np.array(ids, np.int64))
+    numbers = torch.from_numpy(as_int64(ids, source, name))
     bad = numbers < 0
     if vocabulary is not None:
         bad |= numbers >= vocabulary

@@ -207,7 +207,7 @@ def open_shards(
     stems = np.array([name.removesuffix(".parquet") for name in names])
     transform = unit_and_normalise(mean, std)
     files = {f"{root}/train/{name}": parquet_file(f"{root}/train/{name}") for name in names}
-    largest = max(int(test.y.max()), *(bound for file in files.values() for _, bound in _label_ranges(file)))
+    largest = max([int(test.y.max()), *(bound for file in files.values() for _, bound in _label_ranges(file))])
     count = num_classes or largest + 1
     rules = _Rules(input_shape=shape, reading=reading, num_classes=count)
     shards = tuple(_shard(uri, file, rules) for uri, file in files.items())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raysplit.data.inputs import Values
 from raysplit.data.labels import NO_LABEL, Numbered, numbered
-from raysplit.data.reading import Reading
+from raysplit.data.reading import Reading, as_int64
 from raysplit.tasks import KINDS, inferred_kind
 from raysplit.tasks.checks import likely_kinds
 
@@ -48,7 +48,7 @@ def read_targets(
             raise ValueError(f"{source}: y holds {y.dtype}, such as {y.reshape(-1)[:1].tolist()}; give numbers")
         if not y.ndim or len(y) != size:
             raise ValueError(f"{source}: y has shape {y.shape} and x has {size} samples; give one entry per sample")
-    found = Numbered(sides=tuple(_tensor(y) for y in sides))
+    found = Numbered(sides=tuple(_tensor(y, source) for y in sides))
     if reading.task is None and any(inferred_kind(y) is None for y in found.sides):
         likely = " or ".join(likely_kinds(found.sides[0])) or f"one of {', '.join(KINDS)}"
         raise ValueError(
@@ -72,12 +72,12 @@ def may_be_labels(y: Array) -> bool:
     return y.dtype.kind != "f" or bool((y[np.isfinite(y)] % 1 == 0).all())
 
 
-def _tensor(y: Array) -> Tensor:
+def _tensor(y: Array, source: str) -> Tensor:
     if y.dtype.kind == "f":
         return torch.from_numpy(np.array(y, np.float32))
     if y.dtype == np.uint8 and y.ndim > 1:
         return torch.from_numpy(np.array(y))
-    return torch.from_numpy(np.array(y, np.int64))
+    return torch.from_numpy(as_int64(y, source, "y"))
 
 
 def num_outputs(sides: Sequence[Tensor], kind: str | None, inputs: Sequence[Values] = ()) -> int:

@@ -2,20 +2,24 @@
 
 In this order: values are dropped, rows are projected onto a subspace, clipped there and given noise there, so that the
 noise has as many numbers as the subspace. The result has the form of the smashed data and lies in the subspace; the
-link sends its coordinates (`raysplit.cluster.codecs.subspace`). Gradients pass straight through, projected likewise.
+link sends its coordinates (`raysplit.cluster.codecs.subspace`). Gradients come back through what was dropped and
+clipped, and are projected; noise adds nothing to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from raysplit.cluster.codecs.subspace import basis
 from raysplit.guards.noise.mechanisms import (
     Draws,
+    clipped,
     dropped,
     joined,
     parted,
@@ -29,8 +33,12 @@ from raysplit.guards.secret import Secret, rehearsal_secret
 Tensors = Tensor | tuple[Tensor, ...]
 
 
-def released(rules: PrivacyRules, z: Tensors, draws: Callable[[str], Draws], seed: int) -> Tensors:
-    """Return smashed data [B, ...] as they leave an owner.
+Back = Callable[[Tensors], Tensors]
+"""The map from the gradient of what has left to that of what the part has computed."""
+
+
+def released(rules: PrivacyRules, z: Tensors, draws: Callable[[str], Draws], seed: int) -> tuple[Tensors, Back | None]:
+    """Return smashed data [B, ...] as they leave an owner, and how gradients come back; None leaves them as they are.
 
     Args:
         rules: the guards.
@@ -42,20 +50,35 @@ def released(rules: PrivacyRules, z: Tensors, draws: Callable[[str], Draws], see
         ValueError: tensors cross that are no real numbers, or have no row for each sample.
     """
     if not rules.guards_smashed:
-        return z
+        return z, None
     tensors = z if isinstance(z, tuple) else (z,)
     _require_rows(tensors)
-    rows = joined(tensors)
-    if rules.dropout:
-        rows = dropped(rows, rules.dropout, draws("dropout"))
-    if rules.project is not None:
-        subspace = basis(seed, rows.shape[1], rules.project)
-        rows = rows @ subspace.T
-        rows = _noisy(rules.z, rows, draws) @ subspace
-    else:
-        rows = _noisy(rules.z, rows, draws)
-    made = parted(rows, tensors)
+    clip = None if rules.z is None else rules.z.clip
+    changes_gradients = bool(rules.dropout) or clip is not None
+    with torch.set_grad_enabled(changes_gradients):
+        start = joined(tensors).requires_grad_(changes_gradients)
+        rows = dropped(start, rules.dropout, draws("dropout")) if rules.dropout else start
+        subspace = None if rules.project is None else basis(seed, rows.shape[1], rules.project)
+        rows = rows if subspace is None else rows @ subspace.T
+        end = rows if clip is None else clipped(rows, clip, _order(rules.z))
+        end = end if subspace is None else end @ subspace
+    rows = _noisy(rules.z, rows.detach(), draws)
+    made = parted(rows if subspace is None else rows @ subspace, tensors)
+    return _like(z, made), partial(_back, start, end) if changes_gradients else None
+
+
+def _back(start: Tensor, end: Tensor, g: Tensors) -> Tensors:
+    tensors = g if isinstance(g, tuple) else (g,)
+    (rows,) = torch.autograd.grad(end, start, joined(tensors))
+    return _like(g, parted(rows, tensors))
+
+
+def _like(z: Tensors, made: tuple[Tensor, ...]) -> Tensors:
     return made if isinstance(z, tuple) else made[0]
+
+
+def _order(rules: SmashedNoise | None) -> int:
+    return 1 if rules is not None and rules.mechanism == "laplace" else 2
 
 
 def _noisy(rules: SmashedNoise | None, rows: Tensor, draws: Callable[[str], Draws]) -> Tensor:
@@ -88,7 +111,7 @@ def defend(rules: PrivacyRules, z: Tensors, *, seed: int = 0, number: int = 0, s
         secret: where random numbers come from instead.
     """
     source = secret or rehearsal_secret(seed, "attacker")
-    return released(rules, z, lambda purpose: source.stream(f"defend {purpose}", 0, number), seed)
+    return released(rules, z, lambda purpose: source.stream(f"defend {purpose}", 0, number), seed)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,4 +129,5 @@ class GuardAtCut:
     def __call__(self, z: Any, number: int) -> Any:
         """Return smashed data as they arrive behind the cut; ``number`` counts the batches of an evaluation."""
         source = rehearsal_secret(self.seed, "evaluation")
-        return released(self.rules, z, lambda purpose: source.stream(f"evaluate {purpose}", 0, number), self.seed)
+        made, _ = released(self.rules, z, lambda purpose: source.stream(f"evaluate {purpose}", 0, number), self.seed)
+        return made

@@ -189,6 +189,7 @@ def _among(context: RoundContext, names: Sequence[str]) -> RoundContext:
         weights=tuple(context.weights[i] for i in places),
         num_steps=tuple(context.num_steps[i] for i in places),
         row_weights=tuple(context.row_weights[i] for i in places) if context.row_weights else (),
+        numbers=tuple(context.number(name) for name in names),
     )
 
 

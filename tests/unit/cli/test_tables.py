@@ -19,8 +19,8 @@ def printed(table: Table, width: int, *, is_terminal: bool) -> list[str]:
 
 
 def results() -> Table:
-    table = Table("algorithm", "accuracy", "samples\nper s", "stopped", title="iid over 10 owners")
-    table.add_row("MiniBatch-SFL", "95.5%", "1,634", "")
+    table = Table("algorithm", "accuracy", "forward\nback", "stopped", title="iid over 10 owners")
+    table.add_row("MiniBatch-SFL", "95.5%", "1,634\n817", "")
     table.add_row(Text("[/x] of others"), "10.0%", "88", "stopped by a callback: it is enough")
     return table
 
@@ -31,10 +31,10 @@ def test_rows_are_lines_where_words_would_be_cut() -> None:
         "iid over 10 owners",
         "algorithm: MiniBatch-SFL",
         "  accuracy: 95.5%",
-        "  samples per s: 1,634",
+        "  forward, back: 1,634, 817",
         "algorithm: [/x] of others",
         "  accuracy: 10.0%",
-        "  samples per s: 88",
+        "  forward, back: 88",
         "  stopped: stopped by a callback: it is",
         "  enough",
     ]

@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from object_stores import STORES
 from support import metrics_row, settings
 
+from raysplit.api import train_config
 from raysplit.cli.results.report import report
 from raysplit.cli.training.train import train
+from raysplit.config.run import check_config
 from raysplit.runs.report import read_runs
 from raysplit.runs.report_page import markdown_table, page
 
@@ -106,6 +108,21 @@ def test_a_page_from_an_object_store_is_that_from_a_folder(tmp_path: Path, monke
         ]
 
     assert untimed(text) == untimed((tmp_path / "here.md").read_text())
+
+
+def test_what_is_left_of_a_batch_by_kind_of_value(tmp_path: Path) -> None:
+    """Batches of 16 rows of 16 float64: a header of 16, then five bytes and 16 codes a row, and labels of one byte."""
+    links = {"smashed": "int8", "gradients": "int8", "labels": "narrow"}
+    config = settings(algorithm={"name": "minibatch_sfl", "cut": 1}, links=links, training__rounds=2)
+    train_config(check_config(config), folder=tmp_path / "run")
+    lines = page(read_runs([tmp_path / "run"]), None).splitlines()
+    cells = {line.split(" | ")[0][2:]: line.split(" | ")[3:] for line in lines if line.endswith((" 5.82 |", " 4.00 |"))}
+    assert cells == {
+        "smashed": ["22.0", "128.0", "5.82 |"],
+        "gradients": ["22.0", "128.0", "5.82 |"],
+        "labels": ["1.0", "4.0", "4.00 |"],
+    }
+    assert "| value | MiB | share | bytes a sample | without codecs | times fewer |" in lines
 
 
 def test_a_bar_in_a_cell_does_not_end_it() -> None:

@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from raysplit.cli.results.runs import list_runs
-from raysplit.cli.training.demo import LEARNING_RATES, demo, demo_configs, verdict
+from raysplit.cli.training.demo import LEARNING_RATES, ROUNDS, demo, demo_configs, verdict
 from raysplit.config.run import load_config
 from raysplit.runs.report import Point, RunReport
 
@@ -26,7 +26,7 @@ def test_the_methods_differ_in_algorithm_and_learning_rate_only() -> None:
 
 
 def test_the_example_file_is_the_demos_first_run() -> None:
-    assert load_config(EXAMPLE) == demo_configs(seed=0, rounds=6, cluster="ray")["minibatch_sfl"]
+    assert load_config(EXAMPLE) == demo_configs(seed=0, rounds=ROUNDS, cluster="ray")["minibatch_sfl"]
 
 
 def test_the_demo_ends_with_table_picture_and_verdict(tmp_path: Path) -> None:

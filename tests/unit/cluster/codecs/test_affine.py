@@ -46,6 +46,35 @@ def test_numbers_of_any_bits_begin_in_the_low_ones() -> None:
         assert unpacked(packed(numbers, bits), 101, bits).tolist() == numbers.tolist()
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    shape=st.sampled_from([(3, 40), (1, 20_000), (400, 50)]),
+    exponent=st.integers(-45, 38),
+    odd=st.sampled_from([1, 3, 5, 255, 2**22 + 1, 2**23 - 1]),
+    seed=st.integers(0, 10_000),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_codes_are_those_of_a_division(
+    kind: type[Affine], shape: tuple[int, ...], exponent: int, odd: int, seed: int, dtype: torch.dtype
+) -> None:
+    """The encoder multiplies by the inverse of the step, in blocks; halves are where it could err."""
+    draws = np.random.default_rng(seed)
+    values = draws.standard_normal(shape) * 10.0**exponent
+    with np.errstate(over="ignore", under="ignore"):
+        halves = (draws.integers(-8, 8, shape) + 0.5) * odd * 2.0**-30 * 10.0**exponent
+        values = np.where(draws.random(shape) < 0.5, halves, values)
+        values = np.clip(values, -1e38, 1e38).astype("f4" if dtype is torch.float32 else "f8")
+    step, zero, codes = kind().encode(torch.from_numpy(values), AT)
+    step = step.astype(np.float64)[:, None]
+    halves = ((draws.integers(-8, 8, shape) + 0.5) * step).astype(values.dtype)  # of the very step
+    within = (halves >= values.min(1, keepdims=True)) & (halves <= values.max(1, keepdims=True))
+    values = np.where(within & (draws.random(shape) < 0.5) & (values != values.max(1, keepdims=True)), halves, values)
+    step, zero, codes = kind().encode(torch.from_numpy(values), AT)
+    expected = np.rint(values.astype(np.float64) / step.astype(np.float64)[:, None]) + zero[:, None]
+    assert unpacked(codes, values.size, kind.bits).tolist() == expected.reshape(-1).astype(int).tolist()
+
+
 def test_int8_of_a_tensor_is_that_of_serving() -> None:
     draws = torch.Generator().manual_seed(3)
     for i in range(1000):

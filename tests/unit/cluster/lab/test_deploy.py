@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from importlib.metadata import distribution
@@ -191,3 +192,29 @@ def test_a_misspelt_field_is_refused(field: str) -> None:
     cluster["spec"][field] = {}
     with pytest.raises(jsonschema.ValidationError, match=field):
         jsonschema.validate(cluster, KUBERAY["kuberay.yaml"])
+
+
+def _strict(schema: Any) -> Any:
+    """The schema of a resource definition, in which unknown fields are refused, as by `kubectl --validate=strict`."""
+    if isinstance(schema, list):
+        return [_strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _strict(value) for key, value in schema.items()}
+    names_fields = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    return {"additionalProperties": False, **found} if names_fields else found
+
+
+@pytest.mark.skipif("RAYSPLIT_TEST_KUBERAY" not in os.environ, reason="RAYSPLIT_TEST_KUBERAY is KubeRay's crds folder")
+@pytest.mark.parametrize(("name", "kind"), [("kuberay.yaml", "rayclusters"), ("kuberay_job.yaml", "rayjobs")])
+def test_kuberay_manifests_follow_the_definitions_of_kuberay(name: str, kind: str) -> None:
+    """Its helm chart has them, a megabyte each: `helm-chart/kuberay-operator/crds` of its repository."""
+    definition = yaml.safe_load((Path(os.environ["RAYSPLIT_TEST_KUBERAY"]) / f"ray.io_{kind}.yaml").read_text())
+    (version,) = [each for each in definition["spec"]["versions"] if each["name"] == "v1"]
+    schema = _strict(version["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {"type": "object"}  # Kubernetes checks it, not the definition
+    jsonschema.validate(read(name), schema)
+    misspelt = read(name)
+    misspelt["spec"]["rayVersions"] = "2.60.0"
+    with pytest.raises(jsonschema.ValidationError, match="rayVersions"):
+        jsonschema.validate(misspelt, schema)

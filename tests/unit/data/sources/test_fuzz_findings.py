@@ -14,8 +14,10 @@ from PIL import Image
 from raysplit.data.datasets import load_dataset
 from raysplit.data.failures import refuse_too_large
 from raysplit.data.partition.laws import partition
+from raysplit.data.reading import Reading
 from raysplit.data.sources.dsprites import load_dsprites
 from raysplit.data.sources.image_table import load_image_table
+from raysplit.data.sources.shards import open_shards
 
 
 def refused(name: str, folder: Path, **options: Any) -> str:
@@ -118,3 +120,41 @@ def test_shares_beyond_reason_are_refused() -> None:
         partition("main_label", labels, 2, seed=0, alpha=0.5, samples_per_owner=10**9)
     with pytest.raises(ValueError, match=r"dirichlet: alpha is 1e\+308"):
         partition("dirichlet", labels, 2, seed=0, alpha=1e308)
+
+
+IDS = Reading(values="ids")
+
+
+@pytest.mark.parametrize(
+    ("columns", "reading"),
+    [
+        ({"x": np.full((20, 2), 1e38, np.float32)}, IDS),
+        ({"x": np.full((20, 2), 2**63, np.uint64)}, IDS),
+        ({"words": np.full((20, 2), 2**63, np.uint64)}, Reading()),
+        ({"x": np.zeros((20, 2)), "y": np.full((20, 2), 2**64 - 1, np.uint64)}, Reading(task="regression")),
+    ],
+)
+def test_whole_numbers_that_int64_does_not_hold_are_refused(
+    tmp_path: Path, columns: dict[str, Any], reading: Reading
+) -> None:
+    """An id of 1e38 became a negative one beside numpy's warning, and a target of 2**64 - 1 became -1 without any."""
+    np.savez(tmp_path / "far.npz", **{"y": np.arange(20) % 2} | columns)
+    number = max(int(values.max()) for values in columns.values())
+    name = "y" if "y" in columns else next(iter(columns))
+    said = f"{name} holds {number}, which does not fit in 64 bits"
+    assert said in refused("far.npz", tmp_path, reading=reading)
+
+
+def test_a_file_without_samples_and_types_is_refused(tmp_path: Path) -> None:
+    """Columns without rows have no type, and the label to show was looked for: "list index out of range"."""
+    pq.write_table(pa.table({"X": pa.array([], pa.float64()), "y": pa.array([], pa.null())}), tmp_path / "no.parquet")
+    assert "X has no samples" in refused("no.parquet", tmp_path)
+
+
+def test_shards_may_lack_the_statistics_of_their_labels(tmp_path: Path) -> None:
+    """Where no footer said its largest label, the shards ended in "'int' object is not iterable"."""
+    (tmp_path / "train").mkdir()
+    table = pa.table({"x": [[0.0, 1.0]] * 8, "y": [0, 1] * 4})
+    for name in ("test.parquet", "train/a.parquet"):
+        pq.write_table(table, tmp_path / name, write_statistics=False)
+    assert open_shards(str(tmp_path)).outline.num_classes == 2
