@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def build(
     if is_folder(name):
         kind, config = _of_folder(Path(name), input_shape, num_classes, options, sizes or {})
         how = {"config": config, "use_safetensors": True, "local_files_only": True, "dtype": _dtype(config)}
-        model = kind.from_pretrained(str(name), **how)
+        with _without_bars():
+            model = kind.from_pretrained(str(name), **how)
     else:
         kind = model_class(name)
         model = kind(_config(kind, {}, input_shape, num_classes, options, sizes or {}))
@@ -77,7 +79,8 @@ def outline(
     files = keys_of(folder)
     forms = {key: form_of(file, key) for key, file in files.items()}
     how = {"config": config, "state_dict": forms, "dtype": _dtype(config), "output_loading_info": True}
-    model, info = kind.from_pretrained(None, **how)
+    with _without_bars():
+        model, info = kind.from_pretrained(None, **how)
     places = _places(model, forms, files, info["missing_keys"])
     if places is None:
         logger.info("every party reads all weights of %s: they have other names or shapes in the files", folder)
@@ -89,6 +92,20 @@ def outline(
                 if own is not None and f"{path}.{key}".lstrip(".") in places:
                     held[key] = emptied.setdefault(id(own), _on_meta(own))
     return Outline(with_main_output(model.train()), places, described)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the progress bars of transformers out of the output of a run, in which every party loads weights."""
+    from transformers.utils import logging as of_transformers
+
+    shown = of_transformers.is_progress_bar_enabled()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            of_transformers.enable_progress_bar()
 
 
 def _on_meta(tensor: Any) -> Any:

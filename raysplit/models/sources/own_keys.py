@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from raysplit.models.adapters.weights import SUFFIX, digest
 
+WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
@@ -120,7 +121,7 @@ def fill(module: nn.Module, value_of: Callable[[str, Tensor], Tensor]) -> nn.Mod
 
 
 def keys_of(folder: Path) -> dict[str, str]:
-    """Return the file of each key in a folder: those that its index names, or else all of its one file.
+    """Return the file of each key in a folder: of its one file, or else of those that its index names.
 
     Raises:
         ValueError: for files that are missing or cannot be read.
@@ -133,6 +134,8 @@ def keys_of(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> list[Path]:
+    if (folder / WHOLE).is_file():  # in the order of transformers; other files beside it are not the model
+        return [folder / WHOLE]
     if not (folder / INDEX).is_file():
         return sorted(folder.glob(f"*{SUFFIX}"))
     listed = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]

@@ -16,6 +16,7 @@ import raysplit
 from raysplit.data.inputs import Input
 from raysplit.models.adapters.lora import LoraRules
 from raysplit.models.adapters.tuning import Tuning
+from raysplit.models.adapters.weights import write_weights
 from raysplit.models.building import prototypes
 from raysplit.models.sources import own_keys
 from raysplit.models.sources.own_keys import FolderWeights
@@ -145,3 +146,10 @@ def test_a_run_of_a_folder_has_the_weights_of_one_that_builds_it_whole(
     assert same(
         result.states["global"], raysplit.train(**{**split, "model": {**split["model"], "name": name}}).states["global"]
     )
+
+
+def test_files_beside_the_model_are_not_read(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    for name in ("model", "adapter_model", "consolidated"):
+        write_weights({name: torch.ones(2)}, tmp_path / f"{name}.safetensors")
+    assert own_keys.keys_of(tmp_path) == {"model": str(tmp_path / "model.safetensors")}
