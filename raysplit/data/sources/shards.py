@@ -241,9 +241,9 @@ def _owners(table: pa.Table, names: npt.NDArray[Any], root: str) -> npt.NDArray[
 
 def _label_ranges(file: Any) -> list[tuple[int, int]]:
     """Return the smallest and the largest label of each row group that says them; writers may leave them out."""
-    footer, column, found = file.metadata, file.schema.names.index("y"), []
-    for i in range(footer.num_row_groups):
-        known = footer.row_group(i).column(column).statistics
+    footer, names, found = file.metadata, file.schema.names, []
+    for i in range(footer.num_row_groups if "y" in names else 0):  # a column of lists has another name there
+        known = footer.row_group(i).column(names.index("y")).statistics
         if known is not None and known.has_min_max and isinstance(known.max, int | float):
             found.append((int(known.min), int(known.max)))
     return found

@@ -158,3 +158,14 @@ def test_shards_may_lack_the_statistics_of_their_labels(tmp_path: Path) -> None:
     for name in ("test.parquet", "train/a.parquet"):
         pq.write_table(table, tmp_path / name, write_statistics=False)
     assert open_shards(str(tmp_path)).outline.num_classes == 2
+
+
+def test_shards_with_lists_for_labels_are_named(tmp_path: Path) -> None:
+    """The footer has no column ``y`` then: the message was "'y' is not in list"."""
+    (tmp_path / "train").mkdir()
+    table = pa.table({"x": [[0.0, 1.0]] * 8, "y": [0, 1] * 4})
+    pq.write_table(table, tmp_path / "test.parquet")
+    pq.write_table(pa.table({"x": table["x"], "y": [[0], [1]] * 4}), tmp_path / "train" / "a.parquet")
+    shard = open_shards(str(tmp_path)).shards[0]
+    with pytest.raises(ValueError, match=r"a\.parquet"):
+        shard.take(range(8))
