@@ -62,7 +62,7 @@ def _print(plan: CodecPlan, budget_z: float, budget_g: float, cuts: Sequence[int
             f"{choice.num_bytes / 1024:,.1f}",
             f"{choice.plain_ms:.3g} to {choice.coded_ms:.3g}" if choice.cost else f"{choice.plain_ms:.3g}",
             f"{choice.error:.1e}" if choice.cost else "",
-            rate_text(choice.cost.break_even_bytes_per_s).removesuffix(" Mbit") if choice.cost else "",
+            rate_text(choice.cost.break_even_bytes_per_s).removesuffix(" Mbit/s") if choice.cost else "",
         )
     console = Console()
     print_table(console, table)

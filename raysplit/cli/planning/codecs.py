@@ -127,8 +127,8 @@ def _print(console: Console, experiment: Experiment, measured: CodecCosts, rates
 
 
 def rate_text(bytes_per_s: float) -> str:
-    """Return a rate in Mbit per second, as it is printed."""
-    return f"{8e-6 * bytes_per_s:,.0f} Mbit" if bytes_per_s else "never"
+    """Return a rate in Mbit/s, as it is printed."""
+    return f"{8e-6 * bytes_per_s:,.0f} Mbit/s" if bytes_per_s else "never"
 
 
 def text_of(codec: Any) -> str:
