@@ -31,9 +31,14 @@ def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     write_project(folder, request.param)
     monkeypatch.chdir(folder)
     before = list(sys.path)
+    _forget_own_modules()  # another test may have had one of such a name
     yield folder
     sys.path[:] = before
-    for name in OWN:  # the next project has others
+    _forget_own_modules()
+
+
+def _forget_own_modules() -> None:
+    for name in OWN:
         sys.modules.pop(name, None)
 
 
