@@ -126,9 +126,8 @@ def main() -> None:
         with_tap(True)
         pairs = [(timed(partial(with_tap, True)), timed(partial(with_tap, False))) for _ in range(15)]
         ratios = sorted(tapped / plain - 1 for tapped, plain in pairs)
-        print(
-            f"tap: {median(ratios):+.1%} of a run of {ROUNDS} rounds (middle half {ratios[3]:+.1%} to {ratios[-4]:+.1%})"
-        )
+        half = f"middle half {ratios[3]:+.1%} to {ratios[-4]:+.1%}"
+        print(f"tap: {median(ratios):+.1%} of a run of {ROUNDS} rounds ({half})")
 
 
 if __name__ == "__main__":
