@@ -1,4 +1,4 @@
-"""Accuracy, bytes and seconds of training with guards, and what an attack gets: one line for each run.
+"""Accuracy, bytes and processor time of training with guards, and what an attack gets: one line for each run.
 
     python benchmarks/privacy/prices.py --output prices.jsonl
     python benchmarks/privacy/prices.py --output prices.jsonl --report
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -69,10 +70,12 @@ def measure(guard: str, seed: int, folder: Path) -> dict[str, Any]:
     rules = GUARDS.get(guard, {})
     privacy = rules and {**rules, "rehearsal": True, "ledger": str(folder / f"{guard}-{seed}")}
     links = {"smashed": CODECS[guard]} if guard in CODECS else {}
+    began = time.process_time()
     try:
         given, result = attackable(check_config(settings(seed) | {"privacy": privacy, "links": links}))
     except (raysplit.BadValue, raysplit.NonFiniteLoss) as error:
         return {"guard": guard, "seed": seed, "diverged": str(error).splitlines()[0]}
+    cpu_s = time.process_time() - began
     scene = given.scene(given.sight.views[0])
     with one_thread():
         decoder = inversions.inverted(scene, "present", Pace()).row
@@ -88,7 +91,7 @@ def measure(guard: str, seed: int, folder: Path) -> dict[str, Any]:
         "accuracy": row["test_accuracy"],
         "accuracy_without": row.get("test_accuracy_uncoded"),
         "bytes_at_cut": kinds.get("smashed", 0) + kinds.get("gradients", 0),
-        "seconds": sum(each["seconds"] for each in result.rows),
+        "cpu_s": cpu_s,
         "epsilon": max((account.total(1e-5).epsilon for account in accounts), default=0.0),
         "ssim": decoder["ssim"],
         "ssim_ridge": ridge["ssim"],
@@ -101,7 +104,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     """A Markdown table: medians over seeds."""
     plain = {row["seed"]: row for row in rows if row["guard"] == NONE}
     text = [
-        "| guard | accuracy | without it in evaluation | decoder's ssim | ridge | bytes x | seconds x | epsilon |",
+        "| guard | accuracy | without it in evaluation | decoder's ssim | ridge | bytes x | CPU x | epsilon |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for guard in dict.fromkeys(row["guard"] for row in rows):
@@ -112,13 +115,18 @@ def report(rows: list[dict[str, Any]]) -> str:
             text.append(f"| {guard}{lost} | | | | | | | |")
             continue
         without = [row["accuracy_without"] for row in runs if row["accuracy_without"] is not None]
-        ratios = [median(row[key] / plain[row["seed"]][key] for row in runs) for key in ("bytes_at_cut", "seconds")]
+        sent = median(row["bytes_at_cut"] / plain[row["seed"]]["bytes_at_cut"] for row in runs)
+        spent = [
+            row["cpu_s"] / plain[row["seed"]]["cpu_s"]
+            for row in runs
+            if "cpu_s" in row and "cpu_s" in plain[row["seed"]]
+        ]
         epsilon = median(row["epsilon"] for row in runs)
         text.append(
             f"| {guard}{lost} | {median(row['accuracy'] for row in runs):.3f} | "
             f"{f'{median(without):.3f}' if without else ''} | "
             f"{median(row['ssim'] for row in runs):.3f} | {median(row['ssim_ridge'] for row in runs):.3f} | "
-            f"{ratios[0]:.3f} | {ratios[1]:.2f} | {f'{epsilon:.3g}' if epsilon else ''} |"
+            f"{sent:.3f} | {f'{median(spent):.2f}' if spent else ''} | {f'{epsilon:.3g}' if epsilon else ''} |"
         )
     return "\n".join(text)
 

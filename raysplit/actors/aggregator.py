@@ -115,6 +115,8 @@ class Aggregator:
             raise StaleCall(f"{self.name} takes no sum of the updates of {owners} in round {context.round}")
         wide = {key: value.double() if value.is_floating_point() else value for key, value in self._current.items()}
         self._rules.check(owners[0], context.round, total, wide)
+        narrow = {key: value.to(self._current[key].dtype) for key, value in total.items()}
+        self._rules.check(owners[0], context.round, narrow, self._current)  # 1e300 is finite, and no weight
         self._of_nodes[node] = total
         self._summed.update(dict.fromkeys(owners, node))
         self._combine_if_all(context, 0)

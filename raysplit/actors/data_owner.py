@@ -214,15 +214,11 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         """Run the first part backward with the gradient ``g`` of its outputs, and update it as the server's part is."""
         if self.guard is not None:
             self.guard.watch(g)
-        await self.pull_back(step_id, g)
+        await self.first.backward(step_id, g)
         factor = None
         if server is not None and step_id.is_last and self.first.exchanges_norms:
             factor = await server.clip(step_id.untold, {0: await self.first.norms(step_id)})
         await self.first.update(step_id, factor)
-
-    async def pull_back(self, step_id: StepId, g: Any) -> None:
-        """Run the first part backward with the gradient ``g`` of what it has sent, through what a guard did to it."""
-        await self.first.backward(step_id, g if self.guard is None else self.guard.through(step_id, g))
 
     # -- state ---------------------------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ def _base(side: int) -> int:
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """Take one step of an optimizer down the gradient of a loss."""
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     optimizer.step()
 
 

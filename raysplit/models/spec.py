@@ -20,7 +20,7 @@ from raysplit.models.crossing.places import Place, first_private_cut, places_of
 from raysplit.models.crossing.tied import tie
 from raysplit.models.cutting.cut_tensors import Ends
 from raysplit.models.cutting.dropout import seed_dropouts
-from raysplit.models.cutting.rewrite import in_place_modules
+from raysplit.models.cutting.rewrite import in_place_modules, turn_off_in_place
 from raysplit.models.cutting.split import FrontEnd
 from raysplit.models.frozen import share_frozen
 from raysplit.models.given_model import GivenModel
@@ -178,8 +178,7 @@ class ModelSpec:
 
     def _whole(self) -> nn.Module:
         model = self.build()
-        for path in in_place_modules(model):
-            setattr(model.get_submodule(path), "inplace", False)  # noqa: B010  (what is received is read-only)
+        turn_off_in_place(model, in_place_modules(model))
         seed_dropouts(model)
         return model
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from hostile import LIES, HostileCluster, Plan
+from hostile import HostileCluster, Plan
+from lies import LIES
 from support import run_on
 
 from raysplit.actors.records import BadValue

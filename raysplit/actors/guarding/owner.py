@@ -45,8 +45,9 @@ class GuardedOwner(ABC):
         return tuple(replace(recipe, spec=replace(recipe.spec, seed=seed)) for recipe in recipes)
 
     def _with_noise(self, stages: list[Stage]) -> list[Stage]:
-        """Return the parts, those that need noise with the owner's."""
+        """Return the parts, those that need noise with the owner's, the first with the way back through the guard."""
         if self.guard is not None:
+            stages[0].through = self.guard.through
             for stage in stages:
                 if isinstance(stage.part, GuardedPart):
                     stage.part.noise = self.guard.weight_noise

@@ -122,7 +122,7 @@ def joint_gradients(
         target = torch.stack([w * mean for w, mean in zip(weights, means, strict=True)]).sum()
         losses = loss_values(means)
     with dropout_stream(stream), part.passes.backward(module):
-        target.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(target)
     if rule.reduction == "client_mean":
         for parameter in module.parameters():
             if parameter.grad is not None:

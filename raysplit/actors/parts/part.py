@@ -111,7 +111,7 @@ class TrainablePart:
         target = value if share == 1.0 else value * share
         set_aside(self.module)
         with dropout_stream(stream), self.passes.backward(self.module):
-            target.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(target)
         return float(value.detach()), self._take_input_gradients()
 
     def run(self, *inputs: Tensor, **named: Tensor) -> Any:

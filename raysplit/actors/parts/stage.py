@@ -109,6 +109,7 @@ class Stage:
         self._recipe = recipe
         self._draws_masks = draws_masks(part.module)
         self._draws = may_draw(part.module)
+        self.through: Callable[[StepId, Tensors], Tensors] | None = None  # set by an owner whose guard changes z
 
     def forward(self, step_id: StepId, z: Received) -> Awaitable[Tensors]:
         """Run the part forward on ``z`` [B, ...], and keep the graph for `backward`."""
@@ -119,6 +120,8 @@ class Stage:
 
         The gradients of the parameters are accumulated; `update` applies them.
         """
+        if self.through is not None:
+            g = self.through(step_id, g)
         return self.compute("backward", step_id, lambda: self.part.backward(g))
 
     @property

@@ -24,6 +24,6 @@ def whole_gradient(
     total = max(1, sum(num_counted(loss, batch.y) for batch in batches()))
     for batch in batches():
         value = loss(feed(model, batch.x), batch.y) * (num_counted(loss, batch.y) / total)
-        value.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
     wanted = [p for name, p in model.named_parameters() if name in names]
     return [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]

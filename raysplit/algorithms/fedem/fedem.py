@@ -67,7 +67,7 @@ def weighted_gradient(part: TrainablePart, batch: Batch, q: Tensor, *, stream: i
     with dropout_stream(stream):
         losses = sample_losses(mixture, batch, part.device)
         value = (q.T * losses).mean(1).sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
     return float(value.detach())
 
 

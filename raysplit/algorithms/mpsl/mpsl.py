@@ -42,7 +42,7 @@ async def train_batch(owner: DataOwner, nodes: Sequence[NodeHandle], step_id: St
     for node in reversed(nodes):
         g = node.backward(untold, g)
     if owner.last.exchanges_norms and step_id.is_last:
-        await owner.pull_back(step_id, await g)
+        await owner.first.backward(step_id, await g)
         await clip_along(owner.first, owner.last, nodes, untold)
         return
     await owner.last.update(step_id)  # overlaps with the gradient's way back

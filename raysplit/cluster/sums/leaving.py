@@ -94,13 +94,13 @@ def sums_of(updates: Iterable[Update]) -> Iterator[tuple[Update, Sum]]:
 
 
 def _sum(node: Node, updates: Sequence[Update], context: Any) -> Sum | None:
+    if len(updates) == 1:
+        return None
     forms = [(v.shape, v.dtype) for v in updates[0].state.values()]
     names = updates[0].state.keys()
     for update in updates[1:]:
         if update.state.keys() != names or [(update.state[k].shape, update.state[k].dtype) for k in names] != forms:
             return None
-    if len(updates) == 1:
-        return None
     weights = [context.weight(update.owner) for update in updates]
     states = [update.state for update in updates]
     total = weighted_sum(states, weights, [update.number for update in updates], node=node)

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from raysplit.data.inputs import Values
 from raysplit.models.chains.step import BlockStep, MethodStep, Step
 from raysplit.models.cutting.dropout import seed_dropouts
-from raysplit.models.cutting.rewrite import SAME_MODULE, in_place_modules
+from raysplit.models.cutting.rewrite import SAME_MODULE, in_place_modules, turn_off_in_place
 from raysplit.models.cutting.tracing import CannotCut, failing_line, taken_inputs, unchanged
 
 STEPS = "_raysplit_steps"
@@ -58,8 +58,7 @@ def chain_graph(model: nn.Module, example: Values) -> Chain:
     """
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     root = copy.deepcopy(model, memo=dict(shared))
-    for path in in_place_modules(root):  # what a part receives is read-only
-        setattr(root.get_submodule(path), "inplace", False)  # noqa: B010
+    turn_off_in_place(root, in_place_modules(root))
     seed_dropouts(root)
     inputs, given = _inputs(model, example)
     with unchanged(root), torch.no_grad():

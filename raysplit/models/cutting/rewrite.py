@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -82,14 +82,19 @@ def in_place_modules(model: nn.Module) -> frozenset[str]:
     return frozenset(path for path, module in model.named_modules() if getattr(module, "inplace", False) is True)
 
 
+def turn_off_in_place(root: nn.Module, paths: Iterable[str]) -> None:
+    """Have the modules at these paths leave their argument as it is: what a part receives is read-only."""
+    for path in paths:
+        setattr(root.get_submodule(path), "inplace", False)  # noqa: B010  (not every module declares it)
+
+
 def write_out_of_place(root: nn.Module, graph: fx.Graph, in_place: frozenset[str]) -> None:
     """Replace in-place calls, also those of the modules `in_place`, by out-of-place ones.
 
     Writes to buffers of the model stay, since these are the state of the part. Raises ValueError for a call without an
     out-of-place counterpart.
     """
-    for path in in_place:
-        setattr(root.get_submodule(path), "inplace", False)  # noqa: B010
+    turn_off_in_place(root, in_place)
     order = {node: number for number, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         if (node.op == "call_module" and node.target in in_place) or _make_pure(node):

@@ -73,7 +73,7 @@ def backward(
     for task in model.tasks:
         copy = z.detach().requires_grad_()
         loss = losses[task](model.decoders[task](copy), targets[task])
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         assert copy.grad is not None
         gradients[task], values[task] = copy.grad, float(loss.detach())
     if all(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from disturbed import ALGORITHMS, changes
-from hostile import LIES, OF_MESSAGES, SENDS, HostileCluster, Lie, Plan, Replay
+from hostile import SENDS, HostileCluster, Plan
+from lies import LIES, OF_MESSAGES, Lie, Replay
 from support import run_on
 
 from raysplit.actors.records import BadValue, StaleCall

@@ -14,18 +14,7 @@ from raysplit.algorithms.mas.owner import MultiTaskOwner
 from raysplit.cluster.links.kinds import VERBS
 from raysplit.guards.account.verbs import ANSWERS, CALLS, VALUES, answer_of, sent_with
 
-LOCAL = {
-    "batches",
-    "whole_shard",
-    "note",
-    "train_batch",
-    "loss_gradient",
-    "first_backward",
-    "pull_back",
-    "first",
-    "last",
-    "guard",
-}
+LOCAL = {"batches", "whole_shard", "note", "train_batch", "loss_gradient", "first_backward", "first", "last", "guard"}
 """What an owner's own program asks; nothing of it leaves by itself."""
 
 

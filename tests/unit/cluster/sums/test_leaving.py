@@ -129,3 +129,12 @@ def test_an_update_that_is_not_finite_is_named_when_all_are_summed() -> None:
     with pytest.raises(BadValue, match="b sent agg weights with NaN in 'w'") as refused:
         asyncio.run(submitted(updates("a", "b", "c", "d", b=float("nan")), []))
     assert refused.value.sender == "b"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e300])
+def test_a_sum_whose_numbers_no_weight_can_have_is_refused(number: float) -> None:
+    """1e300 is finite in double precision, and became an infinite weight of the average without a word."""
+    ((_, total),) = sums_of(updates("a", "c"))
+    total.total["w"][0] = number
+    with pytest.raises(ValueError, match="a"):
+        asyncio.run(submitted(updates("d", "b"), [total]))
