@@ -41,10 +41,10 @@ class ProductQuantization(Codec):
 
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         book = dtype.itemsize * self.sub * self.words
-        return book + packed_bytes(self._num_vectors(shape), index_bits(self.words))
+        return book + packed_bytes(self.num_vectors(shape), index_bits(self.words))
 
     def takes(self, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
-        return self._num_vectors(shape) >= self.words
+        return self.num_vectors(shape) >= self.words
 
     def encode(self, values: Tensor, at: Passage) -> Arrays:
         rows = values.numpy().reshape(num_rows(tuple(values.shape)), -1)
@@ -57,14 +57,15 @@ class ProductQuantization(Codec):
 
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
         words, codes = arrays
-        found = unpacked(codes, self._num_vectors(shape), index_bits(self.words)).astype(np.int64)
+        found = unpacked(codes, self.num_vectors(shape), index_bits(self.words)).astype(np.int64)
         if found.size and int(found.max()) >= self.words:
             raise ValueError(f"word {int(found.max())} is beyond the codebook of {self.words} words")
         rows = np.array(words).reshape(self.words, self.sub)[found].reshape(num_rows(shape), -1)
         row_size = math.prod(shape) // max(1, num_rows(shape))
         return torch.from_numpy(np.ascontiguousarray(rows[:, :row_size])).to(dtype).reshape(shape)
 
-    def _num_vectors(self, shape: tuple[int, ...]) -> int:
+    def num_vectors(self, shape: tuple[int, ...]) -> int:
+        """Return the number of short vectors of a tensor of this shape."""
         rows = num_rows(shape)
         return rows * math.ceil(math.prod(shape) / max(1, rows) / self.sub)
 
