@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
 from raysplit.cluster.codecs import IDENTITY, codec_for
+from raysplit.cluster.codecs.adaptive import Adaptive, Kept
 from raysplit.cluster.codecs.codec import Codec
 from raysplit.cluster.codecs.lossless import Chain
 from raysplit.cluster.codecs.sparse import Selected, TopK
@@ -179,6 +181,12 @@ class LinkOptions(Rules):
         ]
         if "smashed" in codecs:
             codecs = self._with_chain_rule(codecs)
+        first = [_first(codecs.get("smashed")), *(_first(rule.codec) for rule in singles if rule.kind == "smashed")]
+        if any(isinstance(codec, Adaptive) for codec in first):
+            codecs |= {"gradients": _of_kept(codecs.get("gradients"))}
+            singles = [
+                replace(rule, codec=_of_kept(rule.codec)) if rule.kind == "gradients" else rule for rule in singles
+            ]
         return LinkRules(
             codecs=codecs,
             singles=tuple(singles),
@@ -210,6 +218,13 @@ class LinkOptions(Rules):
 
 def _first(codec: Codec | None) -> Codec | None:
     return codec.codecs[0] if isinstance(codec, Chain) else codec
+
+
+def _of_kept(codec: Codec | None) -> Codec:
+    """Return a codec of gradients that leaves out the channels that were dropped on the way there."""
+    if codec is None:
+        return Kept()
+    return Chain([Kept(), *(codec.codecs if isinstance(codec, Chain) else (codec,))])
 
 
 def _plain(codec: Codec) -> Codec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -131,6 +132,10 @@ class Codec(ABC):
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
         """Return the contiguous tensor in new memory. The arrays are read-only."""
 
+    def last_bytes(self, heads: Arrays, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+        """Return the size of the last array, given those before it, by which a chain knows whether it is compressed."""
+        return self.size(shape, dtype) - sum(head.nbytes for head in heads)
+
     def takes(self, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
         """Return whether tensors of this shape are coded; others are sent unchanged."""
         return True
@@ -155,6 +160,11 @@ class ValueCodec(Codec):
     """
 
     num_heads: ClassVar[int] = 0
+
+    def last_bytes(self, heads: Arrays, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+        if self.size_depends_on_values:
+            return math.prod(self.values_shape(heads, shape)) * dtype.itemsize
+        return super().last_bytes(heads, shape, dtype)
 
     @abstractmethod
     def values_shape(self, heads: Arrays, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -165,11 +165,8 @@ class Chain(Codec):
         if not self._ends_lossless:
             return arrays
         heads, last = arrays[:-1], arrays[-1]
-        values = codec.values_shape(heads, shape) if isinstance(codec, ValueCodec) else None
-        whole = codec.size(shape, dtype) - sum(head.nbytes for head in heads)
-        if values is not None and codec.size_depends_on_values:
-            whole = math.prod(values) * dtype.itemsize
+        whole = codec.last_bytes(heads, shape, dtype)
         if last.nbytes == whole:
             return arrays
         raw = decompressed(last, whole)
-        return (*heads, raw if values is None else raw.view(f"<f{dtype.itemsize}"))
+        return (*heads, raw.view(f"<f{dtype.itemsize}") if isinstance(codec, ValueCodec) else raw)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raysplit.cluster.codecs.adaptive import Adaptive
 from raysplit.cluster.codecs.affine import Affine, Int2, Int4, Int8
 from raysplit.cluster.codecs.casts import BFloat16, Float8, Float16
 from raysplit.cluster.codecs.codec import Codec
@@ -22,6 +23,8 @@ from raysplit.registry import imported_class, known, unknown
 
 IDENTITY = "identity"
 """The name under which values are sent unchanged."""
+ADAPTIVE = "adaptive"
+"""The option ``bits`` of int8, int4 and int2, with which these are the mean over the channels."""
 
 CODECS: Mapping[str, type[Codec]] = {
     "float16": Float16,
@@ -44,6 +47,7 @@ CODECS: Mapping[str, type[Codec]] = {
 }
 """The codecs by their names in YAML."""
 
+_BITS: Mapping[type[Codec], int] = {Int8: 8, Int4: 4, Int2: 2}
 _NOT_OF_CHANGES = (Delta, Remembered, Skip, C3, ProductQuantization)
 """Codecs that cannot follow delta: they need whole batches, or their error is larger than the change, so it grows."""
 
@@ -147,6 +151,8 @@ def _made(name: str, options: Mapping[str, Any]) -> Codec | None:
             known("codec", name, [IDENTITY, *CODECS])
         kind = CODECS[name]
     taken = inspect.signature(kind).parameters
+    if kind in _BITS and "bits" in options:
+        return _adaptive(name, _BITS[kind], options)
     for option in options:
         if option == "gradient" and option not in taken:
             raise ValueError(_why_no_chain_rule(name, kind))
@@ -154,6 +160,26 @@ def _made(name: str, options: Mapping[str, Any]) -> Codec | None:
             if not taken:
                 raise ValueError(f"codec {name} has no options, got {option!r}")
             raise ValueError(unknown(f"option of {name}", option, taken))
+    return _built(name, kind, options)
+
+
+def _adaptive(name: str, mean: int, options: Mapping[str, Any]) -> Codec:
+    """Return the codec that gives every channel its own number of bits."""
+    if options["bits"] != ADAPTIVE:
+        raise ValueError(
+            f"{name} has {mean} bits, got bits: {options['bits']!r}; take int8, int4 or int2, or bits: {ADAPTIVE} with "
+            f"a mean of {mean} over the channels"
+        )
+    for option, value in options.items():
+        if (option, value) not in (("bits", ADAPTIVE), ("by", "channel")):
+            raise ValueError(
+                f"bits: {ADAPTIVE} gives each channel its own bits and rounds to nearest, got {option}: {value!r}; "
+                f"leave {option} out"
+            )
+    return _built(name, Adaptive, {"mean": mean})
+
+
+def _built(name: str, kind: type[Codec], options: Mapping[str, Any]) -> Codec:
     try:
         return kind(**options)
     except ValidationError as error:

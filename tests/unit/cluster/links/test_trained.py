@@ -79,6 +79,7 @@ ODD: list[dict[str, Any]] = [
     {"smashed": ["delta", "int4"], "gradients": "int8"},
     {"smashed": {"codec": "skip", "similarity": 0.9}},
     {"smashed": {"codec": "product_quantization", "sub": 2, "words": 4}},
+    {"smashed": {"codec": "int2", "bits": "adaptive"}, "gradients": "int8"},
 ]
 
 
