@@ -117,6 +117,11 @@ class Codec(ABC):
         """Whether the decoded rows of a batch depend on one another."""
         return False
 
+    @property
+    def changes_gradients(self) -> bool:
+        """Whether `gradient_of_sent` may return another gradient."""
+        return False
+
     @abstractmethod
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         """Return the size in bytes of all arrays for a tensor of this shape, which a simulation counts."""
@@ -135,6 +140,14 @@ class Codec(ABC):
     def last_bytes(self, heads: Arrays, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         """Return the size of the last array, given those before it, by which a chain knows whether it is compressed."""
         return self.size(shape, dtype) - sum(head.nbytes for head in heads)
+
+    def gradient_of_sent(self, gradient: Tensor, at: Passage) -> Tensor:
+        """Return the gradient of smashed data as they were, given that of smashed data as they arrived.
+
+        The sender calls it with what came back in the step; ``at`` is the passage of the gradient. By default the two
+        are taken for the same.
+        """
+        return gradient
 
     def takes(self, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
         """Return whether tensors of this shape are coded; others are sent unchanged."""

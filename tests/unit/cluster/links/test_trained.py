@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -47,30 +46,6 @@ def test_methods_that_train_the_whole_model_still_do_with_lossless_codecs() -> N
     whole = train(**changes("splitfed_v1", algorithm={"name": "fedavg"}, links={"weights": "zstd"}))
     assert same(train(**changes("splitfed_v1", links=LOSSLESS)), whole)
     assert same(train(**changes("splitfed_v1", algorithm={"name": "mpsl", "cuts": [1, 2]}, links=LOSSLESS)), whole)
-
-
-@pytest.mark.parametrize(
-    ("codec", "gradient"),
-    [
-        ("int8", None),
-        ({"codec": "int4", "by": "tile"}, None),
-        (["int4", "zstd"], {"codec": "int8", "by": "tensor"}),
-        ({"codec": "c3", "rows": 2}, None),
-        ({"codec": "top_k", "gradient": "own"}, "float8"),
-    ],
-    ids=str,
-)
-def test_split_with_a_codec_is_the_whole_model_with_the_codec_at_the_cut(codec: Any, gradient: Any) -> None:
-    one: dict[str, Any] = {"partition__num_owners": 1, "training__local_epochs": 2, "seed": 0}
-    model = {"name": "support:plain_net", "dtype": "float64"}
-    links = {"smashed": codec, "gradients": gradient or codec}
-    split = train(algorithm={"name": "splitfed_v1", "cut": 3}, links=links, model=model, **one)
-    inside = {"name": "support:coded_net", "codec": json.dumps(codec) if not isinstance(codec, str) else codec}
-    if gradient:
-        inside["gradient"] = json.dumps(gradient)
-    whole = train(algorithm={"name": "centralised"}, model={**model, **inside}, **one)
-    assert same(split, whole)
-    assert not same(split, train(algorithm={"name": "splitfed_v1", "cut": 3}, model=model, **one))
 
 
 ODD: list[dict[str, Any]] = [
