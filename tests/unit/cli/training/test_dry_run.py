@@ -73,7 +73,7 @@ def test_bytes_of_codecs_that_depend_on_values_are_an_upper_limit(capsys: pytest
         for links in (coded, ("--set", "links.smashed=int8"))
     )
     assert "bytes of the first round: at most" in out
-    assert "bytes of 4 rounds: at most" in out
+    assert "bytes of 10 rounds: at most" in out
     assert "sizes depend on the values; raysplit codecs measures them" in out
     assert "bytes of the first round: " in exact
     assert "at most" not in exact
