@@ -3,11 +3,11 @@
     python benchmarks/links/auto.py --files FOLDER
     python benchmarks/links/auto.py --files FOLDER --measure auto.jsonl --repeats 3
 
-The first predicts, in minutes. The second trains paced runs, each codec and ``auto`` in turn, and appends a line for each
-run to the file; started again, it goes on with what is missing. A round over 1 Mbit/s takes up to 91 s, so all rates take
-some hours, in which the machine should do nothing else; ``--rate 10 100`` takes minutes. ``--report`` prints the table of
-the file alone. ``FOLDER`` gets the profile of the model and the measures of its codecs, unless `paced.py` has left them
-there.
+The first predicts, in minutes. The second trains paced runs, each codec and ``auto`` in turn, and appends a line for
+each run to the file; started again, it goes on with what is missing. A round over 1 Mbit/s takes up to 91 s, so all
+rates take some hours, in which the machine should do nothing else; ``--rate 10 100`` takes minutes. ``--report`` prints
+the table of the file alone. ``FOLDER`` gets the profile of the model and the measures of its codecs, unless `paced.py`
+has left them there.
 """
 
 from __future__ import annotations
