@@ -188,18 +188,22 @@ def report(lines: list[dict[str, Any]]) -> str:
     seeds = sorted({row["seed"] for row in rows})
     text = [f"Medians of seeds {', '.join(map(str, seeds))}.", ""]
     text += ["| data, cut | ssim (chance) | nmse | leak_fisher | dcor2 | accuracy |", "|---|---|---|---|---|---|"]
-    cuts: list[tuple[float, float, float]] = []
+    cuts: dict[str, list[tuple[float, float, float]]] = {}
     for key in dict.fromkeys(row["key"] for row in rows if row["key"].startswith("order")):
         of = partial(_median, [row for row in rows if row["key"] == key])
-        cuts.append((of("ssim"), of("leak_fisher"), of("dcor2_unbiased")))
+        found = (of("ssim"), of("leak_fisher"), of("dcor2_unbiased"))
+        cuts.setdefault(key.split()[1], []).append(found)
         text.append(
             f"| {key.removeprefix('order ')} | {of('ssim'):.3f} ({of('ssim_chance'):.3f}) | {of('nmse'):.3f} | "
             f"{of('leak_fisher'):.3f} | {of('dcor2_unbiased'):.3f} | {of('accuracy'):.3f} |"
         )
-    if len(cuts) > 2:
-        ssim, fisher, dcor = zip(*cuts, strict=True)
-        ranks = [float(spearmanr(ssim, other).statistic) for other in (fisher, dcor)]
-        text.append(f"\nSpearman with ssim over these cuts: leak_fisher {ranks[0]:.3f}, dcor2 {ranks[1]:.3f}.\n")
+    text.append("\nSpearman's rank correlation with ssim over the cuts:\n")
+    for data, chosen in [*cuts.items(), ("all", [one for some in cuts.values() for one in some])]:
+        if len(chosen) > 2:
+            ssim, fisher, dcor = zip(*chosen, strict=True)
+            ranks = [float(spearmanr(ssim, other).statistic) for other in (fisher, dcor)]
+            text.append(f"* {data}: leak_fisher {ranks[0]:.2f}, dcor2 {ranks[1]:.2f}")
+    text.append("")
     text += ["| attack | knows | round | figure (chance) | gain |", "|---|---|---|---|---|"]
     others = [row for row in rows if not row["key"].startswith("order")]
     for group in dict.fromkeys(map(_group, others)):
