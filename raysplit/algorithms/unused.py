@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.guards.rules import PrivacyRules
 from raysplit.schedulers.cohort import CohortRules
-from raysplit.tasks import KINDS
+from raysplit.tasks import KINDS, SEVERAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +137,11 @@ def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Meth
         )
     if method.losses and outline.loss not in method.losses:
         able = [name for name, other in others.items() if not other.losses or outline.loss in other.losses]
+        if outline.loss == SEVERAL:
+            raise ValueError(
+                f"the run has several tasks with a kind of their own, and {method.name} trains with "
+                f"{' or '.join(method.losses)} only; use one of {', '.join(able)}"
+            )
         if outline.loss in KINDS:
             raise ValueError(
                 f"the task is {outline.loss}, and {method.name} trains with {' or '.join(method.losses)} only; use one "

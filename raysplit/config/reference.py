@@ -122,7 +122,7 @@ def _type(annotation: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{value}`" for value in inside)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type(option) for option in inside)
+        return " or ".join(dict.fromkeys(_type(option) for option in inside))
     if origin is typing.Annotated:
         return _type(inside[0])
     if origin in (tuple, list):
