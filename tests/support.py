@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,12 +95,11 @@ def normed_net(num_classes: int) -> nn.Module:
     return nn.Sequential(first, second, nn.Linear(12, 8), nn.Linear(8, num_classes))
 
 
-def coded_net(num_classes: int, codec: Any = "float16", gradient: Any = None) -> nn.Module:
+def coded_net(num_classes: int, codec: str = "float16") -> nn.Module:
     """The same with a codec behind its third module when it is trained, both ways."""
     net = plain_net(num_classes)
-    forth = codec_named(json.loads(codec) if codec[0] in "[{" else codec)
-    back = codec_named(json.loads(gradient)) if gradient else forth
-    net[2].register_forward_hook(lambda module, _, z: _AtCut.apply(z, forth, back) if module.training else z)
+    both = codec_named(codec)
+    net[2].register_forward_hook(lambda module, _, z: _AtCut.apply(z, both) if module.training else z)
     return net
 
 
@@ -109,13 +107,13 @@ class _AtCut(torch.autograd.Function):
     """A link inside of a model: what arrives on the way back is taken for the gradient of what left."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, forth: Any, back: Any) -> Tensor:
-        ctx.back = back
-        return _across(z, forth)
+    def forward(ctx: Any, z: Tensor, codec: Any) -> Tensor:
+        ctx.codec = codec
+        return _across(z, codec)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
-        return _across(g, ctx.back), None, None
+        return _across(g, ctx.codec), None
 
 
 def _across(values: Tensor, codec: Any) -> Tensor:

@@ -118,4 +118,4 @@ def _fields_at(root: type[BaseModel], location: Sequence[Any]) -> list[str]:
         fields = getattr(kind, "model_fields", {})
         if step in fields:
             kind = section_type(fields[step].annotation)
-    return list(getattr(kind, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(kind, "model_fields", {}).items()]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
 from raysplit.cluster.codecs import IDENTITY, codec_for
+from raysplit.cluster.codecs.adaptive import Adaptive, Kept
 from raysplit.cluster.codecs.codec import Codec
 from raysplit.cluster.codecs.lossless import Chain
 from raysplit.cluster.codecs.sparse import Selected, TopK
 from raysplit.cluster.codecs.weights import Feedback
 from raysplit.cluster.links.kinds import Kind
 from raysplit.cluster.links.rules import LinkRules, SingleRule
+from raysplit.registry import one_of, shown
 from raysplit.schedulers.rules import Rules
 
 _CODED: tuple[Kind, ...] = ("smashed", "gradients", "weights")
@@ -21,6 +25,8 @@ AUTO = "auto"
 """The section whose codecs are chosen."""
 NARROW = "narrow"
 """The name under which labels are sent as the smallest integer type."""
+
+_EXACT = "labels are exact integers, which no codec may change, got {}; leave it out, or set links.labels to narrow"
 
 Codecs = str | dict[str, Any] | list[Any]
 """A codec: a name, options as in ``{codec: int4, by: tile}``, or several that follow one another, ``[int4, zstd]``."""
@@ -37,6 +43,23 @@ class LinkRule(Rules):
     """Kind of value."""
     codec: Codecs
     """Codec, as for a kind."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_the_sender(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "to" in value:
+            raise ValueError(
+                f"to: {shown(value['to'])} would code one value differently for its receivers, and the party that "
+                f"makes a value codes it once for all of them; leave to out, and name the sender in from"
+            )
+        return value
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _is_kind(cls, value: Any) -> Any:
+        if value == "labels":
+            raise ValueError(_EXACT.format("a codec for labels"))
+        return one_of("kind of value", value, _CODED) if isinstance(value, str) else value
 
     _is_codec = field_validator("codec", mode="before")(lambda cls, value: _checked(value))
 
@@ -94,14 +117,11 @@ class LinkOptions(Rules):
             )
         return value
 
-    @field_validator("labels")
+    @field_validator("labels", mode="before")
     @classmethod
-    def _as_they_are(cls, value: str) -> str:
+    def _as_they_are(cls, value: Any) -> Any:
         if value not in (IDENTITY, NARROW):
-            raise ValueError(
-                f"labels are exact integers, which no codec may change, got {value!r}; leave links.labels out or set "
-                f"it to {NARROW}"
-            )
+            raise ValueError(_EXACT.format(shown(value)))
         return value
 
     @field_validator("rules")
@@ -109,6 +129,11 @@ class LinkOptions(Rules):
     def _fit(cls, value: tuple[LinkRule, ...]) -> tuple[LinkRule, ...]:
         for rule in value:
             codec = codec_for(rule.kind, rule.codec)
+            if rule.kind == "smashed" and getattr(_first(codec), "gradient", None) == "through":
+                raise ValueError(
+                    f"gradient: through in a rule (from: {rule.source}): the next party sends gradients to all parties "
+                    f"alike; set the codec as links.smashed, or leave gradient out"
+                )
             is_difference = rule.kind == "weights" and codec is not None and codec.needs_reference
             if codec is not None and is_difference and fnmatchcase("aggregator", rule.source):
                 raise ValueError(
@@ -119,6 +144,7 @@ class LinkOptions(Rules):
 
     @model_validator(mode="after")
     def _fit_one_another(self) -> LinkOptions:
+        self.link_rules()
         if self.auto and (where := self._chosen_twice()):
             raise ValueError(
                 f"auto chooses the codecs of smashed data and gradients, and {where} has one; leave it out"
@@ -155,6 +181,12 @@ class LinkOptions(Rules):
         ]
         if "smashed" in codecs:
             codecs = self._with_chain_rule(codecs)
+        first = [_first(codecs.get("smashed")), *(_first(rule.codec) for rule in singles if rule.kind == "smashed")]
+        if any(isinstance(codec, Adaptive) for codec in first):
+            codecs |= {"gradients": _of_kept(codecs.get("gradients"))}
+            singles = [
+                replace(rule, codec=_of_kept(rule.codec)) if rule.kind == "gradients" else rule for rule in singles
+            ]
         return LinkRules(
             codecs=codecs,
             singles=tuple(singles),
@@ -169,17 +201,30 @@ class LinkOptions(Rules):
         """Add the codec of the gradients of selected smashed data, which need no positions."""
         parts = codecs["smashed"].codecs if isinstance(codecs["smashed"], Chain) else (codecs["smashed"],)
         first = parts[0]
+        others = [rule.codec for rule in self.rules if rule.kind == "gradients"]
+        others += [self.gradients] if "gradients" in codecs else []
         if not isinstance(first, TopK) or first.gradient == "own":
             return codecs
+        if others and first.gradient == "through":
+            raise ValueError(
+                f"gradient: through sends the gradient of selected smashed data by the codec of these, and gradients "
+                f"have another, {others[0]}; leave one of the two out"
+            )
         if "gradients" in codecs:
-            if first.gradient == "through":
-                raise ValueError(
-                    f"gradient: through sends the gradient of selected smashed data by the codec of these, and "
-                    f"links.gradients has another, {self.gradients}; leave one of the two out"
-                )
             return codecs
         selected = Selected(first)
         return codecs | {"gradients": selected if len(parts) == 1 else Chain([selected, *parts[1:]])}
+
+
+def _first(codec: Codec | None) -> Codec | None:
+    return codec.codecs[0] if isinstance(codec, Chain) else codec
+
+
+def _of_kept(codec: Codec | None) -> Codec:
+    """Return a codec of gradients that leaves out the channels that were dropped on the way there."""
+    if codec is None:
+        return Kept()
+    return Chain([Kept(), *(codec.codecs if isinstance(codec, Chain) else (codec,))])
 
 
 def _plain(codec: Codec) -> Codec:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from raysplit.cluster.codecs.codec import Codec
+from raysplit.cluster.codecs.linear import Subspace
 from raysplit.cluster.codecs.lossless import Chain
-from raysplit.cluster.codecs.subspace import Subspace
 from raysplit.cluster.links.kinds import Kind
 from raysplit.cluster.links.rules import LinkRules
 from raysplit.guards.rules import PrivacyRules

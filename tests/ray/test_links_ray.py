@@ -65,6 +65,7 @@ ODD: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"name": "splitfed_v2", "cut": 1}, {"smashed": ["int4", "zstd"], "gradients": STOCHASTIC, "labels": "narrow"}),
     ({"name": "minibatch_sfl", "cut": 1}, {"smashed": "rand_top_k", "weights": "int8"}),
     ({"name": "splitfed_v1", "cut": 1}, {"smashed": ["delta", "int4"]}),
+    ({"name": "mpsl", "cuts": [1, 2]}, {"smashed": {"codec": "int2", "bits": "adaptive"}, "gradients": "int8"}),
     ({"name": "fedavg"}, {"rules": [{"from": "owner-*", "kind": "weights", "codec": "top_k"}], "weights": "float16"}),
     ({"name": "splitfed_v1", "cut": 1}, {"weights": "int8", "smashed": "c3", "warmup_rounds": 1}),
 ]

@@ -1,9 +1,9 @@
 """Codecs, which encode tensors in fewer bytes while they cross a link.
 
 * ``codec``: the interface `Codec`, the `Passage` that tells a codec where a tensor is on its way, and `Memory`.
-* ``casts``, ``affine``: shorter floating types, and integers of 8, 4 or 2 bits.
+* ``casts``, ``affine``, ``adaptive``: shorter floating types, integers of 8, 4 or 2 bits, or of bits by channel.
 * ``sparse``: the largest values, and the values that are not zero.
-* ``linear``, ``product``: sums of rows under keys, random projections, and codebooks.
+* ``linear``, ``product``: sums of rows under keys, projections, subspaces, and codebooks.
 * ``weights``: low rank and signs for differences of weights, and error feedback.
 * ``memory``: changes of samples since their last visit.
 * ``lossless``: Zstandard, and chains of codecs.

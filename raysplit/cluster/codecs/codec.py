@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -116,6 +117,11 @@ class Codec(ABC):
         """Whether the decoded rows of a batch depend on one another."""
         return False
 
+    @property
+    def changes_gradients(self) -> bool:
+        """Whether `gradient_of_sent` may return another gradient."""
+        return False
+
     @abstractmethod
     def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
         """Return the size in bytes of all arrays for a tensor of this shape, which a simulation counts."""
@@ -130,6 +136,18 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
         """Return the contiguous tensor in new memory. The arrays are read-only."""
+
+    def last_bytes(self, heads: Arrays, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+        """Return the size of the last array, given those before it, by which a chain knows whether it is compressed."""
+        return self.size(shape, dtype) - sum(head.nbytes for head in heads)
+
+    def gradient_of_sent(self, gradient: Tensor, at: Passage) -> Tensor:
+        """Return the gradient of smashed data as they were, given that of smashed data as they arrived.
+
+        The sender calls it with what came back in the step; ``at`` is the passage of the gradient. By default the two
+        are taken for the same.
+        """
+        return gradient
 
     def takes(self, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
         """Return whether tensors of this shape are coded; others are sent unchanged."""
@@ -155,6 +173,11 @@ class ValueCodec(Codec):
     """
 
     num_heads: ClassVar[int] = 0
+
+    def last_bytes(self, heads: Arrays, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+        if self.size_depends_on_values:
+            return math.prod(self.values_shape(heads, shape)) * dtype.itemsize
+        return super().last_bytes(heads, shape, dtype)
 
     @abstractmethod
     def values_shape(self, heads: Arrays, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,9 +1,11 @@
-"""Linear codecs: sums of several rows under keys, and random projections. Neither is chosen automatically.
+"""Linear codecs: sums of several rows under keys, projections, and subspaces. None is chosen automatically.
 
 * C3-SL: Hsieh et al., "C3-SL: Circular Convolution-Based Batch-Wise Compression for Communication-Efficient Split
   Learning" (2022, arXiv 2207.12397). R rows of a batch are added up, each convolved with a key of its own; correlation
   with the key gives the row back, with the other rows as noise.
 * A subsampled randomized Hadamard transform of each row, decoded by its transpose.
+* LightSplit: Cihangiroglu et al. (2026, arXiv 2605.13265), in its idea: R has orthonormal rows that both ends draw, R z
+  is sent, the receiver works on R' R z, and gradients come back as R g.
 
 Decoding is the adjoint of encoding, so coding the gradient with the same operator is the chain rule.
 """
@@ -24,6 +26,8 @@ from torch import Tensor
 from raysplit.cluster.codecs.affine import CHECKED
 from raysplit.cluster.codecs.codec import Arrays, Passage, ValueCodec, num_rows
 from raysplit.cluster.codecs.sparse import Share
+from raysplit.options import Count
+from raysplit.seeding import derive
 
 Floats = npt.NDArray[np.floating]
 
@@ -162,3 +166,58 @@ def _matrix(size: int, dtype: np.dtype[np.floating]) -> Floats:
 
 def _numpy(dtype: torch.dtype) -> type[np.floating]:
     return np.float64 if dtype is torch.float64 else np.float32
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Subspace(ValueCodec):
+    """The coordinates of each row in a random subspace.
+
+    Args:
+        size_of: number of coordinates.
+    """
+
+    number = 27
+    is_portable = False
+    size_of: Count = 16
+
+    def size(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+        return math.prod(self.most_values(shape)) * dtype.itemsize
+
+    def takes(self, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+        return len(shape) > 1 and math.prod(shape[1:]) > self.size_of
+
+    def encode(self, values: Tensor, at: Passage) -> Arrays:
+        rows = values.reshape(len(values), -1)
+        return (np.ascontiguousarray((rows @ self._basis(rows.shape[1], rows.dtype, at).T).numpy()),)
+
+    def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
+        coordinates = torch.from_numpy(np.array(arrays[0])).reshape(self.most_values(shape)).to(dtype)
+        return (coordinates @ self._basis(math.prod(shape[1:]), dtype, at)).reshape(shape)
+
+    def values_shape(self, heads: Arrays, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.most_values(shape)
+
+    def most_values(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[0], self.size_of
+
+    def _basis(self, width: int, dtype: torch.dtype, at: Passage) -> Tensor:
+        return basis(at.seed, width, self.size_of).to(dtype)
+
+
+@lru_cache(maxsize=8)
+def basis(seed: int, width: int, size: int) -> Tensor:
+    """Return orthonormal rows R [size, width] of a random subspace, which the seed of a run gives to everybody.
+
+    They are kept: never write to them.
+
+    Raises:
+        ValueError: the subspace has as many dimensions as the rows, or more.
+    """
+    if size >= width:
+        raise ValueError(
+            f"a projection to {size} numbers changes nothing of {width} that cross for each sample; give fewer than "
+            f"{width}, or leave privacy.project out"
+        )
+    draws = np.random.default_rng(derive(seed, "subspace", width, size)).normal(size=(width, size))
+    found, triangle = np.linalg.qr(draws)
+    return torch.from_numpy(np.ascontiguousarray((found * np.sign(np.diag(triangle))).T))

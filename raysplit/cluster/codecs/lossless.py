@@ -91,6 +91,8 @@ class Chain(Codec):
                 raise ValueError(f"{names[0]} already codes its values; leave out values or {names[1]}")
             if not isinstance(before, ValueCodec):
                 raise ValueError(f"{names[0]} makes codes, which {names[1]} cannot encode; leave {names[1]} out")
+            if after.changes_gradients:
+                raise ValueError(f"{names[1]} corrects gradients of what it codes; leave out {names[0]} or correction")
         self.number = self.codecs[0].number
         self.kinds = frozenset.intersection(*[codec.kinds for codec in self.codecs])
         self.lossy = any(codec.lossy for codec in self.codecs)
@@ -102,6 +104,13 @@ class Chain(Codec):
     @property
     def mixes_rows(self) -> bool:
         return any(codec.mixes_rows for codec in self.codecs)
+
+    @property
+    def changes_gradients(self) -> bool:
+        return self.codecs[0].changes_gradients
+
+    def gradient_of_sent(self, gradient: Tensor, at: Passage) -> Tensor:
+        return self.codecs[0].gradient_of_sent(gradient, at)
 
     def __repr__(self) -> str:
         return f"[{', '.join(map(repr, self.codecs))}]"
@@ -165,11 +174,8 @@ class Chain(Codec):
         if not self._ends_lossless:
             return arrays
         heads, last = arrays[:-1], arrays[-1]
-        values = codec.values_shape(heads, shape) if isinstance(codec, ValueCodec) else None
-        whole = codec.size(shape, dtype) - sum(head.nbytes for head in heads)
-        if values is not None and codec.size_depends_on_values:
-            whole = math.prod(values) * dtype.itemsize
+        whole = codec.last_bytes(heads, shape, dtype)
         if last.nbytes == whole:
             return arrays
         raw = decompressed(last, whole)
-        return (*heads, raw if values is None else raw.view(f"<f{dtype.itemsize}"))
+        return (*heads, raw.view(f"<f{dtype.itemsize}") if isinstance(codec, ValueCodec) else raw)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raysplit.cluster.codecs.adaptive import Adaptive
 from raysplit.cluster.codecs.affine import Affine, Int2, Int4, Int8
 from raysplit.cluster.codecs.casts import BFloat16, Float8, Float16
 from raysplit.cluster.codecs.codec import Codec
@@ -22,6 +23,8 @@ from raysplit.registry import imported_class, known, unknown
 
 IDENTITY = "identity"
 """The name under which values are sent unchanged."""
+ADAPTIVE = "adaptive"
+"""The option ``bits`` of int8, int4 and int2, with which these are the mean over the channels."""
 
 CODECS: Mapping[str, type[Codec]] = {
     "float16": Float16,
@@ -43,6 +46,10 @@ CODECS: Mapping[str, type[Codec]] = {
     "zstd": Zstd,
 }
 """The codecs by their names in YAML."""
+
+_BITS: Mapping[type[Codec], int] = {Int8: 8, Int4: 4, Int2: 2}
+_NOT_OF_CHANGES = (Delta, Remembered, Skip, C3, ProductQuantization)
+"""Codecs that cannot follow delta: they need whole batches, or their error is larger than the change, so it grows."""
 
 CodecText = str | Mapping[str, Any] | Sequence[Any]
 """A codec as plain data: ``int8``, ``{codec: int4, by: tile}`` or ``[int4, zstd]``."""
@@ -123,7 +130,8 @@ def _joined(codecs: Sequence[Codec]) -> Codec | None:
         rest = _joined(codecs[1:])
         if rest is None:
             raise ValueError("delta needs a codec for the changes; give a chain such as [delta, int4]")
-        if isinstance(rest, Delta | Remembered | Skip) or rest.needs_reference or not rest.lossy:
+        parts = rest.codecs if isinstance(rest, Chain) else (rest,)
+        if rest.needs_reference or not rest.lossy or any(isinstance(part, _NOT_OF_CHANGES) for part in parts):
             raise ValueError(f"delta cannot be followed by {rest!r}; follow it by int8, int4, int2 or a cast")
         return Remembered(rest)
     return codecs[0] if len(codecs) == 1 else Chain(codecs)
@@ -134,6 +142,8 @@ def _made(name: str, options: Mapping[str, Any]) -> Codec | None:
         if options:
             raise ValueError(f"{IDENTITY} has no options, got {', '.join(options)}")
         return None
+    if name == "none":
+        raise ValueError(f"a codec that changes nothing is called {IDENTITY}, got 'none'; write {IDENTITY}")
     if ":" in name:
         kind: type[Codec] = imported_class("codec", name, Codec)  # type: ignore[type-abstract]
     else:
@@ -141,11 +151,35 @@ def _made(name: str, options: Mapping[str, Any]) -> Codec | None:
             known("codec", name, [IDENTITY, *CODECS])
         kind = CODECS[name]
     taken = inspect.signature(kind).parameters
+    if kind in _BITS and "bits" in options:
+        return _adaptive(name, _BITS[kind], options)
     for option in options:
+        if option == "gradient" and option not in taken:
+            raise ValueError(_why_no_chain_rule(name, kind))
         if option not in taken and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
             if not taken:
                 raise ValueError(f"codec {name} has no options, got {option!r}")
             raise ValueError(unknown(f"option of {name}", option, taken))
+    return _built(name, kind, options)
+
+
+def _adaptive(name: str, mean: int, options: Mapping[str, Any]) -> Codec:
+    """Return the codec that gives every channel its own number of bits."""
+    if options["bits"] != ADAPTIVE:
+        raise ValueError(
+            f"{name} has {mean} bits, got bits: {options['bits']!r}; take int8, int4 or int2, or bits: {ADAPTIVE} with "
+            f"a mean of {mean} over the channels"
+        )
+    for option, value in options.items():
+        if (option, value) not in (("bits", ADAPTIVE), ("by", "channel")):
+            raise ValueError(
+                f"bits: {ADAPTIVE} gives each channel its own bits and rounds to nearest, got {option}: {value!r}; "
+                f"leave {option} out"
+            )
+    return _built(name, Adaptive, {"mean": mean})
+
+
+def _built(name: str, kind: type[Codec], options: Mapping[str, Any]) -> Codec:
     try:
         return kind(**options)
     except ValidationError as error:
@@ -154,3 +188,18 @@ def _made(name: str, options: Mapping[str, Any]) -> Codec | None:
         raise ValueError(f"{name}.{where}: {first['msg']}, got {first['input']!r}") from None
     except TypeError as error:
         raise ValueError(f"codec {name}: {error}") from None
+
+
+def _why_no_chain_rule(name: str, kind: type[Codec]) -> str:
+    """Return the error text for ``gradient`` beside a codec that cannot have it."""
+    if issubclass(kind, C3 | Project):
+        return (
+            f"gradient: through is for top_k; with {name} for links.gradients too, the gradient is that of the chain "
+            f"rule, because encoding is the adjoint of decoding; leave gradient out and set links.gradients"
+        )
+    if not kind.lossy:
+        return f"gradient: through is for top_k; {name} changes no value, so the chain rule holds; leave gradient out"
+    return (
+        f"gradient: through is for top_k; {name} rounds, and the derivative of that is 0 everywhere, so the gradient "
+        f"of what arrived is taken for that of what was sent; leave gradient out"
+    )

@@ -27,7 +27,7 @@ Mask = npt.NDArray[np.bool_]
 Share = Annotated[float, Field(gt=0, le=1)]
 Values = Literal["float32", "float16", "int8"]
 _FLOAT16_MAX = 65504.0
-_FLOATS = {torch.float32: "<f4", torch.float64: "<f8"}
+FLOATS = {torch.float32: "<f4", torch.float64: "<f8"}
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -231,7 +231,7 @@ class Bitmap(ValueCodec):
     def encode(self, values: Tensor, at: Passage) -> Arrays:
         flat = values.numpy().reshape(-1)
         mask = flat.view(np.dtype(f"i{flat.itemsize}")) != 0  # by bits, so that -0.0 stays what it is
-        return np.packbits(mask, bitorder="little"), flat[mask].astype(_FLOATS[values.dtype], copy=False)
+        return np.packbits(mask, bitorder="little"), flat[mask].astype(FLOATS[values.dtype], copy=False)
 
     def decode(self, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype, at: Passage) -> Tensor:
         bits, values = arrays
@@ -255,7 +255,7 @@ def _sent(values: Values, chosen: npt.NDArray[np.floating], dtype: torch.dtype, 
         return Int8(by="tensor").encode(torch.from_numpy(chosen), at)
     if values == "float16":
         return (chosen.astype("<f2"),) if np.abs(chosen).max(initial=0) <= _FLOAT16_MAX else None
-    return (chosen.astype(_FLOATS[dtype], copy=False),)
+    return (chosen.astype(FLOATS[dtype], copy=False),)
 
 
 def _received(values: Values, arrays: Arrays, count: int, dtype: torch.dtype, at: Passage) -> npt.NDArray[np.floating]:

@@ -47,6 +47,7 @@ class CodingLink(Link):
         self._references = References()
         self._spent = Spent()
         self._begun: dict[str, Any] = {}  # the latest round of each party, for calls that do not say theirs
+        self._changes_gradients = any(codec.changes_gradients for _, codec in rules.all_codecs)
         self._has_differences = any(kind == "weights" and codec.lossy for kind, codec in rules.all_codecs)
 
     def leaving(self, source: str, destination: str, value: Any, kind: Kind, step: Any = None, verb: str = "") -> Any:
@@ -91,7 +92,18 @@ class CodingLink(Link):
         value = self._received(source, destination, value, num_bytes, kind, step, due)
         for recorder in self._recorders if num_bytes else ():
             recorder.received(source, destination, value, kind, step)
-        return value
+        corrects = kind == "gradients" and num_bytes and self._changes_gradients
+        return self._of_sent(source, destination, value, step) if corrects else value
+
+    def _of_sent(self, source: str, destination: str, value: Any, step: Any) -> Any:
+        """Return gradients of smashed data as they were sent, given those of what has arrived."""
+        codec, numbers = self._codec(destination, "smashed"), count()
+
+        def of_sent(leaf: Any, name: str) -> Any:
+            at = self._passage(destination, source, destination, "gradients", step, name, next(numbers))
+            return codec.gradient_of_sent(leaf, at) if codec is not None and isinstance(leaf, Tensor) else leaf
+
+        return map_leaves(of_sent, value, is_leaf)
 
     def _received(
         self, source: str, destination: str, value: Any, num_bytes: int, kind: Kind, step: Any, due: Due | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from raysplit.cluster.codecs.adaptive import Kept
 from raysplit.cluster.contract import KindTraffic, LinkTraffic
 from raysplit.cluster.links.kinds import KINDS
 from raysplit.cluster.links.rules import LinkRules
@@ -68,6 +69,8 @@ def without_effect(rules: LinkRules, traffic: Sequence[LinkTraffic]) -> list[str
         *((f"links.rules, from: {rule.source}", rule.kind, rule.codec) for rule in rules.singles),
     ]
     for where, kind, codec in configured:
+        if isinstance(codec, Kept):  # nobody has configured it
+            continue
         sent = [record for record in traffic if codec is not None and rules.codec(record.source, kind) is codec]
         found = [each for record in sent for each in record.kinds if each.kind == kind]
         if not found and (sent or rules.codecs.get(kind) is codec):

@@ -2,7 +2,7 @@
 
 In this order: values are dropped, rows are projected onto a subspace, clipped there and given noise there, so that the
 noise has as many numbers as the subspace. The result has the form of the smashed data and lies in the subspace; the
-link sends its coordinates (`raysplit.cluster.codecs.subspace`). Gradients come back through what was dropped and
+link sends its coordinates (`raysplit.cluster.codecs.linear`). Gradients come back through what was dropped and
 clipped, and are projected; noise adds nothing to them.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raysplit.cluster.codecs.subspace import basis
+from raysplit.cluster.codecs.linear import basis
 from raysplit.guards.noise.mechanisms import (
     Draws,
     clipped,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from raysplit.cluster.codecs import IDENTITY, codec_for
+from raysplit.cluster.codecs.adaptive import Adaptive, Kept
 from raysplit.cluster.codecs.codec import Codec, Memory, Passage
 from raysplit.cluster.codecs.linear import C3
 from raysplit.cluster.codecs.lossless import Chain
@@ -18,10 +19,13 @@ from raysplit.cluster.codecs.sparse import Selected
 from raysplit.cluster.codecs.weights import Feedback
 from raysplit.cluster.links.coding import coded, coded_bytes, decoded, raw_bytes
 from raysplit.cluster.links.kinds import Kind
+from raysplit.cluster.links.rules import LinkRules
 from raysplit.experiment.codec_costs import CodecCost, CodecCosts
 from raysplit.experiment.experiment import Experiment
 from raysplit.prediction.codecs.crossing import Crossing, crossings
 from raysplit.seeding import one_thread
+
+_Choose = Callable[[Sequence[Passage]], None]
 
 _BATCHES = (
     "float16",
@@ -33,6 +37,7 @@ _BATCHES = (
     {"codec": "int4", "by": "tensor"},
     "int4",
     ["int4", "zstd"],
+    {"codec": "int4", "bits": "adaptive"},
     {"codec": "int2", "by": "tile"},
     ["bitmap", "int8"],
     "top_k",
@@ -71,9 +76,9 @@ def measure_codecs(
         ValueError: for an experiment that cannot be built.
     """
     with one_thread():
-        found = crossings(experiment, steps=steps)
+        found, rules = crossings(experiment, steps=steps), experiment.link_rules()
         costs = [
-            _cost(crossing, text, codec, experiment.seed, repeats)
+            _cost(crossing, text, codec, repeats, seed=experiment.seed, choose=_chooser(codec, crossing, found, rules))
             for crossing in found
             for text, codec in _codecs(experiment, crossing)
         ]
@@ -97,10 +102,9 @@ def _codecs(experiment: Experiment, crossing: Crossing) -> list[tuple[Any, Codec
         codec = codec.codec if isinstance(codec, Feedback) else codec
         if not any(isinstance(part, C3) and part.rows > experiment.batch_size for part in _parts(codec)):
             found.setdefault(repr(codec), (text, codec))
-    rules = experiment.link_rules()
-    chosen = rules.codecs.get(kind)
-    if chosen is not None and any(isinstance(part, Selected) for part in _parts(chosen)):
-        found[repr(chosen)] = "through", chosen
+    for of, chosen in experiment.link_rules().all_codecs:
+        if of == kind and any(isinstance(part, Selected | Kept) for part in _parts(chosen)):
+            found[repr(chosen)] = "through", chosen
     return list(found.values())
 
 
@@ -108,14 +112,14 @@ def _parts(codec: Codec) -> Sequence[Codec]:
     return codec.codecs if isinstance(codec, Chain) else (codec,)
 
 
-def _cost(crossing: Crossing, text: Any, codec: Codec, seed: int, repeats: int) -> CodecCost:
+def _cost(crossing: Crossing, text: Any, codec: Codec, repeats: int, *, seed: int, choose: _Choose) -> CodecCost:
     encode_s, decode_s = [], []
     for _ in range(1 + repeats):
         memory = Memory()
         passages = [
             Passage("owner-0", "", crossing.kind, None, str(i), i, seed, memory) for i in range(len(crossing.tensors))
         ]
-        _select(codec, crossing, passages)
+        choose(passages)
         began_s = time.perf_counter()
         sent = [coded(codec, t, at) for t, at in zip(crossing.tensors, passages, strict=True)]
         encoded_s = time.perf_counter()
@@ -148,8 +152,17 @@ def _cost(crossing: Crossing, text: Any, codec: Codec, seed: int, repeats: int) 
     )
 
 
-def _select(codec: Codec, crossing: Crossing, passages: Sequence[Passage]) -> None:
-    """Let the codec of selected gradients know positions, as the smashed data of the step would."""
-    selected = [part for part in _parts(codec) if isinstance(part, Selected)]
-    for at, tensor in zip(passages, crossing.tensors, strict=True) if selected else ():
-        selected[0].choose(tensor, at)
+def _chooser(codec: Codec, crossing: Crossing, found: Sequence[Crossing], rules: LinkRules) -> _Choose:
+    """Return what lets a codec of gradients know which of the smashed data crossed in the step."""
+    chosen: list[Any] = [part for part in _parts(codec) if isinstance(part, Selected)]
+    values = crossing.tensors
+    if any(isinstance(part, Kept) for part in _parts(codec)):
+        forth = [part for kind, each in rules.all_codecs if kind == "smashed" for part in _parts(each)]
+        chosen = [part for part in forth if isinstance(part, Adaptive)]
+        values = next(each.tensors for each in found if (each.kind, each.cut) == ("smashed", crossing.cut))
+
+    def choose(passages: Sequence[Passage]) -> None:
+        for at, tensor in zip(passages, values, strict=False) if chosen else ():
+            chosen[0].choose(tensor, at)
+
+    return choose

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
 import pytest
 import torch
 
+from raysplit.cluster import codecs
 from raysplit.cluster.codecs import codec_for, codec_named
-from raysplit.cluster.codecs.codec import Memory, Passage
+from raysplit.cluster.codecs.codec import Codec, Memory, Passage
+from raysplit.cluster.codecs.memory import Remembered
 from raysplit.cluster.codecs.weights import Feedback
 from raysplit.cluster.links.coding import coded, coded_bytes, decoded
 
@@ -45,6 +49,15 @@ def test_sizes(text: Any, whole: int, rest: int) -> None:
         back = decoded(codec, sent, at)
         assert back.shape == values.shape
         assert back.is_contiguous()
+
+
+def test_every_codec_has_a_number_of_its_own() -> None:
+    """A header says which codec wrote a message; two of one number would decode each other's."""
+    modules = pkgutil.iter_modules(codecs.__path__, f"{codecs.__name__}.")
+    found = [value for module in modules for value in vars(importlib.import_module(module.name)).values()]
+    kinds = {kind for kind in found if isinstance(kind, type) and issubclass(kind, Codec) and "number" in vars(kind)}
+    numbers = [kind.number for kind in kinds - {Codec, Remembered}]  # the latter is delta with what follows it
+    assert len(numbers) == len(set(numbers)) > 20
 
 
 @pytest.mark.parametrize("text", [["int4", "zstd"], ["bitmap", "int8", "zstd"], ["top_k", "float16", "zstd"], "zstd"])

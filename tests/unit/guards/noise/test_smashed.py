@@ -12,7 +12,7 @@ from guarded import guarded
 from support import distance, same, train
 
 from raysplit.cluster.codecs.codec import Memory, Passage
-from raysplit.cluster.codecs.subspace import Subspace, basis
+from raysplit.cluster.codecs.linear import Subspace, basis
 from raysplit.guards.noise.smashed import defend, released
 from raysplit.guards.rules import PrivacyRules
 
