@@ -12,6 +12,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -200,6 +202,19 @@ class ElementTask(Task):
         for weight, output in auxiliary(outputs):
             total = total + weight * self.element_losses(*self.fitted(output, targets)).sum()
         return total, self.count(targets)
+
+    def by_sample(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the sum of the losses of the counted elements of each sample [N], auxiliary outputs left out."""
+        losses = self.element_losses(*self.fitted(answer(outputs), targets))
+        return losses.reshape(len(losses), -1).sum(1)
+
+    def weighted_total(self, outputs: Any, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the sum that `total` returns, in which the losses of each sample have a weight [N]."""
+        found = []
+        for weight, output in [(1.0, answer(outputs)), *auxiliary(outputs)]:
+            losses = self.element_losses(*self.fitted(output, targets))
+            found.append(weight * (losses * weights.reshape(-1, *[1] * (losses.ndim - 1))).sum())
+        return reduce(add, found)
 
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
         """Return the mean loss over the counted elements of a batch; 0, with a gradient of 0, without any."""
