@@ -22,7 +22,7 @@ REASONS = {
     r"cuts .* must rise and start at 1": "the owner keeps the layers that take its samples, so `algorithm.cuts` begins "
     "at 1 or later",
     r"FedEM weights each sample": "FedEM weights samples by the likelihood of their one label",
-    r"trains with cross_entropy only": "FedEM weights samples by the likelihood of their one label",
+    r"trains with cross_entropy or any task only": "FedEM weights samples by the likelihood of their one label",
     r"MTL-Split trains the heads": "MTL-Split trains the heads of `model.name: multi_task`, which takes data with "
     "several labels per picture",
     r"trains a model with several tasks": "the method divides dense tasks among models (`model.name: mas`)",

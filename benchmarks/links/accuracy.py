@@ -86,13 +86,19 @@ def settings(name: str, seed: int, root: str, every: int = 1) -> dict[str, Any]:
     method, data, where = name.split()
     cuts = {"cnn4": {"early": 1, "late": 3}, "resnet18_cifar": {"early": 1, "late": 3}}
     model = "cnn4" if data == "fashion" else "resnet18_cifar"
-    sets = {"fashion": ("FashionMNIST", 5000), "cifar": ("CIFAR10", 10_000)}
+    sets = {"fashion": ("FashionMNIST", 5000, 10_000), "cifar": ("CIFAR10", 1500, 1000)}
     return base | {
         "model": {"name": model},
-        "data": {"name": sets[data][0], "root": root, "train_samples": sets[data][1]},
+        "data": {"name": sets[data][0], "root": root, "train_samples": sets[data][1], "test_samples": sets[data][2]},
         "partition": {"num_owners": 5},
         "algorithm": {"name": method, "cut": cuts[model][where]},
-        "training": {"rounds": 5, "batch_size": 32, "optimizer": {"lr": 0.05, "momentum": 0.9}},
+        "training": {
+            "rounds": 5,
+            "batch_size": 32,
+            "optimizer": {"lr": 0.05, "momentum": 0.9},
+            "lr_schedule": "cosine",  # to 0: at a constant rate two runs of one seed differ by points for no reason
+            "lr_schedule_per": "step",
+        },
     }
 
 

@@ -42,9 +42,22 @@ SAMPLES: dict[str, dict[str, int]] = {
 }
 
 
-def settings(data: str, seed: int, root: str | None, algorithm: dict[str, Any], **training: Any) -> dict[str, Any]:
+FEW = {"train_samples": 500}
+"""So few samples that a network learns each of them by heart."""
+FEW_EPOCHS = 60
+
+
+def settings(
+    data: str,
+    seed: int,
+    root: str | None,
+    algorithm: dict[str, Any],
+    *,
+    few: bool = False,
+    privacy: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """The settings of a run of two owners."""
-    section: dict[str, Any] = {"name": data, **SAMPLES[data]}
+    section: dict[str, Any] = {"name": data, **SAMPLES[data], **(FEW if few else {})}
     if root is not None and data != "digits":
         section |= {"root": root, "augment": False}
     return {
@@ -54,11 +67,11 @@ def settings(data: str, seed: int, root: str | None, algorithm: dict[str, Any], 
         "partition": {"num_owners": 2},
         "algorithm": algorithm,
         "training": {
-            "rounds": EPOCHS[data],
+            "rounds": FEW_EPOCHS if few else EPOCHS[data],
             "batch_size": 32,
             "optimizer": {"lr": 0.02, "momentum": 0.9},
-            **training,
         },
+        "privacy": privacy or {},
         "evaluation": {"every": 100},
         "reliability": {"checkpoint_every": None},
         "cluster": {"kind": "local"},
@@ -66,9 +79,13 @@ def settings(data: str, seed: int, root: str | None, algorithm: dict[str, Any], 
 
 
 @cache
-def material(data: str, seed: int, root: str | None, algorithm: str, **training: Any) -> tuple[Material, float]:
-    """A trained run and its accuracy; ``algorithm`` is JSON."""
-    given, result = attackable(check_config(settings(data, seed, root, json.loads(algorithm), **training)))
+def material(
+    data: str, seed: int, root: str | None, algorithm: str, few: bool = False, privacy: str = "{}"
+) -> tuple[Material, float]:
+    """A trained run and its accuracy; ``algorithm`` and ``privacy`` are JSON."""
+    given, result = attackable(
+        check_config(settings(data, seed, root, json.loads(algorithm), few=few, privacy=json.loads(privacy)))
+    )
     return given, result.accuracy
 
 
@@ -112,10 +129,23 @@ def order(data: str, cut: int, seed: int, root: str | None) -> list[dict[str, An
 
 
 def by_name(
-    attack: str, data: str, algorithm: str, seed: int, root: str | None, **training: Any
+    attack: str, data: str, algorithm: str, seed: int, root: str | None, few: bool = False, privacy: str = "{}"
 ) -> list[dict[str, Any]]:
     """All trials of an attack on a run."""
-    given, accuracy = material(data, seed, root, algorithm, **training)
+    given, accuracy = material(data, seed, root, algorithm, few, privacy)
+    return tried(attack, given, accuracy)
+
+
+def strangers(data: str, algorithm: str, seed: int, root: str | None) -> list[dict[str, Any]]:
+    """Membership of samples that the run has never seen, which nothing can tell: those of another run."""
+    given, accuracy = material(data, seed, root, algorithm, True)
+    other, _ = material(data, seed + 100, root, algorithm, True)
+    samples = replace(given.subject.samples, victims=other.subject.samples.victims)
+    return tried("membership", replace(given, subject=replace(given.subject, samples=samples)), accuracy)
+
+
+def tried(attack: str, given: Material, accuracy: float) -> list[dict[str, Any]]:
+    """What an attack gets from a run."""
     found = [outcome for trial in trials.trials_of(attack, given) for outcome in trial.run(Pace())]
     return [{**outcome.row, "accuracy": accuracy} for outcome in found]
 
@@ -131,14 +161,19 @@ def measurements(data: str, seed: int, root: str | None) -> Iterator[tuple[str, 
     for cuts in tails:
         ends = json.dumps({"name": "mpsl", "cuts": list(cuts)})
         yield f"labels {data} {cuts[1]}", partial(by_name, "labels", data, ends, seed, root)
+    whole = json.dumps({"name": "fedavg"})
     if data == "digits":
         for attack in ("inverse", "inverse_affine", "unsplit", "pseudo_client", "sdar"):
             yield f"{attack} {data} 2", partial(by_name, attack, data, SPLIT, seed, root)
-        whole = json.dumps({"name": "fedavg"})
         yield f"gradient {data}", partial(by_name, "gradient", data, whole, seed, root)
         part = json.dumps({"name": "splitfed_v1", "cut": 2})
         yield f"gradient {data} part", partial(by_name, "gradient", data, part, seed, root)
+        noise = json.dumps({"z": {"clip": 4, "noise": 0.2}, "rehearsal": True})
+        yield f"gradient {data} part, noisy z", partial(by_name, "gradient", data, part, seed, root, False, noise)
         yield f"membership {data}", partial(by_name, "membership", data, whole, seed, root)
+    if data == "FashionMNIST":
+        yield f"membership {data}, 500 pictures", partial(by_name, "membership", data, whole, seed, root, True)
+        yield f"membership {data}, strangers", partial(strangers, data, whole, seed, root)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -153,18 +188,22 @@ def report(lines: list[dict[str, Any]]) -> str:
     seeds = sorted({row["seed"] for row in rows})
     text = [f"Medians of seeds {', '.join(map(str, seeds))}.", ""]
     text += ["| data, cut | ssim (chance) | nmse | leak_fisher | dcor2 | accuracy |", "|---|---|---|---|---|---|"]
-    cuts: list[tuple[float, float, float]] = []
+    cuts: dict[str, list[tuple[float, float, float]]] = {}
     for key in dict.fromkeys(row["key"] for row in rows if row["key"].startswith("order")):
         of = partial(_median, [row for row in rows if row["key"] == key])
-        cuts.append((of("ssim"), of("leak_fisher"), of("dcor2_unbiased")))
+        found = (of("ssim"), of("leak_fisher"), of("dcor2_unbiased"))
+        cuts.setdefault(key.split()[1], []).append(found)
         text.append(
             f"| {key.removeprefix('order ')} | {of('ssim'):.3f} ({of('ssim_chance'):.3f}) | {of('nmse'):.3f} | "
             f"{of('leak_fisher'):.3f} | {of('dcor2_unbiased'):.3f} | {of('accuracy'):.3f} |"
         )
-    if len(cuts) > 2:
-        ssim, fisher, dcor = zip(*cuts, strict=True)
-        ranks = [float(spearmanr(ssim, other).statistic) for other in (fisher, dcor)]
-        text.append(f"\nSpearman with ssim over these cuts: leak_fisher {ranks[0]:.3f}, dcor2 {ranks[1]:.3f}.\n")
+    text.append("\nSpearman's rank correlation with ssim over the cuts:\n")
+    for data, chosen in [*cuts.items(), ("all", [one for some in cuts.values() for one in some])]:
+        if len(chosen) > 2:
+            ssim, fisher, dcor = zip(*chosen, strict=True)
+            ranks = [float(spearmanr(ssim, other).statistic) for other in (fisher, dcor)]
+            text.append(f"* {data}: leak_fisher {ranks[0]:.2f}, dcor2 {ranks[1]:.2f}")
+    text.append("")
     text += ["| attack | knows | round | figure (chance) | gain |", "|---|---|---|---|---|"]
     others = [row for row in rows if not row["key"].startswith("order")]
     for group in dict.fromkeys(map(_group, others)):

@@ -27,7 +27,6 @@ from raysplit.models.dense.losses import task_losses
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
 from raysplit.tasks import Task
-from raysplit.tasks.outputs import answer
 from raysplit.tasks.task import Sums, added
 
 _BATCH_SIZE = 256
@@ -163,7 +162,7 @@ def evaluate(
         for start in range(0, len(samples), batch_size):
             batch = samples.take(range(start, min(start + batch_size, len(samples))))
             outputs = feed(model, spec.cast(transform(batch.x, gen), device))
-            outputs = map_values(Tensor.cpu, answer(outputs) if isinstance(loss, Task) else outputs)
+            outputs = map_values(Tensor.cpu, loss.answered(outputs) if isinstance(loss, Task) else outputs)
             total += _of_batch(outputs, batch.y, loss)
             if division is not None:
                 with keyed_draws(seed, device) if draws else nullcontext():  # the total's streams stay where they are
@@ -251,10 +250,10 @@ def _of_batch(outputs: Values, y: Values, loss: Loss) -> Evaluation:
 
 def _of_task(output: Values, y: Values, task: Task) -> Evaluation:
     """Evaluate the run's task by its sums; samples with the right class are counted beside them where each has one."""
-    assert isinstance(y, Tensor)
+    num_samples = len(y if isinstance(y, Tensor) else next(iter(y.values())))
     sums = task.sums(output, y)
     right = int(sums["confusion"].diagonal().sum()) if task.kind == "classification" else None
-    return Evaluation(num_samples=len(y), num_correct=right, loss_sum=float(sums["loss"]), sums=sums)
+    return Evaluation(num_samples=num_samples, num_correct=right, loss_sum=float(sums["loss"]), sums=sums)
 
 
 def _has_classes(output: Tensor) -> bool:

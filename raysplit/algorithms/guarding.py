@@ -8,6 +8,7 @@ from raysplit.actors.guarding.part import refuse_coupled, with_sample_gradients
 from raysplit.models.classifier.spec import ClassifierSpec
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
+from raysplit.tasks import SeveralTasks
 
 if TYPE_CHECKING:
     from raysplit.algorithms.base import Algorithm
@@ -19,7 +20,7 @@ def check_guards(algorithm: Algorithm) -> None:
     if not setting.is_guarded:
         return
     spec = setting.spec
-    several = isinstance(spec, ClassifierSpec | MultiTaskSpec)
+    several = isinstance(spec, ClassifierSpec | MultiTaskSpec) or isinstance(setting.task, SeveralTasks)
     if rules.labels is not None and (several or setting.training.loss != "cross_entropy"):
         loss = "a loss for each of several targets" if several else f"the loss {_name(setting.training.loss)}"
         raise ValueError(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from raysplit.actors.aggregation import UpdateRules
 from raysplit.guards.rules import PrivacyRules
 from raysplit.schedulers.cohort import CohortRules
-from raysplit.tasks import KINDS
+from raysplit.tasks import KINDS, SEVERAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,15 +137,26 @@ def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Meth
         )
     if method.losses and outline.loss not in method.losses:
         able = [name for name, other in others.items() if not other.losses or outline.loss in other.losses]
+        if outline.loss == SEVERAL:
+            raise ValueError(
+                f"the run has several tasks with a kind of their own, and {method.name} trains with "
+                f"{' or '.join(losses_of(method))} only; use one of {', '.join(able)}"
+            )
         if outline.loss in KINDS:
             raise ValueError(
-                f"the task is {outline.loss}, and {method.name} trains with {' or '.join(method.losses)} only; use one "
-                f"of {', '.join(able)}"
+                f"the task is {outline.loss}, and {method.name} trains with {' or '.join(losses_of(method))} only; use "
+                f"one of {', '.join(able)}"
             )
         raise ValueError(
-            f"training.loss is {outline.loss!r}, and {method.name} trains with {' or '.join(method.losses)} only; set "
-            f"training.loss to {method.losses[0]} if the data fit it, or use one of {', '.join(able)}"
+            f"training.loss is {outline.loss!r}, and {method.name} trains with {' or '.join(losses_of(method))} only; "
+            f"set training.loss to {method.losses[0]} if the data fit it, or use one of {', '.join(able)}"
         )
+
+
+def losses_of(method: Method) -> list[str]:
+    """Return the losses that a method trains with, all kinds of tasks as one; empty for any loss."""
+    names = [name for name in method.losses if name not in KINDS]
+    return names + ["any task"] * (len(names) < len(method.losses))
 
 
 def codecs_left_out(method: Method, outline: RunOutline) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
+from raysplit.cli.figures import loss_number, tested_texts
 from raysplit.cli.streams import Console
 from raysplit.runs.callback import Callback
 
@@ -249,52 +250,3 @@ def status_line(row: Row) -> str:
     return " ".join(
         [f"loss {loss_number(row.get('train_loss'), 3)}", *tested_texts(row, 3), human_bytes(row["bytes_total"])]
     )
-
-
-def tested_texts(row: Mapping[str, Any], digits: int) -> list[str]:
-    """Format what a round's evaluation found; empty for a round without one."""
-    if "primary" in row:
-        return [primary_text(dict(row), digits)]
-    if "test_accuracy" in row:
-        return [f"accuracy {accuracy_text(dict(row), digits)}"]
-    return [f"test loss {loss_text(dict(row), digits)}"] if "test_loss" in row else []
-
-
-def primary_text(row: Row, digits: int) -> str:
-    """Format the primary metric of a run's task, and beside it that of a model that ignores its inputs."""
-    name = row["primary_metric"]
-    naive = f" (naive {_figure(row['primary_naive'], digits)})" if "primary_naive" in row else ""
-    own = _own_text(row, f"owner_{name}", digits)
-    return f"{name} {_figure(row['primary'], digits)}{own}{naive}"
-
-
-def _figure(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.4g}"
-
-
-def accuracy_text(row: Row, digits: int) -> str:
-    """Format the test accuracy and, where owners have test samples of their own, what they say.
-
-    ``by owner`` is the mean over the owners for a model that is tested on everybody's samples, and ``majority label``
-    the accuracy of guessing an owner's most frequent label.
-    """
-    control = f" (majority label {row['majority_accuracy']:.{digits}f})" if "majority_accuracy" in row else ""
-    return f"{row['test_accuracy']:.{digits}f}{_own_text(row, 'owner_accuracy', digits)}{control}"
-
-
-def loss_number(loss: float | None, digits: int) -> str:
-    """Format a loss; one of a million and more, as of a run that diverges, in the short form ``2.07e+23``."""
-    if loss is None:
-        return "not told"
-    return f"{loss:.{digits}f}" if abs(loss) < 1e6 else f"{loss:.2e}"
-
-
-def loss_text(row: Row, digits: int) -> str:
-    """Format the test loss of tasks without labels as `accuracy_text` does."""
-    return f"{loss_number(row['test_loss'], digits)}{_own_text(row, 'owner_loss', digits)}"
-
-
-def _own_text(row: Row, column: str, digits: int) -> str:
-    if row.get("tested_on") == "own":
-        return " on own samples"
-    return f", by owner {row[column]:.{digits}f}" if column in row else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,24 +18,22 @@ from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.cluster.contract import PartySpec
 from raysplit.config.by_owner.owners import OwnersData, owners_data
 from raysplit.config.checks import check_task
+from raysplit.config.data.model_spec import model_spec
+from raysplit.config.data.own_tasks import missing_values, own_tasks
+from raysplit.config.data.tasks import task_settings
 from raysplit.config.load_data import about, owner_data, ready, streamed_owners, told, whole
 from raysplit.config.run import RunConfig
 from raysplit.data.batches import LocalTraining
-from raysplit.data.inputs import with_sent
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import TESTS_DRAWN
 from raysplit.data.partition.own_tests import named_tests
 from raysplit.data.record import Record
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.shards import STREAMED
+from raysplit.data.targets.own_tasks import of_tasks, with_own_tasks
 from raysplit.experiment.evaluators import Evaluating, evaluating_parties, own_validators, tell_untested
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.tasks import checked_task
-from raysplit.given import held, is_given
-from raysplit.models.classifier.spec import ClassifierSpec
-from raysplit.models.dense.spec import MultiTaskSpec
-from raysplit.models.given_model import GivenModel
-from raysplit.models.sources.hugging_face import found_weights, resolved
 from raysplit.models.spec import ModelSpec
 from raysplit.prediction.dry_setting import dry, no_data
 from raysplit.tasks import Task
@@ -64,22 +61,30 @@ def build(config: RunConfig) -> Experiment:
     """
     if config.data.by_owner is not None:
         return _build_by_owner(config)
+    own = None
     if config.data.name == STREAMED:
         found, shards, parts = streamed_owners(config)
         data, tests, aside = found.outline, None, [part[:0] for part in parts]
         if found.test_owner is not None:
             tests = named_tests(found.names, found.test_owner)
     else:
-        data, parts, aside, tests = ready(config, partial(_model_spec, config))
+        data, parts, aside, tests = ready(config, partial(model_spec, config))
+        if (own := own_tasks(config, data)) is not None:
+            missing = missing_values(config, data)
+            held = [np.concatenate(rows) for rows in zip(parts, aside, strict=True)]
+            data = with_own_tasks(data, own, missing, held, tests)
         shards = [data.train.subset(part) for part in parts]
     names = [f"owner-{i}" for i in range(len(shards))]
     owners = {
         name: owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
     }
+    if own is not None and tests is None:
+        owners = {
+            name: replace(each, test=of_tasks(each.test or data.test, learned, missing))
+            for (name, each), learned in zip(owners.items(), own, strict=True)
+        }
     tell_untested(owners, tests)
-    task = checked_task(
-        config.task, data, dict(zip(names, shards, strict=True)), loss=config.training.loss, source=config.data.name
-    )
+    task = checked_task(task_settings(config), data, dict(zip(names, shards, strict=True)), config.data.name)
     if task is not None:
         check_task(config, task.kind)
     setting = _setting(config, data, owners, task, dict(zip(names, tests, strict=True)) if tests else None)
@@ -100,12 +105,12 @@ def _build_by_owner(config: RunConfig) -> Experiment:
 
 def outlined(config: RunConfig) -> OwnersData:
     """Ask the owners that read their own sources what these hold. Raises ``ValueError`` where owners disagree."""
-    return owners_data(config, partial(_model_spec, config))
+    return owners_data(config, partial(model_spec, config))
 
 
 def model_and_data(config: RunConfig) -> tuple[ModelSpec, DataSet]:
     """Load the data, and return the model that a checked configuration names beside them. Raises as `build`."""
-    spec_of = partial(_model_spec, config)
+    spec_of = partial(model_spec, config)
     if config.data.by_owner is not None:
         data = outlined(config).data
     else:
@@ -164,49 +169,6 @@ def _experiment(
     )
 
 
-def _model_spec(config: RunConfig, data: DataSet) -> ModelSpec:
-    """Describe the model for the data; where samples have a target per task, it has one head or decoder per task."""
-    fields: dict[str, Any] = {
-        "name": resolved(config.model.name),
-        "inputs": with_sent(data.inputs, config.model.send_inputs),
-        "num_classes": data.num_classes,
-        "sizes": data.sizes,
-        "options": config.model.options,
-        "seed": config.seed,
-        "dtype": config.model.dtype,
-        "front_end": config.model.front_end,
-        "tuning": replace(config.model.tuning(), folder=found_weights(config.model.name)),
-        "ends": "together" if resolve_algorithm(config.algorithm.name).keeps_both_ends else "apart",
-        "given": GivenModel(held(config.model.name)) if is_given(config.model.name) else None,
-    }
-    if isinstance(data.train.y, Tensor):
-        return ModelSpec(**fields)
-    if data.classes is not None:
-        return ClassifierSpec(**fields | {"options": _head_options(config, data.classes)})
-    if config.training.loss == "cross_entropy":
-        raise ValueError(
-            f"data {config.data.name!r} have a target for each of the tasks {', '.join(data.train.y)}, for which there "
-            "is no single cross-entropy; set training.loss to task_sum"
-        )
-    fields["options"] = {**config.model.options, "tasks": tuple(data.train.y)}
-    return MultiTaskSpec(**fields)
-
-
-def _head_options(config: RunConfig, classes: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Return the options of a multi-task classifier with heads for ``model.tasks``, by default all tasks."""
-    options = dict(config.model.options)
-    tasks = options.pop("tasks", list(classes))
-    unknown = [task for task in tasks if task not in classes]
-    if config.model.name != "multi_task" or unknown or not tasks:
-        raise ValueError(
-            f"data {config.data.name!r} have a class label for each of the tasks {', '.join(classes)}; set model.name "
-            f"to multi_task and model.tasks to some of them, got {config.model.name!r} and {tasks}"
-        )
-    if options.get("weights"):  # every party reads the file from its own working directory
-        options["weights"] = str(Path(options["weights"]).resolve())
-    return options | {"classes": [(task, classes[task]) for task in tasks]}
-
-
 def _setting(
     config: RunConfig,
     data: DataSet,
@@ -214,7 +176,7 @@ def _setting(
     task: Task | None,
     tests: Mapping[str, Indices] | None,
 ) -> Setting:
-    training, spec = config.training, _model_spec(config, data)
+    training, spec = config.training, model_spec(config, data)
     cuts = resolve_algorithm(config.algorithm.name).options_type.model_fields.keys() & {"cut", "cuts"}
     if cuts and type(spec) is ModelSpec:
         spec = spec.with_front_end()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysplit.algorithms import ALGORITHMS, check_run, resolve_algorithm
 from raysplit.algorithms.unused import RunOutline, codecs_left_out
+from raysplit.config.data.tasks import loss_of
 from raysplit.experiment.errors import ConfigError
 from raysplit.given import EXPERIMENT
 from raysplit.paths import is_uri
@@ -89,7 +90,7 @@ def outline_of(config: RunConfig) -> RunOutline:
     return RunOutline(
         owners=tuple(f"owner-{i}" for i in range(config.partition.num_owners)),
         rounds=config.training.rounds,
-        loss=config.training.loss if config.task is None else loss_name(config.task.kind),
+        loss=loss_of(config),
         cohort_size=config.training.cohort_size,
         updates=rules,
         cohort=rules,

@@ -27,7 +27,7 @@ from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.masking import makes_targets
 from raysplit.data.sequences.padding import Padding, padded
 from raysplit.data.sources.shards import STREAMED, ShardSet, open_shards
-from raysplit.data.targets.of_samples import kind_of
+from raysplit.data.targets.of_samples import kind_of, labels_of
 from raysplit.data.transforms import GaussianNoise, Transform, with_domain
 from raysplit.models.limits import limits_of
 from raysplit.models.spec import ModelSpec
@@ -52,6 +52,7 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
         ("data.test_samples", section.test_samples),
         ("data.validation", section.validation),
         ("owners.label_noise", config.owners.label_noise),
+        ("owners.tasks", config.owners.tasks and "given"),
     ):
         if value:
             raise ValueError(
@@ -81,7 +82,7 @@ def load(config: RunConfig) -> DataSet:
         root=section.root,
         download=section.download,
         augment=section.augment,
-        reading=replace(section.reading(), task=config.task.kind if config.task else None),
+        reading=section.reading(config.task),
         **section.options,
     )
     train, owner = data.train, data.natural_owner
@@ -138,14 +139,6 @@ def _draw(total: int, wanted: int, seed: int, purpose: str) -> np.ndarray:
     return np.sort(generator(seed, purpose).choice(total, size=wanted, replace=False))
 
 
-def _labels(samples: Samples) -> np.ndarray:
-    """Return the labels that a partition goes by: those of the first task, or 0 where there are no classes."""
-    name, y = ("y", samples.y) if isinstance(samples.y, Tensor) else next(iter(samples.y.items()))
-    if name in samples.ragged:
-        return np.zeros(len(samples), np.int64)
-    return np.asarray(y.numpy()) if y.ndim == 1 and not y.is_floating_point() else np.zeros(len(samples), np.int64)
-
-
 def _by_owner(parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return {f"owner-{i}": part for i, part in enumerate(parts)}
 
@@ -155,13 +148,19 @@ def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indic
 
     Samples without a label are a class of their own.
     """
-    split, labels, test_labels = config.partition, _labels(data.train), _labels(data.test)
+    split, kinds = config.partition, {name: task.kind for name, task in config.data.by_target.items()}
+    labels, test_labels = labels_of(data.train, kinds), labels_of(data.test, kinds)
     if taken := split.options.keys() & {"labels", "num_classes", "natural_owner", "seed"}:
         raise ValueError(f"partition.{min(taken)} is given by the data and the seed of the run; leave it out")
     if isinstance(data.train.y, Tensor) and kind_of(data.train) != "classification" and goes_by_label(split.name):
         raise ValueError(
             f"partition.name is {split.name}, which divides samples by class label, and the targets of these data are "
             f"none; use iid, quantity or natural_id"
+        )
+    if kinds and goes_by_label(split.name) and "classification" not in kinds.values():
+        raise ValueError(
+            f"partition.name is {split.name}, which divides samples by class label, and none of the tasks "
+            f"{', '.join(kinds)} has classes; use iid, quantity or natural_id"
         )
     num_classes = int(max(labels.max(), test_labels.max())) + 1  # counted once, over both sides
     if any((y == NO_LABEL).any() for y in (labels, test_labels)):

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from raysplit.algorithms import ALGORITHMS
 from raysplit.algorithms.base import Algorithm
-from raysplit.algorithms.unused import unused_by
+from raysplit.algorithms.unused import losses_of, unused_by
 from raysplit.config.errors import section_type
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import dataset_names
@@ -122,7 +122,7 @@ def _type(annotation: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{value}`" for value in inside)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type(option) for option in inside)
+        return " or ".join(dict.fromkeys(_type(option) for option in inside))
     if origin is typing.Annotated:
         return _type(inside[0])
     if origin in (tuple, list):
@@ -147,7 +147,10 @@ def _unused() -> str:
     keys = [
         key for section in RunConfig.model_fields for key in _keys(section) if any(key in u for u in unused.values())
     ]
-    losses = {name: ", ".join(f"`{loss}`" for loss in method.losses) or "any" for name, method in ALGORITHMS.items()}
+    losses = {
+        name: _names(losses_of(method)).replace("`any task`", "any task") or "any"
+        for name, method in ALGORITHMS.items()
+    }
     rows = {f"`{key}`": ["no" if key in unused[name] else "yes" for name in ALGORITHMS] for key in keys}
     rows["`training.loss`"] = list(losses.values())
     reasons: dict[str, dict[str, list[str]]] = {}

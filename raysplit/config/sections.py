@@ -8,49 +8,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from raysplit.actors.steps.rules import Precision
 from raysplit.config.by_owner.section import BY_OWNER, named_by_owner, refuse_options_beside
+from raysplit.config.data.named import Named as Named
+from raysplit.config.data.own_source import OwnSourceConfig as OwnSourceConfig
+from raysplit.config.data.own_tasks import OwnTasks, as_tuples
+from raysplit.config.data.tasks import WithTasks
 from raysplit.data.datasets import checked_data_options, known_dataset
 from raysplit.data.domains import domain_names
 from raysplit.data.partition.laws import checked_parameters, partition_names
 from raysplit.data.reading import Kind, Layout, Reading
+from raysplit.experiment.several.section import TaskConfig
 from raysplit.models.adapters.lora import LoraRules
 from raysplit.models.adapters.tuning import Tuning
 from raysplit.models.adapters.weights import SUFFIX, WeightsFile
 from raysplit.models.zoo import checked_model_options, known_model
-from raysplit.options import MOST_OWNERS, LocationText, PathText, is_recorded, numbers_of
+from raysplit.options import MOST_OWNERS, LocationText, PathText, is_recorded
 from raysplit.paths import FILE_SUFFIXES, checked_name, expanded
 from raysplit.registry import known, one_of
 from raysplit.schedulers.rules import Rules
 from raysplit.trackers.given import checked_trackers
-
-
-class Named(BaseModel):
-    """Section with a ``name`` and the options of what it names."""
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
-    )
-
-    name: str
-
-    _numbers = field_validator("*", mode="wrap")(numbers_of)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys beside the fields of the section, in the types of what takes them."""
-        return self._typed(self.name, self.model_extra or {})
-
-    @staticmethod
-    def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(options)
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Self:
-        self._typed(self.name, self.model_extra or {})
-        return self
 
 
 class ModelConfig(Named):
@@ -128,33 +107,7 @@ class ModelConfig(Named):
         return checked_model_options(name, options, section="")
 
 
-class OwnSourceConfig(Named):
-    """Data of one owner, which are read at its place; further keys are passed to their loader."""
-
-    name: str
-    """Name, file or import path of the data set, at the owner's place. A function that has a parameter ``owner`` gets
-    the owner's name."""
-    root: str | None = None
-    """Folder of relative file names and of data sets, at the owner's place."""
-    resources: dict[str, float] = Field(default_factory=dict)
-    """Custom Ray resources that the owner's place requires, for example ``{clinic_a: 1}``."""
-    labels: dict[str, str] = Field(default_factory=dict)
-    """Ray labels that the owner's machine must have, for example ``{site: clinic-a}``."""
-
-    @field_validator("name")
-    @classmethod
-    def _name(cls, value: str) -> str:
-        if value == BY_OWNER:
-            raise ValueError("an owner's own source cannot be by_owner again; name its data set, file or function")
-        is_elsewhere = ":" in value or value.endswith(FILE_SUFFIXES)  # not looked for here
-        return value if is_elsewhere else known_dataset(value)
-
-    @staticmethod
-    def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        return checked_data_options(name, options, section="")
-
-
-class DataConfig(Named):
+class DataConfig(WithTasks, Named):
     """Data set; further keys are passed to its loader."""
 
     name: str = "digits"
@@ -196,13 +149,15 @@ class DataConfig(Named):
     """Share of every owner's training samples that is set aside, drawn with the seed: models are evaluated on them too,
     each owner's on its own, so that rates and rounds can be chosen without the test samples; 0 sets none aside."""
 
-    def reading(self) -> Reading:
-        """Return the settings that say what arrays are."""
+    def reading(self, task: TaskConfig | None = None) -> Reading:
+        """Return the settings that say what arrays are, with those of the targets of a ``task``."""
         return Reading(
             values=self.values,
             max_value=self.max_value,
             layout=self.layout,
             renumber_labels=self.renumber_labels,
+            task=task.kind if task else None,
+            tasks=tuple((name, each.kind) for name, each in self.by_target.items()),
         )
 
     @model_validator(mode="after")
@@ -232,6 +187,16 @@ class DataConfig(Named):
         if not value.endswith(FILE_SUFFIXES):
             return known_dataset(value)
         return value if is_recorded(info) else expanded(value)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the loader, in its types."""
+        return self._typed(self.name, self.for_loader(self.name, self.model_extra or {}))
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        _ = self.options
+        return self
 
     @staticmethod
     def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,11 +231,16 @@ class OwnersConfig(Rules):
     """Standard deviation of the noise on training and test inputs of noisy owners."""
     label_noise: float = Field(default=0.0, ge=0, le=1)
     """Fraction of the training labels of noisy owners that is flipped."""
+    tasks: OwnTasks = ()
+    """Tasks that each owner learns, where samples have several targets: names by owner, the others learning all, or a
+    list that is dealt out in turn; empty lets all learn all. An owner's samples have no target for the other tasks."""
 
     @property
     def has_domains(self) -> bool:
         """Whether owners have inputs of their own, so that a test sample differs from owner to owner."""
         return self.domain is not None or (self.noisy > 0 and self.pixel_noise > 0)
+
+    _tuples = field_validator("tasks", mode="before")(lambda cls, value: as_tuples(value))
 
     @field_validator("domain")
     @classmethod

@@ -161,6 +161,12 @@ def checked_data_options(name: str, options: Mapping[str, Any], section: str = "
     return common | checked_options(loader, own, name=name, section=section, given=given)
 
 
+def takes_option(name: str, options: Mapping[str, Any], option: str) -> bool:
+    """Return whether the loader of a data set has an option of this name; a user's own function is not asked."""
+    loader, _ = _loader(name, options)
+    return loader is not None and option in inspect.signature(loader).parameters
+
+
 def is_table(name: str, options: Mapping[str, Any]) -> bool:
     """Return whether a file is read as a table of columns."""
     return name.endswith(".csv") or bool(TABLE_OPTIONS & options.keys())

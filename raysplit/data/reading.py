@@ -7,7 +7,7 @@ can: ``data.values``, ``data.max_value`` or ``data.layout``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -36,6 +36,7 @@ class Reading:
         layout: dimension of the channels in an array [N, ?, ?, ?]; None decides by shape.
         renumber_labels: number the labels that occur, sorted, from 0.
         task: kind of the task, which says what targets are; None decides by their type and shape.
+        tasks: kinds of the tasks of several targets, as pairs of name and kind.
 
     Raises:
         ValueError: for a ``max_value`` that is not above 0, or one beside values other than pixels.
@@ -46,6 +47,13 @@ class Reading:
     layout: Layout | None = None
     renumber_labels: bool = False
     task: str | None = None
+    tasks: tuple[tuple[str, str], ...] = ()
+
+    def of(self, target: str) -> Reading:
+        """Return the settings for one of several targets; labels alone are renumbered."""
+        kind = dict(self.tasks).get(target, self.task)
+        renumbers = self.renumber_labels and kind in (None, "classification")
+        return replace(self, task=kind, tasks=(), renumber_labels=renumbers)
 
     def __post_init__(self) -> None:
         if self.max_value is None:

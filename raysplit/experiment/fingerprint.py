@@ -29,6 +29,7 @@ _NEWER: dict[str, Any] = {
     "validation": 0.0,
     "by_owner": None,
     "digests": {},
+    "tasks": None,
 }
 """Settings of the data, with their defaults, that run folders may be older than."""
 _PLACING = ("resources", "labels")
@@ -87,6 +88,8 @@ def numbers_depend_on(plain: Mapping[str, Any]) -> dict[str, Any]:
     privacy = {key: value for key, value in tree.pop("privacy", {}).items() if key not in _NO_NUMBERS}
     if privacy and privacy != OFF.model_dump(mode="json", exclude=_NO_NUMBERS):
         tree["privacy"] = privacy
+    if not tree.get("owners", {}).get("tasks", True):
+        del tree["owners"]["tasks"]
     if tree.get("task") is None:
         tree.pop("task", None)
     if not tree.get("model", {}).get("send_inputs", True):  # nor does it have these keys

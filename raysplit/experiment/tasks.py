@@ -1,79 +1,29 @@
-"""The section ``task``: what the model is to answer, and the task that it describes for the data of a run."""
+"""The task of a run: what the settings and the targets of its data say that the model is to answer."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal
 
-from pydantic import model_validator
 from torch import Tensor
 
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.targets.of_samples import check_targets, statistic_of
-from raysplit.schedulers.rules import Rules
-from raysplit.tasks import KINDS, Task, inferred_kind, make_task
+from raysplit.experiment.several.section import TaskConfig as TaskConfig
+from raysplit.experiment.several.section import TaskSettings
+from raysplit.experiment.several.tasks import several_tasks
+from raysplit.tasks import KINDS, Task, inferred_kind
 from raysplit.tasks.checks import described, likely_kinds
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["classification", "multi_label", "regression", "segmentation", "token_classification", "language_model"]
 
-
-class TaskConfig(Rules):
-    """Learning task, given as its kind or as a mapping. Without it, the targets of the data decide: whole numbers [N]
-    are classes, numbers [N] a regression, and whole numbers [N, H, W] masks; other targets need it."""
-
-    kind: Kind
-    """What the model answers; see docs/tasks.md."""
-    loss: str | None = None
-    """Name of the loss, where the kind has several: `mse`, `l1` or `huber` of `regression`; None takes the first."""
-    ignore_index: int | None = None
-    """Target that is not counted, where targets are classes; None takes 255 for `segmentation` and -100 elsewhere."""
-    metrics: tuple[str | dict[str, Any], ...] = ()
-    """Further metrics, `torchmetrics:NAME` or mappings with `name`, its arguments, and a `label` for the column."""
-    primary: str | None = None
-    """Figure that the best round, `target`, `patience`, reports and sweeps follow; None takes that of the kind."""
-    mean: tuple[float, ...] = ()
-    """Mean of each target of `regression`, which the loss subtracts; by default that of all training targets, which
-    owners then say as a sum."""
-    std: tuple[float, ...] = ()
-    """Standard deviation of each target of `regression`, by which the loss divides; given together with `mean`."""
-
-    @model_validator(mode="after")
-    def _fitting(self) -> TaskConfig:
-        if self.kind != "regression" and (self.mean or self.std):
-            raise ValueError(f"mean and std scale the targets of regression, and kind is {self.kind}; leave them out")
-        KINDS[self.kind](num_outputs=max(1, len(self.mean)), **self._options(), **self._primary_of_kind())
-        return self
-
-    def _options(self) -> dict[str, Any]:
-        given = {"loss": self.loss, "ignore_index": self.ignore_index, "mean": self.mean, "std": self.std}
-        return {key: value for key, value in given.items() if value not in (None, ())}
-
-    def _primary_of_kind(self) -> dict[str, Any]:
-        """Return the primary metric, unless it may be one of the further ones, which are not looked up yet."""
-        return {} if self.primary is None or self.metrics else {"primary": self.primary}
-
-    @property
-    def figure(self) -> str:
-        """The name of the primary metric."""
-        return self.primary or next(iter(KINDS[self.kind].better))
-
-    def task(self, num_outputs: int) -> Task:
-        """Return the task for data that need so many outputs. Raises ``ValueError``."""
-        primary = {} if self.primary is None else {"primary": self.primary}
-        return make_task(self.kind, num_outputs, metrics=self.metrics, **self._options(), **primary)
-
-
-def checked_task(
-    section: TaskConfig | None, data: DataSet, shards: Mapping[str, Samples], *, loss: str, source: str
-) -> Task | None:
+def checked_task(settings: TaskSettings, data: DataSet, shards: Mapping[str, Samples], source: str) -> Task | None:
     """Return the task of a run as `task_of` does, once the targets of all owners and of the test set are checked.
 
     ``shards`` are the training samples of the owners, in owner order. Raises ``ValueError`` with owner, row and rule.
     """
-    task = task_of(section, data, loss=loss, source=source)
+    task = task_of(settings, data, source)
     if task is None:
         return None
     if not all(isinstance(shard, Samples) for shard in shards.values()):
@@ -89,24 +39,29 @@ def checked_task(
     return task.prepared(statistic_of(task, list(shards.values())))
 
 
-def task_of(section: TaskConfig | None, data: DataSet, *, loss: str, source: str) -> Task | None:
-    """Return the task of a run; None where class labels or several targets are trained as the loss says.
+def task_of(settings: TaskSettings, data: DataSet, source: str) -> Task | None:
+    """Return the task of a run; None where class labels or dense targets are trained as the loss says.
 
     Args:
-        section: the section ``task``.
+        settings: what the configuration says.
         data: the data of the run.
-        loss: ``training.loss``.
         source: name of the data, for messages.
 
     Raises:
         ValueError: the targets do not say what they are, or do not fit the section.
     """
-    targets = data.train.y
+    targets, section, loss = data.train.y, settings.section, settings.loss
     if not isinstance(targets, Tensor):
         if section is None:
-            return None
+            return several_tasks(settings, data, source)
         raise ValueError(
-            f"task is {section.kind}, and data {source!r} have a target for each of {', '.join(targets)}; leave it out"
+            f"task is {section.kind}, and data {source!r} have a target for each of {', '.join(targets)}; leave it "
+            f"out, and say the kind of each with data.tasks: {{{next(iter(targets))}: {section.kind}}}"
+        )
+    if settings.by_target:
+        raise ValueError(
+            f"data.tasks names {', '.join(settings.by_target)}, and data {source!r} have one target, y; leave it out, "
+            f"and set task"
         )
     if "y" in data.train.ragged:  # a target for each token
         targets = data.train.take([0]).y

@@ -15,10 +15,13 @@ With a topology, `raysplit simulate` predicts a run and `raysplit plan` chooses 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from raysplit.cluster.emulation.trace import LinkTrace, State, read_trace
 from raysplit.experiment.codec_costs import CodecCosts, load_codec_costs
 from raysplit.options import MOST_OWNERS, PathText
 from raysplit.registry import nearest
@@ -61,6 +64,13 @@ class DeviceOptions(Rules):
     """Latency of every transfer in milliseconds."""
     serial_link: bool = False
     """Allow only one transfer at a time in each direction."""
+    trace: PathText | None = None
+    """CSV file of how the link changes: ``seconds``, and ``bandwidth_mbit_per_s``, or ``up_mbit_per_s`` and
+    ``down_mbit_per_s``, and ``latency_ms``. Each row holds until the next."""
+    trace_repeat_s: float | None = Field(default=None, gt=0)
+    """Seconds after which the trace begins anew; null keeps its last row for good."""
+    trace_shift_s: float = Field(default=0.0, ge=0)
+    """Seconds that each party on such a device is ahead in the trace of the one before it."""
     host: str | None = None
     """Host whose cores the device shares with the other devices on it."""
     resources: dict[str, float] = Field(default_factory=dict)
@@ -84,7 +94,21 @@ class DeviceOptions(Rules):
         for field, value, known in (("kind", self.kind, node_kinds()), ("times", self.times, owner_times())):
             if value is not None and value not in known:
                 raise ValueError(f"no shipped {field} {value!r}; use one of {', '.join(known)}")
+        if self.trace is None and (self.trace_repeat_s is not None or self.trace_shift_s):
+            raise ValueError("trace_repeat_s and trace_shift_s are of a trace, and there is none; set trace: FILE.csv")
+        _ = self.link_trace
         return self
+
+    @property
+    def link_trace(self) -> LinkTrace | None:
+        """How the link changes over time; None where it does not. Raises ``ValueError`` for a file that is no trace."""
+        if self.trace is None:
+            return None
+        up, down = (
+            inf if rate is None else rate * _BYTES_PER_MBIT for rate in (self.up_mbit_per_s, self.down_mbit_per_s)
+        )
+        constant = State(up, down, self.latency_ms * 1e-3, inf)
+        return read_trace(Path(self.trace), constant, self.trace_repeat_s)
 
     @property
     def measured(self) -> Profile | None:
@@ -109,11 +133,21 @@ class DeviceOptions(Rules):
 
     @property
     def up_bytes_per_s(self) -> float | None:
+        """Bandwidth of sending; of a trace the mean, None without a limit."""
+        if (trace := self.link_trace) is not None:
+            return _finite(trace.mean(trace.up_bytes_per_s))
         return None if self.up_mbit_per_s is None else self.up_mbit_per_s * _BYTES_PER_MBIT
 
     @property
     def down_bytes_per_s(self) -> float | None:
+        """Bandwidth of receiving; of a trace the mean, None without a limit."""
+        if (trace := self.link_trace) is not None:
+            return _finite(trace.mean(trace.down_bytes_per_s))
         return None if self.down_mbit_per_s is None else self.down_mbit_per_s * _BYTES_PER_MBIT
+
+
+def _finite(value: float) -> float | None:
+    return value if value < inf else None
 
 
 class Topology(Rules):

@@ -113,6 +113,23 @@ class ModelSpec:
         """Build the whole model with its initial weights in new memory; torch's global random stream stays as it is."""
         return copy.deepcopy(prototypes.prototype(self))
 
+    def whole(self, device: str = "cpu") -> nn.Module:
+        """Build the whole model, whose frozen weights are those that all parts of this process share."""
+        return prototypes.whole(self, device)
+
+    def shared_parts(self, cuts: Sequence[int | str], device: str = "cpu") -> list[nn.Module]:
+        """Build the parts as `parts` does, with the frozen weights that all parts of this process share."""
+        found = outline(self)
+        parts = self.parts(cuts) if found is None else self.part_outlines(cuts)
+        for part in parts:
+            if found is None:
+                share_frozen(part, self.frozen_parameters(device))
+            else:
+                prototypes.fill_shared(self, found, part, device)
+        if found is not None:
+            tie(parts)
+        return parts
+
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:
         """Build the ``len(cuts) + 1`` parts of a new model, which share no memory with other calls.
 
@@ -158,6 +175,10 @@ class ModelSpec:
     def check_cuttable(self) -> None:
         """Raise ``ValueError`` unless the parts of this model compute and learn what the model as written does."""
         traces.check(self, None)
+
+    def fixed_keys(self) -> frozenset[str]:
+        """Return the names of the weights and buffers that training leaves as they are."""
+        return prototypes.fixed_keys(self)
 
     def fixed_state(self) -> dict[str, Tensor]:
         """Return the weights and buffers that training leaves as they are, by name; parties do not send them."""

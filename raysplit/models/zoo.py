@@ -39,7 +39,7 @@ BUILDERS: Mapping[str, Builder] = {
     "mas": mas,
     "multi_task": multi_task,
 }
-_FROM_DATA = ("input_shape", "num_classes", "classes", "tasks", "vocab_size")
+_FROM_DATA = ("input_shape", "num_classes", "classes", "kinds", "tasks", "vocab_size")
 """Parameters of builders that the data set gives; ``model.tasks`` chooses among its tasks."""
 OF_TOKENS = ("text_transformer",)
 """Networks that take tokens."""

@@ -53,14 +53,15 @@ class ClosedForm:
 
 
 def closed_form(experiment: Experiment) -> ClosedForm | None:
-    """Apply the formulas to an algorithm whose owners all take the same route, as in MP-SL; None for any other.
+    """Apply the formulas to an algorithm whose owners all take the same route, as in MP-SL; None for any other, and for
+    links that change over time.
 
     Raises ``ConfigError`` for an experiment without a topology.
     """
     topology = experiment.required_topology
     algorithm = dry(experiment).begin()
-    if len(algorithm.routes) != 1:
-        return None
+    if len(algorithm.routes) != 1 or any(device.trace is not None for device in topology.devices.values()):
+        return None  # the formulas know one route and links that stay as they are
     (route,) = algorithm.routes
     devices, batch_size = topology.devices, experiment.batch_size
     cuts, nodes, last = route.cuts, route.node_names, len(route.cuts)

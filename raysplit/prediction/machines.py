@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
@@ -59,6 +59,8 @@ def emulation(
             known[key] = part_costs(device, topology.devices[device], *key[1:], batch_size)
         return known[key]
 
+    connections = {name: interface(device) for name, device in topology.devices.items()}
+    ahead_s = _shifts(topology, device_of)
     machines = {}
     for party in parties:
         if party.role not in ("owner", "node"):
@@ -70,13 +72,13 @@ def emulation(
             device=(processor_of or {}).get(party.name, party.name),
             costs={} if by_owner else {k: s for recipe in recipes for k, s in costs_of(name, recipe).items()},
             owner_costs={owner: costs_of(name, recipe) for owner, recipe in by_owner.items()},
-            interface=interface(topology.devices[name]),
+            interface=_ahead(connections[name], ahead_s.get(party.name, 0.0)),
             policy=_policy(party),
             coding_slowdown=topology.devices[name].node_kind(name).slowdown,
             host=topology.devices[name].host,
         )
     if topology.aggregator is not None:
-        access = interface(topology.devices[topology.aggregator])
+        access = connections[topology.aggregator]
         machines |= {p.name: Machine(device=p.name, interface=access) for p in parties if p.role == "aggregator"}
     costs = (codec_costs or topology.codec_costs) if rules.all_codecs else None
     rates = RunRates(rules, costs) if costs is not None else None
@@ -185,13 +187,34 @@ def node_device(topology: Topology, node: str, index: int, num_nodes: int) -> st
 
 
 def interface(device: DeviceOptions) -> Interface:
-    """Return the network interface of a device."""
+    """Return the network interface of a device; of a trace, the means stand beside it."""
+    trace = device.link_trace
     return Interface(
         up_bytes_per_s=inf if device.up_bytes_per_s is None else device.up_bytes_per_s,
         down_bytes_per_s=inf if device.down_bytes_per_s is None else device.down_bytes_per_s,
-        latency_s=device.latency_ms * _MS,
+        latency_s=device.latency_ms * _MS if trace is None else trace.mean(trace.latencies_s),
         serial=device.serial_link,
+        trace=trace,
     )
+
+
+def _shifts(topology: Topology, device_of: Mapping[str, str]) -> dict[str, float]:
+    """Return how far the parties on devices with ``trace_shift_s`` are ahead in their traces."""
+    shifted = {name: device.trace_shift_s for name, device in topology.devices.items() if device.trace_shift_s}
+    seen: Counter[str] = Counter()
+    found: dict[str, float] = {}
+    for party, name in device_of.items() if shifted else ():
+        if name in shifted:
+            found[party] = seen[name] * shifted[name]
+            seen[name] += 1
+    return found
+
+
+def _ahead(connection: Interface, shift_s: float) -> Interface:
+    """Return the connection of a party that is further in its trace."""
+    if connection.trace is None or not shift_s:
+        return connection
+    return replace(connection, trace=replace(connection.trace, ahead_s=shift_s))
 
 
 def part_costs(name: str, device: DeviceOptions, cuts: tuple[Any, ...], index: int, batch_size: int) -> Costs:

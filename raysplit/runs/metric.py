@@ -16,6 +16,8 @@ RATES = frozenset(
     {"accuracy", "token_accuracy", "pixel_accuracy", "miou", "macro_f1", "micro_f1", "exact_match", "auroc"}
 )
 """Metrics from 0 to 1, which tables show as percentages."""
+TASK_METRIC = "task_metric_"
+"""Beginning of the columns that name the primary metric of each of several tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,35 @@ def primary(rows: Sequence[Mapping[str, Any]], wanted: Literal["accuracy", "loss
         if "primary_metric" in row:
             return Metric(name=row["primary_metric"], better=row["primary_better"])
     return ACCURACY if any("test_accuracy" in row for row in rows) else LOSS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFigure:
+    """The primary metric of one of several tasks.
+
+    Attributes:
+        task: name of the task.
+        metric: name of the metric.
+        value: its value on test samples.
+        naive: its value for a model that ignores its inputs; None where the run does not have it.
+    """
+
+    task: str
+    metric: str
+    value: float
+    naive: float | None = None
+
+
+def task_figures(row: Mapping[str, Any]) -> tuple[TaskFigure, ...]:
+    """Return the primary metric of each of several tasks at an evaluation; empty for a run of one task."""
+    found = []
+    for key, metric in row.items():
+        name = key.removeprefix(TASK_METRIC)
+        value = row.get(f"test_{metric}_{name}")
+        if key != name and value is not None:
+            naive = row.get(f"naive_{metric}_{name}")
+            found.append(TaskFigure(task=name, metric=metric, value=float(value), naive=naive))
+    return tuple(found)
 
 
 def to_targets(

@@ -11,7 +11,7 @@ from typing import Any
 from raysplit.experiment.titles import TRAININGS, title_of
 from raysplit.plain_yaml import flat
 from raysplit.registry import clipped, one_line
-from raysplit.runs.metric import ACCURACY, LOSS, RATES, Metric, primary
+from raysplit.runs.metric import ACCURACY, LOSS, RATES, Metric, TaskFigure, primary, task_figures
 from raysplit.runs.records.read import read_metrics, read_settings, stop_of
 
 OWNER_COLUMNS = ("owners_tested", *ACCURACY.owner_columns, *LOSS.owner_columns, "majority_accuracy")
@@ -58,6 +58,7 @@ class RunReport:
         by_owner: those of `OWNER_COLUMNS`, or of the task's own, that the last evaluation has.
         task_metric: the primary metric of the run's task; None without one.
         naive: its value for a model that ignores its inputs; None where the run does not have it.
+        tasks: the primary metric of each of several tasks at the last evaluation.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class RunReport:
     by_owner: Mapping[str, float] = field(default_factory=dict)
     task_metric: Metric | None = None
     naive: float | None = None
+    tasks: tuple[TaskFigure, ...] = ()
 
     @property
     def best_accuracy(self) -> float | None:
@@ -208,6 +210,7 @@ def as_json(run: RunReport, target: float | None = None) -> dict[str, Any]:
         "best": run.best,
         "last": run.last,
         "naive": run.naive,
+        "tasks": {each.task: {"metric": each.metric, "last": each.value, "naive": each.naive} for each in run.tasks},
         "bytes": run.num_bytes,
         "seconds": run.seconds,
         "samples_per_s": run.samples_per_s,
@@ -266,6 +269,7 @@ def _last_evaluation(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "by_owner": {key: last[key] for key in columns if key in last},
         "task_metric": metric,
         "naive": last.get("primary_naive"),
+        "tasks": task_figures(last),
     }
 
 

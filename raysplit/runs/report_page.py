@@ -17,7 +17,7 @@ from urllib.parse import quote
 from raysplit.cluster.contract import LinkTraffic
 from raysplit.cluster.links.kinds import KINDS
 from raysplit.registry import clipped, one_line
-from raysplit.runs.metric import ACCURACY, LOSS, RATES, Metric, primary
+from raysplit.runs.metric import ACCURACY, LOSS, RATES, Metric, TaskFigure, primary
 from raysplit.runs.records.damaged import Damaged
 from raysplit.runs.records.leakage import leak_sentences
 from raysplit.runs.records.read import Row, read_environment, read_metrics, read_statements, read_traffic
@@ -71,7 +71,7 @@ def page(
 
 def _results(runs: Sequence[RunReport], target: float | None) -> tuple[list[str], list[list[str]]]:
     tested = result_columns(runs)
-    head = ["run", "partition", "rounds", *tested, "MiB sent", "s of training", "samples/s"]
+    head = ["run", "partition", "rounds", *map(as_text, tested), "MiB sent", "s of training", "samples/s"]
     if target is not None:
         head.append(f"rounds to {target_text(runs, target)}")
     rows = []
@@ -256,7 +256,8 @@ def target_text(runs: Sequence[RunReport], target: float) -> str:
 def result_columns(runs: Sequence[RunReport]) -> dict[str, list[str]]:
     """Return the cells of the columns of best and last results, which depend on what the runs have.
 
-    Beside a task's primary metric stands its value for a model that ignores its inputs.
+    Beside a task's primary metric stands its value for a model that ignores its inputs; several tasks have a column
+    each.
     """
     metric, columns = common_metric(runs), {}
     if metric == ACCURACY or (metric == LOSS and any(run.last_accuracy is not None for run in runs)):
@@ -270,7 +271,14 @@ def result_columns(runs: Sequence[RunReport]) -> dict[str, list[str]]:
         columns["last"] = [formatted(metric, run.last) for run in runs]
     if any(run.naive is not None for run in runs):
         columns["naive"] = [formatted(run.metric, run.naive) for run in runs]
-    return columns
+    of_tasks = [{f"{one_line(each.task)} {each.metric}": _task_cell(each) for each in run.tasks} for run in runs]
+    names = dict.fromkeys(name for own in of_tasks for name in own)
+    return columns | {name: [own.get(name, "") for own in of_tasks] for name in names}
+
+
+def _task_cell(figure: TaskFigure) -> str:
+    show = percent if figure.metric in RATES else number
+    return show(figure.value) + (f" (naive {show(figure.naive)})" if figure.naive is not None else "")
 
 
 def owner_cells(run: RunReport) -> list[str] | None:

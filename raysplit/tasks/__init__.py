@@ -5,6 +5,7 @@
 * ``outputs``: which of a model's outputs is the answer.
 * ``checks``: messages about targets that do not fit.
 * ``further``: metrics of torchmetrics by name.
+* ``several``: several tasks on the same samples.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from raysplit.tasks.language_model import next_tokens as next_tokens
 from raysplit.tasks.multi_label import MultiLabel
 from raysplit.tasks.regression import Regression
 from raysplit.tasks.segmentation import Segmentation
+from raysplit.tasks.several.joint import SEVERAL as SEVERAL
+from raysplit.tasks.several.joint import SeveralTasks as SeveralTasks
+from raysplit.tasks.task import ElementTask as ElementTask
 from raysplit.tasks.task import Task as Task
 from raysplit.tasks.token_classification import TokenClassification
 
-KINDS: dict[str, type[Task]] = {
+KINDS: dict[str, type[ElementTask]] = {
     kind.kind: kind
     for kind in (Classification, MultiLabel, Regression, Segmentation, TokenClassification, LanguageModel)
 }
@@ -54,7 +58,7 @@ def make_task(
     *,
     metrics: Sequence[str | Mapping[str, Any]] = (),
     **options: Any,
-) -> Task:
+) -> ElementTask:
     """Return the task of a kind for data with so many classes, labels, tokens or numbers.
 
     Args:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, NoReturn
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from raysplit.tasks.task import Task
+    from raysplit.tasks.task import ElementTask
 
 
-def require_whole(targets: Tensor, task: Task, ndim: int, whose: str) -> None:
+def require_whole(targets: Tensor, task: ElementTask, ndim: int, whose: str) -> None:
     """Raise ``ValueError`` unless the targets are whole numbers with so many dimensions."""
     if targets.ndim != ndim or targets.is_floating_point() or targets.is_complex():
         refuse_kind(targets, task, whose)
 
 
-def refuse_kind(targets: Tensor, task: Task, whose: str) -> NoReturn:
+def refuse_kind(targets: Tensor, task: ElementTask, whose: str) -> NoReturn:
     """Raise ``ValueError`` for targets of another task, naming the one that would fit."""
     fitting = likely_kinds(targets)
     way = f"task: {' or '.join(fitting)} would fit" if fitting else "give targets of that form"

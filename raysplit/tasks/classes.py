@@ -13,14 +13,14 @@ from torch import Tensor
 
 from raysplit.tasks.checks import require_classes, require_whole
 from raysplit.tasks.confusion import confusion
-from raysplit.tasks.task import Sums, Task
+from raysplit.tasks.task import ElementTask, Sums
 
 NO_LABEL = -100
 """Target of a sample or token that has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassTask(Task):
+class ClassTask(ElementTask):
     """A task with one class for each element.
 
     `fitted` outputs have the classes in dimension 1, as torch's cross-entropy takes them.

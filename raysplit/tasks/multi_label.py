@@ -12,13 +12,13 @@ from torch import Tensor
 
 from raysplit.tasks.checks import refuse, refuse_kind
 from raysplit.tasks.confusion import mean_of_known
-from raysplit.tasks.task import Better, Sums, Task
+from raysplit.tasks.task import Better, ElementTask, Sums
 
 _BINS = 200  # of the predicted probability, for the area under the curve
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiLabel(Task):
+class MultiLabel(ElementTask):
     """Several labels for each sample; binary cross-entropy, F1 at logit 0, exact match and area under the curve."""
 
     kind: ClassVar[str] = "multi_label"

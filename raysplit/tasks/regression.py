@@ -19,13 +19,13 @@ from torch import Tensor
 
 from raysplit.tasks.checks import refuse, refuse_kind
 from raysplit.tasks.confusion import mean_of_known
-from raysplit.tasks.task import Better, Sums, Task
+from raysplit.tasks.task import Better, ElementTask, Sums
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regression(Task):
+class Regression(ElementTask):
     """Numbers for each sample; squared error in standardized units, RMSE, MAE and R2 in the targets' units.
 
     Attributes:

@@ -12,6 +12,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -25,9 +27,101 @@ Sums = Mapping[str, Tensor]
 """Sums by name, whole numbers or float64; those of several batches or owners are added."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """A learning task. It is the loss of a step: ``task(outputs, targets)`` is the mean over the counted elements.
+    """What a run learns, one task or several. It is the loss of a step: ``task(outputs, targets)`` is that of a batch.
+
+    Attributes:
+        loss: name of the loss.
+        primary: the figure that the best round, ``target``, ``patience``, reports and sweeps follow.
+    """
+
+    kind: ClassVar[str]
+    """The name in a configuration file."""
+    rows_per_batch: ClassVar[int] = 256
+    """Number of samples that are evaluated together."""
+
+    loss: str
+    primary: str
+
+    @property
+    @abstractmethod
+    def directions(self) -> dict[str, Better]:
+        """All figures with one value, with their directions."""
+
+    @property
+    def has_naive(self) -> bool:
+        """Whether the baseline that ignores the inputs is worth its memory."""
+        return True
+
+    def units(self) -> dict[str, Any]:
+        """Return what turns outputs into the targets' units, for those who use the model; empty where nothing does."""
+        return {}
+
+    @abstractmethod
+    def answered(self, outputs: Any) -> Any:
+        """Return what the loss and the figures are about, of all that a model returns. Raises ``ValueError``."""
+
+    @abstractmethod
+    def count(self, targets: Any) -> int:
+        """Return the number of counted elements of a batch of targets."""
+
+    @abstractmethod
+    def __call__(self, outputs: Any, targets: Any) -> Tensor:
+        """Return the loss of a batch; 0, with a gradient of 0, where nothing counts."""
+
+    @abstractmethod
+    def sums(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        """Return the sums of a batch from which `figures` are computed; auxiliary outputs are left out."""
+
+    @abstractmethod
+    def figures(self, sums: Sums) -> dict[str, float]:
+        """Return the figures by name; those that the sums do not determine are left out."""
+
+    def mean_figures(self, found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Return the means of the figures of several models, each over those that have it."""
+        names = dict.fromkeys(name for each in found for name in each)
+        values = {name: [each[name] for each in found if name in each] for name in names}
+        return {name: sum(each) / len(each) for name, each in values.items()}
+
+    @abstractmethod
+    def statistic(self, targets: Any) -> dict[str, Tensor]:
+        """Return what the naive baseline needs of training targets."""
+
+    @abstractmethod
+    def merged(self, statistics: Sequence[Sums]) -> dict[str, Tensor]:
+        """Return the statistic of the targets of all owners, in owner order."""
+
+    @property
+    def takes_statistic(self) -> bool:
+        """Whether `prepared` takes something from the statistic, so that owners have to say it."""
+        return type(self).prepared is not Task.prepared
+
+    def prepared(self, statistic: Sums) -> Self:
+        """Return the task with what it takes from the statistic of the training targets."""
+        return self
+
+    @abstractmethod
+    def naive(self, statistic: Sums, targets: Any) -> dict[str, Tensor]:
+        """Return the `sums` of the model that ignores its inputs over a set of targets."""
+
+    @abstractmethod
+    def naive_figures(self, sums: Sums) -> dict[str, float]:
+        """Return the figures of the model that ignores its inputs, without those that its outputs say nothing of."""
+
+    @abstractmethod
+    def check(self, targets: Any, whose: str, *, first_row: int = 0) -> None:
+        """Raise ``ValueError``, with the row and the rule, for targets that are not of this task.
+
+        Args:
+            targets: some rows of them.
+            whose: what they are and whose, for the message.
+            first_row: number of the first row.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElementTask(Task):
+    """One learning task. As the loss of a step it is the mean over the counted elements.
 
     Attributes:
         num_outputs: number of classes, labels, tokens of the vocabulary, or numbers to estimate.
@@ -40,8 +134,6 @@ class Task(ABC):
         ValueError: there is no such loss or figure.
     """
 
-    kind: ClassVar[str]
-    """The name in a configuration file."""
     better: ClassVar[Mapping[str, Better]]
     """The figures of the kind with their directions; the first one is the usual primary metric."""
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy",)
@@ -52,8 +144,6 @@ class Task(ABC):
     """The targets that the kind takes, in words."""
     not_naive: ClassVar[tuple[str, ...]] = ()
     """Figures that a model without inputs does not have."""
-    rows_per_batch: ClassVar[int] = 256
-    """Number of samples that are evaluated together."""
 
     num_outputs: int
     loss: str = ""
@@ -83,14 +173,8 @@ class Task(ABC):
         """All figures with one value, with their directions."""
         return {**self.better, **{metric.label: metric.better for metric in self.further}}
 
-    def units(self) -> dict[str, Any]:
-        """Return what turns outputs into the targets' units, for those who use the model; empty where nothing does."""
-        return {}
-
-    @property
-    def has_naive(self) -> bool:
-        """Whether the baseline that ignores the inputs is worth its memory."""
-        return True
+    def answered(self, outputs: Any) -> Tensor:
+        return answer(outputs)
 
     # -- loss ----------------------------------------------------------------------------------------------------
 
@@ -107,7 +191,6 @@ class Task(ABC):
         """Return the loss of every element [N, ...] of `fitted` values, 0 with a gradient of 0 where not counted."""
 
     def count(self, targets: Any) -> int:
-        """Return the number of counted elements of a batch of targets."""
         return int(self.counted(targets).sum())
 
     def total(self, outputs: Any, targets: Tensor) -> tuple[Tensor, int]:
@@ -120,6 +203,19 @@ class Task(ABC):
             total = total + weight * self.element_losses(*self.fitted(output, targets)).sum()
         return total, self.count(targets)
 
+    def by_sample(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the sum of the losses of the counted elements of each sample [N], auxiliary outputs left out."""
+        losses = self.element_losses(*self.fitted(answer(outputs), targets))
+        return losses.reshape(len(losses), -1).sum(1)
+
+    def weighted_total(self, outputs: Any, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the sum that `total` returns, in which the losses of each sample have a weight [N]."""
+        found = []
+        for weight, output in [(1.0, answer(outputs)), *auxiliary(outputs)]:
+            losses = self.element_losses(*self.fitted(output, targets))
+            found.append(weight * (losses * weights.reshape(-1, *[1] * (losses.ndim - 1))).sum())
+        return reduce(add, found)
+
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
         """Return the mean loss over the counted elements of a batch; 0, with a gradient of 0, without any."""
         total, count = self.total(outputs, targets)
@@ -128,7 +224,6 @@ class Task(ABC):
     # -- figures -------------------------------------------------------------------------------------------------
 
     def sums(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
-        """Return the sums of a batch from which `figures` are computed; auxiliary outputs are left out."""
         output, targets = self.fitted(answer(outputs), targets)
         counted = self.counted(targets)
         found = {
@@ -149,7 +244,6 @@ class Task(ABC):
         """Return predictions and targets of the counted elements for a metric of a library."""
 
     def figures(self, sums: Sums) -> dict[str, float]:
-        """Return the figures by name; those that the sums do not determine are left out."""
         if not int(sums["count"]):
             return {}
         found = {"loss": float(sums["loss"]) / int(sums["count"]), **self._figures(sums)}
@@ -163,22 +257,8 @@ class Task(ABC):
 
     # -- targets -------------------------------------------------------------------------------------------------
 
-    @abstractmethod
-    def statistic(self, targets: Tensor) -> dict[str, Tensor]:
-        """Return what the naive baseline needs of training targets."""
-
     def merged(self, statistics: Sequence[Sums]) -> dict[str, Tensor]:
-        """Return the statistic of the targets of all owners, in owner order."""
         return {name: torch.stack([each[name] for each in statistics]).sum(0) for name in statistics[0]}
-
-    @property
-    def takes_statistic(self) -> bool:
-        """Whether `prepared` takes something from the statistic, so that owners have to say it."""
-        return type(self).prepared is not Task.prepared
-
-    def prepared(self, statistic: Sums) -> Self:
-        """Return the task with what it takes from the statistic of the training targets."""
-        return self
 
     @abstractmethod
     def constant(self, statistic: Sums) -> Tensor:
@@ -189,25 +269,13 @@ class Task(ABC):
         """Return the outputs of such a model for a batch of targets."""
 
     def naive(self, statistic: Sums, targets: Tensor) -> dict[str, Tensor]:
-        """Return the `sums` of the model that ignores its inputs over a set of targets."""
         constant, total = self.constant(statistic), dict[str, Tensor]()
         for part in torch.split(targets, self.rows_per_batch):
             total = added(total, self.sums(self.repeated(constant, part), part))
         return total
 
     def naive_figures(self, sums: Sums) -> dict[str, float]:
-        """Return the figures of the model that ignores its inputs, without those that its outputs say nothing of."""
         return {name: value for name, value in self.figures(sums).items() if name not in self.not_naive}
-
-    @abstractmethod
-    def check(self, targets: Tensor, whose: str, *, first_row: int = 0) -> None:
-        """Raise ``ValueError``, with the row and the rule, for targets that are not of this task.
-
-        Args:
-            targets: some rows of them.
-            whose: what they are and whose, for the message.
-            first_row: number of the first row.
-        """
 
 
 def added(one: Sums, other: Sums) -> dict[str, Tensor]:

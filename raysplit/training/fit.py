@@ -18,8 +18,8 @@ from raysplit.data.inputs import feed
 from raysplit.data.samples import Samples
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
-from raysplit.tasks import Task
-from raysplit.tasks.outputs import answer
+from raysplit.tasks import SeveralTasks, Task
+from raysplit.tasks.outputs import as_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,17 @@ def refuse_unfit_loss(setting: Setting) -> None:
 
 def _try_task(task: Task, outputs: Any, targets: Any) -> None:
     """Raise ``ValueError`` where the task cannot compare the model's outputs with the targets of two samples."""
-    output = answer(outputs)
+    output = task.answered(outputs)
+    if isinstance(task, SeveralTasks) and (missing := [name for name in task.tasks if name not in output]):
+        raise ValueError(
+            f"the model returns {', '.join(as_tensors(outputs))}, and no entry for the task {missing[0]!r}; let it "
+            f"return one for each task, or leave the task out of the data"
+        )
+    for name, own in task.each if isinstance(task, SeveralTasks) else ():
+        try:
+            _try_task(own, output[name], targets[name])
+        except ValueError as error:
+            raise ValueError(f"the task {name!r}: {error}") from error
     try:
         with torch.enable_grad():
             task(_with_gradient(output), wire_labels(targets))

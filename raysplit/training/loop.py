@@ -296,4 +296,5 @@ class _Loop:
         if isinstance(spec, ClassifierSpec) and "global" in chosen:
             owner = next(iter(self._algorithm.setting.owners.values()))
             transform = normalisation(owner.eval_transform)
-            export_trained(folder.path, spec, chosen["global"], transform, advice=folder.advice)
+            units = task.units() if (task := self._algorithm.setting.task) else {}
+            export_trained(folder.path, spec, chosen["global"], transform, units=units, advice=folder.advice)

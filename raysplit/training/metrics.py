@@ -18,8 +18,8 @@ from raysplit.algorithms.setting import Setting
 from raysplit.cluster.contract import Promise, gather
 from raysplit.experiment.rules import EvaluationRules
 from raysplit.runs.folder import table_of
-from raysplit.runs.metric import ACCURACY, LOSS, Metric, primary
-from raysplit.tasks import Task
+from raysplit.runs.metric import ACCURACY, LOSS, TASK_METRIC, Metric, primary
+from raysplit.tasks import SeveralTasks, Task
 from raysplit.training.evaluating import Tested
 
 Row = dict[str, Any]
@@ -29,7 +29,7 @@ def evaluation_row(found: Tested, task: Task | None = None, naive: Mapping[str, 
     """Return the columns of an evaluation: the means over the models, whose samples they are of, and the owners'.
 
     A run with a task has its figures, ``primary`` with its name and direction, and beside it the same figure of a model
-    that ignores its inputs, ``primary_naive``.
+    that ignores its inputs, ``primary_naive``. One with several tasks says the name of each one's own primary figure.
 
     Beside ``test_accuracy`` and ``test_loss`` there are, where it is known whose the samples are, the mean, the worst
     and the standard deviation over the owners, each on its own samples: of the accuracy, or of the loss where tasks
@@ -45,6 +45,8 @@ def _primary(row: Row, task: Task, naive: Mapping[str, float]) -> Row:
         found["primary"] = row[f"test_{task.primary}"]
     if task.primary in naive:
         found["primary_naive"] = naive[task.primary]
+    if isinstance(task, SeveralTasks):
+        found |= {f"{TASK_METRIC}{name}": own.primary for name, own in task.each}
     return found | {f"naive_{name}": value for name, value in naive.items() if name in task.directions}
 
 
@@ -55,7 +57,7 @@ def tested(evaluations: Sequence[Evaluation], task: Task | None) -> Row:
     accuracy is the mean over the tasks.
     """
     if task is not None:
-        means = _means([task.figures(evaluation.sums) for evaluation in evaluations])
+        means = task.mean_figures([task.figures(evaluation.sums) for evaluation in evaluations])
         lowest = _lowest([evaluation.accuracy for evaluation in evaluations if evaluation.num_correct is not None])
         return {f"test_{name}": value for name, value in means.items()} | lowest
     if any(evaluation.task_loss_sums for evaluation in evaluations):
@@ -118,13 +120,15 @@ def task_summary(task: Task | None) -> Row:
     """Return what the summary keeps of a task: its figures' directions, and the units in which a regression answers."""
     if task is None:
         return {}
-    found: Row = {
-        "kind": task.kind,
-        "loss": task.loss,
-        "primary": task.primary,
-        "better": task.directions[task.primary],
-    }
-    return {"task": found | task.units()}
+    if not isinstance(task, SeveralTasks):
+        return {"task": _summary(task) | task.units()}
+    each = zip(task.each, task.weights, strict=True)
+    own = {name: _summary(one) | one.units() | {"weight": weight} for (name, one), weight in each}
+    return {"task": _summary(task) | {"tasks": own}}
+
+
+def _summary(task: Task) -> Row:
+    return {"kind": task.kind, "loss": task.loss, "primary": task.primary, "better": task.directions[task.primary]}
 
 
 def is_best(before: Sequence[Row], row: Row, rules: EvaluationRules) -> bool:

@@ -22,7 +22,6 @@ from raysplit.models.cutting.same_model import keeps_hidden_state
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.tasks import Task
-from raysplit.tasks.outputs import answer
 from raysplit.training.fit import refuse_unfit
 from raysplit.training.preflight import deployed_parties
 
@@ -88,7 +87,8 @@ def check_outputs(spec: ModelSpec, task: Task | None = None) -> None:
         return  # whose heads are made for the tasks
     outputs = _outputs(spec)
     if task is not None:
-        outputs = answer(outputs)
+        found = task.answered(outputs)
+        outputs = found if isinstance(found, Tensor) else next(iter(found.values()))
     if not isinstance(outputs, Tensor):
         raise ValueError(
             f"the model {spec.name!r} returns a {type(outputs).__name__}{_content(outputs)}, and training takes one "

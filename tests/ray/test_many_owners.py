@@ -12,7 +12,7 @@ import torch
 from support import run_on, same, train
 
 from raysplit.actors.aggregator import Aggregator
-from raysplit.actors.parts.owner_store import MAX_AT_HAND
+from raysplit.actors.parts.owner_store import MAX_AT_HAND, MAX_BYTES_AT_HAND
 from raysplit.algorithms.fedavg.fedavg import FedAvg
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.on_ray.cluster import RayCluster
@@ -30,8 +30,12 @@ CONFIG: dict[str, Any] = {
 
 def test_packed_owners_give_the_same_bits_on_any_number_of_places(make_cluster: Callable[..., RayCluster]) -> None:
     """Momentum is kept between rounds, so what was packed matters."""
-    num_owners = 3 * MAX_AT_HAND
+    num_owners, hidden = 3 * MAX_AT_HAND, 1000
+    assert (
+        num_owners // 2 * 3 * 4 * hidden * (64 + 10) > MAX_BYTES_AT_HAND
+    )  # weights and room for an optimizer's moments
     changes: dict[str, Any] = {
+        "model": {"name": "mlp", "hidden": [hidden]},
         "algorithm": {"name": "fedavg"},
         "data__num_samples": 2 * num_owners,
         "partition__num_owners": num_owners,

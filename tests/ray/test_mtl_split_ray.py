@@ -30,13 +30,15 @@ from raysplit.runs.result import Result
 from raysplit.training.loop import run
 
 Make = Callable[..., RayCluster]
+LABELS = ["scale", "shape", "wall_hue"]
+KINDS = {"scale": "regression", "shape": "classification", "wall_hue": "classification"}
 SETTINGS: dict[str, Any] = {
     "seed": 5,
     "model": {"name": "multi_task", "backbone": "mobilenet_v3_small", "hidden": 16},
     "data": {
         "name": "shapes3d",
         "grid": "reduced",
-        "tasks": ["scale", "shape", "wall_hue"],
+        "tasks": KINDS,
         "noise": "uniform_0.05",
         "num_train": 24,
         "num_test": 8,
@@ -52,15 +54,16 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def train(cluster: Cluster, folder: Path | None = None) -> Result:
+def train(cluster: Cluster, folder: Path | None = None, tasks: Any = KINDS) -> Result:
     torch.set_num_threads(1)
-    config = check_config(SETTINGS)
+    config = check_config({**SETTINGS, "data": {**SETTINGS["data"], "tasks": tasks}})
     written = RunFolder(folder) if folder is not None else None
     return asyncio.run(run(build(config), cluster, folder=written))
 
 
-def test_heads_on_ray_train_to_the_bits_of_one_process(make_cluster: Make) -> None:
-    here, there = train(LocalCluster()), train(make_cluster(2))
+@pytest.mark.parametrize("tasks", [LABELS, KINDS], ids=["labels", "kinds"])
+def test_heads_on_ray_train_to_the_bits_of_one_process(tasks: Any, make_cluster: Make) -> None:
+    here, there = train(LocalCluster(), tasks=tasks), train(make_cluster(2), tasks=tasks)
     assert same(there, here)
     assert there.links == here.links
     assert [row["val_loss"] for row in there.rows] == [row["val_loss"] for row in here.rows]
@@ -98,7 +101,10 @@ def test_the_folder_of_a_run_answers_for_picture_files(folder: Path, server: str
             whole = serving.model(prepared(picture[None], serving.meta))
         assert row["answered_by"] == "server"
         assert row["up_bytes"] == 44 + 2304 * 4
-        for task, names in serving.meta.classes.items():
+        mean, std = (values[0] for values in (serving.meta.units["scale"].mean, serving.meta.units["scale"].std))
+        assert row["answers"]["scale"] == {"estimate": [float(whole["scale"].double()) * std + mean]}
+        for task in ("shape", "wall_hue"):
+            names = serving.meta.classes[task]
             best = int(whole[task].argmax())
             assert row["answers"][task]["class"] == names[best]
             assert row["answers"][task]["probability"] == float(whole[task][0].softmax(0)[best])

@@ -104,7 +104,7 @@ def whole_model(spec: ModelSpec, num_states: int) -> Expected:
     """Expect the weights of a whole model in so many states, each with a part of them."""
     if num_states != 1:
         return model_weights(spec)
-    return model_weights(spec, weights_of(spec).keys() - spec.fixed_state().keys() - tied_names(spec).keys())
+    return model_weights(spec, weights_of(spec).keys() - spec.fixed_keys() - tied_names(spec).keys())
 
 
 @lru_cache(maxsize=64)

@@ -54,7 +54,7 @@ class AtCuts:
 
     def model(self, spec: ModelSpec, state: Mapping[str, Tensor], device: str) -> nn.Module:
         """Build the model with these weights, in eval mode."""
-        parts = spec.parts(self.cuts)
+        parts = spec.shared_parts(self.cuts, device)
         for part in parts:
             load_trained(part, {key: state[key] for key in part.state_dict() if key in state})
         kind = _Heads if isinstance(spec, ClassifierSpec) else _Chain
@@ -114,6 +114,6 @@ def evaluated_model(
     state = {key: value for part in states for key, value in part.items()}
     if at_cuts is not None:
         return at_cuts.model(spec, state, device)
-    model = spec.build().eval().to(device)
+    model = spec.whole(device).eval()
     load_trained(model, state)
     return model

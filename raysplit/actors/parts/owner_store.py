@@ -1,11 +1,11 @@
 """A store for the parts of thousands of logical owners in one process, of which only a limited number are live.
 
 An owner that has not computed yet costs only its shard; its parts are built when it first computes. If more owners than
-a limit have live parts, those of the one that computed last are packed: their tensors are kept, in memory up to a limit
-and in an unnamed file beyond it, and the module (hundreds of Python objects, still in the processor's cache) is reused
-by the next owner that needs one of this kind. Owners compute in the same order round after round, so the one that has
-been idle longest is the one that is needed first. Packing and unpacking change no bit, so results depend neither on the
-limits nor on the assignment of owners to processes.
+a limit have live parts, and more bytes of them than another, those of the one that computed last are packed: their
+tensors are kept, in memory up to a limit and in an unnamed file beyond it, and the module (hundreds of Python objects,
+still in the processor's cache) is reused by the next owner that needs one of this kind. Owners compute in the same
+order round after round, so the one that has been idle longest is the one that is needed first. Packing and unpacking
+change no bit, so results depend neither on the limits nor on the assignment of owners to processes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from typing import Any
 
 from torch import nn
 
-from raysplit.actors.parts.packed import PackedPart
+from raysplit.actors.parts.packed import PackedPart, kept_tensors
 from raysplit.actors.parts.stage import PartRecipe, Stage
 from raysplit.cluster.device import Device
 from raysplit.disk import SpillFile
 from raysplit.models.crossing.tied import tie
 
 MAX_AT_HAND = 64
+MAX_BYTES_AT_HAND = 64 * 2**20
+_COPIES = 3  # of a weight: itself and an optimizer's moments
 MAX_PACKED_BYTES = 256 * 2**20
 _KEYS = count()  # unlike addresses, keys are never used twice
 
@@ -107,6 +109,12 @@ class OwnerParts:
         return modules, [stage.part.pack() for stage in self._stages]
 
     @property
+    def num_bytes(self) -> int:
+        """The most that the live parts take, with their optimizers."""
+        kept = [tensor for stage in self._stages for tensor in kept_tensors(stage.part.module)]
+        return _COPIES * sum(tensor.numel() * tensor.element_size() for tensor in kept)
+
+    @property
     def kinds(self) -> list[Any]:
         """The kind of each part's module; modules of one kind can be exchanged."""
         return [(recipe.spec, recipe.cuts, recipe.index, recipe.device) for recipe in self._recipes]
@@ -117,14 +125,25 @@ class OwnerStore:
 
     Args:
         max_at_hand: largest number of idle owners with live parts; busy owners always have live parts.
+        max_bytes_at_hand: size of live parts, with optimizers, up to which the number does not matter: packing small
+            parts and unpacking them takes a good part of a step.
         max_packed_bytes: largest size of packed parts in memory; those of the longest idle owners go to an unnamed
             temporary file.
     """
 
-    def __init__(self, *, max_at_hand: int = MAX_AT_HAND, max_packed_bytes: int = MAX_PACKED_BYTES) -> None:
+    def __init__(
+        self,
+        *,
+        max_at_hand: int = MAX_AT_HAND,
+        max_bytes_at_hand: int = MAX_BYTES_AT_HAND,
+        max_packed_bytes: int = MAX_PACKED_BYTES,
+    ) -> None:
         self.max_at_hand = max_at_hand
+        self.max_bytes_at_hand = max_bytes_at_hand
         self.max_packed_bytes = max_packed_bytes
         self._at_hand: OrderedDict[int, weakref.ref[OwnerParts]] = OrderedDict()  # longest idle first
+        self._sizes: dict[int, int] = {}  # of the parts at hand
+        self._bytes_at_hand = 0
         self._packed: OrderedDict[int, list[PackedPart]] = OrderedDict()
         self._packed_bytes = 0
         self._spilled = SpillFile()
@@ -151,18 +170,27 @@ class OwnerStore:
         shells = [self._shells[kind].pop() if self._shells[kind] else None for kind in parts.kinds]
         parts.unpack(shells, self._taken(key))
         self._at_hand[key] = weakref.ref(parts)
+        self._sizes[key] = parts.num_bytes
+        self._bytes_at_hand += self._sizes[key]
         self.make_room()
 
     def make_room(self) -> None:
         """Pack the parts of the owners that became idle last until the limit is kept, or all others are busy."""
         self._forget_those_gone()
         excess = len(self._at_hand) - self.max_at_hand
-        if excess <= 0:
+        if excess <= 0 or self._bytes_at_hand <= self.max_bytes_at_hand:
             return
         latest_first = ((key, ref()) for key, ref in reversed(self._at_hand.items()))
         idle = ((key, parts) for key, parts in latest_first if parts is not None and not parts.is_busy)
-        for key, parts in reversed([*islice(idle, 1, 1 + excess)]):  # the caller may be using the latest
-            del self._at_hand[key]
+        chosen: list[tuple[int, OwnerParts]] = []
+        too_many = self._bytes_at_hand - self.max_bytes_at_hand
+        for key, parts in islice(idle, 1, 1 + excess):  # the caller may be using the latest
+            if too_many <= 0:
+                break
+            chosen.append((key, parts))
+            too_many -= self._sizes[key]
+        for key, parts in reversed(chosen):
+            self._let_go(key)
             self._pack(key, parts)
 
     def forget(self, key: int) -> None:
@@ -172,9 +200,13 @@ class OwnerStore:
     def _forget_those_gone(self) -> None:
         while self._gone:
             key = self._gone.pop()
-            self._at_hand.pop(key, None)
+            self._let_go(key)
             self._packed_bytes -= sum(part.num_bytes for part in self._packed.pop(key, ()))
             self._spilled.forget(key)
+
+    def _let_go(self, key: int) -> None:
+        self._at_hand.pop(key, None)
+        self._bytes_at_hand -= self._sizes.pop(key, 0)
 
     def _pack(self, key: int, parts: OwnerParts) -> None:
         modules, packed = parts.pack()

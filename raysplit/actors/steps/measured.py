@@ -75,7 +75,7 @@ class MeasuringOwner(ABC):
 
         Batch norm uses batch statistics; dropout is off.
         """
-        model = self._spec.build()
+        model = self._spec.whole()
         load_trained(model, {key: value for state in states for key, value in state.items()})
         own = {name for name, p in self.first.part.module.named_parameters() if p.requires_grad}
         flat = whole_gradient(model, own, partial(self.whole_shard, "divergence"), self._loss)

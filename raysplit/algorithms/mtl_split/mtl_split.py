@@ -159,11 +159,19 @@ class MTLSplit(Algorithm):
             return {}
         states = self.models()["global"]
         total = joined(await gather(*[validator.evaluate(*states) for validator in validators]))
-        if self._best is None or total.loss < self._best[0]:
+        loss, figures = self._joint(total)
+        if self._best is None or loss < self._best[0]:
             kept = {key: value.clone() for state in await gather(*states) for key, value in state.items()}
-            self._best = total.loss, round, kept
-        shares = {f"val_accuracy_{task}": share for task, share in total.task_accuracies.items()}
-        return {"val_loss": total.loss, **shares}
+            self._best = loss, round, kept
+        return {"val_loss": loss, **figures}
+
+    def _joint(self, total: Evaluation) -> tuple[float, dict[str, float]]:
+        """Return the sum of the tasks' losses, and the columns of their figures."""
+        task = self.setting.task
+        if task is None:
+            return total.loss, {f"val_accuracy_{task}": share for task, share in total.task_accuracies.items()}
+        figures = {f"val_{name}": value for name, value in task.figures(total.sums).items()}
+        return figures.pop("val_loss"), figures
 
     # -- results -------------------------------------------------------------------------------------------------
 

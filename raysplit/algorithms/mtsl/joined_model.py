@@ -51,6 +51,9 @@ class GraftedSpec(ModelSpec):
     def initial_state(self) -> dict[str, Tensor]:
         return {key: value for part in self.parts((self.shared_cut,)) for key, value in part.state_dict().items()}
 
+    def fixed_keys(self) -> frozenset[str]:
+        return frozenset(self.fixed_state())
+
     def fixed_state(self) -> dict[str, Tensor]:
         parts = self.parts((self.shared_cut,))
         return {key: part.state_dict()[key] for part in parts for key in fixed_names(part)}

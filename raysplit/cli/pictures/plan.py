@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 
 from raysplit.figure_style import COLORS, GREY, INK, quiet, save, titled
 from raysplit.registry import number_of
+from raysplit.schedulers.cuts.leakage import TradeOff
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.problem import CutProblem
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB
 
+_MOST_NAMED = 8
 _OWNER, _FORWARD, _BACKWARD = GREY, COLORS[0], COLORS[1]
 
 
@@ -60,19 +62,25 @@ def draw_plan(problem: CutProblem, plan: Plan, path: Path) -> None:
     save(figure, path)
 
 
-def draw_front(problem: CutProblem, plans: Sequence[Plan], path: Path) -> None:
-    """Draw the trade-offs of time and price to the image file `path`, a point per plan with the nodes that it uses."""
+def draw_front(problem: CutProblem, found: Sequence[TradeOff], path: Path) -> None:
+    """Draw trade-offs to the image file `path`: time against price, and the owner's bytes as shades."""
     figure = Figure(figsize=(7.5, 4.3), layout="constrained")
     axes = figure.subplots()
-    prices, times = [plan.price_per_hour for plan in plans], [plan.objective_ms for plan in plans]
-    axes.step(prices, times, where="post", color=COLORS[0], linewidth=1, linestyle=":")
-    axes.plot(prices, times, "o", color=COLORS[0], markersize=6)
-    for plan in plans:
+    plans = [one.plan for one in found]
+    prices, times = [plan.price_per_hour for plan in plans], [plan.round_ms / 60_000 for plan in plans]
+    sizes = [one.num_bytes / 2**20 for one in found]
+    if len(set(sizes)) > 1:
+        shades = axes.scatter(prices, times, c=sizes, cmap="viridis_r", s=36, zorder=2)
+        figure.colorbar(shades, ax=axes, label="MiB of an owner per batch")
+    else:
+        axes.step(prices, times, where="post", color=COLORS[0], linewidth=1, linestyle=":")
+        axes.plot(prices, times, "o", color=COLORS[0], markersize=6)
+    for plan in plans if len(plans) <= _MOST_NAMED else ():
         axes.annotate(
-            ", ".join(plan.nodes), (plan.price_per_hour, plan.objective_ms), (6, 4), textcoords="offset points",
+            ", ".join(plan.nodes), (plan.price_per_hour, plan.round_ms / 60_000), (6, 4), textcoords="offset points",
             fontsize=8, color=INK,
         )  # fmt: skip
-    axes.set(xlabel="price per hour", ylabel="ms per batch")
+    axes.set(xlabel="price per hour", ylabel="minutes of a round")
     axes.margins(x=0.2, y=0.15)
     quiet(axes)
     titled(figure, f"{problem.profile.model} for {number_of(problem.owners, 'owner')}: time against price")

@@ -1,10 +1,9 @@
-"""The trade-offs of a plan: time, price, and what leaves an owner tells, where the profile says it."""
+"""The trade-offs of a plan: time, price, the owner's bytes, and what they tell, where the profile says it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from raysplit.cli.waiting import Waiting
 
 if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
     from raysplit.schedulers.cuts.leakage import LeakMetric
-    from raysplit.schedulers.cuts.plan import Plan
     from raysplit.schedulers.cuts.solve import CutProblem
 
 
@@ -31,24 +29,18 @@ def show_front(
 
     `free` is the problem before the owner's cuts are fixed, `owner_ms` the owner's time per batch by its cuts.
     """
-    from raysplit.schedulers.cuts.leakage import first_cuts, front_with_leak, leak_at
-    from raysplit.schedulers.cuts.solve import pareto_front, with_owner_time
+    from raysplit.schedulers.cuts.leakage import trade_offs
+    from raysplit.schedulers.cuts.problem import FreeOwnerCuts
 
-    fixed = partial(with_owner_time, owner_ms=owner_ms)
-    pairs: list[tuple[Plan, float | None]] = []
     with Waiting(Console(stderr=True), "planning"):
-        if any(leak_at(free, cut, metric) is not None for cut in first_cuts(free)):
-            pairs += front_with_leak(free, metric, fixed)
-        else:
-            pairs += [(plan, None) for plan in pareto_front(fixed(free))]
-    plans = [plan for plan, _ in pairs]
+        found = trade_offs(free, metric, owner_ms if isinstance(free.units, FreeOwnerCuts) else None)
     if picture is not None:
         from raysplit.cli.pictures.plan import draw_front
 
-        draw_front(free, plans, picture)
+        draw_front(free, found, picture)
     if as_json:
-        leaks = [{} if leak is None else {metric: leak} for _, leak in pairs]
-        echo(json.dumps({"front": [plan.to_dict() | leak for plan, leak in zip(plans, leaks, strict=True)]}))
+        rows = [one.plan.to_dict() | {"owner_bytes_per_batch": one.num_bytes, metric: one.leak} for one in found]
+        echo(json.dumps({"front": rows}))
         return
-    print_table(Console(), front_table(free, pairs))
+    print_table(Console(), front_table(free, found))
     print_figure(Console(), picture)

@@ -74,7 +74,7 @@ if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
     "--solver", type=click.Choice(["cbc", "highs", "dp"]), default="cbc", show_default=True, help="Solver to use."
 )
 @click.option("--send-inputs", is_flag=True, help="Allow cuts at which raw inputs leave the owner.")
-@click.option("--front", is_flag=True, help="Show all trade-offs of time and price.")
+@click.option("--front", is_flag=True, help="Show all trade-offs of time, price, bytes and leakage.")
 @click.option("--baselines", is_flag=True, help="Compare with a manual split, one node and copies.")
 @click.option("--max-leak", type=click.FloatRange(0, 1), metavar="X", help="Allow first cuts that leak at most X.")
 @click.option(

@@ -13,6 +13,7 @@ from raysplit.registry import number_of
 
 if TYPE_CHECKING:  # help must not wait for torch, matplotlib and the solvers
     from raysplit.schedulers.cuts.baselines import Alternative
+    from raysplit.schedulers.cuts.leakage import TradeOff
     from raysplit.schedulers.cuts.plan import Plan
     from raysplit.schedulers.cuts.solve import CutProblem
 
@@ -32,21 +33,25 @@ def comparison(best: Plan, others: Sequence[Alternative]) -> Table:
     return table
 
 
-def front_table(problem: CutProblem, plans: Sequence[tuple[Plan, float | None]]) -> Table:
-    """Return the table of plans that trade time for price, and for leakage where that is known of their first cuts."""
-    has_leaks = any(leak is not None for _, leak in plans)
-    against = "time against price and leakage" if has_leaks else "time against price"
-    table = Table(title=f"{problem.profile.model} for {number_of(problem.owners, 'owner')}: {against}")
-    for column in ("ms per batch", "round min", "price per hour", "price per round", *(["leak"] if has_leaks else [])):
+def front_table(problem: CutProblem, found: Sequence[TradeOff]) -> Table:
+    """Return the table of plans that trade time for price, the owner's bytes, and leakage where that is known."""
+    has_leaks = any(one.leak is not None for one in found)
+    against = "price, bytes and leakage" if has_leaks else "price and bytes"
+    table = Table(title=f"{problem.profile.model} for {number_of(problem.owners, 'owner')}: time against {against}")
+    columns = ("ms per batch", "round min", "price per hour", "price per round", "MiB per batch")
+    for column in (*columns, *(["leak"] if has_leaks else [])):
         table.add_column(column, justify="right")
     table.add_column("nodes and units")
-    for plan, leak in plans:
+    for one in found:
+        plan = one.plan
+        leak = "unknown" if one.leak is None else f"{one.leak:.3f}"
         table.add_row(
             f"{plan.objective_ms:.2f}",
             f"{plan.round_ms / 60_000:.2f}",
             f"{plan.price_per_hour:.4g}",
             f"{plan.price_per_round:.4g}",
-            *([] if leak is None else [f"{leak:.3f}"]),
+            f"{one.num_bytes / 2**20:.4g}",
+            *([leak] if has_leaks else []),
             ", ".join(f"{share.node} {share.first_unit}-{share.last_unit}" for share in plan.shares),
         )
     return table

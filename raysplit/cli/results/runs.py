@@ -13,8 +13,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from raysplit.cli.figures import tested_texts
 from raysplit.cli.options import ROOT, NamedRun, runs_in
-from raysplit.cli.progress import tested_texts
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import natural_width, print_table
 from raysplit.paths import expanded, is_uri

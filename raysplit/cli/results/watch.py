@@ -12,8 +12,9 @@ import click
 from rich.live import Live
 from rich.text import Text
 
+from raysplit.cli.figures import loss_number, tested_texts
 from raysplit.cli.options import ROOT, complete_runs
-from raysplit.cli.progress import clock_text, human_bytes, loss_number, tested_texts
+from raysplit.cli.progress import clock_text, human_bytes
 from raysplit.cli.streams import Console, echo
 from raysplit.paths import expanded, is_uri
 from raysplit.registry import few, one_line

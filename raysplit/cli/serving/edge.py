@@ -199,14 +199,11 @@ def _access(server: str, token_file: Path | None, ca: Path | None) -> dict[str, 
 
 
 def _row(path: Path, answer: Answer, meta: ServingMeta) -> dict[str, Any]:
-    classes = {}
-    for task, logits in answer.logits.items():
-        shares = logits[0].softmax(0)
-        best = int(shares.argmax())
-        classes[task] = {"class": meta.classes[task][best], "probability": float(shares[best])}
+    from raysplit.serving.answers import answer_of
+
     return {
         "image": str(path),
-        "answers": classes,
+        "answers": {task: answer_of(task, outputs[0], meta) for task, outputs in answer.logits.items()},
         "answered_by": answer.answered_by,
         "fallback_reason": answer.fallback_reason,
         "up_bytes": answer.up_bytes,
@@ -218,10 +215,12 @@ def _row(path: Path, answer: Answer, meta: ServingMeta) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]], summary: dict[str, dict[str, float]]) -> None:
+    from raysplit.serving.answers import in_words
+
     console = Console()
     table = Table("image", *rows[0]["answers"], "by", "up", "down", "ms")
     for row in rows:
-        said = [f"{answer['class']} {answer['probability']:.0%}" for answer in row["answers"].values()]
+        said = [in_words(answer) for answer in row["answers"].values()]
         total_ms = 1e3 * (row["edge_s"] + row["link_s"] + row["server_s"])
         sent = [f"{row['up_bytes']:,}", f"{row['down_bytes']:,}"]
         table.add_row(Path(row["image"]).name, *said, row["answered_by"], *sent, f"{total_ms:.1f}")

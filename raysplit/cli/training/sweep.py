@@ -13,8 +13,9 @@ import click
 from rich import box
 from rich.table import Table
 
+from raysplit.cli.figures import tested_texts
 from raysplit.cli.options import FilePath, RunName
-from raysplit.cli.progress import IMPORTING, tested_texts
+from raysplit.cli.progress import IMPORTING
 from raysplit.cli.stopping import going_on
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
@@ -141,6 +142,8 @@ def _metric_of(config: RunConfig) -> str:
     """Return the name of the metric that a run will have, as far as its settings say it."""
     if config.task is not None:
         return config.task.figure
+    if said := config.data.by_target:
+        return "accuracy" if all(task.kind == "classification" for task in said.values()) else "loss"
     return "accuracy" if config.training.loss == "cross_entropy" else "loss"
 
 

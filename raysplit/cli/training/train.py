@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
+from raysplit.cli.figures import accuracy_text, loss_text, primary_text
 from raysplit.cli.options import FilePath, RunName
 from raysplit.cli.progress import (
     JsonLines,
     LiveProgress,
     RoundLines,
     Silent,
-    accuracy_text,
     human_bytes,
-    loss_text,
-    primary_text,
     progress_on,
 )
 from raysplit.cli.stopping import going_on

@@ -11,6 +11,7 @@ from raysplit.cluster.clock import Clock
 from raysplit.cluster.contract import original
 from raysplit.cluster.emulation.coding import Coder
 from raysplit.cluster.emulation.events import TRANSFER, EventLog
+from raysplit.cluster.emulation.trace import LinkTrace, State, sent_at, state_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class Interface:
         down_bytes_per_s: download bandwidth.
         latency_s: latency of this end in seconds.
         serial: whether each direction carries one transfer at a time; otherwise each has the whole bandwidth.
+        trace: how bandwidths and latency change, instead of the constant ones, which are its means then.
 
     Raises:
         ValueError: for a bandwidth that is not above 0, or a negative or infinite latency.
@@ -34,6 +36,7 @@ class Interface:
     down_bytes_per_s: float = math.inf
     latency_s: float = 0.0
     serial: bool = False
+    trace: LinkTrace | None = None
 
     def __post_init__(self) -> None:
         if not (self.up_bytes_per_s > 0 and self.down_bytes_per_s > 0):
@@ -44,12 +47,17 @@ class Interface:
         if not (math.isfinite(self.latency_s) and self.latency_s >= 0):
             raise ValueError(f"the latency of a link must be finite and at least 0, got {self.latency_s} s")
 
+    @property
+    def over_time(self) -> tuple[LinkTrace | None, State]:
+        """The trace, and the state where there is none."""
+        return self.trace, State(self.up_bytes_per_s, self.down_bytes_per_s, self.latency_s, math.inf)
+
 
 class _Link(NamedTuple):
     """A link from one party to another.
 
     ``serial`` has an entry for each end that carries one transfer at a time: a table of the times at which ends become
-    free, and the name of the end in it.
+    free, and the name of the end in it. ``changing`` has both ends where one of them changes over time.
     """
 
     receiver: str
@@ -57,6 +65,7 @@ class _Link(NamedTuple):
     bytes_per_s: float
     latency_s: float
     serial: tuple[tuple[dict[str, float], str], ...]
+    changing: tuple[Interface, Interface] | None
 
 
 Transfer = tuple[float, _Link, float, int]
@@ -105,10 +114,16 @@ class Network:
         start_s = made_s
         for free_s, end in link.serial:
             start_s = max(start_s, free_s.get(end, 0.0))
-        left_s = start_s + num_bytes / link.bytes_per_s
+        latency_s = link.latency_s
+        if link.changing is None:
+            left_s = start_s + num_bytes / link.bytes_per_s
+        else:
+            sender, receiver = (end.over_time for end in link.changing)
+            left_s = sent_at(start_s, num_bytes, sender, receiver)
+            latency_s = state_at(sender, left_s).latency_s + state_at(receiver, left_s).latency_s
         for free_s, end in link.serial:
             free_s[end] = left_s
-        return left_s + link.latency_s, link, start_s, num_bytes
+        return left_s + latency_s, link, start_s, num_bytes
 
     def arrived(self, transfer: Transfer, now_s: float) -> None:
         """Log a transfer that has been received."""
@@ -131,4 +146,5 @@ class Network:
             bytes_per_s=min(up.up_bytes_per_s, down.down_bytes_per_s),
             latency_s=up.latency_s + down.latency_s,
             serial=tuple(serial),
+            changing=None if up.trace is down.trace is None else (up, down),
         )

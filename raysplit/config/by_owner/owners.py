@@ -12,6 +12,7 @@ import numpy as np
 from raysplit.algorithms.setting import OwnerData
 from raysplit.config.by_owner.section import BY_OWNER
 from raysplit.config.by_owner.survey import survey
+from raysplit.config.data.tasks import task_settings
 from raysplit.config.load_data import padding_of
 from raysplit.config.run import RunConfig
 from raysplit.data.by_owner.agree import UNCHANGED, OwnData, agreed, with_padding
@@ -25,7 +26,7 @@ from raysplit.experiment.tasks import task_of
 from raysplit.models.limits import limits_of
 from raysplit.models.spec import ModelSpec
 from raysplit.registry import few
-from raysplit.tasks import Task
+from raysplit.tasks import SeveralTasks, Task
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,12 @@ class OwnersData:
 
     def task(self, config: RunConfig) -> Task | None:
         """Return the task of the run, with the sums of the owners' targets merged in owner order."""
-        task = task_of(config.task, self.data, loss=config.training.loss, source=config.data.name)
+        task = task_of(task_settings(config), self.data, config.data.name)
+        if isinstance(task, SeveralTasks):
+            raise ValueError(
+                f"the sources of data.by_owner have the targets {', '.join(task.tasks)}, and owners that read their "
+                f"own sources learn one task; name one target in each source, or give one source with a partition"
+            )
         sums = [own.outline.statistic for own in self.found if own.outline.statistic is not None]
         return task if task is None or not sums else task.prepared(task.merged(sums))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from raysplit.cluster.contract import PartySpec, gather
 from raysplit.cluster.layout import Layout, lay_out, with_needs
 from raysplit.cluster.on_ray.connect import connect, ray_left_as_found
+from raysplit.config.data.tasks import task_settings
 from raysplit.config.run import RunConfig
 from raysplit.config.sections import OwnSourceConfig
 from raysplit.data.by_owner.agree import OwnData
@@ -17,7 +17,8 @@ from raysplit.data.by_owner.sealed import refuse_changed
 from raysplit.data.by_owner.source import OwnSource
 from raysplit.data.samples import Samples
 from raysplit.data.targets.of_samples import check_targets, statistic_of
-from raysplit.experiment.tasks import TaskConfig, task_of
+from raysplit.experiment.several.section import TaskSettings
+from raysplit.experiment.tasks import task_of
 from raysplit.prediction.machines import with_resources
 from raysplit.training.cluster import needs_of, ray_options
 from raysplit.training.own_loop import run_to_end
@@ -26,23 +27,23 @@ from raysplit.training.own_loop import run_to_end
 class Surveyor:
     """A party that opens the source of one owner at its place, once, and describes it."""
 
-    def __init__(self, *, name: str, source: OwnSource, task: TaskConfig | None, loss: str) -> None:
+    def __init__(self, *, name: str, source: OwnSource, task: TaskSettings) -> None:
         self.name = name
-        self._asked = (source, task, loss)
+        self._asked = (source, task)
 
     async def outline(self) -> Outline:
         """Return the outline. Raises ``ValueError``, with the owner and its source."""
         return await asyncio.to_thread(survey_one, *self._asked)
 
 
-def survey_one(source: OwnSource, section: TaskConfig | None, loss: str) -> Outline:
+def survey_one(source: OwnSource, settings: TaskSettings) -> Outline:
     """Open a source, check its targets against the task of the run, and return its outline.
 
     Raises ``ValueError``, with the owner, its source, the row and the rule.
     """
     opened = source.open()
     try:
-        task = task_of(section, opened.data, loss=loss, source=source.place)
+        task = task_of(settings, opened.data, source.place)
         if task is None:
             return outline_of(opened)
         is_streamed = not isinstance(opened.train, Samples)
@@ -69,6 +70,7 @@ def sources_of(config: RunConfig) -> list[OwnSource]:
         ("data.root", section.root),
         ("owners.domain", config.owners.domain),
         ("owners.noisy", config.owners.noisy),
+        ("owners.tasks", config.owners.tasks and "given"),
         ("cluster.elastic", config.cluster.elastic and "given"),
     ):
         if value:
@@ -79,7 +81,7 @@ def sources_of(config: RunConfig) -> list[OwnSource]:
     if given is None or isinstance(given, str):
         names = [f"owner-{i}" for i in range(config.partition.num_owners)]
         given = {name: OwnSourceConfig(name=str(section.by_owner)) for name in names}
-    reading = replace(section.reading(), task=config.task.kind if config.task else None)
+    reading = section.reading(config.task)
     return [
         OwnSource(
             party=f"owner-{i}",
@@ -105,7 +107,7 @@ def survey(config: RunConfig) -> list[OwnData]:
     """
     sources = sources_of(config)
     if config.cluster.kind == "local":
-        outlines = [survey_one(source, config.task, config.training.loss) for source in sources]
+        outlines = [survey_one(source, task_settings(config)) for source in sources]
     else:
         with ray_left_as_found():
             resources = connect(ray_options(config.cluster))
@@ -126,7 +128,7 @@ async def _on_ray(config: RunConfig, sources: Sequence[OwnSource], resources: Ma
             name=source.party,
             role="owner",
             build=Surveyor,
-            arguments={"source": source, "task": config.task, "loss": config.training.loss},
+            arguments={"source": source, "task": task_settings(config)},
         )
         for source in sources
     ]

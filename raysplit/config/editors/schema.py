@@ -39,6 +39,7 @@ def schema() -> Json:
     _add_options(kinds)
     _add_bandwidth(kinds["DeviceOptions"])
     sections["task"]["anyOf"].insert(0, {"enum": list(KINDS), "description": "The kind of the task alone."})
+    _add_short_tasks(kinds)
     sections["links"] = {"anyOf": [{"const": AUTO}, sections.pop("links")]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -72,6 +73,15 @@ def _name(section: Json, names: Iterable[str], other: str, *, key: str = "name")
     field = section["properties"][key]
     del field["type"]
     field["anyOf"] = [{"enum": list(names)}, {"type": "string", "pattern": other}]
+
+
+def _add_short_tasks(kinds: Json) -> None:
+    """Let the kind stand alone for the task of a target, and one name for the tasks of an owner."""
+    by_target = kinds["DataConfig"]["properties"]["tasks"]["anyOf"][0]
+    by_target["additionalProperties"] = {"anyOf": [{"enum": list(KINDS)}, by_target["additionalProperties"]]}
+    of_owners = kinds["OwnersConfig"]["properties"]["tasks"]
+    for form, key in zip(of_owners["anyOf"], ("additionalProperties", "items"), strict=True):
+        form[key] = {"anyOf": [{"type": "string"}, form[key]]}
 
 
 def _add_options(kinds: Json) -> None:

@@ -80,7 +80,7 @@ def data_set_from_named(
     """Make a data set of the arrays of a file. Raises ``ValueError`` for arrays that do not fit together."""
     train = _side({name: value for name, value in columns.items() if not name.endswith(TEST)}, source)
     test = _side({name.removesuffix(TEST): v for name, v in columns.items() if name.endswith(TEST)}, source)
-    inputs, targets = _roles(train, rules, source)
+    inputs, targets = _roles(train, rules, source, reading)
     if inputs != [UNNAMED] and (set_too := reading.named()):
         key, value = next(iter(set_too.items()))
         raise ValueError(
@@ -115,7 +115,7 @@ def data_set_from_named(
         eval_transform=KeepIds(names=ids),
         natural_owner=owners[0],
         test_owner=owners[1],
-        classes=_classes(both),
+        classes=_classes(both, reading),
         label_names=names,
         sizes={"vocab_size": vocabulary} if ids else {},
         done=done,
@@ -153,9 +153,10 @@ def _side(arrays: Mapping[str, Array], source: str) -> _Side:
     return _Side(arrays=values, ragged=ragged, owner=owner)
 
 
-def _roles(side: _Side, rules: ArrayRules, source: str) -> tuple[list[str], list[str]]:
+def _roles(side: _Side, rules: ArrayRules, source: str, reading: Reading) -> tuple[list[str], list[str]]:
     """Return the names of the inputs and of the targets."""
-    targets = list(rules.targets or ([] if rules.next_token else ["y"]))
+    told = tuple(name for name, _ in reading.tasks)
+    targets = list(rules.targets or ([] if rules.next_token else told or ["y"]))
     rest = [name for name in side.arrays if name not in targets and name != "y"]
     inputs = list(rules.inputs or (["x"] if "x" in side.arrays else rest))
     if missing := [name for name in (*inputs, *targets) if name not in side.arrays]:
@@ -247,7 +248,7 @@ def _targets(
             values = tuple(_target_of_rows(array, name, source) for array in arrays)
         else:
             owner = sides[0].owner if len(sides) == 1 else None
-            read = read_targets(arrays, [len(array) for array in arrays], source, reading, owner)
+            read = read_targets(arrays, [len(array) for array in arrays], source, reading.of(name), owner)
             values, labels = read.sides, read.names
         for own, value in zip(found, values, strict=True):
             own[name] = value
@@ -265,8 +266,10 @@ def _target_of_rows(array: Array, name: str, source: str) -> Tensor:
 def _divided(samples: Samples, split: Array | None, rules: ArrayRules, source: str) -> tuple[Array, Array]:
     if split is not None:
         return split_sides(split, len(samples), source)
-    name, y = ("y", samples.y) if isinstance(samples.y, Tensor) else next(iter(samples.y.items()))
-    labels = torch.zeros(len(samples), dtype=torch.int64) if name in samples.ragged else y
+    named = [("y", samples.y)] if isinstance(samples.y, Tensor) else list(samples.y.items())
+    by_row = [y for name, y in named if name not in samples.ragged]
+    classes = [y for y in by_row if y.ndim == 1 and not y.is_floating_point()]
+    labels = next(iter(classes or by_row), torch.zeros(len(samples), dtype=torch.int64))
     return split_by_class(labels, rules.test_fraction)
 
 
@@ -277,15 +280,15 @@ def _largest(samples: Samples, ids: Sequence[str]) -> int:
 
 def _num_outputs(sides: Sequence[Samples], reading: Reading) -> int:
     named = [{"y": side.y} if isinstance(side.y, Tensor) else side.y for side in sides]
-    return max(num_outputs([side[name] for side in named], reading.task) for name in named[0])
+    return max(num_outputs([side[name] for side in named], reading.of(name).task) for name in named[0])
 
 
-def _classes(sides: Sequence[Samples]) -> dict[str, tuple[str, ...]] | None:
-    """Name the classes of each of several targets by their numbers; None for one target, or one without classes."""
-    if isinstance(sides[0].y, Tensor) or any(y.ndim != 1 or y.is_floating_point() for y in sides[0].y.values()):
-        return None
+def _classes(sides: Sequence[Samples], reading: Reading) -> dict[str, tuple[str, ...]] | None:
+    """Name by their numbers the classes of those of several targets that have some; None where none has."""
     found: dict[str, tuple[str, ...]] = {}
-    for name in sides[0].y:
-        top = max(int(side.y[name].max()) for side in sides if not isinstance(side.y, Tensor))
-        found[name] = tuple(map(str, range(top + 1)))
-    return found
+    for name, y in {} if isinstance(sides[0].y, Tensor) else sides[0].y.items():
+        is_label = y.ndim == 1 and not y.is_floating_point() and name not in sides[0].ragged
+        if is_label and reading.of(name).task in (None, "classification"):
+            top = max(int(side.y[name].max()) for side in sides if not isinstance(side.y, Tensor))
+            found[name] = tuple(map(str, range(top + 1)))
+    return found or None

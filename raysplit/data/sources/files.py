@@ -89,7 +89,7 @@ def load_file(
         mask=mask,
         test_fraction=test_fraction,
     )
-    if is_named(columns, rules):
+    if reading.tasks or is_named(columns, rules):
         for key, value in (("input_shape", input_shape), ("mean", mean), ("std", std)):
             if value is not None:
                 raise ValueError(f"data.{key} is {value}, which is for files with one input x alone; leave it out")

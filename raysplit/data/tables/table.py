@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import torch
@@ -23,15 +22,14 @@ from pydantic import Field
 from torch import Tensor
 
 from raysplit.data.failures import reading as reading_of
-from raysplit.data.labels import Numbered
 from raysplit.data.partition.stratify import TEST_FRACTION
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sources.arrays import check_owners, split_by_class, split_sides
-from raysplit.data.tables.columns import Coded, ColumnRules, Columns, Kind, bits, coded, columns_of, numbers, place
+from raysplit.data.tables.columns import Coded, ColumnRules, Columns, Kind, bits, coded, columns_of, numbers
 from raysplit.data.tables.encoder import Code, Encode, Missing, Raw, Unseen
 from raysplit.data.tables.statistics import Moments, Statement, frequent, merged
-from raysplit.data.targets.arrays import num_outputs, read_targets
+from raysplit.data.tables.targets import targets_of
 from raysplit.data.transforms import KeepIds, ToUnit
 from raysplit.options import Count
 
@@ -151,7 +149,8 @@ def load_table(
         ValueError: for what does not fit, with column, owner, row and value.
     """
     source, table = str(path), _read(path)
-    found = columns_of(table, columns or {}, source)
+    told: dict[str, Kind | ColumnRules] = {name: "target" for name, _ in reading.tasks}
+    found = columns_of(table, told | (columns or {}), source)
     owner = None if found.owner is None else np.asarray(table[found.owner].to_pylist())
     if owner is not None:
         check_owners(owner, len(owner), f"{source}, column {found.owner!r}")
@@ -163,16 +162,18 @@ def load_table(
         owner=whose,
         rows=np.arange(table.num_rows),
     )
-    targets = _targets(table, found, source, reading, owner)
-    y = targets.sides[0]
+    targets = targets_of(table, found, source, reading, owner)
     x = {"numbers": raw.numeric, "bits": raw.binary}
     tensors = {name: torch.from_numpy(value) for name, value in x.items() if value.shape[1]}
     tensors["rows"] = torch.from_numpy(raw.rows)
     if raw.categorical:
         tensors["codes"] = torch.from_numpy(np.stack([each.codes for each in raw.categorical.values()], axis=1))
-    samples = Samples(x=tensors, y=y)
+    samples = Samples(x=tensors, y=targets.y)
     split = None if found.split is None else np.asarray(table[found.split].to_pylist(), dtype=str)
-    train, test = split_by_class(y, test_fraction) if split is None else split_sides(split, len(y), source)
+    if split is None:
+        train, test = split_by_class(targets.to_split_by, test_fraction)
+    else:
+        train, test = split_sides(split, len(samples), source)
     rules = TableRules(
         source=source,
         columns=found,
@@ -185,12 +186,13 @@ def load_table(
     data = DataSet(
         train=samples.subset(train),
         test=samples.subset(test),
-        num_classes=len(targets.names) if targets.names else num_outputs([y], reading.task),
+        num_classes=targets.num_outputs,
         transform=ToUnit(),
         eval_transform=ToUnit(),
         natural_owner=None if owner is None else owner[train],
         test_owner=None if owner is None else owner[test],
         label_names=targets.names,
+        classes=targets.classes,
         done=("a table, encoded once the owners are known",),
         reading=reading,
         prepare=rules.federated,
@@ -220,44 +222,6 @@ def _read(path: Path) -> Any:
 
 def _stacked(columns: Sequence[npt.NDArray[np.float64]], table: Any) -> npt.NDArray[np.float64]:
     return np.stack(columns, axis=1) if columns else np.zeros((table.num_rows, 0))
-
-
-def _targets(table: Any, columns: Columns, source: str, reading: Reading, owner: Any) -> Numbered:
-    """Return the target of each row, or the targets [N, k] of several columns."""
-    found = []
-    for name in columns.target:
-        rules = columns.rules[name]
-        if rules.categories is None:
-            found.append(_target(table, name, source, owner))
-            continue
-        own = coded(table, name)
-        number = {category: code for code, category in enumerate(rules.categories)}
-        strange = np.array([*(each not in number for each in own.names), True])[own.codes]  # the last is a missing one
-        if strange.any():
-            row = int(strange.argmax())
-            value = "missing" if own.codes[row] < 0 else repr(own.names[own.codes[row]])
-            raise ValueError(
-                f"{place(source, name, row, owner)} is {value}, which is not among its declared categories "
-                f"{', '.join(rules.categories)}; add it, or repair the row"
-            )
-        found.append(np.array([number[each] for each in own.names], np.int64)[own.codes])
-    names = columns.rules[columns.target[0]].categories if len(columns.target) == 1 else None
-    y = found[0] if len(found) == 1 else np.stack(found, axis=1)
-    label = f"{source}, column {' and '.join(columns.target)}"
-    read = read_targets([y], [len(y)], label, reading, owner)
-    return replace(read, names=read.names or names)
-
-
-def _target(table: Any, name: str, source: str, owner: Any) -> npt.NDArray[Any]:
-    column = table[name].combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if column.null_count:
-        row = column.to_pylist().index(None)
-        raise ValueError(f"{place(source, name, row, owner)} is missing; give every row a target, or drop it")
-    return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 def _declared(columns: Columns, source: str) -> Code:

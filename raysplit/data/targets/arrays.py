@@ -48,7 +48,7 @@ def read_targets(
             raise ValueError(f"{source}: y holds {y.dtype}, such as {y.reshape(-1)[:1].tolist()}; give numbers")
         if not y.ndim or len(y) != size:
             raise ValueError(f"{source}: y has shape {y.shape} and x has {size} samples; give one entry per sample")
-    found = Numbered(sides=tuple(_tensor(y, source) for y in sides))
+    found = Numbered(sides=tuple(_tensor(y, source, reading.task) for y in sides))
     if reading.task is None and any(inferred_kind(y) is None for y in found.sides):
         likely = " or ".join(likely_kinds(found.sides[0])) or f"one of {', '.join(KINDS)}"
         raise ValueError(
@@ -72,8 +72,8 @@ def may_be_labels(y: Array) -> bool:
     return y.dtype.kind != "f" or bool((y[np.isfinite(y)] % 1 == 0).all())
 
 
-def _tensor(y: Array, source: str) -> Tensor:
-    if y.dtype.kind == "f":
+def _tensor(y: Array, source: str, kind: str | None) -> Tensor:
+    if y.dtype.kind == "f" or kind == "regression":  # whole amounts are numbers too, no labels
         return torch.from_numpy(np.array(y, np.float32))
     if y.dtype == np.uint8 and y.ndim > 1:
         return torch.from_numpy(np.array(y))

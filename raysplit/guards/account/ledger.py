@@ -20,9 +20,9 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, BinaryIO, Self
 
 from filelock import FileLock, Timeout
 
@@ -31,6 +31,7 @@ from raysplit.guards.account.charges import VERSION, Charge, LedgerRefused, char
 SUFFIX = ".jsonl"
 FOLDER = "ledger"
 """Name of the folder of the ledgers in a run folder."""
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class Ledger:
         self._steps: dict[tuple[str, int], str] = {}
         self._size = 0
         self._state = hashlib.blake2b(digest_size=16)
-        self._file: IO[bytes] | None = None
+        self._file: BinaryIO | None = None
         self._lock: FileLock | None = None
         if path is not None and path.exists():
             self._open()
@@ -86,7 +87,7 @@ class Ledger:
             self._size = len(whole)
             if len(whole) < len(content):
                 os.truncate(self.path, len(whole))
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)
         if not self._size:
             self._append({"owner": self.owner, "samples": self.samples, "version": VERSION}, sync=True)
 
@@ -105,13 +106,12 @@ class Ledger:
             self._keys.add((charge.value, charge.key))
 
     def _append(self, line: Mapping[str, Any], *, sync: bool) -> None:
-        raw = (json.dumps(line, separators=(",", ":")) + "\n").encode()
+        raw = (_encoded(line) + "\n").encode()
         if self.path is not None:
             if self._file is None:
                 self._open()
             assert self._file is not None
-            self._file.write(raw)
-            self._file.flush()
+            _write(self._file, raw, self._size)
             if sync:
                 os.fsync(self._file.fileno())
         self._state.update(raw)
@@ -126,7 +126,7 @@ class Ledger:
         by_key = {(charge.value, charge.key): charge for charge in charges}
         fresh = [charge for charge in by_key.values() if not self.has(charge)]
         for charge in fresh:
-            plain = {k: v for k, v in asdict(charge).items() if v not in (None, "", 0.0) or k in ("round", "attempt")}
+            plain = {k: v for k, v in vars(charge).items() if v not in (None, "", 0.0) or k in ("round", "attempt")}
             self._append(plain, sync=charge is fresh[-1])
             self.charges.append(charge)
             self._keys.add((charge.value, charge.key))
@@ -206,6 +206,18 @@ def let_go(folder: str | None) -> None:
     """Close the ledgers in a folder that this process has open, so that others may go on with them."""
     for path in [path for path in _OPEN if folder is not None and path.parent == Path(folder).absolute()]:
         _OPEN.pop(path).close()
+
+
+def _write(file: BinaryIO, raw: bytes, size: int) -> None:
+    """Append a line to a file of ``size`` bytes, whole or, where the disk is full, not at all."""
+    rest = memoryview(raw)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), size)
+        raise
 
 
 def path_in(folder: Path, owner: str) -> Path:

@@ -5,6 +5,7 @@ All of them are cached: copy them before you hand them out, and never write to t
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +101,13 @@ def infinite_names(spec: ModelSpec) -> frozenset[str]:
 
 def state_forms(spec: ModelSpec) -> dict[str, Tensor]:
     """Return the initial state for what its names, shapes and types say; weights in files may be on the meta device."""
-    found = outline(spec)
-    return spec.initial_state() if found is None else found.model.state_dict()
+    return spec.initial_state() if builds_otherwise(spec) else outlined(spec).state_dict()
+
+
+@lru_cache(maxsize=4)
+def fixed_keys(spec: ModelSpec) -> frozenset[str]:
+    """Return the names of what training leaves as it is; weights in files are not read."""
+    return frozenset(fixed_names(spec.build() if builds_otherwise(spec) else outlined(spec)))
 
 
 @lru_cache(maxsize=4)
@@ -117,6 +123,17 @@ def fixed_state(spec: ModelSpec) -> dict[str, Tensor]:
 def frozen(spec: ModelSpec, device: str) -> dict[str, nn.Parameter]:
     """Return the frozen weights that all parts of this process share; for an outline those that were read so far."""
     return frozen_parameters(prototype(spec), device) if outline(spec) is None else {}
+
+
+def whole(spec: ModelSpec, device: str) -> nn.Module:
+    """Build the whole model in new memory, apart from the frozen weights that all parts of this process share."""
+    if builds_otherwise(spec):
+        return spec.build().to(device)
+    if (found := outline(spec)) is not None:
+        return fill_shared(spec, found, copy.deepcopy(found.model), device).to(device)
+    own, shared = prototype(spec), frozen(spec, device)
+    kept = {id(p): shared[name] for name, p in own.named_parameters(remove_duplicate=False) if name in shared}
+    return copy.deepcopy(own, memo=kept).to(device)
 
 
 def fill_shared(spec: ModelSpec, found: Outline, part: nn.Module, device: str) -> nn.Module:

@@ -21,6 +21,7 @@ from raysplit.models.classifier.heads import (
 )
 from raysplit.options import Count, PathText
 
+Kinds = tuple[tuple[str, str], ...]
 Classes = tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -29,6 +30,7 @@ def multi_task(
     num_classes: int,
     *,
     classes: Classes = (),
+    kinds: Kinds = (),
     backbone: str = BACKBONE,
     hidden: Count = HIDDEN,
     cut: FeatureCut = "flat",
@@ -40,7 +42,8 @@ def multi_task(
     Args:
         input_shape: shape of one picture, (3, S, S).
         num_classes: ignored, since every task has its own number of classes.
-        classes: class names of each task, which come from the data set.
+        classes: names of the classes, or else of the outputs, of each task, which come from the data set.
+        kinds: kinds of the tasks that are no classifications.
         backbone: name of the backbone, one of `heads.BACKBONES`.
         hidden: width of the hidden layer of each head.
         cut: features that cross the cut, "flat" for all of them or "pooled" for the mean of every channel.
@@ -60,7 +63,7 @@ def multi_task(
         )
     counts = {task: len(names) for task, names in classes}
     size, seed = input_shape[1], torch.initial_seed()
-    model = build_classifier(backbone, counts, image_size=size, seed=seed, hidden=hidden, cut=cut)
+    model = build_classifier(backbone, counts, image_size=size, seed=seed, hidden=hidden, cut=cut, kinds=dict(kinds))
     if weights is not None:
         load_backbone(model, backbone, Path(weights))
     if frozen:

@@ -8,6 +8,8 @@
     hidden          width of a head's hidden layer       classes      {task: [class names]}, bit j of a mask = task j
     cut             "flat" or "pooled" features
     mean, std       per channel, applied to pixels in 0..1; [0, 0, 0] and [1, 1, 1] without normalization
+    kinds, units    only where a task is no classification: its kind, "multi_label" or "regression", and of a
+                    regression mean and std of each output, by which an estimate is output * std + mean
     weights_sha256  hash of model.pt, which edge and server compare, so that features never reach another run's heads
 
 Split after Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982): the edge loads the backbone, a server a head.
@@ -20,10 +22,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, Self, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from raysplit.data.transforms import Normalise
@@ -45,6 +48,15 @@ WEIGHTS, META = "model.pt", "serving.json"
 Part = TypeVar("Part", bound=nn.Module)
 
 
+class Units(BaseModel):
+    """Mean and standard deviation of each output of a regression."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 class ServingMeta(BaseModel):
     """Description of a served model, on which edge and server must agree; unknown fields are refused."""
 
@@ -58,7 +70,19 @@ class ServingMeta(BaseModel):
     classes: dict[str, tuple[str, ...]] = Field(min_length=1, max_length=32)
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    kinds: dict[str, Literal["multi_label", "regression"]] = Field(default_factory=dict)
+    units: dict[str, Units] = Field(default_factory=dict)
     weights_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _units_of_regressions(self) -> Self:
+        for task, kind in self.kinds.items():
+            widths = {len(self.classes.get(task, ()))}
+            if kind == "regression" and task in self.units:
+                widths |= {len(self.units[task].mean), len(self.units[task].std)}
+            if task not in self.classes or len(widths) > 1 or (kind == "regression") != (task in self.units):
+                raise ValueError(f"kinds has the {kind} {task!r}, and classes and units do not describe its outputs")
+        return self
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -73,12 +97,15 @@ class Serving:
     model: MultiTaskClassifier
 
 
-def described(spec: ClassifierSpec, normalisation: Normalise | None = None) -> ServingMeta:
-    """Describe a trained model and the normalization of its training data."""
+def described(
+    spec: ClassifierSpec, normalisation: Normalise | None = None, units: Mapping[str, Any] = MappingProxyType({})
+) -> ServingMeta:
+    """Describe a trained model, the normalization of its training data and the units of its regressions by task."""
     chosen = {key: value for key, value in dict(spec.options).items() if key in ("backbone", "hidden", "cut")}
     if normalisation is not None:
         per_channel = 3 // len(normalisation.mean)  # one number serves every channel
         chosen |= {"mean": normalisation.mean * per_channel, "std": normalisation.std * per_channel}
+    chosen |= {"kinds": dict(spec.kinds), "units": dict(units)} if spec.kinds else {}
     return ServingMeta(image_size=spec.input_shape[1], classes=dict(spec.classes), **chosen)
 
 
@@ -104,7 +131,8 @@ def save_serving(
         with aside.open("rb") as file:
             complete = meta.model_copy(update={"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()})
     with written(folder / META, advice) as aside:
-        aside.write_text(json.dumps(complete.model_dump(), indent=2) + "\n", encoding="utf-8")
+        left_out = None if complete.kinds else {"kinds", "units"}
+        aside.write_text(json.dumps(complete.model_dump(exclude=left_out), indent=2) + "\n", encoding="utf-8")
     return complete
 
 
@@ -114,16 +142,18 @@ def export_trained(
     state: Mapping[str, Tensor],
     normalisation: Normalise | None,
     *,
+    units: Mapping[str, Any] = MappingProxyType({}),
     advice: str = TRY_AGAIN,
 ) -> ServingMeta:
     """Write both files for the trained weights of a model, and return the description as written.
 
-    ``advice`` is what to do where the disk does not take them.
+    ``units`` has mean and std of each regression by task, and ``advice`` is what to do where the disk does not take
+    the files.
     """
     model = spec.build()
     assert isinstance(model, MultiTaskClassifier)
     model.load_state_dict(dict(state))
-    return save_serving(folder, model, described(spec, normalisation), advice=advice)
+    return save_serving(folder, model, described(spec, normalisation, units), advice=advice)
 
 
 def load_meta(folder: Path) -> ServingMeta:

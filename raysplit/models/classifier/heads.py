@@ -16,18 +16,24 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from raysplit.models.classifier.fan_out import fan_out as fan_out
+from raysplit.models.classifier.fan_out import in_order as in_order
 from raysplit.registry import one_of
 from raysplit.seeding import derive
 
 BACKBONE = "mobilenet_v3_small"
 HIDDEN = 256
 DROPOUT = 0.1
+
+OF_HEADS = ("classification", "multi_label", "regression")
+"""The kinds of tasks that a head answers: one row of numbers for each sample."""
 
 FeatureCut = Literal["flat", "pooled"]
 FEATURE_CUTS: Mapping[FeatureCut, Callable[[Tensor], Tensor]] = {
@@ -140,32 +146,6 @@ def check_task_name(task: str) -> None:
         raise ValueError(f"a task cannot be called {task!r}, torch needs that name; call it for example {free!r}")
 
 
-class _FanOut(torch.autograd.Function):
-    """One tensor for several heads, whose gradients are summed in the order of the heads."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, count: int) -> tuple[Tensor, ...]:
-        return tuple(z.view_as(z) for _ in range(count))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return in_order(gradients), None
-
-
-def fan_out(z: Tensor, count: int) -> tuple[Tensor, ...]:
-    """Return `z` once per head; autograd alone would add the gradients in the reverse order of the heads."""
-    copies: tuple[Tensor, ...] = _FanOut.apply(z, count)
-    return copies
-
-
-def in_order(terms: Iterable[Tensor]) -> Tensor:
-    """Sum at least one tensor, first to last, since floating-point sums depend on the order."""
-    first, *others = terms
-    for term in others:
-        first = first + term
-    return first
-
-
 def _still_if_frozen(backbone: nn.Module) -> None:
     """Keep a frozen backbone in evaluation mode, so that its batch-norm statistics do not drift."""
     if not any(p.requires_grad for p in backbone.parameters()):
@@ -252,8 +232,11 @@ def build_classifier(
     seed: int,
     hidden: int = HIDDEN,
     cut: FeatureCut = "flat",
+    kinds: Mapping[str, str] = MappingProxyType({}),
 ) -> MultiTaskClassifier:
     """Build a classifier with random weights for `classes` = {task: number of classes}.
+
+    A task whose kind in `kinds` is another has as many outputs instead: numbers to estimate, or labels.
 
     The backbone and each head draw from their own streams, so the single-task network of a task starts with the same
     weights as its part of the multi-task network. Raises ValueError for an unknown backbone, a task with fewer than 2
@@ -262,7 +245,7 @@ def build_classifier(
     kind = backbone_kind(backbone)
     for task, count in classes.items():
         check_task_name(task)
-        if count < 2:
+        if count < 2 and kinds.get(task, "classification") == "classification":
             raise ValueError(f"task {task!r} has {count} classes; a classification task needs at least 2")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights", "backbone", backbone))

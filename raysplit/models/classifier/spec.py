@@ -26,8 +26,13 @@ class ClassifierSpec(ModelSpec):
 
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
-        """Class names by task."""
+        """Class names by task; where its kind is another, names of the outputs."""
         return dict(dict(self.options)["classes"])
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """The kinds of the tasks that are no classifications."""
+        return dict(dict(self.options).get("kinds", ()))
 
     @property
     def tasks(self) -> tuple[str, ...]:

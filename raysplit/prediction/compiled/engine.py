@@ -54,8 +54,9 @@ def advance(m, num_owners, num_slots, budget):
         budget -= 1
         if s[DUE_SIZE]:
             entry = np.int64(due[s[DUE_HEAD]])
-            s[DUE_HEAD] = (s[DUE_HEAD] + 1) & (len(due) - 1)
             s[DUE_SIZE] -= 1
+            # An empty ring begins anew, so that it takes the memory of the most that is due at once, and not its size.
+            s[DUE_HEAD] = (s[DUE_HEAD] + 1) & (len(due) - 1) if s[DUE_SIZE] else 0
             way, t = entry & 3, entry >> 2
             if way == JOINED:
                 m.counts[t] -= 1

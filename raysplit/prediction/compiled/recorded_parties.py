@@ -67,6 +67,8 @@ class RecordedNetwork(Network):
         """Return the bandwidth and the latency of a link, and whether its two ends carry one transfer at a time."""
         sender, receiver = original(source), original(destination)
         up, down = self._interfaces[sender], self._interfaces[receiver]
+        if up.trace is not None or down.trace is not None:
+            raise CannotBeRecorded("links change over time (topology.devices.*.trace)")
         rate = min(up.up_bytes_per_s, down.down_bytes_per_s)
         return rate, up.latency_s + down.latency_s, up.serial, down.serial
 

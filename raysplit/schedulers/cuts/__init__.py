@@ -5,7 +5,8 @@
   arrays.
 * ``plan``: the answer (`Plan`, `plan_for`); ``baselines``: what it is compared with.
 * ``profiles``: measured times and sizes of units (`Profile`, `load_profile`), with those published in ``profiles/``.
-* ``leakage``: a limit of what leaves an owner tells, and the trade-offs with it (`limited`, `front_with_leak`).
+* ``leakage``: a limit of what leaves an owner tells (`limited`), and the trade-offs of time, price, bytes and leakage
+  (`trade_offs`).
 * ``time_model``: the time of a round in closed form.
 * ``replan``: whether to move parts when compute nodes join or leave.
 """

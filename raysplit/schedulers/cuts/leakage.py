@@ -1,4 +1,4 @@
-"""Limit what leaves an owner tells: allow only first cuts whose measured leakage is within a budget.
+"""What leaves an owner, and what it tells: plans within a limit of leakage, and trade-offs with time and price.
 
 The measures are those of `raysplit.privacy.measures`, which a profile can have for the cut behind each unit. They need
 not fall from cut to cut, so that the allowed cuts are a set and not an interval.
@@ -7,12 +7,12 @@ not fall from cut to cut, so that the allowed cuts are a set and not an interval
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from raysplit.schedulers.cuts.plan import Plan
 from raysplit.schedulers.cuts.problem import CutProblem, FreeOwnerCuts, InfeasibleError
-from raysplit.schedulers.cuts.solve import pareto_front
+from raysplit.schedulers.cuts.solve import busy_ms, pareto_front, with_owner_time
 
 LeakMetric = Literal["leak_fisher", "dcor2_unbiased"]
 SENT_AS_THEY_ARE = 1.0
@@ -57,39 +57,101 @@ def limited(problem: CutProblem, max_leak: float, metric: LeakMetric = "leak_fis
     return replace(problem, first_cuts=allowed)
 
 
-def front_with_leak(
-    problem: CutProblem,
-    metric: LeakMetric = "leak_fisher",
-    fixed: Callable[[CutProblem], CutProblem] = lambda problem: problem,
-) -> list[tuple[Plan, float]]:
-    """Find the trade-offs of time, price and leakage, each plan with its leakage, the fastest first.
+@dataclass(frozen=True, kw_only=True)
+class TradeOff:
+    """A plan, and what it costs beside time and price.
 
-    No plan is as good as another one in all three. ``fixed`` may fix the owner's cuts for each limit of leakage, as
-    `with_owner_time` does. Raises as `limited` and `pareto_front`.
+    Attributes:
+        plan: the plan.
+        num_bytes: smashed data and gradients that an owner sends and receives for a batch.
+        leak: the leakage of its first cut; None where the profile does not say it.
     """
-    limited(problem, SENT_AS_THEY_ARE, metric)
-    cuts = [cut for cut in first_cuts(problem) if problem.may_begin_at(cut)]
-    leaks = sorted({leak for cut in cuts if (leak := leak_at(problem, cut, metric)) is not None})
-    found: list[tuple[Plan, float]] = []
+
+    plan: Plan
+    num_bytes: int
+    leak: float | None
+
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """Time of a round, price, bytes and leakage, each the better the smaller it is."""
+        return self.plan.round_ms, self.plan.price_per_hour, self.num_bytes, self.leak or 0.0
+
+
+def trade_offs(
+    problem: CutProblem, metric: LeakMetric = "leak_fisher", owner_ms: Callable[[int, int], float] | None = None
+) -> list[TradeOff]:
+    """Find the trade-offs of time, price, bytes and leakage, the fastest first: no plan is as good as another in all.
+
+    The owner's cuts decide its bytes and what the first of them tells; for each pair of them there are the trade-offs
+    of time and price. A pair that cannot be better than a plan that is known is not looked at.
+
+    Args:
+        problem: the question.
+        metric: the measure of leakage.
+        owner_ms: time per batch of the owner's own units, for a first and a last cut; None leaves it out.
+
+    Raises:
+        InfeasibleError: no plan fits.
+    """
+    pairs = _owner_cuts(problem, ends_inside=owner_ms is not None)
+    own = {pair: owner_ms(*pair) if owner_ms is not None else 0.0 for pair in pairs}
+    prices = [node.kind.price_per_hour for node in problem.nodes]
+    fastest = [
+        min(busy_ms(problem, node, unit) for node in problem.nodes) for unit in range(len(problem.profile.units))
+    ]
+
+    def bound(pair: tuple[int, int]) -> tuple[float, float, int, float]:
+        """The least that a plan with these cuts can cost."""
+        nodes_ms = problem.owners * sum(fastest[slice(*pair)]) / len(problem.nodes)
+        time_ms = problem.batches_per_owner * max(nodes_ms, own[pair])
+        price = sum(prices) if problem.use_all_nodes else min(prices)
+        return time_ms, price, _owner_bytes(problem, pair), leak_at(problem, pair[0], metric) or 0.0
+
+    found: list[TradeOff] = []
     failure: InfeasibleError | None = None
-    for most in leaks:
+    for pair in sorted(pairs, key=bound):
+        least = bound(pair)
+        if any(_is_as_good(other.costs, least) for other in found):
+            continue
         try:
-            plans = pareto_front(fixed(limited(problem, most, metric)))
+            plans = pareto_front(replace(problem, units=(pair[0], pair[1] - 1), first_cuts=None))
         except InfeasibleError as error:
             failure = error
             continue
         for plan in plans:
-            leak = leak_at(problem, plan.cuts[0], metric)
-            assert leak is not None
-            if not any(_is_as_good(other, plan, leak) for other in found):
-                found.append((plan, leak))
+            timed = replace(plan, owner_ms=own[pair])
+            one = TradeOff(plan=timed, num_bytes=least[2], leak=leak_at(problem, pair[0], metric))
+            if not any(_is_as_good(other.costs, one.costs) for other in found):
+                found = [other for other in found if not _is_as_good(one.costs, other.costs)]
+                found.append(one)
+    if not found and isinstance(problem.units, FreeOwnerCuts) and owner_ms is not None:
+        with_owner_time(problem, owner_ms)  # says which limit no cuts keep
     if not found:
-        raise failure or InfeasibleError("no plan fits")
-    return sorted(found, key=lambda pair: (pair[0].objective_ms, pair[0].price_per_hour, pair[1]))
+        raise failure or InfeasibleError("no plan fits the owners' memory and the nodes; allow more of one of them")
+    return sorted(found, key=lambda one: one.costs)
 
 
-def _is_as_good(other: tuple[Plan, float], plan: Plan, leak: float) -> bool:
-    before, its_leak = other
-    return (
-        its_leak <= leak and before.objective_ms <= plan.objective_ms and before.price_per_hour <= plan.price_per_hour
-    )
+def _owner_cuts(problem: CutProblem, *, ends_inside: bool) -> list[tuple[int, int]]:
+    """Return the first and last cuts among which a plan chooses, within the owner's memory."""
+    lowest, highest = problem.boundaries
+    if not isinstance(problem.units, FreeOwnerCuts):
+        return [(lowest, highest)]
+    sizes = [problem.replica_bytes(unit) for unit in problem.profile.units]
+    between = len(problem.nodes) if problem.use_all_nodes else 1
+    return [
+        (first, end)
+        for first in range(lowest, highest)
+        if problem.may_begin_at(first)
+        for end in range(first + between, highest + (not ends_inside))
+        if sum(sizes[:first]) + sum(sizes[end:]) <= problem.units.memory_bytes
+    ]
+
+
+def _owner_bytes(problem: CutProblem, cuts: tuple[int, int]) -> int:
+    """Return what an owner sends and receives for a batch: activations one way, as large gradients the other way."""
+    units = problem.profile.units
+    return 2 * sum(units[cut - 1].activation_bytes for cut in cuts if cut < len(units))
+
+
+def _is_as_good(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True))

@@ -98,7 +98,7 @@ def with_owner_time(problem: CutProblem, owner_ms: Callable[[int, int], float]) 
         return problem
     lowest, num_units = problem.boundaries
     sizes = [problem.replica_bytes(unit) for unit in problem.profile.units]
-    fastest = [min(_busy_ms(problem, node, unit) for node in problem.nodes) for unit in range(num_units)]
+    fastest = [min(busy_ms(problem, node, unit) for node in problem.nodes) for unit in range(num_units)]
     pairs = [
         (first, end)
         for first in range(lowest, num_units - 1)
@@ -147,7 +147,8 @@ def _least(sizes: Sequence[int], firsts: Sequence[int], num_between: int) -> int
     return min((sum(sizes[:first]) + sum(sizes[end:]) for first, end in ends), default=sum(sizes))
 
 
-def _busy_ms(problem: CutProblem, node: ComputeNodeSpec, unit: int) -> float:
+def busy_ms(problem: CutProblem, node: ComputeNodeSpec, unit: int) -> float:
+    """Return the time that a batch of one owner keeps a node busy with a unit."""
     timed = problem.units_on(node)[unit]
     return problem.slowdown_on(node) * (timed.forward_ms + timed.backward_ms + timed.update_ms)
 

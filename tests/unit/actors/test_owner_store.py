@@ -32,6 +32,7 @@ KEEP = {
 def limits(monkeypatch: pytest.MonkeyPatch) -> Any:
     def set_limits(max_at_hand: int, max_packed_bytes: int) -> None:
         monkeypatch.setattr(STORE, "max_at_hand", max_at_hand)
+        monkeypatch.setattr(STORE, "max_bytes_at_hand", 0)
         monkeypatch.setattr(STORE, "max_packed_bytes", max_packed_bytes)
 
     return set_limits
@@ -51,7 +52,7 @@ def step(parts: OwnerParts, seed: int) -> None:
 @pytest.mark.parametrize("max_packed_bytes", [0, 1000, 10**9])
 def test_owners_that_take_turns_train_like_owners_at_hand(max_packed_bytes: int) -> None:
     """Momentum and rates too; 1000 bytes hold two of the packed owners, the others are in the file."""
-    store = OwnerStore(max_at_hand=1, max_packed_bytes=max_packed_bytes)
+    store = OwnerStore(max_at_hand=1, max_bytes_at_hand=0, max_packed_bytes=max_packed_bytes)
     pairs = [(owner(store), owner(None)) for _ in range(5)]
     for turn in range(4):
         for seed, (packed, plain) in enumerate(pairs):
@@ -66,7 +67,7 @@ def test_owners_that_take_turns_train_like_owners_at_hand(max_packed_bytes: int)
 
 
 def test_a_new_owner_starts_from_the_initial_weights_in_a_used_module() -> None:
-    store = OwnerStore(max_at_hand=1)
+    store = OwnerStore(max_at_hand=1, max_bytes_at_hand=0)
     first, second, third = (owner(store) for _ in range(3))
     step(first, 0)
     step(second, 1)
@@ -76,7 +77,7 @@ def test_a_new_owner_starts_from_the_initial_weights_in_a_used_module() -> None:
 
 
 def test_owners_at_work_are_never_packed() -> None:
-    store = OwnerStore(max_at_hand=1)
+    store = OwnerStore(max_at_hand=1, max_bytes_at_hand=0)
     owners = [owner(store) for _ in range(4)]
     with owners[0].busy(), owners[1].busy():
         modules = [parts.stages[0].part.module for parts in owners]
@@ -86,8 +87,25 @@ def test_owners_at_work_are_never_packed() -> None:
     assert store.num_at_hand == 1
 
 
+def test_small_owners_stay_at_hand_up_to_a_size() -> None:
+    """Packing the parts of a small model and unpacking them took a tenth of a round."""
+    one = owner(OwnerStore())
+    _ = one.stages
+    store = OwnerStore(max_at_hand=1, max_bytes_at_hand=3 * one.num_bytes)
+    owners = [owner(store) for _ in range(5)]
+    for seed, parts in enumerate(owners):
+        step(parts, seed)
+        assert store.num_at_hand == min(seed + 1, 3)
+    del parts
+    owners.pop()
+    gc.collect()
+    assert store.num_at_hand == 2
+    step(owners[2], 0)
+    assert store.num_at_hand == 3
+
+
 def test_what_is_gone_takes_no_room() -> None:
-    store = OwnerStore(max_at_hand=1, max_packed_bytes=0)
+    store = OwnerStore(max_at_hand=1, max_bytes_at_hand=0, max_packed_bytes=0)
     owners = [owner(store) for _ in range(4)]
     for seed, parts in enumerate(owners):
         step(parts, seed)
@@ -99,7 +117,7 @@ def test_what_is_gone_takes_no_room() -> None:
 
 
 def test_the_file_does_not_grow_with_the_rounds() -> None:
-    store = OwnerStore(max_at_hand=1, max_packed_bytes=0)
+    store = OwnerStore(max_at_hand=1, max_bytes_at_hand=0, max_packed_bytes=0)
     owners = [owner(store) for _ in range(3)]
 
     def turn() -> int:
@@ -131,7 +149,7 @@ def test_limits_leave_no_trace_in_a_run(name: str, max_packed_bytes: int, limits
 
 def test_an_owner_that_goes_while_others_are_packed_harms_nobody() -> None:
     """The collector may end owners of an earlier run at any moment; the store once fell over the missing entry."""
-    store = OwnerStore(max_at_hand=3)
+    store = OwnerStore(max_at_hand=3, max_bytes_at_hand=0)
     owners = [owner(store) for _ in range(4)]
     for parts in owners[:3]:
         step(parts, 0)

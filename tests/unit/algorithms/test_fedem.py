@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
 import torch
 from support import same, settings, train, weights
+from torch import Tensor, nn
 
+import raysplit
 from raysplit.actors.data_owner import Batch
 from raysplit.algorithms import resolve_algorithm
-from raysplit.algorithms.fedem.fedem import sample_losses
-from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec
+from raysplit.algorithms.fedem.fedem import sample_losses, weighted_loss
+from raysplit.algorithms.fedem.mixture import MIXTURE, Mixture, MixtureSpec, mixed
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.config.build import build
 from raysplit.config.run import check_config
+from raysplit.runs.result import Result
+from raysplit.tasks import make_task
 
 MOMENTUM = {"rounds": 3, "batch_size": 16, "optimizer": {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}}
 TASKS = {"name": "main_label", "num_owners": 5, "alpha": 0.2, "samples_per_owner": 50, "test_samples_per_owner": 40}
@@ -92,7 +97,7 @@ def test_a_round_sends_all_learners_down_and_up() -> None:
 
 
 def test_another_loss_is_refused() -> None:
-    with pytest.raises(ValueError, match="loss is 'mse', and fedem trains with cross_entropy only"):
+    with pytest.raises(ValueError, match="loss is 'mse', and fedem trains with cross_entropy or any task only"):
         train(algorithm={"name": "fedem"}, training__loss="mse")
 
 
@@ -102,6 +107,110 @@ def test_sample_losses_are_cross_entropies() -> None:
     assert isinstance(mixture, Mixture)
     x = torch.randn(3, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     y = torch.tensor([0, 4, 1], dtype=torch.int32)
-    losses = sample_losses(mixture, Batch(x=x, y=y, indices=torch.arange(3)), "cpu")
+    losses = sample_losses(mixture, Batch(x=x, y=y, indices=torch.arange(3)), "cpu", make_task("classification", 5))
     expected = -mixture.learners[1](x).log_softmax(1)[1, 4]
     torch.testing.assert_close(losses[1, 1], expected)
+
+
+# -- other tasks than one class per sample ------------------------------------------------------------------------
+
+
+NAN = math.nan
+
+
+class Named(nn.Module):
+    """Given outputs, whatever the inputs are."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = nn.Parameter(torch.tensor(output))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output
+
+
+@pytest.mark.parametrize(
+    ("kind", "outputs", "y", "expected"),
+    [
+        # two numbers for each sample, of which one is missing: squared errors by sample
+        (
+            "regression",
+            ([[1.0, 2.0], [0.0, 3.0]], [[0.0, 0.0], [1.0, 1.0]]),
+            [[0.0, 0.0], [1.0, NAN]],
+            [[5, 1], [0, 0]],
+        ),
+        # two tokens for each sample, of two equally likely ones; the second sample has one token
+        (
+            "language_model",
+            ([[[0.0, 0.0]] * 2] * 2, [[[0.0, math.log(3)]] * 2] * 2),
+            [[0, 1], [0, -100]],
+            [[2 * math.log(2), math.log(2)], [math.log(4) + math.log(4 / 3), math.log(4)]],
+        ),
+        # a picture of two pixels, one of which does not count
+        ("segmentation", ([[[[0.0, 0.0]], [[0.0, 0.0]]]], [[[[0.0, 0.0]]] * 2]), [[[1, 255]]], [[math.log(2)]] * 2),
+        ("multi_label", ([[0.0, 0.0]], [[math.log(3), 0.0]]), [[1.0, NAN]], [[math.log(2)], [math.log(4 / 3)]]),
+    ],
+)
+def test_a_samples_loss_is_the_sum_over_its_targets(kind: str, outputs: Any, y: Any, expected: Any) -> None:
+    """By hand; from it follow the responsibilities and, divided by the counted targets, the loss of the M-step."""
+    task = make_task(kind, 2)
+    mixture = Mixture([Named(output) for output in outputs], torch.float32, kind)
+    targets = torch.tensor(y)
+    batch = Batch(x=torch.zeros(len(targets), 1), y=targets, indices=torch.arange(len(targets)))
+    losses = sample_losses(mixture, batch, "cpu", task)
+    torch.testing.assert_close(losses, torch.tensor(expected).float())
+    q = torch.softmax(mixture.mixture.log() - losses.T, 1)
+    weighted = weighted_loss(mixture, batch, "cpu", q, task)
+    torch.testing.assert_close(weighted, (q.T * losses).sum() / task.count(targets))
+
+
+def test_a_missing_label_counts_in_no_mean() -> None:
+    """The M-step took the mean over all rows, of which those without a label have no loss."""
+    task = make_task("classification", 2)
+    mixture = Mixture([Named([[0.0, 0.0], [0.0, 9.0]])], torch.float32, "classification")
+    batch = Batch(x=torch.zeros(2, 1), y=torch.tensor([0, -100]), indices=torch.arange(2))
+    assert weighted_loss(mixture, batch, "cpu", torch.ones(2, 1), task).item() == pytest.approx(math.log(2))
+
+
+def test_answers_are_mixed_by_the_kind_of_the_task() -> None:
+    weights = torch.tensor([0.25, 0.75]).log()
+    numbers = mixed("regression", [torch.tensor([[1.0]]), torch.tensor([[5.0]])], weights)
+    torch.testing.assert_close(numbers, torch.tensor([[4.0]]))
+    logits = [torch.tensor([[0.0]]), torch.tensor([[math.log(3)]])]
+    torch.testing.assert_close(mixed("multi_label", logits, weights).sigmoid(), torch.tensor([[0.125 + 0.5625]]))
+    tokens = [torch.tensor([[[0.0, 0.0, math.log(2)]]]), torch.tensor([[[0.0, 0.0, 0.0]]])]
+    expected = torch.tensor([[[0.3125, 0.3125, 0.375]]])
+    torch.testing.assert_close(mixed("language_model", tokens, weights).exp(), expected)
+    pixels = [token.movedim(-1, 1)[..., None] for token in tokens]
+    torch.testing.assert_close(mixed("segmentation", pixels, weights).exp()[0, :, 0, 0], expected[0, 0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"name": "diabetes"}, "model": {"name": "mlp", "hidden": [6]}, "task": "regression"},
+        {
+            "data": {"name": "text:python_topics", "length": 8, "train_samples": 60, "test_samples": 20},
+            "model": {"name": "text_transformer", "width": 8, "blocks": 1, "heads": 2},
+            "task": "language_model",
+        },
+    ],
+    ids=["regression", "language_model"],
+)
+def test_one_learner_is_fedavg_for_other_tasks(changes: dict[str, Any]) -> None:
+    def outcome(algorithm: dict[str, Any]) -> Result:
+        return raysplit.train(
+            **changes,
+            partition={"name": "iid", "num_owners": 2},
+            algorithm=algorithm,
+            training={"rounds": 2, "local_epochs": 1, "batch_size": 16, "optimizer": {"name": "adamw", "lr": 1e-2}},
+            cluster="local",
+        )
+
+    fedavg = outcome({"name": "fedavg"})
+    one = outcome({"name": "fedem", "num_learners": 1})
+    for state in one.states.values():
+        assert same({k.removeprefix("learners.0."): v for k, v in state.items() if k != MIXTURE}, weights(fedavg))
+    two = outcome({"name": "fedem", "num_learners": 2})
+    assert two.rows[-1]["train_loss"] < two.rows[0]["train_loss"]
+    assert math.isfinite(two.rows[-1]["primary"])

@@ -139,6 +139,7 @@ def test_idle_owners_may_be_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     free = train(**scaffold())
     packed: list[int] = []
     monkeypatch.setattr(STORE, "max_at_hand", 0)
+    monkeypatch.setattr(STORE, "max_bytes_at_hand", 0)
     monkeypatch.setattr(STORE, "_pack", lambda key, parts, pack=STORE._pack: (packed.append(key), pack(key, parts)))
     assert equal(train(**scaffold()), free)
     assert packed

@@ -126,7 +126,7 @@ def test_every_setting_is_tried() -> None:
     keys = {f"{name}.{key}" for name, kind in sections.items() for key in kind.model_fields}  # type: ignore[union-attr]
     keys |= {f"reliability.{key}" for key in ReliabilityRules.model_fields}
     keys |= {f"evaluation.{key}" for key in EvaluationRules.model_fields}
-    together = {"reliability.tolerated", "owners.noisy", "links.rules"}  # with others, or as these
+    together = {"reliability.tolerated", "owners.noisy", "owners.tasks", "links.rules"}  # with others, or as these
     of_codecs = {f"links.{key}" for key in ("auto", "budget_z", "budget_g", "report_every", "warmup_rounds")}
     assert keys == TRIED.keys() | WHOLE_RUN | together | of_codecs
 

@@ -101,6 +101,7 @@ def test_owners_with_feedback_in_files_have_the_bits_of_owners_in_memory(
     free = run_on(LocalCluster(links=rules), **many)
     monkeypatch.setattr(memories, "MAX_KEPT_BYTES", 0)
     monkeypatch.setattr(STORE, "max_at_hand", 0)
+    monkeypatch.setattr(STORE, "max_bytes_at_hand", 0)
     monkeypatch.setattr(STORE, "max_packed_bytes", 0)
     cluster = LocalCluster(links=rules)
     tight = run_on(cluster, **many)

@@ -9,7 +9,7 @@ import pytest
 from support import settings, train
 
 from raysplit.api import train_config
-from raysplit.cli.progress import accuracy_text
+from raysplit.cli.figures import accuracy_text
 from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.runs.metric import to_targets

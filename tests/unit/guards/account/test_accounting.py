@@ -71,7 +71,7 @@ def test_dp_sgd_on_all_samples_is_no_more_than_by_opacus(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore:divide by zero encountered in log:RuntimeWarning")
 def test_opacus_says_so() -> None:
     from opacus.accountants import PRVAccountant, RDPAccountant
 

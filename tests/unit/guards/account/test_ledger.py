@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import random
 from pathlib import Path
@@ -46,6 +48,31 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     account = read_account(tmp_path / "owner-0.jsonl")
     assert (account.owner, account.samples, account.charges) == ("owner-0", 40, tuple(charges))
     assert account.sent == {"z": (320, 2)}
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line begun on a full disk would have been the beginning of the next one."""
+
+    class AlmostFull(io.FileIO):
+        left = 20
+
+        def write(self, raw: Any, /) -> int:
+            if not self.left:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.left -= (written := super().write(memoryview(raw)[: self.left]))
+            return written
+
+    path = tmp_path / "owner-0.jsonl"
+    with written(path) as ledger:
+        before, charges = path.read_bytes(), list(ledger.charges)
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "_file", AlmostFull(path, "ab"))
+            with pytest.raises(OSError, match="No space left"):
+                ledger.charge(charge(key="c"))
+        assert path.read_bytes() == before
+        assert ledger.charges == charges
+        ledger.charge(charge(key="d"))
+    assert [c.key for c in read_account(path).charges] == ["a", "a", "d"]
 
 
 def test_a_line_that_a_crash_cut_off_is_dropped(tmp_path: Path) -> None:

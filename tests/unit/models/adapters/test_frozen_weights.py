@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from small_transformer import run, small, spec
 from support import same, weights
 from torch import nn
 
 import raysplit
+from raysplit.actors.parts.at_cuts import AtCuts, evaluated_model
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.cluster.device import Inline
 from raysplit.models.adapters.lora import LoraRules
@@ -36,6 +38,23 @@ def test_frozen_weights_exist_once_in_a_process() -> None:
     assert sum(t.numel() for t in packed.tensors) == sum(
         p.numel() for p in tuned.parts(cuts)[0].parameters() if p.requires_grad
     )
+
+
+@pytest.mark.parametrize("cuts", [(), ("2", "3")], ids=["whole", "with codecs at cuts"])
+def test_an_evaluated_model_shares_them_too(cuts: tuple[str, ...]) -> None:
+    """Every evaluation copied the base, so that a process had it twice while it evaluated."""
+    tuned = spec(lora=LoraRules(rank=2))
+    recipes = [PartRecipe(spec=tuned, cuts=cuts, index=index) for index in range(len(cuts) + 1)]
+    held = {id(p): name for recipe in recipes for name, p in recipe.module().named_parameters() if not p.requires_grad}
+    state = {name: value + 1 for name, value in tuned.initial_state().items()}
+    at_cuts = AtCuts(cuts=cuts, codecs=(None,) * len(cuts), batch_size=1) if cuts else None
+    model = evaluated_model(tuned, [state], at_cuts, "cpu")
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    assert {id(p) for p in frozen} == held.keys()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(torch.equal(p, state[name.split(".", 2)[2] if cuts else name]) for name, p in trained.items())
+    assert torch.equal(tuned.build().state_dict()["1.weight"], spec().build().state_dict()["1.weight"])
 
 
 def test_what_is_loaded_does_not_change_what_is_shared() -> None:

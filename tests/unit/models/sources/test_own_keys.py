@@ -13,11 +13,14 @@ from support import same
 from tiny_transformers import GPT2, VOCABULARY, tiny_run
 
 import raysplit
+from raysplit.actors.expecting.forms import whole_model
+from raysplit.actors.parts.at_cuts import evaluated_model
 from raysplit.data.inputs import Input
 from raysplit.models.adapters.lora import LoraRules
 from raysplit.models.adapters.tuning import Tuning
 from raysplit.models.adapters.weights import write_weights
 from raysplit.models.building import prototypes
+from raysplit.models.frozen import trained_state
 from raysplit.models.sources import own_keys
 from raysplit.models.sources.own_keys import FolderWeights
 from raysplit.models.spec import ModelSpec
@@ -153,3 +156,22 @@ def test_files_beside_the_model_are_not_read(tmp_path: Path) -> None:
     for name in ("model", "adapter_model", "consolidated"):
         write_weights({name: torch.ones(2)}, tmp_path / f"{name}.safetensors")
     assert own_keys.keys_of(tmp_path) == {"model": str(tmp_path / "model.safetensors")}
+
+
+def test_an_evaluator_reads_a_frozen_base_once(tmp_path: Path, reads: list[tuple[str, int]]) -> None:
+    """It built the whole model for each evaluation, beside the parts of the same process."""
+    spec = replace(saved("LlamaForCausalLM", tmp_path, **SMALL, tie_word_embeddings=False))
+    spec = replace(spec, tuning=replace(spec.tuning, lora=LoraRules(rank=2)))
+    whole = spec.build()
+    state, built = trained_state(whole), prototypes.prototype.cache_info().misses
+    prototypes.frozen.cache_clear()
+    part = spec.part((1,), 0)
+    reads.clear()
+    models = [evaluated_model(spec, [state], None, "cpu") for _ in range(2)]
+    own = {name: id(p) for name, p in part.named_parameters() if not p.requires_grad}
+    for model in models:
+        assert {name: id(p) for name, p in model.named_parameters() if name in own} == own
+        assert same(model.state_dict(), whole.state_dict())
+    assert len(reads) == len({name for name, p in whole.named_parameters() if not p.requires_grad} - own.keys())
+    assert whole_model(spec, 1).required == state.keys() - spec.fixed_keys()
+    assert prototypes.prototype.cache_info().misses == built

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import operator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from raysplit.schedulers.cuts.leakage import front_with_leak, limited
+from raysplit.schedulers.cuts.leakage import limited, trade_offs
 from raysplit.schedulers.cuts.plan import plan_for
 from raysplit.schedulers.cuts.problem import ComputeNodeSpec, CutProblem, FreeOwnerCuts, InfeasibleError
 from raysplit.schedulers.cuts.profiles import BYTES_PER_GIB, NodeKind, Profile, UnitProfile, load_profile
@@ -104,13 +106,36 @@ def test_no_allowed_cut_fits_the_owners_memory() -> None:
         solve_dp(limited(small, 0.15))
 
 
-def test_leakage_is_an_axis_of_the_front() -> None:
-    front = front_with_leak(problem(use_all_nodes=False))
-    points = [(plan.objective_ms, plan.price_per_hour, leak) for plan, leak in front]
-    assert len(points) > 1
-    for one, other in itertools.permutations(points, 2):
-        assert not all(a <= b for a, b in zip(one, other, strict=True))
-    assert min(leak for _, _, leak in points) == 0.1
+def own_ms(first: int, end: int) -> float:
+    return 3.0 * first + 2.0 * (6 - end)
+
+
+@pytest.mark.parametrize("owner_ms", [None, own_ms])
+@pytest.mark.parametrize("use_all_nodes", [True, False])
+def test_the_front_is_that_of_all_plans(owner_ms: Callable[[int, int], float] | None, use_all_nodes: bool) -> None:
+    """Time, price, bytes and leakage of every plan there is, each tried."""
+    units = [replace(unit, activation_bytes=(7 - i) * 1000) for i, unit in enumerate(profile().units)]
+    question = problem(use_all_nodes=use_all_nodes, profile=replace(profile(), units=tuple(units)))
+    last = 5 if owner_ms else 6  # the owner's time is that of both its ends
+    points = set()
+    for count in (2,) if use_all_nodes else (1, 2):
+        for cuts in itertools.combinations(range(1, last + 1), count + 1):
+            for order in itertools.permutations(["a", "b"], count):
+                plan = plan_for(question, cuts, order)
+                plan = replace(plan, owner_ms=owner_ms(cuts[0], cuts[-1]) if owner_ms else 0.0)
+                num_bytes = 2 * sum(units[cut - 1].activation_bytes for cut in (cuts[0], cuts[-1]) if cut < 6)
+                points.add((round(plan.round_ms, 6), plan.price_per_hour, num_bytes, LEAKS[cuts[0] - 1]))
+    best = {one for one in points if not any(other != one and all(map(operator.le, other, one)) for other in points)}
+    found = trade_offs(question, owner_ms=owner_ms)
+    assert {(round(one.costs[0], 6), *one.costs[1:]) for one in found} == best
+    assert len(found) == len(best) > 1
+
+
+def test_a_front_without_leakage_and_one_that_nothing_fits() -> None:
+    plain = problem(profile=profile((None,) * 5), use_all_nodes=False)
+    assert all(one.leak is None for one in trade_offs(plain))
+    with pytest.raises(InfeasibleError, match="the data owner has"):
+        trade_offs(problem(units=FreeOwnerCuts(memory_bytes=1)), owner_ms=own_ms)
 
 
 def test_profiles_keep_what_cuts_tell(tmp_path: Path) -> None:
