@@ -63,8 +63,9 @@ class _Resting:
 
     def num_bytes(self, num_places: int) -> int:
         """Return the bytes of all of them in so many processes."""
-        most = num_places * max(1, STORE.max_at_hand)
-        share = min(1.0, most / max(1, len(self._owners)))
+        num_owners, of_each = max(1, len(self._owners)), self._packed_bytes / max(1, len(self._owners))
+        most = max(1, STORE.max_at_hand, STORE.max_bytes_at_hand / max(1, of_each))
+        share = min(1.0, num_places * most / num_owners)
         packed = min(self._packed_bytes * (1 - share), num_places * STORE.max_packed_bytes)
         return round(self._live_bytes * share + packed)
 

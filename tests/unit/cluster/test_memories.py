@@ -67,6 +67,7 @@ def test_the_estimate_of_memory_is_what_is_there(monkeypatch: pytest.MonkeyPatch
     many = {**MANY, "partition__num_owners": 1000, "training__max_steps": 1, "links": {"weights": "int4"}}
     monkeypatch.setattr(memories, "MAX_KEPT_BYTES", 0)
     monkeypatch.setattr(STORE, "max_at_hand", 0)
+    monkeypatch.setattr(STORE, "max_bytes_at_hand", 0)
     monkeypatch.setattr(STORE, "max_packed_bytes", 0)
     experiment = build(check_config(settings(**many)))
     algorithm = experiment.begin()
