@@ -126,8 +126,7 @@ class ModelSpec:
                 share_frozen(part, self.frozen_parameters(device))
             else:
                 prototypes.fill_shared(self, found, part, device)
-        if found is not None:
-            tie(parts)
+        tie(parts)
         return parts
 
     def parts(self, cuts: Sequence[int | str]) -> list[nn.Module]:

@@ -161,12 +161,19 @@ class TracedModel:
         else:
             position = self.unit_ends[cut] if 0 <= cut < len(self.unit_ends) else None
         if position is None:
-            near = near_names(cut, self.names.all()) if isinstance(cut, str) else ""
+            near = self._inside(cut) or near_names(cut, self.names.all()) if isinstance(cut, str) else ""
             raise ValueError(
                 f"no place to cut {cut!r}{near}; give 0..{len(self.units)}, the units before the cut, or the name of a "
                 f"module; {ALL_PLACES}"
             )
         return position
+
+    def _inside(self, name: str) -> str:
+        """Return the module that is kept whole and has this one inside it; an empty text where there is none."""
+        whole = [at for at in self.names.all() if name.startswith(f"{at}.")]
+        if not whole or name not in dict(self.root.named_modules()):
+            return ""
+        return f", which is inside {whole[0]!r}, a leaf; cut after {whole[0]!r}"
 
     def _legal_cuts(self, position: int) -> str:
         """Name the nearest places before and after a position where the model can be cut."""

@@ -50,6 +50,7 @@ class GraphFacts:
         writes: for a tensor that is written in place through a view, the nodes that write it.
         closed: spans of positions in which a tensor is written in place through a view, so that no cut may lie there.
         repeatable: nodes of the graph that a part may compute again although they are calls of modules.
+        leaves: modules that are kept whole, with their first and their last node.
         only_new: whether a position after a number, or after what is computed again behind a cut, is none.
     """
 
@@ -58,6 +59,7 @@ class GraphFacts:
     writes: Mapping[fx.Node, tuple[fx.Node, ...]] = field(default_factory=dict)
     closed: Sequence[tuple[fx.Node, fx.Node]] = ()
     repeatable: Collection[fx.Node] = ()
+    leaves: Sequence[tuple[str, fx.Node, fx.Node]] = ()
     only_new: bool = False
 
 
@@ -138,6 +140,9 @@ class Crossings:
 
     def objection(self, position: int) -> str | None:
         """Return why the model cannot be cut here, or None if it can."""
+        for path, first, last in self.facts.leaves:
+            if self._position[first] <= position < self._position[last]:
+                return f"it is inside {path!r}, which is a leaf; cut after {path!r}"
         if shared := self.shared_state([position]):
             return self.objection_to_sharing(shared[0])
         if self.facts.only_new and self._is_old(self.nodes[position - 1]):
@@ -167,7 +172,10 @@ class Crossings:
         trained = [name for name in self.state_before(position) if name in self._trained]
         if not trained:
             return None
-        return f"nothing with a gradient crosses it, and {trained[0]!r} in front of it is to be trained"
+        return (
+            f"nothing with a gradient crosses it, and {trained[0]!r} in front of it is to be trained; freeze it "
+            f"(model.freeze), or cut elsewhere"
+        )
 
     @property
     def state(self) -> list[str]:

@@ -28,7 +28,7 @@ from raysplit.models.cutting.merging import merge, other_names, some
 from raysplit.models.cutting.numbers import seen_in_runs
 from raysplit.models.cutting.part_graph import CutGraph
 from raysplit.models.cutting.same_model import check_same_model, check_same_output, interpreted
-from raysplit.models.cutting.tracing import CannotCut, arguments, leaf, trace_graph, unchanged
+from raysplit.models.cutting.tracing import CannotCut, arguments, leaf, leaves_of, trace_graph, unchanged
 from raysplit.models.traced_model import CutPoint, TracedModel
 
 FrontEnd = Literal["auto", "fx", "export", "chain"]
@@ -187,7 +187,8 @@ def _traced_by_export(
     exported = export_graphs(model, example, longer)
     both = []
     for graph, facts in (exported.training, exported.evaluation):
-        crossings = Crossings(exported.root, graph, facts, **rules)
+        whole = replace(facts, leaves=leaves_of(model, graph))
+        crossings = Crossings(exported.root, graph, whole, **rules)
         both.append(CutGraph(graph=graph, crossings=crossings, names=name_positions(crossings.nodes, by_module=True)))
     return _with_places(exported.root, both[0], both[1], block_ends(model, both[0]))
 

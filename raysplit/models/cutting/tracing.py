@@ -55,6 +55,17 @@ def leaf(module_class: ModuleType) -> ModuleType:
     return module_class
 
 
+def leaves_of(model: nn.Module, graph: fx.Graph) -> list[tuple[str, fx.Node, fx.Node]]:
+    """Return the modules of a model that are marked as leaves, with the first and the last node that each has made."""
+    marked = [path for path, module in model.named_modules() if path and getattr(type(module), LEAF_MARK, False)]
+    made: dict[str, list[fx.Node]] = {path: [] for path in marked}
+    for node in graph.nodes if marked else ():
+        for path, _ in node.meta.get("nn_module_stack", {}).values():
+            if path in made:
+                made[path].append(node)
+    return [(path, nodes[0], nodes[-1]) for path, nodes in made.items() if nodes]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TracedGraph:
     """A graph and the module with its state.
