@@ -2,8 +2,8 @@
 
 Wang et al., "FedLite: A Scalable Approach for Federated Learning on Resource-constrained Clients" (2022,
 arXiv 2201.11865). The words are found by k-means for each tensor and sent with it; the gradient has a codec of its own.
-Its correction adds a multiple of the error to the gradient, as if half its square were a part of the loss, which draws
-smashed data towards the words.
+A correction in its idea adds a multiple of the error to the gradient, as if half its square were a part of the loss,
+which draws smashed data towards the words.
 """
 
 from __future__ import annotations
