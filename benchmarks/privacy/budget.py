@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 from leakage import MODELS, SPLIT, read, settings
 
-BUDGETS = (1.0, 0.9, 0.8, 0.5)
+BUDGETS = (1.0, 0.9, 0.7, 0.5)
 PARTIES = ["--owner-memory", "1GiB", "--owner-slowdown", "16", "--owners", "2", "--node", "4GiB:1", "--links", "1Gbit"]
 
 
