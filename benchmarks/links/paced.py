@@ -31,17 +31,17 @@ LINKS: dict[str, dict[str, Any]] = {
 METHODS = ("splitfed_v2", "minibatch_sfl")
 
 
-def settings(method: str, links: dict[str, Any], topology: dict[str, Any] | None) -> dict[str, Any]:
+def settings(method: str, links: Any, topology: dict[str, Any] | None, rounds: int = 3) -> dict[str, Any]:
     """Four owners with a slowdown of 4, so that this machine keeps up with what is described."""
     tree: dict[str, Any] = {
         "model": {"name": "cnn8"},
         "data": {"name": "digits"},
         "partition": {"num_owners": 4},
         "algorithm": {"name": method, "cut": 1},
-        "training": {"rounds": 3, "batch_size": 32, "optimizer": {"lr": 0.1}},
+        "training": {"rounds": rounds, "batch_size": 32, "optimizer": {"lr": 0.1}},
         "cluster": {"kind": "local"},
         "links": links,
-        "evaluation": {"every": 3},
+        "evaluation": {"every": rounds},
     }
     return tree | ({"topology": topology} if topology else {})
 
@@ -67,16 +67,17 @@ def topology(profile: str, codecs: str, mbit_per_s: float) -> dict[str, Any]:
     return {"devices": devices, "owners": "owner", "nodes": ["server"], "aggregator": "server", "codecs": codecs}
 
 
-def measure(method: str, name: str, mbit_per_s: float, files: tuple[str, str]) -> dict[str, Any]:
-    """Train one paced run."""
-    config = check_config(settings(method, LINKS[name], topology(*files, mbit_per_s)))
-    result = train_config(config)
+def measure(
+    method: str, name: str, links: dict[str, Any], described: dict[str, Any], *, rounds: int = 3
+) -> dict[str, Any]:
+    """Train one paced run on a described topology."""
+    result = train_config(check_config(settings(method, links, described, rounds)))
     assert result.comparison is not None
     predicted_s, measured_s = result.comparison.round_s
     return {
         "method": method,
         "codec": name,
-        "mbit_per_s": mbit_per_s,
+        "mbit_per_s": described["devices"]["owner"]["bandwidth_mbit_per_s"],
         "predicted_s": predicted_s,
         "measured_s": measured_s,
         "error": measured_s / predicted_s - 1,
@@ -101,6 +102,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a run."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
@@ -113,9 +120,7 @@ def main() -> None:
             for method in METHODS:
                 for name in LINKS:
                     if (method, name, rate) not in done:
-                        row = measure(method, name, rate, files)
-                        with given.output.open("a") as file:
-                            file.write(json.dumps(row) + "\n")
+                        append(given.output, measure(method, name, LINKS[name], topology(*files, rate)))
     print(report(read(given.output)))
 
 

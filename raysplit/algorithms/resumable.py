@@ -60,16 +60,32 @@ class Resumable:
         `DataOwner` adds to its ``state_dict``. All owners of an algorithm that overrides `round` are durable, until it
         overrides `durable` as well to say that it sends owners their weights too.
         """
+        idle = () if self.setting.links_keep_state else self.idle_owners(parties)
+        return [party.name for party in parties if party.name not in idle]
+
+    def idle_owners(self, parties: list[PartySpec]) -> frozenset[str]:
+        """Names of the owners that keep nothing in their parts from one round to the next, as `without_idle_owners`."""
         training = self.setting.training
-        keeps = not training.restart_optimizer or self.setting.buffers == "local" or self._round_is_newer()
-        keeps = keeps or self.setting.links_keep_state
-        return [p.name for p in parties if keeps or p.role != "owner" or keeps_more_than_parts(p)]
+        if not training.restart_optimizer or self.setting.buffers == "local" or self._round_is_newer():
+            return frozenset()
+        return frozenset(p.name for p in parties if p.role == "owner" and not keeps_more_than_parts(p))
+
+    def without_parts(self, parties: list[PartySpec]) -> frozenset[str]:
+        """Names of the durable owners of which a checkpoint needs what their links keep, and not their parts.
+
+        An algorithm that overrides `durable` with `without_idle_owners` overrides this with `idle_owners`.
+        """
+        return frozenset()
 
     @classmethod
     def _round_is_newer(cls) -> bool:
         """Whether ``round`` was written in a subclass of the class whose `durable` speaks for it."""
-        written = {name: kind for kind in reversed(cls.__mro__) for name in ("durable", "round") if name in vars(kind)}
+        written = {name: cls._written_in(name) for name in ("durable", "round")}
         return written["round"] is not written["durable"] and issubclass(written["round"], written["durable"])
+
+    @classmethod
+    def _written_in(cls, name: str) -> type:
+        return next(kind for kind in cls.__mro__ if name in vars(kind))
 
     def latecomers(self) -> list[PartySpec]:
         """Describe the parties that have been added since the deployment."""
@@ -77,7 +93,11 @@ class Resumable:
 
     async def party_states(self, parties: list[PartySpec]) -> dict[str, Any]:
         """Collect the state of every durable party, by name."""
-        return await self.answers({name: self.party(name).state_dict() for name in self.durable(parties)})
+        states = await self.answers({name: self.party(name).state_dict() for name in self.durable(parties)})
+        speaks = self._written_in("without_parts") is self._written_in("durable")
+        for name in self.without_parts(parties) & states.keys() if speaks else ():
+            states[name] = {key: value for key, value in states[name].items() if key != "parts"}
+        return states
 
     async def load_party_states(
         self, parties: list[PartySpec], states: Mapping[str, Any], own: Mapping[str, Any]

@@ -221,6 +221,9 @@ class SplitFedV1(Algorithm):
     def durable(self, parties: list[PartySpec]) -> list[str]:
         return self.without_idle_owners(parties)
 
+    def without_parts(self, parties: list[PartySpec]) -> frozenset[str]:
+        return self.idle_owners(parties)
+
     def state_dict(self) -> dict[str, Any]:
         return {"up to date": [server.name for server in self._latest]}
 

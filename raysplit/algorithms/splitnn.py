@@ -67,6 +67,9 @@ class SplitNN(Algorithm):
         holder = self._holder or next(iter(self.setting.owners))
         return list(dict.fromkeys([*self.without_idle_owners(parties), holder]))
 
+    def without_parts(self, parties: list[PartySpec]) -> frozenset[str]:
+        return self.idle_owners(parties) - {self._holder or next(iter(self.setting.owners))}
+
     def state_dict(self) -> dict[str, Any]:
         return {"holder": self._holder}
 

@@ -30,7 +30,13 @@ def trained_encoding(run: Path) -> Encoding:
     except FileNotFoundError:
         raise ValueError(f"{run} has no {CONFIG}, so its codec is not known; give --encoding by name") from None
     section = settings.get("links") if isinstance(settings, dict) else None
-    text = LinkOptions.model_validate(section or {}).smashed
+    links = LinkOptions.model_validate(section or {})
+    if single := next((rule for rule in links.rules if rule.kind == "smashed"), None):
+        raise ValueError(
+            f"{run} was trained with links.rules that give single parties a codec of smashed data (from: "
+            f"{single.source}), so which is meant is not known; give --encoding by name"
+        )
+    text = links.smashed
     codec = codec_named(text)
     if codec is None or not codec.lossy:
         return Encoding.FLOAT32

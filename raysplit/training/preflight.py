@@ -15,6 +15,7 @@ from torch import Tensor
 
 from raysplit.actors.parts.leaves import as_tuple
 from raysplit.actors.parts.optim import OptimizerSpec
+from raysplit.actors.parts.owner_store import STORE
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.algorithms.base import Algorithm
 from raysplit.cluster.codecs.memory import Remembered, Skip
@@ -33,8 +34,8 @@ PROCESS_BYTES = 250 * _MIB
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """Estimated bytes of the models, the samples and the processes, of what codecs keep, and of tensors in transit in
-    the object store."""
+    """Estimated bytes of the models, the samples and the processes, of what codecs keep and their updates, and of
+    tensors in transit in the object store."""
 
     models_bytes: int
     samples_bytes: int
@@ -45,6 +46,27 @@ class Needs:
     @property
     def memory_bytes(self) -> int:
         return self.models_bytes + self.samples_bytes + self.processes_bytes + self.codecs_bytes
+
+
+class _Resting:
+    """The parts of owners that rest between two accesses: few are live, others are packed, in memory up to a limit."""
+
+    def __init__(self) -> None:
+        self._owners: set[str] = set()
+        self._live_bytes = self._packed_bytes = 0
+
+    def add(self, owner: str, live_bytes: int, packed_bytes: int) -> None:
+        """Add a part of an owner."""
+        self._owners.add(owner)
+        self._live_bytes += live_bytes
+        self._packed_bytes += packed_bytes
+
+    def num_bytes(self, num_places: int) -> int:
+        """Return the bytes of all of them in so many processes."""
+        most = num_places * max(1, STORE.max_at_hand)
+        share = min(1.0, most / max(1, len(self._owners)))
+        packed = min(self._packed_bytes * (1 - share), num_places * STORE.max_packed_bytes)
+        return round(self._live_bytes * share + packed)
 
 
 class TooLittleMemory(ValueError):
@@ -72,9 +94,13 @@ def estimate(
         all_owners: all owners; a node has a replica for each, where a replica keeps momentum or statistics of its own.
         learners: models that every owner builds only later, when its groups of tasks start.
         rules: codecs of the run: error feedback keeps what is left out of every weight of an owner, and a codec that
-            remembers samples the smashed data of each sample at both ends.
+            remembers samples the smashed data of each sample at both ends. Both are in the latest checkpoint too, which
+            the coordinator keeps, and in the next one while it is made; before, the aggregator has all decoded updates.
+            Owners keep weights that were coded on their way to them, to which their differences are coded.
     """
-    models = samples = crossing = codecs = 0
+    models = samples = crossing = residuals = caches = updates = references = 0
+    is_coded_down = any(p.role == "aggregator" and rules.codec(p.name, "weights") is not None for p in parties)
+    resting = _Resting()
     known: dict[str, tuple[list[int], list[int], list[int]]] = {}
     state_copies: dict[str, int] = {}
     for party in parties:
@@ -91,19 +117,26 @@ def estimate(
                 forgets = party.arguments.get("restart_optimizer") or not state_copies[optimizer]
                 copies = num_owners if forgets and recipe.buffers == "average" else all_owners or num_owners
             kept = weights[recipe.index] * (2 + state_copies[optimizer])
-            models += copies * (kept + outputs[recipe.index] * batch_size)
+            live = kept + outputs[recipe.index] * batch_size
+            if party.role == "owner" and getattr(party.build, "may_rest", False) and "guard" not in party.arguments:
+                resting.add(party.name, live, kept - weights[recipe.index])
+            else:
+                models += copies * live
             crossing = max(crossing, *sent)
-            if party.role == "owner" and isinstance(rules.codec(party.name, "weights"), Feedback):
-                codecs += weights[recipe.index]
+            if party.role == "owner" and (codec := rules.codec(party.name, "weights")) is not None:
+                updates += weights[recipe.index]
+                references += weights[recipe.index] if is_coded_down else 0
+                residuals += weights[recipe.index] if isinstance(codec, Feedback) else 0
             if party.role == "owner" and isinstance(rules.codec(party.name, "smashed"), Remembered | Skip):
-                codecs += 2 * len(party.arguments["shard"]) * (sent[0] if recipe.index == 0 else 0)
+                caches += len(party.arguments["shard"]) * (sent[0] if recipe.index == 0 else 0)
         held = [party.arguments.get(name) for name in ("shard", "samples")]
         samples += sum(num_bytes(each.x) for each in held if isinstance(each, Samples))  # others are read elsewhere
+    kept = residuals + 2 * caches
     return Needs(
-        models_bytes=models,
+        models_bytes=models + resting.num_bytes(num_places),
         samples_bytes=samples,
         processes_bytes=num_places * PROCESS_BYTES,
-        codecs_bytes=codecs,
+        codecs_bytes=references + 2 * kept + max(kept, updates),  # in use, in the last checkpoint, and in the next
         in_flight_bytes=2 * num_owners * crossing * batch_size,  # one batch per owner, forward and back
     )
 

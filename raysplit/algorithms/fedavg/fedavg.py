@@ -89,6 +89,9 @@ class FedAvg(Algorithm):
     def durable(self, parties: list[PartySpec]) -> list[str]:
         return self.without_idle_owners(parties)
 
+    def without_parts(self, parties: list[PartySpec]) -> frozenset[str]:
+        return self.idle_owners(parties)
+
     def models(self) -> dict[str, list[Promise[Weights]]]:
         return {"global": [self.aggregator().current()]}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ from raysplit.schedulers.grouping.scores import (
     mean_affinity,
     partition_score,
     random_groups,
+    widened,
     worst_exact_x,
 )
 from raysplit.schedulers.grouping.when import FixedRound, SplitDecision, SplitRule, StableRanking, decide
@@ -38,9 +39,10 @@ logger = logging.getLogger(__name__)
 class MASOptions(MeasuringOptions):
     """Options of MAS: the round of the split, the groups, and their initial weights."""
 
-    merged_rounds: int | Literal["auto"] = Field(default=30)
+    merged_rounds: Annotated[int, Field(ge=0)] | Literal["auto"] = 30
     """Number R0 of rounds before the split; ``auto`` splits once the ranking of affinities has been stable for
-    ``window`` rounds."""
+    ``window`` rounds. 0 trains the groups that ``partition`` names from the first round on, from the weights of a
+    merged model in ``model.weights``."""
     window: int = Field(default=5, ge=1)
     """Number of past rounds with which ``merged_rounds: auto`` compares the ranking of affinities."""
     min_correlation: float = Field(default=0.95, ge=-1, le=1)
@@ -77,6 +79,12 @@ class MASOptions(MeasuringOptions):
                 f"merged_rounds: auto needs the affinities of every merged round, and measured_rounds is "
                 f"{self.measured_rounds}; leave measured_rounds out, or give merged_rounds a number"
             )
+        if self.merged_rounds == 0 and (self.new_tasks or not self.named_groups):
+            lacking = "new_tasks join by affinities" if self.named_groups else f"partition is {self.partition}"
+            raise ValueError(
+                f"merged_rounds is 0, so that no affinities are measured, and {lacking}; name the groups in partition, "
+                f"and leave new_tasks out"
+            )
         return self
 
     def idle(self) -> dict[str, str]:
@@ -108,7 +116,7 @@ class MAS(MeasuringTraining):
     def check(cls, options: Any, outline: RunOutline) -> None:
         super().check(options, outline)
         merged, rounds = options.merged_rounds, outline.rounds
-        if isinstance(merged, int) and not 1 <= merged < rounds:
+        if isinstance(merged, int) and merged and not 1 <= merged < rounds:
             fitting = f"give merged_rounds 1 to {rounds - 1}" if rounds > 1 else "give at least 2 rounds"
             raise ValueError(
                 f"algorithm.merged_rounds is {merged} and training.rounds is {rounds}, and MAS trains merged and then "
@@ -121,15 +129,14 @@ class MAS(MeasuringTraining):
         self._trials: list[tuple[Affinity, ...]] = []
         self._waiting = dict(options.new_tasks)
         super().set_up(setting)
-        self.require_tasks(options.num_groups, self.phase.groups[0])
-        single = (1, len(self.phase.groups[0])) if options.mode == "exact" else (1,)
-        if options.named_groups:
-            self._check_named(options.named_groups, self.phase.groups[0])
-        elif options.partition != "affinity" and options.num_groups in single:
+        merged = self._merged_tasks()
+        self.require_tasks(options.num_groups, merged)
+        single = (1, len(merged)) if options.mode == "exact" else (1,)
+        if not options.named_groups and options.partition != "affinity" and options.num_groups in single:
             raise ValueError(
-                f"partition is {options.partition}, for comparison with the groups by affinity, and "
-                f"{len(self.phase.groups[0])} tasks have a single partition into {options.num_groups} groups; give "
-                f"num_groups 2 to {len(self.phase.groups[0]) - 1}, or leave partition out"
+                f"partition is {options.partition}, for comparison with the groups by affinity, and {len(merged)} "
+                f"tasks have a single partition into {options.num_groups} groups; give num_groups 2 to "
+                f"{len(merged) - 1}, or leave partition out"
             )
 
     @staticmethod
@@ -148,11 +155,22 @@ class MAS(MeasuringTraining):
             raise ValueError(
                 f"new_tasks names {unknown[0]!r}, which is no task of the data; the tasks are {', '.join(tasks)}"
             )
-        merged = tuple(task for task in tasks if task not in self._waiting)
+        merged = self._merged_tasks()
         if not merged:
             raise ValueError("new_tasks lists all tasks; leave at least one out, with which training begins")
+        if self.options.named_groups:
+            self._check_named(self.options.named_groups, merged)
         self._refuse_late_trials()
-        return Phase(groups=(merged,), schedule_from=0, schedule_rounds=self.setting.rounds)
+        groups = (merged,) if self.options.merged_rounds else self._named(tasks)
+        return Phase(groups=groups, schedule_from=0, schedule_rounds=self.setting.rounds)
+
+    def _merged_tasks(self) -> tuple[str, ...]:
+        """The tasks with which training begins."""
+        return tuple(task for task in self.spec.tasks if task not in self.options.new_tasks)
+
+    def _named(self, order: tuple[str, ...]) -> Groups:
+        """The groups that ``partition`` names, their tasks in an order."""
+        return tuple(tuple(sorted(group, key=order.index)) for group in self.options.named_groups)
 
     def _refuse_late_trials(self) -> None:
         """Raise ``ValueError`` for a new task whose trial cannot end before the last round."""
@@ -169,12 +187,16 @@ class MAS(MeasuringTraining):
                 )
 
     def measures(self, round: int) -> bool:
+        if not self.options.merged_rounds:
+            return False
         if self._affinity is not None:
             return self._on_trial is not None
         return self.options.measured_rounds is None or round < self.options.measured_rounds
 
     async def next_phase(self, context: RoundContext) -> Phase | None:
         done = context.round + 1
+        if not self.options.merged_rounds:
+            return None
         if self._affinity is None:
             if self.measures(context.round):
                 self.history += await self.collect(context)
@@ -221,8 +243,7 @@ class MAS(MeasuringTraining):
 
     def _groups_of(self, decision: SplitDecision) -> Groups:
         if self.options.named_groups:
-            order = decision.affinity.tasks
-            return tuple(tuple(sorted(group, key=order.index)) for group in self.options.named_groups)
+            return self._named(decision.affinity.tasks)
         chosen = decision.chosen.groups
         tasks, control = decision.affinity.tasks, self.options.partition
         if control == "affinity":
@@ -272,18 +293,6 @@ class MAS(MeasuringTraining):
         return Phase(
             groups=groups, schedule_from=phase.schedule_from, schedule_rounds=phase.schedule_rounds, inherit="all"
         )
-
-
-def widened(affinity: Affinity, newcomer: str, tried: list[Affinity]) -> Affinity:
-    """Add the newcomer's row and column to the matrix, each entry from the group in which it was measured."""
-    values: Mapping[tuple[str, str], float] = {
-        (source, recipient): value
-        for matrix in [*tried, affinity]
-        for source, row in zip(matrix.tasks, matrix.values, strict=True)
-        for recipient, value in zip(matrix.tasks, row, strict=True)
-    }
-    tasks = (*affinity.tasks, newcomer)
-    return Affinity(tasks=tasks, values=tuple(tuple(values[source, other] for other in tasks) for source in tasks))
 
 
 def _scored(groups: Groups, score: float) -> dict[str, Any]:

@@ -192,6 +192,9 @@ class MPSL(Algorithm):
     def durable(self, parties: list[PartySpec]) -> list[str]:
         return self.without_idle_owners(parties)
 
+    def without_parts(self, parties: list[PartySpec]) -> frozenset[str]:
+        return self.idle_owners(parties)
+
     # -- parts that move -----------------------------------------------------------------------------------------
 
     def take_route(self, route: Route) -> None:

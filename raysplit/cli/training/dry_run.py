@@ -43,7 +43,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What a run would be; bytes are None, with the reason in ``unknown``, where they depend on values."""
+    """What a run would be; bytes are None, with the reason in ``unknown``, where they depend on values.
+
+    They are ``at_most`` those where a codec's size depends on values.
+    """
 
     title: str
     location: str
@@ -61,6 +64,7 @@ class Outline:
     round_bytes: Mapping[str, int] | None
     unknown: str
     links: str
+    at_most: bool = False
 
     @property
     def total_bytes(self) -> int | None:
@@ -106,6 +110,7 @@ def outline(config: RunConfig, location: str) -> Outline:
         round_bytes=round_bytes,
         unknown=unknown,
         links=_links(config),
+        at_most=any(codec.size_depends_on_values for _, codec in experiment.link_rules().all_codecs),
     )
 
 
@@ -254,9 +259,12 @@ def print_outline(found: Outline) -> None:
         say(f"bytes: not known before the run, because {found.unknown}")
     else:
         kinds = ", ".join(f"{kind} {human_bytes(size)}" for kind, size in found.round_bytes.items())
-        total = human_bytes(found.total_bytes or 0)
-        say(f"bytes of the first round: {human_bytes(sum(found.round_bytes.values()))} ({kinds or 'nothing is sent'})")
-        say(f"bytes of {number_of(found.rounds, 'round')}: about {total}")
+        first, total = human_bytes(sum(found.round_bytes.values())), human_bytes(found.total_bytes or 0)
+        most = "at most " if found.at_most else ""
+        say(f"bytes of the first round: {most}{first} ({kinds or 'nothing is sent'})")
+        say(f"bytes of {number_of(found.rounds, 'round')}: {most or 'about '}{total}")
+        if most:
+            say("with codecs whose sizes depend on the values; raysplit codecs measures them")
     say(f"run folder: {found.location} (not made)")
     say("nothing was trained, started or written")
 

@@ -48,6 +48,9 @@ class WeightsFile:
                 f"{digest(found)} instead of {self.digest}; copy the file to every machine"
             )
         own = model.state_dict()
+        leaves_out = getattr(model, "leaves_out", None)
+        if leaves_out is not None:
+            found = {name: value for name, value in found.items() if name in own or not leaves_out(name)}
         if surplus := sorted(found.keys() - own.keys()):
             raise ValueError(
                 f"{self.path} has {_listed(surplus)}, which the model has not; it has {_listed(list(own))}; give the "

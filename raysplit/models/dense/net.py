@@ -68,6 +68,12 @@ class MultiTaskModel(nn.Module):
         """Names of the tasks in their order."""
         return tuple(self.decoders)
 
+    def leaves_out(self, name: str) -> bool:
+        """Whether a weight is of another task, so that a file with the weights of a merged model may have it."""
+        first, _, rest = name.partition(".")
+        task = rest.partition(".")[0]
+        return first == "decoders" and task in TASKS and task not in self.decoders
+
     def encode(self, x: Tensor) -> Tensor:
         """Encode images [B, C, S, S]; gradients passing back are divided by sqrt(number of tasks)."""
         return scale_gradient(self.encoder(x), 1 / math.sqrt(len(self.decoders)))

@@ -9,7 +9,7 @@ group g gains a_g(j) = mean over the other members i of S[i][j]; a task alone ga
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -268,3 +268,15 @@ def _check_num_groups(matrix: TaskMatrix, num_groups: int, max_tasks: int = MAX_
         raise ValueError(
             f"this search takes at most {max_tasks} tasks, got {size}; merge tasks that belong together first"
         )
+
+
+def widened(affinity: Affinity, newcomer: str, tried: Sequence[Affinity]) -> Affinity:
+    """Add the newcomer's row and column to the matrix, each entry from the group in which it was measured."""
+    values: Mapping[tuple[str, str], float] = {
+        (source, recipient): value
+        for matrix in [*tried, affinity]
+        for source, row in zip(matrix.tasks, matrix.values, strict=True)
+        for recipient, value in zip(matrix.tasks, row, strict=True)
+    }
+    tasks = (*affinity.tasks, newcomer)
+    return Affinity(tasks=tasks, values=tuple(tuple(values[source, other] for other in tasks) for source in tasks))

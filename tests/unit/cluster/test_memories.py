@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 import torch
 from support import run_on, same, settings
+from torch import Tensor, nn
 
 from raysplit.actors.parts.owner_store import STORE
 from raysplit.cluster import memories
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.cluster.memories import Memories
+from raysplit.config.build import build
 from raysplit.config.run import check_config
+from raysplit.training.preflight import expected_needs
+from raysplit.training.recovery import recovery
 
 LINKS: dict[str, Any] = {"rules": [{"from": "owner-*", "kind": "weights", "codec": "power_sgd"}], "weights": "int8"}
 MANY: dict[str, Any] = {
@@ -51,6 +56,39 @@ def test_what_is_under_way_stays_at_hand() -> None:
     store.settle("owner-0")
     assert store.num_spilled == 1
     assert store.of("owner-0").kept["residual"].sum() == 10
+
+
+@pytest.mark.slow
+def test_the_estimate_of_memory_is_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counted residuals once, and checkpoints had two copies more, with the weights that owners get in every round.
+
+    A thousand owners, all of whose parts and residuals are in files.
+    """
+    many = {**MANY, "partition__num_owners": 1000, "training__max_steps": 1, "links": {"weights": "int4"}}
+    monkeypatch.setattr(memories, "MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr(STORE, "max_at_hand", 0)
+    monkeypatch.setattr(STORE, "max_packed_bytes", 0)
+    experiment = build(check_config(settings(**many)))
+    algorithm = experiment.begin()
+    needs = expected_needs(experiment, algorithm, algorithm.parties(), {"CPU": 1})
+    found: list[int] = []
+    plain = recovery.snapshot
+
+    def measured(*args: Any, **fields: Any) -> Any:
+        found.append(live_bytes())
+        return plain(*args, **fields)
+
+    monkeypatch.setattr(recovery, "snapshot", measured)
+    gc.collect()
+    before = live_bytes()
+    run_on(LocalCluster(links=experiment.link_rules()), **many)
+    assert max(found) - before == pytest.approx(needs.models_bytes + needs.codecs_bytes, rel=0.1)
+
+
+def live_bytes() -> int:
+    """The bytes of all tensors of this process, of which several may share memory."""
+    storages = [each.untyped_storage() for each in gc.get_objects() if type(each) in (Tensor, nn.Parameter)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 @pytest.mark.parametrize("num_owners", [10, pytest.param(1000, marks=pytest.mark.slow)])

@@ -27,12 +27,22 @@ def test_the_codec_of_a_run(links: dict[str, Any], encoding: Encoding, tmp_path:
     assert trained_encoding(tmp_path) is encoding
 
 
-@pytest.mark.parametrize("codec", ["int4", "int8", ["int4", "zstd"], "top_k"])
+@pytest.mark.parametrize("codec", ["int4", "int8", ["int4", "zstd"], {"codec": "int8", "bits": "adaptive"}, "top_k"])
 def test_a_codec_that_the_wire_does_not_have(codec: Any, tmp_path: Path) -> None:
     """int8 by row has a step for each picture, and a message one for all of its pictures."""
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"links": {"smashed": codec}}))
     with pytest.raises(ValueError, match=r"links.smashed: .*, which version 1 of the wire format does not have"):
         trained_encoding(tmp_path)
+
+
+def test_codecs_of_single_parties(tmp_path: Path) -> None:
+    """A run whose owners had int4 by a rule was served as one without codecs."""
+    rule = {"from": "owner-*", "kind": "smashed", "codec": "int4"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"links": {"rules": [rule]}}))
+    with pytest.raises(ValueError, match=r"links.rules .* \(from: owner-\*\), so which is meant is not known"):
+        trained_encoding(tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"links": {"rules": [{**rule, "kind": "gradients"}]}}))
+    assert trained_encoding(tmp_path) is Encoding.FLOAT32
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mas_support import rounds, train, with_algorithm
+from support import same
 
 from raysplit.algorithms.mas.mas import MAS
+from raysplit.models.adapters.weights import write_weights
+from raysplit.models.dense.net import group_state
 
 NAMED = [["k", "s"], ["d"]]
 
@@ -44,6 +48,47 @@ def test_a_control_of_one_group_can_be_named() -> None:
 def test_every_task_is_named_once(groups: list[list[str]], more: dict[str, int], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         with_algorithm(_decided, {"partition": groups, **more})
+
+
+async def _begun(algorithm: MAS) -> Any:
+    await algorithm.regroup(0)
+    return [(group.tasks, await group.aggregator.current()) for group in algorithm.groups]
+
+
+def test_groups_begin_with_a_merged_model_from_a_file(tmp_path: Path) -> None:
+    """One merged model can be the beginning of all its partitions."""
+    merged = train("all_in_one").states["global"]
+    file = tmp_path / "merged.safetensors"
+    write_weights(merged, file)
+    begins = {"partition": NAMED, "merged_rounds": 0}
+    groups = with_algorithm(_begun, begins, model__weights=str(file))
+    assert [tasks for tasks, _ in groups] == [("s", "k"), ("d",)]
+    for tasks, state in groups:
+        assert same(state, group_state(merged, tasks))
+    result = train(begins, model__weights=str(file))
+    assert result.rows[0]["num_groups"] == 2
+    drawn = train(begins)
+    assert not same(drawn.states["d"], result.states["d"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"merged_rounds": 0}, "partition is affinity; name the groups"),
+        ({"merged_rounds": 0, "partition": [["s"], ["d"]], "new_tasks": {"k": 1}}, "new_tasks join by affinities"),
+        ({"merged_rounds": -1}, "merged_rounds"),
+    ],
+)
+def test_groups_that_begin_at_once_are_named(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        with_algorithm(_decided, options)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.safetensors"
+    write_weights({"decoders.q.0.weight": torch.zeros(1)}, file)
+    with pytest.raises(ValueError, match="which the model has not"):
+        train({"partition": NAMED, "merged_rounds": 0}, model__weights=str(file))
 
 
 @pytest.mark.parametrize("measure", ["inner_product", "cosine"])

@@ -64,6 +64,21 @@ def test_it_refuses_what_the_run_would_be_refused_for(capsys: pytest.CaptureFixt
     assert (code, "conv9" in err) == (2, True)
 
 
+def test_bytes_of_codecs_that_depend_on_values_are_an_upper_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    """The largest sizes were shown as if they were sent: 774 KiB in a round that sent 585."""
+    split = ("--set", "algorithm={name: splitfed_v2, cut: 1}", "--set", "cluster.kind=local")
+    coded = ("--set", "links.smashed=[{codec: int4, bits: adaptive}, zstd]")
+    out, exact = (
+        " ".join(shell(capsys, "train", *SMALL, *split, *links, "--dry-run")[1].split())
+        for links in (coded, ("--set", "links.smashed=int8"))
+    )
+    assert "bytes of the first round: at most" in out
+    assert "bytes of 10 rounds: at most" in out
+    assert "sizes depend on the values; raysplit codecs measures them" in out
+    assert "bytes of the first round: " in exact
+    assert "at most" not in exact
+
+
 def test_bytes_that_depend_on_values_are_not_guessed(capsys: pytest.CaptureFixture[str]) -> None:
     settings = ("--set", "algorithm={name: mtsl, cut: 1}", "--set", "cluster.kind=local")
     _, out, _ = shell(capsys, "train", *SMALL, *settings, "--dry-run")

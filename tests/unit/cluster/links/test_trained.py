@@ -21,9 +21,12 @@ from raysplit.config.run import check_config
 from raysplit.runs.folder import read_traffic
 from raysplit.runs.result import Result
 from raysplit.training.preflight import expected_needs
+from raysplit.training.recovery import recovery
+from raysplit.training.recovery.checkpoint import Checkpoint
 
 LOSSLESS: dict[str, Any] = {"smashed": ["bitmap", "zstd"], "gradients": "zstd", "weights": "zstd", "labels": "narrow"}
 WIDE: dict[str, Any] = {"name": "mlp", "hidden": [128, 64], "dtype": "float64"}
+ALL = [f"owner-{i}" for i in range(3)]
 SPARSE_UP = [{"from": "owner-*", "kind": "weights", "codec": {"codec": "top_k", "ratio": 0.1}}]
 
 
@@ -103,8 +106,35 @@ def test_losses_leave_no_trace(name: str, links: dict[str, Any]) -> None:
     assert equal(disturbed, run_on(LocalCluster(links=rules), **sections))
 
 
+@pytest.mark.parametrize(
+    ("sections", "with_parts"),
+    [
+        ({"algorithm": {"name": "fedavg"}}, []),
+        ({"algorithm": {"name": "splitfed_v1", "cut": 1}}, []),
+        ({"algorithm": {"name": "splitnn", "cut": 1}, "links": {"smashed": ["delta", "int8"]}}, ["owner-2"]),
+        ({"algorithm": {"name": "fedavg"}, "training__owner_optimizer_state": "keep"}, ALL),
+        ({"algorithm": {"name": "mtsl", "cut": 1}, "links": {"smashed": ["delta", "int8"]}}, ALL),
+    ],
+    ids=["fedavg", "splitfed", "splitnn", "with momentum", "own parts"],
+)
+def test_weights_that_owners_get_anyway_are_not_in_checkpoints(
+    sections: dict[str, Any], with_parts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What codecs keep for a thousand owners came with a thousand models that nobody needs."""
+    found: list[Checkpoint] = []
+    plain = recovery.snapshot
+    monkeypatch.setattr(recovery, "snapshot", lambda *args, **fields: found.append(plain(*args, **fields)) or found[-1])
+    train(**{"links": {"weights": "int4"}, "model": WIDE, **sections})
+    owners = {name: state for name, state in found[-1].parties.items() if name.startswith("owner")}
+    assert all(owners[name]["links"] for name in ALL)
+    assert [name for name, state in owners.items() if "parts" in state] == with_parts
+
+
 def test_what_codecs_keep_is_in_the_estimate_of_memory() -> None:
-    """A residual of each weight at each of three owners, and the smashed data of 80 samples at both ends."""
+    """A residual of each weight at each of three owners, and the smashed data of 80 samples at both ends.
+
+    Both are in two checkpoints while the next one is made. Updates that are coded are decoded before they are added up.
+    """
 
     def codecs_bytes(**links: Any) -> int:
         config = check_config(settings(algorithm={"name": "splitfed_v1", "cut": 1}, links=links))
@@ -112,9 +142,13 @@ def test_what_codecs_keep_is_in_the_estimate_of_memory() -> None:
         algorithm = experiment.begin()
         return expected_needs(experiment, algorithm, algorithm.parties(), {"CPU": 1}).codecs_bytes
 
-    assert codecs_bytes(weights="int8") == 0
-    assert codecs_bytes(weights="int4") == 3 * 8 * (10 * 16 + 16)
-    assert codecs_bytes(smashed=["delta", "int8"]) == 3 * 2 * 80 * 8 * 16
+    assert codecs_bytes() == 0
+    weights = 3 * 8 * (10 * 16 + 16)
+    assert codecs_bytes(rules=[{"from": "owner-*", "kind": "weights", "codec": "int8"}]) == weights
+    assert codecs_bytes(weights="int8") == 2 * weights  # as owners have decoded them, and the updates
+    assert codecs_bytes(rules=SPARSE_UP) == 3 * weights
+    assert codecs_bytes(weights="int4") == 4 * weights
+    assert codecs_bytes(smashed=["delta", "int8"]) == 3 * 3 * 2 * 80 * 8 * 16
 
 
 def test_feedback_changes_what_is_learned() -> None:
