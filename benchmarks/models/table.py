@@ -24,10 +24,11 @@ from typing import Any
 import torch
 from models import specs
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from raysplit.actors.parts.leaves import as_tuple, gradients, leaves
 from raysplit.data.inputs import Values, feed
-from raysplit.models.cutting.dropout import Keyed
+from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import torch_generator
 
@@ -45,20 +46,19 @@ def step(parts: Sequence[nn.Module], batch: Values, training: bool) -> list[Tens
     for part in parts:
         part.train(training)
         part.zero_grad()
-        for module in part.modules():
-            if isinstance(module, Keyed):
-                module.keep_everything()
-    outputs, entered = [as_tuple(feed(parts[0], batch))], []
-    for part in parts[1:]:
-        entered.append(leaves(outputs[-1]))
-        outputs.append(as_tuple(part(*entered[-1])))
-    sum(z.pow(2).sum() for z in outputs[-1] if z.is_floating_point()).backward()
+    with dropout_stream(0):  # the masks of a step do not depend on the cuts
+        outputs, entered = [as_tuple(feed(parts[0], batch))], []
+        for part in parts[1:]:
+            entered.append(leaves(outputs[-1]))
+            outputs.append(as_tuple(part(*entered[-1])))
+    answers = [z for z in pytree.tree_leaves(outputs[-1]) if isinstance(z, Tensor)]  # some answer by name
+    sum(z.pow(2).sum() for z in answers if z.is_floating_point()).backward()
     for z, received in zip(reversed(outputs[:-1]), reversed(entered), strict=True):
         pairs = [(a, g) for a, g in zip(z, as_tuple(gradients(received)), strict=True) if a.requires_grad]
         torch.autograd.backward([a for a, _ in pairs], [g for _, g in pairs])
     found = {f"w {n}": p.grad for part in parts for n, p in part.named_parameters()}
     found |= {f"b {n}": b for part in parts for n, b in part.named_buffers()}
-    return [*[z.detach() for z in outputs[-1]], *[found[name] for name in sorted(found)]]
+    return [*[z.detach() for z in answers], *[found[name] for name in sorted(found)]]
 
 
 def largest_difference(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> float:

@@ -14,6 +14,7 @@ from rich.text import Text
 from raysplit.cli.figures import loss_number, tested_texts
 from raysplit.cli.streams import Console
 from raysplit.runs.callback import Callback
+from raysplit.runs.metric import TASK_METRIC
 
 if TYPE_CHECKING:  # help must not wait for torch
     from raysplit.experiment.experiment import Experiment
@@ -157,7 +158,9 @@ def progress_line(width: int, title: str, done: int, total: int, times: str, row
 
 
 def _thinner(row: Row) -> Iterator[Row]:
-    """Yield the row with less and less beside its result: all, without the controls, without the owners."""
+    """Yield the row with less and less beside its result: all, without the tasks, the controls, the owners."""
+    yield row
+    row = {key: value for key, value in row.items() if not key.startswith(TASK_METRIC)}
     yield row
     for left_out in (
         "majority_accuracy",

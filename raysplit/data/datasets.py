@@ -161,10 +161,10 @@ def checked_data_options(name: str, options: Mapping[str, Any], section: str = "
     return common | checked_options(loader, own, name=name, section=section, given=given)
 
 
-def takes_option(name: str, options: Mapping[str, Any], option: str) -> bool:
-    """Return whether the loader of a data set has an option of this name; a user's own function is not asked."""
+def takes_option(name: str, options: Mapping[str, Any], option: str) -> bool | None:
+    """Return whether the loader of a data set has an option of this name; None for a user's own function."""
     loader, _ = _loader(name, options)
-    return loader is not None and option in inspect.signature(loader).parameters
+    return None if loader is None else option in inspect.signature(loader).parameters
 
 
 def is_table(name: str, options: Mapping[str, Any]) -> bool:

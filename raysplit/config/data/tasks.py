@@ -57,10 +57,21 @@ class WithTasks(BaseModel):
         return {name: task for name, task in given if isinstance(task, TargetTask)}
 
     def for_loader(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of a data set with the names of its tasks, where it takes them."""
-        if self.tasks is None or (self.by_target and not takes_option(name, options, "tasks")):
+        """Return the options of a data set with the names of its tasks, where it takes them.
+
+        Raises ``ValueError`` for names alone where it does not.
+        """
+        if self.tasks is None:
             return dict(options)
-        return {**options, "tasks": list(self.by_target) or self.tasks}
+        takes = takes_option(name, options, "tasks")
+        if self.by_target:
+            return {**options, "tasks": list(self.by_target)} if takes else dict(options)
+        if takes is False:
+            raise ValueError(
+                f"tasks is {self.tasks}, and {name} has no labels to choose among by name; say the kind of each "
+                f"target, such as tasks: {{NAME: regression}}, or leave it out"
+            )
+        return {**options, "tasks": self.tasks}
 
 
 def task_settings(config: RunConfig) -> TaskSettings:

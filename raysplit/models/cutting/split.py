@@ -27,8 +27,8 @@ from raysplit.models.cutting.cut_tensors import Crossings, Ends, GraphFacts
 from raysplit.models.cutting.merging import merge, other_names, some
 from raysplit.models.cutting.numbers import seen_in_runs
 from raysplit.models.cutting.part_graph import CutGraph
-from raysplit.models.cutting.same_model import check_same_model, check_same_output, interpreted
-from raysplit.models.cutting.tracing import CannotCut, arguments, leaf, leaves_of, trace_graph, unchanged
+from raysplit.models.cutting.same_model import Compute, check_same_model, check_same_output, interpreted
+from raysplit.models.cutting.tracing import LEAVE_WHOLE, CannotCut, arguments, leaf, leaves_of, trace_graph, unchanged
 from raysplit.models.traced_model import CutPoint, TracedModel
 
 FrontEnd = Literal["auto", "fx", "export", "chain"]
@@ -104,10 +104,26 @@ def no_front_end(model: str, reasons: Sequence[tuple[str, CannotCut]]) -> Cannot
 def check_traced(model: nn.Module, traced: TracedModel, example: Values, longer: Values | None) -> None:
     """Raise `CannotCut` unless a traced model computes and learns what the model as written does."""
     if traced.evaluation is None:
-        check_same_model(model, traced.root, partial(interpreted, traced.graph), example, longer)
+        check_same_model(model, traced.root, _told(model, partial(interpreted, traced.graph)), example, longer)
     else:
         (whole,) = traced.cut([])
-        check_same_model(model, whole, feed, example, longer)
+        check_same_model(model, whole, _told(model, feed), example, longer)
+
+
+def _told(model: nn.Module, compute: Compute) -> Compute:
+    """Return the computation of a graph with what fails in it told as the reason why the model cannot be cut."""
+
+    def told(module: nn.Module, batch: Values) -> Any:
+        try:
+            return compute(module, batch)
+        except Exception as error:  # of an operator, about what the trace has taken for a constant
+            raise CannotCut(
+                f"the graph of {type(model).__name__} fails where the model does not, as for samples of another length "
+                f"than that of its trace ({type(error).__name__}: {str(error).partition(chr(10))[0]}); give samples "
+                f"of one length, as an array [N, length], or {LEAVE_WHOLE}"
+            ) from error
+
+    return told
 
 
 def traced_model(

@@ -41,6 +41,20 @@ def test_what_matters_least_is_left_out_whole() -> None:
     assert "(majority label 0.872)" in progress_line(120, "FedAvg", 1, 3, "0:21, 0:18 left", row)
 
 
+def test_the_figures_of_several_tasks_make_room() -> None:
+    own = {
+        "task_metric_shape": "accuracy",
+        "test_accuracy_shape": 0.5,
+        "task_metric_size": "rmse",
+        "test_rmse_size": 1.25,
+    }
+    joint = {"primary": 1.5, "primary_metric": "loss", "primary_better": "lower", "primary_naive": 2.25}
+    row = {**ROW, **own, **joint}
+    assert "loss 1.500 (naive 2.250), shape accuracy 0.500, size rmse 1.250" in status_line(row)
+    line = progress_line(77, "FedAvg", 1, 3, "0:21, 0:18 left", row)
+    assert line.endswith("loss 2.291 loss 1.500 (naive 2.250)")
+
+
 def test_a_huge_loss_is_short() -> None:
     """A loss of 2.07e+23 was written with 24 digits before the point, so that the line was cut."""
     row = {**ROW, "train_loss": 207329053897853685989376.0}

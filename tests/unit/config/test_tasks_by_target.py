@@ -50,6 +50,7 @@ def tree(file: str, tasks: Any = KINDS, **sections: Any) -> dict[str, Any]:
         ({"size": {"kind": "regression", "lambda": 2}}, r"data.tasks.size: "),
         ({"size": {"kind": "regression", "loss": "l3"}}, r"data.tasks.size: task.loss is 'l3'"),
         ({"size": {"weight": 2.0}}, r"data.tasks.size: "),
+        (["size"], r"tasks is \('size',\), and .*three.npz has no labels to choose among by name; say the kind"),
     ],
 )
 def test_settings_that_are_no_task_are_refused(tasks: Any, says: str, file: str) -> None:

@@ -119,8 +119,8 @@ class Spec:
     def cast(self, batch: Tensor, device: str) -> Tensor:
         return batch.to(device)
 
-    def build(self) -> nn.Module:
-        return Answers()
+    def whole(self, device: str) -> nn.Module:
+        return Answers().to(device)
 
 
 def test_right_answers_are_counted_task_by_task() -> None:
