@@ -193,7 +193,6 @@ def test_targets_of_numbers_are_a_regression_unless_said_otherwise() -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "says"),
     [
-        ("regression", {"algorithm": {"name": "fedem"}}, "the task is regression, and fedem trains with cross_entropy"),
         ("regression", {"training": {"loss": "mse"}}, "training.loss is mse, and the task regression has its own"),
         ("regression", {"task": "classification"}, "y of owner-0 is float32 .* task: regression would fit"),
         (

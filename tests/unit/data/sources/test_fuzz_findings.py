@@ -131,7 +131,7 @@ IDS = Reading(values="ids")
         ({"x": np.full((20, 2), 1e38, np.float32)}, IDS),
         ({"x": np.full((20, 2), 2**63, np.uint64)}, IDS),
         ({"words": np.full((20, 2), 2**63, np.uint64)}, Reading()),
-        ({"x": np.zeros((20, 2)), "y": np.full((20, 2), 2**64 - 1, np.uint64)}, Reading(task="regression")),
+        ({"x": np.zeros((20, 2)), "y": np.full((20, 2), 2**64 - 1, np.uint64)}, Reading(task="multi_label")),
     ],
 )
 def test_whole_numbers_that_int64_does_not_hold_are_refused(
