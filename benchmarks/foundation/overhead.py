@@ -47,6 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
         "owners": 2,
         "steps": 1,
         "batch": 8,
+        "classes": 2,  # of sixteen samples
         "cuts": ["encoder.layers.encoder_layer_3"],
     },
     "text_lm": {
@@ -71,7 +72,7 @@ def configure(case: dict[str, Any], algorithm: str, cut: int | str, servers: int
     drawn = {
         "data": {
             "name": "random",
-            "num_classes": 10,
+            "num_classes": case.get("classes", 10),
             "num_samples": case["owners"] * case["steps"] * batch * 5 // 4,  # a fifth is kept for testing
             "input_shape": case.get("shape"),
         },

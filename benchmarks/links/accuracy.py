@@ -86,7 +86,7 @@ def settings(name: str, seed: int, root: str, every: int = 1) -> dict[str, Any]:
     method, data, where = name.split()
     cuts = {"cnn4": {"early": 1, "late": 3}, "resnet18_cifar": {"early": 1, "late": 3}}
     model = "cnn4" if data == "fashion" else "resnet18_cifar"
-    sets = {"fashion": ("FashionMNIST", 5000, 10_000), "cifar": ("CIFAR10", 1500, 1000)}
+    sets = {"fashion": ("FashionMNIST", 5000, 10_000), "cifar": ("CIFAR10", 1000, 500)}
     return base | {
         "model": {"name": model},
         "data": {"name": sets[data][0], "root": root, "train_samples": sets[data][1], "test_samples": sets[data][2]},
