@@ -94,6 +94,8 @@ def trade_offs(
         InfeasibleError: no plan fits.
     """
     pairs = _owner_cuts(problem, ends_inside=owner_ms is not None)
+    if known := [pair for pair in pairs if leak_at(problem, pair[0], metric) is not None]:
+        pairs = known  # what is not measured would count as nothing
     own = {pair: owner_ms(*pair) if owner_ms is not None else 0.0 for pair in pairs}
     prices = [node.kind.price_per_hour for node in problem.nodes]
     fastest = [

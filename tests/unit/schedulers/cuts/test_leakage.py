@@ -134,6 +134,8 @@ def test_the_front_is_that_of_all_plans(owner_ms: Callable[[int, int], float] | 
 def test_a_front_without_leakage_and_one_that_nothing_fits() -> None:
     plain = problem(profile=profile((None,) * 5), use_all_nodes=False)
     assert all(one.leak is None for one in trade_offs(plain))
+    partly = trade_offs(problem(profile=profile((0.9, None, 0.6, 0.1, None)), use_all_nodes=False))
+    assert {one.leak for one in partly} <= {0.9, 0.6, 0.1}  # what is not measured is not the least
     with pytest.raises(InfeasibleError, match="the data owner has"):
         trade_offs(problem(units=FreeOwnerCuts(memory_bytes=1)), owner_ms=own_ms)
 
