@@ -102,6 +102,7 @@ def settings(name: str, seed: int, root: str, every: int = 1) -> dict[str, Any]:
     }
 
 
+_TICKS = [digit * 10**power for power in (1, 2, 3) for digit in (1, 2, 3, 4, 5, 7)]
 SETTINGS = [
     "demo",
     "demo fedavg",
@@ -212,7 +213,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
     names = [name for name in SETTINGS if sum(row["setting"] == name for row in rows) > 1]
     figure, grid = plt.subplots((len(names) + 1) // 2, 2, figsize=(11, 4 * ((len(names) + 1) // 2)), squeeze=False)
-    colors = {codec: plt.get_cmap("tab10")(i % 10) for i, codec in enumerate(dict.fromkeys(r["codec"] for r in rows))}
+    colors = {
+        codec: plt.get_cmap("tab20")(2 * i % 20 + i // 10 % 2)
+        for i, codec in enumerate(dict.fromkeys(r["codec"] for r in rows))
+    }
     for axes, name in zip(grid.flat, names, strict=False):
         for codec, color in colors.items():
             runs = [row for row in rows if (row["setting"], row["codec"]) == (name, codec)]
@@ -225,6 +229,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             ends = [[middle - min(found)], [max(found) - middle]]
             axes.errorbar(runs[0]["bytes"] / 2**20, middle, ends, color=color, marker="o", capsize=3, label=codec)
         axes.set(title=name, xlabel="MiB of the run", ylabel="test accuracy, %", xscale="log")
+        low, high = axes.get_xlim()
+        axes.set_xticks([tick for tick in _TICKS if low <= tick <= high], minor=False)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_minor_formatter("")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.tight_layout()
