@@ -12,7 +12,6 @@ of the present weights, the same for all plans.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from leakage import MODELS, SPLIT, read, settings
+from leakage import SPLIT, arguments, read, settings
 
 BUDGETS = (1.0, 0.9, 0.7, 0.5)
 PARTIES = ["--owner-memory", "1GiB", "--owner-slowdown", "16", "--owners", "2", "--node", "4GiB:1", "--links", "1Gbit"]
@@ -71,13 +70,8 @@ def report(rows: list[dict[str, Any]], attacks: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Plan what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--attacks", type=Path, required=True, help="Lines of leakage.py.")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--data", nargs="+", choices=[*MODELS], default=["digits"])
-    parser.add_argument("--root", help="Folder of torchvision's sets.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--report", action="store_true")
     given = parser.parse_args()
     if given.report:
         print(report(read(given.output), read(given.attacks)))

@@ -224,15 +224,20 @@ def _median(rows: list[dict[str, Any]], name: str) -> float:
     return median(row[name] for row in rows)
 
 
-def main() -> None:
-    """Measure what is missing, or print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what measurements on several data sets take."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--data", nargs="+", choices=[*MODELS], default=["digits"])
     parser.add_argument("--root", help="Folder of torchvision's sets.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--report", action="store_true")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure what is missing, or print the tables."""
+    given = arguments(__doc__).parse_args()
     if given.report:
         print(report(read(given.output)))
         return

@@ -15,13 +15,14 @@ With a topology, `raysplit simulate` predicts a run and `raysplit plan` chooses 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from raysplit.cluster.emulation.trace import LinkTrace, State, read_trace
+from raysplit.cluster.emulation.trace import BYTES_PER_MBIT, LinkTrace, State, read_trace
 from raysplit.experiment.codec_costs import CodecCosts, load_codec_costs
 from raysplit.options import MOST_OWNERS, PathText
 from raysplit.registry import nearest
@@ -35,8 +36,6 @@ from raysplit.schedulers.cuts.profiles import (
     owner_times,
 )
 from raysplit.schedulers.rules import Rules
-
-_BYTES_PER_MBIT = 1e6 / 8
 
 
 class DeviceOptions(Rules):
@@ -99,13 +98,13 @@ class DeviceOptions(Rules):
         _ = self.link_trace
         return self
 
-    @property
+    @cached_property  # a file, which is asked for by every plan and party
     def link_trace(self) -> LinkTrace | None:
         """How the link changes over time; None where it does not. Raises ``ValueError`` for a file that is no trace."""
         if self.trace is None:
             return None
         up, down = (
-            inf if rate is None else rate * _BYTES_PER_MBIT for rate in (self.up_mbit_per_s, self.down_mbit_per_s)
+            inf if rate is None else rate * BYTES_PER_MBIT for rate in (self.up_mbit_per_s, self.down_mbit_per_s)
         )
         constant = State(up, down, self.latency_ms * 1e-3, inf)
         return read_trace(Path(self.trace), constant, self.trace_repeat_s)
@@ -136,14 +135,14 @@ class DeviceOptions(Rules):
         """Bandwidth of sending; of a trace the mean, None without a limit."""
         if (trace := self.link_trace) is not None:
             return _finite(trace.mean(trace.up_bytes_per_s))
-        return None if self.up_mbit_per_s is None else self.up_mbit_per_s * _BYTES_PER_MBIT
+        return None if self.up_mbit_per_s is None else self.up_mbit_per_s * BYTES_PER_MBIT
 
     @property
     def down_bytes_per_s(self) -> float | None:
         """Bandwidth of receiving; of a trace the mean, None without a limit."""
         if (trace := self.link_trace) is not None:
             return _finite(trace.mean(trace.down_bytes_per_s))
-        return None if self.down_mbit_per_s is None else self.down_mbit_per_s * _BYTES_PER_MBIT
+        return None if self.down_mbit_per_s is None else self.down_mbit_per_s * BYTES_PER_MBIT
 
 
 def _finite(value: float) -> float | None:

@@ -14,7 +14,7 @@ from raysplit.registry import nearest
 
 SECONDS, BOTH, UP, DOWN, LATENCY = "seconds", "bandwidth_mbit_per_s", "up_mbit_per_s", "down_mbit_per_s", "latency_ms"
 COLUMNS = (SECONDS, BOTH, UP, DOWN, LATENCY)
-_BYTES_PER_MBIT = 125_000.0
+BYTES_PER_MBIT = 1e6 / 8
 
 
 class State(NamedTuple):
@@ -152,6 +152,9 @@ def read_trace(path: Path, constant: State, repeat_s: float | None) -> LinkTrace
             raise ValueError(f"the trace {path} has a column {name!r}{nearest(name, COLUMNS)}; it may have {known}")
     if SECONDS not in names or len(names) < 2:
         raise ValueError(f"the trace {path} needs the column {SECONDS} and one more of {known}; it has {names}")
+    for number, row in enumerate(rows, start=1):
+        if None in row:
+            raise ValueError(f"row {number} of the trace {path} has more values than the {len(names)} columns {names}")
     if BOTH in names and (UP in names or DOWN in names):
         raise ValueError(f"the trace {path} has {BOTH} and the bandwidth of a direction as well; leave one out")
 
@@ -165,8 +168,8 @@ def read_trace(path: Path, constant: State, repeat_s: float | None) -> LinkTrace
     try:
         return LinkTrace(
             times_s=column(SECONDS, 1.0, 0.0),
-            up_bytes_per_s=column(BOTH if BOTH in names else UP, _BYTES_PER_MBIT, constant.up_bytes_per_s),
-            down_bytes_per_s=column(BOTH if BOTH in names else DOWN, _BYTES_PER_MBIT, constant.down_bytes_per_s),
+            up_bytes_per_s=column(BOTH if BOTH in names else UP, BYTES_PER_MBIT, constant.up_bytes_per_s),
+            down_bytes_per_s=column(BOTH if BOTH in names else DOWN, BYTES_PER_MBIT, constant.down_bytes_per_s),
             latencies_s=column(LATENCY, 1e-3, constant.latency_s),
             repeat_s=repeat_s,
         )

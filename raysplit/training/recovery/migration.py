@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.route import Route
+from raysplit.cluster.emulation.trace import BYTES_PER_MBIT
 from raysplit.experiment.experiment import Experiment
 from raysplit.experiment.rules import ElasticRules
 from raysplit.prediction.plan_cuts import cut_problem
@@ -17,8 +18,6 @@ from raysplit.schedulers.cuts.solve import InfeasibleError
 
 logger = logging.getLogger(__name__)
 
-_BYTES_PER_MBIT = 1e6 / 8
-
 
 class MovingParts:
     """Plan of the parts, which is updated before a round when the compute nodes have changed."""
@@ -27,7 +26,7 @@ class MovingParts:
         self._algorithm = algorithm
         self._problem = cut_problem(experiment)
         self._cost = MovingCost(
-            bandwidth_bytes_per_s=rules.move_mbit_per_s * _BYTES_PER_MBIT,
+            bandwidth_bytes_per_s=rules.move_mbit_per_s * BYTES_PER_MBIT,
             pause_ms=rules.move_pause_s * 1e3,
             min_gain=rules.min_gain,
         )

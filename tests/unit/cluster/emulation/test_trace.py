@@ -133,6 +133,8 @@ def test_what_a_trace_changes(tmp_path: Path) -> None:
         ("seconds\n0\n", "needs the column seconds and one more"),
         ("seconds,bandwidth_mbit_per_s,up_mbit_per_s\n0,8,8\n", "leave one out"),
         ("", "needs the column seconds"),
+        ("seconds,bandwidth_mbit_per_s\n0,8\n5,4,3\n", "row 2 of the trace .* more values than the 2 columns"),
+        ("seconds,bandwidth_mbit_per_s\n0,8\n5\n", "row 2 of the trace .* has bandwidth_mbit_per_s None"),
     ],
 )
 def test_files_that_are_no_trace(tmp_path: Path, text: str, told: str) -> None:
