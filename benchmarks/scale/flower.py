@@ -124,8 +124,8 @@ def report(rows: list[dict[str, Any]]) -> str:
             load = max(by[system][i]["load"] for system in both for i in pairs)
             lines.append(
                 f"| {owners:,} | {min(100, owners)} | {vectorize} | {times[0]:.3f} | {times[1]:.3f} | "
-                f"{median(ratios):.1f} ({min(ratios):.1f}-{max(ratios):.1f}) | {len(pairs)} | {memory[0]:,.0f} | {memory[1]:,.0f} | "
-                f"{load:.1f} |"
+                f"{median(ratios):.1f} ({min(ratios):.1f}-{max(ratios):.1f}) | {len(pairs)} | {memory[0]:,.0f} | "
+                f"{memory[1]:,.0f} | {load:.1f} |"
             )
     return "\n".join(lines)
 
