@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from raysplit.actors.guarding.part import GuardedPart, PartGuards
 from raysplit.actors.parts.leaves import Tensors
-from raysplit.actors.parts.losses import Loss, num_counted
+from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.packed import fill, kept_tensors
 from raysplit.actors.parts.part import BufferPolicy, Received, TrainablePart
 from raysplit.actors.records import NonFiniteLoss, StepId
 from raysplit.actors.steps.clip import coefficient, in_model_order, norms_of, own_coefficient, trained_parameters
 from raysplit.actors.steps.rules import StepRules
+from raysplit.actors.steps.shares import share_of
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
@@ -190,7 +191,7 @@ class Stage:
         Raises:
             NonFiniteLoss: if the loss is NaN or infinite.
         """
-        share = num_counted(loss, y) / step_id.counted if step_id.counted else 1.0
+        share = share_of(loss, y, step_id.counted)
         computing = partial(self.part.loss_gradient, z, y, loss, stream=self._stream(step_id), share=share)
         value, g = await self.compute("loss", step_id, computing, with_loss=loss)
         return require_finite(step_id, value), g
