@@ -65,8 +65,8 @@ def read_targets(
     if reading.task is None and any(inferred_kind(y) is None for y in found.sides):
         likely = " or ".join(likely_kinds(found.sides[0])) or f"one of {', '.join(KINDS)}"
         raise ValueError(
-            f"{source}: {name} has shape {sides[0].shape}, and without a task there is one label or number per sample, or a "
-            f"mask [H, W] of whole numbers; set task to {likely}"
+            f"{source}: {name} has shape {sides[0].shape}, and without a task there is one label or number per sample, "
+            f"or a mask [H, W] of whole numbers; set task to {likely}"
         )
     return found
 

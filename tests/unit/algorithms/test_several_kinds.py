@@ -175,9 +175,9 @@ def test_missing_labels_count_in_micro_batches_as_those_of_kinds_that_are_said(t
 
 
 def test_a_loss_that_is_one_number_for_all_targets_does_not_add_up() -> None:
+    step = StepId(owner="owner-0", round=0, step=0, num_micro=2)
+    batch = SimpleNamespace(y={"s": torch.zeros(2), "d": torch.zeros(2)})
     with pytest.raises(ValueError, match=r"training.accumulate .* is one number for the targets s, d together"):
-        step = StepId(owner="owner-0", round=0, step=0, num_micro=2)
-        batch = SimpleNamespace(y={"s": torch.zeros(2), "d": torch.zeros(2)})
         next(by_step([(step, batch)], LOSSES["task_sum"]))
 
 
