@@ -160,6 +160,11 @@ class SeveralTasks(Task):
     def takes_statistic(self) -> bool:
         return any(task.takes_statistic for _, task in self.each)
 
+    @property
+    def stated(self) -> Task:
+        each = tuple((name, task) for name, task in self.each if task.takes_statistic)
+        return replace(self, each=each, weights=(1.0,) * len(each)) if each else self
+
     def prepared(self, statistic: Sums) -> Self:
         return replace(self, each=tuple((name, task.prepared(_part(statistic, name))) for name, task in self.each))
 
