@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from raysplit.actors.guarding.part import GuardedPart, PartGuards
 from raysplit.actors.parts.leaves import Tensors
-from raysplit.actors.parts.losses import Loss, num_counted
+from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.packed import fill, kept_tensors
 from raysplit.actors.parts.part import BufferPolicy, Received, TrainablePart
 from raysplit.actors.records import NonFiniteLoss, StepId
 from raysplit.actors.steps.clip import coefficient, in_model_order, norms_of, own_coefficient, trained_parameters
 from raysplit.actors.steps.rules import StepRules
+from raysplit.actors.steps.shares import share_of
 from raysplit.actors.steps.vectorized import loss_in_company
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
@@ -200,7 +201,7 @@ class Stage:
         Raises:
             NonFiniteLoss: if the loss is NaN or infinite.
         """
-        share = num_counted(loss, y) / step_id.counted if step_id.counted else 1.0
+        share = share_of(loss, y, step_id.counted)
         if self._recipe.vectorize > 1:
             self.part.set_mode()
             value = await loss_in_company(self._kind, self.part.module, z, y, loss, share)

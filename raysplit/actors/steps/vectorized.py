@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 from raysplit.actors.parts.leaves import as_tuple, untuple
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.steps.clip import trained_parameters
+from raysplit.actors.steps.shares import Share, with_share
 from raysplit.data.inputs import feed
 from raysplit.models.cutting.dropout import dropout_stream
 from raysplit.models.frozen import train_mode
@@ -36,7 +37,7 @@ FEWEST = 2
 
 
 def stacked_gradients(
-    modules: Sequence[nn.Module], xs: Sequence[Any], ys: Sequence[Any], loss: Loss, shares: Sequence[float]
+    modules: Sequence[nn.Module], xs: Sequence[Any], ys: Sequence[Any], loss: Loss, shares: Sequence[Share]
 ) -> tuple[list[float], list[tuple[Tensor | None, ...]]]:
     """Compute the loss and the gradients of several models of one kind, each on a batch of its own.
 
@@ -61,11 +62,10 @@ def stacked_gradients(
 
     with sdpa_kernel(SDPBackend.MATH):  # fused attention is computed one model after another
         leaves, form = pytree.tree_flatten(vmap(outputs_of)(stacked, _stack(xs)))
-    losses = [
-        loss(untuple(as_tuple(pytree.tree_unflatten(outputs, form))), y)
-        for outputs, y in zip(zip(*[leaf.unbind(0) for leaf in leaves], strict=True), ys, strict=True)
-    ]
-    scaled = [value if share == 1.0 else value * share for value, share in zip(losses, shares, strict=True)]
+    by_model = zip(*[leaf.unbind(0) for leaf in leaves], strict=True)
+    outputs = [untuple(as_tuple(pytree.tree_unflatten(own, form))) for own in by_model]
+    both = [with_share(loss, z, y, share) for z, y, share in zip(outputs, ys, shares, strict=True)]
+    losses, scaled = zip(*both, strict=True)
     # A model's loss depends on its own slice of the weights alone, if on any.
     gradients = torch.autograd.grad(scaled, stacked, allow_unused=True)
     slices = [[None] * len(modules) if gradient is None else gradient.unbind(0) for gradient in gradients]
@@ -143,7 +143,7 @@ class _Waiting(NamedTuple):
     x: Any
     y: Any
     loss: Loss
-    share: float
+    share: Share
     done: asyncio.Future[float]
 
 
@@ -198,7 +198,7 @@ def _company() -> _Company:
     return _COMPANIES[loop]
 
 
-async def loss_in_company(kind: Hashable, module: nn.Module, x: Any, y: Any, loss: Loss, share: float) -> float:
+async def loss_in_company(kind: Hashable, module: nn.Module, x: Any, y: Any, loss: Loss, share: Share) -> float:
     """Return the loss of a batch, with its gradients added to those of the module, computed with others of its kind."""
     key = kind, loss, *[(name, each.shape, each.dtype) for value in (x, y) for name, each in _named(value)]
     done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
