@@ -93,12 +93,14 @@ class OwnerData:
             not known which they are.
         transform: transform of training batches.
         eval_transform: transform of test batches.
+        tasks: names of the tasks that it learns, where samples have several targets; None for all.
     """
 
     shard: Samples
     test: Samples | None = None
     transform: Transform
     eval_transform: Transform
+    tasks: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

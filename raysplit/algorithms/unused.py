@@ -76,6 +76,7 @@ ELASTIC = "cluster.elastic"
 DIVERGENCE = "evaluation.divergence_every"
 
 PRIVACY = tuple(f"privacy.{key}" for key in PrivacyRules.model_fields)
+WEIGHT_BY = "training.weight_by"
 INIT, GRADIENT_GUARD, LABEL_GUARD, ALARM = "model.init", "privacy.g", "privacy.labels", "privacy.alarm"
 CUT_GUARDS = ("privacy.z", LABEL_GUARD, "privacy.nopeek", "privacy.project", "privacy.dropout", ALARM)
 NO_GUARDS = dict.fromkeys((*PRIVACY, INIT), "its owners have no guards")
@@ -98,7 +99,7 @@ OWN_PHASES = {
 }
 NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS, *CUT_GUARDS), "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")
-NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights", "training.weight_by"), "no updates of owners are averaged")
+NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights", WEIGHT_BY), "no updates of owners are averaged")
 BUFFERS = "training.buffers"
 OWN_STATISTICS = {BUFFERS: "owners keep their own statistics, as nothing replaces their weights"}
 NO_COMMON_MODEL = {DIVERGENCE: "owners' gradients are compared at one common model, which it does not have"}

@@ -78,6 +78,8 @@ def build(config: RunConfig) -> Experiment:
     owners = {
         name: owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
     }
+    if own is not None:
+        owners = {name: replace(owners[name], tasks=learned) for name, learned in zip(names, own, strict=True)}
     if own is not None and tests is None:
         owners = {
             name: replace(each, test=of_tasks(each.test or data.test, learned, missing))
