@@ -26,6 +26,7 @@ from raysplit.cluster.links.tensors import num_bytes
 from raysplit.data.inputs import feed
 from raysplit.data.samples import Samples
 from raysplit.experiment.experiment import Experiment
+from raysplit.models.optimizer_step import use_up_gradients
 
 _MIB = 2**20
 PROCESS_BYTES = 250 * _MIB
@@ -242,7 +243,7 @@ def _state_copies(optimizer: OptimizerSpec) -> int:
     built = optimizer.build([weight])
     assert built is not None
     weight.grad = torch.zeros(3)
-    built.step()
+    use_up_gradients(built)  # the optimizer's own step() loads the compiler
     return sum(isinstance(v, Tensor) and v.shape == weight.shape for v in built.state[weight].values())
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any, ClassVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raysplit.actors.data_owner import Program
 from raysplit.actors.records import RoundContext
@@ -27,6 +25,9 @@ from raysplit.cluster.contract import COORDINATOR
 from raysplit.schedulers.grouping.files import HISTORY_FILE, history_table
 from raysplit.schedulers.grouping.known import Measured, affinities_of, mean_known, pairs_shown
 from raysplit.schedulers.grouping.scores import mean_affinity
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 OWNERS_FILE = "owner_affinities.parquet"
 
@@ -148,5 +149,7 @@ class MeasuringTraining(GroupTraining):
         tables = super().tables()
         if self.history:
             tables[HISTORY_FILE] = history_table(self.history)
+            import pyarrow as pa
+
             tables[OWNERS_FILE] = pa.Table.from_pylist(self._by_owner)
         return tables

@@ -11,14 +11,14 @@ import csv
 from collections.abc import Sequence
 from math import isnan, nan
 from pathlib import Path
-from typing import TypeVar
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, TypeVar
 
 from raysplit.registry import few, shown
 from raysplit.schedulers.grouping.known import Measured, affinities_of
 from raysplit.schedulers.grouping.scores import Affinity, PairLosses, TaskMatrix
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 M = TypeVar("M", bound=TaskMatrix)
 
@@ -111,6 +111,8 @@ def history_table(history: Sequence[Measured]) -> pa.Table:
         for source, row in zip(affinity.tasks, affinity.values, strict=True)
         for recipient, value in zip(affinity.tasks, row, strict=True)
     ]
+    import pyarrow as pa  # places load this module, and none of them needs Arrow
+
     schema = pa.schema(
         [("round", pa.int64()), ("source", pa.string()), ("recipient", pa.string()), ("value", pa.float64())]
     )
@@ -125,6 +127,9 @@ def read_history(folder: Path) -> tuple[Measured, ...]:
     path = folder / HISTORY_FILE
     if not path.exists():
         raise ValueError(f"{folder} holds no {HISTORY_FILE}; only runs that measure affinities, such as mas, write one")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         lines = pq.read_table(path, page_checksum_verification=True).to_pylist()
     except (OSError, pa.ArrowException) as error:
