@@ -90,7 +90,7 @@ class TAG(MeasuringTraining):
         return Phase(groups=(self.spec.tasks,), schedule_from=0, schedule_rounds=self.setting.rounds)
 
     def measures(self, round: int) -> bool:
-        return round < self.setting.rounds
+        return round < self.setting.rounds and super().measures(round)
 
     async def next_phase(self, context: RoundContext) -> Phase | None:
         rounds, done = self.setting.rounds, context.round + 1
