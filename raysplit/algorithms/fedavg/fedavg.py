@@ -45,6 +45,7 @@ class FedAvg(Algorithm):
     title = "FedAvg"
     comes_and_goes = True
     works_apart = True
+    vectorizes = True
     clips_models = True
     unused = NO_NODE
 
