@@ -103,11 +103,11 @@ def _named(path: Path, kind: type[M], tasks: tuple[str, ...], cells: list[list[s
         raise ValueError(f"{path}: {error}") from error
 
 
-def history_table(history: Sequence[Measured]) -> pa.Table:
-    """Build the table of the mean affinities of rounds 0, 1, ..."""
+def history_table(history: Sequence[Measured], *, first_round: int = 0) -> pa.Table:
+    """Build the table of the mean affinities of rounds that follow one another."""
     lines = [
         {"round": number, "source": source, "recipient": recipient, "value": None if isnan(value) else value}
-        for number, affinity in enumerate(history)
+        for number, affinity in enumerate(history, start=first_round)
         for source, row in zip(affinity.tasks, affinity.values, strict=True)
         for recipient, value in zip(affinity.tasks, row, strict=True)
     ]
