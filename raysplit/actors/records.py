@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
@@ -25,8 +26,9 @@ class StepId:
         attempt: how often the round has been repeated.
         micro: the number of the micro-batch within the step, counted from 0, where gradients are accumulated.
         num_micro: the number of micro-batches of the step.
-        counted: the number of targets in all micro-batches of the step, by which the sum of their losses is divided; 0
-            in calls that need it not, and for steps of one batch.
+        counted: the number of targets in all micro-batches of the step, by which the sum of their losses is divided;
+            that of each task where samples have several targets. 0 in calls that need it not, and for steps of one
+            batch.
     """
 
     owner: str
@@ -35,12 +37,12 @@ class StepId:
     attempt: int = 0
     micro: int = 0
     num_micro: int = 1
-    counted: int = field(default=0, compare=False)
+    counted: int | Mapping[str, int] = field(default=0, compare=False)
 
     @property
     def num_bytes(self) -> int:
-        """The size on a link: that of the count of targets, where it is sent."""
-        return 8 if self.counted else 0
+        """The size on a link: that of the counts of targets, where they are sent."""
+        return 8 * (len(self.counted) if isinstance(self.counted, Mapping) else bool(self.counted))
 
     @property
     def is_last(self) -> bool:
@@ -51,6 +53,12 @@ class StepId:
     def untold(self) -> StepId:
         """The same for parties that need not know how many targets the step has."""
         return replace(self, counted=0) if self.counted else self
+
+    def told_of(self, tasks: Collection[str]) -> StepId:
+        """Return the same for a party that computes the losses of some tasks."""
+        if not isinstance(self.counted, Mapping):
+            return self
+        return replace(self, counted={task: self.counted[task] for task in tasks})
 
     def stream(self, seed: int, purpose: str) -> int:
         """Derive the seed of this step's random stream for a purpose, such as ``"dropout"``."""

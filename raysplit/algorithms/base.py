@@ -78,6 +78,8 @@ class Algorithm(Deployment, ABC):
     """The record of the method's own settings."""
     works_apart: ClassVar[bool] = False
     """Whether owners work independently within a round, so that it can continue without some of them."""
+    vectorizes: ClassVar[bool] = False
+    """Whether owners train whole models without waiting for one another, so that several can be computed at once."""
     lockstep: ClassVar[bool] = False
     """Whether owners meet at every step; then each takes as many steps as the largest data set of the cohort needs."""
     trainings: ClassVar[int] = 1

@@ -63,6 +63,7 @@ class Deployment(Resumable):
             rules=self.step_rules,
             device=setting.device,
             most_rows=self._most_rows,
+            vectorize=setting.vectorize,
         )
         return replace(recipe, **changes)
 

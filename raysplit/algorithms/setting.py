@@ -130,6 +130,7 @@ class Setting:
         lr_schedule_per: whether the schedule counts rounds or steps.
         warmup_steps: steps of the run over which learning rates rise linearly from near 0; 0 for none.
         clip: clipping of gradients; None leaves them as they are.
+        vectorize: most owners of a process that are computed at once.
         precision: number type of forward passes in training.
         recompute: whether parts keep only their inputs between forward and backward.
         updates: rules that refuse updates and combine the accepted ones.
@@ -164,6 +165,7 @@ class Setting:
     lr_schedule_per: Per = "round"
     warmup_steps: int = 0
     clip: ClipRules | None = None
+    vectorize: int = 1
     precision: Precision = "full"
     recompute: bool = False
     updates: UpdateRules = field(default_factory=UpdateRules)

@@ -65,6 +65,7 @@ class Method(Protocol):
     clips_models: bool
     works_apart: bool
     comes_and_goes: bool
+    vectorizes: bool
     sends_gradients: bool
 
 
@@ -103,14 +104,16 @@ BUFFERS = "training.buffers"
 OWN_STATISTICS = {BUFFERS: "owners keep their own statistics, as nothing replaces their weights"}
 NO_COMMON_MODEL = {DIVERGENCE: "owners' gradients are compared at one common model, which it does not have"}
 _TOGETHER = dict.fromkeys(OPEN_ROUNDS, "a round of it waits for all owners that were drawn")
+_VECTORIZE = {"training.vectorize": "its owners do not each train a whole model by themselves"}
 _ALL_OWNERS = {ELASTIC: "it needs all its owners in every round"}
 
 
 def unused_by(method: Method) -> dict[str, str]:
     """Return the shared settings that a method does not use, with the reasons."""
     together = {} if method.works_apart else _TOGETHER
+    alone = {} if method.vectorizes else _VECTORIZE
     sent = {} if method.sends_gradients else {GRADIENT_GUARD: "its owners send no gradients of smashed data"}
-    return {**together, **({} if method.comes_and_goes else _ALL_OWNERS), **sent, **method.unused}
+    return {**alone, **together, **({} if method.comes_and_goes else _ALL_OWNERS), **sent, **method.unused}
 
 
 def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Method]) -> None:

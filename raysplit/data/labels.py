@@ -38,7 +38,14 @@ class Numbered:
 
 
 def numbered(
-    sides: Sequence[Array], sizes: Sequence[int], source: str, *, renumber: bool = False, owner: Array | None = None
+    sides: Sequence[Array],
+    sizes: Sequence[int],
+    source: str,
+    *,
+    renumber: bool = False,
+    owner: Array | None = None,
+    name: str = "y",
+    may_miss: bool = False,
 ) -> Numbered:
     """Check the labels of all sides (training, test) and return class indices.
 
@@ -48,18 +55,24 @@ def numbered(
         source: name of the data in messages.
         renumber: whether the labels that occur are numbered from 0, in their order; they may then be text.
         owner: owner of each sample of the only side, for messages.
+        name: name of the labels in messages.
+        may_miss: whether a label of `NO_LABEL` says that there is none.
 
     Raises:
         ValueError: for another length, a missing label, and without ``renumber`` for labels other than whole numbers
             from 0 on; the message has the row and its owner.
     """
+    labels = _Labels(source=source, name=name, owner=owner, renumber=renumber, may_miss=may_miss)
     for y, size in zip(sides, sizes, strict=True):
-        _check(y, size, source, renumber, owner)
+        labels.check(y, size)
     if not renumber:
         return Numbered(sides=tuple(torch.from_numpy(y.astype(np.int64)) for y in sides))
-    names, codes = np.unique(np.concatenate([_plain(y) for y in sides]), return_inverse=True)
-    ends = np.cumsum([len(y) for y in sides])[:-1]
-    pieces = np.split(codes.reshape(-1).astype(np.int64), ends)
+    joined = np.concatenate([_plain(y) for y in sides])
+    missing = joined == NO_LABEL if may_miss and joined.dtype.kind in "if" else np.zeros(len(joined), bool)
+    names, numbers = np.unique(joined[~missing], return_inverse=True)
+    codes = np.full(len(joined), NO_LABEL, np.int64)
+    codes[~missing] = numbers.reshape(-1)
+    pieces = np.split(codes, np.cumsum([len(y) for y in sides])[:-1])
     return Numbered(sides=tuple(map(torch.from_numpy, pieces)), names=tuple(map(_name, names.tolist())))
 
 
@@ -71,29 +84,6 @@ def _name(label: Any) -> str:
     return f"{label:g}" if isinstance(label, float) else str(label)
 
 
-def _check(y: Array, num_samples: int, source: str, renumber: bool, owner: Array | None) -> None:
-    if y.shape != (num_samples,):
-        raise ValueError(f"{source}: y has shape {y.shape} and x has {num_samples} samples; give one label per sample")
-    if y.dtype.kind in "OUS":
-        missing = np.array([label is None or label != label or label == "" for label in y.tolist()], bool)
-        _refuse(missing, y, source, owner, "give every sample a label")
-        if not renumber and y.size:
-            words = np.array([not _is_whole(label) for label in y.tolist()], bool)
-            if words.any() and not words.all():  # a wrong one among labels, rather than labels that are words
-                _refuse(words, y, source, owner, f"give integers 0..C-1, or {RENUMBER}")
-            raise ValueError(f"{source}: y holds text such as {y.tolist()[0]!r}; {RENUMBER}, or give integers 0..C-1")
-        return
-    if y.dtype.kind not in "uifb":
-        raise ValueError(f"{source}: y holds {y.dtype} values; labels must be integers 0..C-1")
-    if y.dtype.kind == "f":
-        _refuse(~np.isfinite(y), y, source, owner, "give every sample a label")
-        _refuse(y % 1 != 0, y, source, owner, "labels must be integers 0..C-1")
-    if not renumber and y.size and y.dtype.kind != "b":
-        _refuse(y < 0, y, source, owner, f"labels must be integers 0..C-1, or {RENUMBER}")
-        far = y >= max(10_000, 10 * num_samples)
-        _refuse(far, y, source, owner, f"that many classes are more than the samples can have, so {RENUMBER}")
-
-
 def _is_whole(label: Any) -> bool:
     try:
         return float(label) % 1 == 0
@@ -101,13 +91,50 @@ def _is_whole(label: Any) -> bool:
         return False
 
 
-def _refuse(bad: npt.NDArray[np.bool_], y: Array, source: str, owner: Array | None, rule: str) -> None:
-    if not bad.any():
-        return
-    row = int(bad.argmax())
-    of_owner = f" (owner {owner[row]})" if owner is not None and owner.shape == y.shape else ""
-    others = f", and {bad.sum() - 1} more like it" if bad.sum() > 1 else ""
-    raise ValueError(f"{source}: y is {y.tolist()[row]!r} in row {row}{of_owner}{others}; {rule}")
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Labels:
+    """What is to be checked of labels, and how they are called in messages."""
+
+    source: str
+    name: str
+    owner: Array | None
+    renumber: bool
+    may_miss: bool
+
+    def check(self, y: Array, num_samples: int) -> None:
+        """Raise ``ValueError`` for labels of one side that cannot be numbered."""
+        what, renumber = f"{self.source}: {self.name}", self.renumber
+        if y.shape != (num_samples,):
+            raise ValueError(f"{what} has shape {y.shape} and x has {num_samples} samples; give one label per sample")
+        if y.dtype.kind in "OUS":
+            missing = np.array([label is None or label != label or label == "" for label in y.tolist()], bool)
+            self._refuse(missing, y, "give every sample a label")
+            if not renumber and y.size:
+                words = np.array([not _is_whole(label) for label in y.tolist()], bool)
+                if words.any() and not words.all():  # a wrong one among labels, rather than labels that are words
+                    self._refuse(words, y, f"give integers 0..C-1, or {RENUMBER}")
+                raise ValueError(f"{what} holds text such as {y.tolist()[0]!r}; {RENUMBER}, or give integers 0..C-1")
+            return
+        if y.dtype.kind not in "uifb":
+            raise ValueError(f"{what} holds {y.dtype} values; labels must be integers 0..C-1")
+        if y.dtype.kind == "f":
+            self._refuse(~np.isfinite(y), y, "give every sample a label")
+            self._refuse(y % 1 != 0, y, "labels must be integers 0..C-1")
+        if not renumber and y.size and y.dtype.kind != "b":
+            none = f", {NO_LABEL} where there is none" if self.may_miss else ""
+            negative = (y < 0) & (y != NO_LABEL) if self.may_miss else y < 0
+            self._refuse(negative, y, f"labels must be integers 0..C-1{none}, or {RENUMBER}")
+            far = y >= max(10_000, 10 * num_samples)
+            self._refuse(far, y, f"that many classes are more than the samples can have, so {RENUMBER}")
+
+    def _refuse(self, bad: npt.NDArray[np.bool_], y: Array, rule: str) -> None:
+        if not bad.any():
+            return
+        row = int(bad.argmax())
+        known = self.owner is not None and self.owner.shape == y.shape
+        of_owner = f" (owner {self.owner[row]})" if known and self.owner is not None else ""
+        others = f", and {bad.sum() - 1} more like it" if bad.sum() > 1 else ""
+        raise ValueError(f"{self.source}: {self.name} is {y.tolist()[row]!r} in row {row}{of_owner}{others}; {rule}")
 
 
 def check_targets(y: Tensor) -> None:

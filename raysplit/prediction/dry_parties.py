@@ -21,6 +21,7 @@ from raysplit.actors.records import RoundContext, StepId
 from raysplit.actors.routed_node import RoutedNode
 from raysplit.actors.server_shard import ServerShard
 from raysplit.actors.steps.micro import step_ids
+from raysplit.actors.steps.shares import Counted
 from raysplit.algorithms.fedavg.open_aggregator import OpenAggregator
 from raysplit.cluster.contract import PartySpec
 from raysplit.experiment.errors import CannotBeSimulated
@@ -51,8 +52,12 @@ class DryOwner(DataOwner):
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:
         batches = [_batch(num_rows) for num_rows in self._training.batch_sizes(len(self._shard))]
         for number, step_id in enumerate(step_ids(self.name, context, self._training.accumulate)):
-            told = replace(step_id, counted=1) if step_id.num_micro > 1 else step_id
+            told = replace(step_id, counted=self.a_count()) if step_id.num_micro > 1 else step_id
             yield told, batches[number % len(batches)]
+
+    def a_count(self) -> Counted:
+        """Return some number of targets, which has the size of any."""
+        return 1
 
 
 class DryNode(ComputeNode):

@@ -96,6 +96,11 @@ class Task(ABC):
         """Whether `prepared` takes something from the statistic, so that owners have to say it."""
         return type(self).prepared is not Task.prepared
 
+    @property
+    def stated(self) -> Task:
+        """The task whose statistic `prepared` takes: of several tasks, those that take something from it."""
+        return self
+
     def prepared(self, statistic: Sums) -> Self:
         """Return the task with what it takes from the statistic of the training targets."""
         return self

@@ -22,6 +22,7 @@ from raysplit.actors.parts.leaves import Tensors, as_tuple, untuple
 from raysplit.actors.parts.losses import Loss
 from raysplit.actors.parts.part import Received, TrainablePart
 from raysplit.actors.steps.clip import trained_parameters
+from raysplit.actors.steps.shares import Share
 from raysplit.guards.rules import WeightNoise
 from raysplit.models.cutting.dropout import dropout_stream
 
@@ -62,7 +63,7 @@ class GuardedPart(TrainablePart):
             return self._backward(g)
 
     def loss_gradient(
-        self, z: Received, y: Any, loss: Loss, *, stream: int, share: float = 1.0
+        self, z: Received, y: Any, loss: Loss, *, stream: int, share: Share = 1.0
     ) -> tuple[float, Tensors]:
         with _hooks_unwarned():
             return super().loss_gradient(z, y, loss, stream=stream, share=share)

@@ -21,6 +21,7 @@ from raysplit.actors.parts.packed import PackedPart, copied, fill, is_on, kept_t
 from raysplit.actors.steps.clip import scale_gradients, trained_parameters
 from raysplit.actors.steps.passes import Passes
 from raysplit.actors.steps.rules import StepRules
+from raysplit.actors.steps.shares import Share, with_share
 from raysplit.models.backward import backward
 from raysplit.models.crossing.tied import add_aside, drop_aside, set_aside
 from raysplit.models.cutting.dropout import dropout_stream
@@ -99,7 +100,7 @@ class TrainablePart:
         return self._take_input_gradients()
 
     def loss_gradient(
-        self, z: Received, y: Any, loss: Loss, *, stream: int, share: float = 1.0
+        self, z: Received, y: Any, loss: Loss, *, stream: int, share: Share = 1.0
     ) -> tuple[float, Tensors]:
         """Run forward, loss and backward in one, and return the loss and the gradients of the inputs.
 
@@ -107,8 +108,8 @@ class TrainablePart:
         micro-batch, the gradients are those of the loss times its ``share`` of the targets of the step.
         """
         self._compute(z, stream)
-        value = loss(self.passes.widened(untuple(self._outputs)), on_device(y, self.device))
-        target = value if share == 1.0 else value * share
+        outputs = self.passes.widened(untuple(self._outputs))
+        value, target = with_share(loss, outputs, on_device(y, self.device), share)
         set_aside(self.module)
         with dropout_stream(stream), self.passes.backward(self.module):
             torch.autograd.backward(target)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raysplit.actors.parts.losses import Loss, num_counted
+from raysplit.actors.parts.losses import Loss
+from raysplit.actors.steps.shares import counted_in, share_of, with_share
 from raysplit.data.inputs import feed
 
 
@@ -21,9 +22,9 @@ def whole_gradient(
     """
     for dropout in [m for m in model.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)]:
         dropout.p = 0.0
-    total = max(1, sum(num_counted(loss, batch.y) for batch in batches()))
+    total = counted_in(loss, (batch.y for batch in batches()))
     for batch in batches():
-        value = loss(feed(model, batch.x), batch.y) * (num_counted(loss, batch.y) / total)
+        _, value = with_share(loss, feed(model, batch.x), batch.y, share_of(loss, batch.y, total))
         torch.autograd.backward(value)
     wanted = [p for name, p in model.named_parameters() if name in names]
     return [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in wanted]

@@ -27,7 +27,7 @@ from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mtl_split.heads_node import HeadsHandle, HeadsNode
 from raysplit.algorithms.setting import Cut, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import JOINT_STEPS, NO_AVERAGE, OWN_STATISTICS, SEVERAL_LABELS, RunOutline
+from raysplit.algorithms.unused import NO_AVERAGE, OWN_STATISTICS, SEVERAL_LABELS, RunOutline
 from raysplit.cluster.contract import PartySpec, Promise, gather
 from raysplit.models.classifier.spec import ClassifierSpec
 
@@ -48,7 +48,7 @@ async def mtl_split_round(owner: DataOwner, team: HeadsTeam, context: RoundConte
         loss = await train_heads(team, groups, step_id, z, batch.y)
         g: Promise[Tensor] | None = None
         for node in team.nodes:
-            g = node.add_gradients(step_id, g)  # a promise: the sum travels from node to node
+            g = node.add_gradients(step_id.untold, g)  # a promise: the sum travels from node to node
         assert g is not None
         await owner.first_backward(step_id, await g)
         owner.note(step_id, loss, len(batch))
@@ -64,7 +64,7 @@ async def heads_only_round(owner: DataOwner, team: HeadsTeam, context: RoundCont
 async def train_heads(team: HeadsTeam, groups: Groups, step_id: StepId, z: Tensors, y: Mapping[str, Tensor]) -> float:
     """Train all heads for one step and return the joint loss; a node receives the labels of its own tasks only."""
     nodes = zip(team.nodes, groups, strict=True)
-    losses = [node.train_heads(step_id, z, {name: y[name] for name in group}) for node, group in nodes]
+    losses = [node.train_heads(step_id.told_of(group), z, {name: y[name] for name in group}) for node, group in nodes]
     return float(sum(await gather(*losses)))
 
 
@@ -90,7 +90,7 @@ class MTLSplit(Algorithm):
     title = "MTL-Split"
     round_is_report = True
     reports_validation = True
-    unused = {**NO_AVERAGE, **OWN_STATISTICS, **JOINT_STEPS, **SEVERAL_LABELS}
+    unused = {**NO_AVERAGE, **OWN_STATISTICS, **SEVERAL_LABELS}
     options_type: ClassVar[type[Options]] = MTLSplitOptions
 
     @classmethod

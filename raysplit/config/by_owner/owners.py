@@ -16,6 +16,7 @@ from raysplit.config.data.tasks import task_settings
 from raysplit.config.load_data import padding_of
 from raysplit.config.run import RunConfig
 from raysplit.data.by_owner.agree import UNCHANGED, OwnData, agreed, with_padding
+from raysplit.data.by_owner.outline import Outline
 from raysplit.data.by_owner.sealed import SealedSamples
 from raysplit.data.by_owner.summary import own_record
 from raysplit.data.partition.by_label import Indices
@@ -26,7 +27,7 @@ from raysplit.experiment.tasks import task_of
 from raysplit.models.limits import limits_of
 from raysplit.models.spec import ModelSpec
 from raysplit.registry import few
-from raysplit.tasks import SeveralTasks, Task
+from raysplit.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +75,8 @@ class OwnersData:
     def task(self, config: RunConfig) -> Task | None:
         """Return the task of the run, with the sums of the owners' targets merged in owner order."""
         task = task_of(task_settings(config), self.data, config.data.name)
-        if isinstance(task, SeveralTasks):
-            raise ValueError(
-                f"the sources of data.by_owner have the targets {', '.join(task.tasks)}, and owners that read their "
-                f"own sources learn one task; name one target in each source, or give one source with a partition"
-            )
         sums = [own.outline.statistic for own in self.found if own.outline.statistic is not None]
-        return task if task is None or not sums else task.prepared(task.merged(sums))
+        return task if task is None or not sums else task.prepared(task.stated.merged(sums))
 
 
 def _sealed(own: OwnData, side: Any) -> Samples:
@@ -113,17 +109,26 @@ def owners_data(config: RunConfig, spec_of: Callable[[DataSet], ModelSpec]) -> O
             longest = max(own.outline.longest or 1 for own in found)
             padding = replace(padding, pad_to=min(longest, limit or longest))
         data, found = padded(data, padding), with_padding(found, padding)
-    _tell_classes(found, data.num_classes)
+    _tell_classes(found, data)
     return OwnersData(found=tuple(found), data=data)
 
 
-def _tell_classes(found: list[OwnData], num_classes: int) -> None:
-    fewer = [own for own in found if own.outline.counts_classes and own.outline.num_classes < num_classes]
-    if fewer:
-        said = few(f"{own.source.party} ({own.source.owner}) up to {own.outline.num_classes - 1}" for own in fewer)
-        logger.warning(
-            "the data of the owners have %d classes, the largest label of any plus one, and some owners have fewer: "
-            "%s; see that all number their classes alike",
-            num_classes,
-            said,
-        )
+def _tell_classes(found: list[OwnData], data: DataSet) -> None:
+    largest = {"": data.num_classes} | {f" of {task}": len(names) for task, names in (data.classes or {}).items()}
+    for of_task, num_classes in largest.items():
+        own = {f"{o.source.party} ({o.source.owner})": _counted_classes(o.outline).get(of_task) for o in found}
+        fewer = [f"{who} up to {count - 1}" for who, count in own.items() if count is not None and count < num_classes]
+        if fewer:
+            logger.warning(
+                "the data of the owners have %d classes%s, the largest label of any plus one, and some owners have "
+                "fewer: %s; see that all number their classes alike",
+                num_classes,
+                of_task,
+                few(fewer),
+            )
+
+
+def _counted_classes(outline: Outline) -> dict[str, int]:
+    """Return the number of classes of each target for which it was found by counting."""
+    one = {"": outline.num_classes} if outline.counts_classes else {}
+    return one | {f" of {task}": count for task, count in outline.numbered.items()}

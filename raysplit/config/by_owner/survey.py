@@ -16,7 +16,7 @@ from raysplit.data.by_owner.outline import Outline, outline_of
 from raysplit.data.by_owner.sealed import refuse_changed
 from raysplit.data.by_owner.source import OwnSource
 from raysplit.data.samples import Samples
-from raysplit.data.targets.of_samples import check_targets, statistic_of
+from raysplit.data.targets.of_samples import check_targets
 from raysplit.experiment.several.section import TaskSettings
 from raysplit.experiment.tasks import task_of
 from raysplit.prediction.machines import with_resources
@@ -52,7 +52,7 @@ def survey_one(source: OwnSource, settings: TaskSettings) -> Outline:
         if not is_streamed:
             check_targets(task, opened.train, "y of the training samples")
         check_targets(task, opened.test, "y of the test samples")
-        return outline_of(opened, statistic_of(task, [opened.train]) if task.takes_statistic else None)
+        return outline_of(opened, task)
     except ValueError as error:
         raise ValueError(f"data of {source}: {error}") from error
 
@@ -88,7 +88,7 @@ def sources_of(config: RunConfig) -> list[OwnSource]:
             owner=owner,
             name=own.name,
             root=own.root,
-            options=own.options,
+            options=section.for_loader(own.name, own.options) if section.by_target else own.options,
             augment=section.augment,
             reading=reading,
             resources=own.resources,

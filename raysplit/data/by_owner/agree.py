@@ -27,7 +27,8 @@ class OwnData:
 def agreed(owners: Sequence[OwnData]) -> DataSet:
     """Return a data set of one blank sample with the types, shapes, names and sizes that all owners agree on.
 
-    The number of classes is the largest of any owner, as an owner need not have samples of each.
+    The number of classes is the largest of any owner, as an owner need not have samples of each; of several targets,
+    that of each.
 
     Raises:
         ValueError: two owners differ; the message has both, with what differs and both values.
@@ -35,20 +36,30 @@ def agreed(owners: Sequence[OwnData]) -> DataSet:
     first = owners[0]
     for other in owners[1:]:
         _compare(first, other)
-    num_classes = max(owner.outline.num_classes for owner in owners)
-    blank = blank_samples(first.outline)
+    outlines = [owner.outline for owner in owners]
+    num_classes = max(outline.num_classes for outline in outlines)
+    num_outputs = {name: max(each.num_outputs[name] for each in outlines) for name in first.outline.num_outputs}
+    blank = blank_samples(replace(first.outline, num_outputs=num_outputs))
     return DataSet(
         train=blank,
         test=blank,
         num_classes=num_classes,
         transform=UNCHANGED,
         eval_transform=UNCHANGED,
-        classes=first.outline.classes,
+        classes=_joined_classes(outlines),
         inputs=first.outline.inputs,
         label_names=first.outline.label_names,
         sizes=first.outline.sizes,
-        done=tuple(dict.fromkeys(line for owner in owners for line in owner.outline.done)),
+        done=tuple(dict.fromkeys(line for outline in outlines for line in outline.done)),
     )
+
+
+def _joined_classes(outlines: Sequence[Outline]) -> dict[str, tuple[str, ...]] | None:
+    """Return the class names of each task, which are alike but for the number of those that are numbers."""
+    if outlines[0].classes is None:
+        return None
+    counts = {task: max(each.numbered.get(task, 0) for each in outlines) for task in outlines[0].classes}
+    return {task: tuple(map(str, range(counts[task]))) or names for task, names in outlines[0].classes.items()}
 
 
 def _compare(first: OwnData, other: OwnData) -> None:
@@ -91,13 +102,16 @@ def _targets(outline: Outline) -> Mapping[str, Any]:
 
 
 def _classes(outline: Outline) -> Mapping[str, Any]:
-    found: dict[str, Any] = {f"the classes of {task}": names for task, names in (outline.classes or {}).items()}
+    found: dict[str, Any] = {
+        f"the classes of {task}": "numbers" if task in outline.numbered else names
+        for task, names in (outline.classes or {}).items()
+    }
     return found | ({} if outline.label_names is None else {"the names of the classes": outline.label_names})
 
 
 def _sizes(outline: Outline) -> Mapping[str, Any]:
     found = {f"the size {name}": size for name, size in outline.sizes.items()}
-    floating = any(stored.dtype.is_floating_point for stored in outline.y.values())
+    floating = not outline.has_names[1] and any(stored.dtype.is_floating_point for stored in outline.y.values())
     return found | ({"the number of outputs": outline.num_classes} if floating else {})
 
 

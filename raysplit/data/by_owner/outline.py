@@ -14,7 +14,8 @@ from raysplit.data.inputs import UNNAMED, Input
 from raysplit.data.samples import Samples
 from raysplit.data.sequences.masks import MASK
 from raysplit.data.sequences.ragged import Ragged
-from raysplit.tasks import inferred_kind
+from raysplit.data.targets.of_samples import statistic_of
+from raysplit.tasks import SeveralTasks, Task, inferred_kind
 from raysplit.tasks.task import Sums
 
 
@@ -42,6 +43,7 @@ class Outline:
         y: targets as they are stored, by task; without tasks ``y``.
         has_names: whether inputs, and whether targets, have names.
         num_classes: number of classes or outputs that the data need.
+        num_outputs: the same of each task, where samples have several targets.
         counts: samples of each class by side, for one class label per sample.
         label_names: the label that each class had, where labels were renumbered.
         classes: class names of each task.
@@ -59,6 +61,7 @@ class Outline:
     y: Mapping[str, Stored]
     has_names: tuple[bool, bool]
     num_classes: int
+    num_outputs: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     label_names: tuple[str, ...] | None = None
     classes: Mapping[str, tuple[str, ...]] | None = None
@@ -69,13 +72,21 @@ class Outline:
     digest: str
 
     @property
+    def numbered(self) -> dict[str, int]:
+        """The number of classes of each task whose classes have numbers for names."""
+        classes = (self.classes or {}).items()
+        return {task: len(names) for task, names in classes if names == _numbers(len(names))}
+
+    @property
     def counts_classes(self) -> bool:
         """Whether there is one class label per sample, whose number was found by counting."""
         return bool(self.counts)
 
 
-def outline_of(opened: Opened, statistic: Sums | None = None) -> Outline:
-    """Describe data where they lie."""
+def outline_of(opened: Opened, task: Task | None = None) -> Outline:
+    """Describe data where they lie, with what the task of the run needs of the training targets."""
+    statistic = statistic_of(task.stated, [opened.train]) if task is not None and task.takes_statistic else None
+    outputs = {name: own.num_outputs for name, own in task.each} if isinstance(task, SeveralTasks) else {}
     data, test = opened.data, opened.test
     counts = {}
     if isinstance(test.y, Tensor) and inferred_kind(test.y) == "classification" and "y" not in test.ragged:
@@ -91,6 +102,7 @@ def outline_of(opened: Opened, statistic: Sums | None = None) -> Outline:
         y=_stored(test.y, "y", test.ragged),
         has_names=(not isinstance(test.x, Tensor), not isinstance(test.y, Tensor)),
         num_classes=data.num_classes,
+        num_outputs=outputs,
         counts=counts,
         label_names=data.label_names,
         classes=data.classes,
@@ -100,6 +112,10 @@ def outline_of(opened: Opened, statistic: Sums | None = None) -> Outline:
         statistic=statistic,
         digest=opened.digest,
     )
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
 
 
 def _counts(y: Tensor, num_classes: int) -> tuple[int, ...]:
@@ -122,7 +138,10 @@ def _stored(values: Any, unnamed: str, ragged: Mapping[str, Ragged]) -> dict[str
 
 
 def blank_samples(outline: Outline) -> Samples:
-    """Return one sample of the types and shapes of an owner's, of zeros; masks are 1, and lengths are 1."""
+    """Return one sample of the types and shapes of an owner's, of zeros; masks are 1, and lengths are 1.
+
+    Of several targets, classes are the largest: they say how many there are.
+    """
     ragged = {
         name: Ragged(offsets=torch.tensor([0, 1]), pad=stored.pad)
         for name, stored in (outline.x | outline.y).items()  # type: ignore[operator]
@@ -131,7 +150,8 @@ def blank_samples(outline: Outline) -> Samples:
 
     def blank(name: str, stored: Stored) -> Tensor:
         shape = [1, *(size for size in stored.shape if size is not None)]
-        return torch.full(shape, int(name == MASK)).to(stored.dtype)
+        largest = outline.num_outputs.get(name, 1) - 1
+        return torch.full(shape, 1 if name == MASK else largest).to(stored.dtype)
 
     x = {name: blank(name, stored) for name, stored in outline.x.items()}
     y = {name: blank(name, stored) for name, stored in outline.y.items()}

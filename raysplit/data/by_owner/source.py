@@ -93,7 +93,7 @@ class OwnSource:
         try:
             opened = self._opened()
         except ValueError as error:
-            said = str(error).removeprefix(f"{self.place}: ")
+            said = str(error).removeprefix(self.place).removeprefix(":").lstrip()
             raise ValueError(f"data of {self}: {said}") from error
         except Exception as error:  # a file that another program holds, a module that fails
             raise ValueError(f"data of {self}: {described(error)}; repair the source of this owner") from error

@@ -248,7 +248,10 @@ def _targets(
             values = tuple(_target_of_rows(array, name, source) for array in arrays)
         else:
             owner = sides[0].owner if len(sides) == 1 else None
-            read = read_targets(arrays, [len(array) for array in arrays], source, reading.of(name), owner)
+            sizes, is_one_of_several = [len(array) for array in arrays], len(names) > 1
+            read = read_targets(
+                arrays, sizes, source, reading.of(name), owner, name=name, is_one_of_several=is_one_of_several
+            )
             values, labels = read.sides, read.names
         for own, value in zip(found, values, strict=True):
             own[name] = value

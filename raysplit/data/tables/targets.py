@@ -51,7 +51,7 @@ def targets_of(table: Any, columns: Columns, source: str, reading: Reading, owne
     counts = []
     for name in columns.target:
         own = reading.of(name)
-        found = _targets(table, replace(columns, target=(name,)), source, own, owner)
+        found = _targets(table, replace(columns, target=(name,)), source, own, owner, is_one_of_several=True)
         (y[name],), count = found.sides, _count(found, own)
         counts.append(count)
         if own.task in (None, "classification") and not y[name].is_floating_point():
@@ -63,7 +63,9 @@ def _count(found: Numbered, reading: Reading) -> int:
     return len(found.names) if found.names else num_outputs(found.sides, reading.task)
 
 
-def _targets(table: Any, columns: Columns, source: str, reading: Reading, owner: Any) -> Numbered:
+def _targets(
+    table: Any, columns: Columns, source: str, reading: Reading, owner: Any, *, is_one_of_several: bool = False
+) -> Numbered:
     """Return the target of each row, or the targets [N, k] of several columns."""
     found = []
     for name in columns.target:
@@ -85,7 +87,7 @@ def _targets(table: Any, columns: Columns, source: str, reading: Reading, owner:
     names = columns.rules[columns.target[0]].categories if len(columns.target) == 1 else None
     y = found[0] if len(found) == 1 else np.stack(found, axis=1)
     label = f"{source}, column {' and '.join(columns.target)}"
-    read = read_targets([y], [len(y)], label, reading, owner)
+    read = read_targets([y], [len(y)], label, reading, owner, is_one_of_several=is_one_of_several)
     return replace(read, names=read.names or names)
 
 

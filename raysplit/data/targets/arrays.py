@@ -20,7 +20,14 @@ Array = npt.NDArray[Any]
 
 
 def read_targets(
-    sides: Sequence[Array], sizes: Sequence[int], source: str, reading: Reading, owner: Array | None = None
+    sides: Sequence[Array],
+    sizes: Sequence[int],
+    source: str,
+    reading: Reading,
+    owner: Array | None = None,
+    *,
+    name: str = "y",
+    is_one_of_several: bool = False,
 ) -> Numbered:
     """Check the targets of all sides (training, test) and return them as tensors.
 
@@ -33,27 +40,33 @@ def read_targets(
         source: name of the data in messages.
         reading: the settings, with the kind of the task.
         owner: owner of each sample of the only side, for messages.
+        name: name of the targets in messages.
+        is_one_of_several: whether samples have other targets too, and may lack this one.
 
     Raises:
         ValueError: for another length, and as `numbered` for class labels.
     """
     if reading.task == "classification" or (reading.task is None and all(map(may_be_labels, sides))):
-        return numbered(sides, sizes, source, renumber=reading.renumber_labels, owner=owner)
+        may_miss = is_one_of_several or reading.task == "classification"
+        renumber = reading.renumber_labels
+        return numbered(sides, sizes, source, renumber=renumber, owner=owner, name=name, may_miss=may_miss)
     if reading.renumber_labels:
         raise ValueError(
             f"{source}: data.renumber_labels numbers class labels, and these targets are none; leave it out"
         )
     for y, size in zip(sides, sizes, strict=True):
         if y.dtype.kind not in "uifb":
-            raise ValueError(f"{source}: y holds {y.dtype}, such as {y.reshape(-1)[:1].tolist()}; give numbers")
+            raise ValueError(f"{source}: {name} holds {y.dtype}, such as {y.reshape(-1)[:1].tolist()}; give numbers")
         if not y.ndim or len(y) != size:
-            raise ValueError(f"{source}: y has shape {y.shape} and x has {size} samples; give one entry per sample")
-    found = Numbered(sides=tuple(_tensor(y, source, reading.task) for y in sides))
+            raise ValueError(
+                f"{source}: {name} has shape {y.shape} and x has {size} samples; give one entry per sample"
+            )
+    found = Numbered(sides=tuple(_tensor(y, source, reading.task, name) for y in sides))
     if reading.task is None and any(inferred_kind(y) is None for y in found.sides):
         likely = " or ".join(likely_kinds(found.sides[0])) or f"one of {', '.join(KINDS)}"
         raise ValueError(
-            f"{source}: y has shape {sides[0].shape}, and without a task there is one label or number per sample, or a "
-            f"mask [H, W] of whole numbers; set task to {likely}"
+            f"{source}: {name} has shape {sides[0].shape}, and without a task there is one label or number per sample, "
+            f"or a mask [H, W] of whole numbers; set task to {likely}"
         )
     return found
 
@@ -72,12 +85,12 @@ def may_be_labels(y: Array) -> bool:
     return y.dtype.kind != "f" or bool((y[np.isfinite(y)] % 1 == 0).all())
 
 
-def _tensor(y: Array, source: str, kind: str | None) -> Tensor:
+def _tensor(y: Array, source: str, kind: str | None, name: str) -> Tensor:
     if y.dtype.kind == "f" or kind == "regression":  # whole amounts are numbers too, no labels
         return torch.from_numpy(np.array(y, np.float32))
     if y.dtype == np.uint8 and y.ndim > 1:
         return torch.from_numpy(np.array(y))
-    return torch.from_numpy(as_int64(y, source, "y"))
+    return torch.from_numpy(as_int64(y, source, name))
 
 
 def num_outputs(sides: Sequence[Tensor], kind: str | None, inputs: Sequence[Values] = ()) -> int:

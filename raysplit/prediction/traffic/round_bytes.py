@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from raysplit.actors.parts.leaves import as_tuple
 from raysplit.actors.parts.losses import wire_labels
 from raysplit.actors.records import RoundContext, StepId
+from raysplit.actors.steps.shares import Counted
 from raysplit.cluster.contract import LinkTraffic, PartySpec
 from raysplit.cluster.emulation.machines import Emulation
 from raysplit.cluster.links.tensors import num_bytes
@@ -43,7 +44,7 @@ def bytes_of_round(experiment: Experiment) -> tuple[LinkTraffic, ...]:
     """
     _refuse_unknown(experiment)
     setting = experiment.setting
-    label_bytes = _label_bytes(experiment)
+    targets = _targets(experiment)
     owners = {name: no_data(len(data.shard)) for name, data in setting.owners.items()}
     spec: Any = _SizedSpec(setting.spec)
     dry = replace(setting, spec=spec, owners=owners, evaluators=(), validators=())
@@ -59,9 +60,7 @@ def bytes_of_round(experiment: Experiment) -> tuple[LinkTraffic, ...]:
     cluster = LocalCluster(lambda parties: Emulation({}, VirtualClock()), links=rules, checks=False)
 
     async def one_round() -> list[LinkTraffic]:
-        algorithm.attach(
-            await cluster.deploy([_sized(party, label_bytes) for party in dry_parties(algorithm.parties())])
-        )
+        algorithm.attach(await cluster.deploy([_sized(party, targets) for party in dry_parties(algorithm.parties())]))
         await algorithm.round(algorithm.context(0, list(cohort)))
         return await cluster.traffic()
 
@@ -85,30 +84,43 @@ def _refuse_unknown(experiment: Experiment) -> None:
             raise CannotBeSimulated(reason)
 
 
-def _label_bytes(experiment: Experiment) -> float:
-    """Return the bytes of the targets of a sample, as they are sent."""
+@dataclass(frozen=True, kw_only=True)
+class _Targets:
+    """The targets of a sample: their bytes as they are sent, and their names where there are several."""
+
+    num_bytes: float = 0.0
+    names: tuple[str, ...] = ()
+
+
+def _targets(experiment: Experiment) -> _Targets:
     shard = next(iter(experiment.setting.owners.values())).shard
-    return num_bytes(wire_labels(shard.take([0]).y)) if len(shard) else 0.0
+    if not len(shard):
+        return _Targets()
+    y = shard.take([0]).y
+    return _Targets(num_bytes=num_bytes(wire_labels(y)), names=() if isinstance(y, Tensor) else tuple(y))
 
 
-def _sized(party: PartySpec, label_bytes: float) -> PartySpec:
-    """Let an owner's batches have the size of its labels."""
+def _sized(party: PartySpec, targets: _Targets) -> PartySpec:
+    """Let an owner's batches have the size of its targets."""
     if party.build is not DryOwner:
         return party
-    return replace(party, build=partial(_SizedOwner, label_bytes))
+    return replace(party, build=partial(_SizedOwner, targets))
 
 
 class _SizedOwner(DryOwner):
-    """Owner whose batches have the size of its labels."""
+    """Owner whose batches have the size of its targets."""
 
-    def __init__(self, label_bytes: float, **arguments: Any) -> None:
+    def __init__(self, targets: _Targets, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._label_bytes = label_bytes
+        self._of_sample = targets
+
+    def a_count(self) -> Counted:
+        return dict.fromkeys(self._of_sample.names, 1) or 1
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:
         for step_id, batch in super().batches(context):
             rows = len(batch)
-            yield step_id, DryBatch(x=batch.x, y=TensorSize(round(self._label_bytes * rows), rows))
+            yield step_id, DryBatch(x=batch.x, y=TensorSize(round(self._of_sample.num_bytes * rows), rows))
 
 
 class _SizedSpec:

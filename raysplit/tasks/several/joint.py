@@ -103,9 +103,17 @@ class SeveralTasks(Task):
         return dict(zip(self.tasks, torch.split(output, widths, dim=1), strict=True))
 
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
+        return reduce(add, self.by_task(outputs, targets).values())
+
+    def by_task(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        """Return the mean loss of each task that there are outputs of, times its weight."""
         made = self.answered(outputs)
         each = zip(self.each, self.weights, strict=True)
-        return reduce(add, [weight * task(made[name], targets[name]) for (name, task), weight in each if name in made])
+        return {name: weight * task(made[name], targets[name]) for (name, task), weight in each if name in made}
+
+    def counts(self, targets: Any) -> dict[str, int]:
+        """Return the number of counted elements of each task."""
+        return {name: task.count(targets[name]) for name, task in self._in(targets)}
 
     def count(self, targets: Any) -> int:
         """Return the number of samples that have a target of any task."""
@@ -151,6 +159,11 @@ class SeveralTasks(Task):
     @property
     def takes_statistic(self) -> bool:
         return any(task.takes_statistic for _, task in self.each)
+
+    @property
+    def stated(self) -> Task:
+        each = tuple((name, task) for name, task in self.each if task.takes_statistic)
+        return replace(self, each=each, weights=(1.0,) * len(each)) if each else self
 
     def prepared(self, statistic: Sums) -> Self:
         return replace(self, each=tuple((name, task.prepared(_part(statistic, name))) for name, task in self.each))

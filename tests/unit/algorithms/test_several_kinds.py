@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from disturbed import Killed, Killer
-from support import same
+from support import distance, same
 from torch import Tensor, nn
 
 import raysplit
 from raysplit.actors.parts.joint_step import JointRule, joint_gradients
+from raysplit.actors.parts.losses import LOSSES
 from raysplit.actors.parts.optim import OptimizerSpec
 from raysplit.actors.parts.part import TrainablePart
+from raysplit.actors.records import StepId
+from raysplit.actors.steps.micro import by_step
 from raysplit.config.build import build
 from raysplit.config.run import check_config
 from raysplit.data.samples import DataSet, Samples
@@ -124,6 +128,57 @@ def test_a_killed_run_goes_on_to_the_same_bits(path: str, tmp_path: Path) -> Non
     found, undisturbed = raysplit.resume(tmp_path / "cut"), train(path, "mtl_split")
     assert same(found, undisturbed)
     assert found.rows[-1]["test_rmse_size"] == undisturbed.rows[-1]["test_rmse_size"]
+
+
+# -- micro-batches -----------------------------------------------------------------------------------------------------
+
+MICRO = {"rounds": 2, "batch_size": 7, "accumulate": 3, "optimizer": ADAMW, "owner_optimizer_state": "keep"}
+
+
+@pytest.mark.parametrize("num_nodes", [None, 1])
+def test_heads_on_nodes_add_micro_batches_up_as_the_whole_model_does(num_nodes: int | None, path: str) -> None:
+    """Accumulating was refused for several targets, whose batches have different numbers of each."""
+    split = train(path, {"name": "mtl_split", "num_nodes": num_nodes}, training=MICRO)
+    assert same(split, train(path, "centralised", training=MICRO))
+
+
+@pytest.mark.parametrize(
+    ("method", "model"),
+    [
+        ({"name": "splitfed_v1", "cut": "hidden"}, TwoAnswers),
+        ({"name": "mpsl", "cuts": [1, 2]}, {"name": "mlp", "hidden": [6, 5]}),
+    ],
+    ids=["by name", "side by side"],
+)
+def test_cut_models_add_micro_batches_up_as_whole_ones_do(method: Any, model: Any, path: str) -> None:
+    split = train(path, method, num_owners=2, model=model, training=MICRO)
+    assert same(split, train(path, "fedavg", num_owners=2, model=model, training=MICRO))
+
+
+def test_micro_batches_are_one_batch_of_all_their_rows(path: str) -> None:
+    """Batches of 7 have 5 or 6 numbers: each task's loss is one mean over its targets in the step, no mean of means."""
+    once: dict[str, Any] = {"rounds": 1, "local_epochs": 1, "shuffle": False, "optimizer": {"lr": 0.1}, "batch_size": 7}
+    model = {"name": "mlp", "hidden": [6], "dtype": "float64"}
+    small = train(path, "centralised", training=once | {"accumulate": 5}, model=model)
+    large = train(path, "centralised", training=once | {"batch_size": 40}, model=model)
+    assert distance(small, large) < 1e-12
+    assert distance(train(path, "centralised", training=once, model=model), large) > 1e-6
+
+
+def test_missing_labels_count_in_micro_batches_as_those_of_kinds_that_are_said(tmp_path: Path) -> None:
+    both = arrays() | {"size": np.where(np.arange(40) % 5 == 4, -100, np.arange(40) % 2)}
+    np.savez(tmp_path / "labels.npz", **both)
+    data = {"name": str(tmp_path / "labels.npz")}
+    plain = train("", "mtl_split", data=data | {"targets": ["shape", "size"]}, training=MICRO)
+    kinds = dict.fromkeys(("shape", "size"), "classification")
+    assert same(plain, train("", "mtl_split", data=data | {"tasks": kinds}, training=MICRO))
+
+
+def test_a_loss_that_is_one_number_for_all_targets_does_not_add_up() -> None:
+    step = StepId(owner="owner-0", round=0, step=0, num_micro=2)
+    batch = SimpleNamespace(y={"s": torch.zeros(2), "d": torch.zeros(2)})
+    with pytest.raises(ValueError, match=r"training.accumulate .* is one number for the targets s, d together"):
+        next(by_step([(step, batch)], LOSSES["task_sum"]))
 
 
 # -- by hand -----------------------------------------------------------------------------------------------------------

@@ -165,6 +165,16 @@ def test_a_wrong_label_is_shown_with_row_and_owner(labels: list[Any], message: s
         numbered([np.array(labels)], [3], "mine", owner=np.array(["a", "b", "c"]))
 
 
+@pytest.mark.parametrize("renumber", [False, True])
+def test_labels_may_be_missing_where_a_task_says_what_they_are(renumber: bool) -> None:
+    """The pages promise -100 for a class that is not known; files with it were refused, or it became a class."""
+    found = numbered([np.array([1, NO_LABEL, 0])], [3], "mine", renumber=renumber, may_miss=True)
+    assert found.sides[0].tolist() == [1, NO_LABEL, 0]
+    assert found.names == (("0", "1") if renumber else None)
+    with pytest.raises(ValueError, match=r"mine: shape is -1 in row 1; .* 0..C-1, -100 where there is none, or set"):
+        numbered([np.array([1, -1, 0])], [3], "mine", name="shape", may_miss=True)
+
+
 def test_samples_without_a_target_are_known() -> None:
     assert has_target(torch.tensor([0, NO_LABEL, 2])).tolist() == [True, False, True]
     nan = float("nan")
