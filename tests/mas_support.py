@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from raysplit.cluster.contract import Cluster
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.config.build import build
 from raysplit.config.run import RunConfig, check_config
+from raysplit.models.dense.net import MultiTaskModel
 from raysplit.runs.result import Result
 from raysplit.training.loop import run
 
@@ -58,6 +59,17 @@ def plain_encoder(*, in_channels: int, image_size: int, width: float) -> nn.Modu
 def plain_decoder(*, in_channels: int, out_channels: int, image_size: int, num_doublings: int) -> nn.Module:
     """Without batch norm."""
     return nn.ConvTranspose2d(in_channels, out_channels, 2**num_doublings, stride=2**num_doublings)
+
+
+def net_of_one(tasks: Sequence[str]) -> nn.Module:
+    """A network of the user's that forgets all tasks but the first."""
+    decoder = tiny_decoder(in_channels=6, out_channels=1, image_size=16, num_doublings=2)
+    return MultiTaskModel(tiny_encoder(in_channels=3, image_size=16, width=1), nn.ModuleDict({tasks[0]: decoder}))
+
+
+def plain_net(tasks: Sequence[str]) -> nn.Module:
+    """A network of the user's that knows nothing of tasks."""
+    return nn.Conv2d(3, 3, 3)
 
 
 PLAIN = {"encoder": "mas_support:plain_encoder", "decoder": "mas_support:plain_decoder", "dtype": "float64"}

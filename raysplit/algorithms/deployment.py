@@ -163,6 +163,10 @@ class Deployment(Resumable):
         """Describe the models that every owner builds beside its parts later in the run, for the memory estimate."""
         return ()
 
+    def spec_of_party(self, name: str) -> ModelSpec:
+        """Return the model whose weights a party's state in a checkpoint has by name."""
+        return self.setting.spec
+
     def seen_alone(self, owner: str) -> tuple[ModelSpec, tuple[Cut, ...]]:
         """Return an owner's model, and the cuts before which it sees the owner's batches by themselves.
 

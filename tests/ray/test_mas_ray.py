@@ -32,9 +32,11 @@ def test_groups_at_the_owners_places_give_the_bits_of_one_process(make_cluster: 
 
 
 def test_owners_with_some_of_the_tasks_give_the_bits_of_one_process(make_cluster: Make) -> None:
-    """Cohorts of groups, parts of models and averages over those who have a task, wherever the parties are."""
+    """Cohorts of groups, parts of models, averages over those who have a task, and a network of one group's own."""
     own = {"owners__tasks": [["s", "d"], ["d", "k"], ["s", "k"]], "data__num_buildings": 3, "partition__num_owners": 3}
-    here, there = (train({"run_groups": "concurrent"}, cluster=c, **own) for c in (None, make_cluster(2)))
+    plain = {"encoder": "mas_support:plain_encoder", "decoder": "mas_support:plain_decoder"}
+    groups = {"run_groups": "concurrent", "partition": [["s", "k"], ["d"]], "group_models": {"s+k": plain}}
+    here, there = (train(groups, cluster=cluster, **own) for cluster in (None, make_cluster(2)))
     assert same_models(there.states, here.states)
     for key in ("train_loss", "test_loss", "bytes", "num_owners"):
         assert [row[key] for row in there.rows] == [row[key] for row in here.rows]

@@ -5,11 +5,12 @@ Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, count the hours of all owners
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raysplit.actors.records import OwnerReport
 from raysplit.algorithms.mas.owner import AFFINITY_S, COMPUTE_S
+from raysplit.algorithms.mas.phase import label_of, tasks_of
 from raysplit.algorithms.mas.task_owners import TaskOwners
 from raysplit.schedulers.cuts.profiles import node_kinds
 from raysplit.schedulers.energy import (
@@ -39,7 +40,6 @@ _CHARGES = {
     "watts": "float64",
 }
 """The columns of the table of charges, with the names of Arrow's types."""
-_SEPARATOR = "+"  # of the tasks of a group
 
 
 def watts_of(owners: Sequence[str], devices: Sequence[str | float]) -> dict[str, float]:
@@ -71,11 +71,15 @@ class Ledger:
     Args:
         watts: the owners' power while they compute.
         having: who has which tasks; None if all have all.
+        apart: tasks of the groups with models of their own, whose steps cost something else.
     """
 
-    def __init__(self, watts: Mapping[str, float], having: TaskOwners | None = None) -> None:
+    def __init__(
+        self, watts: Mapping[str, float], having: TaskOwners | None = None, apart: Collection[tuple[str, ...]] = ()
+    ) -> None:
         self._watts = watts
         self._having = having
+        self._apart = {label_of(tasks) for tasks in apart}
         self._rows: list[dict[str, Any]] = []
         self.charges: list[Charge] = []
 
@@ -88,14 +92,14 @@ class Ledger:
             row = {
                 "round": round,
                 "owner": report.owner,
-                "group": _SEPARATOR.join(group),
+                "group": label_of(group),
                 "num_tasks": len(own),
                 "steps": report.num_steps,
                 "training_s": seconds[COMPUTE_S],
                 "affinity_s": seconds[AFFINITY_S],
                 "watts": watts,
             }
-            self._charge(row if own == group else row | {"tasks": _SEPARATOR.join(own)})
+            self._charge(row if own == group else row | {"tasks": label_of(own)})
         charges, rows = self.charges[before:], self._rows[before:]
         return {
             "device_s": sum(charge.seconds for charge in charges),
@@ -108,7 +112,7 @@ class Ledger:
         self.charges.append(
             Charge(
                 owner=row["owner"],
-                group=tuple(row["group"].split(_SEPARATOR)),
+                group=tasks_of(row["group"]),
                 tasks=_tasks(row),
                 round=row["round"],
                 seconds=row["training_s"] + row["affinity_s"],
@@ -128,17 +132,17 @@ class Ledger:
 
     def table(self) -> pa.Table:
         """Build a table with one row for each owner, group and round; ``tasks`` are those that the owner trained."""
-        rows = [row | {"tasks": _SEPARATOR.join(_tasks(row))} for row in self._rows]
         import pyarrow as pa
 
+        rows = [row | {"tasks": label_of(_tasks(row))} for row in self._rows]
         schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in _CHARGES.items()])
         return pa.Table.from_pylist(rows, schema=schema)
 
     def task_cost(self) -> TaskCost | None:
-        """Fit T(m), the hours of a training step with m tasks; None while all groups had equally many tasks."""
+        """Fit T(m), the hours of a step of the run's model with m tasks; None while all had equally many tasks."""
         steps: dict[int, int] = {}
         seconds: dict[int, float] = {}
-        for row in self._rows:
+        for row in self._common:
             size = row["num_tasks"]
             steps[size] = steps.get(size, 0) + row["steps"]
             seconds[size] = seconds.get(size, 0.0) + row["training_s"]
@@ -147,8 +151,13 @@ class Ledger:
         return fit_task_cost({size: seconds[size] / steps[size] / SECONDS_PER_HOUR for size in steps})
 
     def modelled_hours(self, cost: TaskCost) -> float:
-        """Compute the hours of all steps by the two-parameter model, without affinities."""
-        return float(sum(row["steps"] * cost.hours(row["num_tasks"]) for row in self._rows))
+        """Compute the hours of all steps of the run's model by the two-parameter model, without affinities."""
+        return float(sum(row["steps"] * cost.hours(row["num_tasks"]) for row in self._common))
+
+    @property
+    def _common(self) -> list[dict[str, Any]]:
+        """The charges of groups that train the run's model."""
+        return [row for row in self._rows if row["group"] not in self._apart]
 
     def summary(self) -> dict[str, Any]:
         """Summarize hours and kWh, in all and by task, group and owner, with the two-parameter model's hours."""
@@ -156,7 +165,7 @@ class Ledger:
         content = _plain(total) | {
             "affinity_hours": sum(row["affinity_s"] for row in self._rows) / SECONDS_PER_HOUR,
             "by_task": {task: _plain(value) for task, value in spent_by_task(self.charges).items()},
-            "by_group": {"+".join(group): _plain(value) for group, value in spent_by_group(self.charges).items()},
+            "by_group": {label_of(group): _plain(value) for group, value in spent_by_group(self.charges).items()},
             "by_owner": {owner: _plain(value) for owner, value in spent_by_owner(self.charges).items()},
         }
         if cost is None:
@@ -172,7 +181,7 @@ class Ledger:
 
 def _tasks(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the tasks that an owner trained: those of the group, unless the row names some of them."""
-    return tuple(row.get("tasks", row["group"]).split(_SEPARATOR))
+    return tasks_of(row.get("tasks", row["group"]))
 
 
 def _plain(value: Spent) -> dict[str, Any]:

@@ -25,11 +25,11 @@ from raysplit.actors.verbs import EvaluatorHandle, Weights
 from raysplit.algorithms.fedavg.fedavg import train_and_submit
 from raysplit.algorithms.mas.costs import Ledger, watts_of
 from raysplit.algorithms.mas.live_groups import LiveGroups
-from raysplit.algorithms.mas.phase import Phase, TaskGroup, inherit, label_of, plain_phase
+from raysplit.algorithms.mas.phase import Phase, TaskGroup, all_tasks, inherit, label_of, plain_phase, tasks_of
 from raysplit.algorithms.mas.task_owners import TaskOwners, united
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
 from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_GUARDS, NO_NODE, OWN_PASSES, OWN_PHASES, WEIGHT_BY
-from raysplit.cluster.contract import Promise, gather
+from raysplit.cluster.contract import Promise, gather, original
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import SCHEDULES
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 logger = logging.getLogger(__name__)
+
+_WHOLE = "global"
+"""The label of a model that serves all tasks."""
 
 
 class GroupOptions(Options):
@@ -79,8 +82,9 @@ class GroupTraining(LiveGroups):
         self.having = TaskOwners.of_setting(setting, self.spec.tasks)
         self.having.refuse_rules(setting.updates)
         self._cohorts: dict[tuple[str, ...], tuple[str, ...]] = {}  # as drawn for the groups of the present round
-        self.ledger = Ledger(watts_of(list(setting.owners), options.devices), self.having)
         self.phase = self.first_phase()
+        self.own_models = self.models_of_groups()
+        self.ledger = Ledger(watts_of(list(setting.owners), options.devices), self.having, self.own_models)
         self.serving: dict[str, TaskGroup] = {}
         self.decisions: list[dict[str, Any]] = []
         self._entered: Phase | None = None
@@ -99,6 +103,10 @@ class GroupTraining(LiveGroups):
     @abstractmethod
     def first_phase(self) -> Phase:
         """The phase with which the run begins."""
+
+    def models_of_groups(self) -> dict[tuple[str, ...], MultiTaskSpec]:
+        """The models of later groups that train another one than the run's, by their tasks."""
+        return {}
 
     async def next_phase(self, context: RoundContext) -> Phase | None:
         """The phase that follows this round; None continues the present one."""
@@ -181,12 +189,13 @@ class GroupTraining(LiveGroups):
         phase, before = self.phase, self.groups
         self.groups = tuple(await self.open_groups([(tasks, round) for tasks in phase.groups]))
         for group in self.groups:
-            await inherit(group, before, phase.inherit)
+            if group.tasks not in self.own_models:
+                await inherit(group, before, phase.inherit)
         candidates = (*self.kept, *before)
         self.kept = tuple(group for group in candidates if group.tasks in phase.keep)
         await self.close_groups([group for group in candidates if group not in self.kept])
         present = (*self.groups, *self.kept)
-        self.serving = {task: next(g for g in present if task in g.tasks) for task in _tasks(present)}
+        self.serving = {task: next(g for g in present if task in g.tasks) for task in all_tasks(present)}
         self._entered = phase
         how = "side by side" if self.side_by_side else "one after another"
         logger.info("round %d: groups %s, %s", round, [group.label for group in self.groups], how)
@@ -194,15 +203,13 @@ class GroupTraining(LiveGroups):
     # -- results -------------------------------------------------------------------------------------------------
 
     def models(self) -> dict[str, list[Promise[Weights]]]:
-        served = self._served()
-        if len(served) == 1:
-            ((group, tasks),) = served
-            return {"global": [group.aggregator.model_of(tasks)]}
-        return {label_of(tasks): [group.aggregator.model_of(tasks)] for group, tasks in served}
+        return {
+            _WHOLE if set(tasks) == set(self.spec.tasks) else label_of(tasks): [group.aggregator.model_of(tasks)]
+            for group, tasks in self._served()
+        }
 
     def spec_of(self, label: str) -> ModelSpec:
-        (tasks,) = [tasks for _, tasks in self._served() if label in ("global", label_of(tasks))]
-        return self.spec.of(tasks)
+        return self.group_recipe(self.spec.tasks if label == _WHOLE else tasks_of(label)).spec
 
     def _served(self) -> list[tuple[TaskGroup, tuple[str, ...]]]:
         """Pair each group that serves tasks with these tasks."""
@@ -250,6 +257,9 @@ class GroupTraining(LiveGroups):
 
     # -- state ---------------------------------------------------------------------------------------------------
 
+    def spec_of_party(self, name: str) -> ModelSpec:
+        return self.own_models.get(tasks_of(original(name)), self.spec)
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "groups": [(group.tasks, group.opened) for group in self.groups],
@@ -275,11 +285,6 @@ class GroupTraining(LiveGroups):
     def summary(self) -> dict[str, Any]:
         groups = [list(tasks) for _, tasks in self._served()]
         return {"groups": groups, "decisions": self.decisions, "spent": self.ledger.summary()}
-
-
-def _tasks(groups: Sequence[TaskGroup]) -> tuple[str, ...]:
-    """List all tasks of these groups in the order of their first appearance."""
-    return tuple(dict.fromkeys(task for group in groups for task in group.tasks))
 
 
 def _summed(cohort: Sequence[str], reports: Sequence[tuple[OwnerReport, ...]]) -> tuple[OwnerReport, ...]:

@@ -35,18 +35,20 @@ class LiveGroups(Algorithm):
         groups: the groups that train.
         kept: the groups that no longer train, but whose models are still served.
         having: who has which tasks.
+        own_models: the models of groups that train another one than the run's, by their tasks.
     """
 
     can_be_simulated = False
 
     spec: MultiTaskSpec
     having: TaskOwners
+    own_models: Mapping[tuple[str, ...], MultiTaskSpec] = {}
     groups: tuple[TaskGroup, ...] = ()
     kept: tuple[TaskGroup, ...] = ()
 
     def group_recipe(self, tasks: Sequence[str]) -> PartRecipe:
         """Describe the model of a group and its training."""
-        return self.recipe(0, spec=self.spec.of(tasks))
+        return self.recipe(0, spec=self.own_models.get(tuple(tasks)) or self.spec.of(tasks))
 
     def parties(self) -> list[PartySpec]:
         return [self._multi_task_owner(name, name) for name in self.setting.owners]

@@ -13,13 +13,15 @@ import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext
 from raysplit.algorithms.mas.mas_options import MASOptions
 from raysplit.algorithms.mas.measuring import MeasuringTraining, plain_affinity
-from raysplit.algorithms.mas.phase import Phase
+from raysplit.algorithms.mas.phase import Phase, tasks_of
 from raysplit.algorithms.mas.task_owners import refuse_apart
 from raysplit.algorithms.setting import Options, Setting
 from raysplit.algorithms.unused import RunOutline
+from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.schedulers.grouping.known import Measured, affinities_of, mean_known, pairs_shown, unknown_pairs
 from raysplit.schedulers.grouping.scores import (
     Affinity,
@@ -142,6 +144,22 @@ class MAS(MeasuringTraining):
         if self.options.named_groups or self.having.all_have_all:
             return []
         return unknown_pairs(mean_known(self.history, self.phase.groups[0]))
+
+    def models_of_groups(self) -> dict[tuple[str, ...], MultiTaskSpec]:
+        models = {}
+        for label, options in self.options.group_models.items():
+            (tasks,) = [group for group in self._named(self.spec.tasks) if set(group) == set(tasks_of(label))]
+            try:
+                models[tasks] = self.spec.of(tasks).changed(options)
+                models[tasks].require_decoders()
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"algorithm.group_models.{label}: {error}") from error
+        return models
+
+    def learners(self) -> list[PartRecipe]:
+        if not self.own_models:
+            return super().learners()
+        return [self.group_recipe(group) for group in self._named(self.spec.tasks)]
 
     def measures(self, round: int) -> bool:
         if not self._is_merged:

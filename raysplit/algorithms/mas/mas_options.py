@@ -5,12 +5,12 @@ Zhuang, Wen, Lyu, Zhang, "MAS", ICCV 2023, arXiv 2307.11285; R0 is the round of 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from raysplit.algorithms.mas.measuring import MeasuringOptions
-from raysplit.algorithms.mas.phase import Inheritance
+from raysplit.algorithms.mas.phase import Inheritance, label_of, tasks_of
 from raysplit.schedulers.grouping.scores import Groups
 from raysplit.schedulers.grouping.when import FixedRound, SplitRule, StableRanking
 
@@ -38,6 +38,10 @@ class MASOptions(MeasuringOptions):
     all but these, the ``worst`` by affinity, or groups by the names of their tasks, such as ``[[s, k], [d, n, t]]``."""
     inherit: Inheritance = "all"
     """Initial weights of a group: ``all`` of its weights in the merged model, only the ``encoder``, or ``nothing``."""
+    group_models: dict[str, dict[str, Any]] = {}
+    """Other networks than the merged one for groups that ``partition`` names, by the tasks of the group: options in
+    place of those of ``model``, such as ``{s+k: {width: 1, encoder: resnet18}}``, or the ``name`` of another network
+    with its options. Such a group inherits nothing: it begins from the seed of the run."""
     restart_schedule: bool = True
     """Whether the learning-rate schedule starts again at the split, over the remaining rounds."""
     new_tasks: dict[str, int] = {}
@@ -67,10 +71,36 @@ class MASOptions(MeasuringOptions):
             )
         return self
 
+    @model_validator(mode="after")
+    def _known_groups(self) -> MASOptions:
+        if not self.group_models:
+            return self
+        if not self.named_groups or self.new_tasks:
+            known = "its groups change when new_tasks join" if self.named_groups else f"partition is {self.partition}"
+            raise ValueError(
+                f"group_models gives groups models of their own, and {known}; name the groups in partition, and leave "
+                f"new_tasks out"
+            )
+        groups = {frozenset(group): label_of(group) for group in self.named_groups}
+        named = [frozenset(tasks_of(label)) for label in self.group_models]
+        for label, tasks in zip(self.group_models, named, strict=True):
+            if tasks not in groups or named.count(tasks) > 1:
+                why = "names its group again" if tasks in groups else "is no group of partition"
+                raise ValueError(f"group_models: {label} {why}; the groups are {', '.join(groups.values())}, each once")
+        if len(groups) == 1 and self.merged_rounds:
+            raise ValueError(
+                f"group_models replaces the model of {label_of(self.named_groups[0])}, the only group, which inherits "
+                f"nothing of the merged rounds; train it with algorithm.name: all_in_one and the options in model"
+            )
+        return self
+
     def idle(self) -> dict[str, str]:
         fixed = [] if self.merged_rounds == "auto" else self.changed("window", "min_correlation")
         unneeded = [] if self.new_tasks else self.changed("trial_rounds")
         idle = super().idle() | dict.fromkeys(fixed, "merged_rounds is a number")
+        all_own = self.group_models and len(self.group_models) == len(self.named_groups)
+        uninherited = self.changed("inherit") if all_own else []
+        idle |= dict.fromkeys(uninherited, "every group has a model of its own in group_models")
         return idle | dict.fromkeys(unneeded, "there are no new_tasks")
 
     @property

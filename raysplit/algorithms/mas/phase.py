@@ -86,6 +86,16 @@ def label_of(tasks: Sequence[str]) -> str:
     return "+".join(tasks)
 
 
+def tasks_of(label: str) -> tuple[str, ...]:
+    """Divide a label into the names of its tasks."""
+    return tuple(label.split("+"))
+
+
+def all_tasks(groups: Sequence[TaskGroup]) -> tuple[str, ...]:
+    """List all tasks of these groups in the order of their first appearance."""
+    return tuple(dict.fromkeys(task for group in groups for task in group.tasks))
+
+
 def nearest(groups: Sequence[TaskGroup], tasks: Sequence[str]) -> TaskGroup:
     """Find the group with most of these tasks; the first of equals."""
     return max(groups, key=lambda group: len(set(group.tasks) & set(tasks)))

@@ -72,7 +72,7 @@ def export(run: NamedRun, file: Path, model: str | None, trust: bool, adapter: b
         from raysplit.cli.results.torch_program import program_of
 
         allowed(folder, "the export of a program", trust=trust)
-        program = program_of(folder, state)
+        program = program_of(folder, state, label=model)
         with told_where(file):
             torch.export.save(program, file)
     else:

@@ -15,13 +15,14 @@ from raysplit.config.build import build
 from raysplit.config.run import load_recorded
 
 
-def program_of(folder: Path, state: Mapping[str, Tensor]) -> Any:
+def program_of(folder: Path, state: Mapping[str, Tensor], *, label: str | None = None) -> Any:
     """Export the model of a run with the weights ``state``, for batches [B, ...] of transformed samples, any B.
 
-    The program takes a single input by position, and several inputs by name. Raises ``ValueError`` for a model that
-    torch.export cannot write as a program.
+    Of several models, ``label`` is that of the one whose weights these are. The program takes a single input by
+    position, and several inputs by name. Raises ``ValueError`` for a model that torch.export cannot write as a program.
     """
-    spec = build(load_recorded(folder)).setting.spec
+    experiment = build(load_recorded(folder))
+    spec = experiment.setting.spec if label is None else experiment.begin().spec_of(label)
     model = spec.build().eval()
     model.load_state_dict(dict(state))
     example, of_any_size = spec.example(2), {0: torch.export.Dim("batch")}

@@ -212,7 +212,7 @@ class Safety:
         """Restore a checkpoint that was read from a file; raise `CheckpointRefused` where it does not fit the run."""
         algorithm, kept = self._algorithm, checkpoint.parties
         is_fixed = isinstance(self._members, Everybody) and not algorithm.on_offer
-        require_model(checkpoint, algorithm.setting.spec)
+        require_model(checkpoint, algorithm)
         with misfits_named(but=RECOVERABLE):
             if is_fixed and type(algorithm).party_states is Resumable.party_states:
                 require_parties(kept, algorithm.durable(self._present))

@@ -117,10 +117,15 @@ def require_base(kept: Mapping[str, str], now: Mapping[str, str]) -> None:
         )
 
 
-def require_model(checkpoint: Checkpoint, spec: ModelSpec) -> None:
+def require_model(checkpoint: Checkpoint, algorithm: Algorithm) -> None:
     """Raise `CheckpointRefused` where a checkpoint is of other frozen weights or of weights of another form."""
-    require_base(checkpoint.base, base_of(spec))
-    require_weights(checkpoint.parties, spec.build().state_dict())
+    require_base(checkpoint.base, base_of(algorithm.setting.spec))
+    models: dict[ModelSpec, Mapping[str, Tensor]] = {}
+    for name, state in checkpoint.parties.items():
+        spec = algorithm.spec_of_party(name)
+        if spec not in models:
+            models[spec] = spec.build().state_dict()
+        require_weights(state, models[spec], f"parties.{name}")
 
 
 def require_weights(state: Any, model: Mapping[str, Tensor], where: str = "parties") -> None:
