@@ -21,22 +21,17 @@ logger = logging.getLogger(__name__)
 def checked_task(settings: TaskSettings, data: DataSet, shards: Mapping[str, Samples], source: str) -> Task | None:
     """Return the task of a run as `task_of` does, once the targets of all owners and of the test set are checked.
 
-    ``shards`` are the training samples of the owners, in owner order. Raises ``ValueError`` with owner, row and rule.
+    Those of streamed shards are checked as they are read, and the task takes nothing from them here. ``shards`` are the
+    training samples of the owners, in owner order. Raises ``ValueError`` with owner, row and rule.
     """
     task = task_of(settings, data, source)
     if task is None:
         return None
-    if not all(isinstance(shard, Samples) for shard in shards.values()):
-        if task.kind == "classification":
-            return task
-        raise ValueError(
-            f"task is {task.kind}, and owners that read their own files have class labels; leave it out, or give the "
-            f"data as arrays"
-        )
-    for owner, shard in shards.items():
+    is_here = all(isinstance(shard, Samples) for shard in shards.values())
+    for owner, shard in shards.items() if is_here else ():
         check_targets(task, shard, f"y of {owner}")
     check_targets(task, data.test, "y of the test set")
-    return task.prepared(statistic_of(task, list(shards.values())))
+    return task.prepared(statistic_of(task, list(shards.values()))) if is_here else task
 
 
 def task_of(settings: TaskSettings, data: DataSet, source: str) -> Task | None:

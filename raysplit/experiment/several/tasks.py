@@ -85,6 +85,8 @@ def _inferred(name: str, data: DataSet, source: str) -> str:
 
 def _width(name: str, kind: str, data: DataSet) -> int:
     """Return the number of outputs that a task takes: classes, labels, tokens or numbers."""
+    if name in data.num_outputs:
+        return data.num_outputs[name]
     if kind == "language_model" and "vocab_size" in data.sizes:
         return int(data.sizes["vocab_size"])
     classes = (data.classes or {}).get(name, ())
