@@ -17,7 +17,6 @@ from raysplit.algorithms.setting import OwnerData
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
-from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.aside import set_aside
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import goes_by_label, partition, partition_test
@@ -167,8 +166,8 @@ def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indic
             f"{', '.join(kinds)} has classes; use iid, quantity or natural_id"
         )
     num_classes = int(max(labels.max(), test_labels.max())) + 1  # counted once, over both sides
-    if any((y == NO_LABEL).any() for y in (labels, test_labels)):
-        labels, test_labels = (np.where(y == NO_LABEL, num_classes, y) for y in (labels, test_labels))
+    if any((y < 0).any() for y in (labels, test_labels)):
+        labels, test_labels = (np.where(y < 0, num_classes, y) for y in (labels, test_labels))
         num_classes += 1
     how = {"seed": config.seed, "num_classes": num_classes, **split.options}
     parts = partition(split.name, labels, split.num_owners, natural_owner=data.natural_owner, **how)

@@ -26,12 +26,43 @@ def checked_task(settings: TaskSettings, data: DataSet, shards: Mapping[str, Sam
     """
     task = task_of(settings, data, source)
     if task is None:
+        if settings.loss == "cross_entropy":
+            _check_labels(data, shards)
         return None
+    _tell_stretched(task, data)
     is_here = all(isinstance(shard, Samples) for shard in shards.values())
     for owner, shard in shards.items() if is_here else ():
         check_targets(task, shard, f"y of {owner}")
     check_targets(task, data.test, "y of the test set")
     return task.prepared(statistic_of(task, list(shards.values()))) if is_here else task
+
+
+def _tell_stretched(task: Task, data: DataSet) -> None:
+    """Warn of masks whose sides are in another proportion than those of the pictures."""
+    if task.kind != "segmentation" or not isinstance(data.test.y, Tensor) or len(data.input_shape) != 3:
+        return
+    (height, width), (of_x, of_y) = data.test.y.shape[1:], data.input_shape[1:]
+    if height * of_y != width * of_x:
+        logger.warning(
+            "masks have %d x %d pixels and pictures %d x %d, in another proportion, so that what a model answers is "
+            "stretched to the masks; check them",
+            height,
+            width,
+            of_x,
+            of_y,
+        )
+
+
+def _check_labels(data: DataSet, shards: Mapping[str, Samples]) -> None:
+    """Raise ``ValueError`` for class labels of owners and tests, of a run without a task, that are none."""
+    classes = {"y": data.num_classes} if isinstance(data.test.y, Tensor) else {}
+    classes |= {} if classes else {name: len(names) for name, names in (data.classes or {}).items()}
+    sides = {f"of {owner}": shard for owner, shard in shards.items() if isinstance(shard, Samples)}
+    for whose, side in {**sides, "of the test set": data.test}.items():
+        for name, count in classes.items():
+            y = side.y if isinstance(side.y, Tensor) else side.y.get(name)
+            if y is not None and inferred_kind(y) == "classification":
+                KINDS["classification"](num_outputs=count).check(y, f"{name} {whose}")
 
 
 def task_of(settings: TaskSettings, data: DataSet, source: str) -> Task | None:

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from raysplit.data.inputs import Values
-from raysplit.data.labels import NO_LABEL, numbered
+from raysplit.data.labels import numbered
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import Samples
 from raysplit.data.sources.files import to_numpy
-from raysplit.data.targets.arrays import may_be_labels, num_outputs, read_targets
+from raysplit.data.targets.arrays import may_be_labels, missing_label, num_outputs, read_targets
 from raysplit.tasks import KINDS, inferred_kind
 
 LABELS = "y"
@@ -29,32 +29,27 @@ class Column:
         name: its name.
         kind: the kind of task; None for class labels of which nothing is said.
         num_outputs: number of classes, labels, tokens or numbers; None where it is not known yet.
-        is_one_of_several: whether samples have other targets too, and may lack this one.
+        missing: the class that says that there is none; None where every sample has one.
     """
 
     name: str = LABELS
     kind: str | None = None
     num_outputs: int | None = None
-    is_one_of_several: bool = False
+    missing: int | None = None
 
     @property
     def has_labels(self) -> bool:
         """Whether a sample has one class label."""
         return self.kind in (None, "classification")
 
-    @property
-    def missing(self) -> int | None:
-        """The value of a class that is missing, if there may be one."""
-        if self.has_labels:
-            return NO_LABEL if self.is_one_of_several or self.kind else None
-        return KINDS[self.kind or ""].usual_ignored
-
     def read(self, rows: Any, source: str) -> Tensor:
         """Return the targets of some rows of a table. Raises ``ValueError``."""
         array, size = self.array(rows, source), len(rows)
         if not self.has_labels:
-            return read_targets([array], [size], source, Reading(task=self.kind), name=self.name).sides[0]
-        (labels,) = numbered([array], [size], source, name=self.name, may_miss=self.missing is not None).sides
+            return read_targets(
+                [array], [size], source, Reading(task=self.kind, ignore_index=self.missing), name=self.name
+            ).sides[0]
+        (labels,) = numbered([array], [size], source, name=self.name, missing=self.missing).sides
         self.check_labels([int(labels.max())] if len(labels) else [], source)
         return labels
 
@@ -120,8 +115,15 @@ def columns_of(targets: Sequence[str] | None, reading: Reading = AS_FOUND) -> Co
     """Return the columns that the settings name, without what the samples say of them."""
     told = [name for name, _ in reading.tasks]
     names = list(targets or told or [LABELS])
-    each = tuple(Column(name=name, kind=reading.of(name).task, is_one_of_several=len(names) > 1) for name in names)
+    each = tuple(_column(name, reading.of(name), is_one_of_several=len(names) > 1) for name in names)
     return Columns(each=each, has_names=names != [LABELS])
+
+
+def _column(name: str, reading: Reading, *, is_one_of_several: bool) -> Column:
+    missing = missing_label(reading, is_one_of_several=is_one_of_several)
+    if reading.task not in (None, "classification") and reading.ignore_index is None:
+        missing = KINDS[reading.task].usual_ignored
+    return Column(name=name, kind=reading.task, missing=missing)
 
 
 def with_kinds(columns: Columns, rows: Any, source: str) -> Columns:
@@ -131,7 +133,8 @@ def with_kinds(columns: Columns, rows: Any, source: str) -> Columns:
         array = column.array(rows, source)
         if column.kind is None and not may_be_labels(array):
             (y,) = read_targets([array], [len(rows)], source, AS_FOUND, name=column.name).sides
-            column = replace(column, kind=inferred_kind(y))
+            kind = inferred_kind(y) or ""
+            column = replace(column, kind=kind, missing=KINDS[kind].usual_ignored)
         found.append(column)
     return replace(columns, each=tuple(found))
 
@@ -189,7 +192,7 @@ def with_outputs(
     found = []
     for column in columns.each:
         own = test.y if isinstance(test.y, Tensor) else test.y[column.name]
-        count = num_outputs([own], column.kind, [test.x])
+        count = num_outputs([own], column.kind, [test.x], column.missing)
         if not own.is_floating_point() and column.kind != "multi_label":
             largest = [int(value) for file in files for _, value in ranges_of(file, column.name)]
             count = max([count, *(value + 1 for value in largest if value != column.missing)])
