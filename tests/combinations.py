@@ -153,7 +153,7 @@ def _ends(method: str, *servers: int) -> list[Variant]:
 
 
 VARIANTS = [
-    *(Variant(method=name) for name in ("centralised", "local", "fedavg", "fedprox", "fedem")),
+    *(Variant(method=name) for name in ("centralised", "local", "fedavg", "fedprox", "fednova", "fedem")),
     *_ends("splitnn", 1),
     *_ends("splitfed_v1", 1, 2),
     *_ends("splitfed_v2", 1),

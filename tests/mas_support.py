@@ -73,7 +73,7 @@ def configured(algorithm: Mapping[str, Any] | str = "mas", **changes: Any) -> Ru
     tree["algorithm"] = {**keep, **algorithm}
     for key, value in changes.items():
         section, _, leaf = key.partition("__")
-        tree[section][leaf] = value
+        tree.setdefault(section, {})[leaf] = value
     return check_config(tree)
 
 

@@ -84,6 +84,11 @@ def dropout_net(num_classes: int) -> nn.Module:
     )
 
 
+def conv_net(num_classes: int) -> nn.Module:
+    """A convolution, whose kernels round in another order where models are stacked."""
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(40, num_classes))
+
+
 def plain_net(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 12), nn.Linear(12, num_classes))
 

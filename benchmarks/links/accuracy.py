@@ -5,7 +5,8 @@
     python benchmarks/links/accuracy.py --output accuracy.jsonl --report
 
 Started again, it goes on with what is missing. Runs of one seed have the same data, weights and batches, so that the
-difference to the run without codecs is that of the codec. ``--root`` has Fashion-MNIST and CIFAR-10.
+difference to the run without codecs is that of the codec. A run whose loss becomes NaN says so in its line.
+``--root`` has Fashion-MNIST and CIFAR-10.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from raysplit.actors.records import NonFiniteLoss
 from raysplit.api import train_config
 from raysplit.cli.training.demo import LEARNING_RATES, ROUNDS
 from raysplit.config.run import check_config
@@ -126,7 +128,10 @@ def measure(name: str, codec: str, seed: int, root: str, every: int = 1) -> dict
     """Train once; the accuracy is the mean of the last evaluations, five where there are more than ten."""
     config = check_config(settings(name, seed, root, every) | {"links": codecs_of(name)[codec]})
     began_s = time.process_time()
-    result = train_config(config)
+    try:
+        result = train_config(config)
+    except NonFiniteLoss as error:
+        return {"setting": name, "codec": codec, "seed": seed, "diverged": str(error)}
     cpu_s = time.process_time() - began_s
     rows = [row for row in result.rows if "test_accuracy" in row]
     last = rows[-5:] if len(rows) > 10 else rows[-1:]
@@ -182,22 +187,24 @@ def report(rows: list[dict[str, Any]], *, seconds: bool) -> str:
     text = []
     for name in dict.fromkeys(row["setting"] for row in rows):
         found = [row for row in rows if row["setting"] == name]
-        plain = {row["seed"]: row for row in found if row["codec"] == "none"}
+        plain = {row["seed"]: row for row in found if row["codec"] == "none" and "diverged" not in row}
         text += [
             f"\n### {name}\n",
             f"| codec | seeds | accuracy | difference | without codec | factor at the cut | factor in all |{times}",
             f"|---|---|---|---|---|---|---|{'---|' if seconds else ''}",
         ]
         for codec in dict.fromkeys(row["codec"] for row in found):
-            runs = [row for row in found if row["codec"] == codec and row["seed"] in plain]
+            tried = [row for row in found if row["codec"] == codec and row["seed"] in plain]
+            runs = [row for row in tried if "diverged" not in row]
             if not runs:
                 continue
             differences = [100 * (row["accuracy"] - plain[row["seed"]]["accuracy"]) for row in runs]
             uncoded = [row["accuracy_uncoded"] for row in runs if row["accuracy_uncoded"] is not None]
             slower = median(row["seconds"] / plain[row["seed"]]["seconds"] for row in runs)
             low, high = min(differences), max(differences)
+            of = f" of {len(tried)}, the others end in NaN" if len(runs) < len(tried) else ""
             text.append(
-                f"| {codec} | {len(runs)} | {100 * mean(row['accuracy'] for row in runs):.1f} | "
+                f"| {codec} | {len(runs)}{of} | {100 * mean(row['accuracy'] for row in runs):.1f} | "
                 f"{f'{low:+.1f}' if len(runs) == 1 else f'{low:+.1f} to {high:+.1f}'} | "
                 f"{f'{100 * mean(uncoded):.1f}' if uncoded else ''} | "
                 f"{median(factor(row, ('smashed', 'gradients')) for row in runs):.2f} | "
@@ -211,6 +218,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Accuracy against bytes: one seed over its rounds, and the mean over seeds with its range."""
     from matplotlib import pyplot as plt
 
+    rows = [row for row in rows if "diverged" not in row]
     names = [name for name in SETTINGS if sum(row["setting"] == name for row in rows) > 1]
     figure, grid = plt.subplots((len(names) + 1) // 2, 2, figsize=(11, 4 * ((len(names) + 1) // 2)), squeeze=False)
     colors = {
@@ -260,9 +268,8 @@ def main() -> None:
                     continue
                 row = measure(name, codec, seed, given.root, given.every)
                 append(given.output, row)
-                print(
-                    f"{name}, {codec}, seed {seed}: {row['accuracy']:.3f}, {row['bytes'] / 2**20:.1f} MiB", flush=True
-                )
+                reached = row.get("diverged") or f"{row['accuracy']:.3f}, {row['bytes'] / 2**20:.1f} MiB"
+                print(f"{name}, {codec}, seed {seed}: {reached}", flush=True)
     print(report(read(given.output), seconds=given.seconds))
     if given.figure:
         draw(read(given.output), given.figure)

@@ -95,38 +95,44 @@ def distance_from_ours(theirs: dict[str, torch.Tensor], rounds: int) -> float:
 def one_run(system: str, num_owners: int, rounds: int, cpus: int, python: str) -> dict[str, Any]:
     if system == "flower":
         return flower(python, num_owners, rounds, cpus)
-    found = measure(num_owners, rounds, "ray", cpus)
+    found = measure(num_owners, rounds, "ray", cpus, OURS[system])
     return {key: found[key] for key in ("round_s", "peak_private_mib")}
 
 
 def report(rows: list[dict[str, Any]]) -> str:
     """A row per number of owners: medians, and the ratio of the runs that followed each other with its spread."""
     lines = [
-        "| owners | cohort | raysplit s per round | Flower s per round | Flower / raysplit (spread) | pairs | "
-        "raysplit MiB | Flower MiB | load |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| owners | cohort | vectorize | raysplit s per round | Flower s per round | Flower / raysplit (spread) | "
+        "pairs | raysplit MiB | Flower MiB | load |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for owners in sorted({row["owners"] for row in rows}):
         by = {
             system: {r["repeat"]: r for r in rows if (r["owners"], r["system"]) == (owners, system)}
             for system in SYSTEMS
         }
-        pairs = sorted(by["raysplit"].keys() & by["flower"].keys())
-        if not pairs:
-            continue
-        ratios = [by["flower"][i]["round_s"] / by["raysplit"][i]["round_s"] for i in pairs]
-        times, memory = (
-            [median(by[system][i][key] for i in pairs) for system in SYSTEMS] for key in ("round_s", "peak_private_mib")
-        )
-        load = max(by[system][i]["load"] for system in SYSTEMS for i in pairs)
-        lines.append(
-            f"| {owners:,} | {min(100, owners)} | {times[0]:.3f} | {times[1]:.3f} | {median(ratios):.1f} "
-            f"({min(ratios):.1f}-{max(ratios):.1f}) | {len(pairs)} | {memory[0]:,.0f} | {memory[1]:,.0f} | {load:.1f} |"
-        )
+        for ours, vectorize in OURS.items():
+            pairs = sorted(by[ours].keys() & by["flower"].keys())
+            if not pairs:
+                continue
+            both = (ours, "flower")
+            ratios = [by["flower"][i]["round_s"] / by[ours][i]["round_s"] for i in pairs]
+            times, memory = (
+                [median(by[system][i][key] for i in pairs) for system in both]
+                for key in ("round_s", "peak_private_mib")
+            )
+            load = max(by[system][i]["load"] for system in both for i in pairs)
+            lines.append(
+                f"| {owners:,} | {min(100, owners)} | {vectorize} | {times[0]:.3f} | {times[1]:.3f} | "
+                f"{median(ratios):.1f} ({min(ratios):.1f}-{max(ratios):.1f}) | {len(pairs)} | {memory[0]:,.0f} | "
+                f"{memory[1]:,.0f} | {load:.1f} |"
+            )
     return "\n".join(lines)
 
 
-SYSTEMS = ("raysplit", "flower")
+OURS = {"raysplit": 1, "vectorized": 64}
+"""Our two runs, with the owners of a process that are computed at once."""
+SYSTEMS = (*OURS, "flower")
 
 
 def main() -> None:

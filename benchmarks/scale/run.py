@@ -27,7 +27,7 @@ SAMPLES_PER_OWNER = 4
 _SAMPLE_EVERY_S = 0.5
 
 
-def settings(num_owners: int, rounds: int, kind: str, places: int) -> dict[str, Any]:
+def settings(num_owners: int, rounds: int, kind: str, places: int, vectorize: int = 1) -> dict[str, Any]:
     """The configuration of one size; the data are drawn from the seed."""
     return {
         "seed": 0,
@@ -35,7 +35,12 @@ def settings(num_owners: int, rounds: int, kind: str, places: int) -> dict[str, 
         "data": {"name": "random", "num_samples": 5 * SAMPLES_PER_OWNER * num_owners // 4, "input_shape": [1, 8, 8]},
         "partition": {"name": "iid", "num_owners": num_owners},
         "algorithm": {"name": "fedavg"},
-        "training": {"rounds": rounds, "batch_size": 4, "cohort_size": min(100, num_owners)},
+        "training": {
+            "rounds": rounds,
+            "batch_size": SAMPLES_PER_OWNER,
+            "cohort_size": min(100, num_owners),
+            "vectorize": vectorize,
+        },
         "evaluation": {"every": rounds},
         "cluster": {"kind": kind, "num_cpus": places, "places": places, "object_store_mib": 256},
     }
@@ -52,11 +57,11 @@ def private_bytes(process: psutil.Process) -> int:
     return total
 
 
-def measure(num_owners: int, rounds: int, kind: str, places: int) -> dict[str, Any]:
+def measure(num_owners: int, rounds: int, kind: str, places: int, vectorize: int = 1) -> dict[str, Any]:
     """One run; the first round, which builds the owners' models, is told apart from the others."""
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         config = Path(folder) / "config.yaml"
-        config.write_text(json.dumps(settings(num_owners, rounds, kind, places)))
+        config.write_text(json.dumps(settings(num_owners, rounds, kind, places, vectorize)))
         command = [sys.executable, "-m", "raysplit", "train", str(config), "--json", "--name", "run"]
         command += ["--set", f"output.root={folder}"]
         started = time.perf_counter()

@@ -54,9 +54,14 @@ class Aggregator:
             return ANYTHING
         owner, sender = given.get("owner"), given.get(SENDER, "")
         pieces = self._pieces.get(owner, {}) if isinstance(owner, str) else {}
-        required = self._current if "state" in given else pieces.get(sender, ())
+        whole = self.like(owner) if isinstance(owner, str) else self._current
+        required = whole if "state" in given else pieces.get(sender, ())
         summed = self._context is not None and self._context.adds_up and "states" in given
         return Expected(weights=self._current, required=required, summed=summed)
+
+    def like(self, owner: str) -> Mapping[str, Tensor]:
+        """Return the weights that an owner's update is like: all of the latest average. A subclass may take fewer."""
+        return self._current
 
     def begin(self, context: RoundContext) -> None:
         """Begin a round; from now on submissions to any other raise `StaleCall`."""
@@ -96,7 +101,7 @@ class Aggregator:
             )
         update = self._joined(owner, context, states)
         if not context.adds_up or update.keys() != self._current.keys():  # else the link has looked at its form
-            self._rules.check(owner, context.round, update, self._current)
+            self._rules.check(owner, context.round, update, self.like(owner))
         submitted[owner] = update
         self._combine_if_all(context, meeting)
 

@@ -25,6 +25,7 @@ from raysplit.actors.steps.measured import Batch as Batch
 from raysplit.actors.steps.measured import MeasuringOwner
 from raysplit.actors.steps.micro import by_step, step_ids
 from raysplit.actors.steps.own_data import read_at_owner
+from raysplit.actors.steps.vectorized import no_place, place_among
 from raysplit.cluster.contract import current_samples
 from raysplit.cluster.device import Device, Inline
 from raysplit.data.batches import LocalTraining as LocalTraining
@@ -82,6 +83,7 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         self._loss = resolve_loss(training.loss)
         self._running: asyncio.Future[OwnerReport] | None = None
         self._mean_gradient = torch.zeros(0)
+        self._leave: Callable[[], None] = no_place
         self._reset_counts()
 
     # -- a round -------------------------------------------------------------------------------------------------
@@ -104,20 +106,21 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
     ) -> OwnerReport:
         # All of it is one task: an owner that need not wait for others ends its round before the next one's parts,
         # which may then use the same modules, are loaded.
-        with self._parts.busy():
-            state = self._guard_begins(team, context, state)
-            if state is not None:
-                self.load_weights(state)
-            for stage in self._stages:
-                if self._training.restart_optimizer:
-                    stage.part.restart_optimizer()
-                stage.part.scale_learning_rate(context.lr_scale)
-            record = GradientRecord(self.first.part) if context.record_gradients else None
-            await program(self, team, context)
-            if record is not None:
-                self._mean_gradient = record.close()
-            self._counts.tell_empty(self.name, context)
-            return log_report(context, self._guard_ends(self._report()))
+        async with place_among(self._recipes[0].vectorize) as self._leave:
+            with self._parts.busy():
+                state = self._guard_begins(team, context, state)
+                if state is not None:
+                    self.load_weights(state)
+                for stage in self._stages:
+                    if self._training.restart_optimizer:
+                        stage.part.restart_optimizer()
+                    stage.part.scale_learning_rate(context.lr_scale)
+                record = GradientRecord(self.first.part) if context.record_gradients else None
+                await program(self, team, context)
+                if record is not None:
+                    self._mean_gradient = record.close()
+                self._counts.tell_empty(self.name, context)
+                return log_report(context, self._guard_ends(self._report()))
 
     async def _run(self, work: Awaitable[OwnerReport], context: RoundContext) -> OwnerReport:
         # The round runs as a task of its own, which `load_state_dict` can cancel while it waits for a lost party.
@@ -136,6 +139,7 @@ class DataOwner(GuardedOwner, MeasuringOwner, ExpectsAtOwner):
         for step_id, batch in by_step(made, self._loss) if self._training.accumulate > 1 else made:
             current_samples.set(batch.indices)
             yield step_id, batch
+        self._leave()  # what follows may wait for other owners
 
     def _batches(self, context: RoundContext) -> Iterator[tuple[StepId, Batch]]:
         for step_id, indices in self._round_indices(context):

@@ -18,6 +18,7 @@ from typing import Any
 
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.fedavg.fedavg import FedAvg, FedProx
+from raysplit.algorithms.fedavg.fednova import FedNova
 from raysplit.algorithms.fedavg.references import Centralised, LocalOnly
 from raysplit.algorithms.fedem.fedem import FedEM
 from raysplit.algorithms.mas.baselines import HOA, TAG, AllInOne, OneByOne
@@ -39,6 +40,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         LocalOnly,
         FedAvg,
         FedProx,
+        FedNova,
         FedEM,
         SplitNN,
         SplitFedV1,

@@ -15,7 +15,6 @@ import pyarrow as pa
 from torch import Tensor
 
 from raysplit.actors.data_owner import Program
-from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import OwnerReport, RoundContext
 from raysplit.actors.verbs import Weights
 from raysplit.algorithms.deployment import Deployment
@@ -33,7 +32,9 @@ from raysplit.algorithms.unused import RunOutline as RunOutline
 from raysplit.algorithms.unused import refuse_too_few
 from raysplit.cluster.contract import Cluster, PartySpec, Promise, answered_together, gather
 from raysplit.models.spec import ModelSpec
+from raysplit.schedulers.cohort import choose_cohort
 from raysplit.schedulers.learning_rate import SCHEDULES
+from raysplit.seeding import generator
 
 
 class Algorithm(Deployment, ABC):
@@ -77,6 +78,8 @@ class Algorithm(Deployment, ABC):
     """The record of the method's own settings."""
     works_apart: ClassVar[bool] = False
     """Whether owners work independently within a round, so that it can continue without some of them."""
+    vectorizes: ClassVar[bool] = False
+    """Whether owners train whole models without waiting for one another, so that several can be computed at once."""
     lockstep: ClassVar[bool] = False
     """Whether owners meet at every step; then each takes as many steps as the largest data set of the cohort needs."""
     trainings: ClassVar[int] = 1
@@ -154,10 +157,6 @@ class Algorithm(Deployment, ABC):
             f"take_route, or leave on_offer out"
         )
 
-    def learners(self) -> Sequence[PartRecipe]:
-        """Describe the models that every owner builds beside its parts later in the run, for the memory estimate."""
-        return ()
-
     def kind_of(self, owner: str) -> Hashable:
         """Return what tells the owner's round from those of others that have as many samples and the same machine.
 
@@ -166,14 +165,6 @@ class Algorithm(Deployment, ABC):
         that overrides it promises that its coordinator and its nodes call owners of one kind alike.
         """
         return owner
-
-    def seen_alone(self, owner: str) -> tuple[ModelSpec, tuple[Cut, ...]]:
-        """Return an owner's model, and the cuts before which it sees the owner's batches by themselves.
-
-        Without cuts the whole model does. Where a server joins the rows of all owners, the parts behind the first cut
-        see those, so that they may have batch norm though an owner has a batch of one sample.
-        """
-        return self.setting.spec, ()
 
     # -- a round -------------------------------------------------------------------------------------------------
 
@@ -191,6 +182,12 @@ class Algorithm(Deployment, ABC):
     def available(self, round: int) -> list[str]:
         """Names of the owners from which the cohort of a round is drawn, in owner order."""
         return list(self.setting.owners)
+
+    def drawn(self, round: int, owners: Sequence[str]) -> tuple[str, ...]:
+        """Draw the cohort of a round among the owners that may take part, in owner order."""
+        rules, size = self.setting.cohort, self.setting.cohort_size
+        rng = generator(self.setting.seed, "round", round, "cohort")
+        return choose_cohort(owners, rules.num_drawn(len(owners), size), rng)
 
     def context(self, round: int, cohort: Sequence[str], *, lr_scale: float = 1.0, attempt: int = 0) -> RoundContext:
         """Build the instruction of a round: averaging weights and numbers of steps, both by data size.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from raysplit.algorithms.setting import AGGREGATOR, SERVER, Cut, placed
 from raysplit.cluster.contract import Cluster, Handle, PartySpec
 from raysplit.data.batches import LocalTraining
 from raysplit.models.frozen import trained_state
+from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import StepRates
 
 
@@ -62,6 +63,7 @@ class Deployment(Resumable):
             rules=self.step_rules,
             device=setting.device,
             most_rows=self._most_rows,
+            vectorize=setting.vectorize,
         )
         return replace(recipe, **changes)
 
@@ -156,6 +158,18 @@ class Deployment(Resumable):
     def local_training(self, owner: str) -> LocalTraining:
         """Rules by which this owner goes through its data; the same for all owners by default."""
         return self.setting.training
+
+    def learners(self) -> Sequence[PartRecipe]:
+        """Describe the models that every owner builds beside its parts later in the run, for the memory estimate."""
+        return ()
+
+    def seen_alone(self, owner: str) -> tuple[ModelSpec, tuple[Cut, ...]]:
+        """Return an owner's model, and the cuts before which it sees the owner's batches by themselves.
+
+        Without cuts the whole model does. Where a server joins the rows of all owners, the parts behind the first cut
+        see those, so that they may have batch norm though an owner has a batch of one sample.
+        """
+        return self.setting.spec, ()
 
     # -- handles of parties --------------------------------------------------------------------------------------
 

@@ -93,12 +93,14 @@ class OwnerData:
             not known which they are.
         transform: transform of training batches.
         eval_transform: transform of test batches.
+        tasks: names of the tasks that it learns, where samples have several targets; None for all.
     """
 
     shard: Samples
     test: Samples | None = None
     transform: Transform
     eval_transform: Transform
+    tasks: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,7 @@ class Setting:
         lr_schedule_per: whether the schedule counts rounds or steps.
         warmup_steps: steps of the run over which learning rates rise linearly from near 0; 0 for none.
         clip: clipping of gradients; None leaves them as they are.
+        vectorize: most owners of a process that are computed at once.
         precision: number type of forward passes in training.
         recompute: whether parts keep only their inputs between forward and backward.
         updates: rules that refuse updates and combine the accepted ones.
@@ -162,6 +165,7 @@ class Setting:
     lr_schedule_per: Per = "round"
     warmup_steps: int = 0
     clip: ClipRules | None = None
+    vectorize: int = 1
     precision: Precision = "full"
     recompute: bool = False
     updates: UpdateRules = field(default_factory=UpdateRules)

@@ -65,6 +65,7 @@ class Method(Protocol):
     clips_models: bool
     works_apart: bool
     comes_and_goes: bool
+    vectorizes: bool
     sends_gradients: bool
 
 
@@ -75,6 +76,7 @@ ELASTIC = "cluster.elastic"
 DIVERGENCE = "evaluation.divergence_every"
 
 PRIVACY = tuple(f"privacy.{key}" for key in PrivacyRules.model_fields)
+WEIGHT_BY = "training.weight_by"
 INIT, GRADIENT_GUARD, LABEL_GUARD, ALARM = "model.init", "privacy.g", "privacy.labels", "privacy.alarm"
 CUT_GUARDS = ("privacy.z", LABEL_GUARD, "privacy.nopeek", "privacy.project", "privacy.dropout", ALARM)
 NO_GUARDS = dict.fromkeys((*PRIVACY, INIT), "its owners have no guards")
@@ -97,19 +99,21 @@ OWN_PHASES = {
 }
 NO_NODE = dict.fromkeys((*SERVER_OPTIMIZER, *CUT_LINKS, *CUT_GUARDS), "the owners train the whole model")
 OWN_RULES_AT_NODES = dict.fromkeys(SERVER_OPTIMIZER, "replicas at compute nodes are trained as the owners' parts are")
-NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights", "training.weight_by"), "no updates of owners are averaged")
+NO_AVERAGE = dict.fromkeys((*UPDATE_RULES, "links.weights", WEIGHT_BY), "no updates of owners are averaged")
 BUFFERS = "training.buffers"
 OWN_STATISTICS = {BUFFERS: "owners keep their own statistics, as nothing replaces their weights"}
 NO_COMMON_MODEL = {DIVERGENCE: "owners' gradients are compared at one common model, which it does not have"}
 _TOGETHER = dict.fromkeys(OPEN_ROUNDS, "a round of it waits for all owners that were drawn")
+_VECTORIZE = {"training.vectorize": "its owners do not each train a whole model by themselves"}
 _ALL_OWNERS = {ELASTIC: "it needs all its owners in every round"}
 
 
 def unused_by(method: Method) -> dict[str, str]:
     """Return the shared settings that a method does not use, with the reasons."""
     together = {} if method.works_apart else _TOGETHER
+    alone = {} if method.vectorizes else _VECTORIZE
     sent = {} if method.sends_gradients else {GRADIENT_GUARD: "its owners send no gradients of smashed data"}
-    return {**together, **({} if method.comes_and_goes else _ALL_OWNERS), **sent, **method.unused}
+    return {**alone, **together, **({} if method.comes_and_goes else _ALL_OWNERS), **sent, **method.unused}
 
 
 def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Method]) -> None:

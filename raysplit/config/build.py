@@ -79,6 +79,8 @@ def build(config: RunConfig) -> Experiment:
     owners = {
         name: owner_data(config, data, i, shards[i], _own_test(config, data, tests, i)) for i, name in enumerate(names)
     }
+    if own is not None:
+        owners = {name: replace(owners[name], tasks=learned) for name, learned in zip(names, own, strict=True)}
     if own is not None and tests is None:
         owners = {
             name: replace(each, test=of_tasks(each.test or data.test, learned, missing))
@@ -246,7 +248,16 @@ def _local_training(config: RunConfig, loss: str | Task) -> LocalTraining:
 
 def _steps(config: RunConfig) -> dict[str, Any]:
     """Return the fields of a `Setting` that say how many steps there are, and what a step does."""
-    names = ("rounds", "local_epochs", "max_steps", "lr_schedule", "lr_schedule_per", "warmup_steps", "clip")
+    names = (
+        "rounds",
+        "local_epochs",
+        "max_steps",
+        "lr_schedule",
+        "lr_schedule_per",
+        "warmup_steps",
+        "clip",
+        "vectorize",
+    )
     rules = {name: getattr(config.training, name) for name in names}
     return rules | {"precision": config.model.precision, "recompute": config.model.recompute}
 

@@ -156,6 +156,15 @@ def check_elastic(config: RunConfig) -> None:
         )
 
 
+def check_vectorized(config: RunConfig) -> None:
+    """Raise ``ValueError`` for owners that are computed at once on machines of their own."""
+    if config.training.vectorize > 1 and config.topology is not None and config.topology.pace:
+        raise ValueError(
+            f"training.vectorize is {config.training.vectorize}, and topology.pace lets every owner take the time of "
+            f"its own machine; set pace: false or leave training.vectorize out"
+        )
+
+
 def say_unused(config: RunConfig) -> None:
     """Warn of settings that have no effect beside the others, which a sweep may set on purpose."""
     rules, owners, options = config.reliability, config.owners, config.algorithm.resolved_options()

@@ -19,8 +19,9 @@ from raysplit.actors.steps.rules import ClipRules
 from raysplit.algorithms import ALGORITHMS, resolve_algorithm
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Options, WeightBy
+from raysplit.config import checks
 from raysplit.config.by_owner.section import with_owners
-from raysplit.config.checks import check_elastic, check_ledgers, check_method, check_size, say_left_out, say_unused
+from raysplit.config.checks import check_ledgers, check_method, check_size, say_left_out, say_unused
 from raysplit.config.errors import ConfigError, explained
 from raysplit.config.sections import DataConfig, ModelConfig, Named, OutputConfig, OwnersConfig, PartitionConfig
 from raysplit.data.batches import LastBatch
@@ -142,6 +143,9 @@ class TrainingConfig(Rules):
     accumulate: int = Field(default=1, ge=1)
     """Mini-batches whose gradients make one step: one mean over all their targets. Batches that are left at the end of
     a round are a step of their own."""
+    vectorize: int = Field(default=1, ge=1)
+    """Most owners of a process whose gradients are computed at once, on stacked models (``torch.vmap``); 1 computes one
+    after another. For many small owners with the whole model. Above 1 weights differ from those of 1 by rounding."""
     clip: ClipRules | None = None
     """Clipping of gradients before every step; None leaves them as they are."""
     lr_schedule: str = "constant"
@@ -224,7 +228,8 @@ class RunConfig(Rules):
         owners, cohort = self.partition.num_owners, self.training.cohort_size
         if cohort is not None and cohort > owners:
             raise ValueError(f"training.cohort_size is {cohort} and there are {owners} owners; give at most {owners}")
-        check_elastic(self)
+        checks.check_elastic(self)
+        checks.check_vectorized(self)
         check_ledgers(self)
         if self.links.auto and self.topology is None:
             raise ValueError("links.auto chooses codecs for the links of a topology, and there is none; describe one")

@@ -122,6 +122,7 @@ class Experiment:
             "training.cohort_size": (setting.cohort_size, None),
             "training.accumulate": (setting.training.accumulate, 1),
             "training.clip": (setting.clip, None),
+            "training.vectorize": (setting.vectorize, 1),
             "training.warmup_steps": (setting.warmup_steps, 0),
             "training.lr_schedule_per": (setting.lr_schedule_per, "round"),
             "model.precision": (setting.precision, "full"),

@@ -48,6 +48,7 @@ _NEWER_OF_MODELS: Mapping[str, Any] = {
 }
 _NEWER_OF_TRAINING: Mapping[str, Any] = {
     "accumulate": 1,
+    "vectorize": 1,
     "clip": None,
     "lr_schedule_per": "round",
     "warmup_steps": 0,

@@ -7,6 +7,7 @@ TITLES = {
     "local": "Local only",
     "fedavg": "FedAvg",
     "fedprox": "FedProx",
+    "fednova": "FedNova",
     "fedem": "FedEM",
     "splitnn": "SplitNN",
     "splitfed_v1": "SplitFed V1",

@@ -209,6 +209,7 @@ class DryRecipe:
     cuts: tuple[int | str, ...]
 
     buffers: str = "average"
+    vectorize: int = 1
 
     def build(self, device: Device) -> DryStage:
         return DryStage(self, device)

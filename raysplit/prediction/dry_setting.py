@@ -73,6 +73,7 @@ def _refuse_unmeasured(setting: Setting) -> None:
     clips_models = setting.clip is not None and setting.clip.scope == "model"
     reasons = [
         (setting.precision != "full", "model.precision is bf16", "the sizes in a profile are those of full precision"),
+        (setting.vectorize > 1, "training.vectorize is set", "a profile has the times of one owner after another"),
         (setting.recompute, "model.recompute is true", "the passes in a profile keep their activations"),
         (clips_models, "training.clip has scope: model", "a profile does not say how many norms are exchanged"),
     ]

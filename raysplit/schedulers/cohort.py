@@ -41,8 +41,8 @@ class CohortRules(QuorumRules):
     over_selection: float = Field(default=0.0, ge=0)
     """Share of owners drawn in addition to ``training.cohort_size``; a round uses the updates that arrive first.
 
-    This and ``round_deadline_s`` are for methods whose owners work independently (fedavg, fedprox), and make results
-    depend on time.
+    This and ``round_deadline_s`` are for methods whose owners work independently (fedavg, fedprox, fednova), and make
+    results depend on time.
     """
     round_deadline_s: float | None = Field(default=None, gt=0)
     """Seconds after which a round continues with the updates that have arrived, if they are a quorum; None waits for

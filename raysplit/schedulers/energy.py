@@ -83,13 +83,21 @@ def fit_task_cost(hours_by_num_tasks: Mapping[int, float]) -> TaskCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Charge:
-    """The time and power of one owner in one round for one group of tasks, affinity passes included."""
+    """The time and power of one owner in one round for one group of tasks, affinity passes included.
+
+    Attributes:
+        owner, group, round: who computed, for which group, and when.
+        seconds: the time.
+        watts: the power.
+        tasks: those of the group's tasks that the owner trained; empty for all.
+    """
 
     owner: str
     group: tuple[str, ...]
     round: int
     seconds: float
     watts: float
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.group or self.seconds < 0 or self.watts < 0:
@@ -129,8 +137,13 @@ def spent_by_group(charges: Iterable[Charge]) -> dict[tuple[str, ...], Spent]:
 
 
 def spent_by_task(charges: Iterable[Charge]) -> dict[str, Spent]:
-    """Add up charges by task; the tasks of a group share its charges equally, as their decoders have one size."""
-    return _spent_by(charges, lambda charge: dict.fromkeys(charge.group, 1 / len(charge.group)))
+    """Add up charges by task; the tasks trained share a charge equally, as their decoders have one size."""
+
+    def shares(charge: Charge) -> dict[str, float]:
+        trained = charge.tasks or charge.group
+        return dict.fromkeys(trained, 1 / len(trained))
+
+    return _spent_by(charges, shares)
 
 
 Key = TypeVar("Key", str, tuple[str, ...])

@@ -22,7 +22,7 @@ from raysplit.models.classifier.export import ServingMeta, prepared
 from raysplit.seeding import generator
 from raysplit.serving.codec import Content, Message, WireError, task_mask
 from raysplit.serving.compression import Encoding
-from raysplit.serving.links import EdgeLink
+from raysplit.serving.links import PERCENTS, EdgeLink
 from raysplit.serving.service import answer_limits, read_answer
 from raysplit.serving.transport import (
     SERVER_SECONDS,
@@ -85,11 +85,11 @@ class EdgeClient:
         transport: network to the server.
         encoding: encoding of the features.
         retries: number of attempts and waits between them; by default `RetryRule()`.
-        link: emulated link, whose transfer times are slept.
+        link: emulated link, whose transfer times are slept; its trace begins with the first request.
         wire: link that encodes, counts and decodes messages; by default one without taps.
         local_heads: heads that answer if the server does not, or sends what is no answer; without them that is an
             error.
-        seed: seed of the emulated losses and of the waits between attempts; it should differ between edges.
+        seed: seed of the emulated losses and jitter, and of the waits between attempts; it should differ between edges.
         sleep: function that waits for a number of seconds.
         clock: function that returns the time in seconds.
 
@@ -118,7 +118,8 @@ class EdgeClient:
         self.meta, self.backbone, self.transport, self.encoding = meta, backbone, transport, encoding
         self.retries, self.link, self.local_heads = retries or RetryRule(), link, local_heads
         self.wire = wire or WireLink()
-        self._losses, self._jitter = generator(seed, "emulated link"), generator(seed, "retries")
+        self._link_draws, self._jitter = generator(seed, "emulated link"), generator(seed, "retries")
+        self._begun: float | None = None
         self._sleep, self._clock = sleep, clock
 
     def check_server(self) -> None:
@@ -167,8 +168,7 @@ class EdgeClient:
         try:
             reply = self._exchange("POST", "/infer", body, answer_limits(self.meta, asked, len(images)).max_body_bytes)
             if self.link is not None:
-                up_s, down_s = (self.link.drawn_s(size, self._losses) for size in (len(body), len(reply.body)))
-                self._sleep(up_s + down_s)
+                self._emulate(self.link, len(body), len(reply.body), sent)
             arrived = self._clock()
             logits = self._logits(reply, asked, len(images))
             server_s = min(self._server_s(reply), arrived - sent)
@@ -198,6 +198,14 @@ class EdgeClient:
         if not bool(z.isfinite().all()):
             raise ValueError("the backbone gives features that are not finite, which no head can answer; export again")
         return z
+
+    def _emulate(self, link: EdgeLink, up_bytes: int, down_bytes: int, sent: float) -> None:
+        """Sleep as long as a request and its reply, which is here already, take on the emulated link."""
+        if self._begun is None:
+            self._begun = sent
+        up_s = link.drawn_s(up_bytes, self._link_draws, start_s=sent - self._begun)
+        replied_s = self._clock() - self._begun + up_s
+        self._sleep(up_s + link.drawn_s(down_bytes, self._link_draws, start_s=replied_s, way="down"))
 
     def _exchange(self, method: str, path: str, body: bytes, max_bytes: int) -> Reply:
         return exchange_with_retries(
@@ -246,7 +254,7 @@ class EdgeClient:
 
 
 def latency_percentiles(latencies: Sequence[Latency]) -> dict[str, dict[str, float]]:
-    """Return {"edge_s" | "link_s" | "server_s" | "total_s": {"p50": seconds, "p99": seconds}} of the latencies.
+    """Return {"edge_s" | "link_s" | "server_s" | "total_s": {"p50": seconds, "p95": seconds, "p99": ...}}.
 
     Raises:
         ValueError: without a latency.
@@ -255,6 +263,6 @@ def latency_percentiles(latencies: Sequence[Latency]) -> dict[str, dict[str, flo
         raise ValueError("percentiles need at least one latency, got none")
     parts = {name: [getattr(each, name) for each in latencies] for name in ("edge_s", "link_s", "server_s", "total_s")}
     return {
-        name: {f"p{percent}": float(np.percentile(seconds, percent)) for percent in (50, 99)}
+        name: {f"p{percent}": float(np.percentile(seconds, percent)) for percent in PERCENTS}
         for name, seconds in parts.items()
     }

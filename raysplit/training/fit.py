@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from raysplit.actors.parts.leaves import as_tuple
 from raysplit.actors.parts.losses import cross_entropy, resolve_loss, wire_labels
+from raysplit.actors.steps.vectorized import require_steady
 from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.setting import Cut, Setting
 from raysplit.data.inputs import feed
@@ -30,6 +32,39 @@ def refuse_unfit(algorithm: Algorithm) -> None:
     """Raise ``ValueError`` for a loss or a last batch with which training would fail, with the way out."""
     refuse_unfit_loss(algorithm.setting)
     refuse_single_samples(algorithm)
+    refuse_unstackable(algorithm.setting)
+
+
+def refuse_unstackable(setting: Setting) -> None:
+    """Raise ``ValueError`` where owners cannot be computed at once and ``training.vectorize`` asks for it."""
+    if setting.vectorize == 1:
+        return
+    reasons = [
+        (setting.precision != "full", "model.precision is bf16"),
+        (setting.recompute, "model.recompute is true"),
+        (setting.is_guarded, "owners have guards (privacy), which see the passes of each owner"),
+        (setting.device != "cpu", f"the device is {setting.device}, and stacked kernels are tried on processors alone"),
+    ]
+    for applies, what in reasons:
+        if applies:
+            raise ValueError(
+                f"training.vectorize is {setting.vectorize}, and {what}, which do not go together; leave one of them "
+                f"out"
+            )
+    found = _two_samples(setting)
+    if found is None:
+        raise ValueError(
+            f"training.vectorize is {setting.vectorize}, and no samples are here on which to try the model stacked, "
+            f"since owners read their own; leave it out"
+        )
+    rows = max(max(setting.training.batch_sizes(setting.num_samples(owner))) for owner in setting.owners)
+    x, y = (pytree.tree_map(lambda two: _repeated(two, rows), value) for value in (found[0], wire_labels(found[1])))
+    require_steady(setting.spec.build(), x, y, resolve_loss(setting.training.loss))
+
+
+def _repeated(two: Tensor, rows: int) -> Tensor:
+    """Repeat samples until there are so many."""
+    return two[torch.arange(rows) % len(two)]
 
 
 def refuse_unfit_loss(setting: Setting) -> None:

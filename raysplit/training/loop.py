@@ -27,8 +27,6 @@ from raysplit.runs.folder import DIVERGED, Row, RunFolder
 from raysplit.runs.metric import to_targets
 from raysplit.runs.result import CUT_SHORT, Meter, Result
 from raysplit.runs.rows import Ledger, with_statements
-from raysplit.schedulers.cohort import choose_cohort
-from raysplit.seeding import generator
 from raysplit.training.controls import Controls
 from raysplit.training.divergence import measure_divergence, measure_round
 from raysplit.training.evaluating import Tested, codecs_at_cuts, evaluated
@@ -199,9 +197,8 @@ class _Loop:
             self._record(row, moved)
 
     def _drawn(self, round: int) -> list[str]:
-        rng, setting = generator(self._experiment.seed, "round", round, "cohort"), self._algorithm.setting
         owners = self._safety.candidates(self._algorithm.available(round), round)
-        return list(choose_cohort(owners, setting.cohort.num_drawn(len(owners), setting.cohort_size), rng))
+        return list(self._algorithm.drawn(round, owners))
 
     def _go_back(self, kept: Checkpoint) -> None:
         self._ledger.go_back(kept.rows, kept.traffic)

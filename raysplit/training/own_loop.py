@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+@contextmanager
+def kept_from_collection() -> Iterator[None]:
+    """Keep what exists by now from the collector of cycles, which would go through all of it again and again.
+
+    Modules of torch and Ray are hundreds of thousands of objects. Where the process has kept objects from it already,
+    nothing changes.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:

@@ -54,17 +54,19 @@ class _Resting:
     def __init__(self) -> None:
         self._owners: set[str] = set()
         self._live_bytes = self._packed_bytes = 0
+        self._at_once = 1
 
-    def add(self, owner: str, live_bytes: int, packed_bytes: int) -> None:
-        """Add a part of an owner."""
+    def add(self, owner: str, live_bytes: int, packed_bytes: int, at_once: int) -> None:
+        """Add a part of an owner, of which so many are computed at once."""
         self._owners.add(owner)
+        self._at_once = max(self._at_once, at_once)
         self._live_bytes += live_bytes
         self._packed_bytes += packed_bytes
 
     def num_bytes(self, num_places: int) -> int:
         """Return the bytes of all of them in so many processes."""
         num_owners, of_each = max(1, len(self._owners)), self._packed_bytes / max(1, len(self._owners))
-        most = max(1, STORE.max_at_hand, STORE.max_bytes_at_hand / max(1, of_each))
+        most = max(self._at_once, STORE.max_at_hand, STORE.max_bytes_at_hand / max(1, of_each))
         share = min(1.0, num_places * most / num_owners)
         packed = min(self._packed_bytes * (1 - share), num_places * STORE.max_packed_bytes)
         return round(self._live_bytes * share + packed)
@@ -120,7 +122,8 @@ def estimate(
             kept = weights[recipe.index] * (2 + state_copies[optimizer])
             live = kept + outputs[recipe.index] * batch_size
             if party.role == "owner" and getattr(party.build, "may_rest", False) and "guard" not in party.arguments:
-                resting.add(party.name, live, kept - weights[recipe.index])
+                stacked = 2 * weights[recipe.index] if recipe.vectorize > 1 else 0  # weights and gradients
+                resting.add(party.name, live + stacked, kept - weights[recipe.index], recipe.vectorize)
             else:
                 models += copies * live
             crossing = max(crossing, *sent)

@@ -34,7 +34,7 @@ from raysplit.seeding import one_thread
 from raysplit.training.cluster import choose_device, ray_cluster, ray_layout, ray_options, tell_shared_memory
 from raysplit.training.loop import run
 from raysplit.training.model_checks import checked_parties
-from raysplit.training.own_loop import run_to_end
+from raysplit.training.own_loop import kept_from_collection, run_to_end
 from raysplit.training.preflight import try_parts
 from raysplit.training.recovery.checkpoint import Checkpoint, Checkpoints, location_of
 from raysplit.training.recovery.failures import RunStopped
@@ -173,7 +173,7 @@ def _execute(
     """
     notify = Callbacks(callbacks)
     kept = [waits] if waits else []
-    with one_thread(), exits_are_errors():
+    with one_thread(), exits_are_errors(), kept_from_collection():
         if options.kind == "local":
             has_cuda = options.device != "cpu" and torch.cuda.is_available()
             experiment = _checked(make, "cuda" if has_cuda else "cpu", notify)

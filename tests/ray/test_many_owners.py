@@ -52,6 +52,20 @@ def test_packed_owners_give_the_same_bits_on_any_number_of_places(make_cluster: 
         assert same(run_on(make_cluster(num_places), **changes), here)
 
 
+def test_owners_at_once_give_the_same_bits_on_any_number_of_places(make_cluster: Callable[..., RayCluster]) -> None:
+    """Stacked with others of their place, which differ with the number of places."""
+    changes: dict[str, Any] = {
+        "model": {"name": "cnn8"},
+        "algorithm": {"name": "fedavg"},
+        "data": {"name": "random", "num_classes": 5, "num_samples": 150, "input_shape": [1, 8, 8]},
+        "partition": {"name": "quantity", "num_owners": 11},
+        "training": {"rounds": 3, "batch_size": 4, "cohort_size": 7, "vectorize": 4},
+    }
+    here = train(**changes)
+    for num_places in (1, 2, 3):
+        assert same(run_on(make_cluster(num_places), **changes), here)
+
+
 class Told(Aggregator):
     """An aggregator that counts the sums and the single updates that it gets."""
 

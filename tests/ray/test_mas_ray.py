@@ -31,6 +31,15 @@ def test_groups_at_the_owners_places_give_the_bits_of_one_process(make_cluster: 
             assert [row[key] for row in there.rows] == [row[key] for row in here.rows]
 
 
+def test_owners_with_some_of_the_tasks_give_the_bits_of_one_process(make_cluster: Make) -> None:
+    """Cohorts of groups, parts of models and averages over those who have a task, wherever the parties are."""
+    own = {"owners__tasks": [["s", "d"], ["d", "k"], ["s", "k"]], "data__num_buildings": 3, "partition__num_owners": 3}
+    here, there = (train({"run_groups": "concurrent"}, cluster=c, **own) for c in (None, make_cluster(2)))
+    assert same_models(there.states, here.states)
+    for key in ("train_loss", "test_loss", "bytes", "num_owners"):
+        assert [row[key] for row in there.rows] == [row[key] for row in here.rows]
+
+
 @pytest.mark.parametrize(("num_places", "cpus", "has_room"), [(1, 0.25, True), (2, 4.0, False)])
 def test_groups_get_places_of_their_own_where_there_is_room(
     num_places: int, cpus: float, has_room: bool, ray_session: dict[str, float], caplog: pytest.LogCaptureFixture

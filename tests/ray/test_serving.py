@@ -244,7 +244,12 @@ def test_the_command_asks_the_server(serving: Serving, server: str, folder: Path
         assert row["up_bytes"] == 44 + 2304 * 4
         for task, names in CLASSES.items():
             assert row["answers"][task]["class"] == names[int(whole[task].argmax())]
-    assert set(told["latency"]["total_s"]) == {"p50", "p99"}
+    assert set(told["latency"]["total_s"]) == {"p50", "p95", "p99"}
+    trace = tmp_path / "link.csv"
+    trace.write_text("seconds,up_mbit_per_s,down_mbit_per_s,latency_ms\n0,10,100,20\n0.5,1,100,20\n")
+    changing = [*arguments[:6], "--trace", str(trace), "--jitter", "0.001", "--loss", "0.01", "--seed", "3"]
+    told = json.loads(CliRunner().invoke(edge, changing, catch_exceptions=False).stdout)
+    assert told["latency"]["link_s"]["p50"] > 2 * 0.02 + 8 * (44 + 2304 * 4) / 10e6
     refused = CliRunner().invoke(edge, [*arguments, "--tasks", "hair"])
     assert refused.exit_code == 1
     assert "unknown task 'hair'" in str(refused.exception)

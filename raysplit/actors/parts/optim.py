@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from raysplit.models.optimizer_step import use_up_gradients, without_compiler
+from raysplit.models.state_entries import parameters_of
 from raysplit.options import checked_options
 from raysplit.registry import one_of
 
@@ -135,7 +136,7 @@ class OptimizerSpec:
     def build_for(self, module: torch.nn.Module) -> torch.optim.Optimizer | None:
         """Build the optimizer for the weights of a module, in their groups; None if it has none to train."""
         if not self.groups:
-            return self.build(module.parameters())
+            return self.build(parameters_of(module))
         members: dict[ParameterGroup | None, list[torch.Tensor]] = {group: [] for group in (None, *self.groups)}
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:

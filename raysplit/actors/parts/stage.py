@@ -20,6 +20,7 @@ from raysplit.actors.records import NonFiniteLoss, StepId
 from raysplit.actors.steps.clip import coefficient, in_model_order, norms_of, own_coefficient, trained_parameters
 from raysplit.actors.steps.rules import StepRules
 from raysplit.actors.steps.shares import share_of
+from raysplit.actors.steps.vectorized import loss_in_company
 from raysplit.cluster.device import Device, Work, WorkKind
 from raysplit.models.cutting.dropout import draws_masks
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
@@ -43,6 +44,7 @@ class PartRecipe:
         device: torch device, ``cpu`` or ``cuda``.
         most_rows: the largest number of samples of a batch; None sets no limit.
         guards: what an owner's guard asks of its steps; None where nothing.
+        vectorize: the most owners of a process whose gradients are computed at once; 1 computes one after another.
     """
 
     spec: ModelSpec
@@ -56,6 +58,7 @@ class PartRecipe:
     device: str = "cpu"
     most_rows: int | None = None
     guards: PartGuards | None = None
+    vectorize: int = 1
 
     def module(self) -> nn.Module:
         """Build a module of this part, with the run's initial weights; frozen ones are those of the process."""
@@ -95,6 +98,12 @@ def is_trained_before(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) 
     return any(p.requires_grad for part in spec.part_outlines(cuts)[:index] for p in part.parameters())
 
 
+@lru_cache(maxsize=8)
+def _kind_of(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> object:
+    """Return the same object for parts of one kind, whose modules can be exchanged."""
+    return object()
+
+
 def has_trained(recipe: PartRecipe) -> bool:
     """Whether a part has weights that are trained."""
     part = recipe.spec.part_outlines(recipe.cuts)[recipe.index]
@@ -110,6 +119,7 @@ class Stage:
         self._recipe = recipe
         self._draws_masks = draws_masks(part.module)
         self._draws = may_draw(part.module)
+        self._kind = _kind_of(recipe.spec, recipe.cuts, recipe.index) if recipe.vectorize > 1 else None
         self.through: Callable[[StepId, Tensors], Tensors] | None = None  # set by an owner whose guard changes z
 
     def forward(self, step_id: StepId, z: Received) -> Awaitable[Tensors]:
@@ -192,6 +202,10 @@ class Stage:
             NonFiniteLoss: if the loss is NaN or infinite.
         """
         share = share_of(loss, y, step_id.counted)
+        if self._recipe.vectorize > 1:
+            self.part.set_mode()
+            value = await loss_in_company(self._kind, self.part.module, z, y, loss, share)
+            return require_finite(step_id, value), ()
         computing = partial(self.part.loss_gradient, z, y, loss, stream=self._stream(step_id), share=share)
         value, g = await self.compute("loss", step_id, computing, with_loss=loss)
         return require_finite(step_id, value), g

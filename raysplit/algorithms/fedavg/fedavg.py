@@ -15,7 +15,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from raysplit.actors.aggregator import Aggregator
-from raysplit.actors.data_owner import DataOwner
+from raysplit.actors.data_owner import DataOwner, Program
 from raysplit.actors.records import RoundContext
 from raysplit.actors.verbs import Weights
 from raysplit.algorithms.base import Algorithm
@@ -45,6 +45,7 @@ class FedAvg(Algorithm):
     title = "FedAvg"
     comes_and_goes = True
     works_apart = True
+    vectorizes = True
     clips_models = True
     unused = NO_NODE
 
@@ -74,15 +75,18 @@ class FedAvg(Algorithm):
     def available(self, round: int) -> list[str]:
         return self._open.idle(super().available(round))
 
+    def program(self, context: RoundContext) -> Program:
+        """Return what every owner runs in a round."""
+        return train_and_submit
+
     async def round(self, context: RoundContext) -> RoundReport:
         aggregator, context = self.aggregator(), replace(context, adds_up=self._adds_up)
         await aggregator.begin(context)
-        team = Team(peers=self.peers(AGGREGATOR))
+        team, program = Team(peers=self.peers(AGGREGATOR)), self.program(context)
         if not self.setting.cohort.is_open:
-            return RoundReport(owners=await self.run_owners(train_and_submit, team, context, aggregator.current()))
+            return RoundReport(owners=await self.run_owners(program, team, context, aggregator.current()))
         runs = {
-            name: self.owner(name).run_round(train_and_submit, team, context, aggregator.current())
-            for name in context.cohort
+            name: self.owner(name).run_round(program, team, context, aggregator.current()) for name in context.cohort
         }
         return RoundReport(owners=await self._open.run(runs, context, self.handles[AGGREGATOR], self.handles))
 

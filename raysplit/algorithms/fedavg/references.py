@@ -25,6 +25,7 @@ class LocalOnly(Algorithm):
     name = "local"
     title = "Local only"
     round_is_report = True
+    vectorizes = True
     clips_models = True
     unused = {**NO_NODE, **NO_AVERAGE, **OWN_STATISTICS, **NO_COMMON_MODEL, **NO_GUARDS}
 
@@ -53,6 +54,7 @@ class Centralised(LocalOnly):
 
     name = "centralised"
     title = "Centralized"
+    vectorizes = False
     unused = {
         **NO_NODE,
         **NO_AVERAGE,

@@ -1,11 +1,12 @@
 """MAS and its baselines: dense tasks that are trained in groups, one model for each group.
 
 * ``mas``: `MAS` itself; ``baselines``: `AllInOne`, `OneByOne`, `TAG`, `HOA`.
+* ``mas_options``: its options.
 * ``groups``, ``live_groups``: their base class, with groups that are opened and closed during a run; ``phase``: the
   records of a group and of a phase.
-* ``rounds``: the owner's rounds; ``owner``, ``aggregator``: the parties of groups.
+* ``owner``, ``aggregator``: the parties of groups; ``task_owners``: who has which tasks.
 * ``measuring``, ``affinity``: affinities between tasks, per round and per batch.
-* ``costs``, ``metered_device``: the account of time and energy.
+* ``costs``: the account of time and energy.
 """
 
 from raysplit.algorithms.mas.baselines import HOA as HOA

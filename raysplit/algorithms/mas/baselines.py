@@ -18,10 +18,18 @@ from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import RoundContext
 from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
 from raysplit.algorithms.mas.measuring import MeasuringOptions, MeasuringTraining
+from raysplit.algorithms.mas.owner import GroupLearner
 from raysplit.algorithms.mas.phase import Phase, TaskGroup
-from raysplit.algorithms.mas.rounds import train_balanced
-from raysplit.algorithms.setting import Options, Setting
-from raysplit.schedulers.grouping.scores import Groups, PairLosses, hoa, mean_affinity, overlap
+from raysplit.algorithms.setting import Options, Setting, Team
+from raysplit.schedulers.grouping.known import all_known
+from raysplit.schedulers.grouping.scores import Groups, PairLosses, hoa, overlap
+
+
+async def train_balanced(owner: GroupLearner, team: Team, context: RoundContext) -> None:
+    """Train with GradNorm at the representation (Chen et al., 2018, arXiv 1711.02257)."""
+    for step_id, batch in owner.batches(context):
+        await owner.train_batch_balanced(step_id, batch)
+    await team.aggregator.submit(context, owner.name, owner.weights())
 
 
 class AllInOneOptions(GroupOptions):
@@ -85,6 +93,7 @@ class TAG(MeasuringTraining):
     def set_up(self, setting: Setting) -> None:
         super().set_up(setting)
         self.require_tasks(self.options.num_groups, self.spec.tasks)
+        self.require_pairs(setting.rounds, "tag chooses groups by it", "name them with algorithm.name: mas")
 
     def first_phase(self) -> Phase:
         return Phase(groups=(self.spec.tasks,), schedule_from=0, schedule_rounds=self.setting.rounds)
@@ -100,7 +109,7 @@ class TAG(MeasuringTraining):
             await self.serve_best()
         if done != rounds:
             return None
-        chosen = overlap(mean_affinity(self.history), self.options.num_groups)
+        chosen = overlap(all_known(self.history, self.spec.tasks), self.options.num_groups)
         self.decide(f"the merged run of {rounds} rounds is done", groups=chosen.groups, score=chosen.score)
         return Phase(groups=chosen.groups, schedule_from=rounds, schedule_rounds=rounds)
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from raysplit.actors.records import OwnerReport
 from raysplit.algorithms.mas.owner import AFFINITY_S, COMPUTE_S
+from raysplit.algorithms.mas.task_owners import TaskOwners
 from raysplit.schedulers.cuts.profiles import node_kinds
 from raysplit.schedulers.energy import (
     SECONDS_PER_HOUR,
@@ -31,6 +32,7 @@ _CHARGES = pa.schema(
         ("owner", pa.string()),
         ("group", pa.string()),
         ("num_tasks", pa.int64()),
+        ("tasks", pa.string()),
         ("steps", pa.int64()),
         ("training_s", pa.float64()),
         ("affinity_s", pa.float64()),
@@ -64,21 +66,37 @@ def _watts(device: str | float) -> float:
 
 
 class Ledger:
-    """The charges of a run, by owner, group and round."""
+    """The charges of a run, by owner, group and round.
 
-    def __init__(self, watts: Mapping[str, float]) -> None:
+    Args:
+        watts: the owners' power while they compute.
+        having: who has which tasks; None if all have all.
+    """
+
+    def __init__(self, watts: Mapping[str, float], having: TaskOwners | None = None) -> None:
         self._watts = watts
+        self._having = having
         self._rows: list[dict[str, Any]] = []
         self.charges: list[Charge] = []
 
     def add(self, round: int, group: tuple[str, ...], reports: Sequence[OwnerReport]) -> dict[str, float]:
         """Add the charges of a group's round, and return their sums for the round's metrics."""
+        before = len(self._rows)
         for report in reports:
             seconds, watts = dict(report.values), self._watts[report.owner]
-            row = [round, report.owner, _SEPARATOR.join(group), len(group), report.num_steps]
-            row += [seconds[COMPUTE_S], seconds[AFFINITY_S], watts]
-            self._charge(dict(zip(_CHARGES.names, row, strict=True)))
-        charges, rows = self.charges[-len(reports) :], self._rows[-len(reports) :]
+            own = group if self._having is None else self._having.of(report.owner, group)
+            row = {
+                "round": round,
+                "owner": report.owner,
+                "group": _SEPARATOR.join(group),
+                "num_tasks": len(own),
+                "steps": report.num_steps,
+                "training_s": seconds[COMPUTE_S],
+                "affinity_s": seconds[AFFINITY_S],
+                "watts": watts,
+            }
+            self._charge(row if own == group else row | {"tasks": _SEPARATOR.join(own)})
+        charges, rows = self.charges[before:], self._rows[before:]
         return {
             "device_s": sum(charge.seconds for charge in charges),
             "affinity_s": sum(row["affinity_s"] for row in rows),
@@ -91,6 +109,7 @@ class Ledger:
             Charge(
                 owner=row["owner"],
                 group=tuple(row["group"].split(_SEPARATOR)),
+                tasks=_tasks(row),
                 round=row["round"],
                 seconds=row["training_s"] + row["affinity_s"],
                 watts=row["watts"],
@@ -108,8 +127,9 @@ class Ledger:
             self._charge(row)
 
     def table(self) -> pa.Table:
-        """Build a table with one row for each owner, group and round."""
-        return pa.Table.from_pylist(self._rows, schema=_CHARGES)
+        """Build a table with one row for each owner, group and round; ``tasks`` are those that the owner trained."""
+        rows = [row | {"tasks": _SEPARATOR.join(_tasks(row))} for row in self._rows]
+        return pa.Table.from_pylist(rows, schema=_CHARGES)
 
     def task_cost(self) -> TaskCost | None:
         """Fit T(m), the hours of a training step with m tasks; None while all groups had equally many tasks."""
@@ -145,6 +165,11 @@ class Ledger:
                 "training_hours": self.modelled_hours(cost),
             }
         }
+
+
+def _tasks(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the tasks that an owner trained: those of the group, unless the row names some of them."""
+    return tuple(row.get("tasks", row["group"]).split(_SEPARATOR))
 
 
 def _plain(value: Spent) -> dict[str, Any]:

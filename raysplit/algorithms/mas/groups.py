@@ -3,7 +3,8 @@
 Zhuang et al., "MAS: Towards Resource-Efficient Federated Multiple-Task Learning", ICCV 2023, arXiv 2307.11285. Groups
 have aggregators of their own and are opened and closed during a run, while the owners stay. They train concurrently if
 the cluster has room for copies of the owners' processes, and one after another if not, with the same bits: a group's
-round depends only on its own weights and on the owners' random streams.
+round depends only on its own weights and on the owners' random streams. A group trains at the owners that have one of
+its tasks (`task_owners`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from raysplit.algorithms.fedavg.fedavg import train_and_submit
 from raysplit.algorithms.mas.costs import Ledger, watts_of
 from raysplit.algorithms.mas.live_groups import LiveGroups
 from raysplit.algorithms.mas.phase import Phase, TaskGroup, inherit, label_of, plain_phase
+from raysplit.algorithms.mas.task_owners import TaskOwners, united
 from raysplit.algorithms.setting import AGGREGATOR, Options, RoundReport, Setting, Team
-from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_GUARDS, NO_NODE, OWN_PASSES, OWN_PHASES
+from raysplit.algorithms.unused import NO_COMMON_MODEL, NO_GUARDS, NO_NODE, OWN_PASSES, OWN_PHASES, WEIGHT_BY
 from raysplit.cluster.contract import Promise, gather
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
@@ -61,7 +63,7 @@ class GroupTraining(LiveGroups):
 
     options_type: ClassVar[type[Options]] = GroupOptions
     losses = ("task_sum",)
-    unused = {**NO_NODE, **NO_COMMON_MODEL, **OWN_PASSES, **OWN_PHASES, **NO_GUARDS}
+    unused = {**NO_NODE, **NO_COMMON_MODEL, **OWN_PASSES, **OWN_PHASES, **NO_GUARDS, WEIGHT_BY: "it weights by samples"}
 
     def set_up(self, setting: Setting) -> None:
         options: GroupOptions = self.options
@@ -72,7 +74,10 @@ class GroupTraining(LiveGroups):
                 "to a data set with dense tasks, such as rooms, and model.name to mas"
             )
         self.spec: MultiTaskSpec = setting.spec
-        self.ledger = Ledger(watts_of(list(setting.owners), options.devices))
+        self.having = TaskOwners.of_setting(setting, self.spec.tasks)
+        self.having.refuse_rules(setting.updates)
+        self._cohorts: dict[tuple[str, ...], tuple[str, ...]] = {}  # as drawn for the groups of the present round
+        self.ledger = Ledger(watts_of(list(setting.owners), options.devices), self.having)
         self.phase = self.first_phase()
         self.serving: dict[str, TaskGroup] = {}
         self.decisions: list[dict[str, Any]] = []
@@ -126,15 +131,46 @@ class GroupTraining(LiveGroups):
         spent = [self.ledger.add(context.round, g.tasks, r) for g, r in zip(self.groups, reports, strict=True)]
         self.phase = await self.next_phase(context) or self.phase
         values = {key: sum(row[key] for row in spent) for key in spent[0]}
-        return RoundReport(owners=_summed(reports), values={"num_groups": float(len(reports)), **values})
+        return RoundReport(
+            owners=_summed(context.cohort, reports), values={"num_groups": float(len(reports)), **values}
+        )
 
     async def _train(self, group: TaskGroup, context: RoundContext) -> tuple[OwnerReport, ...]:
+        context = self.context_of(group, context)
+        if not context.cohort:
+            logger.warning("round %d: nobody with a task of %s is left to train it", context.round + 1, group.label)
+            return ()
         aggregator = group.aggregator
         await aggregator.begin(context)
-        team, state = Team(peers={AGGREGATOR: self.handles[aggregator.name]}), aggregator.current()
-        program = self.program(context.round)
-        runs = [group.owners[name].train(group.recipe, program, team, context, state) for name in context.cohort]
+        team, program = Team(peers={AGGREGATOR: self.handles[aggregator.name]}), self.program(context.round)
+        own = {name: self.having.of(name, group.tasks) for name in context.cohort}
+        states = {
+            tasks: aggregator.current() if tasks == group.tasks else aggregator.model_of(tasks)
+            for tasks in dict.fromkeys(own.values())
+        }
+        runs = [
+            group.owners[name].train(group.recipe, program, team, context, states[tasks]) for name, tasks in own.items()
+        ]
         return tuple(await gather(*runs))
+
+    # -- cohorts of groups ---------------------------------------------------------------------------------------
+
+    def drawn(self, round: int, owners: Sequence[str]) -> tuple[str, ...]:
+        """Draw a cohort for each group among those with one of its tasks; return all who are in one of them."""
+        if self.having.all_have_all:
+            return super().drawn(round, owners)
+        able = {tasks: set(self.having.owners(tasks)) for tasks in self.phase.groups}
+        draw = super().drawn
+        self._cohorts = {g: draw(round, [name for name in owners if name in names]) for g, names in able.items()}
+        return united(owners, list(self._cohorts.values()))
+
+    def context_of(self, group: TaskGroup, context: RoundContext) -> RoundContext:
+        """The instruction of a round for a group, whose cohort are those of the round's who were drawn for it."""
+        if self.having.all_have_all:
+            return context
+        drawn = self._cohorts.get(group.tasks, self.having.owners(group.tasks))
+        cohort = [name for name in context.cohort if name in drawn]
+        return self.context(context.round, cohort, lr_scale=context.lr_scale, attempt=context.attempt)
 
     # -- opening and closing groups ------------------------------------------------------------------------------
 
@@ -244,9 +280,13 @@ def _tasks(groups: Sequence[TaskGroup]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(task for group in groups for task in group.tasks))
 
 
-def _summed(reports: Sequence[tuple[OwnerReport, ...]]) -> tuple[OwnerReport, ...]:
+def _summed(cohort: Sequence[str], reports: Sequence[tuple[OwnerReport, ...]]) -> tuple[OwnerReport, ...]:
     """Merge the groups' reports into one per owner: losses add up, as all groups train on the same samples."""
+    by_owner: dict[str, list[OwnerReport]] = {name: [] for name in cohort}
+    for report in (report for of_group in reports for report in of_group):
+        by_owner[report.owner].append(report)
     return tuple(
         replace(own[0], loss=sum(r.loss for r in own), num_steps=sum(r.num_steps for r in own), values=())
-        for own in zip(*reports, strict=True)
+        for own in by_owner.values()
+        if own
     )

@@ -17,6 +17,7 @@ from raysplit.algorithms.base import Algorithm
 from raysplit.algorithms.mas.aggregator import GroupAggregator
 from raysplit.algorithms.mas.owner import MultiTaskOwner, MultiTaskOwnerHandle
 from raysplit.algorithms.mas.phase import TaskGroup, label_of
+from raysplit.algorithms.mas.task_owners import TaskOwners
 from raysplit.algorithms.setting import AGGREGATOR
 from raysplit.cluster.contract import Cluster, NoRoom, PartySpec, gather, name_at, original
 from raysplit.models.dense.spec import MultiTaskSpec
@@ -33,11 +34,13 @@ class LiveGroups(Algorithm):
     Attributes:
         groups: the groups that train.
         kept: the groups that no longer train, but whose models are still served.
+        having: who has which tasks.
     """
 
     can_be_simulated = False
 
     spec: MultiTaskSpec
+    having: TaskOwners
     groups: tuple[TaskGroup, ...] = ()
     kept: tuple[TaskGroup, ...] = ()
 
@@ -114,12 +117,13 @@ class LiveGroups(Algorithm):
     def _multi_task_owner(self, name: str, owner: str) -> PartySpec:
         data = self.setting.owners[owner]
         arguments = {"owner": owner, "shard": data.shard, "transform": data.transform}
-        arguments["training"] = self.local_training(owner)
+        arguments |= {"training": self.local_training(owner), "tasks": self.having.by_owner[owner]}
         return PartySpec(name=name, role="owner", build=MultiTaskOwner, arguments=arguments)
 
     def _group_aggregator(self, tasks: Sequence[str], opened: int) -> PartySpec:
         name = name_at(f"{AGGREGATOR}-{label_of(tasks)}", opened)
         arguments = {"spec": self.group_recipe(tasks).spec, "rules": self.setting.updates}
+        arguments["parts"] = self.having.parts(tasks)
         return PartySpec(name=name, role="aggregator", build=GroupAggregator, arguments=arguments)
 
     def _apart(self, tasks: Sequence[str], opened: int) -> list[PartySpec]:

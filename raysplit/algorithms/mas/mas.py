@@ -11,98 +11,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import Field, model_validator
+from typing import Any, ClassVar
 
 from raysplit.actors.records import RoundContext
-from raysplit.algorithms.mas.measuring import MeasuringOptions, MeasuringTraining, plain_affinity
-from raysplit.algorithms.mas.phase import Inheritance, Phase
+from raysplit.algorithms.mas.mas_options import MASOptions
+from raysplit.algorithms.mas.measuring import MeasuringTraining, plain_affinity
+from raysplit.algorithms.mas.phase import Phase
+from raysplit.algorithms.mas.task_owners import refuse_apart
 from raysplit.algorithms.setting import Options, Setting
 from raysplit.algorithms.unused import RunOutline
+from raysplit.schedulers.grouping.known import Measured, affinities_of, mean_known, pairs_shown, unknown_pairs
 from raysplit.schedulers.grouping.scores import (
     Affinity,
     Groups,
     join,
-    mean_affinity,
     partition_score,
     random_groups,
     widened,
     worst_exact_x,
 )
-from raysplit.schedulers.grouping.when import FixedRound, SplitDecision, SplitRule, StableRanking, decide
+from raysplit.schedulers.grouping.when import SplitDecision, decide, reason_to_split
 from raysplit.seeding import generator
 
 logger = logging.getLogger(__name__)
-
-
-class MASOptions(MeasuringOptions):
-    """Options of MAS: the round of the split, the groups, and their initial weights."""
-
-    merged_rounds: Annotated[int, Field(ge=0)] | Literal["auto"] = 30
-    """Number R0 of rounds before the split; ``auto`` splits once the ranking of affinities has been stable for
-    ``window`` rounds. 0 trains the groups that ``partition`` names from the first round on, from the weights of a
-    merged model in ``model.weights``."""
-    window: int = Field(default=5, ge=1)
-    """Number of past rounds with which ``merged_rounds: auto`` compares the ranking of affinities."""
-    min_correlation: float = Field(default=0.95, ge=-1, le=1)
-    """Lowest rank correlation at which ``merged_rounds: auto`` counts a ranking as stable."""
-    measured_rounds: int | None = Field(default=None, ge=1)
-    """Number of rounds, from the first on, in which affinities are measured; None measures in all merged rounds."""
-    num_groups: int = Field(default=2, ge=1)
-    """Number of groups after the split."""
-    mode: Literal["exact", "at-most"] = "exact"
-    """Meaning of ``num_groups``: the ``exact`` number, or the largest (``at-most``)."""
-    partition: Literal["affinity", "random", "worst"] | tuple[tuple[str, ...], ...] = "affinity"
-    """Choice of the groups: the best by ``affinity``; for comparison, ``random`` groups of the same sizes, drawn among
-    all but these, the ``worst`` by affinity, or groups by the names of their tasks, such as ``[[s, k], [d, n, t]]``."""
-    inherit: Inheritance = "all"
-    """Initial weights of a group: ``all`` of its weights in the merged model, only the ``encoder``, or ``nothing``."""
-    restart_schedule: bool = True
-    """Whether the learning-rate schedule starts again at the split, over the remaining rounds."""
-    new_tasks: dict[str, int] = {}
-    """Tasks that are added later, each with the first round, counted from 0, in which its trial may begin."""
-    trial_rounds: int = Field(default=2, ge=1)
-    """Number of rounds for which a new task is trained in every group before it joins one."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> MASOptions:
-        if self.named_groups and self.num_groups != len(self.named_groups):
-            if "num_groups" in self.model_fields_set:
-                raise ValueError(
-                    f"partition names {len(self.named_groups)} groups and num_groups is {self.num_groups}; leave "
-                    f"num_groups out"
-                )
-            object.__setattr__(self, "num_groups", len(self.named_groups))
-        if self.merged_rounds == "auto" and self.measured_rounds is not None:
-            raise ValueError(
-                f"merged_rounds: auto needs the affinities of every merged round, and measured_rounds is "
-                f"{self.measured_rounds}; leave measured_rounds out, or give merged_rounds a number"
-            )
-        if self.merged_rounds == 0 and (self.new_tasks or not self.named_groups):
-            lacking = "new_tasks join by affinities" if self.named_groups else f"partition is {self.partition}"
-            raise ValueError(
-                f"merged_rounds is 0, so that no affinities are measured, and {lacking}; name the groups in partition, "
-                f"and leave new_tasks out"
-            )
-        return self
-
-    def idle(self) -> dict[str, str]:
-        fixed = [] if self.merged_rounds == "auto" else self.changed("window", "min_correlation")
-        unneeded = [] if self.new_tasks else self.changed("trial_rounds")
-        idle = super().idle() | dict.fromkeys(fixed, "merged_rounds is a number")
-        return idle | dict.fromkeys(unneeded, "there are no new_tasks")
-
-    @property
-    def named_groups(self) -> Groups:
-        """The groups that ``partition`` names; empty where it is a rule."""
-        return () if isinstance(self.partition, str) else self.partition
-
-    @property
-    def split_rule(self) -> SplitRule:
-        if self.merged_rounds == "auto":
-            return StableRanking(num_rounds=self.window, min_correlation=self.min_correlation)
-        return FixedRound(num_rounds=self.merged_rounds)
 
 
 class MAS(MeasuringTraining):
@@ -125,8 +56,8 @@ class MAS(MeasuringTraining):
 
     def set_up(self, setting: Setting) -> None:
         options: MASOptions = self.options
-        self._affinity: Affinity | None = None  # the one by which the present groups were chosen
-        self._trials: list[tuple[Affinity, ...]] = []
+        self._affinity: Measured | None = None  # what was known when the present groups were chosen
+        self._trials: list[tuple[Measured, ...]] = []
         self._waiting = dict(options.new_tasks)
         super().set_up(setting)
         merged = self._merged_tasks()
@@ -138,6 +69,17 @@ class MAS(MeasuringTraining):
                 f"tasks have a single partition into {options.num_groups} groups; give num_groups 2 to "
                 f"{len(merged) - 1}, or leave partition out"
             )
+        self._require_pairs()
+
+    def _require_pairs(self) -> None:
+        """Raise ``ValueError`` where groups are chosen by affinities that nobody measures."""
+        options, rounds = self.options, self.setting.rounds
+        is_auto = options.merged_rounds == "auto"
+        if options.merged_rounds and (is_auto or options.new_tasks or not options.named_groups):
+            merged = rounds if is_auto else options.merged_rounds
+            way_out = "name the groups in algorithm.partition, with a number as merged_rounds and without new_tasks"
+            self.require_pairs(min(merged, options.measured_rounds or merged), "groups are chosen by it", way_out)
+            refuse_apart(self.having.apart(self.spec.tasks), "a new task joins a group by it", way_out)
 
     @staticmethod
     def _check_named(groups: Groups, tasks: tuple[str, ...]) -> None:
@@ -186,24 +128,33 @@ class MAS(MeasuringTraining):
                     f"rounds; give an earlier round, fewer algorithm.trial_rounds or more training.rounds"
                 )
 
+    @property
+    def _is_merged(self) -> bool:
+        """Whether the tasks are one group until the split; never where a run begins with its groups."""
+        return self._affinity is None and self.options.merged_rounds != 0
+
+    @property
+    def _waits_for(self) -> list[tuple[str, str]]:
+        """The pairs of tasks whose affinity is still to be measured before groups can be chosen by it."""
+        if self.options.named_groups or self.having.all_have_all:
+            return []
+        return unknown_pairs(mean_known(self.history, self.phase.groups[0]))
+
     def measures(self, round: int) -> bool:
-        if not self.options.merged_rounds:
-            return False
-        if self._affinity is not None:
+        if not self._is_merged:
             return self._on_trial is not None
-        return self.options.measured_rounds is None or round < self.options.measured_rounds
+        measured = self.options.measured_rounds
+        return measured is None or round < measured or bool(self._waits_for)
 
     async def next_phase(self, context: RoundContext) -> Phase | None:
         done = context.round + 1
-        if not self.options.merged_rounds:
-            return None
-        if self._affinity is None:
+        if self._is_merged:
             if self.measures(context.round):
                 self.history += await self.collect(context)
             return self._split(done)
         if self._on_trial is not None:
             self._trials.append(await self.collect(context))
-            return self._admit(self._on_trial) if len(self._trials) == self.options.trial_rounds else None
+            return self._admit(self._on_trial) if len(self._trials) >= self.options.trial_rounds else None
         return self._try_newcomer(done)
 
     def state_dict(self) -> dict[str, Any]:
@@ -216,8 +167,8 @@ class MAS(MeasuringTraining):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._affinity = state["affinity"] and Affinity(**state["affinity"])
-        self._trials = [tuple(Affinity(**affinity) for affinity in trial) for trial in state["trials"]]
+        self._affinity = state["affinity"] and affinities_of(**state["affinity"])
+        self._trials = [tuple(affinities_of(**affinity) for affinity in trial) for trial in state["trials"]]
         self._waiting = dict(state["waiting"])
 
     # -- the split -----------------------------------------------------------------------------------------------
@@ -225,19 +176,23 @@ class MAS(MeasuringTraining):
     def _split(self, done: int) -> Phase | None:
         options, rounds = self.options, self.setting.rounds
         rule, num_groups = options.split_rule, options.num_groups
-        decision = decide(rule, self.history, num_groups=num_groups, mode=options.mode, num_rounds=done)
-        if decision is None or done >= rounds:
+        if (reason := reason_to_split(rule, self.history, done)) is None or done >= rounds:
             return None
-        groups = self._groups_of(decision)
-        self._affinity = decision.affinity
-        self.decide(
-            decision.reason,
-            round=done,
-            partition=options.partition,
-            groups=groups,
-            score=partition_score(decision.affinity, groups),
-            best={len(option.groups): _scored(option.groups, option.score) for option in decision.alternatives},
-        )
+        if waiting := self._waits_for:
+            logger.warning("%s, and the split waits: nobody has measured %s yet", reason, pairs_shown(waiting))
+            return None
+        known = mean_known(self.history, self.phase.groups[0])
+        best: dict[int, dict[str, Any]] = {}
+        if isinstance(known, Affinity):
+            decision = decide(rule, self.history, num_groups=num_groups, mode=options.mode, num_rounds=done)
+            assert decision is not None
+            groups = self._groups_of(decision)
+            best = {len(option.groups): _scored(option.groups, option.score) for option in decision.alternatives}
+        else:
+            groups = self._named(known.tasks)
+        self._affinity = known
+        score = partition_score(known, groups) if isinstance(known, Affinity) else None
+        self.decide(reason, round=done, partition=options.partition, groups=groups, score=score, best=best)
         from_round, length = (done, rounds - done) if options.restart_schedule else (0, rounds)
         return Phase(groups=groups, schedule_from=from_round, schedule_rounds=length, inherit=options.inherit)
 
@@ -263,7 +218,8 @@ class MAS(MeasuringTraining):
     @property
     def _on_trial(self) -> str | None:
         """The task that all groups train on trial."""
-        assert self._affinity is not None
+        if self._affinity is None:
+            return None
         strangers = [task for task in self.phase.groups[0] if task not in self._affinity.tasks]
         return strangers[0] if strangers else None
 
@@ -275,10 +231,13 @@ class MAS(MeasuringTraining):
         self._trials = []
         return self._regrouped(tuple((*group, ready[0]) for group in self.phase.groups))
 
-    def _admit(self, newcomer: str) -> Phase:
-        assert self._affinity is not None
+    def _admit(self, newcomer: str) -> Phase | None:
+        assert isinstance(self._affinity, Affinity)
         groups = tuple(tuple(task for task in group if task != newcomer) for group in self.phase.groups)
-        tried = [mean_affinity(rounds) for rounds in zip(*self._trials, strict=True)]
+        tried = [mean_known(rounds, rounds[0].tasks) for rounds in zip(*self._trials, strict=True)]
+        if waiting := [pair for matrix in tried for pair in unknown_pairs(matrix) if newcomer in pair]:
+            logger.warning("the trial of %s goes on: nobody has measured %s yet", newcomer, pairs_shown(waiting))
+            return None
         self._affinity = widened(self._affinity, newcomer, tried)
         chosen = join(self._affinity, groups, newcomer)
         self.decide(

@@ -1,12 +1,13 @@
-"""The base class of methods that measure affinities between tasks while all are merged.
+"""The base class of methods that measure affinities between tasks while all are merged, and the owner's round of it.
 
-Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: affinities are averaged over batches, then over the owners of a
-round, then over rounds.
+Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285: affinities are measured on every batch with an index divisible by
+rho, before it is trained on. They travel with the updates, and are averaged over batches, then over the owners of a
+round that have both tasks, then over rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,13 +17,16 @@ from raysplit.actors.data_owner import Program
 from raysplit.actors.records import RoundContext
 from raysplit.algorithms.fedavg.fedavg import train_and_submit
 from raysplit.algorithms.mas.affinity import AffinityRule, Measure
+from raysplit.algorithms.mas.aggregator import GroupAggregatorHandle
 from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
-from raysplit.algorithms.mas.rounds import train_and_measure
-from raysplit.algorithms.setting import Options, Setting
+from raysplit.algorithms.mas.owner import GroupLearner
+from raysplit.algorithms.mas.task_owners import refuse_apart
+from raysplit.algorithms.setting import AGGREGATOR, Options, Setting, Team
 from raysplit.cluster.arriving.forms import refused
 from raysplit.cluster.contract import COORDINATOR
 from raysplit.schedulers.grouping.files import HISTORY_FILE, history_table
-from raysplit.schedulers.grouping.scores import Affinity, mean_affinity
+from raysplit.schedulers.grouping.known import Measured, affinities_of, mean_known, pairs_shown
+from raysplit.schedulers.grouping.scores import mean_affinity
 
 OWNERS_FILE = "owner_affinities.parquet"
 
@@ -54,9 +58,23 @@ class MeasuringOptions(GroupOptions):
         )
 
 
-def plain_affinity(affinity: Affinity) -> dict[str, Any]:
+def plain_affinity(affinity: Measured) -> dict[str, Any]:
     """Convert affinities to plain values."""
     return {"tasks": affinity.tasks, "values": affinity.values}
+
+
+async def train_and_measure(owner: GroupLearner, team: Team, context: RoundContext, *, rule: AffinityRule) -> None:
+    """Train on every batch, and measure on some of them before; without two tasks of the group only train."""
+    measured = []
+    for step_id, batch in owner.batches(context):
+        if owner.measures and step_id.step % rule.every == 0:
+            measured.append(await owner.measure_affinity(step_id, batch, rule, context.lr_scale))
+        await owner.train_batch(step_id, batch)
+    aggregator: GroupAggregatorHandle = team.peers[AGGREGATOR]
+    if owner.measures:
+        await aggregator.submit_measured(context, owner.name, owner.weights(), mean_affinity(measured))
+    else:
+        await aggregator.submit(context, owner.name, owner.weights())
 
 
 class MeasuringTraining(GroupTraining):
@@ -66,8 +84,28 @@ class MeasuringTraining(GroupTraining):
 
     def set_up(self, setting: Setting) -> None:
         super().set_up(setting)
-        self.history: list[Affinity] = []
+        self.history: list[Measured] = []
         self._by_owner: list[dict[str, Any]] = []
+
+    def require_pairs(self, rounds: int, why: str, way_out: str) -> None:
+        """Raise ``ValueError`` for tasks of the first group that nobody has both of who is drawn in these rounds.
+
+        Args:
+            rounds: the number of rounds, from the first on, in which affinities are measured.
+            why: what the affinity is for.
+            way_out: what to do where no owner has both tasks.
+        """
+        tasks, everybody = self.phase.groups[0], list(self.setting.owners)
+        refuse_apart(self.having.apart(tasks), why, way_out)
+        if self.having.all_have_all:
+            return
+        cohorts = [self.drawn(round, everybody) for round in range(rounds)]
+        if left := self.having.apart(tasks, cohorts):
+            length = f"{rounds} round{'s' * (rounds > 1)}"
+            raise ValueError(
+                f"affinities are measured in {length}, and nobody is drawn who has both tasks of "
+                f"{pairs_shown(left)}, and {why}; raise training.cohort_size, measure in more rounds, or {way_out}"
+            )
 
     def measures(self, round: int) -> bool:
         """Whether owners measure affinities in this round."""
@@ -76,16 +114,19 @@ class MeasuringTraining(GroupTraining):
     def program(self, round: int) -> Program:
         return partial(train_and_measure, rule=self.options.rule) if self.measures(round) else train_and_submit
 
-    async def collect(self, context: RoundContext) -> tuple[Affinity, ...]:
-        """Fetch the affinities of this round, and return their mean over the cohort for each group."""
+    async def collect(self, context: RoundContext) -> tuple[Measured, ...]:
+        """Fetch the affinities of this round, and return their means over those who have both tasks for each group."""
         means = []
         for group in self.groups:
-            measured = await group.aggregator.affinities(context)
-            tasks = [getattr(affinity, "tasks", None) for affinity in getattr(measured, "values", tuple)()]
-            if tuple(measured) != context.cohort or any(found != group.tasks for found in tasks):
+            own = self.context_of(group, context)
+            wanted = self.having.measure(own.cohort, group.tasks)
+            measured = await group.aggregator.affinities(own) if own.cohort else {}
+            values: Collection[Any] = getattr(measured, "values", tuple)()
+            tasks = [getattr(affinity, "tasks", None) for affinity in values]
+            if tuple(measured) != wanted or tasks != [self.having.of(name, group.tasks) for name in wanted]:
                 what = f"affinities that are not those of {', '.join(group.tasks)}, measured by the owners of the round"
                 raise refused(group.aggregator.name, COORDINATOR, what, context)
-            means.append(mean_affinity(measured.values()))
+            means.append(mean_known(values, group.tasks))
             self._by_owner += [
                 {"round": context.round, "owner": owner, "source": source, "recipient": recipient, "value": value}
                 for owner, affinity in measured.items()
@@ -100,7 +141,7 @@ class MeasuringTraining(GroupTraining):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.history = [Affinity(**affinity) for affinity in state["history"]]
+        self.history = [affinities_of(**affinity) for affinity in state["history"]]
         self._by_owner = list(state["by_owner"])
 
     def tables(self) -> dict[str, pa.Table]:

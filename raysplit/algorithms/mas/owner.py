@@ -1,16 +1,20 @@
 """An owner that trains for several groups of tasks: one learner for each group, all on the same samples.
 
 Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285. The samples are stored once. All learners use the owner's random
-streams, so groups see the same batches in a round, and results do not depend on which groups train concurrently.
+streams, so groups see the same batches in a round, and results do not depend on which groups train concurrently. An
+owner with some of a group's tasks holds the encoder and their decoders alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from raysplit.actors.data_owner import Batch, DataOwner, Program
@@ -20,11 +24,11 @@ from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundContext, StepId
 from raysplit.actors.verbs import PartyHandle, Weights
 from raysplit.algorithms.mas.affinity import AffinityRule, measure, measure_gradients
-from raysplit.algorithms.mas.metered_device import MeteredDevice, processor_time
 from raysplit.algorithms.mas.phase import label_of
+from raysplit.algorithms.mas.task_owners import measures
 from raysplit.cluster.arriving.forms import ANYTHING, Expected
 from raysplit.cluster.contract import Given, Promise
-from raysplit.cluster.device import Device, Inline
+from raysplit.cluster.device import Device, Inline, Work, WorkKind
 from raysplit.data.batches import LocalTraining
 from raysplit.data.samples import Samples
 from raysplit.data.transforms import Transform
@@ -38,13 +42,47 @@ COMPUTE_S, AFFINITY_S = "compute_s", "affinity_s"
 """Names of the values in a multi-task owner's report: seconds of training, and of measuring affinities."""
 
 
-class GroupLearner(DataOwner):
-    """An owner's learner for one group of tasks."""
+def processor_time(torch_device: str) -> Callable[[], float]:
+    """Return a clock in seconds that does not count waiting: this thread's CPU time, or the time of CUDA's queue."""
+    return time.thread_time if torch_device == "cpu" else _cuda_time
 
-    def __init__(self, *, recipe: PartRecipe, device: MeteredDevice, **arguments: Any) -> None:
+
+def _cuda_time() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class MeteredDevice:
+    """A device that passes work on to another and adds up the seconds by kind of work."""
+
+    def __init__(self, device: Device, clock: Callable[[], float]) -> None:
+        self.seconds: Counter[WorkKind] = Counter()
+        self._device = device
+        self._clock = clock
+
+    async def run(self, work: Work, compute: Callable[[], Any]) -> Any:
+        def timed() -> Any:
+            started = self._clock()
+            result = compute()
+            self.seconds[work.kind] += self._clock() - started  # type: ignore[assignment]
+            return result
+
+        return await self._device.run(work, timed)
+
+
+class GroupLearner(DataOwner):
+    """An owner's learner for one group of tasks.
+
+    Args:
+        recipe: the model of those of the group's tasks that the owner has.
+        measures: whether it measures affinities.
+    """
+
+    def __init__(self, *, recipe: PartRecipe, device: MeteredDevice, measures: bool = True, **arguments: Any) -> None:
         super().__init__(recipes=(recipe,), device=device, **arguments)
         self._recipe = recipe
         self._metered = device
+        self.measures = measures
         model = self.first.part.module
         assert isinstance(model, MultiTaskModel)
         self.model = model
@@ -135,6 +173,7 @@ class MultiTaskOwner:
         shard: the owner's training samples.
         transform: transform of the training samples.
         training: rules by which the owner goes through its data.
+        tasks: the tasks that the owner has; None for all.
     """
 
     def __init__(
@@ -145,23 +184,25 @@ class MultiTaskOwner:
         shard: Samples,
         transform: Transform,
         training: LocalTraining,
+        tasks: Sequence[str] | None = None,
         device: Device | None = None,
     ) -> None:
         self.name = name
+        self._tasks = tasks
         self._held = {"name": owner, "shard": shard, "transform": transform, "training": training}
         self._device = device or Inline()
         self._learners: dict[str, GroupLearner] = {}  # by the label of the group
         self._loaded: dict[str, Mapping[str, Any]] = {}  # restored states of learners that are not built yet
 
     def expects(self, content: str, given: Mapping[str, Any]) -> Expected:
-        """Expect the weights of the group's model."""
+        """Expect the weights of the group's model, at least those of the owner's tasks."""
         recipe = given.get("recipe")
-        return part_weights(recipe) if content == "weights" and recipe is not None else ANYTHING
+        return part_weights(self._own(recipe)) if content == "weights" and recipe is not None else ANYTHING
 
     async def train(
         self, recipe: PartRecipe, program: Program, team: Any, context: RoundContext, state: Mapping[str, Tensor]
     ) -> OwnerReport:
-        """Run a round from ``state`` for the group whose model the recipe describes."""
+        """Run a round from ``state`` for the group whose model the recipe describes, on the owner's tasks in it."""
         learner = await self._learner(recipe)
         return await learner.learn(program, team, context, state)
 
@@ -169,9 +210,19 @@ class MultiTaskOwner:
         label = _label(recipe)
         if label not in self._learners:
             device = MeteredDevice(self._device, processor_time(recipe.device))
-            learner = self._learners[label] = GroupLearner(recipe=recipe, device=device, **self._held)
+            own = self._own(recipe)
+            does = measures(_tasks(own), _tasks(recipe))
+            learner = self._learners[label] = GroupLearner(recipe=own, device=device, measures=does, **self._held)
             await learner.load_state_dict(self._loaded.pop(label, {}))
         return self._learners[label]
+
+    def _own(self, recipe: PartRecipe) -> PartRecipe:
+        """Describe the model of those of a group's tasks that this owner has."""
+        own = tuple(task for task in _tasks(recipe) if self._tasks is None or task in self._tasks)
+        if own == _tasks(recipe):
+            return recipe
+        assert isinstance(recipe.spec, MultiTaskSpec)
+        return replace(recipe, spec=recipe.spec.of(own))
 
     async def state_dict(self) -> dict[str, Any]:
         """Return the states of all learners by the labels of their groups."""
@@ -200,5 +251,9 @@ class MultiTaskOwner:
 
 
 def _label(recipe: PartRecipe) -> str:
+    return label_of(_tasks(recipe))
+
+
+def _tasks(recipe: PartRecipe) -> tuple[str, ...]:
     assert isinstance(recipe.spec, MultiTaskSpec)
-    return label_of(recipe.spec.tasks)
+    return recipe.spec.tasks

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from raysplit.figure_style import COLORS, GREY, INK, save, titled
-from raysplit.schedulers.grouping.scores import Affinity, Groups, TaskMatrix
+from raysplit.schedulers.grouping.scores import Groups, PairLosses, TaskMatrix
 
 
 def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
@@ -18,7 +18,7 @@ def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
     numbers = [matrix.tasks.index(task) for task in order]
     values = np.array(matrix.values)[np.ix_(numbers, numbers)]
     alone = np.diag(values)[:, None]
-    affinities = isinstance(matrix, Affinity)
+    affinities = not isinstance(matrix, PairLosses)
     with np.errstate(divide="ignore", invalid="ignore"):
         colors = values.copy() if affinities else 1 - values / alone
     colors[~np.isfinite(colors)] = np.nan  # a loss of 0 has no share
@@ -31,7 +31,9 @@ def draw_matrix(matrix: TaskMatrix, groups: Groups, path: Path) -> None:
     for (row, column), value in np.ndenumerate(values):
         dark = abs(colors[row, column]) > 0.6 * largest
         ink = GREY if affinities and row == column else "white" if dark else INK
-        axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=8, color=ink)
+        axes.text(
+            column, row, "–" if np.isnan(value) else f"{value:.3g}", ha="center", va="center", fontsize=8, color=ink
+        )
     for number, group in enumerate(groups):
         places = [order.index(task) for task in group]
         inset = 0.06 + 0.03 * number

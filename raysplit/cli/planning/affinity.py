@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from raysplit.paths import expanded, is_uri
 
 if TYPE_CHECKING:  # help must not wait for scipy and matplotlib
     from raysplit.schedulers.energy import TaskCost
+    from raysplit.schedulers.grouping.known import PartAffinity
     from raysplit.schedulers.grouping.scores import Grouping, Groups, TaskMatrix
 
 MODES = ("exact", "at-most", "overlap", "hoa")
@@ -95,10 +97,14 @@ def affinity(
     """
     if as_json and num_groups is None:
         raise click.UsageError("--json prints one grouping; give the number of groups with --groups")
+    from raysplit.schedulers.grouping.known import PartAffinity
     from raysplit.schedulers.grouping.scores import Affinity, every_partition
     from raysplit.schedulers.grouping.search import MAX_ENUMERATED_TASKS
 
     matrix = _read(source, mode)
+    if isinstance(matrix, PartAffinity):
+        _show_part(matrix, picture, wants_groups=num_groups is not None or cost is not None)
+        return
     search = _search(matrix, mode)
     wanted = range(1, len(matrix.tasks) + 1) if num_groups is None else [num_groups]
     found = {number: search(number) for number in wanted}
@@ -150,13 +156,32 @@ def _hours_table(cost: TaskCost, found: dict[int, Grouping], tasks: tuple[str, .
 
 def _read(source: Path, mode: str) -> TaskMatrix:
     from raysplit.schedulers.grouping.files import read_affinity, read_history, read_pair_losses
-    from raysplit.schedulers.grouping.scores import mean_affinity
+    from raysplit.schedulers.grouping.known import mean_known
 
     if source.is_dir():
         if mode == "hoa":
             raise click.UsageError(f"--mode hoa needs a CSV of pair losses, and {source} is the folder of a run")
-        return mean_affinity(read_history(source))
+        history = read_history(source)
+        return mean_known(history, history[0].tasks)
     return read_pair_losses(source) if mode == "hoa" else read_affinity(source)
+
+
+def _show_part(matrix: PartAffinity, picture: Path | None, *, wants_groups: bool) -> None:
+    """Show affinities of which some are not known, by which no groups can be scored."""
+    from raysplit.schedulers.grouping.known import pairs_shown, unknown_pairs
+
+    why = f"No owner has measured {pairs_shown(unknown_pairs(matrix))}, so groups cannot be scored"
+    if wants_groups:
+        raise click.UsageError(f"{why[0].lower()}{why[1:]}; leave out --groups and --hours to see the others")
+    if picture is not None:
+        from raysplit.cli.pictures.affinity import draw_matrix
+
+        draw_matrix(matrix, (matrix.tasks,), picture)
+    console = Console()
+    print_table(console, _matrix_table(matrix))
+    console.print(f"{why}: an owner measures the tasks that it has.")
+    if picture is not None:
+        console.print(f"heat map written to {picture}", soft_wrap=True)
 
 
 def _search(matrix: TaskMatrix, mode: str) -> Callable[[int], Grouping]:
@@ -171,16 +196,16 @@ def _search(matrix: TaskMatrix, mode: str) -> Callable[[int], Grouping]:
 
 
 def _matrix_table(matrix: TaskMatrix) -> Table:
-    from raysplit.schedulers.grouping.scores import Affinity
+    from raysplit.schedulers.grouping.scores import PairLosses
 
-    affinities = isinstance(matrix, Affinity)
+    affinities = not isinstance(matrix, PairLosses)
     table = Table(title="affinity of source (row) for recipient" if affinities else "loss of task (row) with partner")
     table.add_column("")
     for task in matrix.tasks:
         table.add_column(Text(task), justify="right")
     for task, row in zip(matrix.tasks, matrix.values, strict=True):
         cells = [
-            Text(f"{value:.6f}", style="dim" if affinities and other == task else "")
+            Text("–" if isnan(value) else f"{value:.6f}", style="dim" if affinities and other == task else "")
             for other, value in zip(matrix.tasks, row, strict=True)
         ]
         table.add_row(Text(task), *cells)

@@ -6,18 +6,21 @@ Capogrosso et al., "MTL-Split" (2024, arXiv 2407.05982).
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
+from raysplit.cli.link import LinkOptions, link_options
 from raysplit.cli.options import NewFile
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
 
 if TYPE_CHECKING:
     from raysplit.models.classifier.heads import FeatureCut
+    from raysplit.serving.links import EdgeLink
 
 
 def _whole_numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -27,11 +30,16 @@ def _whole_numbers(context: click.Context, parameter: click.Parameter, value: st
         raise click.BadParameter(f"{value!r} is not a list of whole numbers such as 3,2,6") from wrong
 
 
-def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
     try:
         return tuple(float(item) for item in value.split(","))
     except ValueError as wrong:
         raise click.BadParameter(f"{value!r} is not a list of numbers such as 10e6,1e9") from wrong
+
+
+RATES_BIT_PER_S = (10e6, 100e6, 1e9)
 
 
 @click.command(name="split-cost")
@@ -51,13 +59,18 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
     "--rates",
     "rates_bit_per_s",
     callback=_numbers,
-    default="10e6,100e6,1e9",
-    show_default=True,
     metavar="A,B,C",
-    help="Link rates in bit/s.",
+    help="Link rates in bit/s; by default 10e6,100e6,1e9, or those of the trace.",
 )
-@click.option("--latency", "latency_s", default=0.0, show_default=True, metavar="SECONDS", help="Latency per message.")
-@click.option("--loss", "loss_probability", default=0.0, show_default=True, metavar="P", help="Share of lost messages.")
+@link_options
+@click.option(
+    "--requests",
+    "num_requests",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Messages drawn for percentiles over a link that varies; by default 1000.",
+)
+@click.option("--seed", type=int, metavar="N", help="Seed of these draws; by default 0.")
 @click.option("--measure", is_flag=True, help="Time the model here, for break-even rates.")
 @click.option(
     "--server-speedup",
@@ -76,9 +89,10 @@ def split_cost(
     hidden: int,
     cut: FeatureCut,
     input_bytes: int | None,
-    rates_bit_per_s: tuple[float, ...],
-    latency_s: float,
-    loss_probability: float,
+    rates_bit_per_s: tuple[float, ...] | None,
+    link: LinkOptions,
+    num_requests: int | None,
+    seed: int | None,
     measure: bool,
     server_speedup: float,
     picture: Path | None,
@@ -94,15 +108,14 @@ def split_cost(
     """
     from raysplit.serving.cost.deployments import model_sizes
     from raysplit.serving.cost.report import cost_report
-    from raysplit.serving.links import EdgeLink
+    from raysplit.serving.cost.requests import Requests
 
     times = None
     try:
         sizes = model_sizes(backbone, heads, image_size, hidden, cut)
-        links = [
-            EdgeLink(rate_bit_per_s=rate, latency_s=latency_s, loss_probability=loss_probability)
-            for rate in rates_bit_per_s
-        ]
+        links = _links(link, rates_bit_per_s)
+        if not any(each.varies for each in links) and (num_requests, seed) != (None, None):
+            raise ValueError("--requests and --seed are of draws, and nothing varies; give --jitter, --loss or --trace")
     except ValueError as mistake:
         raise click.UsageError(str(mistake)) from mistake
     if measure:
@@ -115,7 +128,8 @@ def split_cost(
         classes = {f"task{j}": count for j, count in enumerate(heads)}
         model = build_classifier(backbone, classes, image_size=image_size, seed=0, hidden=hidden, cut=cut)
         times = measure_times(model, image_size, server_speedup=server_speedup)
-    report = cost_report(sizes, links, input_bytes=input_bytes, times=times)
+    requests = Requests(count=1000 if num_requests is None else num_requests, seed=seed or 0)
+    report = cost_report(sizes, links, input_bytes=input_bytes, times=times, requests=requests)
     if picture is not None:
         from raysplit.serving.cost.report import draw_costs
 
@@ -126,8 +140,18 @@ def split_cost(
         _print(report)
 
 
+def _links(options: LinkOptions, rates_bit_per_s: tuple[float, ...] | None) -> list[EdgeLink]:
+    """Return a link for each rate, or the one of a trace that has bandwidths."""
+    if rates_bit_per_s is not None:
+        return [options.link(rate) for rate in rates_bit_per_s]
+    unlimited = options.link()
+    if unlimited.trace is not None and min(unlimited.trace.up_bytes_per_s) < math.inf:
+        return [unlimited]
+    return [options.link(rate) for rate in RATES_BIT_PER_S]
+
+
 def _print(report: dict[str, Any]) -> None:
-    from raysplit.serving.cost.report import rate_text
+    from raysplit.serving.cost.report import link_text, rate_text
 
     console = Console()
     size = report["image_size"]
@@ -150,11 +174,28 @@ def _print(report: dict[str, Any]) -> None:
         table.add_column(column, justify="left" if column == "bytes" else "right")
     kind = "latency_s" if measured else "transfer_s"
     for rate in report["deployments"][0][kind]:
-        table.add_column(rate_text(float(rate)), justify="right")
+        table.add_column(link_text(rate), justify="right")
     for row in report["deployments"]:
         counts = [f"{row[count]:,}" for count in ("edge_weight_bytes", "up_bytes", "down_bytes")]
         table.add_row(row["paradigm"], *counts, *[f"{1e3 * seconds:.3f}" for seconds in row[kind].values()])
     print_table(console, table)
+    if "requests" in report:
+        _print_percentiles(console, report)
     for other, even in report.get("break_even", {}).items():
         rate = "" if even["rate_bit_per_s"] is None else f" {rate_text(even['rate_bit_per_s'])}"
         console.print(f"SC answers sooner than {other}: {even['wins']}{rate}")
+
+
+def _print_percentiles(console: Console, report: dict[str, Any]) -> None:
+    from raysplit.serving.cost.report import link_text
+
+    count, kind = report["requests"]["count"], "latency" if "times" in report else "transfer"
+    table = Table("bytes", "link", title=f"{kind} in ms of {count:,} requests")
+    sent = [row for row in report["deployments"] if row["up_bytes"]]
+    for percent in next(iter(sent[0]["percentiles_s"].values())):
+        table.add_column(percent, justify="right")
+    for row in sent:
+        for name, percents in row["percentiles_s"].items():
+            seconds = [f"{1e3 * value:.3f}" for value in percents.values()]
+            table.add_row(row["paradigm"], link_text(name), *seconds)
+    print_table(console, table)

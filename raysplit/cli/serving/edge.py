@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import click
 from rich.table import Table
 
+from raysplit.cli.link import LinkOptions, link_options
 from raysplit.cli.options import FilePath, NamedRun, whole_run
 from raysplit.cli.streams import Console, echo
 from raysplit.cli.tables import print_table
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from raysplit.models.classifier.export import ServingMeta
     from raysplit.serving.edge import Answer, EdgeClient, Latency
+    from raysplit.serving.links import EdgeLink
 
 logger = logging.getLogger(__name__)
 
@@ -63,22 +65,8 @@ _ENCODINGS = ("float32", "float16", "int8", "zlib", "trained")
 @click.option("--token-file", type=FILE, help="File with the token that the server asks for.")
 @click.option("--ca", type=FILE, help="PEM file of the only certificates to trust for https.")
 @click.option("--rate", "rate_bit_per_s", type=float, metavar="BIT/S", help="Emulate a link of this rate.")
-@click.option(
-    "--latency",
-    "latency_s",
-    default=0.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="With --rate: latency per message.",
-)
-@click.option(
-    "--loss",
-    "loss_probability",
-    default=0.0,
-    show_default=True,
-    metavar="P",
-    help="With --rate: share of lost messages.",
-)
+@link_options
+@click.option("--seed", type=int, metavar="N", help="Seed of losses and jitter; by default each edge has its own.")
 @click.option(
     "--repeat", default=1, show_default=True, type=click.IntRange(min=1), metavar="N", help="Passes over the images."
 )
@@ -95,8 +83,8 @@ def edge(
     token_file: Path | None,
     ca: Path | None,
     rate_bit_per_s: float | None,
-    latency_s: float,
-    loss_probability: float,
+    link: LinkOptions,
+    seed: int | None,
     repeat: int,
     as_json: bool,
 ) -> None:
@@ -117,18 +105,13 @@ def edge(
     from raysplit.serving.compression import Encoding
     from raysplit.serving.edge import EdgeClient, latency_percentiles
     from raysplit.serving.http_transport import HttpTransport
-    from raysplit.serving.links import EdgeLink
     from raysplit.serving.trained import trained_encoding
     from raysplit.serving.transport import RetryRule
 
     torch.set_num_threads(1)
-    if rate_bit_per_s is None and (latency_s or loss_probability):
-        raise ValueError("--latency and --loss are those of an emulated link; give its --rate as well")
+    emulated = _emulated(link, rate_bit_per_s)
     meta = load_meta(run.folder)
     pictures = {path: read_picture(path, meta.image_size) for path in images}
-    link = None
-    if rate_bit_per_s is not None:
-        link = EdgeLink(rate_bit_per_s=rate_bit_per_s, latency_s=latency_s, loss_probability=loss_probability)
     model = load_serving(run.folder).model if fallback else None
     client = EdgeClient(
         meta=meta,
@@ -136,9 +119,9 @@ def edge(
         transport=HttpTransport(server, timeout_s, **_access(server, token_file, ca)),
         encoding=trained_encoding(run.folder) if encoding == "trained" else Encoding[encoding.upper()],
         retries=RetryRule(attempts=attempts),
-        link=link,
+        link=emulated,
         local_heads=None if model is None else model.heads,
-        seed=os.getpid(),
+        seed=os.getpid() if seed is None else seed,
     )
     with client:
         rows, latencies = _ask(client, pictures, tasks.split(",") if tasks else None, repeat)
@@ -183,6 +166,14 @@ def _ask(
         answers.append((path, answer))
     rows = [_row(path, answer, client.meta) for path, answer in answers[-len(pictures) :]]
     return rows, [answer.latency for _, answer in answers]
+
+
+def _emulated(options: LinkOptions, rate_bit_per_s: float | None) -> EdgeLink | None:
+    if rate_bit_per_s is not None:
+        return options.link(rate_bit_per_s)
+    if options.trace is None and options.given:
+        raise ValueError("--latency, --jitter and --loss are of an emulated link; give its --rate or --trace as well")
+    return None if options.trace is None else options.link()
 
 
 def _access(server: str, token_file: Path | None, ca: Path | None) -> dict[str, Any]:

@@ -94,14 +94,18 @@ class LinkTrace:
             until_s = math.nextafter(time_s, math.inf)
         return State(self.up_bytes_per_s[row], self.down_bytes_per_s[row], self.latencies_s[row], until_s)
 
-    def mean(self, values: Sequence[float]) -> float:
-        """Return the mean over time of one value for each row, the last of which counts up to `repeat_s`, or as long as
-        the rows before it on average.
-        """
+    @property
+    def end_s(self) -> float:
+        """Where the last row ends: at `repeat_s`, or after as long as the rows before it on average."""
         last_s = self.times_s[-1]
-        end_s = self.repeat_s if self.repeat_s is not None else last_s + (last_s / (len(values) - 1) if last_s else 1.0)
-        ends = [*self.times_s[1:], end_s]
-        return sum(v * (b - a) for v, a, b in zip(values, self.times_s, ends, strict=True)) / end_s
+        if self.repeat_s is not None:
+            return self.repeat_s
+        return last_s + (last_s / (len(self.times_s) - 1) if last_s else 1.0)
+
+    def mean(self, values: Sequence[float]) -> float:
+        """Return the mean over time of one value for each row, the last of which counts up to `end_s`."""
+        ends = [*self.times_s[1:], self.end_s]
+        return sum(v * (b - a) for v, a, b in zip(values, self.times_s, ends, strict=True)) / self.end_s
 
 
 End = tuple[LinkTrace | None, State]
@@ -162,7 +166,7 @@ def read_trace(path: Path, constant: State, repeat_s: float | None) -> LinkTrace
         if name not in names:
             return (otherwise,) * len(rows)
         if 0 < otherwise < math.inf:
-            raise ValueError(f"{name} is in the file and a setting of the device as well; leave one out")
+            raise ValueError(f"{name} is in the file and a constant setting as well; leave one out")
         return tuple(_number(row, name, number, path) * scale for number, row in enumerate(rows, start=1))
 
     try:

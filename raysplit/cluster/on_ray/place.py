@@ -6,6 +6,7 @@ A call to a party in the same process is a plain call; any other is an actor cal
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -181,6 +182,7 @@ class Place:
         self._home.furnish(rules, emulation.network if emulation is not None else None)
         self.parties = self._home.link.parties  # a new link, which asks them what they expect
         await self.add(specs)
+        gc.freeze()  # the collector of cycles would go through these and all modules again and again
         return processor()
 
     async def add(self, specs: Sequence[PartySpec]) -> None:

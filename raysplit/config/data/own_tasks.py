@@ -70,7 +70,10 @@ def _refuse_unlearned(targets: Sequence[str], found: Sequence[Sequence[str]]) ->
 
 
 def missing_values(config: RunConfig, data: DataSet) -> dict[str, float]:
-    """Return the value of a missing target by task."""
+    """Return the value of a missing target by task: as its loss leaves it out, of dense targets in every pixel."""
     task = task_of(task_settings(config), data, config.data.name)
-    each = task.each if isinstance(task, SeveralTasks) else ()
-    return {name: missing_value(own.ignore_index) for name, own in each}
+    if isinstance(task, SeveralTasks):
+        return {name: missing_value(own.ignore_index) for name, own in task.each}
+    assert not isinstance(data.train.y, Tensor)
+    dense = {name: targets for name, targets in data.train.y.items() if targets.ndim > 1}
+    return {name: missing_value(None if targets.is_floating_point() else 0) for name, targets in dense.items()}

@@ -18,8 +18,6 @@ from raysplit.cluster.links.tap import Message, Recorder
 from raysplit.cluster.local.cluster import LocalCluster
 from raysplit.experiment.experiment import Experiment
 from raysplit.privacy.seen.defended import without_ledger
-from raysplit.schedulers.cohort import choose_cohort
-from raysplit.seeding import generator
 from raysplit.training.preflight import deployed_parties
 from raysplit.training.recovery.recovery import deployed
 
@@ -83,19 +81,16 @@ async def _replayed(
     parties = deployed_parties(algorithm)
     algorithm.attach(await deployed(parties, cluster, experiment.reliability), cluster)
     for round in range(rounds[-1] + 1 if rounds else 0):
-        await _round(experiment, algorithm, round)
+        await _round(algorithm, round)
         if tell is not None:
             tell(round + 1, rounds[-1] + 1)
     await cluster.close()
     return recorder.messages
 
 
-async def _round(experiment: Experiment, algorithm: Algorithm, round: int) -> None:
+async def _round(algorithm: Algorithm, round: int) -> None:
     """Run one round as the training loop does."""
-    setting = algorithm.setting
-    owners = algorithm.available(round)
-    count = setting.cohort.num_drawn(len(owners), setting.cohort_size)
-    cohort = choose_cohort(owners, count, generator(experiment.seed, "round", round, "cohort"))
+    cohort = algorithm.drawn(round, algorithm.available(round))
     await algorithm.round(
         await algorithm.weighted(algorithm.context(round, cohort, lr_scale=algorithm.lr_scale(round)))
     )

@@ -2,13 +2,14 @@
 
 CSV: the header names the tasks, each further line is a row; a first column may repeat the names. Affinities have the
 source in the row and the recipient in the column; their diagonal is not used and may be empty. Parquet: columns
-`round`, `source`, `recipient`, `value`, one row for each pair and round.
+`round`, `source`, `recipient`, `value`, one row for each pair and round; a value that nobody measured is null.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from math import isnan, nan
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysplit.registry import few, shown
+from raysplit.schedulers.grouping.known import Measured, affinities_of
 from raysplit.schedulers.grouping.scores import Affinity, PairLosses, TaskMatrix
 
 M = TypeVar("M", bound=TaskMatrix)
@@ -101,10 +103,10 @@ def _named(path: Path, kind: type[M], tasks: tuple[str, ...], cells: list[list[s
         raise ValueError(f"{path}: {error}") from error
 
 
-def history_table(history: Sequence[Affinity]) -> pa.Table:
+def history_table(history: Sequence[Measured]) -> pa.Table:
     """Build the table of the mean affinities of rounds 0, 1, ..."""
     lines = [
-        {"round": number, "source": source, "recipient": recipient, "value": value}
+        {"round": number, "source": source, "recipient": recipient, "value": None if isnan(value) else value}
         for number, affinity in enumerate(history)
         for source, row in zip(affinity.tasks, affinity.values, strict=True)
         for recipient, value in zip(affinity.tasks, row, strict=True)
@@ -115,7 +117,7 @@ def history_table(history: Sequence[Affinity]) -> pa.Table:
     return pa.Table.from_pylist(lines, schema=schema)
 
 
-def read_history(folder: Path) -> tuple[Affinity, ...]:
+def read_history(folder: Path) -> tuple[Measured, ...]:
     """Read the mean affinities of a run, in the order of rounds, with tasks in the order of their first appearance.
 
     Raises ValueError if the folder has no such table, or a round lacks a pair or has one twice.
@@ -130,7 +132,13 @@ def read_history(folder: Path) -> tuple[Affinity, ...]:
     tasks = tuple(dict.fromkeys(line["source"] for line in lines))
     rounds: dict[int, dict[tuple[str, str], float]] = {}
     for line in lines:
-        rounds.setdefault(line["round"], {})[line["source"], line["recipient"]] = line["value"]
+        if line["value"] is not None and isnan(line["value"]):
+            raise ValueError(
+                f"{path}: the affinity of {shown(line['source'])} for {shown(line['recipient'])} in round "
+                f"{line['round']} is NaN; it must be finite, or null where nobody measured it"
+            )
+        value = nan if line["value"] is None else line["value"]
+        rounds.setdefault(line["round"], {})[line["source"], line["recipient"]] = value
     wanted = {(source, recipient) for source in tasks for recipient in tasks}
     if (
         not rounds
@@ -141,6 +149,6 @@ def read_history(folder: Path) -> tuple[Affinity, ...]:
             f"{path} must hold each pair of its {len(tasks)} tasks once in each of its {len(rounds)} rounds"
         )
     return tuple(
-        Affinity(tasks=tasks, values=tuple(tuple(values[source, other] for other in tasks) for source in tasks))
+        affinities_of(tasks, [[values[source, other] for other in tasks] for source in tasks])
         for _, values in sorted(rounds.items())
     )

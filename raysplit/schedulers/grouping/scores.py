@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isnan
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,9 @@ Groups = tuple[tuple[str, ...], ...]
 class TaskMatrix:
     """A number for each ordered pair of tasks. Raises ValueError unless square, named, finite and distinct."""
 
+    may_lack: ClassVar[bool] = False
+    """Whether NaN stands for a number that is not known."""
+
     tasks: tuple[str, ...]
     values: tuple[tuple[float, ...], ...]
 
@@ -50,7 +55,7 @@ class TaskMatrix:
             raise ValueError(f"{size} tasks need {size} rows of {size} numbers, got rows of lengths {few(lengths)}")
         for task, row in zip(self.tasks, self.values, strict=True):
             for other, value in zip(self.tasks, row, strict=True):
-                if not abs(value) <= MAX_VALUE:  # nor NaN
+                if not abs(value) <= MAX_VALUE and not (self.may_lack and isnan(value)):  # nor NaN
                     raise ValueError(
                         f"the value of row {shown(task)}, column {shown(other)} is {value}; it must be finite, "
                         f"and at most {MAX_VALUE:g} in size, so that sums are"
@@ -270,7 +275,7 @@ def _check_num_groups(matrix: TaskMatrix, num_groups: int, max_tasks: int = MAX_
         )
 
 
-def widened(affinity: Affinity, newcomer: str, tried: Sequence[Affinity]) -> Affinity:
+def widened(affinity: Affinity, newcomer: str, tried: Sequence[TaskMatrix]) -> Affinity:
     """Add the newcomer's row and column to the matrix, each entry from the group in which it was measured."""
     values: Mapping[tuple[str, str], float] = {
         (source, recipient): value

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from raysplit.schedulers.grouping.scores import Affinity, Grouping, at_most_x, exact_x, mean_affinity, overlap
+from raysplit.schedulers.grouping.known import Measured, all_known, mean_known
+from raysplit.schedulers.grouping.scores import Affinity, Grouping, at_most_x, exact_x, overlap
 
 Mode = Literal["exact", "at-most", "overlap"]
 SEARCHES: dict[Mode, Callable[[Affinity, int], Grouping]] = {"exact": exact_x, "at-most": at_most_x, "overlap": overlap}
@@ -90,13 +91,17 @@ def _ranks(affinity: Affinity) -> NDArray[np.float64]:
     return ranks
 
 
-def reason_to_split(rule: SplitRule, history: Sequence[Affinity], num_rounds: int) -> str | None:
+def reason_to_split(rule: SplitRule, history: Sequence[Measured], num_rounds: int) -> str | None:
     """Return why to split after `num_rounds` rounds with the mean affinities in `history`; None to stay merged."""
     if isinstance(rule, FixedRound):
         return f"round {rule.num_rounds} is done" if num_rounds >= rule.num_rounds else None
     if len(history) <= rule.num_rounds:
         return None
-    so_far = [mean_affinity(history[:count]) for count in range(len(history) - rule.num_rounds, len(history) + 1)]
+    counts = range(len(history) - rule.num_rounds, len(history) + 1)
+    means = [mean_known(history[:count], history[0].tasks) for count in counts]
+    so_far = [mean for mean in means if isinstance(mean, Affinity)]
+    if len(so_far) < len(means):  # a ranking of some pairs says nothing of the others
+        return None
     lowest = min(rank_correlation(earlier, so_far[-1]) for earlier in so_far[:-1])
     if lowest < rule.min_correlation:
         return None
@@ -105,7 +110,7 @@ def reason_to_split(rule: SplitRule, history: Sequence[Affinity], num_rounds: in
 
 def decide(
     rule: SplitRule,
-    history: Sequence[Affinity],
+    history: Sequence[Measured],
     *,
     num_groups: int,
     mode: Mode = "exact",
@@ -124,7 +129,7 @@ def decide(
     reason = reason_to_split(rule, history, done)
     if reason is None:
         return None
-    affinity, search = mean_affinity(history), SEARCHES[mode]
+    affinity, search = all_known(history, history[0].tasks), SEARCHES[mode]
     return SplitDecision(
         num_rounds=done,
         reason=reason,

@@ -1,6 +1,7 @@
 """The costs of the ways to deploy a multi-task model.
 
 * ``deployments``: sizes, traffic, latency and break-even rates, by the formulas of MTL-Split.
+* ``requests``: the transfer times of many requests over a link that varies.
 * ``measure``: the times of backbone and heads on this machine.
 * ``report``: all costs as one record, and its figure.
 """

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from raysplit.models.classifier.heads import HIDDEN, FeatureCut, backbone_kind, num_features, num_parameters
-from raysplit.serving.links import EdgeLink
 
 FLOAT_BYTES = 4
 
@@ -172,15 +171,6 @@ def compute_s(paradigm: str, times: Times) -> float:
         "RoC": times.server_backbone_s + sum(times.server_heads_s),
         "SC": times.edge_backbone_s + sum(times.server_heads_s),
     }[paradigm]
-
-
-def latency_s(deployment: Deployment, link: EdgeLink, times: Times) -> float:
-    """Return the expected seconds from image to answers: compute, and the upload of the features or the image.
-
-    The few bytes of the answer count as traffic, not as time, as in the paper.
-    """
-    sent = link.expected_s(deployment.up_bytes) if deployment.up_bytes else 0.0
-    return compute_s(deployment.paradigm, times) + sent
 
 
 def break_even(other: Deployment, split: Deployment, times: Times) -> BreakEven:

@@ -37,6 +37,7 @@ TRIED: dict[str, dict[str, Any]] = {
     "training.warmup_steps": {"training": {"warmup_steps": 3}},
     "training.accumulate": {"training": {"accumulate": 2, "batch_size": 10}},
     "training.clip": {"training": {"clip": {"norm": 0.01, "scope": "part"}}},
+    "training.vectorize": {"training": {"vectorize": 64}},
     "training.last_batch": {"training": {"last_batch": "merge"}},
     "training.drop_last": {"training": {"drop_last": True}},
     "training.shuffle": {"training": {"shuffle": False}},
@@ -57,7 +58,11 @@ TRIED: dict[str, dict[str, Any]] = {
 
 
 NORMED: dict[str, Any] = {"model": {"name": "support:normed_net", "dtype": "float64"}}
-ON: dict[str, dict[str, Any]] = {"training.buffers": NORMED, "training.weight_by": {"training": {"max_steps": 1}}}
+ON: dict[str, dict[str, Any]] = {
+    "training.buffers": NORMED,
+    "training.weight_by": {"training": {"max_steps": 1}},
+    "training.vectorize": {"model": {"name": "support:conv_net"}},
+}
 """What a setting needs to have an effect, where the usual run has not."""
 WHOLE_RUN = {
     "training.rounds",

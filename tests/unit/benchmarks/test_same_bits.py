@@ -161,11 +161,12 @@ _TASKS = ("har", "lora", "mtl_split_kinds", "regression", "segmentation", "text_
 _NEWER = ("fsha_digits", "private_digits", "scaffold_digits", *_TASKS)
 NEWER = {f"{name}.yaml" for name in _NEWER}
 """Examples with methods, tasks or data that the base does not have."""
+NEWER_METHODS = {"fednova"}
 
 
 def test_every_algorithm_and_example_has_a_case(same_bits: ModuleType) -> None:
     cases = same_bits.read_cases(same_bits.CASES.read_text(encoding="utf-8"))
-    assert {case.config["algorithm"]["name"] for case in cases if case.config} == set(ALGORITHMS)
+    assert {case.config["algorithm"]["name"] for case in cases if case.config} == set(ALGORITHMS) - NEWER_METHODS
     examples = {path.name for path in EXAMPLES.glob("*.yaml")} - NEWER
     assert {case.example for case in cases if case.example} == examples
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from raysplit.cli.planning.affinity import affinity
 from raysplit.schedulers.grouping.files import history_table, read_affinity, read_history, read_pair_losses
+from raysplit.schedulers.grouping.known import affinities_of
 from raysplit.schedulers.grouping.scores import Affinity, mean_affinity
 
 SOURCES = """\
@@ -151,6 +153,34 @@ def test_a_table_with_a_missing_pair_is_refused(csv: Path, tmp_path: Path) -> No
     table = history_table([read_affinity(csv)])
     pq.write_table(table.slice(1), tmp_path / "affinities.parquet")
     with pytest.raises(ValueError, match="each pair of its 5 tasks once"):
+        read_history(tmp_path)
+
+
+def test_what_nobody_measured_is_shown_and_no_groups_are_scored(tmp_path: Path) -> None:
+    """In a run whose owners have some of the tasks, a pair may be in no owner's hands."""
+    nan = float("nan")
+    rounds = [
+        affinities_of("abc", [[9, 1, nan], [2, 9, nan], [nan, nan, nan]]),
+        affinities_of("abc", [[9, 3, nan], [4, 9, 7], [nan, 8, 9]]),
+    ]
+    pq.write_table(history_table(rounds), tmp_path / "affinities.parquet")
+    assert [affinity.tasks for affinity in read_history(tmp_path)] == [("a", "b", "c")] * 2
+    text = run(tmp_path, "--picture", tmp_path / "matrix.png")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    assert rows == [["a", "9.000000", "2.000000", "–"], ["b", "3.000000", "9.000000", "7.000000"],
+                    ["c", "–", "8.000000", "9.000000"]]  # fmt: skip
+    assert "No owner has measured a and c, so groups cannot be scored" in text
+    refused = CliRunner().invoke(affinity, [str(tmp_path), "--groups", "2"])
+    assert refused.exit_code == 2
+    assert "leave out --groups and --hours" in " ".join(refused.output.replace("│", " ").split())
+
+
+def test_an_affinity_in_a_file_that_is_no_number_is_refused(csv: Path, tmp_path: Path) -> None:
+    """A value that nobody measured is null there; NaN is what a damaged table has."""
+    table = history_table([read_affinity(csv)]).to_pydict()
+    table["value"][1] = float("nan")
+    pq.write_table(pa.table(table), tmp_path / "affinities.parquet")
+    with pytest.raises(ValueError, match="the affinity of 's' for 'd' in round 0 is NaN; it must be finite, or null"):
         read_history(tmp_path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -19,7 +18,6 @@ from raysplit.serving.cost.deployments import (
     break_even,
     compute_s,
     deployments,
-    latency_s,
     model_sizes,
 )
 from raysplit.serving.links import EdgeLink
@@ -112,19 +110,6 @@ def test_a_photograph_over_a_gigabit_link() -> None:
     assert remote.up_bytes == photograph
 
 
-def test_links() -> None:
-    link = EdgeLink(rate_bit_per_s=8e6, latency_s=0.5)
-    assert link.expected_s(1_000_000) == 1.5
-    lossy = EdgeLink(rate_bit_per_s=8e6, latency_s=0.5, loss_probability=0.25)
-    assert lossy.expected_s(1_000_000) == 2.0
-    draws = [lossy.drawn_s(1_000_000, np.random.default_rng(s)) for s in range(2000)]
-    assert {round(d / 1.5) for d in draws} >= {1, 2, 3}
-    assert np.mean(draws) == pytest.approx(2.0, rel=0.05)
-    for wrong in ({"rate_bit_per_s": 0.0}, {"rate_bit_per_s": 1.0, "loss_probability": 1.0}):
-        with pytest.raises(ValueError, match="a link needs a rate above 0"):
-            EdgeLink(**wrong)
-
-
 TIMES = Times(edge_backbone_s=3.0, edge_heads_s=(1.0, 2.0), server_backbone_s=0.5, server_heads_s=(0.25, 0.5))
 
 
@@ -143,7 +128,8 @@ def test_latency_at_the_break_even_rate_is_equal() -> None:
     assert against_remote == BreakEven(wins="below", rate_bit_per_s=pytest.approx(327_680 / 2.5))
     for other, rate in ((local, 65_536 / 2.25), (remote, 327_680 / 2.5)):
         link = EdgeLink(rate_bit_per_s=rate)
-        assert latency_s(split, link, TIMES) == pytest.approx(latency_s(other, link, TIMES))
+        sooner, later = (compute_s(d.paradigm, TIMES) + link.expected_s(d.up_bytes) for d in (split, other))
+        assert sooner == pytest.approx(later)
 
 
 def test_where_there_is_no_break_even_rate() -> None:
@@ -209,9 +195,75 @@ def test_the_command_prints_a_table_and_draws_a_picture(tmp_path: Path) -> None:
         (["--heads", "1"], "at least 2 classes"),
         (["--image", "4", "--backbone", "vgg16"], "too small"),
         (["--rates", "0"], "rate above 0"),
+        (["--jitter", "-1"], "jitter of at least 0"),
+        (["--latency", "nan"], "a latency of nan s"),
+        (["--trace", "{changing}", "--rates", "1e6"], "bandwidth_mbit_per_s is in the file and a constant setting"),
+        (["--trace", "{changing}", "--trace-repeat", "4"], "begins anew after 4 s, and its last row is at 10 s"),
+        (["--trace", "{delayed}", "--latency", "0.1"], "latency_ms is in the file and a constant setting"),
+        (["--trace", "missing.csv"], "'missing.csv' does not exist"),
+        (["--trace-repeat", "4"], "give --trace FILE.csv as well"),
+        (["--seed", "4"], "nothing varies; give --jitter, --loss or --trace"),
+        (["--requests", "10"], "nothing varies"),
     ],
 )
-def test_the_command_names_mistakes(arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(split_cost, ["--backbone", "small", "--heads", "3,2", "--image", "64", *arguments])
+def test_the_command_names_mistakes(arguments: list[str], message: str, traces: dict[str, Path]) -> None:
+    given = [argument.format(**traces) for argument in arguments]
+    result = CliRunner().invoke(split_cost, ["--backbone", "small", "--heads", "3,2", "--image", "64", *given])
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> dict[str, Path]:
+    """A link of 16 Mbit/s for 10 s and then of 1, and one whose latency alone changes."""
+    texts = {"changing": "seconds,bandwidth_mbit_per_s\n0,16\n10,1\n", "delayed": "seconds,latency_ms\n0,10\n5,50\n"}
+    found = {name: tmp_path / f"{name}.csv" for name in texts}
+    for name, path in found.items():
+        path.write_text(texts[name])
+    return found
+
+
+SMALL = ("--backbone", "small", "--heads", "8,4", "--image", "64")
+
+
+def test_requests_over_a_trace(traces: dict[str, Path]) -> None:
+    """Z_b has 8,192 bytes: 4.096 ms at 16 Mbit/s, for 40 % of the requests, and 65.536 ms at 1 Mbit/s."""
+    answer = _json(*SMALL, "--trace", str(traces["changing"]), "--trace-repeat", "25", "--requests", "2000")
+    split = answer["deployments"][3]
+    assert answer["requests"] == {"count": 2000, "seed": 0}
+    assert split["percentiles_s"]["trace"] == pytest.approx({"p50": 0.065536, "p95": 0.065536, "p99": 0.065536})
+    assert split["transfer_s"]["trace"] == pytest.approx(0.4 * 0.004096 + 0.6 * 0.065536, rel=5e-3)
+    assert answer["deployments"][0]["percentiles_s"]["trace"] == {"p50": 0.0, "p95": 0.0, "p99": 0.0}
+
+
+def test_a_trace_of_latencies_over_each_rate(traces: dict[str, Path]) -> None:
+    """The second row counts as long as the first: half of the requests have 10 ms, half 50."""
+    answer = _json(*SMALL, "--trace", str(traces["delayed"]), "--rates", "1e6,16e6")
+    split = answer["deployments"][3]
+    assert list(split["percentiles_s"]) == ["1e+06", "1.6e+07"]
+    assert split["percentiles_s"]["1e+06"]["p99"] == pytest.approx(0.050 + 0.065536)
+    assert split["transfer_s"]["1.6e+07"] == pytest.approx(0.030 + 0.004096, rel=5e-3)
+    assert list(_json(*SMALL, "--trace", str(traces["delayed"]))["deployments"][3]["transfer_s"]) == [
+        "1e+07", "1e+08", "1e+09",
+    ]  # fmt: skip
+
+
+def test_percentiles_come_from_the_seed_and_only_where_something_varies() -> None:
+    arguments = (*SMALL, "--rates", "8e6", "--jitter", "0.1", "--loss", "0.2")
+    first, again, other = (_json(*arguments, "--seed", seed)["deployments"][3] for seed in ("3", "3", "4"))
+    assert first == again
+    assert first["percentiles_s"] != other["percentiles_s"]
+    assert first["transfer_s"]["8e+06"] == other["transfer_s"]["8e+06"] == pytest.approx((0.008192 + 0.1) / 0.8)
+    assert "percentiles_s" not in _json(*SMALL)["deployments"][3]
+    whole = _json(*arguments, "--measure")
+    split = whole["deployments"][3]
+    assert split["percentiles_s"]["8e+06"]["p50"] > split["latency_s"]["8e+06"] - split["transfer_s"]["8e+06"]
+
+
+def test_the_command_prints_percentiles(traces: dict[str, Path], tmp_path: Path) -> None:
+    picture = tmp_path / "cost.png"
+    arguments = [*SMALL, "--trace", str(traces["changing"]), "--picture", str(picture)]
+    result = CliRunner().invoke(split_cost, arguments, catch_exceptions=False)
+    assert "transfer in ms of 1,000 requests" in result.output
+    assert [line for line in result.output.splitlines() if "trace" in line and "SC" in line and "65.536" in line]
+    assert picture.is_file()

@@ -149,7 +149,7 @@ def test_settings_that_do_not_go_together(tmp_path: Path) -> None:
     path.write_text("seconds,bandwidth_mbit_per_s\n0,8\n5,4\n")
     with pytest.raises(ValueError, match="begins anew after 5 s"):
         config({"trace": str(path), "trace_repeat_s": 5})
-    with pytest.raises(ValueError, match="a setting of the device as well"):
+    with pytest.raises(ValueError, match="a constant setting as well"):
         config({"trace": str(path), "bandwidth_mbit_per_s": 8})
     with pytest.raises(ValueError, match="there is none"):
         config({"trace_shift_s": 5})

@@ -31,6 +31,7 @@ ALIKE: list[dict[str, Any]] = [
     {"name": "mpsl", "cuts": [1, 2, 3], "owner_routes": {"owner-0": {"cuts": [2, 4], "nodes": ["node-2"]}}},
     {"name": "fedavg"},
     {"name": "fedprox"},
+    {"name": "fednova"},
     {"name": "local"},
     {"name": "centralised"},
     {"name": "splitfed_v1", "cut": 2},
