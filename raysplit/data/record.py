@@ -167,7 +167,8 @@ def _target(data: DataSet, task: str, sides: Mapping[str, Samples], kind: str | 
         return {"type": _type(first), "shape": [*shape, *first.shape[1:]], "range": ranges}
     missing = {side: int((~_has_any(y, data, kind)).sum()) for side, y in found.items()}
     unlabelled: Record = {"without_label": missing} if any(missing.values()) else {}
-    if first.ndim != 1 or first.is_floating_point() or (data.classes is not None and task not in data.classes):
+    is_number = first.is_floating_point() or kind not in (None, "classification")
+    if first.ndim != 1 or is_number or (data.classes is not None and task not in data.classes):
         values = {side: _range(y[~y.isnan()] if y.is_floating_point() else y) for side, y in found.items()}
         return {"type": _type(first), "shape": list(first.shape[1:]), "range": values} | unlabelled
     names = data.label_names if data.classes is None else data.classes.get(task)
