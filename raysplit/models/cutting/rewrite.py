@@ -107,7 +107,7 @@ def _make_pure(node: fx.Node) -> bool:
     """Replace an in-place call by its counterpart, and return whether it wrote to its first argument."""
     if node.op not in ("call_function", "call_method"):
         return False
-    if "out" in node.kwargs:
+    if node.kwargs.get("out") is not None:
         raise ValueError(f"node {describe(node)} writes through out=; assign the result instead")
     if node.kwargs.get("inplace") is True:
         node.kwargs = {**node.kwargs, "inplace": False}

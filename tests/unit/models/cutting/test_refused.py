@@ -195,3 +195,14 @@ class Idle(nn.Module):
 def test_models_without_a_graph_are_refused(build: Callable[[], nn.Module], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         trace(build(), X4, front_end="fx")
+
+
+class BindsOut(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(x, dim=-1)
+
+
+def test_an_out_that_nothing_is_written_to_is_none() -> None:
+    """Bound with its defaults, ``normalize`` has ``out=None``: XCiT and EdgeNeXt of timm were refused for it."""
+    model = nn.Sequential(nn.Linear(4, 4), BindsOut(), nn.Linear(4, 2))
+    assert torch.equal(trace(model, X4, front_end="fx").root(X4), model(X4))
