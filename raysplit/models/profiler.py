@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -139,7 +140,7 @@ def _train_batch(
         start_s = time.perf_counter()
         out = part(*entering[-1])
         unit.forward_s.append(time.perf_counter() - start_s)
-        leaving.append(out if isinstance(out, tuple) else (out,))
+        leaving.append(_leaving(out))
         unit.activation_bytes = _num_bytes(leaving[-1])
         unit.activation_shapes = tuple(map(_shape, leaving[-1]))
         entering.append(tuple(z.detach().requires_grad_(z.is_floating_point()) for z in leaving[-1]))
@@ -154,6 +155,13 @@ def _train_batch(
         if optimizer is not None:
             use_up_gradients(optimizer)
         unit.update_s.append(time.perf_counter() - start_s)
+
+
+def _leaving(out: Any) -> Tensors:
+    """Return the tensors that a unit makes; the last one may name its answers, one for each task."""
+    if isinstance(out, Mapping):
+        return tuple(value for value in out.values() if isinstance(value, Tensor))
+    return out if isinstance(out, tuple) else (out,)
 
 
 def _backward(leaving: Tensors, gradients: Tensors) -> None:

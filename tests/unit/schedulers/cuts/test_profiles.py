@@ -145,3 +145,22 @@ def test_measuring_any_model() -> None:
     assert [unit.parameter_bytes for unit in profile.units] == [4 * 12, 4 * 12, 0]
     with pytest.raises(ValueError, match="repeats is 0 and batch_size is 2; both must be at least 1"):
         measure_profile(_Residual(), name="residual", input_shape=(3,), batch_size=2, repeats=0)
+
+
+class TwoAnswers(nn.Module):
+    """An answer for each of two tasks, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.shape, self.size = nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        z = torch.relu(self.hidden(x))
+        return {"shape": self.shape(z), "size": self.size(z)}
+
+
+def test_a_model_that_names_its_answers_is_measured() -> None:
+    """``raysplit profile`` of a model with a head for each task ended in "'dict' object has no attribute 'numel'"."""
+    profile = measure_profile(TwoAnswers(), name="two", input_shape=(4,), batch_size=2, repeats=1)
+    assert profile.units[-1].activation_bytes == 2 * (3 + 1) * 4
+    assert profile.units[-1].activation_shapes == ("3 float32", "1 float32")
