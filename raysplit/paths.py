@@ -23,6 +23,13 @@ _MAX_STEP = 255  # bytes in a name that file systems take
 _CACHE = "RAYSPLIT_CACHE"
 FILE_SUFFIXES = (".npz", ".parquet", ".csv")
 """Ends of a name of data that is the path of a file."""
+TEXT = "text:"
+"""Beginning of the name of a text; behind it are the paths of its files, ``python_topics`` or
+``python_packages``."""
+FOLDER = "folder:"
+"""Beginning of the name of a folder of pictures."""
+PLACES = (TEXT, FOLDER)
+"""Beginnings of names of data that are followed by a path."""
 NAME_RULE = (
     f"a name has letters a-z, digits and . _ - alone, begins with a letter, a digit or _, up to {_MAX_NAME} in all"
 )

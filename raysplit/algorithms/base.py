@@ -11,7 +11,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
-import pyarrow as pa
 from torch import Tensor
 
 from raysplit.actors.data_owner import Program
@@ -285,7 +284,7 @@ class Algorithm(Deployment, ABC):
         """
         return (label,) if label in self.setting.owners else tuple(self.setting.owners)
 
-    def tables(self) -> Mapping[str, pa.Table]:
+    def tables(self) -> Mapping[str, Any]:
         """Tables to write into the folder of the run, by file name."""
         return {}
 

@@ -144,7 +144,8 @@ def refuse_unused(method: Method, outline: RunOutline, others: Mapping[str, Meth
         if outline.loss == SEVERAL:
             raise ValueError(
                 f"the run has several tasks with a kind of their own, and {method.name} trains with "
-                f"{' or '.join(losses_of(method))} only; use one of {', '.join(able)}"
+                f"{' or '.join(losses_of(method)).replace('any task', 'any one task')} only; use one of "
+                f"{', '.join(able)}"
             )
         if outline.loss in KINDS:
             raise ValueError(

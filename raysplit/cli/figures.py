@@ -13,10 +13,17 @@ Row = dict[str, Any]
 def tested_texts(row: Mapping[str, Any], digits: int) -> list[str]:
     """Format what a round's evaluation found; empty for a round without one."""
     if "primary" in row:
-        return [primary_text(dict(row), digits)]
+        text = primary_text(dict(row), digits)
+        return [f"test {text}" if row["primary_metric"] == "loss" else text]
     if "test_accuracy" in row:
         return [f"accuracy {accuracy_text(dict(row), digits)}"]
     return [f"test loss {loss_text(dict(row), digits)}"] if "test_loss" in row else []
+
+
+def trained_text(row: Mapping[str, Any], digits: int) -> str:
+    """Format the training loss of a round, which is called so where the figure of its evaluation is a loss too."""
+    is_one_of_two = any(text.startswith("test loss") for text in tested_texts(row, digits))
+    return f"{'train ' if is_one_of_two else ''}loss {loss_number(row.get('train_loss'), digits)}"
 
 
 def primary_text(row: Row, digits: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
-from raysplit.cli.figures import loss_number, tested_texts
+from raysplit.cli.figures import tested_texts, trained_text
 from raysplit.cli.streams import Console
 from raysplit.runs.callback import Callback
 from raysplit.runs.metric import TASK_METRIC
@@ -140,7 +140,7 @@ class _Line(ProgressColumn):
 def progress_line(width: int, title: str, done: int, total: int, times: str, row: Row) -> str:
     """Format a line of progress of at most ``width`` columns; what matters least is left out first."""
     count = f"{done}/{total}".rjust(2 * len(str(total)) + 1)
-    loss = f"loss {loss_number(row.get('train_loss'), 3)}"
+    loss = trained_text(row, 3)
     for shown in _thinner(row):
         metrics = [loss, *tested_texts(shown, 3)]
         if len(" ".join([title, count, times, *metrics])) <= width:
@@ -250,6 +250,4 @@ class JsonLines(Callback):
 
 def status_line(row: Row) -> str:
     """Format the metrics of a round in one line."""
-    return " ".join(
-        [f"loss {loss_number(row.get('train_loss'), 3)}", *tested_texts(row, 3), human_bytes(row["bytes_total"])]
-    )
+    return " ".join([trained_text(row, 3), *tested_texts(row, 3), human_bytes(row["bytes_total"])])

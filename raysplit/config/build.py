@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,7 @@ from raysplit.algorithms import resolve_algorithm
 from raysplit.algorithms.setting import OwnerData, Setting
 from raysplit.cluster.contract import PartySpec
 from raysplit.config.by_owner.owners import OwnersData, owners_data
+from raysplit.config.by_owner.stated import stated
 from raysplit.config.checks import check_task
 from raysplit.config.data.model_spec import model_spec
 from raysplit.config.data.own_tasks import missing_values, own_tasks
@@ -29,7 +30,7 @@ from raysplit.data.partition.laws import TESTS_DRAWN
 from raysplit.data.partition.own_tests import named_tests
 from raysplit.data.record import Record
 from raysplit.data.samples import DataSet, Samples
-from raysplit.data.sources.shards import STREAMED
+from raysplit.data.sources.shards import STREAMED, StreamedShard
 from raysplit.data.targets.own_tasks import of_tasks, with_own_tasks
 from raysplit.experiment.evaluators import Evaluating, evaluating_parties, own_validators, tell_untested
 from raysplit.experiment.experiment import Experiment
@@ -86,12 +87,21 @@ def build(config: RunConfig) -> Experiment:
             for (name, each), learned in zip(owners.items(), own, strict=True)
         }
     tell_untested(owners, tests)
-    task = checked_task(task_settings(config), data, dict(zip(names, shards, strict=True)), config.data.name)
+    by_name = dict(zip(names, shards, strict=True))
+    task = checked_task(task_settings(config), data, by_name, config.data.name)
     if task is not None:
         check_task(config, task.kind)
+    if task is not None and config.data.name == STREAMED:
+        task = stated(config, task, by_name)
+        owners = {name: replace(each, shard=_checking(each.shard, task)) for name, each in owners.items()}
     setting = _setting(config, data, owners, task, dict(zip(names, tests, strict=True)) if tests else None)
     setting = replace(setting, own_validators=_own_validators(config, data, setting, aside))
     return _experiment(config, setting, parts, about(config, data, parts))
+
+
+def _checking(shard: Any, task: Task) -> Samples:
+    assert isinstance(shard, StreamedShard)
+    return cast(Samples, shard.of_task(task))  # has the methods that owners call
 
 
 def _build_by_owner(config: RunConfig) -> Experiment:

@@ -17,7 +17,6 @@ from raysplit.algorithms.setting import OwnerData
 from raysplit.config.run import RunConfig
 from raysplit.data.datasets import load_dataset
 from raysplit.data.domains import domain, flip_labels
-from raysplit.data.labels import NO_LABEL
 from raysplit.data.partition.aside import set_aside
 from raysplit.data.partition.by_label import Indices
 from raysplit.data.partition.laws import goes_by_label, partition, partition_test
@@ -58,7 +57,7 @@ def streamed_owners(config: RunConfig) -> tuple[ShardSet, list[Samples], list[np
             raise ValueError(
                 f"{setting} is {value}, which does not apply to owners that read their own files; leave it out"
             )
-    found = open_shards(section.root, reading=section.reading(), **section.options)
+    found = open_shards(section.root, reading=section.reading(config.task), **section.options)
     if split.name != "natural_id" or split.num_owners != len(found.shards):
         raise ValueError(
             f"{section.root}/train has {len(found.shards)} files, one for each owner, and the partition is "
@@ -143,12 +142,16 @@ def _by_owner(parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     return {f"owner-{i}": part for i, part in enumerate(parts)}
 
 
+def _kinds(config: RunConfig) -> dict[str, str]:
+    return {name: task.kind for name, task in config.data.by_target.items()}
+
+
 def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indices] | None]:
     """Divide the training samples among the owners, and the test samples where each has an owner.
 
     Samples without a label are a class of their own.
     """
-    split, kinds = config.partition, {name: task.kind for name, task in config.data.by_target.items()}
+    split, kinds = config.partition, _kinds(config)
     labels, test_labels = labels_of(data.train, kinds), labels_of(data.test, kinds)
     if taken := split.options.keys() & {"labels", "num_classes", "natural_owner", "seed"}:
         raise ValueError(f"partition.{min(taken)} is given by the data and the seed of the run; leave it out")
@@ -163,8 +166,8 @@ def divided(config: RunConfig, data: DataSet) -> tuple[list[Indices], list[Indic
             f"{', '.join(kinds)} has classes; use iid, quantity or natural_id"
         )
     num_classes = int(max(labels.max(), test_labels.max())) + 1  # counted once, over both sides
-    if any((y == NO_LABEL).any() for y in (labels, test_labels)):
-        labels, test_labels = (np.where(y == NO_LABEL, num_classes, y) for y in (labels, test_labels))
+    if any((y < 0).any() for y in (labels, test_labels)):
+        labels, test_labels = (np.where(y < 0, num_classes, y) for y in (labels, test_labels))
         num_classes += 1
     how = {"seed": config.seed, "num_classes": num_classes, **split.options}
     parts = partition(split.name, labels, split.num_owners, natural_owner=data.natural_owner, **how)
@@ -230,17 +233,18 @@ def inspect_data(config: RunConfig, *, with_owners: bool) -> Record:
     """
     if config.data.name == STREAMED:
         found, _, parts = streamed_owners(config)
-        return data_record(found.outline, config.data.name, _by_owner(parts))
+        return data_record(found.outline, config.data.name, _by_owner(parts), _kinds(config))
     data = load(config)
     parts = []
     if with_owners or data.prepare is not None:
         parts, _ = _trained_on(config, data, divided(config, data)[0])
-    return data_record(prepared(data, parts), config.data.name, _by_owner(parts) if with_owners else None)
+    owners = _by_owner(parts) if with_owners else None
+    return data_record(prepared(data, parts), config.data.name, owners, _kinds(config))
 
 
 def about(config: RunConfig, data: DataSet, parts: Sequence[np.ndarray]) -> Record:
     """Return the record of the data, and warn of its problems."""
-    return told(data_record(data, config.data.name, _by_owner(parts)), config.data.name)
+    return told(data_record(data, config.data.name, _by_owner(parts), _kinds(config)), config.data.name)
 
 
 def told(record: Record, name: str) -> Record:

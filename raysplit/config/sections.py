@@ -158,6 +158,8 @@ class DataConfig(WithTasks, Named):
             renumber_labels=self.renumber_labels,
             task=task.kind if task else None,
             tasks=tuple((name, each.kind) for name, each in self.by_target.items()),
+            ignore_index=task.ignore_index if task else None,
+            ignored=tuple((name, i) for name, each in self.by_target.items() if (i := each.ignore_index) is not None),
         )
 
     @model_validator(mode="after")

@@ -35,16 +35,9 @@ from raysplit.data.tables.table import load_table
 from raysplit.data.text.windows import load_text
 from raysplit.given import held, is_given
 from raysplit.options import checked_options
-from raysplit.paths import FILE_SUFFIXES, expanded
+from raysplit.paths import FILE_SUFFIXES, FOLDER, PLACES, TEXT, expanded
 from raysplit.registry import IMPORT_PATH, imported, known, shown, unknown
 
-TEXT = "text:"
-"""Beginning of the name of a text; behind it are the paths of its files, ``python_topics`` or
-``python_packages``."""
-FOLDER = "folder:"
-"""Beginning of the name of a folder of pictures."""
-PLACES = (TEXT, FOLDER)
-"""Beginnings of names that are followed by a path."""
 TABLE_OPTIONS = {"columns", "encoder", "encode", "min_count", "unseen", "missing"}
 """Options by which a Parquet file is a table of columns, not one of arrays."""
 _OTHER_NAMES = ("a path to *.npz, *.parquet or *.csv", "text:PATH", "folder:PATH", IMPORT_PATH)

@@ -45,7 +45,7 @@ def numbered(
     renumber: bool = False,
     owner: Array | None = None,
     name: str = "y",
-    may_miss: bool = False,
+    missing: int | None = None,
 ) -> Numbered:
     """Check the labels of all sides (training, test) and return class indices.
 
@@ -56,22 +56,23 @@ def numbered(
         renumber: whether the labels that occur are numbered from 0, in their order; they may then be text.
         owner: owner of each sample of the only side, for messages.
         name: name of the labels in messages.
-        may_miss: whether a label of `NO_LABEL` says that there is none.
+        missing: the label that says that there is none; None where every sample has one.
 
     Raises:
         ValueError: for another length, a missing label, and without ``renumber`` for labels other than whole numbers
             from 0 on; the message has the row and its owner.
     """
-    labels = _Labels(source=source, name=name, owner=owner, renumber=renumber, may_miss=may_miss)
+    labels = _Labels(source=source, name=name, owner=owner, renumber=renumber, missing=missing)
     for y, size in zip(sides, sizes, strict=True):
         labels.check(y, size)
     if not renumber:
         return Numbered(sides=tuple(torch.from_numpy(y.astype(np.int64)) for y in sides))
     joined = np.concatenate([_plain(y) for y in sides])
-    missing = joined == NO_LABEL if may_miss and joined.dtype.kind in "if" else np.zeros(len(joined), bool)
-    names, numbers = np.unique(joined[~missing], return_inverse=True)
-    codes = np.full(len(joined), NO_LABEL, np.int64)
-    codes[~missing] = numbers.reshape(-1)
+    is_told = missing is not None and missing < 0 and joined.dtype.kind in "if"  # others are numbers of classes
+    known = joined != missing if is_told else np.ones(len(joined), bool)
+    names, numbers = np.unique(joined[known], return_inverse=True)
+    codes = np.full(len(joined), missing or 0, np.int64)
+    codes[known] = numbers.reshape(-1)
     pieces = np.split(codes, np.cumsum([len(y) for y in sides])[:-1])
     return Numbered(sides=tuple(map(torch.from_numpy, pieces)), names=tuple(map(_name, names.tolist())))
 
@@ -99,7 +100,7 @@ class _Labels:
     name: str
     owner: Array | None
     renumber: bool
-    may_miss: bool
+    missing: int | None
 
     def check(self, y: Array, num_samples: int) -> None:
         """Raise ``ValueError`` for labels of one side that cannot be numbered."""
@@ -119,10 +120,10 @@ class _Labels:
             raise ValueError(f"{what} holds {y.dtype} values; labels must be integers 0..C-1")
         if y.dtype.kind == "f":
             self._refuse(~np.isfinite(y), y, "give every sample a label")
-            self._refuse(y % 1 != 0, y, "labels must be integers 0..C-1")
+            self._refuse(y % 1 != 0, y, "labels must be integers 0..C-1; task: regression takes numbers")
         if not renumber and y.size and y.dtype.kind != "b":
-            none = f", {NO_LABEL} where there is none" if self.may_miss else ""
-            negative = (y < 0) & (y != NO_LABEL) if self.may_miss else y < 0
+            none = "" if self.missing is None else f", {self.missing} where there is none"
+            negative = y < 0 if self.missing is None else (y < 0) & (y != self.missing)
             self._refuse(negative, y, f"labels must be integers 0..C-1{none}, or {RENUMBER}")
             far = y >= max(10_000, 10 * num_samples)
             self._refuse(far, y, f"that many classes are more than the samples can have, so {RENUMBER}")

@@ -37,6 +37,8 @@ class Reading:
         renumber_labels: number the labels that occur, sorted, from 0.
         task: kind of the task, which says what targets are; None decides by their type and shape.
         tasks: kinds of the tasks of several targets, as pairs of name and kind.
+        ignore_index: the class that does not count, where a setting says it.
+        ignored: the same of several targets, as pairs of name and class.
 
     Raises:
         ValueError: for a ``max_value`` that is not above 0, or one beside values other than pixels.
@@ -48,12 +50,14 @@ class Reading:
     renumber_labels: bool = False
     task: str | None = None
     tasks: tuple[tuple[str, str], ...] = ()
+    ignore_index: int | None = None
+    ignored: tuple[tuple[str, int], ...] = ()
 
     def of(self, target: str) -> Reading:
         """Return the settings for one of several targets; labels alone are renumbered."""
-        kind = dict(self.tasks).get(target, self.task)
+        kind, ignored = dict(self.tasks).get(target, self.task), dict(self.ignored).get(target, self.ignore_index)
         renumbers = self.renumber_labels and kind in (None, "classification")
-        return replace(self, task=kind, tasks=(), renumber_labels=renumbers)
+        return replace(self, task=kind, tasks=(), ignore_index=ignored, ignored=(), renumber_labels=renumbers)
 
     def __post_init__(self) -> None:
         if self.max_value is None:

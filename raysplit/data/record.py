@@ -6,6 +6,7 @@ The record is what ``raysplit inspect`` shows and what the run folder keeps as `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.ragged import Ragged
 from raysplit.data.tables.statistics import answer_bytes
 from raysplit.data.transforms import Transform, transformed
+from raysplit.tasks import KINDS
 
 MAX_OWNERS = 1000
 """Number of owners up to which the record has a line for each; the partition of a run has all of them."""
@@ -37,13 +39,19 @@ Indices = npt.NDArray[np.int64]
 _MAX_TWINS = 3
 
 
-def data_record(data: DataSet, name: str, owners: Mapping[str, Indices] | None = None) -> Record:
+def data_record(
+    data: DataSet,
+    name: str,
+    owners: Mapping[str, Indices] | None = None,
+    kinds: Mapping[str, str] = MappingProxyType({}),
+) -> Record:
     """Describe a data set and the samples of its owners.
 
     Args:
         data: the data set.
         name: its name.
         owners: indices of the training samples of each owner; None leaves owners out.
+        kinds: kinds of the tasks of several targets, where a setting says them.
 
     Returns:
         The record, of plain data. ``problems`` are sentences that name the way out.
@@ -57,7 +65,7 @@ def data_record(data: DataSet, name: str, owners: Mapping[str, Indices] | None =
     there = {
         side: samples for side, samples in sides.items() if samples is not None and not (is_outline and side != "test")
     }
-    targets = {task: _target(data, task, there) for task in _by_name(data.test.y, "y")}
+    targets = {task: _target(data, task, there, kinds.get(task)) for task in _by_name(data.test.y, "y")}
     record: Record = {
         "name": name,
         "samples": {side: len(samples) for side, samples in there.items()},
@@ -148,7 +156,7 @@ def _type(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
-def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
+def _target(data: DataSet, task: str, sides: Mapping[str, Samples], kind: str | None) -> Record:
     found = {side: _by_name(samples.y, "y")[task] for side, samples in sides.items()}
     first = next(iter(found.values()))
     if any(task in samples.ragged for samples in sides.values()) or (
@@ -157,9 +165,10 @@ def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
         shape = [None] if task in data.train.ragged else []
         ranges = {side: _range(y[y != NO_LABEL]) for side, y in found.items()}
         return {"type": _type(first), "shape": [*shape, *first.shape[1:]], "range": ranges}
-    missing = {side: int((~_has_any(y, data)).sum()) for side, y in found.items()}
+    missing = {side: int((~_has_any(y, data, kind)).sum()) for side, y in found.items()}
     unlabelled: Record = {"without_label": missing} if any(missing.values()) else {}
-    if first.ndim != 1 or first.is_floating_point() or (data.classes is not None and task not in data.classes):
+    is_number = first.is_floating_point() or kind not in (None, "classification")
+    if first.ndim != 1 or is_number or (data.classes is not None and task not in data.classes):
         values = {side: _range(y[~y.isnan()] if y.is_floating_point() else y) for side, y in found.items()}
         return {"type": _type(first), "shape": list(first.shape[1:]), "range": values} | unlabelled
     names = data.label_names if data.classes is None else data.classes.get(task)
@@ -171,8 +180,12 @@ def _target(data: DataSet, task: str, sides: Mapping[str, Samples]) -> Record:
     return record | unlabelled
 
 
-def _has_any(y: Tensor, data: DataSet) -> Tensor:
+def _has_any(y: Tensor, data: DataSet, kind: str | None) -> Tensor:
     """Return which samples [N] have a target: of several tasks as their losses see it, else anything that counts."""
+    if kind is not None:
+        ignored = KINDS[kind].usual_ignored
+        known = ~y.isnan() if y.is_floating_point() or ignored is None else y.ne(ignored)
+        return known.reshape(len(y), -1).any(1)
     if y.ndim == 1 or not isinstance(data.test.y, Tensor):
         return has_target(y)
     known = ~y.isnan() if y.is_floating_point() else (y != NO_LABEL) & (y != 255)

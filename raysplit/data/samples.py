@@ -1,7 +1,6 @@
 """Samples in memory, as a data owner holds them, and data sets, as the loaders return them.
 
-Images stay ``uint8`` until a batch is made, which takes a quarter of the memory of ``float32``; the transform of the
-data set turns a batch into the input of the model.
+Images stay ``uint8`` until a batch is made, a quarter of ``float32``; the transform makes the input of the model.
 """
 
 from __future__ import annotations
@@ -154,8 +153,7 @@ class DataSet:
     Attributes:
         train: training samples.
         test: test samples.
-        num_classes: number of classes; for other targets, the number of outputs that a model needs: labels, numbers to
-            estimate, or tokens of the vocabulary.
+        num_classes: number of classes; else of outputs: labels, numbers to estimate, or tokens of the vocabulary.
         input_shape: shape of one transformed sample, without the batch dimension; derived from ``inputs`` if left out.
         transform: transform of training batches, random augmentation included.
         eval_transform: transform of validation and test batches.
@@ -163,6 +161,7 @@ class DataSet:
         test_owner: the owner's id of each test sample [len(test)], of the same kind; None where the data do not say.
         val: samples that choose a checkpoint or guide decisions; neither trained nor tested on.
         classes: class names of each task, in order, for samples with one class label per task.
+        num_outputs: number of outputs of a task, where these samples do not say it.
         inputs: records of the model's inputs by name. If left out, there is one unnamed floating input of
             ``input_shape``, or without that the inputs are read off the first transformed test sample.
         targets: records of the targets by name; read off the test samples if left out.
@@ -194,6 +193,7 @@ class DataSet:
     test_owner: npt.NDArray[np.generic] | None = None
     val: Samples | None = None
     classes: Mapping[str, tuple[str, ...]] | None = None
+    num_outputs: Mapping[str, int] = field(default_factory=dict)
     inputs: Mapping[str, Input] = field(default_factory=dict)
     targets: Mapping[str, Input] = field(default_factory=dict)
     label_names: tuple[str, ...] | None = None

@@ -21,22 +21,48 @@ logger = logging.getLogger(__name__)
 def checked_task(settings: TaskSettings, data: DataSet, shards: Mapping[str, Samples], source: str) -> Task | None:
     """Return the task of a run as `task_of` does, once the targets of all owners and of the test set are checked.
 
-    ``shards`` are the training samples of the owners, in owner order. Raises ``ValueError`` with owner, row and rule.
+    Those of streamed shards are checked as they are read, and the task takes nothing from them here. ``shards`` are the
+    training samples of the owners, in owner order. Raises ``ValueError`` with owner, row and rule.
     """
     task = task_of(settings, data, source)
     if task is None:
+        if settings.loss == "cross_entropy":
+            _check_labels(data, shards)
         return None
-    if not all(isinstance(shard, Samples) for shard in shards.values()):
-        if task.kind == "classification":
-            return task
-        raise ValueError(
-            f"task is {task.kind}, and owners that read their own files have class labels; leave it out, or give the "
-            f"data as arrays"
-        )
-    for owner, shard in shards.items():
+    _tell_stretched(task, data)
+    is_here = all(isinstance(shard, Samples) for shard in shards.values())
+    for owner, shard in shards.items() if is_here else ():
         check_targets(task, shard, f"y of {owner}")
     check_targets(task, data.test, "y of the test set")
-    return task.prepared(statistic_of(task, list(shards.values())))
+    return task.prepared(statistic_of(task, list(shards.values()))) if is_here else task
+
+
+def _tell_stretched(task: Task, data: DataSet) -> None:
+    """Warn of masks whose sides are in another proportion than those of the pictures."""
+    if task.kind != "segmentation" or not isinstance(data.test.y, Tensor) or len(data.input_shape) != 3:
+        return
+    (height, width), (of_x, of_y) = data.test.y.shape[1:], data.input_shape[1:]
+    if height * of_y != width * of_x:
+        logger.warning(
+            "masks have %d x %d pixels and pictures %d x %d, in another proportion, so that what a model answers is "
+            "stretched to the masks; check them",
+            height,
+            width,
+            of_x,
+            of_y,
+        )
+
+
+def _check_labels(data: DataSet, shards: Mapping[str, Samples]) -> None:
+    """Raise ``ValueError`` for class labels of owners and tests, of a run without a task, that are none."""
+    classes = {"y": data.num_classes} if isinstance(data.test.y, Tensor) else {}
+    classes |= {} if classes else {name: len(names) for name, names in (data.classes or {}).items()}
+    sides = {f"of {owner}": shard for owner, shard in shards.items() if isinstance(shard, Samples)}
+    for whose, side in {**sides, "of the test set": data.test}.items():
+        for name, count in classes.items():
+            y = side.y if isinstance(side.y, Tensor) else side.y.get(name)
+            if y is not None and inferred_kind(y) == "classification":
+                KINDS["classification"](num_outputs=count).check(y, f"{name} {whose}")
 
 
 def task_of(settings: TaskSettings, data: DataSet, source: str) -> Task | None:

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from raysplit.runs.folder import Row, finished, read_metrics
-from raysplit.runs.metric import ACCURACY, LOSS, Metric, primary, to_targets
+from raysplit.runs.metric import ACCURACY, LOSS, RATES, TASK_METRIC, Metric, primary, to_targets
 from raysplit.sweeps.sweep import SEED, Cell
 
 METHOD, LOCAL = "algorithm.name", "local"
@@ -116,10 +116,16 @@ def common_metric(groups: Sequence[Group]) -> Metric:
 
 
 def task_columns(groups: Sequence[Group], metric: Metric) -> dict[str, str]:
-    """Return the columns of single tasks by task: of accuracies, or of losses; empty where there is a single one."""
+    """Return the columns of single tasks by task: of accuracies, or of losses; empty where there is a single one.
+
+    Of tasks of different kinds, the primary figures with their names.
+    """
     kind = "accuracy" if metric.is_rate else "loss"
     prefix = f"test_{kind}_"
     rows = [run[-1] for group in groups for run in group.runs]
+    told = {key.removeprefix(TASK_METRIC): row[key] for row in rows for key in row if key.startswith(TASK_METRIC)}
+    if told:
+        return {f"{task} {figure}": f"test_{figure}_{task}" for task, figure in told.items()}
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(prefix))
     found = {name.removeprefix(prefix): name for name in names if not name.endswith("_uncoded")}
     return found if len(found) > 1 else {}
@@ -142,7 +148,8 @@ def table(groups: Sequence[Group], target: float | None = None) -> tuple[list[st
     text = percent if metric.is_rate else number
     read: dict[str, Callable[[Group], str]] = {metric.name: lambda group: text(group.last(metric.column))}
     for task, column in task_columns(groups, metric).items():
-        read[task] = lambda group, column=column: text(group.last(column))  # type: ignore[misc]
+        shown = percent if metric.is_rate or task.rpartition(" ")[2] in RATES else number
+        read[task] = lambda group, column=column, shown=shown: shown(group.last(column))  # type: ignore[misc]
     if any(group.tested_on == "own" or group.by_owner for group in groups):
         read["tested on"] = lambda group: group.tested_on or "–"
     if any(group.tested_on == "all" and group.by_owner for group in groups):

@@ -26,16 +26,17 @@ from raysplit.cluster.links.tensors import num_bytes
 from raysplit.data.inputs import feed
 from raysplit.data.samples import Samples
 from raysplit.experiment.experiment import Experiment
+from raysplit.models.optimizer_step import use_up_gradients
 
 _MIB = 2**20
-PROCESS_BYTES = 250 * _MIB
-"""Private memory of a process that has imported torch and an optimizer."""
+PROCESS_BYTES = 400 * _MIB
+"""Private memory of a process that trains, beside what grows with models and data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """Estimated bytes of the models, the samples and the processes, of what codecs keep and their updates, and of
-    tensors in transit in the object store."""
+    """Estimated bytes of the models and of the cohort's updates, of the samples and the processes, of what codecs keep
+    and send, and of tensors in transit in the object store."""
 
     models_bytes: int
     samples_bytes: int
@@ -98,10 +99,14 @@ def estimate(
         learners: models that every owner builds only later, when its groups of tasks start.
         rules: codecs of the run: error feedback keeps what is left out of every weight of an owner, and a codec that
             remembers samples the smashed data of each sample at both ends. Both are in the latest checkpoint too, which
-            the coordinator keeps, and in the next one while it is made; before, the aggregator has all decoded updates.
-            Owners keep weights that were coded on their way to them, to which their differences are coded.
+            the coordinator keeps, and in the next one while it is made. Owners keep weights that were coded on their
+            way to them, to which their differences are coded.
+
+    An average is formed once all updates of the cohort are there, so they count, and so does their coded form.
     """
-    models = samples = crossing = residuals = caches = updates = references = 0
+    models = samples = crossing = residuals = caches = updates = coded = references = 0
+    is_averaged = any(party.role == "aggregator" for party in parties)
+    share_of_cohort = min(1.0, num_owners / max(1, all_owners or num_owners))
     is_coded_down = any(p.role == "aggregator" and rules.codec(p.name, "weights") is not None for p in parties)
     resting = _Resting()
     known: dict[str, tuple[list[int], list[int], list[int]]] = {}
@@ -127,8 +132,9 @@ def estimate(
             else:
                 models += copies * live
             crossing = max(crossing, *sent)
+            updates += weights[recipe.index] if party.role == "owner" and is_averaged else 0
             if party.role == "owner" and (codec := rules.codec(party.name, "weights")) is not None:
-                updates += weights[recipe.index]
+                coded += weights[recipe.index] // 2
                 references += weights[recipe.index] if is_coded_down else 0
                 residuals += weights[recipe.index] if isinstance(codec, Feedback) else 0
             if party.role == "owner" and isinstance(rules.codec(party.name, "smashed"), Remembered | Skip):
@@ -137,10 +143,10 @@ def estimate(
         samples += sum(num_bytes(each.x) for each in held if isinstance(each, Samples))  # others are read elsewhere
     kept = residuals + 2 * caches
     return Needs(
-        models_bytes=models + resting.num_bytes(num_places),
+        models_bytes=models + resting.num_bytes(num_places) + round(updates * share_of_cohort),
         samples_bytes=samples,
         processes_bytes=num_places * PROCESS_BYTES,
-        codecs_bytes=references + 2 * kept + max(kept, updates),  # in use, in the last checkpoint, and in the next
+        codecs_bytes=references + 3 * kept + round(coded * share_of_cohort),  # in use, in two checkpoints
         in_flight_bytes=2 * num_owners * crossing * batch_size,  # one batch per owner, forward and back
     )
 
@@ -242,7 +248,7 @@ def _state_copies(optimizer: OptimizerSpec) -> int:
     built = optimizer.build([weight])
     assert built is not None
     weight.grad = torch.zeros(3)
-    built.step()
+    use_up_gradients(built)  # the optimizer's own step() loads the compiler
     return sum(isinstance(v, Tensor) and v.shape == weight.shape for v in built.state[weight].values())
 
 

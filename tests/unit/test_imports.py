@@ -7,6 +7,7 @@ import importlib
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +95,17 @@ def test_training_loads_no_compiler_and_no_algebra(name: str, tmp_path: Path) ->
     code = f"import raysplit; raysplit.train(**{given}, cluster='local', folder='run')"
     heavy = {"torch._dynamo", "sympy", "scipy", "torchvision", "sklearn", "matplotlib", "ray"}
     assert loaded(code, heavy, tmp_path) == "loaded []"
+
+
+def test_places_and_the_estimate_of_memory_load_no_more_than_they_need(tmp_path: Path) -> None:
+    """A place had Triton and Arrow, 90 MiB, and used neither; a driver had the compiler."""
+    code = """
+    import raysplit.actors.data_owner, raysplit.actors.evaluator, raysplit.algorithms
+    from raysplit.actors.parts.optim import OptimizerSpec
+    from raysplit.training.preflight import _state_copies
+    assert _state_copies(OptimizerSpec(name="adam")) == 2
+    """
+    of = {"pyarrow", "pandas", "triton", "torch._dynamo", "sympy"}
+    assert loaded(textwrap.dedent(code), of - {"pyarrow"}, tmp_path) == "loaded []"
+    places = "import raysplit.actors.data_owner, raysplit.actors.evaluator, raysplit.algorithms"
+    assert loaded(places, of, tmp_path) == "loaded []"

@@ -6,7 +6,9 @@ loss L_i as trained (1/sqrt n included); then S[i][j] = (1 - L_j(theta_s'(i)) / 
 The look-ahead step uses substitute parameters; the model's own are never written.
 
 Two cheaper measures take the gradients alone, one backward pass for each task. The inner product is the first order of
-the look-ahead in lr: S[i][j] = (g_i + weight_decay * theta_s) . g_j / L_j. The cosine is that of g_i and g_j.
+the look-ahead in lr: S[i][j] = (g_i + weight_decay * theta_s) . g_j / L_j. The cosine is that of g_i and g_j. The
+cheapest takes one forward pass: the correlation of the losses of tasks i and j over the samples of the batch, or
+whether both find the same samples hard.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from raysplit.data.labels import has_target
 from raysplit.models.dense.losses import Loss
 from raysplit.models.dense.net import MultiTaskModel
 from raysplit.schedulers.grouping.scores import Affinity
 
-Measure = Literal["lookahead", "inner_product", "cosine"]
+Measure = Literal["lookahead", "inner_product", "cosine", "loss_correlation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class AffinityRule:
 
     Attributes:
         every: batches from one measurement to the next within an owner's round, which measures on its first batch.
-        by: the measure: `measure`, or one of `measure_gradients`.
+        by: the measure: `measure`, one of `measure_gradients`, or `correlate_losses`.
         normalise_by_lr, freeze_running_statistics: see `measure`.
     """
 
@@ -152,6 +155,48 @@ def measure_gradients(
     if not affinity.isfinite().all():
         raise FloatingPointError(f"the gradients of the tasks {', '.join(model.tasks)} give {affinity.tolist()}")
     return Affinity(tasks=model.tasks, values=tuple(tuple(row) for row in affinity.tolist()))
+
+
+def correlate_losses(
+    model: MultiTaskModel, x: Tensor, targets: Mapping[str, Tensor], losses: Mapping[str, Loss]
+) -> Affinity:
+    """Measure the affinities of all tasks of a model on one batch by Pearson's correlation of their losses.
+
+    Parameters, buffers and torch's random state stay the same, bit for bit. A pair of tasks is correlated over the
+    samples that have a target for both; where one of the losses is the same for all of them, the affinity is 0.
+
+    Args:
+        model, x, targets, losses: as for `measure`.
+
+    Raises:
+        FloatingPointError: if a loss is not finite.
+    """
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = functional_call(model, _copied_buffers(model), (x,))
+        rows = {
+            task: zip(torch.split(outputs[task], 1), torch.split(targets[task], 1), strict=True) for task in model.tasks
+        }
+        values = torch.stack(
+            [torch.stack([losses[task](*row).double() for row in rows[task]]) for task in model.tasks]
+        ).cpu()  # [n, B]
+    if not values.isfinite().all():
+        raise FloatingPointError(f"the tasks {', '.join(model.tasks)} have losses that are not finite")
+    there = torch.stack([has_target(targets[task]) for task in model.tasks]).cpu()  # [n, B]
+    return Affinity(
+        tasks=model.tasks,
+        values=tuple(
+            tuple(_correlation(a[both := there_a & there_b], b[both]) for b, there_b in zip(values, there, strict=True))
+            for a, there_a in zip(values, there, strict=True)
+        ),
+    )
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    """Return Pearson's correlation of two vectors; 0 where one of them is constant or empty."""
+    if not len(a) or bool((a == a[0]).all()) or bool((b == b[0]).all()):
+        return 0.0
+    a, b = a - a.mean(), b - b.mean()
+    return float((a @ b) / (a.norm() * b.norm()))
 
 
 def _copied_buffers(model: MultiTaskModel) -> dict[str, Tensor]:

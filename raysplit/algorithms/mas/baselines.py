@@ -93,13 +93,17 @@ class TAG(MeasuringTraining):
     def set_up(self, setting: Setting) -> None:
         super().set_up(setting)
         self.require_tasks(self.options.num_groups, self.spec.tasks)
-        self.require_pairs(setting.rounds, "tag chooses groups by it", "name them with algorithm.name: mas")
+        self.require_pairs(
+            range(self.options.measured_from, setting.rounds),
+            "tag chooses groups by it",
+            "name them with algorithm.name: mas",
+        )
 
     def first_phase(self) -> Phase:
         return Phase(groups=(self.spec.tasks,), schedule_from=0, schedule_rounds=self.setting.rounds)
 
     def measures(self, round: int) -> bool:
-        return round < self.setting.rounds
+        return round < self.setting.rounds and super().measures(round)
 
     async def next_phase(self, context: RoundContext) -> Phase | None:
         rounds, done = self.setting.rounds, context.round + 1

@@ -6,9 +6,7 @@ Zhuang et al., "MAS", ICCV 2023, arXiv 2307.11285, count the hours of all owners
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from raysplit.actors.records import OwnerReport
 from raysplit.algorithms.mas.owner import AFFINITY_S, COMPUTE_S
@@ -27,19 +25,21 @@ from raysplit.schedulers.energy import (
     spent_by_task,
 )
 
-_CHARGES = pa.schema(
-    [
-        ("round", pa.int64()),
-        ("owner", pa.string()),
-        ("group", pa.string()),
-        ("num_tasks", pa.int64()),
-        ("tasks", pa.string()),
-        ("steps", pa.int64()),
-        ("training_s", pa.float64()),
-        ("affinity_s", pa.float64()),
-        ("watts", pa.float64()),
-    ]
-)
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_CHARGES = {
+    "round": "int64",
+    "owner": "string",
+    "group": "string",
+    "num_tasks": "int64",
+    "tasks": "string",
+    "steps": "int64",
+    "training_s": "float64",
+    "affinity_s": "float64",
+    "watts": "float64",
+}
+"""The columns of the table of charges, with the names of Arrow's types."""
 
 
 def watts_of(owners: Sequence[str], devices: Sequence[str | float]) -> dict[str, float]:
@@ -132,8 +132,11 @@ class Ledger:
 
     def table(self) -> pa.Table:
         """Build a table with one row for each owner, group and round; ``tasks`` are those that the owner trained."""
+        import pyarrow as pa
+
         rows = [row | {"tasks": label_of(_tasks(row))} for row in self._rows]
-        return pa.Table.from_pylist(rows, schema=_CHARGES)
+        schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in _CHARGES.items()])
+        return pa.Table.from_pylist(rows, schema=schema)
 
     def task_cost(self) -> TaskCost | None:
         """Fit T(m), the hours of a step of the run's model with m tasks; None while all had equally many tasks."""

@@ -13,9 +13,8 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import pyarrow as pa
 from pydantic import field_validator
 
 from raysplit.actors.data_owner import Program
@@ -34,6 +33,9 @@ from raysplit.cluster.contract import Promise, gather, original
 from raysplit.models.dense.spec import MultiTaskSpec
 from raysplit.models.spec import ModelSpec
 from raysplit.schedulers.learning_rate import SCHEDULES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 

@@ -80,7 +80,10 @@ class MAS(MeasuringTraining):
         if options.merged_rounds and (is_auto or options.new_tasks or not options.named_groups):
             merged = rounds if is_auto else options.merged_rounds
             way_out = "name the groups in algorithm.partition, with a number as merged_rounds and without new_tasks"
-            self.require_pairs(min(merged, options.measured_rounds or merged), "groups are chosen by it", way_out)
+            window = range(
+                options.measured_from, min(merged, options.measured_from + (options.measured_rounds or merged))
+            )
+            self.require_pairs(window, "groups are chosen by it", way_out)
             refuse_apart(self.having.apart(self.spec.tasks), "a new task joins a group by it", way_out)
 
     @staticmethod
@@ -161,8 +164,7 @@ class MAS(MeasuringTraining):
     def measures(self, round: int) -> bool:
         if not self._is_merged:
             return self._on_trial is not None
-        measured = self.options.measured_rounds
-        return measured is None or round < measured or bool(self._waits_for)
+        return super().measures(round) or (round >= self.options.measured_from and bool(self._waits_for))
 
     async def next_phase(self, context: RoundContext) -> Phase | None:
         done = context.round + 1

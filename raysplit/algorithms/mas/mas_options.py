@@ -27,7 +27,8 @@ class MASOptions(MeasuringOptions):
     min_correlation: float = Field(default=0.95, ge=-1, le=1)
     """Lowest rank correlation at which ``merged_rounds: auto`` counts a ranking as stable."""
     measured_rounds: int | None = Field(default=None, ge=1)
-    """Number of rounds, from the first on, in which affinities are measured; None measures in all merged rounds."""
+    """Number of rounds, from ``measured_from`` on, in which affinities are measured; None measures in all merged rounds
+    from there."""
     num_groups: int = Field(default=2, ge=1)
     """Number of groups after the split."""
     mode: Literal["exact", "at-most"] = "exact"

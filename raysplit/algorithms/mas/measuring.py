@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pyarrow as pa
+from pydantic import Field
 
 from raysplit.actors.data_owner import Program
 from raysplit.actors.records import RoundContext
@@ -22,11 +22,15 @@ from raysplit.algorithms.mas.groups import GroupOptions, GroupTraining
 from raysplit.algorithms.mas.owner import GroupLearner
 from raysplit.algorithms.mas.task_owners import refuse_apart
 from raysplit.algorithms.setting import AGGREGATOR, Options, Setting, Team
+from raysplit.algorithms.unused import RunOutline
 from raysplit.cluster.arriving.forms import refused
 from raysplit.cluster.contract import COORDINATOR
 from raysplit.schedulers.grouping.files import HISTORY_FILE, history_table
 from raysplit.schedulers.grouping.known import Measured, affinities_of, mean_known, pairs_shown
 from raysplit.schedulers.grouping.scores import mean_affinity
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 OWNERS_FILE = "owner_affinities.parquet"
 
@@ -38,7 +42,10 @@ class MeasuringOptions(GroupOptions):
     """Number of batches from one measurement of affinities to the next."""
     affinity_by: Measure = "lookahead"
     """Measure of affinities: ``lookahead``, the published one, by the losses after a step for each task;
-    ``inner_product`` of the tasks' gradients, its first order at less than half the cost; or their ``cosine``."""
+    ``inner_product`` of the tasks' gradients, its first order at less than half the cost; their ``cosine``; or
+    ``loss_correlation`` over the samples of a batch, at the cost of one pass forward."""
+    measured_from: int = Field(default=0, ge=0)
+    """First round, counted from 0, in which affinities are measured."""
     normalise_by_lr: bool = True
     """Whether affinities are divided by the learning rate."""
     freeze_running_statistics: bool = True
@@ -47,6 +54,11 @@ class MeasuringOptions(GroupOptions):
     def idle(self) -> dict[str, str]:
         unread = [] if self.affinity_by == "lookahead" else self.changed("normalise_by_lr", "freeze_running_statistics")
         return super().idle() | dict.fromkeys(unread, f"affinity_by is {self.affinity_by}")
+
+    def is_measured(self, round: int) -> bool:
+        """Whether affinities are measured in this round, if all tasks are still merged."""
+        window: int | None = getattr(self, "measured_rounds", None)
+        return self.measured_from <= round and (window is None or round < self.measured_from + window)
 
     @property
     def rule(self) -> AffinityRule:
@@ -82,16 +94,34 @@ class MeasuringTraining(GroupTraining):
 
     options_type: ClassVar[type[Options]] = MeasuringOptions
 
+    @classmethod
+    def check(cls, options: Any, outline: RunOutline) -> None:
+        super().check(options, outline)
+        merged = getattr(options, "merged_rounds", "auto")
+        rounds = merged if isinstance(merged, int) else outline.rounds
+        if options.measured_from and options.measured_from >= rounds:
+            raise ValueError(
+                f"algorithm.measured_from is {options.measured_from}, and rounds with all tasks merged are 0 to "
+                f"{rounds - 1}, so that nothing would be measured; give one of these"
+                if rounds
+                else "algorithm.measured_from is for merged rounds, and merged_rounds is 0; leave it out"
+            )
+
     def set_up(self, setting: Setting) -> None:
         super().set_up(setting)
+        if self.options.affinity_by == "loss_correlation" and setting.training.batch_size < 2:
+            raise ValueError(
+                "algorithm.affinity_by: loss_correlation is over the samples of a batch, and training.batch_size is 1; "
+                "give 2 or more, or another measure"
+            )
         self.history: list[Measured] = []
         self._by_owner: list[dict[str, Any]] = []
 
-    def require_pairs(self, rounds: int, why: str, way_out: str) -> None:
+    def require_pairs(self, rounds: range, why: str, way_out: str) -> None:
         """Raise ``ValueError`` for tasks of the first group that nobody has both of who is drawn in these rounds.
 
         Args:
-            rounds: the number of rounds, from the first on, in which affinities are measured.
+            rounds: the rounds in which affinities are measured.
             why: what the affinity is for.
             way_out: what to do where no owner has both tasks.
         """
@@ -99,9 +129,9 @@ class MeasuringTraining(GroupTraining):
         refuse_apart(self.having.apart(tasks), why, way_out)
         if self.having.all_have_all:
             return
-        cohorts = [self.drawn(round, everybody) for round in range(rounds)]
+        cohorts = [self.drawn(round, everybody) for round in rounds]
         if left := self.having.apart(tasks, cohorts):
-            length = f"{rounds} round{'s' * (rounds > 1)}"
+            length = f"{len(rounds)} round{'s' * (len(rounds) > 1)}"
             raise ValueError(
                 f"affinities are measured in {length}, and nobody is drawn who has both tasks of "
                 f"{pairs_shown(left)}, and {why}; raise training.cohort_size, measure in more rounds, or {way_out}"
@@ -109,7 +139,7 @@ class MeasuringTraining(GroupTraining):
 
     def measures(self, round: int) -> bool:
         """Whether owners measure affinities in this round."""
-        return True
+        return bool(self.options.is_measured(round))
 
     def program(self, round: int) -> Program:
         return partial(train_and_measure, rule=self.options.rule) if self.measures(round) else train_and_submit
@@ -147,6 +177,8 @@ class MeasuringTraining(GroupTraining):
     def tables(self) -> dict[str, pa.Table]:
         tables = super().tables()
         if self.history:
-            tables[HISTORY_FILE] = history_table(self.history)
+            import pyarrow as pa
+
+            tables[HISTORY_FILE] = history_table(self.history, first_round=self.options.measured_from)
             tables[OWNERS_FILE] = pa.Table.from_pylist(self._by_owner)
         return tables

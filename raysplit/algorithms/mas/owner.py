@@ -23,7 +23,7 @@ from raysplit.actors.parts.part import on_device
 from raysplit.actors.parts.stage import PartRecipe
 from raysplit.actors.records import NonFiniteLoss, OwnerReport, RoundContext, StepId
 from raysplit.actors.verbs import PartyHandle, Weights
-from raysplit.algorithms.mas.affinity import AffinityRule, measure, measure_gradients
+from raysplit.algorithms.mas.affinity import AffinityRule, correlate_losses, measure, measure_gradients
 from raysplit.algorithms.mas.phase import label_of
 from raysplit.algorithms.mas.task_owners import measures
 from raysplit.cluster.arriving.forms import ANYTHING, Expected
@@ -118,6 +118,8 @@ class GroupLearner(DataOwner):
             self.model.train()
             x, y = (on_device(values, self._recipe.device) for values in (batch.x, batch.y))
             decay = optimizer.options.get("weight_decay", 0.0)
+            if rule.by == "loss_correlation":
+                return correlate_losses(self.model, x, y, self._losses)
             if rule.by != "lookahead":
                 cosine = rule.by == "cosine"
                 return measure_gradients(self.model, x, y, self._losses, weight_decay=decay, cosine=cosine)

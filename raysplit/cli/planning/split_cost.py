@@ -145,7 +145,10 @@ def _links(options: LinkOptions, rates_bit_per_s: tuple[float, ...] | None) -> l
     if rates_bit_per_s is not None:
         return [options.link(rate) for rate in rates_bit_per_s]
     unlimited = options.link()
-    if unlimited.trace is not None and min(unlimited.trace.up_bytes_per_s) < math.inf:
+    if (
+        unlimited.trace is not None
+        and min(*unlimited.trace.up_bytes_per_s, *unlimited.trace.down_bytes_per_s) < math.inf
+    ):
         return [unlimited]
     return [options.link(rate) for rate in RATES_BIT_PER_S]
 

@@ -12,7 +12,7 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from raysplit.cli.figures import loss_number, tested_texts
+from raysplit.cli.figures import tested_texts, trained_text
 from raysplit.cli.options import ROOT, complete_runs
 from raysplit.cli.progress import clock_text, human_bytes
 from raysplit.cli.streams import Console, echo
@@ -156,7 +156,7 @@ def _text(found: View, width: int) -> Text:
             lines.append(("━" * full + "┈" * (_BAR - full), "cyan"))
         lines += [(line, "") for line in _details(found)]
     for row in found.last_rows:
-        lines.append((f"  round {row['round']}: loss {loss_number(row['train_loss'], 3)}{_tested(row)}", "dim"))
+        lines.append((f"  round {row['round']}: {trained_text(row, 3)}{_tested(row)}", "dim"))
     return Text.assemble(*[(f"{line}\n", style) for line, style in lines[:-1]], (lines[-1][0], lines[-1][1]))
 
 
@@ -176,7 +176,7 @@ def _progress(found: View) -> str:
 
 def _last(found: View) -> str:
     row = found.row
-    return f": loss {loss_number(row['train_loss'], 3)}{_tested(row)}" if row else ""
+    return f": {trained_text(row, 3)}{_tested(row)}" if row else ""
 
 
 def _tested(row: dict[str, Any]) -> str:

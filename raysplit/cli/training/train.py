@@ -192,4 +192,4 @@ def _outcome(row: Row) -> str:
         return f"test {primary_text(row, 4)}"
     if "test_accuracy" in row:
         return f"test accuracy {accuracy_text(row, 4)}"
-    return f"total test loss {loss_text(row, 4)}"
+    return f"total test loss {loss_text(row, 4)}" if "test_loss" in row else "no figures of tests"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 
-from raysplit.cluster.contract import PartySpec, gather
-from raysplit.cluster.layout import Layout, lay_out, with_needs
-from raysplit.cluster.on_ray.connect import connect, ray_left_as_found
+from raysplit.cluster.contract import PartySpec
+from raysplit.config.by_owner.asking import asked
 from raysplit.config.data.tasks import task_settings
 from raysplit.config.run import RunConfig
 from raysplit.config.sections import OwnSourceConfig
@@ -19,9 +17,7 @@ from raysplit.data.samples import Samples
 from raysplit.data.targets.of_samples import check_targets
 from raysplit.experiment.several.section import TaskSettings
 from raysplit.experiment.tasks import task_of
-from raysplit.prediction.machines import with_resources
-from raysplit.training.cluster import needs_of, ray_options
-from raysplit.training.own_loop import run_to_end
+from raysplit.training.cluster import needs_of
 
 
 class Surveyor:
@@ -46,10 +42,7 @@ def survey_one(source: OwnSource, settings: TaskSettings) -> Outline:
         task = task_of(settings, opened.data, source.place)
         if task is None:
             return outline_of(opened)
-        is_streamed = not isinstance(opened.train, Samples)
-        if is_streamed and task.kind != "classification":
-            raise ValueError(f"task is {task.kind}, and streamed files have class labels; give the data as arrays")
-        if not is_streamed:
+        if isinstance(opened.train, Samples) or task.kind != "classification":  # streamed labels are checked when read
             check_targets(task, opened.train, "y of the training samples")
         check_targets(task, opened.test, "y of the test samples")
         return outline_of(opened, task)
@@ -109,44 +102,15 @@ def survey(config: RunConfig) -> list[OwnData]:
     if config.cluster.kind == "local":
         outlines = [survey_one(source, task_settings(config)) for source in sources]
     else:
-        with ray_left_as_found():
-            resources = connect(ray_options(config.cluster))
-            outlines = run_to_end(_on_ray(config, sources, resources))
+        asks = task_settings(config)
+        parties = [
+            PartySpec(name=own.party, role="owner", build=Surveyor, arguments={"source": own, "task": asks})
+            for own in sources
+        ]
+        outlines = asked(config, parties, lambda owner: owner.outline(), needs_of(sources))
     found = [OwnData(source=source, outline=outline) for source, outline in zip(sources, outlines, strict=True)]
     for own in found:
         before = config.data.digests.get(own.source.owner)
         if before is not None and own.outline.digest != before:
             refuse_changed(own.source, own.outline.digest, before)
     return found
-
-
-async def _on_ray(config: RunConfig, sources: Sequence[OwnSource], resources: Mapping[str, float]) -> list[Outline]:
-    from raysplit.cluster.on_ray.cluster import RayCluster  # imports ray, after `connect` has prepared its environment
-
-    parties = [
-        PartySpec(
-            name=source.party,
-            role="owner",
-            build=Surveyor,
-            arguments={"source": source, "task": task_settings(config)},
-        )
-        for source in sources
-    ]
-    options = config.cluster
-
-    def layout(parties: Sequence[PartySpec]) -> Layout:
-        plain = lay_out(
-            parties,
-            num_places=None if options.places == "auto" else options.places,
-            cpus=resources.get("CPU", 1.0),
-            sharing=options.sharing,
-        )
-        there = with_resources(plain, config.topology, parties) if config.topology else plain
-        return with_needs(there, needs_of(sources))
-
-    cluster = RayCluster(layout, strategy=options.strategy, placement_timeout_s=options.placement_timeout_s)
-    try:
-        handles = await cluster.deploy(parties)
-        return list(await gather(*[handles[party.name].outline() for party in parties]))
-    finally:
-        await cluster.close()

@@ -39,7 +39,7 @@ def agreed(owners: Sequence[OwnData]) -> DataSet:
     outlines = [owner.outline for owner in owners]
     num_classes = max(outline.num_classes for outline in outlines)
     num_outputs = {name: max(each.num_outputs[name] for each in outlines) for name in first.outline.num_outputs}
-    blank = blank_samples(replace(first.outline, num_outputs=num_outputs))
+    blank = blank_samples(first.outline)
     return DataSet(
         train=blank,
         test=blank,
@@ -47,6 +47,7 @@ def agreed(owners: Sequence[OwnData]) -> DataSet:
         transform=UNCHANGED,
         eval_transform=UNCHANGED,
         classes=_joined_classes(outlines),
+        num_outputs=num_outputs,
         inputs=first.outline.inputs,
         label_names=first.outline.label_names,
         sizes=first.outline.sizes,

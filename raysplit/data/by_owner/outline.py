@@ -138,10 +138,7 @@ def _stored(values: Any, unnamed: str, ragged: Mapping[str, Ragged]) -> dict[str
 
 
 def blank_samples(outline: Outline) -> Samples:
-    """Return one sample of the types and shapes of an owner's, of zeros; masks are 1, and lengths are 1.
-
-    Of several targets, classes are the largest: they say how many there are.
-    """
+    """Return one sample of the types and shapes of an owner's, of zeros; masks are 1, and lengths are 1."""
     ragged = {
         name: Ragged(offsets=torch.tensor([0, 1]), pad=stored.pad)
         for name, stored in (outline.x | outline.y).items()  # type: ignore[operator]
@@ -150,8 +147,7 @@ def blank_samples(outline: Outline) -> Samples:
 
     def blank(name: str, stored: Stored) -> Tensor:
         shape = [1, *(size for size in stored.shape if size is not None)]
-        largest = outline.num_outputs.get(name, 1) - 1
-        return torch.full(shape, 1 if name == MASK else largest).to(stored.dtype)
+        return torch.full(shape, int(name == MASK)).to(stored.dtype)
 
     x = {name: blank(name, stored) for name, stored in outline.x.items()}
     y = {name: blank(name, stored) for name, stored in outline.y.items()}

@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from raysplit.data.by_owner.digest import digest_of
-from raysplit.data.datasets import PLACES, load_dataset
 from raysplit.data.failures import described
 from raysplit.data.reading import AS_FOUND, Reading
 from raysplit.data.samples import DataSet, Samples
 from raysplit.data.sequences.padding import Padding, padded
-from raysplit.data.sources.shards import STREAMED, open_shards
 from raysplit.data.transforms import Transform
-from raysplit.paths import FILE_SUFFIXES, expanded
+from raysplit.paths import FILE_SUFFIXES, PLACES, expanded
 from raysplit.registry import imported
 
 
@@ -100,6 +97,10 @@ class OwnSource:
         return opened
 
     def _opened(self) -> Opened:
+        from raysplit.data.by_owner.digest import digest_of  # the readers of all formats, which few owners need
+        from raysplit.data.datasets import load_dataset
+        from raysplit.data.sources.shards import STREAMED
+
         root = None if self.root is None else expanded(self.root)
         encoder = self.options.get("encoder", "declared")
         if encoder != "declared":
@@ -133,6 +134,9 @@ class OwnSource:
 
 
 def _only_shard(root: str | None, reading: Reading, options: Mapping[str, Any]) -> Opened:
+    from raysplit.data.by_owner.digest import digest_of
+    from raysplit.data.sources.shards import open_shards
+
     if root is None:
         raise ValueError("the source is shards and has no root; set it to the folder or URI with train/")
     found = open_shards(root, reading=reading, **options)

@@ -283,7 +283,10 @@ def _largest(samples: Samples, ids: Sequence[str]) -> int:
 
 def _num_outputs(sides: Sequence[Samples], reading: Reading) -> int:
     named = [{"y": side.y} if isinstance(side.y, Tensor) else side.y for side in sides]
-    return max(num_outputs([side[name] for side in named], reading.of(name).task) for name in named[0])
+    return max(
+        num_outputs([side[name] for side in named], own.task, ignore_index=own.ignore_index)
+        for name, own in ((name, reading.of(name)) for name in named[0])
+    )
 
 
 def _classes(sides: Sequence[Samples], reading: Reading) -> dict[str, tuple[str, ...]] | None:

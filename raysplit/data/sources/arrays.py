@@ -116,7 +116,8 @@ def data_set(
     return DataSet(
         train=train,
         test=test,
-        num_classes=num_classes or num_outputs([train.y, test.y], reading.task, [train.x, test.x]),
+        num_classes=num_classes
+        or num_outputs([train.y, test.y], reading.task, [train.x, test.x], reading.ignore_index),
         transform=transform,
         eval_transform=eval_transform or transform,
         natural_owner=natural_owner,
@@ -158,7 +159,7 @@ def check_owners(owner: Array, num_samples: int, source: str) -> None:
         raise ValueError(
             f"{source}: owner has shape {owner.shape} and x has {num_samples} samples; give one id per sample"
         )
-    missing = np.array([value is None or value != value for value in owner.tolist()], bool)
+    missing = np.array([value is None or value != value or value == "" for value in owner.tolist()], bool)
     if missing.any():
         raise ValueError(
             f"{source}: owner has no value in row {int(missing.argmax())}; say who holds each sample, or drop the row"

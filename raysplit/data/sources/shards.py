@@ -1,10 +1,10 @@
 """Streamed shards: one Parquet file per owner, which only that owner reads, a few row groups at a time.
 
 ``<root>/train/*.parquet`` has one file per owner, in the order of their names, and ``<root>/test.parquet`` the test
-samples of all; the columns are ``x`` and ``y`` as in `raysplit.data.sources.files`. A further column ``owner`` of the
-test samples names the file of their owner, without its extension. The root is a folder or any URI of `pyarrow.fs`
-(``s3://``, ``gs://``, ``file://``). The coordinator reads only the footers of the training files, so it never sees a
-training sample. The memory of an owner is bounded by its row groups, not by the size of its shard.
+samples of all; the columns are ``x`` and ``y`` as in `raysplit.data.sources.files`, or one for each of several targets.
+A further column ``owner`` of the test samples names the file of their owner, without its extension. The root is a
+folder or any URI of `pyarrow.fs` (``s3://``, ``gs://``, ``file://``). The coordinator reads only the footers of the
+training files, so it never sees a training sample. An owner holds some row groups in memory, not its shard.
 
 So that a file is read almost in sequence, an epoch shuffles its row groups, then the rows of every few of them.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -26,13 +26,14 @@ from pyarrow import fs
 from torch import Tensor
 
 from raysplit.data.failures import reading as reading_of
-from raysplit.data.inputs import concatenated
-from raysplit.data.labels import numbered
+from raysplit.data.inputs import Values, concatenated
 from raysplit.data.reading import AS_FOUND, Reading, read_inputs
 from raysplit.data.samples import DataSet, Indices, Samples
 from raysplit.data.sources.arrays import unit_and_normalise
 from raysplit.data.sources.files import WRITE_AGAIN, reshaped, to_numpy
+from raysplit.data.targets.in_shards import ONE_LABEL, Columns, columns_of, ranges_of, with_kinds, with_outputs
 from raysplit.registry import shown
+from raysplit.tasks import Task
 
 STREAMED = "shards"
 """Name of streamed shards as ``data.name`` of a configuration."""
@@ -44,7 +45,8 @@ GROUPS_AT_ONCE = 4
 class _Rules(TypedDict):
     input_shape: tuple[int, ...] | None
     reading: Reading
-    num_classes: int | None
+    targets: Columns
+    task: Task | None
 
 
 class StreamedShard:
@@ -55,7 +57,8 @@ class StreamedShard:
         group_sizes: number of rows of each row group.
         input_shape: shape to which every stored input is reshaped; None keeps the stored shape.
         reading: what the arrays are, where their types do not say it.
-        num_classes: number of classes, which the labels are checked against.
+        targets: the columns of the targets, which are checked against their numbers of classes.
+        task: the task of the run, which checks the targets that it learns.
     """
 
     def __init__(
@@ -65,11 +68,12 @@ class StreamedShard:
         *,
         input_shape: tuple[int, ...] | None = None,
         reading: Reading = AS_FOUND,
-        num_classes: int | None = None,
+        targets: Columns = ONE_LABEL,
+        task: Task | None = None,
     ) -> None:
         self.uri = uri
         self._starts = np.concatenate([[0], np.cumsum(group_sizes)]).astype(np.int64)
-        self._rules = _Rules(input_shape=input_shape, reading=reading, num_classes=num_classes)
+        self._rules = _Rules(input_shape=input_shape, reading=reading, targets=targets, task=task)
         self._file: Any = None
         self._groups: OrderedDict[int, Samples] = OrderedDict()
 
@@ -78,6 +82,10 @@ class StreamedShard:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.uri, np.diff(self._starts).tolist(), self._rules)
+
+    def of_task(self, task: Task) -> StreamedShard:
+        """Return the shard with targets that the task of the run checks as they are read."""
+        return _restored(self.uri, np.diff(self._starts).tolist(), _Rules(**{**self._rules, "task": task}))
 
     @property
     def num_rows_held(self) -> int:
@@ -110,11 +118,11 @@ class StreamedShard:
         return np.concatenate([rng.permutation(window) for window in rows])
 
     @property
-    def x(self) -> Tensor:
+    def x(self) -> Values:
         raise self._not_at_once()
 
     @property
-    def y(self) -> Tensor:
+    def y(self) -> Values:
         raise self._not_at_once()
 
     def _not_at_once(self) -> ValueError:
@@ -131,10 +139,15 @@ class StreamedShard:
             self._groups.popitem(last=False)
         if self._file is None:
             self._file = parquet_file(self.uri)
-        with reading_of(f"{self.uri}, row group {index}", WRITE_AGAIN):
-            rows = self._file.read_row_group(index, ["x", "y"])
-        self._groups[index] = _samples(rows, f"{self.uri}, row group {index}", **self._rules)[0]
-        return self._groups[index]
+        where, rules = f"{self.uri}, row group {index}", self._rules
+        with reading_of(where, WRITE_AGAIN):
+            rows = self._file.read_row_group(index, ["x", *rules["targets"].names])
+        x, _ = _inputs(rows, where, rules["input_shape"], rules["reading"])
+        samples = Samples(x=x, y=rules["targets"].read(rows, where))
+        if rules["task"] is not None:
+            rules["task"].check(samples.y, f"y of {where}")
+        self._groups[index] = samples
+        return samples
 
 
 def _restored(uri: str, group_sizes: list[int], rules: _Rules) -> StreamedShard:
@@ -161,7 +174,8 @@ class ShardSet:
 def open_shards(
     root: str,
     *,
-    num_classes: int | None = None,
+    num_classes: int | dict[str, int] | None = None,
+    targets: tuple[str, ...] | None = None,
     input_shape: tuple[int, ...] | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -171,16 +185,17 @@ def open_shards(
 
     Args:
         root: folder or URI with ``train/*.parquet`` and ``test.parquet``.
-        num_classes: number of classes; by default the largest label plus one, of the test samples and of the training
-            files, where their footers have it.
+        num_classes: number of classes, by target where there are several; by default the largest label plus one, of
+            the test samples and of the training files, where their footers have it.
+        targets: columns of the targets.
         input_shape: shape to which every input is reshaped.
         mean: mean per channel for normalization, given together with ``std``.
         std: standard deviation per channel for normalization.
         reading: what the arrays are, where their types do not say it; labels cannot be renumbered, as nobody sees all.
 
     Raises:
-        ValueError: for a missing or unreadable file, one without rows or columns ``x`` and ``y``, and labels beyond
-            the classes, as far as the footers have the largest label.
+        ValueError: for a missing or unreadable file, one without rows or one of the columns, and labels beyond the
+            classes, as far as the footers have the largest label.
     """
     if reading.renumber_labels:
         raise ValueError(
@@ -196,25 +211,30 @@ def open_shards(
     if not names:
         raise ValueError(f"{root}/train has no .parquet file; put one there for each owner")
     shape = tuple(input_shape) if input_shape is not None else None
+    columns = columns_of(targets, reading)
     uri = f"{root}/test.parquet"
-    file = parquet_file(uri)
+    file = parquet_file(uri, ("x", *columns.names))
     with reading_of(uri, WRITE_AGAIN):
-        rows = file.read([name for name in ("x", "y", "owner") if name in file.schema_arrow.names])
+        rows = file.read([name for name in ("x", *columns.names, "owner") if name in file.schema_arrow.names])
     if not rows.num_rows:
         raise ValueError(f"{uri} has no rows; the test needs at least one sample")
-    test, done = _samples(rows, uri, input_shape=shape, reading=reading, num_classes=num_classes)
-    assert isinstance(test.y, Tensor)
+    x, done = _inputs(rows, uri, shape, reading)
+    columns = with_kinds(columns, rows, uri)
     stems = np.array([name.removesuffix(".parquet") for name in names])
     transform = unit_and_normalise(mean, std)
-    files = {f"{root}/train/{name}": parquet_file(f"{root}/train/{name}") for name in names}
-    largest = max([int(test.y.max()), *(bound for file in files.values() for _, bound in _label_ranges(file))])
-    count = num_classes or largest + 1
-    rules = _Rules(input_shape=shape, reading=reading, num_classes=count)
-    shards = tuple(_shard(uri, file, rules) for uri, file in files.items())
+    paths = [f"{root}/train/{name}" for name in names]
+    files = {path: parquet_file(path, ("x", *columns.names)) for path in paths}
+    test = Samples(x=x, y=columns.read(rows, uri))
+    columns = with_outputs(columns, num_classes, test, list(files.values()))
+    test = replace(test, y=columns.read(rows, uri))  # as some are beyond the number of classes that is given
+    rules = _Rules(input_shape=shape, reading=reading, targets=columns, task=None)
+    shards = tuple(_shard(path, file, rules) for path, file in files.items())
     outline = DataSet(
         train=test,
         test=test,
-        num_classes=count,
+        num_classes=columns.num_outputs,
+        classes=columns.classes,
+        num_outputs=columns.by_name,
         transform=transform,
         eval_transform=transform,
         done=(done,),
@@ -239,31 +259,14 @@ def _owners(table: pa.Table, names: npt.NDArray[Any], root: str) -> npt.NDArray[
     return owners
 
 
-def _label_ranges(file: Any) -> list[tuple[int, int]]:
-    """Return the smallest and the largest label of each row group that says them; writers may leave them out."""
-    footer, names, found = file.metadata, file.schema.names, []
-    for i in range(footer.num_row_groups if "y" in names else 0):  # a column of lists has another name there
-        known = footer.row_group(i).column(names.index("y")).statistics
-        if known is not None and known.has_min_max and isinstance(known.max, int | float):
-            found.append((int(known.min), int(known.max)))
-    return found
-
-
 def _shard(uri: str, file: Any, rules: _Rules) -> StreamedShard:
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     if not sum(sizes):
         raise ValueError(f"{uri} has no rows; an owner needs at least one sample")
-    _check_range([label for bounds in _label_ranges(file) for label in bounds], uri, rules["num_classes"])
+    for column in rules["targets"].each:
+        if column.has_labels:
+            column.check_labels([label for bounds in ranges_of(file, column.name) for label in bounds], uri)
     return StreamedShard(uri, sizes, **rules)
-
-
-def _check_range(labels: Sequence[Any], source: str, num_classes: int | None) -> None:
-    for label in labels:
-        if num_classes is not None and isinstance(label, int | float) and not 0 <= label < num_classes:
-            raise ValueError(
-                f"{source}: column y has the label {label:g} and there are {num_classes} classes, 0 to "
-                f"{num_classes - 1}; repair the label, or set data.num_classes"
-            )
 
 
 def _opened(uri: str) -> tuple[Any, str]:
@@ -276,25 +279,22 @@ def _opened(uri: str) -> tuple[Any, str]:
     return found, path.rstrip("/")
 
 
-def parquet_file(uri: str) -> Any:
-    """Open a Parquet file with columns ``x`` and ``y``. Raises ``ValueError``."""
+def parquet_file(uri: str, columns: Sequence[str] = ()) -> Any:
+    """Open a Parquet file that has these columns. Raises ``ValueError``."""
     filesystem, path = _opened(uri)
     with reading_of(uri, WRITE_AGAIN):
         file = pq.ParquetFile(filesystem.open_input_file(path), page_checksum_verification=True)
         names = file.schema_arrow.names  # pyarrow reads the text of names when it is asked for
-    if missing := {"x", "y"} - set(names):
-        raise ValueError(f"{uri} has the columns {shown(names)} and lacks {sorted(missing)}; give x and y")
+    if missing := [name for name in columns if name not in names]:
+        wanted = f"{', '.join(columns[:-1])} and {columns[-1]}"
+        raise ValueError(f"{uri} has the columns {shown(names)} and lacks {missing}; give {wanted}")
     return file
 
 
-def _samples(
-    table: pa.Table, uri: str, *, input_shape: tuple[int, ...] | None, reading: Reading, num_classes: int | None
-) -> tuple[Samples, str]:
-    """Return the samples of some rows, and what was done with the inputs."""
+def _inputs(table: pa.Table, uri: str, input_shape: tuple[int, ...] | None, reading: Reading) -> tuple[Values, str]:
+    """Return the inputs of some rows, and what was done with them."""
     x: npt.NDArray[Any] = to_numpy(table["x"], f"{uri}, column x")
     if input_shape is not None:
         x = reshaped(x, input_shape, f"{uri}, column x")
     inputs = read_inputs(x, uri, reading)
-    (labels,) = numbered([to_numpy(table["y"], f"{uri}, column y")], [len(x)], uri).sides
-    _check_range([int(labels.max())] if len(labels) else [], uri, num_classes)
-    return Samples(x=inputs.values, y=labels), inputs.done
+    return inputs.values, inputs.done

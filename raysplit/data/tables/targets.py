@@ -60,7 +60,9 @@ def targets_of(table: Any, columns: Columns, source: str, reading: Reading, owne
 
 
 def _count(found: Numbered, reading: Reading) -> int:
-    return len(found.names) if found.names else num_outputs(found.sides, reading.task)
+    return (
+        len(found.names) if found.names else num_outputs(found.sides, reading.task, ignore_index=reading.ignore_index)
+    )
 
 
 def _targets(

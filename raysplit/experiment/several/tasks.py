@@ -45,7 +45,7 @@ def several_tasks(settings: TaskSettings, data: DataSet, source: str) -> Several
     if told := [f"{name}: {section.kind}" for name, section in sections.items() if name not in given]:
         logger.info("the targets of data %r say their tasks by their types: %s", source, ", ".join(told))
     return SeveralTasks(
-        each=tuple((name, section.task(_width(name, section.kind, data))) for name, section in sections.items()),
+        each=tuple((name, section.task(_width(name, section, data))) for name, section in sections.items()),
         weights=tuple(section.weight for section in sections.values()),
     )
 
@@ -83,12 +83,15 @@ def _inferred(name: str, data: DataSet, source: str) -> str:
     return kind
 
 
-def _width(name: str, kind: str, data: DataSet) -> int:
+def _width(name: str, section: TargetTask, data: DataSet) -> int:
     """Return the number of outputs that a task takes: classes, labels, tokens or numbers."""
+    kind = section.kind
+    if name in data.num_outputs:
+        return data.num_outputs[name]
     if kind == "language_model" and "vocab_size" in data.sizes:
         return int(data.sizes["vocab_size"])
     classes = (data.classes or {}).get(name, ())
     if kind == "classification" and classes:
         return len(classes)
     sides = [side.y[name] for side in (data.train, data.test) if not isinstance(side.y, Tensor)]
-    return num_outputs(sides, kind)
+    return num_outputs(sides, kind, ignore_index=section.ignore_index)

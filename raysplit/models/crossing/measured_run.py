@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from raysplit.data.inputs import Values
 from raysplit.models.crossing.raw_inputs import on_main_device
@@ -21,6 +20,9 @@ from raysplit.models.cutting.cut_tensors import Sample
 from raysplit.models.cutting.tracing import arguments, unchanged
 from raysplit.models.traced_model import TracedModel
 from raysplit.seeding import keyed_draws
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +83,8 @@ def _without_onednn() -> Iterator[None]:
 
 def measured_run(traced: TracedModel, example: Values) -> MeasuredRun:
     """Run the graph of a traced model on a batch, in evaluation mode with gradients."""
+    from torch.utils.flop_counter import FlopCounterMode  # loads Triton, 75 MiB that no place of training needs
+
     with unchanged(traced.root), keyed_draws(0), torch.enable_grad(), _without_onednn():
         traced.root.eval()
         with FlopCounterMode(display=False) as counter:

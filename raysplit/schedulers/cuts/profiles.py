@@ -15,9 +15,6 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from raysplit.registry import nearest
 
 BYTES_PER_GIB = 2**30
@@ -115,6 +112,9 @@ class Profile:
 
     def to_parquet(self, path: Path | str) -> None:
         """Write the same table as a Parquet file."""
+        import pyarrow as pa  # places load this module, and none of them needs Arrow
+        import pyarrow.parquet as pq
+
         pq.write_table(pa.Table.from_pylist(self._rows()), str(path), write_page_checksum=True)
 
     def _rows(self) -> list[dict[str, str | int | float | None]]:
@@ -196,6 +196,9 @@ def load_profile(name_or_path: str | Path) -> Profile:
         return _profile(_read_csv(_DATA.joinpath(f"{name_or_path}.csv")), str(name_or_path))
     path = Path(name_or_path)
     if path.is_file() and path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             rows = pq.read_table(str(path), page_checksum_verification=True).to_pylist()
         except (OSError, pa.ArrowException) as error:

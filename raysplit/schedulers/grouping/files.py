@@ -11,14 +11,14 @@ import csv
 from collections.abc import Sequence
 from math import isnan, nan
 from pathlib import Path
-from typing import TypeVar
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, TypeVar
 
 from raysplit.registry import few, shown
 from raysplit.schedulers.grouping.known import Measured, affinities_of
 from raysplit.schedulers.grouping.scores import Affinity, PairLosses, TaskMatrix
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 M = TypeVar("M", bound=TaskMatrix)
 
@@ -103,14 +103,16 @@ def _named(path: Path, kind: type[M], tasks: tuple[str, ...], cells: list[list[s
         raise ValueError(f"{path}: {error}") from error
 
 
-def history_table(history: Sequence[Measured]) -> pa.Table:
-    """Build the table of the mean affinities of rounds 0, 1, ..."""
+def history_table(history: Sequence[Measured], *, first_round: int = 0) -> pa.Table:
+    """Build the table of the mean affinities of rounds that follow one another."""
     lines = [
         {"round": number, "source": source, "recipient": recipient, "value": None if isnan(value) else value}
-        for number, affinity in enumerate(history)
+        for number, affinity in enumerate(history, start=first_round)
         for source, row in zip(affinity.tasks, affinity.values, strict=True)
         for recipient, value in zip(affinity.tasks, row, strict=True)
     ]
+    import pyarrow as pa  # places load this module, and none of them needs Arrow
+
     schema = pa.schema(
         [("round", pa.int64()), ("source", pa.string()), ("recipient", pa.string()), ("value", pa.float64())]
     )
@@ -125,6 +127,9 @@ def read_history(folder: Path) -> tuple[Measured, ...]:
     path = folder / HISTORY_FILE
     if not path.exists():
         raise ValueError(f"{folder} holds no {HISTORY_FILE}; only runs that measure affinities, such as mas, write one")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         lines = pq.read_table(path, page_checksum_verification=True).to_pylist()
     except (OSError, pa.ArrowException) as error:

@@ -174,6 +174,12 @@ def test_settings_with_the_same_norm_are_taken() -> None:
         assert distance(run("fednova", **more), run("fedavg", **more)) > 1e-4
 
 
+def test_owners_that_are_computed_at_once_end_where_they_do_alone() -> None:
+    training = {"rounds": 2, "batch_size": 16, "optimizer": {"lr": 0.1}}
+    alone, at_once = (run("fednova", training={**training, "vectorize": number}) for number in (1, 3))
+    assert distance(alone, at_once) < 1e-12
+
+
 @pytest.mark.parametrize(
     "fault", [Fault(party="owner-0", verb="run_round", at_call=2, turns=4), Fault(party="aggregator", at_call=6)]
 )

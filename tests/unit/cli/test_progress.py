@@ -50,9 +50,11 @@ def test_the_figures_of_several_tasks_make_room() -> None:
     }
     joint = {"primary": 1.5, "primary_metric": "loss", "primary_better": "lower", "primary_naive": 2.25}
     row = {**ROW, **own, **joint}
-    assert "loss 1.500 (naive 2.250), shape accuracy 0.500, size rmse 1.250" in status_line(row)
+    told = "train loss 2.291 test loss 1.500 (naive 2.250), shape accuracy 0.500, size rmse 1.250 112.0 MiB"
+    assert status_line(row) == told  # it was "loss 2.291 loss 1.500"
     line = progress_line(77, "FedAvg", 1, 3, "0:21, 0:18 left", row)
-    assert line.endswith("loss 2.291 loss 1.500 (naive 2.250)")
+    assert line.endswith("train loss 2.291 test loss 1.500 (naive 2.250)")
+    assert progress_line(70, "FedAvg", 1, 3, "0:21, 0:18 left", row).endswith("train loss 2.291 test loss 1.500")
 
 
 def test_a_huge_loss_is_short() -> None:

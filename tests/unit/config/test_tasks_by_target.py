@@ -27,6 +27,7 @@ def file(tmp_path: Path) -> str:
         shape=np.arange(num) % 3,
         size=np.arange(num) / 3,
         place=np.ones((num, 2), np.float32),
+        mask=np.zeros((num, 4, 4), np.int64),
     )
     return str(path)
 
@@ -66,9 +67,9 @@ def test_settings_that_are_no_task_are_refused(tasks: Any, says: str, file: str)
         ({"tasks": {"shape": "classification", "size": "classification"}}, r"labels must be integers 0..C-1"),
         (
             {"tasks": {"shape": "multi_label", "size": "regression"}},
-            r"shape of owner-0 is int64 .*task: classification",
+            r"three.npz: shape is int64 .*task: classification",
         ),
-        ({"tasks": {"shape": "classification", "place": "segmentation"}}, r"'place' is segmentation, and the heads"),
+        ({"tasks": {"shape": "classification", "mask": "segmentation"}}, r"'mask' is segmentation, and the heads"),
         ({"tasks": {"size": {"kind": "regression", "weight": 0}}}, r"the weights of the tasks size are all 0"),
         ({"training": {"loss": "mse"}}, r"training.loss is mse, and the tasks shape, size have their own"),
         ({"task": "regression"}, r"task is regression, .* leave it out, and say the kind of each with data.tasks"),

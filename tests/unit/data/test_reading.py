@@ -10,6 +10,7 @@ import torch
 
 from raysplit.data.labels import NO_LABEL, has_target, numbered
 from raysplit.data.reading import Reading, read_inputs
+from raysplit.data.targets.arrays import num_outputs, read_targets
 
 
 def read(x: Any, **settings: Any) -> torch.Tensor:
@@ -168,11 +169,50 @@ def test_a_wrong_label_is_shown_with_row_and_owner(labels: list[Any], message: s
 @pytest.mark.parametrize("renumber", [False, True])
 def test_labels_may_be_missing_where_a_task_says_what_they_are(renumber: bool) -> None:
     """The pages promise -100 for a class that is not known; files with it were refused, or it became a class."""
-    found = numbered([np.array([1, NO_LABEL, 0])], [3], "mine", renumber=renumber, may_miss=True)
+    found = numbered([np.array([1, NO_LABEL, 0])], [3], "mine", renumber=renumber, missing=NO_LABEL)
     assert found.sides[0].tolist() == [1, NO_LABEL, 0]
     assert found.names == (("0", "1") if renumber else None)
     with pytest.raises(ValueError, match=r"mine: shape is -1 in row 1; .* 0..C-1, -100 where there is none, or set"):
-        numbered([np.array([1, -1, 0])], [3], "mine", name="shape", may_miss=True)
+        numbered([np.array([1, -1, 0])], [3], "mine", name="shape", missing=NO_LABEL)
+
+
+@pytest.mark.parametrize(
+    ("kind", "y", "message"),
+    [
+        ("multi_label", [[0, 1], [1, 0], [2, 1]], r"mine: marks of owner c, row 2, position 0: 2; labels are 0 or 1"),
+        ("regression", [0.5, np.inf, np.inf], r"mine: marks of owner b, row 1: inf; numbers are finite"),
+        (
+            "token_classification",
+            [[0, 1], [-7, 0], [2, 1]],
+            r"marks of owner b, row 1, position 0: -7; classes are 0..2",
+        ),
+        ("segmentation", [0, 1, 2], r"mine: marks is int64 of shape \[3\], and segmentation .*; task: classification"),
+        ("classification", [[0, 1], [1, 0], [2, 1]], r"marks is int64 of shape \[3, 2\], and classification takes one"),
+        ("classification", [0.5, 1.5, 1.0], r"marks is 0.5 in row 0 \(owner a\), .* task: regression takes numbers"),
+        (
+            "regression",
+            ["a", "b", "c"],
+            r"marks holds <U1, such as \['a'\]; give numbers, or take task: classification",
+        ),
+    ],
+)
+def test_a_wrong_target_is_shown_with_the_row_of_the_file_and_its_owner(kind: str, y: Any, message: str) -> None:
+    """Targets other than labels were checked once they were divided: "y of owner-0, row 0", whatever row it was."""
+    owner = np.array(["a", "b", "c"])
+    with pytest.raises(ValueError, match=message):
+        read_targets([np.array(y)], [3], "mine", Reading(task=kind), owner, name="marks")
+
+
+def test_the_class_that_does_not_count_is_none_of_the_others() -> None:
+    """Files with it were refused where it is negative, and had an output for it and for all below where it is large."""
+    labels = read_targets([np.array([1, -1, 0])], [3], "mine", Reading(task="classification", ignore_index=-1))
+    assert labels.sides[0].tolist() == [1, -1, 0]
+    masks = np.full((2, 3, 3), 200)
+    masks[0, 0] = 4
+    reading = Reading(tasks=(("place", "segmentation"),), ignored=(("place", 200),)).of("place")
+    (read,) = read_targets([masks], [2], "mine", reading).sides
+    assert num_outputs([read], "segmentation", ignore_index=200) == 5
+    assert num_outputs([torch.full((2, 3, 3), 255)], "segmentation") == 1  # nothing counts: 'int' is not iterable
 
 
 def test_samples_without_a_target_are_known() -> None:

@@ -136,3 +136,32 @@ def test_labels_beyond_the_classes_are_refused_by_the_data_set() -> None:
     side = Samples(x=torch.rand(3, 2), y=torch.tensor([0, 5, 1]))
     with pytest.raises(ValueError, match="y of training sample 1 is 5 and there are 2 classes"):
         DataSet(train=side, test=side, num_classes=2, transform=ToUnit(), eval_transform=ToUnit())
+
+
+def test_labels_that_are_learned_as_numbers_are_shown_as_numbers() -> None:
+    """``raysplit inspect`` had a table of classes for the sizes of drawn objects."""
+    side = Samples(x=torch.rand(3, 3), y={"scale": torch.tensor([0, 7, 2])})
+    sides: dict[str, Any] = {"train": side, "test": side, "transform": ToUnit(), "eval_transform": ToUnit()}
+    data = DataSet(**sides, num_classes=8, classes={"scale": tuple("abcdefgh")})
+    assert data_record(data, "mine")["targets"]["scale"]["type"] == "class"
+    assert data_record(data, "mine", kinds={"scale": "regression"})["targets"]["scale"]["range"] == {"test": [0, 7]}
+
+
+def test_labels_of_a_task_that_is_said_are_missing_where_it_says_so() -> None:
+    """Rows of two labels that are both 0 were told to have none, as the pixels of class 0 of a dense target have."""
+    y = {
+        "marks": torch.tensor([[0, 0], [1, 0]]),
+        "shape": torch.tensor([1, NO_LABEL]),
+        "size": torch.tensor([torch.nan, 1]),
+    }
+    side = Samples(x=torch.rand(2, 3), y=y)
+    data = DataSet(
+        train=side, test=side, num_classes=2, transform=ToUnit(), eval_transform=ToUnit(), classes={"shape": ("a", "b")}
+    )
+    kinds = {"marks": "multi_label", "shape": "classification", "size": "regression"}
+    targets = data_record(data, "mine", kinds=kinds)["targets"]
+    assert {name: record.get("without_label") for name, record in targets.items()} == {
+        "marks": None,
+        "shape": {"test": 1},
+        "size": {"test": 1},
+    }

@@ -134,6 +134,24 @@ def test_runs_without_labels_are_shown_by_their_loss(tmp_path: Path, capsys: pyt
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
+def test_tasks_of_different_kinds_have_their_own_figures(tmp_path: Path) -> None:
+    """Their losses stood there under the names of the tasks alone."""
+    own = {
+        "task_metric_shape": "accuracy",
+        "test_accuracy_shape": 0.5,
+        "task_metric_size": "rmse",
+        "test_rmse_size": 2.0,
+    }
+    losses = {"test_loss": 3.0, "test_loss_shape": 1.0, "test_loss_size": 2.0}
+    joint = {"primary": 3.0, "primary_metric": "loss", "primary_better": "lower"}
+    grid = cells(tree(), [Axis(key="seed", values=(0, 1))])
+    for cell in grid:
+        write(cell, tmp_path, (metrics_row(1, **own, **losses, **joint),))
+    columns, lines = table(read_groups(grid, tmp_path))
+    assert columns[-4:] == ["loss", "shape accuracy", "size rmse", "worst owner"]
+    assert [text.split(" ")[0] for text in lines[0][-4:-1]] == ["3", "50.0", "2"]
+
+
 def test_the_table_says_whose_samples_a_result_is_of(tmp_path: Path) -> None:
     """FedAvg's model is tested on all samples, and owner by owner; the control trains alone, on the owners' own."""
     grid = cells(tree(), [Axis(key="algorithm.name", values=("fedavg", "local"))])

@@ -38,11 +38,11 @@ def outputs(*widths: int) -> int:
 
 
 def test_one_shared_part() -> None:
-    """Weights and gradients (plain SGD keeps nothing) of three fronts and one top."""
+    """Weights and gradients (plain SGD keeps nothing) of three fronts and one top, and three updates of fronts."""
     found = needs("minibatch_sfl")
     front = 2 * WEIGHTS[0] + outputs(10, 16, 16)
     top = 2 * WEIGHTS[1] + outputs(12, 12, 5)
-    assert found.models_bytes == 3 * front + top
+    assert found.models_bytes == 3 * front + top + 3 * WEIGHTS[0]
     assert found.processes_bytes == 2 * PROCESS_BYTES
     assert found.in_flight_bytes == 2 * 3 * 16 * 16 * 8
     assert found.samples_bytes >= 3 * 80 * 10 * 4
@@ -52,7 +52,7 @@ def test_a_replica_per_owner_with_momentum() -> None:
     found = needs("splitfed_v1", training__optimizer={"lr": 0.1, "momentum": 0.9})
     front = 3 * WEIGHTS[0] + outputs(10, 16, 16)
     top = 3 * WEIGHTS[1] + outputs(12, 12, 5)
-    assert found.models_bytes == 3 * front + 3 * top
+    assert found.models_bytes == 3 * front + 3 * top + 3 * WEIGHTS[0]
 
 
 def test_replicas_are_those_of_a_cohort_unless_they_keep_something() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from raysplit.algorithms.mas.affinity import measure, measure_gradients
-from raysplit.models.dense.losses import TASKS, Loss, task_losses
+from raysplit.algorithms.mas.affinity import correlate_losses, measure, measure_gradients
+from raysplit.models.dense.losses import TASKS, Loss, Task, task_losses
 from raysplit.models.dense.net import MultiTaskModel, build_mas_model
 
 
@@ -144,6 +145,32 @@ def test_the_cosine_of_gradients_is_symmetric_and_one_with_itself() -> None:
     torch.testing.assert_close(found.diagonal(), torch.ones(3))
     torch.testing.assert_close(found, found.T)
     assert (found.abs() <= 1 + 1e-6).all()
+
+
+def test_correlated_losses_by_hand() -> None:
+    """The losses at 0 are (1, 4, 9, 16) / 2, the same doubled, and (16, 9, 4, 1) / 2; a fourth task has no variance."""
+    model = MultiTaskModel(Scalar(), nn.ModuleDict({task: nn.Identity() for task in "abce"}))
+    rows = {"a": [1.0, 2, 3, 4], "b": [2**0.5, 8**0.5, 18**0.5, 32**0.5], "c": [4.0, 3, 2, 1], "e": [1.0, 1, 1, 1]}
+    targets = {task: torch.tensor(row, dtype=torch.float64) for task, row in rows.items()}
+    found = correlate_losses(model, torch.zeros(4, 1), targets, dict.fromkeys("abce", quadratic)).values
+    ac = float(np.corrcoef([1, 4, 9, 16], [16, 9, 4, 1])[0, 1])
+    expected = [(1, 1, ac, 0), (1, 1, ac, 0), (ac, ac, 1, 0), (0, 0, 0, 0)]
+    for row, wanted in zip(found, expected, strict=True):
+        assert row == pytest.approx(wanted, abs=1e-12)
+
+
+def test_losses_are_correlated_over_samples_with_both_targets() -> None:
+    """The last sample has no target of the second task: its loss of 0 would be counted as an easy sample."""
+    model, (x, targets) = toy("ab"), batch("ab")
+    losses = dict.fromkeys("ab", Task(letter="b", name="b", num_channels=2, loss=smooth).mean_loss)
+    without = {task: target[:-1] for task, target in targets.items()}
+    targets["b"][-1] = torch.nan
+    random, parameters = torch.random.get_rng_state(), [p.clone() for p in model.parameters()]
+    found = correlate_losses(model, x, targets, losses)
+    assert found.values[0][1] == pytest.approx(correlate_losses(model, x[:-1], without, losses).values[0][1], rel=1e-9)
+    assert found.values[0][1] == found.values[1][0] != 0
+    assert torch.equal(random, torch.random.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True))
 
 
 class Apart(nn.Module):
