@@ -42,13 +42,13 @@ CASES: dict[str, dict[str, Any]] = {
     "cnn": {"model": "cnn", "shape": [1, 28, 28], "owners": 10, "steps": 20, "cuts": [1, 2]},
     "cnn4": {"model": "cnn4", "shape": [1, 28, 28], "owners": 10, "steps": 20, "cuts": [1, 2, 3]},
     "vit": {
-        "model": "vit_b_16",
+        "model": "timm:vit_tiny_patch16_224",
         "shape": [3, 224, 224],
         "owners": 2,
-        "steps": 1,
+        "steps": 3,
         "batch": 8,
-        "classes": 2,  # of sixteen samples
-        "cuts": ["encoder.layers.encoder_layer_3"],
+        "classes": 4,
+        "cuts": ["blocks.3.add#2"],
     },
     "text_lm": {
         "model": "text_transformer",

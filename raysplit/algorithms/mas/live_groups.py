@@ -85,13 +85,14 @@ class LiveGroups(Algorithm):
         """Build the record of a group whose parties are deployed."""
         tasks, opened = opening
         *copies, aggregator = added
-        names = [copy.name for copy in copies] or list(self.setting.owners)
+        having = self.having.owners(tasks)
+        names = [copy.name for copy in copies] or having
         return TaskGroup(
             tasks=tasks,
             opened=opened,
             recipe=self.group_recipe(tasks),
             aggregator=self.handles[aggregator.name],
-            owners={owner: self.handles[name] for owner, name in zip(self.setting.owners, names, strict=True)},
+            owners={owner: self.handles[name] for owner, name in zip(having, names, strict=True)},
             added=tuple(added),
         )
 
@@ -130,7 +131,7 @@ class LiveGroups(Algorithm):
 
     def _apart(self, tasks: Sequence[str], opened: int) -> list[PartySpec]:
         where = name_at(label_of(tasks), opened)
-        copies = [self._multi_task_owner(name_at(name, where), name) for name in self.setting.owners]
+        copies = [self._multi_task_owner(name_at(name, where), name) for name in self.having.owners(tasks)]
         return [*copies, self._group_aggregator(tasks, opened)]
 
     # -- state ---------------------------------------------------------------------------------------------------

@@ -132,6 +132,18 @@ def test_a_cohort_is_drawn_for_each_group_among_those_who_have_one_of_its_tasks(
     assert [row["num_owners"] for row in result.rows] == [len(everybody) for everybody, _ in found[:3]]
 
 
+def test_groups_apart_have_copies_of_their_own_owners_alone() -> None:
+    cluster = LocalCluster()
+    train({"partition": [["s", "k"], ["d"]]}, cluster=cluster, owners__tasks=ONE_EACH, **THREE)
+    assert sorted(name for name in cluster._handles if "@" in name) == [
+        "aggregator-d@1",
+        "aggregator-s+k@1",
+        "owner-0@s+k@1",
+        "owner-1@d@1",
+        "owner-2@s+k@1",
+    ]
+
+
 # -- affinities ------------------------------------------------------------------------------------------------------
 
 
