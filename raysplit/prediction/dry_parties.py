@@ -52,10 +52,10 @@ class DryOwner(DataOwner):
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:
         batches = [_batch(num_rows) for num_rows in self._training.batch_sizes(len(self._shard))]
         for number, step_id in enumerate(step_ids(self.name, context, self._training.accumulate)):
-            told = replace(step_id, counted=self.a_count()) if step_id.num_micro > 1 else step_id
+            told = replace(step_id, counted=self._told_count()) if step_id.num_micro > 1 else step_id
             yield told, batches[number % len(batches)]
 
-    def a_count(self) -> Counted:
+    def _told_count(self) -> Counted:
         """Return some number of targets, which has the size of any."""
         return 1
 

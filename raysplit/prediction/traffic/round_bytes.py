@@ -114,7 +114,7 @@ class _SizedOwner(DryOwner):
         super().__init__(**arguments)
         self._of_sample = targets
 
-    def a_count(self) -> Counted:
+    def _told_count(self) -> Counted:
         return dict.fromkeys(self._of_sample.names, 1) or 1
 
     def batches(self, context: RoundContext) -> Iterator[tuple[StepId, Any]]:

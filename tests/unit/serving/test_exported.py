@@ -114,7 +114,7 @@ def test_the_command_names_mistakes(folder: Path, tmp_path: Path, capsys: pytest
         assert code == 2
         assert message in err
     alone = [str(folder), str(tmp_path / "note.txt"), "--server", "http://127.0.0.1:1", "--loss", "0.1"]
-    assert "give its --rate as well" in shell(capsys, "edge", *alone)[2]
+    assert "give its --rate or --trace as well" in shell(capsys, "edge", *alone)[2]
 
 
 def test_what_cannot_be_served_is_found_before_a_cluster_starts(

@@ -114,7 +114,7 @@ def test_a_shard_travels_without_its_samples(root: Path) -> None:
     shard = open_shards(str(root)).shards[0]
     empty = len(pickle.dumps(shard))
     shard.take(range(60))
-    assert len(pickle.dumps(shard)) == empty < 500
+    assert len(pickle.dumps(shard)) == empty < 600
     again = pickle.loads(pickle.dumps(shard))
     assert (len(again), again.num_rows_held) == (100, 0)
     assert torch.equal(again.take([5]).x, shard.take([5]).x)
