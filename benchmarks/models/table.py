@@ -85,6 +85,8 @@ def measure(spec: ModelSpec) -> dict[str, Any]:
         traced = spec.traced()
     except ValueError as reason:
         return {"refused": str(reason)}
+    except Exception as error:  # a fault of ours, which ends no table
+        return {"refused": f"{type(error).__name__}: {error}"}
     cuttable = [point.name for point in traced.cut_points]
     row = {
         "front_end": traced.front_end,

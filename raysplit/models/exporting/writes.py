@@ -59,7 +59,8 @@ def write_to_new_tensors(graph: fx.Graph, root: nn.Module) -> Writes:
                 raise CannotCut(f"its forward writes to its input {base.target!r} through a view; write to a copy")
             kept.setdefault(base, []).append(node)
         else:
-            _make_new(graph, node, written, order)
+            bases[node] = _make_new(graph, node, written, order)
+            bases.setdefault(bases[node], bases[node])
     before = {}
     for node in graph.nodes:
         earlier = [w for source in node.all_input_nodes for w in kept.get(bases[source], ()) if order[w] < order[node]]
@@ -106,9 +107,9 @@ def _is_seen_later(
     return any(order[user] > order[node] for other in others for user in other.users if user in order)
 
 
-def _make_new(graph: fx.Graph, node: fx.Node, written: fx.Node, order: dict[fx.Node, int]) -> None:
-    """Let a write make a new tensor that later uses of the written one read."""
-    number = order[node]
+def _make_new(graph: fx.Graph, node: fx.Node, written: fx.Node, order: dict[fx.Node, int]) -> fx.Node:
+    """Let a write make a new tensor that later uses of the written one read; return the node that makes its memory."""
+    number, maker = order[node], node
     pure = _pure(node.target)
     if pure is not None:
         node.target = pure
@@ -116,11 +117,12 @@ def _make_new(graph: fx.Graph, node: fx.Node, written: fx.Node, order: dict[fx.N
         with graph.inserting_before(node):
             copied = graph.call_function(torch.ops.aten.clone.default, (written,))
         copied.meta = {**node.meta, VALUE: written.meta.get(VALUE)}
-        order[copied] = number
+        order[copied], maker = number, copied
         node.args = (copied, *node.args[1:])
     written.replace_all_uses_with(
         node, delete_user_cb=lambda user: user not in (node, *node.all_input_nodes) and order.get(user, number) > number
     )
+    return maker
 
 
 def _pure(target: Any) -> Any:
