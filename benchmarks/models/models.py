@@ -21,7 +21,9 @@ SMALL: Mapping[str, Any] = {
 BOUNDS: Mapping[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 GROUPED: Mapping[str, Any] = {**SMALL, **BOUNDS, "num_key_value_heads": 1, "tie_word_embeddings": False}
 UNTIED: Mapping[str, Any] = {**SMALL, **BOUNDS, "tie_word_embeddings": False}
-PATCHES: Mapping[str, Any] = {**SMALL, "patch_size": 8}
+PATCHES: Mapping[str, Any] = {**{k: v for k, v in SMALL.items() if k != "max_position_embeddings"}, "patch_size": 8}
+WITHOUT_INNER: Mapping[str, Any] = {key: value for key, value in UNTIED.items() if key != "intermediate_size"}
+"""For configurations that name the width of their inner layers in a way of their own."""
 TOKENS: Mapping[str, Mapping[str, Any]] = {
     "DistilBertForSequenceClassification": {"n_layers": 2, "n_heads": 2, "dim": 16, "hidden_dim": 32},
     "RobertaForSequenceClassification": {**SMALL, **BOUNDS},
@@ -42,9 +44,9 @@ TOKENS: Mapping[str, Mapping[str, Any]] = {
         **BOUNDS,
     },
     "GPTNeoXForCausalLM": UNTIED,
-    "OPTForCausalLM": {**UNTIED, "ffn_dim": 32, "word_embed_proj_dim": 16},
+    "OPTForCausalLM": {**WITHOUT_INNER, "ffn_dim": 32, "word_embed_proj_dim": 16},
     "BloomForCausalLM": {"n_layer": 2, "n_head": 2, "hidden_size": 16, "tie_word_embeddings": False, **BOUNDS},
-    "FalconForCausalLM": {**UNTIED, "num_kv_heads": 2},
+    "FalconForCausalLM": {**WITHOUT_INNER, "num_kv_heads": 2, "ffn_hidden_size": 32},
     "LlamaForCausalLM": GROUPED,
     "MistralForCausalLM": GROUPED,
     "Qwen2ForCausalLM": GROUPED,
@@ -66,7 +68,10 @@ PICTURES: Mapping[str, Mapping[str, Any]] = {
     "ViTForImageClassification": PATCHES,
     "DeiTForImageClassification": PATCHES,
     "SwinForImageClassification": {"embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4},
-    "Dinov2ForImageClassification": PATCHES,
+    "Dinov2ForImageClassification": {
+        **{k: v for k, v in PATCHES.items() if k != "intermediate_size"},
+        "use_mask_token": False,
+    },
     "ConvNextForImageClassification": {"hidden_sizes": [8, 16], "depths": [2, 2], "num_stages": 2},
     "SegformerForSemanticSegmentation": {
         "hidden_sizes": [8, 16, 16, 16],

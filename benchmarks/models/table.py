@@ -7,8 +7,8 @@
 Each model is traced in a process of its own, without what other models have left. A line has the front end, the places
 where the model can be cut and all of them, CPU seconds and the highest memory of the trace and of the check that the
 graph is the model, above what the built model takes, and whether three parts, cut at one and two thirds of the places,
-have outputs, gradients and buffers of the graph uncut in bits, in both modes. Started again, it goes on with what is
-missing.
+have outputs, gradients and buffers of the graph uncut in bits, in both modes. Models whose tied weights are at both
+ends are cut for a party that has both. Started again, it goes on with what is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import argparse
 import json
 import multiprocessing
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +85,21 @@ def measure(spec: ModelSpec) -> dict[str, Any]:
         spec.check_cuttable()
         spent_s, above = time.process_time() - began_s, memory("VmHWM") - before
         traced = spec.traced()
+        if not traced.cut_points:  # all places are between tied weights, which one party must have
+            spec = replace(spec, ends="together")
+            traced = spec.traced()
     except ValueError as reason:
         return {"refused": str(reason)}
     except Exception as error:  # a fault of ours, which ends no table
         return {"refused": f"{type(error).__name__}: {error}"}
     cuttable = [point.name for point in traced.cut_points]
+    if not cuttable:
+        objections = Counter(str(traced.objection(position)) for position in range(1, traced.crossings.end))
+        return {"refused": f"no cut in {objections.total()} positions: {objections.most_common(1)[0][0]}"}
     row = {
         "front_end": traced.front_end,
         "places": len(cuttable),
+        "ends": spec.ends,
         "positions": traced.crossings.end - 1,
         "units": len(traced.units),
         "parameters": sum(p.numel() for p in traced.root.parameters()),
@@ -128,7 +137,8 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
         found = {mode: row[mode] for mode in ("training", "evaluation")}
         equal = "bits" if set(found.values()) == {0.0} else ", ".join(f"{m} {_said(v)}" for m, v in found.items())
         lines.append(
-            f"| {row['model']} | {row['front_end']} | {row['places']:,} of {row['positions']:,} | {row['units']} | "
+            f"| {row['model']} | {row['front_end']}{', U-shaped' if row.get('ends') == 'together' else ''} | "
+            f"{row['places']:,} of {row['positions']:,} | {row['units']} | "
             f"{row['trace_and_check_s']:.1f} | {row['memory_mib']:.0f} | {equal} |"
         )
     return "\n".join(lines)

@@ -232,5 +232,14 @@ class ModelSpec:
         return first_private_cut(traces.traced(self), traces.sent_inputs(self))
 
 
+class _Named(dict[str, Any]):
+    """An option with entries by name, such as the configuration of a part of a network; nothing writes to it."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
 def _hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _Named({name: _hashable(item) for name, item in value.items()})
     return tuple(_hashable(item) for item in value) if isinstance(value, list | tuple) else value

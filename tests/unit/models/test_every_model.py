@@ -24,6 +24,15 @@ SHARED_BY_BRANCHES = "timm:coat_tiny"
 """A model whose branches share weights: a cut changes the order in which their gradients are added."""
 
 
+NOT_AS_TRACED = ("hf:GPTNeoForCausalLM", "hf:MixtralForCausalLM")
+"""Models that do something else on the device without values on which they are traced: one makes a constant there, one
+asks which device it is on."""
+OTHER_GRADIENT = "hf:FalconForCausalLM"
+"""A model whose graph in evaluation mode has another gradient of the embedding."""
+TOKENS_AT_THE_END = "hf:GPT2ForSequenceClassification"
+"""A model whose head looks for the last token, so that the tokens themselves would cross every cut."""
+END_OF_TEXT = "hf:BartForSequenceClassification"
+"""A model that takes samples with an end-of-text token alone, which drawn ones lack."""
 ONE_LENGTH = "hf:MambaForCausalLM"
 """A model whose trace takes the length for a constant: its scan is a loop over it."""
 
@@ -37,6 +46,7 @@ def benchmark() -> ModuleType:
 
 TABLE = benchmark()
 SPECS: dict[str, ModelSpec] = TABLE.specs()
+REFUSED = (NO_ROWS, *NOT_AS_TRACED, OTHER_GRADIENT, TOKENS_AT_THE_END, END_OF_TEXT)
 LIST = SPECS | {ONE_LENGTH: replace(SPECS[ONE_LENGTH], inputs={"input_ids": Input(dtype=torch.int64, shape=(17,))})}
 
 
@@ -49,7 +59,7 @@ def sides(spec: ModelSpec, cuts: list[str], training: bool) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in LIST if name != NO_ROWS])
+@pytest.mark.parametrize("name", [name for name in LIST if name not in REFUSED])
 def test_three_parts_are_the_whole(name: str) -> None:
     """Outputs, gradients and buffers in bits, in both modes, at three pairs of places that the seed draws."""
     pytest.importorskip(LIBRARIES[name.partition(":")[0]])
@@ -69,10 +79,22 @@ def test_three_parts_are_the_whole(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "says"),
-    [(NO_ROWS, "cannot be cut"), (ONE_LENGTH, r"fails where the model does not, as for samples of another length")],
+    [
+        (NO_ROWS, "cannot be cut"),
+        (OTHER_GRADIENT, "has another gradient of"),
+        *((name, r"fails where the model does not") for name in (ONE_LENGTH, *NOT_AS_TRACED)),
+    ],
 )
 def test_what_no_front_end_takes_is_refused(name: str, says: str) -> None:
     """Mamba failed in an operator of torch, with a traceback."""
     pytest.importorskip(LIBRARIES[name.partition(":")[0]])
     with pytest.raises(CannotCut, match=says):
         SPECS[name].with_front_end().check_cuttable()
+
+
+@pytest.mark.slow
+def test_a_head_that_looks_at_the_tokens_lets_none_of_them_cross() -> None:
+    pytest.importorskip("transformers")
+    traced = replace(SPECS[TOKENS_AT_THE_END], ends="together").with_front_end().traced()
+    assert not traced.cut_points
+    assert any("'input_ids' would cross it" in str(traced.objection(n)) for n in range(1, traced.crossings.end))

@@ -32,6 +32,16 @@ def test_equal_specs_are_one_key() -> None:
     assert spec(seed=8) != spec()
 
 
+def test_an_option_may_have_entries_by_name() -> None:
+    """The configuration of CLIP's vision part ended in "unhashable type: 'dict'"."""
+    nested = {"vision": {"depths": [2, 2], "norm": {"eps": 1e-6}}}
+    one, same = (spec(options=options) for options in (nested, pickle.loads(pickle.dumps(nested))))
+    assert {one: "here"}[same] == "here"
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert dict(one.options)["vision"] == {"depths": (2, 2), "norm": {"eps": 1e-6}}
+    assert one != spec(options={"vision": {"depths": [2, 3], "norm": {"eps": 1e-6}}})
+
+
 def test_weights_depend_on_the_seed_alone() -> None:
     before = torch.get_rng_state()
     state = spec().build().state_dict()
