@@ -97,13 +97,27 @@ SIGNALS: Mapping[str, tuple[str, tuple[int, ...], Mapping[str, Any]]] = {
     "Wav2Vec2ForSequenceClassification": (
         "input_values",
         (4000,),
-        {**SMALL, "conv_dim": [16, 16], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_feat_extract_layers": 2}
+        {
+            **{k: v for k, v in SMALL.items() if k != "max_position_embeddings"},
+            "conv_dim": [16, 16],
+            "conv_kernel": [10, 3],
+            "conv_stride": [5, 2],
+            "num_feat_extract_layers": 2,
+        }
         | {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "layerdrop": 0},
     ),
     "PatchTSTForRegression": (
         "past_values",
         (32, 2),
-        {**SMALL, "d_model": 16, "ffn_dim": 32, "num_input_channels": 2, "context_length": 32, "patch_length": 4}
+        {
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "d_model": 16,
+            "ffn_dim": 32,
+            "num_input_channels": 2,
+            "context_length": 32,
+            "patch_length": 4,
+        }
         | {"patch_stride": 4, "num_targets": 1},
     ),
 }

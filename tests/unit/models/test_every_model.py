@@ -20,6 +20,8 @@ LIBRARIES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers"}
 NUM_PAIRS = 3
 NO_ROWS = "torchvision:fasterrcnn_resnet50_fpn"
 """A model whose output has no fixed number of rows."""
+BRANCHES = "hf:Wav2Vec2ForSequenceClassification"
+"""A model with branches that neither front end follows."""
 SHARED_BY_BRANCHES = "timm:coat_tiny"
 """A model whose branches share weights: a cut changes the order in which their gradients are added."""
 
@@ -46,7 +48,7 @@ def benchmark() -> ModuleType:
 
 TABLE = benchmark()
 SPECS: dict[str, ModelSpec] = TABLE.specs()
-REFUSED = (NO_ROWS, *NOT_AS_TRACED, OTHER_GRADIENT, TOKENS_AT_THE_END, END_OF_TEXT)
+REFUSED = (NO_ROWS, BRANCHES, *NOT_AS_TRACED, OTHER_GRADIENT, TOKENS_AT_THE_END, END_OF_TEXT)
 LIST = SPECS | {ONE_LENGTH: replace(SPECS[ONE_LENGTH], inputs={"input_ids": Input(dtype=torch.int64, shape=(17,))})}
 
 
@@ -81,6 +83,7 @@ def test_three_parts_are_the_whole(name: str) -> None:
     ("name", "says"),
     [
         (NO_ROWS, "cannot be cut"),
+        (BRANCHES, "cannot be cut"),
         (OTHER_GRADIENT, "has another gradient of"),
         *((name, r"fails where the model does not") for name in (ONE_LENGTH, *NOT_AS_TRACED)),
     ],
