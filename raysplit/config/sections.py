@@ -63,10 +63,10 @@ class ModelConfig(Named):
     send_inputs: tuple[str, ...] = ()
     """Inputs that may leave their owners as they are, where a cut would send them; the one unnamed input is ``x``."""
 
-    front_end: Literal["auto", "fx", "export", "chain"] = "auto"
-    """How the model is traced to be cut: ``fx`` with torch.fx, ``export`` with torch.export; ``auto`` takes the first
-    whose parts are the model; ``chain`` cuts between the units that the model says itself. A run keeps the one that it
-    began with."""
+    front_end: Literal["auto", "fx", "export", "export_cpu", "chain"] = "auto"
+    """How the model is traced to be cut: ``fx`` with torch.fx, ``export`` with torch.export, ``export_cpu`` with it on
+    the processor; ``auto`` takes the first whose parts are the model; ``chain`` cuts between the units that the model
+    says itself. A run keeps the one that it began with."""
 
     _known = field_validator("name")(lambda cls, value: known_model(value))
 

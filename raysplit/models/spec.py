@@ -169,7 +169,7 @@ class ModelSpec:
         One that no front end can cut is returned as it is.
         """
         chosen = traces.chosen(self)
-        return replace(self, front_end="export") if chosen == "export" else self
+        return replace(self, front_end=chosen) if chosen in traces.EXPORTS else self
 
     def check_cuttable(self) -> None:
         """Raise ``ValueError`` unless the parts of this model compute and learn what the model as written does."""

@@ -15,7 +15,7 @@ from raysplit.data.inputs import Inputs, Values, kept_back, longer_example
 from raysplit.models.building.prototypes import DTYPES, check_outline, filled_from, outline, outlined, prototype
 from raysplit.models.crossing import raw_inputs
 from raysplit.models.cutting.randomness import may_draw
-from raysplit.models.cutting.split import Units, check_traced, front_ends, no_front_end, traced_model
+from raysplit.models.cutting.split import FrontEnd, Units, check_traced, front_ends, no_front_end, traced_model
 from raysplit.models.cutting.tracing import CannotCut
 from raysplit.models.exporting.blocks import BLOCK_SOURCES
 from raysplit.models.limits import within_positions
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from raysplit.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
+
+EXPORTS: tuple[FrontEnd, ...] = ("export", "export_cpu")
+"""The front ends by torch.export."""
 
 
 @lru_cache(maxsize=4)
@@ -44,9 +47,12 @@ def check(spec: ModelSpec, front_end: str | None) -> None:
 
 
 @lru_cache(maxsize=64)
-def chosen(spec: ModelSpec) -> str | None:
+def chosen(spec: ModelSpec) -> FrontEnd | None:
     """Return the first front end whose parts compute and learn what the model does, or None."""
-    for name in front_ends(spec.front_end):
+    names = front_ends(spec.front_end)
+    if spec.front_end == "auto":
+        names = (*names, "export_cpu")
+    for name in names:
         try:
             check(spec, name)
         except CannotCut as reason:
@@ -60,7 +66,7 @@ def chosen(spec: ModelSpec) -> str | None:
 def whole_by_graph(spec: ModelSpec) -> bool:
     """Whether the whole model is its graph: where dropout calls of ``forward`` get streams of their own, which modules
     alone do not have, or the graph has another order of weights, in which optimizers keep their states."""
-    if spec.front_end in ("export", "chain"):
+    if spec.front_end in (*EXPORTS, "chain"):
         return True
     try:
         (graph,), model = _traced_by(spec, "fx").cut([]), spec._whole()
@@ -68,7 +74,7 @@ def whole_by_graph(spec: ModelSpec) -> bool:
             return False
         check(spec, "fx")
     except CannotCut as reason:
-        if spec.front_end == "auto" and may_draw(spec._whole()) and chosen(spec) == "export":
+        if spec.front_end == "auto" and may_draw(spec._whole()) and chosen(spec) in EXPORTS:
             return True
         logger.info("the model is trained as it is written, since it cannot be cut: %s", reason)
         return False

@@ -31,7 +31,7 @@ from raysplit.models.cutting.same_model import Compute, check_same_model, check_
 from raysplit.models.cutting.tracing import LEAVE_WHOLE, CannotCut, arguments, leaf, leaves_of, trace_graph, unchanged
 from raysplit.models.traced_model import CutPoint, TracedModel
 
-FrontEnd = Literal["auto", "fx", "export", "chain"]
+FrontEnd = Literal["auto", "fx", "export", "export_cpu", "chain"]
 Units = Literal["children", "blocks"]
 __all__ = ["CutPoint", "TracedModel", "leaf", "merge", "trace"]
 
@@ -56,6 +56,7 @@ def trace(
         side: names of inputs that may be sent to any part, such as masks.
         longer: a batch with longer samples, for data whose samples differ in length.
         front_end: ``fx`` traces with torch.fx, ``export`` with torch.export; ``auto`` tries them in this order;
+            ``export_cpu`` does as ``export`` for a model that does something else on a device without values;
             ``chain`` takes the units that the model says itself.
         units: what torch.fx takes for the units of a model that is no ``nn.Sequential``: ``children`` are the steps
             between two places, ``blocks`` the blocks of its list, as ``export`` takes them.
@@ -87,7 +88,7 @@ def trace(
     raise reasons[0][1] if len(reasons) == 1 else no_front_end(type(model).__name__, reasons) from reasons[0][1]
 
 
-def front_ends(front_end: FrontEnd) -> tuple[str, ...]:
+def front_ends(front_end: FrontEnd) -> tuple[FrontEnd, ...]:
     """Return the front ends to try, in this order."""
     return ("fx", "export") if front_end == "auto" else (front_end,)
 
@@ -147,7 +148,7 @@ def traced_model(
     elif front_end == "chain":
         found = _traced_by_chain(model, example, longer, rules)
     else:
-        found = _traced_by_export(model, example, longer, rules)
+        found = _traced_by_export(model, example, longer, rules, on_processor=front_end == "export_cpu")
     (whole,) = found.cut([])
     if idle := model.state_dict().keys() - whole.state_dict().keys() - other_names(model).keys():
         raise CannotCut(f"{some(idle)} of {type(model).__name__} are never used in its forward; remove them")
@@ -195,12 +196,12 @@ def _crossings(
 
 
 def _traced_by_export(
-    model: nn.Module, example: Values, longer: Values | None, rules: Mapping[str, Any]
+    model: nn.Module, example: Values, longer: Values | None, rules: Mapping[str, Any], *, on_processor: bool
 ) -> TracedModel:
     from raysplit.models.exporting.blocks import block_ends
     from raysplit.models.exporting.graphs import export_graphs
 
-    exported = export_graphs(model, example, longer)
+    exported = export_graphs(model, example, longer, "cpu" if on_processor else "meta")
     both = []
     for graph, facts in (exported.training, exported.evaluation):
         whole = replace(facts, leaves=leaves_of(model, graph))

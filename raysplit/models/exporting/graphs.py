@@ -1,8 +1,9 @@
 """The graphs of a model for training and for evaluation, by `torch.export`.
 
 The model is exported on the meta device, where tensors have shapes and no values: this takes neither memory nor time
-for the weights, and gives every party the same graph. Both graphs use the parameters and buffers of the model itself,
-under their own names.
+for the weights, and gives every party the same graph. A model that asks for its device, or makes a constant there, may
+do something else on it, and is exported on the processor instead, without values as well. Both graphs use the
+parameters and buffers of the model itself, under their own names.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -34,6 +35,8 @@ NUM_ROWS = 3
 LENGTHS = (16, 17, 19, 23)
 """Lengths of samples that are tried in turn until one is not a size of the model's own."""
 
+Device = Literal["meta", "cpu"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
@@ -50,13 +53,14 @@ class Exported:
     evaluation: tuple[fx.Graph, GraphFacts]
 
 
-def export_graphs(model: nn.Module, example: Values, longer: Values | None) -> Exported:
+def export_graphs(model: nn.Module, example: Values, longer: Values | None, device: Device = "meta") -> Exported:
     """Export a model in both modes.
 
     Args:
         model: the model, which is not changed.
         example: a batch of its inputs.
         longer: a batch with longer samples where lengths differ, which tells the dimensions that do.
+        device: the device on which the model is followed.
 
     Raises:
         CannotCut: for a model that cannot be exported, or whose graph holds for one batch size alone.
@@ -64,10 +68,10 @@ def export_graphs(model: nn.Module, example: Values, longer: Values | None) -> E
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     root = copy.deepcopy(model, memo=dict(shared))
     seed_dropouts(root)
-    inputs = _on_meta(model, example, longer)
+    inputs = _inputs(model, example, longer, device)
     graphs = []
     for training in (True, False):
-        program = _exported(_shape_model(root, training), inputs, _dynamic(inputs, example, longer), model)
+        program = _exported(_shape_model(root, training, device), inputs, _dynamic(inputs, example, longer), model)
         graph = cleaned(program, root, "training" if training else "evaluation")
         writes = write_to_new_tensors(graph, root)
         repeatable = key_draws(graph, root, "random" if training else "random_in_evaluation")
@@ -92,8 +96,8 @@ def export_graphs(model: nn.Module, example: Values, longer: Values | None) -> E
     return Exported(root=root, training=graphs[0], evaluation=graphs[1])
 
 
-def _on_meta(model: nn.Module, example: Values, longer: Values | None) -> dict[str, Tensor]:
-    """Return an example on the meta device by the names of the parameters of ``forward``, in their order."""
+def _inputs(model: nn.Module, example: Values, longer: Values | None, device: Device) -> dict[str, Tensor]:
+    """Return an example on a device by the names of the parameters of ``forward``, in their order."""
     names = taken_inputs(model, example)
     named, further = _by_name(example, names), {} if longer is None else _by_name(longer, names)
     if names is None or set(names) != set(named):
@@ -108,7 +112,7 @@ def _on_meta(model: nn.Module, example: Values, longer: Values | None) -> dict[s
     for name in names:
         value, other = named[name], further.get(name, named[name])
         sizes = [size if size == more else length for size, more in zip(value.shape[1:], other.shape[1:], strict=True)]
-        made[name] = torch.empty(NUM_ROWS, *sizes, dtype=value.dtype, device="meta")
+        made[name] = torch.empty(NUM_ROWS, *sizes, dtype=value.dtype, device=device)
     return made
 
 
@@ -128,13 +132,13 @@ def _dynamic(inputs: Mapping[str, Tensor], example: Values, longer: Values | Non
     return found
 
 
-def _shape_model(root: nn.Module, training: bool) -> nn.Module:
-    """Copy a model to the meta device, with marks in the place of dropout modules."""
+def _shape_model(root: nn.Module, training: bool, device: Device) -> nn.Module:
+    """Copy a model to a device, without its values, with marks in the place of dropout modules."""
     shapes: dict[int, Any] = {}
     for parameter in root.parameters():
-        empty = torch.empty_like(parameter, device="meta")
+        empty = torch.empty_like(parameter, device=device)
         shapes[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-    shapes |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in root.buffers()}
+    shapes |= {id(buffer): torch.empty_like(buffer, device=device) for buffer in root.buffers()}
     made = copy.deepcopy(root, memo=shapes)
     marks: dict[nn.Module, DropoutMark] = {}
     for path, module in list(made.named_modules(remove_duplicate=False)):
