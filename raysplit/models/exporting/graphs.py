@@ -23,6 +23,7 @@ from torch import Tensor, fx, nn
 from raysplit.data.inputs import Values
 from raysplit.models.cutting.cut_tensors import GraphFacts
 from raysplit.models.cutting.dropout import SeededDropout, seed_dropouts
+from raysplit.models.cutting.part_graph import TRACE_DEVICE
 from raysplit.models.cutting.tracing import CannotCut, failing_line, taken_inputs
 from raysplit.models.exporting.clean import cleaned
 from raysplit.models.exporting.facts import fixed_sizes, seen_in_export
@@ -73,6 +74,8 @@ def export_graphs(model: nn.Module, example: Values, longer: Values | None, devi
     for training in (True, False):
         program = _exported(_shape_model(root, training, device), inputs, _dynamic(inputs, example, longer), model)
         graph = cleaned(program, root, "training" if training else "evaluation")
+        if device == "cpu":
+            _name_trace_device(graph)
         writes = write_to_new_tensors(graph, root)
         repeatable = key_draws(graph, root, "random" if training else "random_in_evaluation")
         if fixed_sizes(graph):
@@ -148,6 +151,15 @@ def _shape_model(root: nn.Module, training: bool, device: Device) -> nn.Module:
         train_mode(made)
         return made
     return made.eval()
+
+
+def _name_trace_device(graph: fx.Graph) -> None:
+    """Put the device of traces, which parts replace by their own, in the place of the processor."""
+    for node in graph.nodes:
+        node.args, node.kwargs = fx.node.map_aggregate(
+            (node.args, node.kwargs),
+            lambda value: TRACE_DEVICE if isinstance(value, torch.device) and value.type == "cpu" else value,
+        )
 
 
 def _exported(

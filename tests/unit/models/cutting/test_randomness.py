@@ -17,6 +17,7 @@ from torch import nn
 
 import raysplit
 from raysplit.models.cutting.randomness import function_may_draw, may_draw
+from raysplit.models.cutting.split import trace
 from raysplit.models.spec import ModelSpec
 from raysplit.seeding import keyed_draws
 
@@ -120,7 +121,7 @@ def test_global_streams_are_put_back() -> None:
 
 def test_a_constant_that_a_trace_would_freeze_is_refused() -> None:
     """``torch.rand(1)`` does not depend on the input: a trace runs it once, and the model would use that number for
-    ever."""
+    ever. Exported on the processor, it is drawn in each step (test_on_processor.py)."""
 
     class Frozen(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -128,7 +129,7 @@ def test_a_constant_that_a_trace_would_freeze_is_refused() -> None:
 
     model = nn.Sequential(nn.Linear(8, 8), Frozen(), nn.Linear(8, 3))
     with pytest.raises(ValueError, match=r"draws a random number that a trace would freeze.*raysplit\.leaf"):
-        raysplit.train(model=model, **RUN, algorithm={"name": "minibatch_sfl", "cut": 1}, cluster="local")
+        trace(model, torch.zeros(2, 8), front_end="fx")
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method["name"])
