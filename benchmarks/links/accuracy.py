@@ -242,8 +242,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.xaxis.set_minor_formatter("")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    figure.tight_layout()
+    entries = {label: each for axes in grid.flat for each, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.legend(entries.values(), entries.keys(), loc="lower center", ncols=6, fontsize=9)  # hides no point
     figure.savefig(path, dpi=90)
     print(f"\nfigure: {path}")
 
