@@ -200,7 +200,8 @@ def _company() -> _Company:
 
 async def loss_in_company(kind: Hashable, module: nn.Module, x: Any, y: Any, loss: Loss, share: Share) -> float:
     """Return the loss of a batch, with its gradients added to those of the module, computed with others of its kind."""
-    key = kind, loss, *[(name, each.shape, each.dtype) for value in (x, y) for name, each in _named(value)]
+    same_loss = loss if isinstance(loss, Hashable) else id(loss)  # of one's own, each owner has its own
+    key = kind, same_loss, *[(name, each.shape, each.dtype) for value in (x, y) for name, each in _named(value)]
     done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     _company().add(key, _Waiting(module, x, y, loss, share, done))
     return await done
