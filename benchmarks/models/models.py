@@ -10,6 +10,12 @@ import torch
 from raysplit.data.inputs import Input
 from raysplit.models.spec import ModelSpec
 
+
+def without(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the options of a configuration that lacks one of them, or names it in a way of its own."""
+    return {key: value for key, value in options.items() if key != name}
+
+
 VOCABULARY, CLASSES = 50, 5
 SMALL: Mapping[str, Any] = {
     "num_hidden_layers": 2,
@@ -21,9 +27,8 @@ SMALL: Mapping[str, Any] = {
 BOUNDS: Mapping[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 GROUPED: Mapping[str, Any] = {**SMALL, **BOUNDS, "num_key_value_heads": 1, "tie_word_embeddings": False}
 UNTIED: Mapping[str, Any] = {**SMALL, **BOUNDS, "tie_word_embeddings": False}
-PATCHES: Mapping[str, Any] = {**{k: v for k, v in SMALL.items() if k != "max_position_embeddings"}, "patch_size": 8}
-WITHOUT_INNER: Mapping[str, Any] = {key: value for key, value in UNTIED.items() if key != "intermediate_size"}
-"""For configurations that name the width of their inner layers in a way of their own."""
+PATCHES: Mapping[str, Any] = {**without(SMALL, "max_position_embeddings"), "patch_size": 8}
+WITHOUT_INNER: Mapping[str, Any] = without(UNTIED, "intermediate_size")
 TOKENS: Mapping[str, Mapping[str, Any]] = {
     "DistilBertForSequenceClassification": {"n_layers": 2, "n_heads": 2, "dim": 16, "hidden_dim": 32},
     "RobertaForSequenceClassification": {**SMALL, **BOUNDS},
@@ -69,7 +74,7 @@ PICTURES: Mapping[str, Mapping[str, Any]] = {
     "DeiTForImageClassification": PATCHES,
     "SwinForImageClassification": {"embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4},
     "Dinov2ForImageClassification": {
-        **{k: v for k, v in PATCHES.items() if k != "intermediate_size"},
+        **without(PATCHES, "intermediate_size"),
         "use_mask_token": False,
     },
     "ConvNextForImageClassification": {"hidden_sizes": [8, 16], "depths": [2, 2], "num_stages": 2},
@@ -98,7 +103,7 @@ SIGNALS: Mapping[str, tuple[str, tuple[int, ...], Mapping[str, Any]]] = {
         "input_values",
         (4000,),
         {
-            **{k: v for k, v in SMALL.items() if k != "max_position_embeddings"},
+            **without(SMALL, "max_position_embeddings"),
             "conv_dim": [16, 16],
             "conv_kernel": [10, 3],
             "conv_stride": [5, 2],

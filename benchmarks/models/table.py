@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ from raysplit.models.spec import ModelSpec
 from raysplit.seeding import torch_generator
 
 ROWS = 2
+_INSTALLED = re.compile(r"\S*/site-packages/")
+"""The folder of a machine, in the line that a message names."""
 
 
 def memory(kind: str) -> int:
@@ -89,7 +92,7 @@ def measure(spec: ModelSpec) -> dict[str, Any]:
             spec = replace(spec, ends="together")
             traced = spec.traced()
     except ValueError as reason:
-        return {"refused": str(reason)}
+        return {"refused": _INSTALLED.sub("", str(reason))}
     except Exception as error:  # a fault of ours, which ends no table
         return {"refused": f"{type(error).__name__}: {error}"}
     cuttable = [point.name for point in traced.cut_points]

@@ -248,16 +248,8 @@ def _local_training(config: RunConfig, loss: str | Task) -> LocalTraining:
 
 def _steps(config: RunConfig) -> dict[str, Any]:
     """Return the fields of a `Setting` that say how many steps there are, and what a step does."""
-    names = (
-        "rounds",
-        "local_epochs",
-        "max_steps",
-        "lr_schedule",
-        "lr_schedule_per",
-        "warmup_steps",
-        "clip",
-        "vectorize",
-    )
+    length, schedule = ("rounds", "local_epochs", "max_steps"), ("lr_schedule", "lr_schedule_per", "warmup_steps")
+    names = (*length, *schedule, "clip", "vectorize")
     rules = {name: getattr(config.training, name) for name in names}
     return rules | {"precision": config.model.precision, "recompute": config.model.recompute}
 

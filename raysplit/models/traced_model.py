@@ -75,8 +75,8 @@ class TracedModel:
 
     @property
     def front_end(self) -> str:
-        """The way in which the model was traced: ``fx``, ``export`` or ``chain``."""
-        return self.training.front_end if self.evaluation is None else "export"
+        """The way in which the model was traced: ``fx``, ``export``, ``export_cpu`` or ``chain``."""
+        return self.training.front_end
 
     def copy(self) -> TracedModel:
         """Return a copy with its own parameters and buffers."""

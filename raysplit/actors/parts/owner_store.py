@@ -117,7 +117,7 @@ class OwnerParts:
     @property
     def kinds(self) -> list[Any]:
         """The kind of each part's module; modules of one kind can be exchanged."""
-        return [(recipe.spec, recipe.cuts, recipe.index, recipe.device) for recipe in self._recipes]
+        return [recipe.kind for recipe in self._recipes]
 
 
 class OwnerStore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
@@ -60,6 +60,11 @@ class PartRecipe:
     guards: PartGuards | None = None
     vectorize: int = 1
 
+    @property
+    def kind(self) -> Hashable:
+        """The kind of the part's module; modules of one kind can be exchanged."""
+        return self.spec, self.cuts, self.index, self.device
+
     def module(self) -> nn.Module:
         """Build a module of this part, with the run's initial weights; frozen ones are those of the process."""
         return self.spec.part(self.cuts, self.index, self.device)
@@ -98,12 +103,6 @@ def is_trained_before(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) 
     return any(p.requires_grad for part in spec.part_outlines(cuts)[:index] for p in part.parameters())
 
 
-@lru_cache(maxsize=8)
-def _kind_of(spec: ModelSpec, cuts: tuple[int | str, ...], index: int) -> object:
-    """Return the same object for parts of one kind, whose modules can be exchanged."""
-    return object()
-
-
 def has_trained(recipe: PartRecipe) -> bool:
     """Whether a part has weights that are trained."""
     part = recipe.spec.part_outlines(recipe.cuts)[recipe.index]
@@ -119,7 +118,6 @@ class Stage:
         self._recipe = recipe
         self._draws_masks = draws_masks(part.module)
         self._draws = may_draw(part.module)
-        self._kind = _kind_of(recipe.spec, recipe.cuts, recipe.index) if recipe.vectorize > 1 else None
         self.through: Callable[[StepId, Tensors], Tensors] | None = None  # set by an owner whose guard changes z
 
     def forward(self, step_id: StepId, z: Received) -> Awaitable[Tensors]:
@@ -204,7 +202,7 @@ class Stage:
         share = share_of(loss, y, step_id.counted)
         if self._recipe.vectorize > 1:
             self.part.set_mode()
-            value = await loss_in_company(self._kind, self.part.module, z, y, loss, share)
+            value = await loss_in_company(self._recipe.kind, self.part.module, z, y, loss, share)
             return require_finite(step_id, value), ()
         computing = partial(self.part.loss_gradient, z, y, loss, stream=self._stream(step_id), share=share)
         value, g = await self.compute("loss", step_id, computing, with_loss=loss)

@@ -195,8 +195,7 @@ def _correlation(a: Tensor, b: Tensor) -> float:
     """Return Pearson's correlation of two vectors; 0 where one of them is constant or empty."""
     if not len(a) or bool((a == a[0]).all()) or bool((b == b[0]).all()):
         return 0.0
-    a, b = a - a.mean(), b - b.mean()
-    return float((a @ b) / (a.norm() * b.norm()))
+    return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
 
 
 def _copied_buffers(model: MultiTaskModel) -> dict[str, Tensor]:

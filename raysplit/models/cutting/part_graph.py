@@ -23,7 +23,7 @@ class CutGraph:
     graph: fx.Graph
     crossings: Crossings
     names: PositionNames
-    front_end: Literal["fx", "export", "chain"] = "fx"
+    front_end: Literal["fx", "export", "export_cpu", "chain"] = "fx"
 
     def part(self, lo: int, hi: int | None) -> fx.Graph:
         """Make the graph of a part, see `part_graph`."""

@@ -148,7 +148,9 @@ def traced_model(
     elif front_end == "chain":
         found = _traced_by_chain(model, example, longer, rules)
     else:
-        found = _traced_by_export(model, example, longer, rules, on_processor=front_end == "export_cpu")
+        found = _traced_by_export(
+            model, example, longer, rules, "export_cpu" if front_end == "export_cpu" else "export"
+        )
     (whole,) = found.cut([])
     if idle := model.state_dict().keys() - whole.state_dict().keys() - other_names(model).keys():
         raise CannotCut(f"{some(idle)} of {type(model).__name__} are never used in its forward; remove them")
@@ -196,17 +198,22 @@ def _crossings(
 
 
 def _traced_by_export(
-    model: nn.Module, example: Values, longer: Values | None, rules: Mapping[str, Any], *, on_processor: bool
+    model: nn.Module,
+    example: Values,
+    longer: Values | None,
+    rules: Mapping[str, Any],
+    front_end: Literal["export", "export_cpu"],
 ) -> TracedModel:
     from raysplit.models.exporting.blocks import block_ends
     from raysplit.models.exporting.graphs import export_graphs
 
-    exported = export_graphs(model, example, longer, "cpu" if on_processor else "meta")
+    exported = export_graphs(model, example, longer, "cpu" if front_end == "export_cpu" else "meta")
     both = []
     for graph, facts in (exported.training, exported.evaluation):
         whole = replace(facts, leaves=leaves_of(model, graph))
         crossings = Crossings(exported.root, graph, whole, **rules)
-        both.append(CutGraph(graph=graph, crossings=crossings, names=name_positions(crossings.nodes, by_module=True)))
+        names = name_positions(crossings.nodes, by_module=True)
+        both.append(CutGraph(graph=graph, crossings=crossings, names=names, front_end=front_end))
     return _with_places(exported.root, both[0], both[1], block_ends(model, both[0]))
 
 
